@@ -1,0 +1,263 @@
+//! The manifest: what a bundle is, in words and numbers that people can read.
+//!
+//! Every number is checked by [`Manifest::check`] before it is used; the types that other modules
+//! get from it can then be trusted.
+
+use super::BundleError;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "train", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// Half the size.
+    F16,
+    /// A quarter: symmetric, one scale per output row.
+    Int8,
+}
+
+/// Which M patches feed the prior.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "train", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    /// The M most abnormal ones, in descending order (the paper's method).
+    Paper,
+    /// The first M in raster order: what the published code does, and what checkpoints trained with
+    /// it need.
+    Upstream,
+}
+
+/// How the maxima of the two patch score maps make the image score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "train", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum ScoreRule {
+    /// (2 max s + max s') / 3, as in the published code.
+    Code,
+    /// (max s + max s') / 2, as in the paper.
+    Paper,
+}
+
+/// The activation of the MLPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationKind {
+    /// x * sigmoid(1.702 x): OpenAI's CLIP.
+    QuickGelu,
+    /// x * Phi(x), exact: most of open_clip's.
+    Gelu,
+}
+
+/// The frame as the encoder wants it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSpec {
+    /// Side S of the square input in pixels.
+    pub size: usize,
+    /// Side of a patch in pixels; S is a multiple of it.
+    pub patch: usize,
+    /// Subtracted from RGB in 0..1.
+    pub mean: [f32; 3],
+    /// Divides the difference.
+    pub std: [f32; 3],
+}
+
+impl ImageSpec {
+    /// Patches per side.
+    pub fn grid(&self) -> usize {
+        self.size / self.patch
+    }
+}
+
+/// The size of one transformer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TowerSpec {
+    /// Channels.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads; CLIP's are 64 channels wide.
+    pub heads: usize,
+}
+
+/// The compound abnormality prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptSpec {
+    /// E, learned tokens that all prompts share.
+    pub normal_tokens: usize,
+    /// E', learned tokens of each abnormal prompt.
+    pub abnormal_tokens: usize,
+    /// K, abnormal prompts.
+    pub abnormal_prompts: usize,
+    /// Rows of each abnormal prompt behind the shared prefix: E', the words, the end token.
+    pub suffix_rows: usize,
+    /// t, learned tokens that overwrite positions 1..=t before the first blocks.
+    pub deep_length: usize,
+    /// How many blocks they are written before (D - 1), from block 1 on.
+    pub deep_blocks: usize,
+    /// The words behind the learned tokens of a normal prompt.
+    pub normal_words: String,
+    /// The words behind those of an abnormal one.
+    pub abnormal_words: String,
+}
+
+impl PromptSpec {
+    /// Rows before the abnormal tokens: the start token and the E normal ones.
+    pub fn prefix_rows(&self) -> usize {
+        1 + self.normal_tokens
+    }
+    /// Rows at the start of the suffix that deep prompts overwrite.
+    pub fn deep_overhang(&self) -> usize {
+        self.deep_length.saturating_sub(self.normal_tokens)
+    }
+}
+
+/// The data-dependent abnormality prior.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorSpec {
+    /// M, patches whose features feed it.
+    pub selected_patches: usize,
+    /// Width of its hidden layer.
+    pub hidden: usize,
+    /// Which patches.
+    pub selection: Selection,
+}
+
+/// Constants of the scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreSpec {
+    /// T in softmax(cosine / T).
+    pub temperature: f32,
+    /// How the maxima are combined.
+    pub rule: ScoreRule,
+    /// Standard deviation of the Gaussian that smooths maps for people, in pixels of the S x S map.
+    pub smoothing_sigma: f32,
+    /// Image scores above it are rejects, unless the user sets another.
+    pub threshold: f32,
+}
+
+/// How far first-order adaptation was from the exact one at export.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearError {
+    /// Norm of the priors that were tried.
+    pub prior_norm: f32,
+    /// Mean of |F_linear - F_exact| over the adapted, normalised prototypes (unit vectors).
+    pub mean: f32,
+    /// Largest of them.
+    pub max: f32,
+    /// For comparison: mean of |F_unadapted - F_exact|, what no adaptation at all would cost.
+    pub unadapted: f32,
+}
+
+/// The manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Name of the network.
+    pub name: String,
+    /// Program and version that wrote the bundle.
+    pub created_by: String,
+    /// Whether anything in it was ever trained. If not, its verdicts mean nothing.
+    pub trained: bool,
+    /// Where it comes from, in a sentence.
+    pub description: String,
+    /// The frame.
+    pub image: ImageSpec,
+    /// The MLPs' activation in both encoders.
+    pub activation: ActivationKind,
+    /// The image encoder.
+    pub vision: TowerSpec,
+    /// How many of its last blocks have the V-V stream.
+    pub vv_layers: usize,
+    /// The text encoder.
+    pub text: TowerSpec,
+    /// The prompts.
+    pub prompts: PromptSpec,
+    /// The prior.
+    pub prior: PriorSpec,
+    /// The scores.
+    pub scores: ScoreSpec,
+    /// How matrices are stored.
+    pub precision: Precision,
+    /// Measured error of `--adaptation linear`.
+    pub linear_error: Vec<LinearError>,
+    /// SHA-256 of the files that it was made from.
+    pub sources: BTreeMap<String, String>,
+}
+
+/// Upper limits. They are far above every CLIP; they bound what a bundle can ask for.
+mod limit {
+    pub const IMAGE: usize = 4096;
+    pub const GRID: usize = 256;
+    pub const WIDTH: usize = 8192;
+    pub const LAYERS: usize = 128;
+    pub const TOKENS: usize = 76;
+    pub const PROMPTS: usize = 1024;
+    pub const TEXT: usize = 4096;
+}
+
+impl Manifest {
+    /// Checks every number against the others and against hard limits.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`] that names the key.
+    pub fn check(&self) -> Result<(), BundleError> {
+        let fail = |what: String| Err(BundleError::architecture("manifest", what));
+        let within = |key: &str, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) { Ok(()) } else { fail(format!("{key} = {value} is not in {low}..={high}")) }
+        };
+        let finite = |key: &str, value: f32, low: f32, high: f32| {
+            if value >= low && value <= high { Ok(()) } else { fail(format!("{key} = {value} is not in {low}..={high}")) }
+        };
+        within("image.size", self.image.size, 1, limit::IMAGE)?;
+        within("image.patch", self.image.patch, 1, self.image.size)?;
+        if !self.image.size.is_multiple_of(self.image.patch) {
+            return fail(format!("image.size = {} is no multiple of image.patch = {}", self.image.size, self.image.patch));
+        }
+        within("image.size / image.patch", self.image.grid(), 1, limit::GRID)?;
+        for c in 0..3 {
+            finite("image.mean", self.image.mean[c], 0.0, 1.0)?;
+            finite("image.std", self.image.std[c], 1e-3, 10.0)?;
+        }
+        for (key, tower) in [("vision", &self.vision), ("text", &self.text)] {
+            within(&format!("{key}.width"), tower.width, 1, limit::WIDTH)?;
+            within(&format!("{key}.layers"), tower.layers, 1, limit::LAYERS)?;
+            within(&format!("{key}.heads"), tower.heads, 1, tower.width)?;
+            if !tower.width.is_multiple_of(tower.heads) {
+                return fail(format!("{key}.width = {} is no multiple of {key}.heads = {}", tower.width, tower.heads));
+            }
+        }
+        within("vv_layers", self.vv_layers, 1, self.vision.layers)?;
+        let p = &self.prompts;
+        within("prompts.normal_tokens", p.normal_tokens, 0, limit::TOKENS)?;
+        within("prompts.abnormal_tokens", p.abnormal_tokens, 1, limit::TOKENS)?;
+        within("prompts.abnormal_prompts", p.abnormal_prompts, 1, limit::PROMPTS)?;
+        within("prompts.suffix_rows", p.suffix_rows, p.abnormal_tokens + 1, limit::TOKENS)?;
+        within("prompts.deep_blocks", p.deep_blocks, 0, self.text.layers - 1)?;
+        within("prompts.deep_length", p.deep_length, 0, p.prefix_rows() + p.suffix_rows - 2)?;
+        within("prior.selected_patches", self.prior.selected_patches, 1, self.image.grid().pow(2))?;
+        within("prior.hidden", self.prior.hidden, 1, limit::WIDTH)?;
+        finite("scores.temperature", self.scores.temperature, 1e-4, 1e4)?;
+        finite("scores.smoothing_sigma", self.scores.smoothing_sigma, 0.0, self.image.size as f32)?;
+        finite("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
+        for (key, text) in [("name", &self.name), ("description", &self.description), ("created_by", &self.created_by)] {
+            within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
+        }
+        Ok(())
+    }
+
+    /// A line that every output of an untrained bundle carries.
+    pub fn warning(&self) -> Option<&'static str> {
+        (!self.trained).then_some("UNTRAINED BUNDLE: its weights are random, its scores and verdicts mean nothing")
+    }
+}

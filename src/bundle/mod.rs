@@ -1,0 +1,22 @@
+//! What the device loads: one file with manifest, encoder, prompt tower, prototypes and prior network.
+//!
+//! The only place that knows the file format (a safetensors container, see [`envelope`]). It
+//! never trusts a size or a number in the file: everything is checked against the bytes that are
+//! there before anything is allocated, and nothing is used before its digest was compared.
+
+pub mod envelope;
+mod error;
+pub mod manifest;
+#[allow(unsafe_code)]
+mod map;
+mod read;
+mod signature;
+#[cfg(feature = "train")]
+mod write;
+
+pub use error::BundleError;
+pub use manifest::Manifest;
+pub use read::Bundle;
+pub use signature::PublicKey;
+#[cfg(feature = "train")]
+pub use write::BundleWriter;

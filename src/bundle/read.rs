@@ -1,0 +1,153 @@
+//! Opening a bundle and taking tensors out of it.
+
+use super::envelope::{self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of};
+use super::map::Bytes;
+use super::{BundleError, Manifest, PublicKey, signature};
+use half::f16;
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tract_core::prelude::Tensor;
+
+/// An opened bundle: intact, of a version that this program knows, with a manifest that makes sense.
+#[derive(Debug)]
+pub struct Bundle {
+    bytes: Bytes,
+    header: Metadata,
+    data_start: usize,
+    manifest: Manifest,
+    digests: BTreeMap<String, String>,
+}
+
+impl Bundle {
+    /// Maps the file at `path` and checks it whole: with `key` the signature next to it first, then
+    /// format, version, digests, manifest.
+    ///
+    /// # Errors
+    /// Every [`BundleError`].
+    pub fn open(path: &Path, key: Option<&PublicKey>) -> Result<Bundle, BundleError> {
+        let bytes = Bytes::map(path)?;
+        if let Some(key) = key {
+            key.verify(&bytes, &signature::path_for(path))?;
+        }
+        Bundle::check(bytes)
+    }
+
+    /// The same for bytes in memory.
+    ///
+    /// # Errors
+    /// Every [`BundleError`] that contents can cause.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
+        Bundle::check(Bytes::Owned(bytes))
+    }
+
+    fn check(bytes: Bytes) -> Result<Bundle, BundleError> {
+        let (header, data) = envelope::split(&bytes)?;
+        let data_start = bytes.len() - data.len();
+        let text = header
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(METADATA_KEY))
+            .ok_or_else(|| BundleError::NotABundle("a safetensors file without a faprompt manifest".into()))?;
+        let not = |e: serde_json::Error| BundleError::NotABundle(format!("its manifest is not valid: {e}"));
+        let version = serde_json::from_str::<VersionOnly>(text).map_err(not)?.format_version;
+        if version != FORMAT_VERSION {
+            return Err(BundleError::Version(version));
+        }
+        let envelope: Envelope = serde_json::from_str(text).map_err(not)?;
+        let mut digests = envelope::part_digests(&header, data);
+        digests.insert(MANIFEST.into(), envelope::manifest_digest(envelope.manifest.get()));
+        for part in digests.keys().chain(envelope.digests.keys()) {
+            let what = match (envelope.digests.get(part), digests.get(part)) {
+                (Some(written), Some(found)) if written == found => continue,
+                (Some(_), Some(found)) => format!("its SHA-256 is {found}, not the one that was written"),
+                (Some(_), None) => "it is missing".into(),
+                (None, _) => "it has no digest".into(),
+            };
+            return Err(BundleError::Damaged { part: part.clone(), what });
+        }
+        let manifest: Manifest =
+            serde_json::from_str(envelope.manifest.get()).map_err(|e| BundleError::architecture(MANIFEST, e))?;
+        manifest.check()?;
+        Ok(Bundle { header, data_start, manifest, digests, bytes })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// SHA-256 of each part.
+    pub fn digests(&self) -> &BTreeMap<String, String> {
+        &self.digests
+    }
+
+    /// Tensors and bytes of each part.
+    pub fn parts(&self) -> BTreeMap<String, (usize, u64)> {
+        let mut parts: BTreeMap<String, (usize, u64)> = BTreeMap::new();
+        for (name, info) in self.header.tensors() {
+            let part = parts.entry(part_of(&name).to_string()).or_default();
+            part.0 += 1;
+            part.1 += (info.data_offsets.1 - info.data_offsets.0) as u64;
+        }
+        parts
+    }
+
+    /// Size of the file in bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Never: a bundle has at least a manifest.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Whether there is a tensor of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    fn raw(&self, name: &str, shape: &[usize]) -> Result<(Dtype, &[u8]), BundleError> {
+        let fail = |what: String| BundleError::architecture(part_of(name), what);
+        let info = self.header.info(name).ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
+        if info.shape != shape {
+            return Err(fail(format!("tensor `{name}` is {:?}, the manifest makes it {shape:?}", info.shape)));
+        }
+        // The offsets were checked against the file when it was opened.
+        let data = &self.bytes[self.data_start..];
+        Ok((info.dtype, &data[info.data_offsets.0..info.data_offsets.1]))
+    }
+
+    /// The tensor `PART/NAME` of the given shape as f32, whatever it is stored as.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`]: missing, another shape or type, or a number that is not finite.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, BundleError> {
+        let fail = |what: String| BundleError::architecture(part_of(name), what);
+        let (dtype, bytes) = self.raw(name, shape)?;
+        let values: Vec<f32> = match dtype {
+            Dtype::F32 => floats(bytes),
+            Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::I8 => {
+                let columns = shape.last().copied().unwrap_or(1).max(1);
+                let (scale_type, scales) = self.raw(&format!("{name}.scale"), &shape[..shape.len().min(1)])?;
+                if shape.len() != 2 || scale_type != Dtype::F32 {
+                    return Err(fail(format!("tensor `{name}` is int8 but no matrix with f32 scales")));
+                }
+                let rows = bytes.chunks_exact(columns).zip(floats(scales));
+                rows.flat_map(|(row, scale)| row.iter().map(move |b| *b as i8 as f32 * scale)).collect()
+            }
+            other => return Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
+        };
+        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+            return Err(fail(format!("tensor `{name}` holds {bad}")));
+        }
+        Tensor::from_shape(shape, &values).map_err(|e| fail(e.to_string()))
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}

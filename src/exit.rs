@@ -1,0 +1,51 @@
+//! Exit codes of both programs. They leave the machine: never reorder, never reuse, only append.
+
+/// What a program's end means.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExitCode {
+    /// Done; every part is good.
+    Good = 0,
+    /// Done; at least one part is a reject.
+    Reject = 1,
+    /// The command line was not understood (clap's own code).
+    Usage = 2,
+    /// Some inputs could not be inspected; the others were.
+    SomeInputsFailed = 3,
+    /// There was nothing to inspect.
+    NoInput = 4,
+    /// A result could not be written.
+    OutputFailed = 5,
+    /// The bundle file could not be read.
+    BundleUnreadable = 10,
+    /// The file is no bundle.
+    NotABundle = 11,
+    /// The bundle's format version is another one.
+    BundleVersion = 12,
+    /// The bundle is cut off.
+    BundleCut = 13,
+    /// A part's digest differs.
+    BundleDamaged = 14,
+    /// The bundle is intact but cannot be run.
+    BundleArchitecture = 15,
+    /// The signature is missing or wrong.
+    BundleSignature = 16,
+    /// The public key cannot be used.
+    PublicKey = 17,
+    /// No such board, or its description is wrong.
+    Board = 20,
+    /// CLIP weights could not be read.
+    Weights = 30,
+    /// A prompt learner could not be read, or does not fit the weights.
+    Prompts = 31,
+    /// The options do not fit each other or the weights.
+    Options = 32,
+    /// A fault inside the program.
+    Internal = 70,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        std::process::ExitCode::from(code as u8)
+    }
+}

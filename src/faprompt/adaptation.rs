@@ -1,0 +1,139 @@
+//! The prior network and the prompt tower: selected patches in, adapted abnormal prototype out.
+//!
+//! Exact: the mask is causal, so nothing behind the end token matters; all prompts and all images share
+//! the tokens before A^k, whose keys and values are constants of each block; in the last block only
+//! the end token's row is read; and the mean over the K prompts commutes with the final projection.
+
+use crate::bundle::{Bundle, BundleError};
+use crate::graph::{self, Builder};
+use crate::ops::linear::{Activation, Linear};
+use crate::ops::rows::{MeanRows, PickRows};
+use crate::ops::suffix::{OverwriteRows, SuffixAttention, SuffixEmbed};
+use std::sync::Arc;
+use tract_core::prelude::*;
+
+/// How the abnormal prototype follows the prior.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum AdaptationMode {
+    /// The prompt tower runs for each image: the published method's result.
+    #[default]
+    Exact,
+    /// First order around a prior of zero: one matrix; its error stands in the manifest.
+    Linear,
+    /// The unadapted prototype for every image.
+    Off,
+}
+
+/// A tract model from the selected patches [1, M * C] to the prior [1, C] and the raw mean of the K
+/// adapted abnormal features [1, C].
+pub struct Adaptation {
+    plan: Option<Arc<TypedRunnableModel>>,
+}
+
+/// What adaptation makes of the selected patches.
+pub struct Adapted {
+    /// Omega, [1, C].
+    pub prior: TValue,
+    /// Mean of the K adapted abnormal features, not normalised, [1, C].
+    pub abnormal: TValue,
+}
+
+impl Adaptation {
+    /// Builds it from a bundle.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`] if tensors are missing or of other shapes than the manifest says.
+    pub fn load(bundle: &Bundle, mode: AdaptationMode) -> Result<Adaptation, BundleError> {
+        let plan = match mode {
+            AdaptationMode::Exact => Some(exact(bundle)?),
+            AdaptationMode::Linear => Some(linear(bundle)?),
+            AdaptationMode::Off => None,
+        };
+        Ok(Adaptation { plan })
+    }
+
+    /// Runs it on the selected, normalised patch features [1, M * C]; `None` if adaptation is off.
+    ///
+    /// # Errors
+    /// tract's own; none is known for an input of the right shape.
+    pub fn run(&self, selected: Tensor) -> TractResult<Option<Adapted>> {
+        let Some(plan) = &self.plan else { return Ok(None) };
+        let [prior, abnormal] = graph::run(plan, selected)?;
+        Ok(Some(Adapted { prior, abnormal }))
+    }
+}
+
+/// psi: Linear, ReLU, Linear. Returns the model under construction and the prior's outlet.
+fn prior_network(bundle: &Bundle) -> Result<(Builder<'_>, OutletId), BundleError> {
+    let manifest = bundle.manifest();
+    let (width, hidden) = (manifest.text.width, manifest.prior.hidden);
+    let inputs = manifest.prior.selected_patches * width;
+    let mut b = Builder::new(bundle, "prior");
+    let selected = b.source("selected", &[1, inputs])?;
+    let fc1 = b.linear("fc1", [hidden, inputs], 1)?.with_activation(Activation::Relu);
+    let hidden_out = b.wire("fc1", fc1, &[selected])?;
+    let fc2 = b.linear("fc2", [width, hidden], 1)?;
+    let prior = b.wire("fc2", fc2, &[hidden_out])?;
+    Ok((b, prior))
+}
+
+fn linear(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
+    let width = bundle.manifest().text.width;
+    let (mut b, prior) = prior_network(bundle)?;
+    b.enter("linear");
+    let jacobian = b.weights("jacobian", [width, width], 1)?;
+    b.enter("prototypes");
+    let mean = b.tensor("abnormal", &[width])?;
+    let adapted = b.wire("adapted", Linear::new(jacobian, Some(mean)), &[prior])?;
+    b.finish(&[prior, adapted])
+}
+
+fn exact(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
+    let manifest = bundle.manifest();
+    let (width, layers, heads) = (manifest.text.width, manifest.text.layers, manifest.text.heads);
+    let prompts = &manifest.prompts;
+    let (count, rows, prefix) = (prompts.abnormal_prompts, prompts.suffix_rows, prompts.prefix_rows());
+    let (all, overhang) = (count * rows, prompts.deep_overhang());
+    let eos = PickRows { first: rows - 1, step: rows, count };
+
+    let (mut b, prior) = prior_network(bundle)?;
+    b.enter("tower");
+    let base = b.tensor("suffix", &[all, width])?;
+    let mut x = b.wire("suffix", SuffixEmbed { base, rows, shifted: prompts.abnormal_tokens }, &[prior])?;
+    for i in 0..layers {
+        let block = format!("blocks.{i}");
+        if overhang > 0 && (1..=prompts.deep_blocks).contains(&i) {
+            let with = b.tensor(&format!("{block}.deep"), &[overhang, width])?;
+            x = b.wire(&format!("{block}.deep"), OverwriteRows { with, rows }, &[x])?;
+        }
+        let attention = SuffixAttention {
+            heads,
+            rows,
+            prefix_keys: b.tensor(&format!("{block}.prefix_keys"), &[prefix, width])?,
+            prefix_values: b.tensor(&format!("{block}.prefix_values"), &[prefix, width])?,
+        };
+        let normed = b.layer_norm(&format!("{block}.ln_1"), width, x)?;
+        let last = i + 1 == layers;
+        let active = if last { count } else { all };
+        let heads_out = if last {
+            let asking = b.wire(&format!("{block}.eos"), eos.clone(), &[normed])?;
+            let (q, kv) = b.split_qkv(&block, width, count, all)?;
+            let q = b.wire(&format!("{block}.q"), q, &[asking])?;
+            let kv = b.wire(&format!("{block}.kv"), kv, &[normed])?;
+            x = b.wire(&format!("{block}.residual"), eos.clone(), &[x])?;
+            b.wire(&format!("{block}.attention"), attention, &[q, kv])?
+        } else {
+            let qkv = b.linear(&format!("{block}.qkv"), [3 * width, width], all)?;
+            let qkv = b.wire(&format!("{block}.qkv"), qkv, &[normed])?;
+            b.wire(&format!("{block}.attention"), attention, &[qkv])?
+        };
+        let out = b.linear(&format!("{block}.out"), [width, width], active)?.with_residual();
+        x = b.wire(&format!("{block}.out"), out, &[heads_out, x])?;
+        x = b.mlp(&block, width, active, x)?;
+    }
+    let x = b.layer_norm("ln_final", width, x)?;
+    let mean = b.wire("mean", MeanRows, &[x])?;
+    let projection = b.linear_without_bias("projection", [width, width], 1)?;
+    let abnormal = b.wire("projection", projection, &[mean])?;
+    b.finish(&[prior, abnormal])
+}

@@ -1,0 +1,159 @@
+//! Building tract models from a bundle's tensors: what encoder and prompt tower have in common.
+
+use crate::bundle::manifest::ActivationKind;
+use crate::bundle::{Bundle, BundleError};
+use crate::ops::gemm::Weights;
+use crate::ops::layer_norm::LayerNorm;
+use crate::ops::linear::{Activation, Linear};
+use std::sync::Arc;
+use tract_core::internal::*;
+
+/// A model under construction; tensors come from the part of the bundle that it is in.
+pub struct Builder<'a> {
+    bundle: &'a Bundle,
+    part: &'static str,
+    model: TypedModel,
+}
+
+impl<'a> Builder<'a> {
+    /// An empty model.
+    pub fn new(bundle: &'a Bundle, part: &'static str) -> Self {
+        Builder { bundle, part, model: TypedModel::default() }
+    }
+
+    /// Goes on with tensors of another part of the bundle.
+    pub fn enter(&mut self, part: &'static str) {
+        self.part = part;
+    }
+
+    fn fail(&self, e: impl std::fmt::Display) -> BundleError {
+        BundleError::architecture(self.part, e)
+    }
+
+    /// The tensor `PART/name`.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Arc<Tensor>, BundleError> {
+        self.bundle.tensor(&format!("{}/{name}", self.part), shape).map(Arc::new)
+    }
+
+    fn pack(&self, weights: &Tensor, rows: usize) -> Result<Arc<Weights>, BundleError> {
+        Weights::pack(weights, rows).map(Arc::new).map_err(|e| self.fail(e))
+    }
+
+    /// The matrix `PART/name`, packed for about `rows` rows of activations.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn weights(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Arc<Weights>, BundleError> {
+        self.pack(&*self.tensor(name, &shape)?, rows)
+    }
+
+    /// The layer of `name.weight` [outputs, inputs] and `name.bias`.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn linear(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Linear, BundleError> {
+        let weights = self.weights(&format!("{name}.weight"), shape, rows)?;
+        Ok(Linear::new(weights, Some(self.tensor(&format!("{name}.bias"), &shape[..1])?)))
+    }
+
+    /// The layer of `name` [outputs, inputs] alone.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn linear_without_bias(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Linear, BundleError> {
+        Ok(Linear::new(self.weights(name, shape, rows)?, None))
+    }
+
+    /// A block's fused projection as two layers, for the last block, where only few rows ask: the
+    /// queries for `query_rows` rows, keys and values for `rows`.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn split_qkv(&self, block: &str, width: usize, query_rows: usize, rows: usize) -> Result<(Linear, Linear), BundleError> {
+        let weight = self.tensor(&format!("{block}.qkv.weight"), &[3 * width, width])?;
+        let bias = self.tensor(&format!("{block}.qkv.bias"), &[3 * width])?;
+        let part = |from: usize, to: usize, rows: usize| {
+            let weight = weight.slice(0, from, to).map_err(|e| self.fail(e))?;
+            let bias = bias.slice(0, from, to).map_err(|e| self.fail(e))?;
+            Ok(Linear::new(self.pack(&weight, rows)?, Some(Arc::new(bias))))
+        };
+        Ok((part(0, width, query_rows)?, part(width, 3 * width, rows)?))
+    }
+
+    /// The model's input.
+    ///
+    /// # Errors
+    /// None in practice: the model has no node yet.
+    pub fn source(&mut self, name: &str, shape: &[usize]) -> Result<OutletId, BundleError> {
+        self.model.add_source(name, f32::fact(shape)).map_err(|e| self.fail(e))
+    }
+
+    /// Adds an operator and returns all its outputs.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the operator.
+    pub fn wire_all(&mut self, name: &str, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> Result<TVec<OutletId>, BundleError> {
+        self.model.wire_node(name, op, inputs).map_err(|e| BundleError::architecture(self.part, format!("{name}: {e:#}")))
+    }
+
+    /// Adds an operator and returns its first output.
+    ///
+    /// # Errors
+    /// Inputs that do not fit the operator.
+    pub fn wire(&mut self, name: &str, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> Result<OutletId, BundleError> {
+        Ok(self.wire_all(name, op, inputs)?[0])
+    }
+
+    /// Adds the normalisation of `name.weight` and `name.bias`.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn layer_norm(&mut self, name: &str, width: usize, x: OutletId) -> Result<OutletId, BundleError> {
+        let gamma = self.tensor(&format!("{name}.weight"), &[width])?;
+        let beta = self.tensor(&format!("{name}.bias"), &[width])?;
+        self.wire(name, LayerNorm { gamma, beta }, &[x])
+    }
+
+    /// Adds `x + c_proj(activation(c_fc(ln_2 x)))`.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn mlp(&mut self, block: &str, width: usize, rows: usize, x: OutletId) -> Result<OutletId, BundleError> {
+        let normed = self.layer_norm(&format!("{block}.ln_2"), width, x)?;
+        let fc = self.linear(&format!("{block}.fc"), [4 * width, width], rows)?;
+        let proj = self.linear(&format!("{block}.proj"), [width, 4 * width], rows)?;
+        let (fc, proj) = match self.bundle.manifest().activation {
+            ActivationKind::QuickGelu => (fc.with_activation(Activation::ScaledQuickGelu), proj.after_quick_gelu()),
+            ActivationKind::Gelu => (fc.with_activation(Activation::Gelu), proj),
+        };
+        let hidden = self.wire(&format!("{block}.fc"), fc, &[normed])?;
+        self.wire(&format!("{block}.proj"), proj.with_residual(), &[hidden, x])
+    }
+
+    /// The finished model.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn finish(mut self, outputs: &[OutletId]) -> Result<Arc<TypedRunnableModel>, BundleError> {
+        let part = self.part;
+        self.model
+            .select_output_outlets(outputs)
+            .and_then(|()| self.model.into_optimized())
+            .and_then(|m| m.into_runnable())
+            .map_err(|e| BundleError::architecture(part, format!("{e:#}")))
+    }
+}
+
+/// Runs a model of one input and two outputs.
+///
+/// # Errors
+/// tract's own.
+pub fn run(plan: &Arc<TypedRunnableModel>, input: Tensor) -> TractResult<[TValue; 2]> {
+    let mut out = plan.run(tvec!(input.into_tvalue()))?;
+    ensure!(out.len() == 2, "a model of {} outputs", out.len());
+    let second = out.remove(1);
+    Ok([out.remove(0), second])
+}

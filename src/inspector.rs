@@ -1,0 +1,209 @@
+//! A bundle made ready to judge frames: preprocess, encode, adapt, score.
+
+use crate::bundle::manifest::Manifest;
+use crate::bundle::{Bundle, BundleError};
+use crate::faprompt::map::{self, Map};
+use crate::faprompt::{Adaptation, AdaptationMode, score};
+use crate::ops::{slice, slice_mut};
+use crate::vision::{Encoder, PreprocessError, Preprocessor};
+use image::RgbImage;
+use serde::Serialize;
+use std::time::Instant;
+use tract_core::prelude::*;
+use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+/// Why a frame got no score. The line treats it as a reject.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The frame could not be preprocessed.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// The network failed.
+    #[error("inference: {0:#}")]
+    Inference(TractError),
+    /// The network's answer is no number.
+    #[error("inference: the image score is {0}")]
+    NotFinite(f32),
+}
+
+/// Milliseconds per stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Stages {
+    /// Resizing and normalising.
+    pub preprocess: f64,
+    /// The image encoder.
+    pub encode: f64,
+    /// The prior network and the prompt tower.
+    pub adapt: f64,
+    /// Normalising, patch scores, selection, image score.
+    pub score: f64,
+}
+
+impl Stages {
+    /// All of them.
+    pub fn total(&self) -> f64 {
+        self.preprocess + self.encode + self.adapt + self.score
+    }
+}
+
+/// What is known of a frame.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The image score, 0..=1; above the threshold is a reject.
+    pub score: f32,
+    /// q: the abnormal probability of the image feature.
+    pub image_probability: f32,
+    /// Largest patch score with the unadapted prototype.
+    pub max_score: f32,
+    /// Largest patch score with the adapted one.
+    pub max_score_adapted: f32,
+    /// Length of the prior Omega; 0 if adaptation is off.
+    pub prior_norm: f32,
+    /// Abnormal score of each patch, raster order.
+    pub patch_scores: Vec<f32>,
+    /// The same with the adapted prototype.
+    pub patch_scores_adapted: Vec<f32>,
+    /// Omega, [C]; empty if adaptation is off.
+    pub prior: Vec<f32>,
+    /// The adapted abnormal prototype, [C], unit length.
+    pub abnormal: Vec<f32>,
+    /// Where the time went.
+    pub ms: Stages,
+    grid: usize,
+    side: usize,
+}
+
+impl Inspection {
+    /// The S x S anomaly map, not smoothed.
+    pub fn map(&self) -> Map {
+        map::anomaly_map(&self.patch_scores, &self.patch_scores_adapted, self.grid, self.side)
+    }
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the abnormal prototype follows the prior.
+    pub adaptation: AdaptationMode,
+    /// Threads for one frame.
+    pub threads: usize,
+}
+
+/// A network that judges frames.
+pub struct Inspector {
+    manifest: Manifest,
+    preprocessor: Preprocessor,
+    encoder: Encoder,
+    adaptation: Adaptation,
+    normal: Vec<f32>,
+    abnormal: Vec<f32>,
+    executor: Executor,
+}
+
+impl Inspector {
+    /// Builds the networks of a bundle. Nothing of the bundle is needed afterwards.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`] if the bundle's tensors do not fit its manifest.
+    pub fn new(bundle: &Bundle, options: Options) -> Result<Inspector, BundleError> {
+        let manifest = bundle.manifest().clone();
+        let width = manifest.text.width;
+        let prototype = |name: &str| {
+            let tensor = bundle.tensor(&format!("prototypes/{name}"), &[width])?;
+            let mut values = slice(&tensor).map_err(|e| BundleError::architecture("prototypes", e))?.to_vec();
+            score::normalise_rows(&mut values, width);
+            Ok(values)
+        };
+        let executor = match options.threads {
+            0 | 1 => Executor::SingleThread,
+            n => Executor::multithread_with_name(n, "inference"),
+        };
+        Ok(Inspector {
+            preprocessor: Preprocessor::new(&manifest.image),
+            encoder: Encoder::load(bundle)?,
+            adaptation: Adaptation::load(bundle, options.adaptation)?,
+            normal: prototype("normal")?,
+            abnormal: prototype("abnormal")?,
+            manifest,
+            executor,
+        })
+    }
+
+    /// The bundle's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The normal prototype F_n, [C], unit length.
+    pub fn normal(&self) -> &[f32] {
+        &self.normal
+    }
+
+    /// The unadapted abnormal prototype F_a, [C], unit length.
+    pub fn abnormal(&self) -> &[f32] {
+        &self.abnormal
+    }
+
+    /// Judges a frame.
+    ///
+    /// # Errors
+    /// A frame without pixels, or a network that fails or answers with something that is no number.
+    pub fn inspect(&mut self, frame: &RgbImage) -> Result<Inspection, InspectError> {
+        let start = Instant::now();
+        let tensor = self.preprocessor.run(frame)?;
+        let preprocess = start.elapsed().as_secs_f64() * 1e3;
+        let mut inspection = multithread_tract_scope(self.executor.clone(), || self.judge(tensor))
+            .map_err(InspectError::Inference)?;
+        inspection.ms.preprocess = preprocess;
+        if inspection.score.is_finite() { Ok(inspection) } else { Err(InspectError::NotFinite(inspection.score)) }
+    }
+
+    /// Judges a normalised frame [3, S, S].
+    fn judge(&self, frame: Tensor) -> TractResult<Inspection> {
+        let spec = &self.manifest;
+        let (width, temperature) = (self.normal.len(), spec.scores.temperature);
+        let mut ms = Stages::default();
+        let mut clock = Instant::now();
+        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64() * 1e3;
+
+        let features = self.encoder.run(frame)?;
+        ms.encode = lap();
+        let (mut patches, mut image) = (features.patches.into_tensor(), features.image.into_tensor());
+        let (patches, image) = (slice_mut(&mut patches)?, slice_mut(&mut image)?);
+        score::normalise_rows(patches, width);
+        score::normalise_rows(image, width);
+        let patch_scores = score::patch_scores(patches, &self.normal, &self.abnormal, temperature);
+        let chosen = score::select(&patch_scores, spec.prior.selected_patches, spec.prior.selection);
+        let selected: Vec<f32> = chosen.iter().flat_map(|i| &patches[i * width..][..width]).copied().collect();
+        let selected = Tensor::from_shape(&[1, selected.len()], &selected)?;
+        ms.score = lap();
+        let (prior, abnormal) = match self.adaptation.run(selected)? {
+            Some(adapted) => {
+                let mut abnormal = slice(&adapted.abnormal)?.to_vec();
+                score::normalise_rows(&mut abnormal, width);
+                (slice(&adapted.prior)?.to_vec(), abnormal)
+            }
+            None => (vec![], self.abnormal.clone()),
+        };
+        ms.adapt = lap();
+        let patch_scores_adapted = score::patch_scores(patches, &self.normal, &abnormal, temperature);
+        let image_probability = score::abnormality(image, &self.normal, &abnormal, temperature);
+        let (max_score, max_score_adapted) = (score::max(&patch_scores), score::max(&patch_scores_adapted));
+        let score = score::image_score(image_probability, max_score, max_score_adapted, spec.scores.rule);
+        ms.score += lap();
+        Ok(Inspection {
+            score,
+            image_probability,
+            max_score,
+            max_score_adapted,
+            prior_norm: score::norm(&prior),
+            patch_scores,
+            patch_scores_adapted,
+            prior,
+            abnormal,
+            ms,
+            grid: spec.image.grid(),
+            side: spec.image.size,
+        })
+    }
+}

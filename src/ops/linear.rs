@@ -1,0 +1,176 @@
+//! A dense layer with everything that follows it fused: bias, activation, residual.
+
+use super::gemm::{Epilogue, Mat, Weights, buffer};
+use super::slice_mut;
+use tract_core::internal::*;
+use tract_linalg::routines::Func;
+
+/// QuickGELU's slope: x * sigmoid(1.702 x), from OpenAI's CLIP.
+pub const QUICK_GELU: f32 = 1.702;
+
+/// What a [`Linear`] does to its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `1.702 * QuickGELU(x) = silu(1.702 x)`: the factor is left in, and the layer that follows
+    /// divides it out ([`Linear::after_quick_gelu`]), so that the activation is one kernel call.
+    ScaledQuickGelu,
+    /// x * Phi(x) = x * (1 + erf(x / sqrt 2)) / 2.
+    Gelu,
+    /// max(x, 0).
+    Relu,
+}
+
+/// `activation(scale * x W^T + bias) + residual` on [rows, inputs] f32; the residual is the second input.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weights: Arc<Weights>,
+    bias: Option<Arc<Tensor>>,
+    scale: Option<f32>,
+    activation: Activation,
+    residual: bool,
+}
+
+impl PartialEq for Linear {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.weights, &other.weights)
+            && self.bias == other.bias
+            && self.scale.map(f32::to_bits) == other.scale.map(f32::to_bits)
+            && self.activation == other.activation
+            && self.residual == other.residual
+    }
+}
+
+impl Eq for Linear {}
+
+impl Linear {
+    /// A layer of packed `weights` and `bias` [outputs].
+    pub fn new(weights: Arc<Weights>, bias: Option<Arc<Tensor>>) -> Linear {
+        Linear { weights, bias, scale: None, activation: Activation::None, residual: false }
+    }
+
+    /// The same with an activation.
+    pub fn with_activation(self, activation: Activation) -> Linear {
+        Linear { activation, ..self }
+    }
+
+    /// The same, for an input that still carries [`Activation::ScaledQuickGelu`]'s factor.
+    pub fn after_quick_gelu(self) -> Linear {
+        Linear { scale: Some(1.0 / QUICK_GELU), ..self }
+    }
+
+    /// The same with a second input that is added to the result.
+    pub fn with_residual(self) -> Linear {
+        Linear { residual: true, ..self }
+    }
+}
+
+impl Op for Linear {
+    fn name(&self) -> StaticName {
+        "FusedLinear".into()
+    }
+    fn info(&self) -> TractResult<Vec<String>> {
+        Ok(vec![format!("{} -> {}, {:?}", self.weights.inputs(), self.weights.outputs(), self.activation)])
+    }
+    op_as_typed_op!();
+}
+
+impl EvalOp for Linear {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let rows = inputs[0].shape()[0];
+        let mut out = buffer(&[rows, self.weights.outputs()])?;
+        let epilogue = Epilogue {
+            scale: self.scale,
+            bias: self.bias.as_deref(),
+            rescale: (self.activation == Activation::ScaledQuickGelu).then_some(QUICK_GELU),
+            residual: inputs.get(1).map(|r| &**r),
+        };
+        self.weights.product(&Mat::whole(&inputs[0])?, epilogue, &mut out, 0)?;
+        let (width, total) = (self.weights.outputs(), out.len());
+        match self.activation {
+            Activation::None => (),
+            Activation::Relu => slice_mut(&mut out)?.iter_mut().for_each(|v| *v = v.max(0.0)),
+            Activation::Gelu => {
+                let erf = Func::Erf.ew_f32()?;
+                tract_linalg::multithread::par_chunks_mut(slice_mut(&mut out)?, width, total, |_, rows| {
+                    let mut phi: Vec<f32> = rows.iter().map(|x| x * std::f32::consts::FRAC_1_SQRT_2).collect();
+                    erf.run(&mut phi)?;
+                    rows.iter_mut().zip(phi).for_each(|(x, e)| *x *= 0.5 + 0.5 * e);
+                    Ok(())
+                })?;
+            }
+            Activation::ScaledQuickGelu => {
+                let silu = Func::Silu.ew_f32()?;
+                tract_linalg::multithread::par_chunks_mut(slice_mut(&mut out)?, width, total, |_, rows| {
+                    silu.run(rows)
+                })?;
+            }
+        }
+        Ok(tvec!(out.into_tvalue()))
+    }
+}
+
+impl TypedOp for Linear {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs.len() == 1 + self.residual as usize, "FusedLinear: {} inputs", inputs.len());
+        ensure!(
+            inputs[0].rank() == 2 && inputs[0].shape[1] == self.weights.inputs().to_dim(),
+            "FusedLinear of {} inputs on {:?}",
+            self.weights.inputs(),
+            inputs[0]
+        );
+        ensure!(
+            !(self.residual && self.activation != Activation::None),
+            "FusedLinear: a residual is added before the activation"
+        );
+        let out = f32::fact([inputs[0].shape[0].clone(), self.weights.outputs().to_dim()]);
+        if let Some(residual) = inputs.get(1) {
+            ensure!(residual.shape == out.shape, "FusedLinear: a residual of {:?} for {:?}", residual, out);
+        }
+        Ok(tvec!(out))
+    }
+    as_op!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_gelu_through_two_layers() {
+        let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
+        let weights = Arc::new(Weights::pack(&one, 50).unwrap());
+        let first = Linear::new(weights.clone(), None).with_activation(Activation::ScaledQuickGelu);
+        let second = Linear::new(weights, None).after_quick_gelu();
+        let xs: Vec<f32> = (-40..=40).map(|i| i as f32 / 5.0).collect();
+        let x = Tensor::from_shape(&[xs.len(), 1], &xs).unwrap().into_tvalue();
+        let ctx = EvalContext::out_of_plan();
+        let y = second.eval(&ctx, first.eval(&ctx, tvec!(x)).unwrap()).unwrap();
+        let ys = y[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+        for (x, y) in xs.iter().zip(ys) {
+            let want = *x as f64 / (1.0 + (-1.702 * *x as f64).exp());
+            assert!((y as f64 - want).abs() < 1e-5, "quick_gelu({x}) = {y}, not {want}");
+        }
+    }
+
+    #[test]
+    fn gelu_and_relu() {
+        let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
+        let weights = Arc::new(Weights::pack(&one, 5).unwrap());
+        // torch.nn.functional.gelu
+        let table = [(-3.0, -0.0040497), (-1.0, -0.1586553), (0.0, 0.0), (0.5, 0.3457312), (2.0, 1.9544997)];
+        let xs: Vec<f32> = table.iter().map(|t| t.0).collect();
+        let x = Tensor::from_shape(&[5, 1], &xs).unwrap();
+        let run = |activation| {
+            let op = Linear::new(weights.clone(), None).with_activation(activation);
+            super::super::slice(&super::super::testing::eval(&op, &[&x])[0]).unwrap().to_vec()
+        };
+        for ((x, want), (gelu, relu)) in table.iter().zip(run(Activation::Gelu).iter().zip(run(Activation::Relu))) {
+            assert!((gelu - want).abs() < 1e-6, "gelu({x}) = {gelu}, not {want}");
+            assert_eq!(relu, x.max(0.0));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The project's own tract operators: what both towers are made of.
+//!
+//! They know tensors and nothing else; the graphs that use them are built in `vision::encoder` and
+//! `faprompt::tower`. All work on f32 and use the threads of the tract executor in force.
+
+pub mod attention;
+pub mod gemm;
+pub mod layer_norm;
+pub mod linear;
+pub mod patch_embed;
+pub mod rows;
+pub mod suffix;
+
+use tract_core::internal::*;
+
+/// The elements of a contiguous f32 tensor.
+///
+/// # Errors
+/// The tensor holds something else.
+pub fn slice(t: &Tensor) -> TractResult<&[f32]> {
+    t.try_as_plain_ram()?.as_slice::<f32>()
+}
+
+/// The elements of a contiguous f32 tensor, to be written.
+///
+/// # Errors
+/// The tensor holds something else.
+pub fn slice_mut(t: &mut Tensor) -> TractResult<&mut [f32]> {
+    t.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
+}
+
+/// Sums in 16 lanes, so that the compiler can use vector registers without reordering a serial sum.
+pub(crate) fn sum_lanes(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut acc = [0f32; 16];
+    let chunks = row.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (a, v) in acc.iter_mut().zip(chunk) {
+            *a += f(*v);
+        }
+    }
+    acc.iter().sum::<f32>() + rest.iter().map(|v| f(*v)).sum::<f32>()
+}
+
+/// The dot product of two slices of one length, summed in 16 lanes.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut acc = [0f32; 16];
+    let (ca, cb) = (a.chunks_exact(16), b.chunks_exact(16));
+    let rest: f32 = ca.remainder().iter().zip(cb.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in ca.zip(cb) {
+        for ((s, x), y) in acc.iter_mut().zip(x).zip(y) {
+            *s += x * y;
+        }
+    }
+    acc.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Reproducible numbers in -1..1.
+    pub fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        let mut x = seed;
+        let mut next = || {
+            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (x >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// A tensor of them.
+    pub fn tensor(shape: &[usize], seed: u64) -> Tensor {
+        Tensor::from_shape(shape, &numbers(shape.iter().product(), seed)).unwrap()
+    }
+
+    /// Evaluates an operator outside any model.
+    pub fn eval(op: &dyn EvalOp, inputs: &[&Tensor]) -> TVec<TValue> {
+        let inputs = inputs.iter().map(|t| (*t).clone().into_tvalue()).collect();
+        op.eval(&EvalContext::out_of_plan(), inputs).unwrap()
+    }
+
+    /// softmax(scale * q k^T) v in f64; `q` [a, d], `k` and `v` [b, d], keys visible to query `i` by `visible`.
+    pub fn attention(q: &[Vec<f32>], k: &[Vec<f32>], v: &[Vec<f32>], visible: impl Fn(usize, usize) -> bool) -> Vec<Vec<f64>> {
+        let d = q[0].len();
+        let scale = 1.0 / (d as f64).sqrt();
+        q.iter()
+            .enumerate()
+            .map(|(i, q)| {
+                let weights: Vec<f64> = k
+                    .iter()
+                    .enumerate()
+                    .map(|(j, k)| {
+                        let s: f64 = q.iter().zip(k).map(|(a, b)| *a as f64 * *b as f64).sum();
+                        if visible(i, j) { (s * scale).exp() } else { 0.0 }
+                    })
+                    .collect();
+                let sum: f64 = weights.iter().sum();
+                (0..d).map(|c| weights.iter().zip(v).map(|(w, v)| w / sum * v[c] as f64).sum()).collect()
+            })
+            .collect()
+    }
+}

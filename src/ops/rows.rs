@@ -1,0 +1,98 @@
+//! Small row operators that the towers need: picking, overwriting, shifting and averaging rows.
+
+use super::gemm::buffer;
+use super::{slice, slice_mut};
+use tract_core::internal::*;
+
+/// The rows `first`, `first + step`, ... of [rows, width], `count` of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PickRows {
+    /// First row.
+    pub first: usize,
+    /// Distance between rows.
+    pub step: usize,
+    /// How many.
+    pub count: usize,
+}
+
+impl Op for PickRows {
+    fn name(&self) -> StaticName {
+        "PickRows".into()
+    }
+    op_as_typed_op!();
+}
+
+impl EvalOp for PickRows {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let width = inputs[0].shape()[1];
+        let source = slice(&inputs[0])?;
+        let mut out = buffer(&[self.count, width])?;
+        for (i, row) in slice_mut(&mut out)?.chunks_exact_mut(width).enumerate() {
+            row.copy_from_slice(&source[(self.first + i * self.step) * width..][..width]);
+        }
+        Ok(tvec!(out.into_tvalue()))
+    }
+}
+
+impl TypedOp for PickRows {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs[0].rank() == 2, "PickRows of {:?}", inputs[0]);
+        let rows = inputs[0].shape[0].to_usize()?;
+        ensure!(
+            self.count > 0 && self.first + (self.count - 1) * self.step < rows,
+            "PickRows: {self:?} of {rows} rows"
+        );
+        Ok(tvec!(f32::fact([self.count.to_dim(), inputs[0].shape[1].clone()])))
+    }
+    as_op!();
+}
+
+/// The mean of all rows: [rows, width] to [1, width].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeanRows;
+
+impl Op for MeanRows {
+    fn name(&self) -> StaticName {
+        "MeanRows".into()
+    }
+    op_as_typed_op!();
+}
+
+impl EvalOp for MeanRows {
+    op_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (rows, width) = (inputs[0].shape()[0], inputs[0].shape()[1]);
+        let mut out = Tensor::zero::<f32>(&[1, width])?;
+        let mean = slice_mut(&mut out)?;
+        for row in slice(&inputs[0])?.chunks_exact(width) {
+            mean.iter_mut().zip(row).for_each(|(m, v)| *m += v);
+        }
+        mean.iter_mut().for_each(|m| *m /= rows as f32);
+        Ok(tvec!(out.into_tvalue()))
+    }
+}
+
+impl TypedOp for MeanRows {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(inputs[0].rank() == 2, "MeanRows of {:?}", inputs[0]);
+        Ok(tvec!(f32::fact([1.to_dim(), inputs[0].shape[1].clone()])))
+    }
+    as_op!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::eval;
+    use super::*;
+
+    #[test]
+    fn rows_are_picked_and_averaged() {
+        let x = Tensor::from_shape(&[4, 2], &[0f32, 1., 2., 3., 4., 5., 6., 7.]).unwrap();
+        let picked = eval(&PickRows { first: 1, step: 2, count: 2 }, &[&x]);
+        assert_eq!(slice(&picked[0]).unwrap(), &[2., 3., 6., 7.]);
+        assert_eq!(slice(&eval(&MeanRows, &[&x])[0]).unwrap(), &[3., 4.]);
+    }
+}

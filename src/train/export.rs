@@ -1,0 +1,277 @@
+//! Checkpoint and prompt learner to bundle.
+//!
+//! Whatever is the same for every image is computed here: prototypes, the prefix's keys and values, the
+//! Jacobian of the linear adaptation. The finished bundle is opened and run by the device's own code
+//! before it is called done.
+
+use super::TrainError;
+use super::clip::{Block, Clip, Dense, Norm};
+use super::prompts::Prompts;
+use super::reference::{Reference, Tape, unit};
+use crate::bundle::manifest::{
+    ImageSpec, LinearError, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection, TowerSpec,
+};
+use crate::bundle::{Bundle, BundleWriter};
+use crate::faprompt::AdaptationMode;
+use crate::inspector::{Inspector, Options};
+use indicatif::ProgressBar;
+use ndarray::{Array1, Array2, s};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// OpenAI's CLIP preprocessing, which every CLIP named in the documentation shares.
+const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
+const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
+/// The published code's smoothing of reported maps, sigma 10 at 518 px, in proportion.
+const SIGMA_PER_PIXEL: f32 = 10.0 / 518.0;
+/// Directions of the Jacobian that one thread carries at once.
+const DIRECTIONS: usize = 32;
+/// Priors whose exact and linear results are compared, per norm.
+const PROBES: usize = 8;
+
+/// What the user chose; `None` takes the default of the weights.
+#[derive(Clone, Debug)]
+pub struct ExportOptions {
+    /// Name in the manifest; the architecture's if none.
+    pub name: Option<String>,
+    /// Side of the input in pixels.
+    pub image_size: Option<usize>,
+    /// Blocks with the V-V stream.
+    pub vv_layers: Option<usize>,
+    /// Which patches feed the prior.
+    pub selection: Selection,
+    /// How the maxima are combined.
+    pub score_rule: ScoreRule,
+    /// How matrices are stored.
+    pub precision: Precision,
+    /// Scores above it are rejects.
+    pub threshold: f32,
+    /// Whether anything was trained.
+    pub trained: bool,
+    /// A sentence for the manifest.
+    pub description: String,
+    /// Threads for the Jacobian.
+    pub threads: usize,
+}
+
+/// What an export made.
+pub struct Exported {
+    /// The bundle's manifest.
+    pub manifest: Manifest,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+}
+
+struct Writer(BundleWriter);
+
+impl Writer {
+    fn matrix(&mut self, name: &str, m: &Array2<f32>) {
+        self.0.matrix(name, [m.nrows(), m.ncols()], &m.iter().copied().collect::<Vec<_>>());
+    }
+    fn table(&mut self, name: &str, m: &Array2<f32>) {
+        self.0.table(name, &[m.nrows(), m.ncols()], &m.iter().copied().collect::<Vec<_>>());
+    }
+    fn vector(&mut self, name: &str, v: &Array1<f32>) {
+        self.0.exact(name, &[v.len()], &v.to_vec());
+    }
+    fn norm(&mut self, name: &str, n: &Norm) {
+        self.vector(&format!("{name}.weight"), &n.weight);
+        self.vector(&format!("{name}.bias"), &n.bias);
+    }
+    fn dense(&mut self, name: &str, d: &Dense) {
+        self.matrix(&format!("{name}.weight"), &d.weight);
+        self.vector(&format!("{name}.bias"), &d.bias);
+    }
+    fn block(&mut self, name: &str, b: &Block) {
+        self.norm(&format!("{name}.ln_1"), &b.ln_1);
+        self.dense(&format!("{name}.qkv"), &b.qkv);
+        self.dense(&format!("{name}.out"), &b.out);
+        self.norm(&format!("{name}.ln_2"), &b.ln_2);
+        self.dense(&format!("{name}.fc"), &b.fc);
+        self.dense(&format!("{name}.proj"), &b.proj);
+    }
+}
+
+fn manifest(clip: &Clip, prompts: &Prompts, options: &ExportOptions) -> Result<Manifest, TrainError> {
+    let (visual, text) = (&clip.visual, &clip.text);
+    let size = options.image_size.unwrap_or(clip.default_image_size());
+    let vv_layers = options.vv_layers.unwrap_or(clip.default_vv_layers());
+    let abnormal_tokens = prompts.abnormal.shape()[1];
+    let manifest = Manifest {
+        name: options.name.clone().unwrap_or(clip.name()),
+        created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
+        trained: options.trained,
+        description: options.description.clone(),
+        image: ImageSpec { size, patch: visual.patch, mean: MEAN, std: STD },
+        activation: clip.activation,
+        vision: TowerSpec { width: visual.width, layers: visual.blocks.len(), heads: visual.heads },
+        vv_layers,
+        text: TowerSpec { width: text.width, layers: text.blocks.len(), heads: text.heads },
+        prompts: PromptSpec {
+            normal_tokens: prompts.normal.nrows(),
+            abnormal_tokens,
+            abnormal_prompts: prompts.count(),
+            suffix_rows: abnormal_tokens + prompts.abnormal_suffix.nrows(),
+            deep_length: prompts.deep.first().map_or(0, |d| d.nrows()),
+            deep_blocks: prompts.deep.len(),
+            normal_words: prompts.words.0.clone(),
+            abnormal_words: prompts.words.1.clone(),
+        },
+        prior: PriorSpec {
+            selected_patches: prompts.fc1.weight.ncols() / text.width,
+            hidden: prompts.fc1.weight.nrows(),
+            selection: options.selection,
+        },
+        scores: ScoreSpec {
+            // The published code's T; logit_scale is not used by it.
+            temperature: 0.07,
+            rule: options.score_rule,
+            smoothing_sigma: SIGMA_PER_PIXEL * size as f32,
+            threshold: options.threshold,
+        },
+        precision: options.precision,
+        linear_error: vec![],
+        sources: BTreeMap::from([("clip".into(), clip.digest.clone()), ("prompts".into(), prompts.digest.clone())]),
+    };
+    manifest.check().map_err(|e| TrainError::Options(e.to_string()))?;
+    Ok(manifest)
+}
+
+/// d F_a / d Omega at Omega = 0: column j is the change of the mean abnormal feature along e_j.
+pub fn jacobian(reference: &Reference, tapes: &[Tape], first: usize, count: usize, threads: usize, bar: &ProgressBar) -> Array2<f32> {
+    let width = reference.text.width;
+    let (jacobian, next) = (Mutex::new(Array2::<f32>::zeros((width, width))), AtomicUsize::new(0));
+    let work = || {
+        loop {
+            let from = next.fetch_add(DIRECTIONS, Ordering::Relaxed);
+            if from >= width {
+                return;
+            }
+            let n = DIRECTIONS.min(width - from);
+            let directions = Array2::from_shape_fn((n, width), |(i, j)| if j == from + i { 1.0 } else { 0.0 });
+            let mut sum = Array2::<f32>::zeros((n, width));
+            for tape in tapes {
+                sum += &reference.derivative(tape, first, count, &directions);
+                bar.inc(n as u64);
+            }
+            sum /= tapes.len() as f32;
+            jacobian.lock().expect("no thread panics with it").slice_mut(s![.., from..from + n]).assign(&sum.t());
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..threads.max(1)).for_each(|_| {
+            scope.spawn(work);
+        })
+    });
+    jacobian.into_inner().expect("all threads are done")
+}
+
+/// |F_linear - F_exact| for priors of several lengths, relative to the abnormal tokens'.
+fn linear_error(reference: &Reference, prompts: &Prompts, mean: &Array1<f32>, jacobian: &Array2<f32>) -> Vec<LinearError> {
+    let (first, count) = (1 + prompts.normal.nrows(), prompts.abnormal.shape()[1]);
+    let token = prompts.abnormal.iter().map(|v| v * v).sum::<f32>() / (prompts.count() * count) as f32;
+    let token = token.sqrt();
+    let still = unit(mean.view());
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut errors = vec![];
+    for factor in [0.1f32, 0.3, 1.0, 3.0] {
+        let prior_norm = factor * token;
+        let (mut sum, mut max, mut unadapted) = (0f32, 0f32, 0f32);
+        for _ in 0..PROBES {
+            let direction = Array1::from_shape_fn(mean.len(), |_| super::random::normal(&mut rng));
+            let prior = unit(direction.view()) * prior_norm;
+            let tapes: Vec<Tape> = (0..prompts.count())
+                .map(|k| {
+                    let mut rows = prompts.abnormal_rows(k);
+                    let mut shifted = rows.slice_mut(s![first..first + count, ..]);
+                    shifted += &prior;
+                    reference.encode(&rows)
+                })
+                .collect();
+            let exact = unit(reference.mean_feature(&tapes).view());
+            let linear = unit((mean + &jacobian.dot(&prior)).view());
+            let distance = |a: &Array1<f32>| (a - &exact).mapv(|v| v * v).sum().sqrt();
+            sum += distance(&linear);
+            max = max.max(distance(&linear));
+            unadapted += distance(&still);
+        }
+        let probes = PROBES as f32;
+        errors.push(LinearError { prior_norm, mean: sum / probes, max, unadapted: unadapted / probes });
+    }
+    errors
+}
+
+/// Makes a bundle of `clip` and `prompts` at `out`.
+///
+/// # Errors
+/// [`TrainError::Options`] if the options do not fit the weights, [`TrainError::Output`] if the file
+/// cannot be written.
+pub fn export(clip: &Clip, prompts: &Prompts, options: &ExportOptions, out: &Path, bar: &ProgressBar) -> Result<Exported, TrainError> {
+    let mut manifest = manifest(clip, prompts, options)?;
+    let (visual, text, p) = (&clip.visual, &clip.text, manifest.prompts.clone());
+    let reference = Reference { text, activation: clip.activation, deep: &prompts.deep };
+    let mut w = Writer(BundleWriter::new(options.precision));
+
+    let positions = visual.positions_for(manifest.image.grid());
+    w.matrix("encoder/conv1", &visual.conv1);
+    w.vector("encoder/class_row", &(&visual.class + &positions.row(0)));
+    w.table("encoder/positions", &positions.slice(s![1.., ..]).to_owned());
+    w.norm("encoder/ln_pre", &visual.ln_pre);
+    visual.blocks.iter().enumerate().for_each(|(i, b)| w.block(&format!("encoder/blocks.{i}"), b));
+    w.norm("encoder/ln_post", &visual.ln_post);
+    w.matrix("encoder/proj", &visual.proj);
+
+    let normal = reference.encode(&prompts.normal_rows());
+    let tapes: Vec<Tape> = (0..p.abnormal_prompts).map(|k| reference.encode(&prompts.abnormal_rows(k))).collect();
+    let mean = reference.mean_feature(&tapes);
+    w.vector("prototypes/normal", &normal.feature);
+    w.vector("prototypes/abnormal", &mean);
+
+    let (prefix, rows) = (p.prefix_rows(), p.suffix_rows);
+    let mut suffix = Array2::zeros((p.abnormal_prompts * rows, text.width));
+    for k in 0..p.abnormal_prompts {
+        let embedded = prompts.abnormal_rows(k) + text.positions.slice(s![..prefix + rows, ..]);
+        suffix.slice_mut(s![k * rows..(k + 1) * rows, ..]).assign(&embedded.slice(s![prefix.., ..]));
+    }
+    w.table("tower/suffix", &suffix);
+    for (i, block) in text.blocks.iter().enumerate() {
+        w.block(&format!("tower/blocks.{i}"), block);
+        let (keys, values) = tapes[0].keys_values(i, prefix);
+        w.table(&format!("tower/blocks.{i}.prefix_keys"), &keys);
+        w.table(&format!("tower/blocks.{i}.prefix_values"), &values);
+        let deep = i.checked_sub(1).and_then(|i| prompts.deep.get(i));
+        if let (Some(deep), true) = (deep, p.deep_overhang() > 0) {
+            w.table(&format!("tower/blocks.{i}.deep"), &deep.slice(s![p.normal_tokens.., ..]).to_owned());
+        }
+    }
+    w.norm("tower/ln_final", &text.ln_final);
+    w.matrix("tower/projection", &text.projection);
+    w.dense("prior/fc1", &prompts.fc1);
+    w.dense("prior/fc2", &prompts.fc2);
+
+    bar.set_length((text.width * p.abnormal_prompts) as u64);
+    let jacobian = jacobian(&reference, &tapes, prefix, p.abnormal_tokens, options.threads, bar);
+    w.table("linear/jacobian", &jacobian);
+    manifest.linear_error = linear_error(&reference, prompts, &mean, &jacobian);
+
+    let failed = |source| TrainError::Output { path: out.to_path_buf(), source };
+    let bytes = w.0.bytes(&manifest).map_err(failed)?;
+    self_check(bytes)?;
+    let bytes = w.0.write(&manifest, out).map_err(failed)?;
+    Ok(Exported { manifest, bytes })
+}
+
+/// Opens the new bundle with the device's code, which checks every digest and every shape, builds all
+/// its networks and judges a grey frame.
+fn self_check(bytes: Vec<u8>) -> Result<(), TrainError> {
+    let bundle = Bundle::from_bytes(bytes)?;
+    let load = |adaptation| Inspector::new(&bundle, Options { adaptation, threads: 1 });
+    load(AdaptationMode::Linear)?;
+    let frame = image::RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));
+    let failed = |e| TrainError::Options(format!("the network fails on a grey frame: {e}"));
+    load(AdaptationMode::Exact)?.inspect(&frame).map(drop).map_err(failed)
+}

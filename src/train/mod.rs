@@ -1,0 +1,63 @@
+//! The host's side: reads CLIP checkpoints and prompt learners, writes bundles.
+//!
+//! Never on the device (feature `train`). Knows `bundle` to write it and runs the device's own code to
+//! measure what it writes; no other module may use it.
+
+pub mod clip;
+pub mod export;
+pub mod prompts;
+pub mod random;
+pub mod reference;
+pub mod tensors;
+
+use crate::bundle::BundleError;
+use crate::exit::ExitCode;
+use std::path::PathBuf;
+
+/// Why the host could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Weights that cannot be read or are not CLIP's.
+    #[error("{path}: {what}", path = path.display())]
+    Weights {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A prompt learner that cannot be read or does not fit the weights.
+    #[error("{path}: {what}", path = path.display())]
+    Prompts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Options that do not fit each other or the weights.
+    #[error("{0}")]
+    Options(String),
+    /// The result could not be written.
+    #[error("{path}: cannot be written: {source}", path = path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The device's own code refuses what was just made: a fault of this program.
+    #[error("the new bundle does not run: {0}")]
+    SelfCheck(#[from] BundleError),
+}
+
+impl TrainError {
+    /// The exit code of a program that stops at this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            TrainError::Weights { .. } => ExitCode::Weights,
+            TrainError::Prompts { .. } => ExitCode::Prompts,
+            TrainError::Options(_) => ExitCode::Options,
+            TrainError::Output { .. } => ExitCode::OutputFailed,
+            TrainError::SelfCheck(_) => ExitCode::Internal,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Random CLIP weights and prompt learners: for benchmarks at real sizes, for tests, and for the
+//! untrained bundle that stands in until a trained one ships.
+
+use super::TrainError;
+use half::f16;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A standard normal number.
+pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    StandardNormal.sample(rng)
+}
+
+/// Sizes of a network to make up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Architecture {
+    /// 128 x 4, patch 16, 224 px: the untrained demonstration bundle.
+    Tiny,
+    /// ViT-S/16 at 224 px, text encoder of the same width.
+    #[value(name = "ViT-S-16")]
+    S16,
+    /// ViT-B/32 at 224 px.
+    #[value(name = "ViT-B-32")]
+    B32,
+    /// ViT-B/16 at 224 px.
+    #[value(name = "ViT-B-16")]
+    B16,
+    /// ViT-B/16-plus-240.
+    #[value(name = "ViT-B-16-plus-240")]
+    B16Plus240,
+    /// ViT-L/14 at 224 px.
+    #[value(name = "ViT-L-14")]
+    L14,
+    /// ViT-L/14 at 336 px.
+    #[value(name = "ViT-L-14-336")]
+    L14At336,
+}
+
+/// Everything that sets tensor shapes.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// Image encoder: width, blocks, patch, pixels.
+    pub vision: (usize, usize, usize, usize),
+    /// Text encoder: width (= C), blocks.
+    pub text: (usize, usize),
+    /// E, E', K.
+    pub tokens: (usize, usize, usize),
+    /// M and the prior network's hidden width.
+    pub prior: (usize, usize),
+    /// Deep prompts: D - 1, t.
+    pub deep: (usize, usize),
+    /// Word rows with the end token: behind normal and abnormal tokens.
+    pub words: (usize, usize),
+}
+
+impl Architecture {
+    /// Its sizes, with the published code's prompts (E = 5, E' = 2, K = M = 10, D = 9, t = 4).
+    pub fn sizes(self) -> Sizes {
+        let (vision, text) = match self {
+            Architecture::Tiny => ((128, 4, 16, 224), (128, 4)),
+            Architecture::S16 => ((384, 12, 16, 224), (384, 12)),
+            Architecture::B32 => ((768, 12, 32, 224), (512, 12)),
+            Architecture::B16 => ((768, 12, 16, 224), (512, 12)),
+            Architecture::B16Plus240 => ((896, 12, 16, 240), (640, 12)),
+            Architecture::L14 => ((1024, 24, 14, 224), (768, 12)),
+            Architecture::L14At336 => ((1024, 24, 14, 336), (768, 12)),
+        };
+        let deep_blocks = 8.min(text.1 - 1);
+        Sizes { vision, text, tokens: (5, 2, 10), prior: (10, 10 * text.0 / 16), deep: (deep_blocks, 4), words: (3, 4) }
+    }
+}
+
+struct Maker {
+    rng: ChaCha8Rng,
+    tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
+}
+
+impl Maker {
+    fn put(&mut self, name: &str, shape: &[usize], mut value: impl FnMut(&mut ChaCha8Rng) -> f32) {
+        let count = shape.iter().product();
+        let bytes = (0..count).flat_map(|_| f16::from_f32(value(&mut self.rng)).to_le_bytes()).collect();
+        self.tensors.insert(name.into(), (shape.to_vec(), bytes));
+    }
+
+    fn gauss(&mut self, name: &str, shape: &[usize], std: f32) {
+        self.put(name, shape, |rng| normal(rng) * std);
+    }
+
+    /// A normalisation that is not the identity, so that tests see it.
+    fn norm(&mut self, name: &str, width: usize) {
+        self.put(&format!("{name}.weight"), &[width], |rng| 1.0 + 0.1 * normal(rng));
+        self.gauss(&format!("{name}.bias"), &[width], 0.05);
+    }
+
+    /// OpenAI's initialisation of a transformer.
+    fn blocks(&mut self, prefix: &str, width: usize, layers: usize) {
+        let attention = (width as f32).powf(-0.5);
+        let residual = attention * (2.0 * layers as f32).powf(-0.5);
+        for i in 0..layers {
+            let at = |n: &str| format!("{prefix}transformer.resblocks.{i}.{n}");
+            self.norm(&at("ln_1"), width);
+            self.gauss(&at("attn.in_proj_weight"), &[3 * width, width], attention);
+            self.gauss(&at("attn.in_proj_bias"), &[3 * width], 0.02);
+            self.gauss(&at("attn.out_proj.weight"), &[width, width], residual);
+            self.gauss(&at("attn.out_proj.bias"), &[width], 0.02);
+            self.norm(&at("ln_2"), width);
+            self.gauss(&at("mlp.c_fc.weight"), &[4 * width, width], (2.0 * width as f32).powf(-0.5));
+            self.gauss(&at("mlp.c_fc.bias"), &[4 * width], 0.02);
+            self.gauss(&at("mlp.c_proj.weight"), &[width, 4 * width], residual);
+            self.gauss(&at("mlp.c_proj.bias"), &[width], 0.02);
+        }
+    }
+
+    fn write(self, path: &Path) -> Result<(), TrainError> {
+        let views = self.tensors.iter().map(|(name, (shape, bytes))| {
+            (name.clone(), TensorView::new(Dtype::F16, shape.clone(), bytes).expect("bytes fit their shape"))
+        });
+        safetensors::serialize_to_file(views, None, path)
+            .map_err(|e| TrainError::Output { path: path.into(), source: std::io::Error::other(e) })
+    }
+}
+
+/// Writes `clip.safetensors` (OpenAI's names, without the token table) and `prompts.safetensors` (the
+/// published code's names) to `folder`; returns their paths.
+///
+/// # Errors
+/// [`TrainError::Output`].
+pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBuf), TrainError> {
+    use rand_chacha::rand_core::SeedableRng;
+    std::fs::create_dir_all(folder).map_err(|source| TrainError::Output { path: folder.into(), source })?;
+    let ((width, layers, patch, pixels), (text, text_layers)) = (sizes.vision, sizes.text);
+    let (e, ea, k) = sizes.tokens;
+    let scale = |w: usize| (w as f32).powf(-0.5);
+    let start = |stream| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Maker { rng, tensors: BTreeMap::new() }
+    };
+
+    let mut m = start(0);
+    m.gauss("visual.conv1.weight", &[width, 3, patch, patch], ((3 * patch * patch) as f32).powf(-0.5));
+    m.gauss("visual.class_embedding", &[width], scale(width));
+    m.gauss("visual.positional_embedding", &[1 + (pixels / patch).pow(2), width], scale(width));
+    m.norm("visual.ln_pre", width);
+    m.blocks("visual.", width, layers);
+    m.norm("visual.ln_post", width);
+    m.gauss("visual.proj", &[width, text], scale(width));
+    m.gauss("positional_embedding", &[77, text], 0.01);
+    m.blocks("", text, text_layers);
+    m.norm("ln_final", text);
+    m.gauss("text_projection", &[text, text], scale(text));
+    let clip = folder.join("clip.safetensors");
+    m.write(&clip)?;
+
+    let mut m = start(1);
+    let (prior, hidden) = sizes.prior;
+    m.gauss("ctx_pos", &[1, 1, e, text], 0.02);
+    m.gauss("ctx_neg", &[1, k, ea, text], 0.02);
+    for i in 0..sizes.deep.0 {
+        m.gauss(&format!("compound_prompts_text.{i}"), &[sizes.deep.1, text], 0.02);
+    }
+    m.gauss("patch_meta_net.linear1.weight", &[hidden, prior * text], scale(prior * text));
+    m.gauss("patch_meta_net.linear1.bias", &[hidden], 0.02);
+    m.gauss("patch_meta_net.linear2.weight", &[text, hidden], 0.1 * scale(hidden));
+    m.gauss("patch_meta_net.linear2.bias", &[text], 0.02);
+    for (which, count, learned, words) in [("pos", 1, e, sizes.words.0), ("neg", k, e + ea, sizes.words.1)] {
+        // One row of words serves all prompts, as in the published code.
+        m.gauss(&format!("token_prefix_{which}"), &[1, 1, 1, text], 0.02);
+        m.gauss(&format!("token_suffix_{which}"), &[1, 1, words, text], 0.02);
+        let end = learned + words;
+        let mut at = 0;
+        m.put(&format!("tokenized_prompts_{which}"), &[1, count, 77], |_| {
+            at += 1;
+            if (at - 1) % 77 == end { 2.0 } else { 1.0 }
+        });
+    }
+    let prompts = folder.join("prompts.safetensors");
+    m.write(&prompts)?;
+    Ok((clip, prompts))
+}

@@ -1,0 +1,96 @@
+//! What several test files need: the golden data, and bundles made of it.
+#![allow(dead_code)]
+
+use faprompt_edge::bundle::Bundle;
+use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
+use faprompt_edge::train::export::{ExportOptions, Exported, export};
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::prompts::Prompts;
+use faprompt_edge::train::tensors::Tensors;
+use half::f16;
+use indicatif::ProgressBar;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::path::{Path, PathBuf};
+
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+pub fn expected() -> Tensors {
+    Tensors::load(&golden("faprompt-tiny/expected.safetensors")).unwrap()
+}
+
+pub fn values(t: &Tensors, name: &str) -> Vec<f32> {
+    t.array(name).unwrap().iter().copied().collect()
+}
+
+/// Writes the golden CLIP with its token table in full size: the repository keeps only the rows that
+/// prompts use, the others are zero.
+pub fn golden_clip(folder: &Path) -> PathBuf {
+    let bytes = std::fs::read(golden("faprompt-tiny/clip.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let rows = file.tensor("token_rows.weight").unwrap();
+    let ids = file.tensor("token_rows.ids").unwrap();
+    let row = rows.shape()[1] * 2;
+    let mut table = vec![0u8; 49408 * row];
+    for (id, values) in ids.data().chunks_exact(4).zip(rows.data().chunks_exact(row)) {
+        let id = i32::from_le_bytes(id.try_into().unwrap()) as usize;
+        table[id * row..(id + 1) * row].copy_from_slice(values);
+    }
+    let mut tensors: Vec<(String, TensorView)> =
+        file.tensors().into_iter().filter(|(n, _)| !n.starts_with("token_rows")).collect();
+    let shape = vec![49408, rows.shape()[1]];
+    tensors.push(("token_embedding.weight".into(), TensorView::new(Dtype::F16, shape, &table).unwrap()));
+    let path = folder.join("clip.safetensors");
+    safetensors::serialize_to_file(tensors, None, &path).unwrap();
+    path
+}
+
+pub fn options(selection: Selection, precision: Precision) -> ExportOptions {
+    ExportOptions {
+        name: None,
+        image_size: Some(84),
+        vv_layers: Some(4),
+        selection,
+        score_rule: ScoreRule::Code,
+        precision,
+        threshold: 0.5,
+        trained: true,
+        description: "golden data".into(),
+        threads: 2,
+    }
+}
+
+pub fn export_to(clip: &Path, prompts: &Path, options: &ExportOptions, out: &Path) -> Exported {
+    let clip = Clip::load(clip).unwrap();
+    let prompts = Prompts::load(prompts, &clip).unwrap();
+    export(&clip, &prompts, options, out, &ProgressBar::hidden()).unwrap()
+}
+
+pub fn golden_bundle(folder: &Path, selection: Selection, precision: Precision) -> (PathBuf, Bundle) {
+    let out = folder.join(format!("{selection:?}-{precision:?}.bundle"));
+    let prompts = golden("faprompt-tiny/prompt_learner.safetensors");
+    export_to(&golden_clip(folder), &prompts, &options(selection, precision), &out);
+    let bundle = Bundle::open(&out, None).unwrap();
+    (out, bundle)
+}
+
+/// The largest absolute difference.
+pub fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "lengths differ");
+    assert!(!a.is_empty());
+    a.iter().zip(b).fold(0.0, |m, (a, b)| m.max((a - b).abs()))
+}
+
+/// |a - b| / |b| in the Euclidean norm.
+pub fn relative(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "lengths differ");
+    let (d, n) = a.iter().zip(b).fold((0f64, 0f64), |(d, n), (a, b)| (d + ((a - b) as f64).powi(2), n + (*b as f64).powi(2)));
+    assert!(n > 0.0);
+    (d / n).sqrt() as f32
+}
+
+pub fn half(v: f32) -> [u8; 2] {
+    f16::from_f32(v).to_le_bytes()
+}
