@@ -5,6 +5,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::ops::gemm::Weights;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::linear::{Activation, Linear};
+use crate::ops::panels::Matrix;
 use std::sync::Arc;
 use tract_core::internal::*;
 
@@ -38,7 +39,11 @@ impl<'a> Builder<'a> {
         self.bundle.tensor(&format!("{}/{name}", self.part), shape).map(Arc::new)
     }
 
-    fn pack(&self, weights: &Tensor, rows: usize) -> Result<Arc<Weights>, BundleError> {
+    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, BundleError> {
+        self.bundle.matrix(&format!("{}/{name}", self.part), shape)
+    }
+
+    fn pack(&self, weights: &Matrix, rows: usize) -> Result<Arc<Weights>, BundleError> {
         Weights::pack(weights, rows).map(Arc::new).map_err(|e| self.fail(e))
     }
 
@@ -47,7 +52,7 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`Bundle::tensor`].
     pub fn weights(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Arc<Weights>, BundleError> {
-        self.pack(&*self.tensor(name, &shape)?, rows)
+        self.pack(&self.matrix(name, shape)?, rows)
     }
 
     /// The layer of `name.weight` [outputs, inputs] and `name.bias`.
@@ -73,10 +78,10 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`Bundle::tensor`].
     pub fn split_qkv(&self, block: &str, width: usize, query_rows: usize, rows: usize) -> Result<(Linear, Linear), BundleError> {
-        let weight = self.tensor(&format!("{block}.qkv.weight"), &[3 * width, width])?;
+        let weight = self.matrix(&format!("{block}.qkv.weight"), [3 * width, width])?;
         let bias = self.tensor(&format!("{block}.qkv.bias"), &[3 * width])?;
         let part = |from: usize, to: usize, rows: usize| {
-            let weight = weight.slice(0, from, to).map_err(|e| self.fail(e))?;
+            let weight = weight.rows(from, to).map_err(|e| self.fail(e))?;
             let bias = bias.slice(0, from, to).map_err(|e| self.fail(e))?;
             Ok(Linear::new(self.pack(&weight, rows)?, Some(Arc::new(bias))))
         };

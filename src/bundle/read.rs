@@ -3,6 +3,7 @@
 use super::envelope::{self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of};
 use super::map::Bytes;
 use super::{BundleError, Manifest, PublicKey, signature};
+use crate::ops::panels::Matrix;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -120,7 +121,43 @@ impl Bundle {
         Ok((info.dtype, &data[info.data_offsets.0..info.data_offsets.1]))
     }
 
-    /// The tensor `PART/NAME` of the given shape as f32, whatever it is stored as.
+    /// The matrix `PART/NAME` [rows, columns] in the type that it is stored in.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`]: missing, another shape or type, or a number that is not finite.
+    pub fn matrix(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Matrix, BundleError> {
+        let fail = |what: String| BundleError::architecture(part_of(name), what);
+        let finite = |ok: bool| if ok { Ok(()) } else { Err(fail(format!("tensor `{name}` holds a number that is not finite"))) };
+        let (dtype, bytes) = self.raw(name, &[rows, columns])?;
+        if rows == 0 || columns == 0 {
+            return Err(fail(format!("tensor `{name}` is empty")));
+        }
+        match dtype {
+            Dtype::F32 => {
+                let values = floats(bytes);
+                finite(values.iter().all(|v| v.is_finite()))?;
+                let tensor = Tensor::from_shape(&[rows, columns], &values).map_err(|e| fail(e.to_string()))?;
+                Ok(Matrix::F32(tensor))
+            }
+            Dtype::F16 => {
+                let values: Vec<f16> = bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b)).collect();
+                finite(values.iter().all(|v| v.is_finite()))?;
+                Ok(Matrix::F16 { values, columns })
+            }
+            Dtype::I8 => {
+                let (scale_type, scales) = self.raw(&format!("{name}.scale"), &[rows])?;
+                if scale_type != Dtype::F32 {
+                    return Err(fail(format!("the scales of tensor `{name}` are stored as {scale_type:?}")));
+                }
+                let scales = floats(scales);
+                finite(scales.iter().all(|v| v.is_finite()))?;
+                Ok(Matrix::Int8 { values: bytes.iter().map(|b| *b as i8).collect(), columns, scales })
+            }
+            other => Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
+        }
+    }
+
+    /// The tensor `PART/NAME` of the given shape, stored as f32 or f16, as f32.
     ///
     /// # Errors
     /// [`BundleError::Architecture`]: missing, another shape or type, or a number that is not finite.
@@ -130,15 +167,6 @@ impl Bundle {
         let values: Vec<f32> = match dtype {
             Dtype::F32 => floats(bytes),
             Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::I8 => {
-                let columns = shape.last().copied().unwrap_or(1).max(1);
-                let (scale_type, scales) = self.raw(&format!("{name}.scale"), &shape[..shape.len().min(1)])?;
-                if shape.len() != 2 || scale_type != Dtype::F32 {
-                    return Err(fail(format!("tensor `{name}` is int8 but no matrix with f32 scales")));
-                }
-                let rows = bytes.chunks_exact(columns).zip(floats(scales));
-                rows.flat_map(|(row, scale)| row.iter().map(move |b| *b as i8 as f32 * scale)).collect()
-            }
             other => return Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
         };
         if let Some(bad) = values.iter().find(|v| !v.is_finite()) {

@@ -137,12 +137,13 @@ impl TypedOp for Linear {
 
 #[cfg(test)]
 mod tests {
+    use super::super::panels::Matrix;
     use super::*;
 
     #[test]
     fn quick_gelu_through_two_layers() {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
-        let weights = Arc::new(Weights::pack(&one, 50).unwrap());
+        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 50).unwrap());
         let first = Linear::new(weights.clone(), None).with_activation(Activation::ScaledQuickGelu);
         let second = Linear::new(weights, None).after_quick_gelu();
         let xs: Vec<f32> = (-40..=40).map(|i| i as f32 / 5.0).collect();
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn gelu_and_relu() {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
-        let weights = Arc::new(Weights::pack(&one, 5).unwrap());
+        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 5).unwrap());
         // torch.nn.functional.gelu
         let table = [(-3.0, -0.0040497), (-1.0, -0.1586553), (0.0, 0.0), (0.5, 0.3457312), (2.0, 1.9544997)];
         let xs: Vec<f32> = table.iter().map(|t| t.0).collect();

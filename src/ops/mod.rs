@@ -7,6 +7,7 @@ pub mod attention;
 pub mod gemm;
 pub mod layer_norm;
 pub mod linear;
+pub mod panels;
 pub mod patch_embed;
 pub mod rows;
 pub mod suffix;

@@ -81,6 +81,7 @@ impl TypedOp for PatchEmbed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::panels::Matrix;
     use super::super::{slice, testing};
     use super::*;
 
@@ -93,7 +94,7 @@ mod tests {
         let class_row = testing::tensor(&[width], 3);
         let positions = testing::tensor(&[grid * grid, width], 4);
         let op = PatchEmbed {
-            weights: Arc::new(Weights::pack(&conv, grid * grid).unwrap()),
+            weights: Arc::new(Weights::pack(&Matrix::F32(conv.clone()), grid * grid).unwrap()),
             class_row: Arc::new(class_row.clone()),
             positions: Arc::new(positions.clone()),
             patch,

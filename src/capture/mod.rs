@@ -1,0 +1,53 @@
+//! Where frames come from: a camera, or a device that behaves like one.
+//!
+//! Knows pictures and time; nothing of what a frame is used for.
+
+mod folder;
+mod pattern;
+
+pub use folder::{FolderCamera, list, load};
+pub use pattern::PatternCamera;
+
+use image::RgbImage;
+use std::path::PathBuf;
+
+/// One exposure.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The picture.
+    pub image: RgbImage,
+    /// What to call it: a file name, or a number.
+    pub name: String,
+    /// Whether the part is defective, where the source knows (generator only).
+    pub defective: Option<bool>,
+}
+
+/// Why there is no frame. The part in front of the camera is a reject.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A file that cannot be opened.
+    #[error("{path}: cannot be read: {source}", path = path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that is no picture, or a damaged one.
+    #[error("{path}: {source}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's reason.
+        source: image::ImageError,
+    },
+}
+
+/// A source of frames, one per part.
+pub trait Camera {
+    /// The next frame; `None` when there will be no more.
+    ///
+    /// # Errors
+    /// The exposure failed; the next call tries the next one.
+    fn next(&mut self) -> Option<Result<Frame, CaptureError>>;
+}

@@ -1,0 +1,144 @@
+//! `bench`: milliseconds per stage for 1..n threads, and memory.
+
+use super::{CliError, Network, cores, output};
+use clap::Args;
+use faprompt_edge::capture::{Camera, PatternCamera, load};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::Stages;
+use faprompt_edge::report::percentile;
+use image::RgbImage;
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Args)]
+pub struct Bench {
+    #[command(flatten)]
+    network: Network,
+    /// Frames per number of threads, after one that is not counted
+    #[arg(long, default_value_t = 10)]
+    frames: usize,
+    /// Numbers of threads [default: 1, 2, 4, ... and all cores]
+    #[arg(long, value_delimiter = ',', value_parser = super::threads)]
+    threads: Vec<usize>,
+    /// A photo [default: a generated part]
+    #[arg(long)]
+    image: Option<PathBuf>,
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Medians for one number of threads.
+#[derive(Serialize)]
+struct Row {
+    threads: usize,
+    ms: Stages,
+    total_ms: f64,
+    adapt_share_of_encode: f64,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    bundle: &'a str,
+    warning: Option<&'a str>,
+    cpu: String,
+    load_ms: f64,
+    rows: Vec<Row>,
+    resident_mb: Option<f64>,
+    peak_mb: Option<f64>,
+}
+
+/// A line of /proc/self/status in megabytes.
+fn memory(key: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0 / 1e6)
+}
+
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |key: &str| info.lines().find_map(|l| l.strip_prefix(key)?.split_once(':').map(|(_, v)| v.trim().to_string()));
+    field("model name").or_else(|| field("CPU part").map(|p| format!("ARM part {p}"))).unwrap_or_else(|| "unknown".into())
+}
+
+/// 1, 2, 4, ... and all cores.
+fn ladder(cores: usize) -> Vec<usize> {
+    let mut steps: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n < cores).collect();
+    steps.push(cores);
+    steps
+}
+
+impl Bench {
+    fn frame(&self) -> Result<RgbImage, CliError> {
+        if let Some(path) = &self.image {
+            return Ok(load(path)?);
+        }
+        let frame = PatternCamera::new(1).next().ok_or_else(|| CliError::Internal("the generator ended".into()))?;
+        Ok(frame?.image)
+    }
+
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        if self.frames == 0 {
+            return Err(CliError::Usage("--frames 0 measures nothing".into()));
+        }
+        let frame = self.frame()?;
+        let path = self.network.path()?.display().to_string();
+        let threads = if self.threads.is_empty() { ladder(cores()) } else { self.threads.clone() };
+        let started = Instant::now();
+        let bundle = self.network.open()?;
+        let mut rows = vec![];
+        let (mut load_ms, mut warning) = (0.0, None);
+        for n in threads {
+            // One network at a time: the memory that is reported is that of one.
+            let mut inspector = self.network.inspector(&bundle, n)?;
+            if rows.is_empty() {
+                load_ms = started.elapsed().as_secs_f64() * 1e3;
+            }
+            warning = inspector.manifest().warning();
+            let mut judge = || inspector.inspect(&frame).map_err(|e| CliError::Internal(e.to_string()));
+            judge()?;
+            let stages = (0..self.frames).map(|_| judge().map(|i| i.ms)).collect::<Result<Vec<Stages>, _>>()?;
+            let median = |f: fn(&Stages) -> f64| percentile(&stages.iter().map(f).collect::<Vec<_>>(), 0.5).unwrap_or(0.0);
+            let ms = Stages {
+                preprocess: median(|s| s.preprocess),
+                encode: median(|s| s.encode),
+                adapt: median(|s| s.adapt),
+                score: median(|s| s.score),
+            };
+            let share = percentile(&stages.iter().map(|s| s.adapt / s.encode).collect::<Vec<_>>(), 0.5).unwrap_or(0.0);
+            rows.push(Row { threads: n, total_ms: median(Stages::total), adapt_share_of_encode: share, ms });
+        }
+        let report = Report {
+            bundle: &path,
+            warning,
+            cpu: cpu(),
+            load_ms,
+            rows,
+            resident_mb: memory("VmRSS"),
+            peak_mb: memory("VmHWM"),
+        };
+        let text = if self.json {
+            serde_json::to_string_pretty(&report).map_err(|e| CliError::Internal(e.to_string()))? + "\n"
+        } else {
+            self.table(&report)
+        };
+        std::io::stdout().write_all(text.as_bytes()).map_err(output(Path::new("standard output")))?;
+        Ok(ExitCode::Good)
+    }
+
+    fn table(&self, r: &Report) -> String {
+        let mut out = format!("{} on {}, medians of {} frames, ms\n", r.bundle, r.cpu, self.frames);
+        out += "threads  preprocess    encode     adapt     score     total  adapt/encode\n";
+        for row in &r.rows {
+            let ms = &row.ms;
+            out += &format!(
+                "{:7} {:11.2} {:9.2} {:9.2} {:9.2} {:9.2} {:12.1}%\n",
+                row.threads, ms.preprocess, ms.encode, ms.adapt, ms.score, row.total_ms, 100.0 * row.adapt_share_of_encode
+            );
+        }
+        let mb = |v: Option<f64>| v.map_or("unknown".into(), |v| format!("{v:.0} MB"));
+        out + &format!("load {:.0} ms, resident {}, peak {}\n", r.load_ms, mb(r.resident_mb), mb(r.peak_mb))
+    }
+}

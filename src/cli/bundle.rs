@@ -1,0 +1,90 @@
+//! `bundle info` and `bundle verify`.
+
+use super::{CliError, open, output};
+use clap::Subcommand;
+use faprompt_edge::bundle::Bundle;
+use faprompt_edge::exit::ExitCode;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+#[derive(Subcommand)]
+pub enum BundleCommand {
+    /// Show the manifest, the parts and their digests
+    Info {
+        /// The bundle
+        file: PathBuf,
+        /// The manifest as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check every digest, and with --key the signature FILE.minisig
+    Verify {
+        /// The bundle
+        file: PathBuf,
+        /// minisign public key
+        #[arg(long)]
+        key: Option<PathBuf>,
+    },
+}
+
+impl BundleCommand {
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let text = match self {
+            BundleCommand::Info { file, json } => {
+                let bundle = open(file, None)?;
+                if *json {
+                    let text = serde_json::to_string_pretty(bundle.manifest());
+                    text.map_err(|e| CliError::Internal(e.to_string()))? + "\n"
+                } else {
+                    info(file, &bundle)
+                }
+            }
+            BundleCommand::Verify { file, key } => {
+                let bundle = open(file, key.as_deref())?;
+                let signature = if key.is_some() { "signature valid, " } else { "no key given: signature not checked, " };
+                format!("{}: {signature}{} parts intact\n", file.display(), bundle.digests().len())
+            }
+        };
+        std::io::stdout().write_all(text.as_bytes()).map_err(output(Path::new("standard output")))?;
+        Ok(ExitCode::Good)
+    }
+}
+
+fn info(file: &Path, bundle: &Bundle) -> String {
+    let m = bundle.manifest();
+    let p = &m.prompts;
+    let mut out = String::new();
+    let mut row = |key: &str, value: String| out.push_str(&format!("{key:14}{value}\n"));
+    row("file", format!("{} ({:.1} MB)", file.display(), bundle.len() as f64 / 1e6));
+    row("name", m.name.clone());
+    row("description", m.description.clone());
+    row("created by", m.created_by.clone());
+    if let Some(warning) = m.warning() {
+        row("WARNING", warning.into());
+    }
+    row("precision", format!("{:?}", m.precision));
+    row("image", format!("{0} x {0} px, {1} x {1} patches of {2} px", m.image.size, m.image.grid(), m.image.patch));
+    row("image encoder", format!("{} x {}, {} heads, V-V in the last {}", m.vision.width, m.vision.layers, m.vision.heads, m.vv_layers));
+    row("text encoder", format!("{} x {}, {} heads", m.text.width, m.text.layers, m.text.heads));
+    row(
+        "prompts",
+        format!(
+            "1 normal ({} tokens, \"{}\"), {} abnormal (+ {} tokens, \"{}\"), deep prompts of {} tokens before {} blocks",
+            p.normal_tokens, p.normal_words, p.abnormal_prompts, p.abnormal_tokens, p.abnormal_words, p.deep_length, p.deep_blocks
+        ),
+    );
+    row("prior", format!("from {} patches ({:?} selection), hidden width {}", m.prior.selected_patches, m.prior.selection, m.prior.hidden));
+    row("scores", format!("T = {}, {:?} rule, threshold {}", m.scores.temperature, m.scores.rule, m.scores.threshold));
+    for e in &m.linear_error {
+        row("linear", format!("prior of length {:.3}: off by {:.5} (max {:.5}); without adaptation {:.5}", e.prior_norm, e.mean, e.max, e.unadapted));
+    }
+    for (what, digest) in &m.sources {
+        row("made from", format!("{what} {digest}"));
+    }
+    let parts = bundle.parts();
+    for (part, digest) in bundle.digests() {
+        let size = parts.get(part).map_or(String::new(), |(n, bytes)| format!("{n} tensors, {bytes} bytes, "));
+        row("part", format!("{part}: {size}sha256 {digest}"));
+    }
+    out
+}

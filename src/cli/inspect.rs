@@ -1,0 +1,206 @@
+//! `inspect`: photos in, a line per photo out.
+
+use super::{CliError, Network, cores, folder, output};
+use clap::Args;
+use faprompt_edge::capture::{list, load};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::{Inspection, Inspector, Stages};
+use faprompt_edge::line::{Counters, Cause, Outcome};
+use faprompt_edge::report::{Caption, overlay, write_map};
+use image::RgbImage;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Args)]
+pub struct Inspect {
+    /// Photos, or folders of them
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    network: Network,
+    /// One JSON object per photo on standard output
+    #[arg(long)]
+    json: bool,
+    /// Write each anomaly map (S x S, float32, not smoothed) to DIR as .npy
+    #[arg(long, value_name = "DIR")]
+    maps: Option<PathBuf>,
+    /// Write a heat-map picture of each photo to DIR
+    #[arg(long, value_name = "DIR")]
+    overlay: Option<PathBuf>,
+    /// Scores above it are rejects [default: the bundle's]
+    #[arg(long, value_parser = super::threshold)]
+    threshold: Option<f32>,
+    /// Threads for one photo [default: all cores]
+    #[arg(long, value_parser = super::threads)]
+    threads: Option<usize>,
+}
+
+/// What is said of a photo that was judged.
+#[derive(Serialize)]
+struct Judged<'a> {
+    file: &'a str,
+    score: f32,
+    image_probability: f32,
+    max_score: f32,
+    max_score_adapted: f32,
+    prior_norm: f32,
+    verdict: &'a str,
+    width: u32,
+    height: u32,
+    ms: Stages,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
+}
+
+/// What is said of one that was not.
+#[derive(Serialize)]
+struct Failed<'a> {
+    file: &'a str,
+    error: &'a str,
+}
+
+/// A photo and where its results go below a results folder.
+struct Job {
+    path: PathBuf,
+    name: PathBuf,
+}
+
+/// Every photo with a result name of its own: its path below the folder that was named.
+fn jobs(paths: &[PathBuf]) -> Result<Vec<Job>, CliError> {
+    let (mut jobs, mut taken) = (vec![], HashSet::new());
+    for root in paths {
+        for path in list(root)? {
+            let below = path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty());
+            let name = below.map_or_else(|| path.file_name().unwrap_or_default().into(), Path::to_path_buf);
+            let mut unique = name.clone();
+            let mut n = 2;
+            while !taken.insert(unique.clone()) {
+                let stem = name.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let extension = name.extension().unwrap_or_default().to_string_lossy().into_owned();
+                unique = name.with_file_name(format!("{stem}-{n}.{extension}"));
+                n += 1;
+            }
+            jobs.push(Job { path, name: unique });
+        }
+    }
+    Ok(jobs)
+}
+
+/// `folder/name.extension`, its folder created.
+fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError> {
+    // Appended, not replaced: a.jpg and a.png must not meet.
+    let mut file = name.as_os_str().to_owned();
+    file.push(format!(".{extension}"));
+    let path = root.join(file);
+    folder(path.parent().unwrap_or(root))?;
+    Ok(path)
+}
+
+impl Inspect {
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let jobs = jobs(&self.paths)?;
+        if jobs.is_empty() {
+            let names: Vec<String> = self.paths.iter().map(|p| p.display().to_string()).collect();
+            return Err(CliError::NoInput(format!("no pictures in {}", names.join(", "))));
+        }
+        let bundle = self.network.open()?;
+        let mut inspector = self.network.inspector(&bundle, self.threads.unwrap_or(cores()))?;
+        drop(bundle);
+        let threshold = self.threshold.unwrap_or(inspector.manifest().scores.threshold);
+        let mut counters = Counters::default();
+        let started = Instant::now();
+        for job in &jobs {
+            let outcome = match self.judge(&mut inspector, job, threshold)? {
+                Some(outcome) => outcome,
+                None => Outcome::RejectBecause(Cause::CameraFault),
+            };
+            counters.count(outcome);
+        }
+        let failed: u64 = counters.failed.iter().sum();
+        let rate = counters.parts as f64 / started.elapsed().as_secs_f64();
+        eprintln!(
+            "{} inspected, {} good, {} rejects, {failed} could not be inspected, {rate:.2} per second",
+            counters.parts, counters.good, counters.rejects
+        );
+        Ok(match (failed, counters.rejects) {
+            (0, 0) => ExitCode::Good,
+            (0, _) => ExitCode::Reject,
+            _ => ExitCode::SomeInputsFailed,
+        })
+    }
+
+    /// Judges one photo; `None` if that failed, which its line says.
+    fn judge(&self, inspector: &mut Inspector, job: &Job, threshold: f32) -> Result<Option<Outcome>, CliError> {
+        let file = job.path.display().to_string();
+        let judged = load(&job.path)
+            .map_err(|e| e.to_string())
+            .and_then(|frame| inspector.inspect(&frame).map(|i| (frame, i)).map_err(|e| format!("{file}: {e}")));
+        let (frame, inspection) = match judged {
+            Ok(pair) => pair,
+            Err(error) => {
+                self.say(&Failed { file: &file, error: &error }, || format!("error   {error}"))?;
+                return Ok(None);
+            }
+        };
+        let outcome = Outcome::of(inspection.score, threshold);
+        let warning = inspector.manifest().warning();
+        self.write(inspector, job, &frame, &inspection, threshold)?;
+        let verdict = if outcome.is_reject() { "reject" } else { "good" };
+        let line = Judged {
+            file: &file,
+            score: inspection.score,
+            image_probability: inspection.image_probability,
+            max_score: inspection.max_score,
+            max_score_adapted: inspection.max_score_adapted,
+            prior_norm: inspection.prior_norm,
+            verdict,
+            width: frame.width(),
+            height: frame.height(),
+            ms: inspection.ms,
+            warning,
+        };
+        let mark = if warning.is_some() { "  (untrained)" } else { "" };
+        self.say(&line, || format!("{verdict:7} {:.4}  {:7.1} ms  {file}{mark}", inspection.score, inspection.ms.total()))?;
+        Ok(Some(outcome))
+    }
+
+    /// Prints a line. A reader that went away (`| head`) ends the program like any other output that
+    /// cannot be written.
+    fn say(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
+        let line = if self.json {
+            serde_json::to_string(json).map_err(|e| CliError::Internal(e.to_string()))?
+        } else {
+            text()
+        };
+        writeln!(std::io::stdout(), "{line}").map_err(output(Path::new("standard output")))
+    }
+
+    fn write(&self, inspector: &Inspector, job: &Job, frame: &RgbImage, inspection: &Inspection, threshold: f32) -> Result<(), CliError> {
+        if self.maps.is_none() && self.overlay.is_none() {
+            return Ok(());
+        }
+        let map = inspection.map();
+        if let Some(root) = &self.maps {
+            let path = target(root, &job.name, "npy")?;
+            write_map(&map, &path).map_err(output(&path))?;
+        }
+        if let Some(root) = &self.overlay {
+            let path = target(root, &job.name, "png")?;
+            let name = job.name.display().to_string();
+            let caption = Caption {
+                reject: Outcome::of(inspection.score, threshold).is_reject(),
+                score: inspection.score,
+                threshold,
+                name: &name,
+                warning: inspector.manifest().warning(),
+            };
+            let smoothed = map.smoothed(inspector.manifest().scores.smoothing_sigma);
+            let picture = overlay(frame, &smoothed, &caption);
+            picture.save(&path).map_err(|e| output(&path)(std::io::Error::other(e)))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! The device program's commands. Arguments are parsed without touching anything; each command then
+//! resolves them, runs and answers with an exit code.
+
+mod bench;
+mod bundle;
+mod inspect;
+mod memory;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+use faprompt_edge::board::BoardError;
+use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
+use faprompt_edge::capture::CaptureError;
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::faprompt::AdaptationMode;
+use faprompt_edge::inspector::{Inspector, Options};
+use std::path::{Path, PathBuf};
+
+#[derive(Parser)]
+#[command(name = "faprompt-edge", version, about = "Finds defects that it was never trained on, and rejects the part")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Judge photos: exit code 0 all good, 1 any reject, 2 and above an error
+    Inspect(inspect::Inspect),
+    /// Run the station: a frame per part, a verdict per part, a reject output
+    Run(run::Run),
+    /// Time and memory per stage
+    Bench(bench::Bench),
+    /// Look into a bundle
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+}
+
+/// What every command that runs a network takes.
+#[derive(Args)]
+struct Network {
+    /// The bundle [default: $FAPROMPT_BUNDLE, else the one in models/ or /usr/share/faprompt-edge/]
+    #[arg(long)]
+    bundle: Option<PathBuf>,
+    /// minisign public key: refuse a bundle without a valid FILE.minisig
+    #[arg(long)]
+    key: Option<PathBuf>,
+    /// How the abnormal prototype follows each image
+    #[arg(long, value_enum, default_value = "exact")]
+    adaptation: AdaptationMode,
+}
+
+/// Why a command stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error("{path}: {source}", path = path.display())]
+    BundleAt {
+        path: PathBuf,
+        source: BundleError,
+    },
+    #[error("no bundle: none given, $FAPROMPT_BUNDLE is not set, and there is none of {0}")]
+    NoBundle(String),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error("nothing to inspect: {0}")]
+    NoInput(String),
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    #[error("{path}: cannot be written: {source}", path = path.display())]
+    Output {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            CliError::Bundle(e) | CliError::BundleAt { source: e, .. } => e.exit_code(),
+            CliError::NoBundle(_) => ExitCode::BundleUnreadable,
+            CliError::Capture(_) | CliError::NoInput(_) => ExitCode::NoInput,
+            CliError::Board(_) => ExitCode::Board,
+            CliError::Output { .. } => ExitCode::OutputFailed,
+            CliError::Usage(_) => ExitCode::Usage,
+            CliError::Internal(_) => ExitCode::Internal,
+        }
+    }
+}
+
+/// An error at `path` while writing.
+fn output(path: &Path) -> impl FnOnce(std::io::Error) -> CliError + '_ {
+    |source| CliError::Output { path: path.to_path_buf(), source }
+}
+
+/// Creates a folder for results.
+fn folder(path: &Path) -> Result<(), CliError> {
+    std::fs::create_dir_all(path).map_err(output(path))
+}
+
+/// Where a bundle is looked for if none is named, in this order.
+const PLACES: [&str; 3] = [
+    "models/faprompt-demo.bundle",
+    "models/faprompt-untrained.bundle",
+    "/usr/share/faprompt-edge/default.bundle",
+];
+
+impl Network {
+    fn path(&self) -> Result<PathBuf, CliError> {
+        let named = self.bundle.clone().or_else(|| std::env::var_os("FAPROMPT_BUNDLE").map(PathBuf::from));
+        named
+            .or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.is_file()))
+            .ok_or_else(|| CliError::NoBundle(PLACES.join(", ")))
+    }
+
+    fn open(&self) -> Result<Bundle, CliError> {
+        open(&self.path()?, self.key.as_deref())
+    }
+
+    fn inspector(&self, bundle: &Bundle, threads: usize) -> Result<Inspector, CliError> {
+        let inspector = Inspector::new(bundle, Options { adaptation: self.adaptation, threads })?;
+        if let Some(warning) = inspector.manifest().warning() {
+            eprintln!("{warning}");
+        }
+        Ok(inspector)
+    }
+}
+
+fn open(path: &Path, key: Option<&Path>) -> Result<Bundle, CliError> {
+    let key = key.map(PublicKey::load).transpose()?;
+    Bundle::open(path, key.as_ref()).map_err(|source| match source {
+        // It names the file itself.
+        BundleError::Unreadable { .. } => CliError::Bundle(source),
+        source => CliError::BundleAt { path: path.to_path_buf(), source },
+    })
+}
+
+/// Cores of this machine.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// A threshold on the command line: finite, 0..=1.
+fn threshold(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
+        _ => Err("a number from 0 to 1".into()),
+    }
+}
+
+/// A number of threads on the command line.
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n @ 1..=1024) => Ok(n),
+        _ => Err("a number from 1 to 1024".into()),
+    }
+}
+
+/// Runs the command and reports what stopped it.
+pub fn main() -> ExitCode {
+    memory::keep_freed();
+    let result = match Arguments::parse().command {
+        Command::Inspect(a) => a.run(),
+        Command::Run(a) => a.run(),
+        Command::Bench(a) => a.run(),
+        Command::Bundle(a) => a.run(),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("faprompt-edge: {e}");
+        e.exit_code()
+    })
+}

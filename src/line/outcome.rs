@@ -1,0 +1,95 @@
+//! Exactly one outcome per part, and how often each happened.
+
+/// Why a part is rejected without a verdict. Numbers leave the machine: only append.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The camera gave no usable frame.
+    CameraFault = 0,
+    /// The network failed.
+    InferenceError = 1,
+    /// The verdict came after the part had passed the reject station.
+    Late = 2,
+    /// More rejects were waiting than the schedule holds.
+    QueueFull = 3,
+}
+
+/// How many causes there are.
+pub const CAUSES: usize = 4;
+
+/// What became of a part. Whatever is not known to be good is a reject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Score at or below the threshold, in time.
+    Good,
+    /// Score above it.
+    Reject,
+    /// No verdict: fail-safe.
+    RejectBecause(Cause),
+}
+
+impl Outcome {
+    /// The verdict of a score. A score that is no number cannot be compared and is a reject.
+    pub fn of(score: f32, threshold: f32) -> Outcome {
+        if score <= threshold { Outcome::Good } else { Outcome::Reject }
+    }
+
+    /// Whether the part leaves the belt.
+    pub fn is_reject(self) -> bool {
+        self != Outcome::Good
+    }
+}
+
+/// Counts of outcomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// All parts.
+    pub parts: u64,
+    /// Good ones.
+    pub good: u64,
+    /// Rejects by score.
+    pub rejects: u64,
+    /// Rejects without a verdict, by [`Cause`].
+    pub failed: [u64; CAUSES],
+}
+
+impl Counters {
+    /// Counts one part.
+    pub fn count(&mut self, outcome: Outcome) {
+        self.parts += 1;
+        match outcome {
+            Outcome::Good => self.good += 1,
+            Outcome::Reject => self.rejects += 1,
+            Outcome::RejectBecause(cause) => self.failed[cause as usize] += 1,
+        }
+    }
+
+    /// Parts that left the belt, whatever the reason.
+    pub fn all_rejects(&self) -> u64 {
+        self.parts - self.good
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_not_known_to_be_good_is_a_reject() {
+        assert_eq!(Outcome::of(0.5, 0.5), Outcome::Good);
+        assert_eq!(Outcome::of(0.500001, 0.5), Outcome::Reject);
+        assert_eq!(Outcome::of(f32::NAN, 0.5), Outcome::Reject);
+        assert_eq!(Outcome::of(0.1, f32::NAN), Outcome::Reject);
+        assert!(Outcome::RejectBecause(Cause::Late).is_reject());
+    }
+
+    #[test]
+    fn every_part_is_counted_once() {
+        let mut counters = Counters::default();
+        for outcome in [Outcome::Good, Outcome::Reject, Outcome::RejectBecause(Cause::Late), Outcome::Good] {
+            counters.count(outcome);
+        }
+        assert_eq!(counters, Counters { parts: 4, good: 2, rejects: 1, failed: [0, 0, 1, 0] });
+        assert_eq!(counters.all_rejects(), 2);
+    }
+}

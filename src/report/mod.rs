@@ -1,0 +1,11 @@
+//! What people and other programs get to see: overlays, map files, summaries.
+//!
+//! Looks on from the side: nothing here decides anything about a part.
+
+mod npy;
+mod overlay;
+mod percentile;
+
+pub use npy::write_map;
+pub use overlay::{Caption, overlay};
+pub use percentile::percentile;

@@ -1,0 +1,157 @@
+//! A picture that a person can judge a verdict by: the frame, the frame under its heat map, a caption.
+
+use crate::faprompt::map::Map;
+use colorous::INFERNO;
+use embedded_graphics::Pixel;
+use embedded_graphics::mono_font::ascii::{FONT_8X13, FONT_9X15_BOLD};
+use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
+use embedded_graphics::pixelcolor::Rgb888;
+use embedded_graphics::prelude::*;
+use embedded_graphics::primitives::Rectangle;
+use embedded_graphics::text::Text;
+use image::imageops::FilterType;
+use image::{Rgb, RgbImage, imageops};
+use std::convert::Infallible;
+
+/// Height of the strip with the verdict, and of the one with the scale.
+const HEAD: u32 = 24;
+const FOOT: u32 = 34;
+/// Longer sides of frames are brought to this range, so that the text stays readable.
+const PANEL: std::ops::RangeInclusive<u32> = 256..=768;
+/// A map whose values span less than this is shown as flat as it is.
+const MIN_SPAN: f32 = 0.1;
+/// How much of the colour covers the frame where the map is highest.
+const OPACITY: f32 = 0.75;
+const INK: Rgb888 = Rgb888::new(235, 235, 235);
+const GAP: u32 = 4;
+
+/// What the strip above says.
+#[derive(Clone, Debug)]
+pub struct Caption<'a> {
+    /// Whether the part is a reject.
+    pub reject: bool,
+    /// The image score.
+    pub score: f32,
+    /// What it was compared with.
+    pub threshold: f32,
+    /// What to call the part.
+    pub name: &'a str,
+    /// A line that must not be missed.
+    pub warning: Option<&'a str>,
+}
+
+struct Canvas<'a>(&'a mut RgbImage);
+
+impl OriginDimensions for Canvas<'_> {
+    fn size(&self) -> Size {
+        Size::new(self.0.width(), self.0.height())
+    }
+}
+
+impl DrawTarget for Canvas<'_> {
+    type Color = Rgb888;
+    type Error = Infallible;
+    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+        for Pixel(at, colour) in pixels {
+            if let (Ok(x), Ok(y)) = (u32::try_from(at.x), u32::try_from(at.y))
+                && x < self.0.width()
+                && y < self.0.height()
+            {
+                self.0.put_pixel(x, y, Rgb([colour.r(), colour.g(), colour.b()]));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Canvas<'_> {
+    fn text(&mut self, text: &str, x: i32, y: i32, font: &MonoFont) {
+        let Ok(_) = Text::new(text, Point::new(x, y), MonoTextStyle::new(font, INK)).draw(self);
+    }
+    fn fill(&mut self, top: u32, height: u32, colour: Rgb888) {
+        let area = Rectangle::new(Point::new(0, top as i32), Size::new(self.0.width(), height));
+        let Ok(()) = self.fill_solid(&area, colour);
+    }
+}
+
+fn colour(t: f32) -> [f32; 3] {
+    let c = INFERNO.eval_continuous(f64::from(t));
+    [c.r, c.g, c.b].map(f32::from)
+}
+
+/// The frame and its heat map side by side. `map` should be smoothed; its colours run from its
+/// lowest to its highest value, which the scale below names.
+pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
+    let (w, h) = (frame.width().max(1), frame.height().max(1));
+    let wanted = w.max(h).clamp(*PANEL.start(), *PANEL.end()) as f32 / w.max(h) as f32;
+    let (w, h) = (((w as f32 * wanted) as u32).max(1), ((h as f32 * wanted) as u32).max(1));
+    let panel = imageops::resize(frame, w, h, FilterType::Triangle);
+    let (low, high) = map.values.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let span = (high - low).max(MIN_SPAN);
+    let mut heated = panel.clone();
+    for (x, y, pixel) in heated.enumerate_pixels_mut() {
+        let at = |i: u32, n: u32| ((i as usize * map.side) / n as usize).min(map.side - 1);
+        let t = ((map.values[at(y, h) * map.side + at(x, w)] - low) / span).clamp(0.0, 1.0);
+        let (heat, alpha) = (colour(t), OPACITY * t.sqrt());
+        for c in 0..3 {
+            pixel.0[c] = (f32::from(pixel.0[c]) * (1.0 - alpha) + heat[c] * alpha) as u8;
+        }
+    }
+    let foot = if caption.warning.is_some() { FOOT + 18 } else { FOOT };
+    let width = (2 * w + GAP).max(420);
+    let mut out = RgbImage::from_pixel(width, HEAD + h + foot, Rgb([24, 24, 24]));
+    imageops::replace(&mut out, &panel, 0, i64::from(HEAD));
+    imageops::replace(&mut out, &heated, i64::from(w + GAP), i64::from(HEAD));
+    // The scale: the colours that the map uses, between the numbers at its ends.
+    let bar = HEAD + h + 12;
+    for x in 0..160u32 {
+        for y in bar..bar + 10 {
+            out.put_pixel(60 + x, y, Rgb(colour(x as f32 / 159.0).map(|v| v as u8)));
+        }
+    }
+    let mut canvas = Canvas(&mut out);
+    canvas.fill(0, HEAD, if caption.reject { Rgb888::new(170, 30, 30) } else { Rgb888::new(25, 110, 50) });
+    let verdict = if caption.reject { "REJECT" } else { "GOOD" };
+    let relation = if caption.reject { '>' } else { '<' };
+    let head = format!("{verdict}  {:.3} {relation} {:.3}   {}", caption.score, caption.threshold, caption.name);
+    canvas.text(&head, 8, 16, &FONT_9X15_BOLD);
+    canvas.text(&format!("{low:.3}"), 10, bar as i32 + 9, &FONT_8X13);
+    canvas.text(&format!("{:.3}  anomaly map", low + span), 228, bar as i32 + 9, &FONT_8X13);
+    if let Some(warning) = caption.warning {
+        canvas.fill(HEAD + h + FOOT, 18, Rgb888::new(150, 90, 0));
+        canvas.text(warning, 8, (HEAD + h + FOOT) as i32 + 13, &FONT_8X13);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hot_spot_is_hot_and_the_rest_is_the_frame() {
+        let frame = RgbImage::from_pixel(300, 200, Rgb([90, 90, 90]));
+        let mut map = Map { side: 4, values: vec![0.1; 16] };
+        map.values[5] = 0.9;
+        let caption = Caption { reject: true, score: 0.8, threshold: 0.5, name: "x", warning: Some("UNTRAINED") };
+        let picture = overlay(&frame, &map, &caption);
+        assert_eq!(picture.dimensions(), (604, HEAD + 200 + FOOT + 18));
+        let right = |x: u32, y: u32| picture.get_pixel(300 + GAP + x, HEAD + y).0;
+        assert_eq!(right(280, 190), [90, 90, 90]);
+        let hot = right(110, 70);
+        assert!(hot[0] > 200, "{hot:?}");
+        assert_eq!(picture.get_pixel(110, HEAD + 70).0, [90, 90, 90]);
+        assert_eq!(picture.get_pixel(2, 2).0, [170, 30, 30]);
+    }
+
+    #[test]
+    fn tiny_and_narrow_frames_still_make_a_picture() {
+        for (w, h) in [(1, 1), (1, 900), (2000, 3)] {
+            let frame = RgbImage::from_pixel(w, h, Rgb([1, 2, 3]));
+            let map = Map { side: 2, values: vec![0.5; 4] };
+            let caption = Caption { reject: false, score: 0.1, threshold: 0.5, name: "", warning: None };
+            let picture = overlay(&frame, &map, &caption);
+            assert!(picture.width() >= 420 && picture.height() > HEAD);
+        }
+    }
+}
