@@ -239,7 +239,7 @@ impl Manifest {
         }
         within("vv_layers", self.vv_layers, 1, self.vision.layers)?;
         let p = &self.prompts;
-        within("prompts.normal_tokens", p.normal_tokens, 0, limit::TOKENS)?;
+        within("prompts.normal_tokens", p.normal_tokens, 1, limit::TOKENS)?;
         within("prompts.abnormal_tokens", p.abnormal_tokens, 1, limit::TOKENS)?;
         within("prompts.abnormal_prompts", p.abnormal_prompts, 1, limit::PROMPTS)?;
         within("prompts.suffix_rows", p.suffix_rows, p.abnormal_tokens + 1, limit::TOKENS)?;

@@ -188,6 +188,10 @@ impl Run {
         drop(bundle);
         let threshold = self.threshold.unwrap_or(inspector.manifest().scores.threshold);
         let rejects = self.out.join("rejects");
+        // Pictures of an earlier run would be taken for this one's.
+        if self.out.join("summary.json").is_file() && rejects.is_dir() {
+            std::fs::remove_dir_all(&rejects).map_err(output(&rejects))?;
+        }
         folder(&rejects)?;
         let warning = inspector.manifest().warning();
 

@@ -112,7 +112,7 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
     let mut canvas = Canvas(&mut out);
     canvas.fill(0, HEAD, if caption.reject { Rgb888::new(170, 30, 30) } else { Rgb888::new(25, 110, 50) });
     let verdict = if caption.reject { "REJECT" } else { "GOOD" };
-    let relation = if caption.reject { '>' } else { '<' };
+    let relation = if caption.reject { ">" } else { "<=" };
     let head = format!("{verdict}  {:.3} {relation} {:.3}   {}", caption.score, caption.threshold, caption.name);
     canvas.text(&head, 8, 16, &FONT_9X15_BOLD);
     canvas.text(&format!("{low:.3}"), 10, bar as i32 + 9, &FONT_8X13);

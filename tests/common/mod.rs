@@ -94,3 +94,39 @@ pub fn relative(a: &[f32], b: &[f32]) -> f32 {
 pub fn half(v: f32) -> [u8; 2] {
     f16::from_f32(v).to_le_bytes()
 }
+
+/// The device's tower on priors of several lengths against whole prompts in the plain reference.
+pub fn tower_matches_reference(clip: &Clip, prompts: &Prompts, bundle: &Bundle) {
+    use faprompt_edge::bundle::manifest::Manifest;
+    use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
+    use faprompt_edge::ops::slice;
+    use faprompt_edge::train::reference::Reference;
+    use ndarray::{Array1, s};
+    use tract_core::prelude::Tensor;
+
+    let manifest: &Manifest = bundle.manifest();
+    let width = manifest.text.width;
+    let inputs = manifest.prior.selected_patches * width;
+    let adaptation = Adaptation::load(bundle, AdaptationMode::Exact).unwrap();
+    let reference = Reference { text: &clip.text, activation: clip.activation, deep: &prompts.deep };
+    let (first, count) = (manifest.prompts.prefix_rows(), manifest.prompts.abnormal_tokens);
+    for scale in [0.0f32, 0.05, 1.0] {
+        let selected: Vec<f32> = (0..inputs).map(|i| scale * ((i * 37 % 101) as f32 / 50.0 - 1.0)).collect();
+        let adapted = adaptation.run(Tensor::from_shape(&[1, inputs], &selected).unwrap()).unwrap().unwrap();
+        let prior = slice(&adapted.prior).unwrap();
+        let hidden = prompts.fc1.weight.dot(&Array1::from(selected)) + &prompts.fc1.bias;
+        let want = prompts.fc2.weight.dot(&hidden.mapv(|v| v.max(0.0))) + &prompts.fc2.bias;
+        assert!(apart(prior, &want.to_vec()) < 1e-4, "the prior is off by {}", apart(prior, &want.to_vec()));
+        let tapes: Vec<_> = (0..prompts.count())
+            .map(|k| {
+                let mut rows = prompts.abnormal_rows(k);
+                let mut shifted = rows.slice_mut(s![first..first + count, ..]);
+                shifted += &want;
+                reference.encode(&rows)
+            })
+            .collect();
+        let want = reference.mean_feature(&tapes).to_vec();
+        let far = relative(slice(&adapted.abnormal).unwrap(), &want);
+        assert!(far < 1e-3, "scale {scale}: the adapted feature is off by {far}");
+    }
+}

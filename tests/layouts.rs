@@ -1,0 +1,145 @@
+//! CLIP weights in the layouts that people have (tests/golden/layouts, made by the libraries that define
+//! them): the same network comes out, by those libraries' own numbers.
+
+mod common;
+
+use common::{golden, relative, values};
+use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
+use faprompt_edge::bundle::{Bundle, manifest};
+use faprompt_edge::train::TrainError;
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::export::export;
+use faprompt_edge::train::prompts::Prompts;
+use faprompt_edge::train::random::{self, Sizes};
+use faprompt_edge::train::reference::Reference;
+use faprompt_edge::train::tensors::Tensors;
+use faprompt_edge::vision::Encoder;
+use indicatif::ProgressBar;
+use ndarray::Axis;
+use std::path::{Path, PathBuf};
+use tract_core::prelude::Tensor;
+
+/// Prompts whose tensors fit the layouts' text encoder (64 wide, 2 blocks).
+fn prompts(folder: &Path) -> PathBuf {
+    let sizes = Sizes {
+        vision: (64, 1, 8, 32),
+        text: (64, 2),
+        tokens: (3, 2, 2),
+        prior: (4, 8),
+        deep: (1, 2),
+        words: (3, 4),
+    };
+    random::write(&sizes, 1, folder).unwrap().1
+}
+
+fn check(weights: &str, folder: &str) {
+    let mut clip = Clip::load(&golden(weights)).unwrap();
+    let want = Tensors::load(&golden(folder).join("expected.safetensors")).unwrap();
+    assert_eq!((clip.visual.heads, clip.text.heads, clip.activation), (1, 1, ActivationKind::QuickGelu));
+
+    let table = clip.text.embedding.clone().unwrap();
+    let ids: Vec<usize> = values(&want, "tokens").iter().map(|v| *v as usize).collect();
+    let reference = Reference { text: &clip.text, activation: clip.activation, deep: &[] };
+    let text = reference.encode(&table.select(Axis(0), &ids)).feature.to_vec();
+    let far = relative(&text, &values(&want, "text"));
+    assert!(far < 2e-3, "{weights}: the text feature is off by {far}");
+
+    // Random prompts were made with no token table; the layouts' one would be called another CLIP's.
+    clip.text.embedding = None;
+    let scratch = tempfile::tempdir().unwrap();
+    let prompts = Prompts::load(&prompts(scratch.path()), &clip).unwrap();
+    let mut options = common::options(Selection::Paper, Precision::F32);
+    (options.image_size, options.vv_layers) = (Some(32), Some(1));
+    let out = scratch.path().join("layout.bundle");
+    export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
+    let encoder = Encoder::load(&Bundle::open(&out, None).unwrap()).unwrap();
+    let pixels = Tensor::from_shape(&[3, 32, 32], &values(&want, "pixels")).unwrap();
+    let image = encoder.run(pixels).unwrap().image;
+    let far = relative(faprompt_edge::ops::slice(&image).unwrap(), &values(&want, "image_raw"));
+    assert!(far < 2e-3, "{weights}: the image feature is off by {far}");
+}
+
+#[test]
+fn openai_state_dict() {
+    check("layouts/openai/state_dict.pt", "layouts/openai");
+}
+
+#[test]
+fn openai_torchscript() {
+    check("layouts/openai/torchscript.pt", "layouts/openai");
+}
+
+#[test]
+fn hugging_face_folder() {
+    check("layouts/hugging_face", "layouts/hugging_face");
+}
+
+#[test]
+fn open_clip_folder() {
+    check("layouts/open_clip", "layouts/open_clip");
+}
+
+#[test]
+fn open_clip_without_quick_gelu_is_read_as_gelu() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["open_clip_config.json", "open_clip_model.safetensors"] {
+        std::fs::copy(golden("layouts/open_clip").join(file), folder.path().join(file)).unwrap();
+    }
+    let path = folder.path().join("open_clip_config.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"quick_gelu\": true", "\"quick_gelu\": false");
+    std::fs::write(&path, text).unwrap();
+    let mut clip = Clip::load(folder.path()).unwrap();
+    assert_eq!(clip.activation, manifest::ActivationKind::Gelu);
+    // The device's GELU against the reference's, through a whole bundle.
+    clip.text.embedding = None;
+    let prompts = Prompts::load(&prompts(folder.path()), &clip).unwrap();
+    let mut options = common::options(Selection::Paper, Precision::F32);
+    (options.image_size, options.vv_layers) = (Some(32), Some(1));
+    let out = folder.path().join("gelu.bundle");
+    export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
+    common::tower_matches_reference(&clip, &prompts, &Bundle::open(&out, None).unwrap());
+}
+
+#[test]
+fn what_is_no_clip_is_refused_with_the_file_and_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let torchscript = std::fs::read(golden("layouts/openai/torchscript.pt")).unwrap();
+    let safetensors = std::fs::read(golden("layouts/open_clip/open_clip_model.safetensors")).unwrap();
+    let cases = [
+        (write("empty.pt", b""), "empty.pt"),
+        (write("text.pt", b"hello, this is no checkpoint"), "PyTorch"),
+        (write("cut.pt", &torchscript[..torchscript.len() / 2]), "cut.pt"),
+        (write("cut.safetensors", &safetensors[..safetensors.len() / 2]), "safetensors"),
+        (write("huge.safetensors", &[0xff; 64]), "safetensors"),
+        (folder.path().join("absent.pt"), "absent.pt"),
+        (folder.path().to_path_buf(), "config.json"),
+        (golden("faprompt-tiny/prompt_learner.safetensors"), "no CLIP"),
+    ];
+    for (path, word) in cases {
+        let error = Clip::load(&path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
+        assert!(matches!(error, TrainError::Weights { .. }));
+        let text = error.to_string();
+        assert!(text.contains(word) && text.contains(&path.display().to_string()), "{text}");
+    }
+}
+
+#[test]
+fn prompts_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = Clip::load(&golden("layouts/hugging_face")).unwrap();
+    let load = |path: &Path| Prompts::load(path, &clip).err().expect("it does not fit").to_string();
+    // Another width.
+    let error = load(&golden("faprompt-tiny/prompt_learner.safetensors"));
+    assert!(error.contains("ctx_pos") && error.contains("64"), "{error}");
+    // Learned with another CLIP.
+    let error = load(&prompts(folder.path()));
+    assert!(error.contains("another CLIP"), "{error}");
+    // No prompt learner at all.
+    let error = load(&golden("layouts/open_clip/open_clip_model.safetensors"));
+    assert!(error.contains("no prompt learner"), "{error}");
+}
