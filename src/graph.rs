@@ -19,7 +19,11 @@ pub struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// An empty model.
     pub fn new(bundle: &'a Bundle, part: &'static str) -> Self {
-        Builder { bundle, part, model: TypedModel::default() }
+        Builder {
+            bundle,
+            part,
+            model: TypedModel::default(),
+        }
     }
 
     /// Goes on with tensors of another part of the bundle.
@@ -36,7 +40,9 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`Bundle::tensor`].
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Arc<Tensor>, BundleError> {
-        self.bundle.tensor(&format!("{}/{name}", self.part), shape).map(Arc::new)
+        self.bundle
+            .tensor(&format!("{}/{name}", self.part), shape)
+            .map(Arc::new)
     }
 
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, BundleError> {
@@ -44,14 +50,21 @@ impl<'a> Builder<'a> {
     }
 
     fn pack(&self, weights: &Matrix, rows: usize) -> Result<Arc<Weights>, BundleError> {
-        Weights::pack(weights, rows).map(Arc::new).map_err(|e| self.fail(e))
+        Weights::pack(weights, rows)
+            .map(Arc::new)
+            .map_err(|e| self.fail(e))
     }
 
     /// The matrix `PART/name`, packed for about `rows` rows of activations.
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn weights(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Arc<Weights>, BundleError> {
+    pub fn weights(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        rows: usize,
+    ) -> Result<Arc<Weights>, BundleError> {
         self.pack(&self.matrix(name, shape)?, rows)
     }
 
@@ -59,16 +72,29 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn linear(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Linear, BundleError> {
+    pub fn linear(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        rows: usize,
+    ) -> Result<Linear, BundleError> {
         let weights = self.weights(&format!("{name}.weight"), shape, rows)?;
-        Ok(Linear::new(weights, Some(self.tensor(&format!("{name}.bias"), &shape[..1])?)))
+        Ok(Linear::new(
+            weights,
+            Some(self.tensor(&format!("{name}.bias"), &shape[..1])?),
+        ))
     }
 
     /// The layer of `name` [outputs, inputs] alone.
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn linear_without_bias(&self, name: &str, shape: [usize; 2], rows: usize) -> Result<Linear, BundleError> {
+    pub fn linear_without_bias(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        rows: usize,
+    ) -> Result<Linear, BundleError> {
         Ok(Linear::new(self.weights(name, shape, rows)?, None))
     }
 
@@ -77,7 +103,13 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn split_qkv(&self, block: &str, width: usize, query_rows: usize, rows: usize) -> Result<(Linear, Linear), BundleError> {
+    pub fn split_qkv(
+        &self,
+        block: &str,
+        width: usize,
+        query_rows: usize,
+        rows: usize,
+    ) -> Result<(Linear, Linear), BundleError> {
         let weight = self.matrix(&format!("{block}.qkv.weight"), [3 * width, width])?;
         let bias = self.tensor(&format!("{block}.qkv.bias"), &[3 * width])?;
         let part = |from: usize, to: usize, rows: usize| {
@@ -93,22 +125,36 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// None in practice: the model has no node yet.
     pub fn source(&mut self, name: &str, shape: &[usize]) -> Result<OutletId, BundleError> {
-        self.model.add_source(name, f32::fact(shape)).map_err(|e| self.fail(e))
+        self.model
+            .add_source(name, f32::fact(shape))
+            .map_err(|e| self.fail(e))
     }
 
     /// Adds an operator and returns all its outputs.
     ///
     /// # Errors
     /// Inputs that do not fit the operator.
-    pub fn wire_all(&mut self, name: &str, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> Result<TVec<OutletId>, BundleError> {
-        self.model.wire_node(name, op, inputs).map_err(|e| BundleError::architecture(self.part, format!("{name}: {e:#}")))
+    pub fn wire_all(
+        &mut self,
+        name: &str,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+    ) -> Result<TVec<OutletId>, BundleError> {
+        self.model
+            .wire_node(name, op, inputs)
+            .map_err(|e| BundleError::architecture(self.part, format!("{name}: {e:#}")))
     }
 
     /// Adds an operator and returns its first output.
     ///
     /// # Errors
     /// Inputs that do not fit the operator.
-    pub fn wire(&mut self, name: &str, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> Result<OutletId, BundleError> {
+    pub fn wire(
+        &mut self,
+        name: &str,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+    ) -> Result<OutletId, BundleError> {
         Ok(self.wire_all(name, op, inputs)?[0])
     }
 
@@ -116,7 +162,12 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn layer_norm(&mut self, name: &str, width: usize, x: OutletId) -> Result<OutletId, BundleError> {
+    pub fn layer_norm(
+        &mut self,
+        name: &str,
+        width: usize,
+        x: OutletId,
+    ) -> Result<OutletId, BundleError> {
         let gamma = self.tensor(&format!("{name}.weight"), &[width])?;
         let beta = self.tensor(&format!("{name}.bias"), &[width])?;
         self.wire(name, LayerNorm { gamma, beta }, &[x])
@@ -126,12 +177,21 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn mlp(&mut self, block: &str, width: usize, rows: usize, x: OutletId) -> Result<OutletId, BundleError> {
+    pub fn mlp(
+        &mut self,
+        block: &str,
+        width: usize,
+        rows: usize,
+        x: OutletId,
+    ) -> Result<OutletId, BundleError> {
         let normed = self.layer_norm(&format!("{block}.ln_2"), width, x)?;
         let fc = self.linear(&format!("{block}.fc"), [4 * width, width], rows)?;
         let proj = self.linear(&format!("{block}.proj"), [width, 4 * width], rows)?;
         let (fc, proj) = match self.bundle.manifest().activation {
-            ActivationKind::QuickGelu => (fc.with_activation(Activation::ScaledQuickGelu), proj.after_quick_gelu()),
+            ActivationKind::QuickGelu => (
+                fc.with_activation(Activation::ScaledQuickGelu),
+                proj.after_quick_gelu(),
+            ),
             ActivationKind::Gelu => (fc.with_activation(Activation::Gelu), proj),
         };
         let hidden = self.wire(&format!("{block}.fc"), fc, &[normed])?;

@@ -76,7 +76,12 @@ pub struct Inspection {
 impl Inspection {
     /// The S x S anomaly map, not smoothed.
     pub fn map(&self) -> Map {
-        map::anomaly_map(&self.patch_scores, &self.patch_scores_adapted, self.grid, self.side)
+        map::anomaly_map(
+            &self.patch_scores,
+            &self.patch_scores_adapted,
+            self.grid,
+            self.side,
+        )
     }
 }
 
@@ -110,7 +115,9 @@ impl Inspector {
         let width = manifest.text.width;
         let prototype = |name: &str| {
             let tensor = bundle.tensor(&format!("prototypes/{name}"), &[width])?;
-            let mut values = slice(&tensor).map_err(|e| BundleError::architecture("prototypes", e))?.to_vec();
+            let mut values = slice(&tensor)
+                .map_err(|e| BundleError::architecture("prototypes", e))?
+                .to_vec();
             score::normalise_rows(&mut values, width);
             Ok(values)
         };
@@ -155,7 +162,11 @@ impl Inspector {
         let mut inspection = multithread_tract_scope(self.executor.clone(), || self.judge(tensor))
             .map_err(InspectError::Inference)?;
         inspection.ms.preprocess = preprocess;
-        if inspection.score.is_finite() { Ok(inspection) } else { Err(InspectError::NotFinite(inspection.score)) }
+        if inspection.score.is_finite() {
+            Ok(inspection)
+        } else {
+            Err(InspectError::NotFinite(inspection.score))
+        }
     }
 
     /// Judges a normalised frame [3, S, S].
@@ -164,17 +175,31 @@ impl Inspector {
         let (width, temperature) = (self.normal.len(), spec.scores.temperature);
         let mut ms = Stages::default();
         let mut clock = Instant::now();
-        let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64() * 1e3;
+        let mut lap = || {
+            std::mem::replace(&mut clock, Instant::now())
+                .elapsed()
+                .as_secs_f64()
+                * 1e3
+        };
 
         let features = self.encoder.run(frame)?;
         ms.encode = lap();
-        let (mut patches, mut image) = (features.patches.into_tensor(), features.image.into_tensor());
+        let (mut patches, mut image) =
+            (features.patches.into_tensor(), features.image.into_tensor());
         let (patches, image) = (slice_mut(&mut patches)?, slice_mut(&mut image)?);
         score::normalise_rows(patches, width);
         score::normalise_rows(image, width);
         let patch_scores = score::patch_scores(patches, &self.normal, &self.abnormal, temperature);
-        let chosen = score::select(&patch_scores, spec.prior.selected_patches, spec.prior.selection);
-        let selected: Vec<f32> = chosen.iter().flat_map(|i| &patches[i * width..][..width]).copied().collect();
+        let chosen = score::select(
+            &patch_scores,
+            spec.prior.selected_patches,
+            spec.prior.selection,
+        );
+        let selected: Vec<f32> = chosen
+            .iter()
+            .flat_map(|i| &patches[i * width..][..width])
+            .copied()
+            .collect();
         let selected = Tensor::from_shape(&[1, selected.len()], &selected)?;
         ms.score = lap();
         let (prior, abnormal) = match self.adaptation.run(selected)? {
@@ -186,10 +211,17 @@ impl Inspector {
             None => (vec![], self.abnormal.clone()),
         };
         ms.adapt = lap();
-        let patch_scores_adapted = score::patch_scores(patches, &self.normal, &abnormal, temperature);
+        let patch_scores_adapted =
+            score::patch_scores(patches, &self.normal, &abnormal, temperature);
         let image_probability = score::abnormality(image, &self.normal, &abnormal, temperature);
-        let (max_score, max_score_adapted) = (score::max(&patch_scores), score::max(&patch_scores_adapted));
-        let score = score::image_score(image_probability, max_score, max_score_adapted, spec.scores.rule);
+        let (max_score, max_score_adapted) =
+            (score::max(&patch_scores), score::max(&patch_scores_adapted));
+        let score = score::image_score(
+            image_probability,
+            max_score,
+            max_score_adapted,
+            spec.scores.rule,
+        );
         ms.score += lap();
         Ok(Inspection {
             score,

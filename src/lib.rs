@@ -1,4 +1,29 @@
-//! placeholder
+//! FAPrompt on the device: finds defects that it was never trained on, and rejects the part.
+//!
+//! A frame's way is a straight walk, with reports looking on from the side:
+//!
+//! ```text
+//! capture -> vision -> faprompt -> line -> board
+//! ```
+//!
+//! | module | what it does | may use |
+//! |---|---|---|
+//! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `exit` |
+//! | [`ops`] | the project's own tract operators, on tract-linalg's kernels | nothing of the project |
+//! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
+//! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
+//! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
+//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `ops` |
+//! | [`capture`] | where frames come from | nothing of the project |
+//! | [`line`] | outcomes, counters, reject schedule: no clock, no I/O, no allocation | nothing of the project |
+//! | [`board`] | `boards/*.toml` to pins; simulated ones | nothing of the project |
+//! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
+//! | [`exit`] | exit codes | nothing of the project |
+//! | `train` | host only (feature `train`): CLIP import, prompts, export | everything |
+//!
+//! `unsafe` stands in four named modules, each with its reason: `ops::gemm`, `ops::panels` (kernels take
+//! raw pointers), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call).
+
 pub mod board;
 pub mod bundle;
 pub mod capture;

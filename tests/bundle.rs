@@ -8,7 +8,7 @@ use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
-use faprompt_edge::train::random::{self, Sizes};
+use faprompt_edge::train::random::{self, Architecture};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;
@@ -20,8 +20,8 @@ fn small() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let sizes = Sizes { vision: (64, 1, 8, 16), text: (64, 2), tokens: (2, 1, 2), prior: (2, 3), deep: (1, 1), words: (3, 4) };
-        let (clip, prompts) = random::write(&sizes, 1, folder.path()).unwrap();
+        let (clip, prompts) =
+            random::write(&Architecture::Minimal.sizes(), 1, folder.path()).unwrap();
         let mut options = options(Selection::Paper, Precision::Int8);
         (options.image_size, options.vv_layers) = (None, Some(1));
         let out = folder.path().join("small.bundle");
@@ -32,8 +32,20 @@ fn small() -> &'static [u8] {
 
 fn open(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
     let bundle = Bundle::from_bytes(bytes)?;
-    Inspector::new(&bundle, Options { adaptation: AdaptationMode::Exact, threads: 1 })?;
-    Inspector::new(&bundle, Options { adaptation: AdaptationMode::Linear, threads: 1 })?;
+    Inspector::new(
+        &bundle,
+        Options {
+            adaptation: AdaptationMode::Exact,
+            threads: 1,
+        },
+    )?;
+    Inspector::new(
+        &bundle,
+        Options {
+            adaptation: AdaptationMode::Linear,
+            threads: 1,
+        },
+    )?;
     Ok(bundle)
 }
 
@@ -62,7 +74,10 @@ fn no_flipped_bit_goes_unnoticed() {
             Err(_) => (),
             // Only where nothing changed: a space of the header's padding that became another white space.
             Ok(bundle) => {
-                assert!(at < start && whole[at] == b' ', "byte {at} was changed unnoticed");
+                assert!(
+                    at < start && whole[at] == b' ',
+                    "byte {at} was changed unnoticed"
+                );
                 assert_eq!(bundle.manifest(), reference.manifest());
                 assert_eq!(bundle.digests(), reference.digests());
             }
@@ -73,7 +88,13 @@ fn no_flipped_bit_goes_unnoticed() {
 #[test]
 fn damage_in_a_part_names_the_part() {
     let file = SafeTensors::deserialize(small()).unwrap();
-    for (tensor, part) in [("encoder/conv1", "encoder"), ("tower/suffix", "tower"), ("prior/fc1.weight", "prior"), ("linear/jacobian", "linear"), ("prototypes/normal", "prototypes")] {
+    for (tensor, part) in [
+        ("encoder/conv1", "encoder"),
+        ("tower/suffix", "tower"),
+        ("prior/fc1.weight", "prior"),
+        ("linear/jacobian", "linear"),
+        ("prototypes/normal", "prototypes"),
+    ] {
         let data = file.tensor(tensor).unwrap().data();
         let at = data.as_ptr() as usize - small().as_ptr() as usize + data.len() / 2;
         let mut bytes = small().to_vec();
@@ -89,14 +110,38 @@ fn damage_in_a_part_names_the_part() {
 fn cut_files_are_told_apart_from_foreign_ones() {
     let whole = small();
     assert_eq!(code(vec![]), ExitCode::NotABundle);
-    assert_eq!(code(b"\x89PNG\r\n\x1a\n and so on".to_vec()), ExitCode::NotABundle);
+    assert_eq!(
+        code(b"\x89PNG\r\n\x1a\n and so on".to_vec()),
+        ExitCode::NotABundle
+    );
     assert_eq!(code(vec![0xff; 4096]), ExitCode::NotABundle);
-    assert_eq!(code(std::fs::read(common::golden("layouts/open_clip/open_clip_model.safetensors")).unwrap()), ExitCode::NotABundle);
-    for length in [9, header_len() - 1, header_len(), header_len() + 1, whole.len() / 2, whole.len() - 1] {
-        assert_eq!(code(whole[..length].to_vec()), ExitCode::BundleCut, "cut to {length}");
+    assert_eq!(
+        code(
+            std::fs::read(common::golden(
+                "layouts/open_clip/open_clip_model.safetensors"
+            ))
+            .unwrap()
+        ),
+        ExitCode::NotABundle
+    );
+    for length in [
+        9,
+        header_len() - 1,
+        header_len(),
+        header_len() + 1,
+        whole.len() / 2,
+        whole.len() - 1,
+    ] {
+        assert_eq!(
+            code(whole[..length].to_vec()),
+            ExitCode::BundleCut,
+            "cut to {length}"
+        );
     }
     match open(whole[..whole.len() - 1].to_vec()) {
-        Err(BundleError::Cut { part, missing: 1 }) => assert!(!part.is_empty() && part != "header", "{part}"),
+        Err(BundleError::Cut { part, missing: 1 }) => {
+            assert!(!part.is_empty() && part != "header", "{part}")
+        }
         other => panic!("{other:?}"),
     }
     let mut longer = whole.to_vec();
@@ -121,7 +166,8 @@ fn with_manifest(change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
     with_envelope(|envelope| {
         change(&mut envelope["manifest"]);
         let text = envelope["manifest"].to_string();
-        envelope["digests"]["manifest"] = faprompt_edge::bundle::envelope::manifest_digest(&text).into();
+        envelope["digests"]["manifest"] =
+            faprompt_edge::bundle::envelope::manifest_digest(&text).into();
     })
 }
 
@@ -132,12 +178,19 @@ fn another_version_is_named() {
         Err(BundleError::Version(2)) => (),
         other => panic!("{other:?}"),
     }
-    assert_eq!(code(with_envelope(|e| e["format_version"] = "one".into())), ExitCode::NotABundle);
+    assert_eq!(
+        code(with_envelope(|e| e["format_version"] = "one".into())),
+        ExitCode::NotABundle
+    );
 }
 
 #[test]
 fn manifests_that_no_network_fits_are_refused() {
-    assert_eq!(code(with_manifest(|_| ())), ExitCode::Good, "the change must be what is refused");
+    assert_eq!(
+        code(with_manifest(|_| ())),
+        ExitCode::Good,
+        "the change must be what is refused"
+    );
     for (path, value) in [
         ("/image/size", 1e9 as u64),
         ("/image/size", 24),
@@ -168,15 +221,31 @@ fn manifests_that_no_network_fits_are_refused() {
         ("/scores/threshold", 2),
     ] {
         let bytes = with_manifest(|m| *m.pointer_mut(path).expect(path) = value.into());
-        let error = open(bytes).err().unwrap_or_else(|| panic!("{path} = {value} was accepted"));
-        assert_eq!(error.exit_code(), ExitCode::BundleArchitecture, "{path} = {value}: {error}");
+        let error = open(bytes)
+            .err()
+            .unwrap_or_else(|| panic!("{path} = {value} was accepted"));
+        assert_eq!(
+            error.exit_code(),
+            ExitCode::BundleArchitecture,
+            "{path} = {value}: {error}"
+        );
     }
-    for change in [("/precision", "int4"), ("/prior/selection", "best"), ("/activation", "relu")] {
+    for change in [
+        ("/precision", "int4"),
+        ("/prior/selection", "best"),
+        ("/activation", "relu"),
+    ] {
         let bytes = with_manifest(|m| *m.pointer_mut(change.0).unwrap() = change.1.into());
         assert_eq!(code(bytes), ExitCode::BundleArchitecture, "{change:?}");
     }
-    assert_eq!(code(with_manifest(|m| m["surprise"] = 1.into())), ExitCode::BundleArchitecture);
-    assert_eq!(code(with_manifest(|m| *m = 7.into())), ExitCode::BundleArchitecture);
+    assert_eq!(
+        code(with_manifest(|m| m["surprise"] = 1.into())),
+        ExitCode::BundleArchitecture
+    );
+    assert_eq!(
+        code(with_manifest(|m| *m = 7.into())),
+        ExitCode::BundleArchitecture
+    );
 }
 
 #[test]
@@ -201,7 +270,11 @@ fn signed(folder: &Path) -> (PathBuf, PathBuf, minisign::KeyPair) {
 fn sign(bundle: &Path, pair: &minisign::KeyPair) {
     let bytes = std::fs::read(bundle).unwrap();
     let signature = minisign::sign(Some(&pair.pk), &pair.sk, &bytes[..], None, None).unwrap();
-    std::fs::write(bundle.with_extension("bundle.minisig"), signature.to_string()).unwrap();
+    std::fs::write(
+        bundle.with_extension("bundle.minisig"),
+        signature.to_string(),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -209,12 +282,23 @@ fn signatures() {
     let folder = tempfile::tempdir().unwrap();
     let (bundle, key_file, pair) = signed(folder.path());
     let key = PublicKey::load(&key_file).unwrap();
-    let open = |key: &PublicKey| Bundle::open(&bundle, Some(key)).map(|_| ()).map_err(|e| e.exit_code());
+    let open = |key: &PublicKey| {
+        Bundle::open(&bundle, Some(key))
+            .map(|_| ())
+            .map_err(|e| e.exit_code())
+    };
     assert_eq!(open(&key), Ok(()));
     // Another key.
     let other = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
-    std::fs::write(folder.path().join("other.pub"), other.pk.to_box().unwrap().to_string()).unwrap();
-    assert_eq!(open(&PublicKey::load(&folder.path().join("other.pub")).unwrap()), Err(ExitCode::BundleSignature));
+    std::fs::write(
+        folder.path().join("other.pub"),
+        other.pk.to_box().unwrap().to_string(),
+    )
+    .unwrap();
+    assert_eq!(
+        open(&PublicKey::load(&folder.path().join("other.pub")).unwrap()),
+        Err(ExitCode::BundleSignature)
+    );
     // Checked before anything is parsed: what is wrong with the contents does not matter.
     let signature = bundle.with_extension("bundle.minisig");
     std::fs::write(&bundle, b"no bundle at all").unwrap();
@@ -229,7 +313,10 @@ fn signatures() {
     // Keys that are none.
     std::fs::write(&key_file, "untrusted comment: x\nAAAA\n").unwrap();
     for path in [key_file, folder.path().join("absent.pub")] {
-        assert_eq!(PublicKey::load(&path).err().map(|e| e.exit_code()), Some(ExitCode::PublicKey));
+        assert_eq!(
+            PublicKey::load(&path).err().map(|e| e.exit_code()),
+            Some(ExitCode::PublicKey)
+        );
     }
 }
 
@@ -238,6 +325,9 @@ fn what_is_no_file_is_unreadable() {
     for path in [Path::new("/nonexistent/x.bundle"), Path::new("/")] {
         let error = Bundle::open(path, None).err().unwrap();
         assert_eq!(error.exit_code(), ExitCode::BundleUnreadable);
-        assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+        assert!(
+            error.to_string().contains(&path.display().to_string()),
+            "{error}"
+        );
     }
 }

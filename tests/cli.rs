@@ -27,14 +27,24 @@ impl Station {
     }
     /// Runs `faprompt-edge COMMAND --bundle B ARGUMENTS`.
     fn edge(&self, command: &str, arguments: &[&str]) -> Output {
-        Command::new(EDGE).arg(command).arg("--bundle").arg(&self.bundle).args(arguments).output().unwrap()
+        Command::new(EDGE)
+            .arg(command)
+            .arg("--bundle")
+            .arg(&self.bundle)
+            .args(arguments)
+            .output()
+            .unwrap()
     }
     fn photos(&self, names: &[&str]) -> PathBuf {
         let folder = self.path("photos");
         std::fs::create_dir_all(folder.join("sub")).unwrap();
         for (i, name) in names.iter().enumerate() {
             let shade = 40 * i as u8;
-            RgbImage::from_fn(60 + i as u32, 50, |x, y| Rgb([shade ^ (x * y) as u8, (x * 3) as u8, y as u8])).save(folder.join(name)).unwrap();
+            RgbImage::from_fn(60 + i as u32, 50, |x, y| {
+                Rgb([shade ^ (x * y) as u8, (x * 3) as u8, y as u8])
+            })
+            .save(folder.join(name))
+            .unwrap();
         }
         folder
     }
@@ -45,7 +55,10 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn lines(output: &Output) -> Vec<Value> {
-    text(&output.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    text(&output.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
 }
 
 fn str(path: &Path) -> &str {
@@ -62,7 +75,18 @@ fn inspect_says_everything_and_exits_by_the_verdicts() {
     assert_eq!(found.len(), 3);
     for line in &found {
         let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
-        for key in ["file", "score", "image_probability", "max_score", "max_score_adapted", "prior_norm", "verdict", "width", "height", "ms"] {
+        for key in [
+            "file",
+            "score",
+            "image_probability",
+            "max_score",
+            "max_score_adapted",
+            "prior_norm",
+            "verdict",
+            "width",
+            "height",
+            "ms",
+        ] {
             assert!(keys.iter().any(|k| *k == key), "{key} is missing in {line}");
         }
         assert_eq!(line["verdict"], "good");
@@ -97,7 +121,12 @@ fn a_broken_image_is_reported_on_its_line_and_the_rest_go_on() {
     for (line, broken) in found.iter().zip([false, true, false, true, true]) {
         assert_eq!(line.get("error").is_some(), broken, "{line}");
         if broken {
-            assert!(line["error"].as_str().unwrap().contains(line["file"].as_str().unwrap()));
+            assert!(
+                line["error"]
+                    .as_str()
+                    .unwrap()
+                    .contains(line["file"].as_str().unwrap())
+            );
         }
     }
     assert!(text(&out.stderr).contains("5 inspected, 2 good, 0 rejects, 3 could not be inspected"));
@@ -110,10 +139,24 @@ fn maps_are_the_golden_ones_and_overlays_are_pictures() {
     let (maps, overlays) = (s.path("maps"), s.path("overlays"));
     let image = common::golden("faprompt-tiny/image1.png");
     let out = Command::new(EDGE)
-        .args(["inspect", "--bundle", str(&full), str(&image), str(&image), "--maps", str(&maps), "--overlay", str(&overlays)])
+        .args([
+            "inspect",
+            "--bundle",
+            str(&full),
+            str(&image),
+            str(&image),
+            "--maps",
+            str(&maps),
+            "--overlay",
+            str(&overlays),
+        ])
         .output()
         .unwrap();
-    assert!(matches!(out.status.code(), Some(0 | 1)), "{}", text(&out.stderr));
+    assert!(
+        matches!(out.status.code(), Some(0 | 1)),
+        "{}",
+        text(&out.stderr)
+    );
     let file = std::fs::read(maps.join("image1.png.npy")).unwrap();
     let npy = npyz::NpyFile::new(&file[..]).unwrap();
     assert_eq!(npy.shape(), [84, 84]);
@@ -132,22 +175,48 @@ fn run_judges_every_part_once_and_pulses_for_every_reject() {
     let s = Station::new();
     let out_folder = s.path("out");
     let run = |threshold: &str| {
-        let out = s.edge("run", &["--frames", "6", "--out", str(&out_folder), "--threshold", threshold]);
-        let summary: Value = serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap()).unwrap();
+        let out = s.edge(
+            "run",
+            &[
+                "--frames",
+                "6",
+                "--out",
+                str(&out_folder),
+                "--threshold",
+                threshold,
+            ],
+        );
+        let summary: Value =
+            serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap())
+                .unwrap();
         let verdicts = std::fs::read_to_string(out_folder.join("verdicts.jsonl")).unwrap();
-        let overlays = std::fs::read_dir(out_folder.join("rejects")).unwrap().count();
+        let overlays = std::fs::read_dir(out_folder.join("rejects"))
+            .unwrap()
+            .count();
         (out, summary, verdicts.lines().count(), overlays)
     };
     let (out, summary, verdicts, overlays) = run("0");
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
     assert_eq!((verdicts, overlays), (6, 6));
-    assert_eq!((summary["parts"].as_u64(), summary["rejects"].as_u64()), (Some(6), Some(6)));
+    assert_eq!(
+        (summary["parts"].as_u64(), summary["rejects"].as_u64()),
+        (Some(6), Some(6))
+    );
     assert!(summary["reject_pulses"].as_u64().unwrap() >= 1);
-    assert!(summary["latency_p99_ms"].as_f64().unwrap() >= summary["latency_p50_ms"].as_f64().unwrap());
+    assert!(
+        summary["latency_p99_ms"].as_f64().unwrap() >= summary["latency_p50_ms"].as_f64().unwrap()
+    );
     let (out, summary, verdicts, overlays) = run("1");
     assert_eq!(out.status.code(), Some(0));
-    assert_eq!((verdicts, overlays), (6, 0), "overlays of the earlier run are gone");
-    assert_eq!((summary["good"].as_u64(), summary["reject_pulses"].as_u64()), (Some(6), Some(0)));
+    assert_eq!(
+        (verdicts, overlays),
+        (6, 0),
+        "overlays of the earlier run are gone"
+    );
+    assert_eq!(
+        (summary["good"].as_u64(), summary["reject_pulses"].as_u64()),
+        (Some(6), Some(0))
+    );
 }
 
 #[test]
@@ -156,10 +225,27 @@ fn run_rejects_a_part_whose_frame_is_broken() {
     let photos = s.photos(&["a.png", "c.png"]);
     std::fs::write(photos.join("b.png"), b"broken").unwrap();
     let out_folder = s.path("out");
-    let out = s.edge("run", &["--source", str(&photos), "--out", str(&out_folder), "--threshold", "1"]);
+    let out = s.edge(
+        "run",
+        &[
+            "--source",
+            str(&photos),
+            "--out",
+            str(&out_folder),
+            "--threshold",
+            "1",
+        ],
+    );
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
-    let summary: Value = serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap()).unwrap();
-    assert_eq!((summary["good"].as_u64(), summary["rejects_without_verdict"].as_u64()), (Some(2), Some(1)));
+    let summary: Value =
+        serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(
+        (
+            summary["good"].as_u64(),
+            summary["rejects_without_verdict"].as_u64()
+        ),
+        (Some(2), Some(1))
+    );
     assert_eq!(summary["reject_pulses"].as_u64(), Some(1));
     let verdicts = std::fs::read_to_string(out_folder.join("verdicts.jsonl")).unwrap();
     assert!(verdicts.contains("reject: camera fault"));
@@ -189,17 +275,60 @@ fn every_kind_of_mistake_has_its_exit_code_and_names_its_object() {
         (vec!["inspect", str(&photo), "--threshold", "nan"], 2, "nan"),
         (vec!["inspect", str(&photo), "--threads", "0"], 2, "0"),
         (vec!["inspect", "--bundle", bundle, str(&empty)], 4, "empty"),
-        (vec!["inspect", "--bundle", bundle, "/nonexistent"], 4, "/nonexistent"),
-        (vec!["inspect", "--bundle", bundle, str(&photo), "--maps", str(&blocked)], 5, "blocked"),
-        (vec!["inspect", "--bundle", "/nonexistent.bundle", str(&photo)], 10, "/nonexistent.bundle"),
-        (vec!["inspect", "--bundle", str(&photo), str(&photo)], 11, "a.png"),
-        (vec!["inspect", "--bundle", str(&cut), str(&photo)], 13, "cut.bundle"),
+        (
+            vec!["inspect", "--bundle", bundle, "/nonexistent"],
+            4,
+            "/nonexistent",
+        ),
+        (
+            vec![
+                "inspect",
+                "--bundle",
+                bundle,
+                str(&photo),
+                "--maps",
+                str(&blocked),
+            ],
+            5,
+            "blocked",
+        ),
+        (
+            vec!["inspect", "--bundle", "/nonexistent.bundle", str(&photo)],
+            10,
+            "/nonexistent.bundle",
+        ),
+        (
+            vec!["inspect", "--bundle", str(&photo), str(&photo)],
+            11,
+            "a.png",
+        ),
+        (
+            vec!["inspect", "--bundle", str(&cut), str(&photo)],
+            13,
+            "cut.bundle",
+        ),
         (vec!["bundle", "verify", str(&bad)], 14, "bad.bundle"),
         (vec!["bundle", "info", str(&cut)], 13, "part `"),
-        (vec!["bundle", "verify", bundle, "--key", str(&photo)], 17, "a.png"),
-        (vec!["run", "--bundle", bundle, "--board", "toaster"], 20, "toaster"),
-        (vec!["run", "--bundle", bundle, "--source", str(&empty)], 4, "empty"),
-        (vec!["bench", "--bundle", bundle, "--frames", "0"], 2, "--frames"),
+        (
+            vec!["bundle", "verify", bundle, "--key", str(&photo)],
+            17,
+            "a.png",
+        ),
+        (
+            vec!["run", "--bundle", bundle, "--board", "toaster"],
+            20,
+            "toaster",
+        ),
+        (
+            vec!["run", "--bundle", bundle, "--source", str(&empty)],
+            4,
+            "empty",
+        ),
+        (
+            vec!["bench", "--bundle", bundle, "--frames", "0"],
+            2,
+            "--frames",
+        ),
     ];
     for (arguments, code, word) in cases {
         let out = Command::new(EDGE).args(&arguments).output().unwrap();
@@ -216,13 +345,20 @@ fn without_a_bundle_the_places_are_named_and_the_environment_counts() {
     let photos = s.photos(&["a.png"]);
     let call = |bundle: Option<&Path>| {
         let mut command = Command::new(EDGE);
-        command.args(["inspect", str(&photos), "--threshold", "1"]).current_dir(s.folder.path()).env_remove("FAPROMPT_BUNDLE");
+        command
+            .args(["inspect", str(&photos), "--threshold", "1"])
+            .current_dir(s.folder.path())
+            .env_remove("FAPROMPT_BUNDLE");
         bundle.map(|b| command.env("FAPROMPT_BUNDLE", b));
         command.output().unwrap()
     };
     let out = call(None);
     assert_eq!(out.status.code(), Some(10));
-    assert!(text(&out.stderr).contains("models/"), "{}", text(&out.stderr));
+    assert!(
+        text(&out.stderr).contains("models/"),
+        "{}",
+        text(&out.stderr)
+    );
     assert_eq!(call(Some(&s.bundle)).status.code(), Some(0));
 }
 
@@ -232,18 +368,38 @@ fn bundle_info_verify_and_bench_answer() {
     let call = |arguments: &[&str]| Command::new(EDGE).args(arguments).output().unwrap();
     let info = call(&["bundle", "info", str(&s.bundle)]);
     assert_eq!(info.status.code(), Some(0));
-    for word in ["sha256", "encoder", "tower", "Int8", "84 x 84 px", "golden data", "damaged object."] {
-        assert!(text(&info.stdout).contains(word), "{word}: {}", text(&info.stdout));
+    for word in [
+        "sha256",
+        "encoder",
+        "tower",
+        "Int8",
+        "84 x 84 px",
+        "golden data",
+        "damaged object.",
+    ] {
+        assert!(
+            text(&info.stdout).contains(word),
+            "{word}: {}",
+            text(&info.stdout)
+        );
     }
-    let json: Value = serde_json::from_slice(&call(&["bundle", "info", str(&s.bundle), "--json"]).stdout).unwrap();
+    let json: Value =
+        serde_json::from_slice(&call(&["bundle", "info", str(&s.bundle), "--json"]).stdout)
+            .unwrap();
     assert_eq!(json["prompts"]["abnormal_prompts"], 10);
     let verify = call(&["bundle", "verify", str(&s.bundle)]);
     assert!(text(&verify.stdout).contains("signature not checked"));
     let bench = s.edge("bench", &["--frames", "2", "--threads", "1,2", "--json"]);
     let report: Value = serde_json::from_slice(&bench.stdout).unwrap();
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!((rows[0]["threads"].as_u64(), rows[1]["threads"].as_u64()), (Some(1), Some(2)));
-    assert!(rows[0]["ms"]["encode"].as_f64().unwrap() > 0.0 && report["peak_mb"].as_f64().unwrap() > 1.0);
+    assert_eq!(
+        (rows[0]["threads"].as_u64(), rows[1]["threads"].as_u64()),
+        (Some(1), Some(2))
+    );
+    assert!(
+        rows[0]["ms"]["encode"].as_f64().unwrap() > 0.0
+            && report["peak_mb"].as_f64().unwrap() > 1.0
+    );
 }
 
 #[test]
@@ -255,18 +411,49 @@ fn an_untrained_bundle_says_so_in_every_output() {
         assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     };
     train(&["random", "--model", "tiny", "--out", str(&random)]);
-    let (clip, prompts) = (random.join("clip.safetensors"), random.join("prompts.safetensors"));
-    train(&["export", "--clip", str(&clip), "--prompts", str(&prompts), "--out", str(&bundle), "--untrained", "--precision", "int8"]);
+    let (clip, prompts) = (
+        random.join("clip.safetensors"),
+        random.join("prompts.safetensors"),
+    );
+    train(&[
+        "export",
+        "--clip",
+        str(&clip),
+        "--prompts",
+        str(&prompts),
+        "--out",
+        str(&bundle),
+        "--untrained",
+        "--precision",
+        "int8",
+    ]);
     let photos = s.photos(&["a.png"]);
     let call = |arguments: &[&str]| Command::new(EDGE).args(arguments).output().unwrap();
     let json = call(&["inspect", "--bundle", str(&bundle), str(&photos), "--json"]);
-    assert!(lines(&json)[0]["warning"].as_str().unwrap().contains("UNTRAINED"));
+    assert!(
+        lines(&json)[0]["warning"]
+            .as_str()
+            .unwrap()
+            .contains("UNTRAINED")
+    );
     let plain = call(&["inspect", "--bundle", str(&bundle), str(&photos)]);
     assert!(text(&plain.stdout).contains("untrained") && text(&plain.stderr).contains("UNTRAINED"));
     let out = s.path("out");
-    let run = call(&["run", "--bundle", str(&bundle), "--frames", "2", "--out", str(&out)]);
+    let run = call(&[
+        "run",
+        "--bundle",
+        str(&bundle),
+        "--frames",
+        "2",
+        "--out",
+        str(&out),
+    ]);
     assert!(text(&run.stdout).contains("UNTRAINED"));
-    assert!(std::fs::read_to_string(out.join("summary.json")).unwrap().contains("UNTRAINED"));
+    assert!(
+        std::fs::read_to_string(out.join("summary.json"))
+            .unwrap()
+            .contains("UNTRAINED")
+    );
     assert!(text(&call(&["bundle", "info", str(&bundle)]).stdout).contains("UNTRAINED"));
 }
 
@@ -277,17 +464,70 @@ fn the_host_program_names_what_is_wrong() {
     let prompts = common::golden("faprompt-tiny/prompt_learner.safetensors");
     let out = s.path("x.bundle");
     let cases: Vec<(Vec<&str>, i32, &str)> = vec![
-        (vec!["export", "--clip", "/nonexistent.pt", "--prompts", str(&prompts), "--out", str(&out)], 30, "/nonexistent.pt"),
-        (vec!["export", "--clip", str(&clip), "--prompts", str(&clip), "--out", str(&out)], 31, "no prompt learner"),
-        (vec!["export", "--clip", str(&clip), "--prompts", str(&prompts), "--out", str(&out), "--image-size", "85"], 32, "image.size"),
-        (vec!["export", "--clip", str(&clip), "--prompts", str(&prompts), "--out", "/nonexistent/x.bundle"], 5, "/nonexistent/x.bundle"),
+        (
+            vec![
+                "export",
+                "--clip",
+                "/nonexistent.pt",
+                "--prompts",
+                str(&prompts),
+                "--out",
+                str(&out),
+            ],
+            30,
+            "/nonexistent.pt",
+        ),
+        (
+            vec![
+                "export",
+                "--clip",
+                str(&clip),
+                "--prompts",
+                str(&clip),
+                "--out",
+                str(&out),
+            ],
+            31,
+            "no prompt learner",
+        ),
+        (
+            vec![
+                "export",
+                "--clip",
+                str(&clip),
+                "--prompts",
+                str(&prompts),
+                "--out",
+                str(&out),
+                "--image-size",
+                "85",
+            ],
+            32,
+            "image.size",
+        ),
+        (
+            vec![
+                "export",
+                "--clip",
+                str(&clip),
+                "--prompts",
+                str(&prompts),
+                "--out",
+                "/nonexistent/x.bundle",
+            ],
+            5,
+            "/nonexistent/x.bundle",
+        ),
         (vec!["export", "--clip", str(&clip)], 2, "--prompts"),
     ];
     for (arguments, code, word) in cases {
         let result = Command::new(TRAIN).args(&arguments).output().unwrap();
         let stderr = text(&result.stderr);
         assert_eq!(result.status.code(), Some(code), "{arguments:?}: {stderr}");
-        assert!(stderr.contains(word) && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
+        assert!(
+            stderr.contains(word) && !stderr.contains("panicked"),
+            "{arguments:?}: {stderr}"
+        );
         assert!(!out.exists());
     }
 }

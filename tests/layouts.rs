@@ -35,12 +35,25 @@ fn prompts(folder: &Path) -> PathBuf {
 fn check(weights: &str, folder: &str) {
     let mut clip = Clip::load(&golden(weights)).unwrap();
     let want = Tensors::load(&golden(folder).join("expected.safetensors")).unwrap();
-    assert_eq!((clip.visual.heads, clip.text.heads, clip.activation), (1, 1, ActivationKind::QuickGelu));
+    assert_eq!(
+        (clip.visual.heads, clip.text.heads, clip.activation),
+        (1, 1, ActivationKind::QuickGelu)
+    );
 
     let table = clip.text.embedding.clone().unwrap();
-    let ids: Vec<usize> = values(&want, "tokens").iter().map(|v| *v as usize).collect();
-    let reference = Reference { text: &clip.text, activation: clip.activation, deep: &[] };
-    let text = reference.encode(&table.select(Axis(0), &ids)).feature.to_vec();
+    let ids: Vec<usize> = values(&want, "tokens")
+        .iter()
+        .map(|v| *v as usize)
+        .collect();
+    let reference = Reference {
+        text: &clip.text,
+        activation: clip.activation,
+        deep: &[],
+    };
+    let text = reference
+        .encode(&table.select(Axis(0), &ids))
+        .feature
+        .to_vec();
     let far = relative(&text, &values(&want, "text"));
     assert!(far < 2e-3, "{weights}: the text feature is off by {far}");
 
@@ -55,7 +68,10 @@ fn check(weights: &str, folder: &str) {
     let encoder = Encoder::load(&Bundle::open(&out, None).unwrap()).unwrap();
     let pixels = Tensor::from_shape(&[3, 32, 32], &values(&want, "pixels")).unwrap();
     let image = encoder.run(pixels).unwrap().image;
-    let far = relative(faprompt_edge::ops::slice(&image).unwrap(), &values(&want, "image_raw"));
+    let far = relative(
+        faprompt_edge::ops::slice(&image).unwrap(),
+        &values(&want, "image_raw"),
+    );
     assert!(far < 2e-3, "{weights}: the image feature is off by {far}");
 }
 
@@ -83,10 +99,16 @@ fn open_clip_folder() {
 fn open_clip_without_quick_gelu_is_read_as_gelu() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["open_clip_config.json", "open_clip_model.safetensors"] {
-        std::fs::copy(golden("layouts/open_clip").join(file), folder.path().join(file)).unwrap();
+        std::fs::copy(
+            golden("layouts/open_clip").join(file),
+            folder.path().join(file),
+        )
+        .unwrap();
     }
     let path = folder.path().join("open_clip_config.json");
-    let text = std::fs::read_to_string(&path).unwrap().replace("\"quick_gelu\": true", "\"quick_gelu\": false");
+    let text = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("\"quick_gelu\": true", "\"quick_gelu\": false");
     std::fs::write(&path, text).unwrap();
     let mut clip = Clip::load(folder.path()).unwrap();
     assert_eq!(clip.activation, manifest::ActivationKind::Gelu);
@@ -109,22 +131,37 @@ fn what_is_no_clip_is_refused_with_the_file_and_the_reason() {
         path
     };
     let torchscript = std::fs::read(golden("layouts/openai/torchscript.pt")).unwrap();
-    let safetensors = std::fs::read(golden("layouts/open_clip/open_clip_model.safetensors")).unwrap();
+    let safetensors =
+        std::fs::read(golden("layouts/open_clip/open_clip_model.safetensors")).unwrap();
     let cases = [
         (write("empty.pt", b""), "empty.pt"),
         (write("text.pt", b"hello, this is no checkpoint"), "PyTorch"),
-        (write("cut.pt", &torchscript[..torchscript.len() / 2]), "cut.pt"),
-        (write("cut.safetensors", &safetensors[..safetensors.len() / 2]), "safetensors"),
+        (
+            write("cut.pt", &torchscript[..torchscript.len() / 2]),
+            "cut.pt",
+        ),
+        (
+            write("cut.safetensors", &safetensors[..safetensors.len() / 2]),
+            "safetensors",
+        ),
         (write("huge.safetensors", &[0xff; 64]), "safetensors"),
         (folder.path().join("absent.pt"), "absent.pt"),
         (folder.path().to_path_buf(), "config.json"),
-        (golden("faprompt-tiny/prompt_learner.safetensors"), "no CLIP"),
+        (
+            golden("faprompt-tiny/prompt_learner.safetensors"),
+            "no CLIP",
+        ),
     ];
     for (path, word) in cases {
-        let error = Clip::load(&path).err().unwrap_or_else(|| panic!("{} was read", path.display()));
+        let error = Clip::load(&path)
+            .err()
+            .unwrap_or_else(|| panic!("{} was read", path.display()));
         assert!(matches!(error, TrainError::Weights { .. }));
         let text = error.to_string();
-        assert!(text.contains(word) && text.contains(&path.display().to_string()), "{text}");
+        assert!(
+            text.contains(word) && text.contains(&path.display().to_string()),
+            "{text}"
+        );
     }
 }
 
@@ -132,7 +169,12 @@ fn what_is_no_clip_is_refused_with_the_file_and_the_reason() {
 fn prompts_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clip = Clip::load(&golden("layouts/hugging_face")).unwrap();
-    let load = |path: &Path| Prompts::load(path, &clip).err().expect("it does not fit").to_string();
+    let load = |path: &Path| {
+        Prompts::load(path, &clip)
+            .err()
+            .expect("it does not fit")
+            .to_string()
+    };
     // Another width.
     let error = load(&golden("faprompt-tiny/prompt_learner.safetensors"));
     assert!(error.contains("ctx_pos") && error.contains("64"), "{error}");

@@ -13,12 +13,23 @@ use std::path::Path;
 use tract_core::prelude::Tensor;
 
 fn picture(i: usize) -> RgbImage {
-    image::open(golden(&format!("faprompt-tiny/image{i}.png"))).unwrap().to_rgb8()
+    image::open(golden(&format!("faprompt-tiny/image{i}.png")))
+        .unwrap()
+        .to_rgb8()
 }
 
 fn inspect(bundle: &Bundle, adaptation: AdaptationMode) -> Vec<Inspection> {
-    let mut inspector = Inspector::new(bundle, Options { adaptation, threads: 1 }).unwrap();
-    (0..3).map(|i| inspector.inspect(&picture(i)).unwrap()).collect()
+    let mut inspector = Inspector::new(
+        bundle,
+        Options {
+            adaptation,
+            threads: 1,
+        },
+    )
+    .unwrap();
+    (0..3)
+        .map(|i| inspector.inspect(&picture(i)).unwrap())
+        .collect()
 }
 
 #[test]
@@ -27,24 +38,49 @@ fn preprocessing_and_encoder() {
     let (_, bundle) = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32);
     let want = common::expected();
     let pixels = values(&want, "preprocessed");
-    let (patches, images) = (values(&want, "patch_features_raw"), values(&want, "image_features_raw"));
+    let (patches, images) = (
+        values(&want, "patch_features_raw"),
+        values(&want, "image_features_raw"),
+    );
     let mut preprocessor = Preprocessor::new(&bundle.manifest().image);
     let encoder = Encoder::load(&bundle).unwrap();
     for i in 0..3 {
         let golden = &pixels[i * 3 * 84 * 84..(i + 1) * 3 * 84 * 84];
         let own = preprocessor.run(&picture(i)).unwrap();
         let own = faprompt_edge::ops::slice(&own).unwrap();
-        assert!(apart(own, golden) < 0.02, "image {i}: preprocessing is off by {}", apart(own, golden));
-        let other = own.iter().zip(golden).filter(|(a, b)| (*a - *b).abs() > 1e-4).count();
-        assert!(other <= 3, "image {i}: {other} of {} pixels are not Pillow's", own.len());
+        assert!(
+            apart(own, golden) < 0.02,
+            "image {i}: preprocessing is off by {}",
+            apart(own, golden)
+        );
+        let other = own
+            .iter()
+            .zip(golden)
+            .filter(|(a, b)| (*a - *b).abs() > 1e-4)
+            .count();
+        assert!(
+            other <= 3,
+            "image {i}: {other} of {} pixels are not Pillow's",
+            own.len()
+        );
         // The encoder alone, on the golden pixels.
-        let features = encoder.run(Tensor::from_shape(&[3, 84, 84], golden).unwrap()).unwrap();
+        let features = encoder
+            .run(Tensor::from_shape(&[3, 84, 84], golden).unwrap())
+            .unwrap();
         let own = faprompt_edge::ops::slice(&features.patches).unwrap();
         let golden = &patches[(i * 37 + 1) * 128..(i + 1) * 37 * 128];
-        assert!(relative(own, golden) < 2e-3, "image {i}: patch features are off by {}", relative(own, golden));
+        assert!(
+            relative(own, golden) < 2e-3,
+            "image {i}: patch features are off by {}",
+            relative(own, golden)
+        );
         let own = faprompt_edge::ops::slice(&features.image).unwrap();
         let golden = &images[i * 128..(i + 1) * 128];
-        assert!(relative(own, golden) < 2e-3, "image {i}: image feature is off by {}", relative(own, golden));
+        assert!(
+            relative(own, golden) < 2e-3,
+            "image {i}: image feature is off by {}",
+            relative(own, golden)
+        );
     }
 }
 
@@ -52,9 +88,19 @@ fn preprocessing_and_encoder() {
 fn prototypes_scores_and_maps_of_both_selections() {
     let folder = tempfile::tempdir().unwrap();
     let want = common::expected();
-    for (selection, name) in [(Selection::Paper, "paper"), (Selection::Upstream, "upstream")] {
+    for (selection, name) in [
+        (Selection::Paper, "paper"),
+        (Selection::Upstream, "upstream"),
+    ] {
         let (_, bundle) = common::golden_bundle(folder.path(), selection, Precision::F32);
-        let inspector = Inspector::new(&bundle, Options { adaptation: AdaptationMode::Exact, threads: 1 }).unwrap();
+        let inspector = Inspector::new(
+            &bundle,
+            Options {
+                adaptation: AdaptationMode::Exact,
+                threads: 1,
+            },
+        )
+        .unwrap();
         let golden = |key: &str| values(&want, &format!("{name}.{key}"));
         let features = golden("text_features");
         assert!(apart(inspector.normal(), &features[..128]) < 1e-3);
@@ -65,19 +111,52 @@ fn prototypes_scores_and_maps_of_both_selections() {
         let (probability, image_score) = (golden("image_probability"), golden("image_score"));
         for (i, got) in inspect(&bundle, AdaptationMode::Exact).iter().enumerate() {
             let check = |what: &str, got: &[f32], want: &[f32]| {
-                assert!(apart(got, want) < 1e-3, "{name}, image {i}: {what} is off by {}", apart(got, want));
+                assert!(
+                    apart(got, want) < 1e-3,
+                    "{name}, image {i}: {what} is off by {}",
+                    apart(got, want)
+                );
             };
             check("prior", &got.prior, &prior[i * 128..(i + 1) * 128]);
-            check("adapted prototype", &got.abnormal, &adapted[(i * 2 + 1) * 128..(i + 1) * 2 * 128]);
-            let second = |v: &[f32]| -> Vec<f32> { v[i * 72..(i + 1) * 72].iter().skip(1).step_by(2).copied().collect() };
+            check(
+                "adapted prototype",
+                &got.abnormal,
+                &adapted[(i * 2 + 1) * 128..(i + 1) * 2 * 128],
+            );
+            let second = |v: &[f32]| -> Vec<f32> {
+                v[i * 72..(i + 1) * 72]
+                    .iter()
+                    .skip(1)
+                    .step_by(2)
+                    .copied()
+                    .collect()
+            };
             check("patch scores", &got.patch_scores, &second(&scores));
-            check("adapted patch scores", &got.patch_scores_adapted, &second(&scores_adapted));
-            check("map", &got.map().values, &maps[i * 84 * 84..(i + 1) * 84 * 84]);
-            check("image probability", &[got.image_probability], &probability[i..i + 1]);
+            check(
+                "adapted patch scores",
+                &got.patch_scores_adapted,
+                &second(&scores_adapted),
+            );
+            check(
+                "map",
+                &got.map().values,
+                &maps[i * 84 * 84..(i + 1) * 84 * 84],
+            );
+            check(
+                "image probability",
+                &[got.image_probability],
+                &probability[i..i + 1],
+            );
             check("image score", &[got.score], &image_score[i..i + 1]);
             let order = score::select(&got.patch_scores, 10, Selection::Paper);
-            let golden_order: Vec<usize> = chosen[i * 10..(i + 1) * 10].iter().map(|v| *v as usize).collect();
-            assert_eq!(order, golden_order, "{name}, image {i}: other patches are the most abnormal ones");
+            let golden_order: Vec<usize> = chosen[i * 10..(i + 1) * 10]
+                .iter()
+                .map(|v| *v as usize)
+                .collect();
+            assert_eq!(
+                order, golden_order,
+                "{name}, image {i}: other patches are the most abnormal ones"
+            );
         }
     }
 }
@@ -95,12 +174,20 @@ fn the_papers_score_rule_is_the_plain_mean_of_the_maxima() {
     let want = common::expected();
     let max = |key: &str, i: usize| {
         let scores = values(&want, key);
-        scores[i * 72..(i + 1) * 72].iter().skip(1).step_by(2).fold(0f32, |m, v| m.max(*v))
+        scores[i * 72..(i + 1) * 72]
+            .iter()
+            .skip(1)
+            .step_by(2)
+            .fold(0f32, |m, v| m.max(*v))
     };
     for (i, got) in inspect(&bundle, AdaptationMode::Exact).iter().enumerate() {
         let q = values(&want, "paper.image_probability")[i];
         let mean = (max("paper.patch_scores", i) + max("paper.patch_scores_adapted", i)) / 2.0;
-        assert!((got.score - 0.5 * (q + mean)).abs() < 1e-3, "image {i}: {}", got.score);
+        assert!(
+            (got.score - 0.5 * (q + mean)).abs() < 1e-3,
+            "image {i}: {}",
+            got.score
+        );
     }
 }
 
@@ -110,14 +197,21 @@ fn smaller_precisions_stay_close_and_small() {
     let want = values(&common::expected(), "paper.image_score");
     let size = |p: &Path| std::fs::metadata(p).unwrap().len() as f64;
     let (full, _) = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32);
-    for (precision, share, tolerance) in [(Precision::F16, 0.55, 2e-3), (Precision::Int8, 0.3, 0.02)] {
+    for (precision, share, tolerance) in
+        [(Precision::F16, 0.55, 2e-3), (Precision::Int8, 0.3, 0.02)]
+    {
         let (path, bundle) = common::golden_bundle(folder.path(), Selection::Paper, precision);
         let ratio = size(&path) / size(&full);
         assert!(ratio < share, "{precision:?} is {ratio:.3} of f32");
         for (i, got) in inspect(&bundle, AdaptationMode::Exact).iter().enumerate() {
             let moved = (got.score - want[i]).abs();
             println!("{precision:?}, image {i}: image score moves by {moved:.5}, file {ratio:.3}");
-            assert!(moved < tolerance, "{precision:?}, image {i}: {} for {}", got.score, want[i]);
+            assert!(
+                moved < tolerance,
+                "{precision:?}, image {i}: {} for {}",
+                got.score,
+                want[i]
+            );
         }
     }
 }
@@ -129,10 +223,23 @@ fn linear_adaptation_is_near_and_off_is_the_unadapted_prototype() {
     let exact = inspect(&bundle, AdaptationMode::Exact);
     let linear = inspect(&bundle, AdaptationMode::Linear);
     let off = inspect(&bundle, AdaptationMode::Off);
-    let unadapted = Inspector::new(&bundle, Options { adaptation: AdaptationMode::Off, threads: 1 }).unwrap();
+    let unadapted = Inspector::new(
+        &bundle,
+        Options {
+            adaptation: AdaptationMode::Off,
+            threads: 1,
+        },
+    )
+    .unwrap();
     for ((exact, linear), off) in exact.iter().zip(&linear).zip(&off) {
-        let (near, far) = (apart(&linear.abnormal, &exact.abnormal), apart(&off.abnormal, &exact.abnormal));
-        println!("prior {:.4}: linear is off by {near:.6}, no adaptation by {far:.6}", exact.prior_norm);
+        let (near, far) = (
+            apart(&linear.abnormal, &exact.abnormal),
+            apart(&off.abnormal, &exact.abnormal),
+        );
+        println!(
+            "prior {:.4}: linear is off by {near:.6}, no adaptation by {far:.6}",
+            exact.prior_norm
+        );
         assert!(near < far, "linear {near}, unadapted {far}");
         assert_eq!(off.abnormal, unadapted.abnormal());
         assert_eq!(off.patch_scores, off.patch_scores_adapted);
@@ -144,7 +251,14 @@ fn linear_adaptation_is_near_and_off_is_the_unadapted_prototype() {
 fn threads_do_not_change_a_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let (_, bundle) = common::golden_bundle(folder.path(), Selection::Paper, Precision::Int8);
-    let mut several = Inspector::new(&bundle, Options { adaptation: AdaptationMode::Exact, threads: 3 }).unwrap();
+    let mut several = Inspector::new(
+        &bundle,
+        Options {
+            adaptation: AdaptationMode::Exact,
+            threads: 3,
+        },
+    )
+    .unwrap();
     for (i, alone) in inspect(&bundle, AdaptationMode::Exact).iter().enumerate() {
         assert!((several.inspect(&picture(i)).unwrap().score - alone.score).abs() < 1e-6);
     }

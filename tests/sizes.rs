@@ -15,20 +15,85 @@ use indicatif::ProgressBar;
 use ndarray::Array2;
 
 fn base() -> Sizes {
-    Sizes { vision: (128, 3, 8, 48), text: (64, 4), tokens: (5, 2, 10), prior: (10, 20), deep: (2, 4), words: (3, 4) }
+    Sizes {
+        vision: (128, 3, 8, 48),
+        text: (64, 4),
+        tokens: (5, 2, 10),
+        prior: (10, 20),
+        deep: (2, 4),
+        words: (3, 4),
+    }
 }
 
 fn variants() -> Vec<(&'static str, Sizes, Option<usize>, usize)> {
     vec![
         ("as the paper", base(), None, 2),
-        ("one prompt, one patch", Sizes { tokens: (5, 2, 1), prior: (1, 7), ..base() }, None, 1),
-        ("many prompts", Sizes { tokens: (2, 4, 17), prior: (20, 5), deep: (3, 1), ..base() }, None, 3),
-        ("no deep prompts", Sizes { deep: (0, 4), ..base() }, None, 2),
-        ("deep prompts that reach into the suffix", Sizes { tokens: (2, 3, 4), deep: (3, 4), words: (4, 5), ..base() }, None, 2),
-        ("deep prompts over all abnormal tokens", Sizes { tokens: (1, 2, 4), deep: (1, 4), words: (5, 6), ..base() }, None, 2),
+        (
+            "one prompt, one patch",
+            Sizes {
+                tokens: (5, 2, 1),
+                prior: (1, 7),
+                ..base()
+            },
+            None,
+            1,
+        ),
+        (
+            "many prompts",
+            Sizes {
+                tokens: (2, 4, 17),
+                prior: (20, 5),
+                deep: (3, 1),
+                ..base()
+            },
+            None,
+            3,
+        ),
+        (
+            "no deep prompts",
+            Sizes {
+                deep: (0, 4),
+                ..base()
+            },
+            None,
+            2,
+        ),
+        (
+            "deep prompts that reach into the suffix",
+            Sizes {
+                tokens: (2, 3, 4),
+                deep: (3, 4),
+                words: (4, 5),
+                ..base()
+            },
+            None,
+            2,
+        ),
+        (
+            "deep prompts over all abnormal tokens",
+            Sizes {
+                tokens: (1, 2, 4),
+                deep: (1, 4),
+                words: (5, 6),
+                ..base()
+            },
+            None,
+            2,
+        ),
         ("a larger grid than trained", base(), Some(80), 2),
         ("a smaller grid", base(), Some(32), 3),
-        ("one block each", Sizes { vision: (64, 1, 16, 48), text: (64, 1), prior: (4, 8), deep: (0, 1), ..base() }, None, 1),
+        (
+            "one block each",
+            Sizes {
+                vision: (64, 1, 16, 48),
+                text: (64, 1),
+                prior: (4, 8),
+                deep: (0, 1),
+                ..base()
+            },
+            None,
+            1,
+        ),
     ]
 }
 
@@ -47,27 +112,50 @@ fn every_size_gives_the_references_adaptation() {
         let bundle = Bundle::open(&out, None).unwrap();
         common::tower_matches_reference(&clip, &prompts, &bundle);
         // At a prior of zero the linear map is exact by construction: the unadapted prototype.
-        let mut inspector = Inspector::new(&bundle, Options { adaptation: AdaptationMode::Linear, threads: 1 }).unwrap();
-        let frame = image::RgbImage::from_fn(70, 50, |x, y| image::Rgb([(3 * x) as u8, (5 * y) as u8, 90]));
+        let mut inspector = Inspector::new(
+            &bundle,
+            Options {
+                adaptation: AdaptationMode::Linear,
+                threads: 1,
+            },
+        )
+        .unwrap();
+        let frame = image::RgbImage::from_fn(70, 50, |x, y| {
+            image::Rgb([(3 * x) as u8, (5 * y) as u8, 90])
+        });
         let inspection = inspector.inspect(&frame).unwrap();
         assert_eq!(inspection.map().side, image_size.unwrap_or(48));
         assert!(inspection.score > 0.0 && inspection.score < 1.0);
         // First order: the error falls with the square of the prior.
         let errors = &bundle.manifest().linear_error;
         assert!(errors[0].mean < 0.25 * errors[1].mean, "{errors:?}");
-        assert!(errors[0].mean <= 0.35 * errors[0].unadapted + 1e-6, "{errors:?}");
+        assert!(
+            errors[0].mean <= 0.35 * errors[0].unadapted + 1e-6,
+            "{errors:?}"
+        );
     }
 }
 
 #[test]
 fn the_jacobian_is_the_derivative() {
-    let sizes = Sizes { tokens: (2, 3, 4), deep: (3, 4), words: (4, 5), ..base() };
+    let sizes = Sizes {
+        tokens: (2, 3, 4),
+        deep: (3, 4),
+        words: (4, 5),
+        ..base()
+    };
     let folder = tempfile::tempdir().unwrap();
     let (clip, prompts) = random::write(&sizes, 3, folder.path()).unwrap();
     let clip = Clip::load(&clip).unwrap();
     let prompts = Prompts::load(&prompts, &clip).unwrap();
-    let reference = Reference { text: &clip.text, activation: clip.activation, deep: &prompts.deep };
-    let directions = Array2::from_shape_fn((3, 64), |(i, j)| ((i * 64 + j) * 29 % 41) as f32 / 41.0 - 0.5);
+    let reference = Reference {
+        text: &clip.text,
+        activation: clip.activation,
+        deep: &prompts.deep,
+    };
+    let directions = Array2::from_shape_fn((3, 64), |(i, j)| {
+        ((i * 64 + j) * 29 % 41) as f32 / 41.0 - 0.5
+    });
     let feature = |step: f32, i: usize| -> Tape {
         let mut rows = prompts.abnormal_rows(1);
         for r in 3..6 {
@@ -102,8 +190,12 @@ fn options_that_cannot_work_are_refused() {
         (None, 2, 1.5, "threshold"),
     ] {
         let mut options = common::options(Selection::Paper, Precision::F32);
-        (options.image_size, options.vv_layers, options.threshold) = (image_size, Some(vv), threshold);
-        let error = export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).err().unwrap().to_string();
+        (options.image_size, options.vv_layers, options.threshold) =
+            (image_size, Some(vv), threshold);
+        let error = export(&clip, &prompts, &options, &out, &ProgressBar::hidden())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(word), "{error}");
         assert!(!out.exists());
     }

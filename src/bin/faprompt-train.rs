@@ -3,16 +3,21 @@
 use clap::{Args, Parser, Subcommand};
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::report::{say, warn};
+use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::{ExportOptions, export};
 use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::random::{self, Architecture};
-use faprompt_edge::train::TrainError;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
-#[command(name = "faprompt-train", version, about = "Makes bundles for faprompt-edge")]
+#[command(
+    name = "faprompt-train",
+    version,
+    about = "Makes bundles for faprompt-edge"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -85,9 +90,15 @@ struct Random {
 fn run_export(a: &Export) -> Result<(), TrainError> {
     let clip = Clip::load(&a.clip)?;
     let prompts = Prompts::load(&a.prompts, &clip)?;
-    println!("{}: {}, prompts {}", a.clip.display(), clip.name(), a.prompts.display());
+    say(format_args!(
+        "{}: {}, prompts {}",
+        a.clip.display(),
+        clip.name(),
+        a.prompts.display()
+    ));
     let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("Jacobian [{bar:40}] {pos}/{len} {eta}").expect("a constant template"),
+        ProgressStyle::with_template("Jacobian [{bar:40}] {pos}/{len} {eta}")
+            .expect("a constant template"),
     );
     let all = std::thread::available_parallelism().map_or(1, |n| n.get());
     let options = ExportOptions {
@@ -105,7 +116,7 @@ fn run_export(a: &Export) -> Result<(), TrainError> {
     let exported = export(&clip, &prompts, &options, &a.out, &bar)?;
     bar.finish_and_clear();
     let m = &exported.manifest;
-    println!(
+    say(format_args!(
         "{}: {:.1} MB, {:?}, {} px, V-V in {} of {} blocks, {} prompts, {} patches",
         a.out.display(),
         exported.bytes as f64 / 1e6,
@@ -115,13 +126,15 @@ fn run_export(a: &Export) -> Result<(), TrainError> {
         m.vision.layers,
         m.prompts.abnormal_prompts,
         m.prior.selected_patches,
-    );
-    println!("linear adaptation against exact, |difference| of unit prototypes:");
+    ));
+    say(format_args!(
+        "linear adaptation against exact, |difference| of unit prototypes:"
+    ));
     for e in &m.linear_error {
-        println!(
+        say(format_args!(
             "  prior of length {:.3}: mean {:.5}, max {:.5} (no adaptation: {:.5})",
             e.prior_norm, e.mean, e.max, e.unadapted
-        );
+        ));
     }
     Ok(())
 }
@@ -129,7 +142,13 @@ fn run_export(a: &Export) -> Result<(), TrainError> {
 fn run_random(a: &Random) -> Result<(), TrainError> {
     let (clip, prompts) = random::write(&a.model.sizes(), a.seed, &a.out)?;
     let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len()) as f64 / 1e6;
-    println!("{}: {:.1} MB\n{}: {:.1} MB", clip.display(), size(&clip), prompts.display(), size(&prompts));
+    say(format_args!(
+        "{}: {:.1} MB\n{}: {:.1} MB",
+        clip.display(),
+        size(&clip),
+        prompts.display(),
+        size(&prompts)
+    ));
     Ok(())
 }
 
@@ -142,7 +161,7 @@ fn main() -> std::process::ExitCode {
     let code = match result {
         Ok(()) => ExitCode::Good,
         Err(e) => {
-            eprintln!("faprompt-train: {e}");
+            warn(format_args!("faprompt-train: {e}"));
             e.exit_code()
         }
     };

@@ -50,17 +50,24 @@ impl Board {
     /// Every [`BoardError`].
     pub fn named(name: &str) -> Result<Board, BoardError> {
         let names = || BUILT_IN.map(|(n, _)| n).join(", ");
-        let (_, text) =
-            BUILT_IN.iter().find(|(n, _)| *n == name).ok_or_else(|| BoardError::Unknown(name.into(), names()))?;
+        let (_, text) = BUILT_IN
+            .iter()
+            .find(|(n, _)| *n == name)
+            .ok_or_else(|| BoardError::Unknown(name.into(), names()))?;
         Board::parse(name, text)
     }
 
     fn parse(name: &str, text: &str) -> Result<Board, BoardError> {
         let invalid = |what: String| BoardError::Invalid(name.into(), what);
         let board: Board = toml::from_str(text).map_err(|e| invalid(e.to_string()))?;
-        for (key, value, low) in [("delay_ms", board.reject.delay_ms, 0), ("pulse_ms", board.reject.pulse_ms, 1)] {
+        for (key, value, low) in [
+            ("delay_ms", board.reject.delay_ms, 0),
+            ("pulse_ms", board.reject.pulse_ms, 1),
+        ] {
             if !(low..=10_000).contains(&value) {
-                return Err(invalid(format!("reject.{key} = {value} is not in {low}..=10000")));
+                return Err(invalid(format!(
+                    "reject.{key} = {value} is not in {low}..=10000"
+                )));
             }
         }
         Ok(board)
@@ -77,7 +84,10 @@ mod tests {
             assert_eq!(Board::named(name).unwrap().name, name);
         }
         let error = Board::named("toaster").unwrap_err().to_string();
-        assert!(error.contains("toaster") && error.contains("sim"), "{error}");
+        assert!(
+            error.contains("toaster") && error.contains("sim"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -89,8 +99,13 @@ mod tests {
             ("pulse_ms = 40", "puls_ms = 40", "puls_ms"),
             ("delay_ms = 400", "delay_ms = -1", "delay_ms"),
         ] {
-            let error = Board::parse("x", &good.replace(from, to)).unwrap_err().to_string();
-            assert!(error.contains("boards/x.toml") && error.contains(word), "{error}");
+            let error = Board::parse("x", &good.replace(from, to))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("boards/x.toml") && error.contains(word),
+                "{error}"
+            );
         }
     }
 }

@@ -30,7 +30,11 @@ impl Default for SimulatedPin {
 impl SimulatedPin {
     /// A low output whose clock starts at `started`.
     pub fn since(started: Instant) -> Self {
-        SimulatedPin { started, high: false, edges: vec![] }
+        SimulatedPin {
+            started,
+            high: false,
+            edges: vec![],
+        }
     }
 
     /// Its state.
@@ -46,7 +50,10 @@ impl SimulatedPin {
     fn set(&mut self, high: bool) {
         if self.high != high {
             self.high = high;
-            self.edges.push(Edge { at_ms: self.started.elapsed().as_secs_f64() * 1e3, high });
+            self.edges.push(Edge {
+                at_ms: self.started.elapsed().as_secs_f64() * 1e3,
+                high,
+            });
         }
     }
 }

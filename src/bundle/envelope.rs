@@ -71,7 +71,10 @@ pub fn part_digests(header: &Metadata, data: &[u8]) -> BTreeMap<String, String> 
         hash.update(format!("{:?} {:?}", info.dtype, info.shape).as_bytes());
         hash.update(&data[info.data_offsets.0..info.data_offsets.1]);
     }
-    parts.into_iter().map(|(part, hash)| (part.to_string(), hex(&hash.finalize()))).collect()
+    parts
+        .into_iter()
+        .map(|(part, hash)| (part.to_string(), hex(&hash.finalize())))
+        .collect()
 }
 
 /// Splits a file into its header and the bytes behind it.
@@ -80,28 +83,48 @@ pub fn part_digests(header: &Metadata, data: &[u8]) -> BTreeMap<String, String> 
 /// Not a safetensors file, or one that is cut: then the first part that is not whole is named.
 pub fn split(file: &[u8]) -> Result<(Metadata, &[u8]), BundleError> {
     let not = |what: &str| BundleError::NotABundle(what.to_string());
-    let length = file.first_chunk::<8>().map(|b| u64::from_le_bytes(*b)).ok_or_else(|| not("shorter than a header"))?;
+    let length = file
+        .first_chunk::<8>()
+        .map(|b| u64::from_le_bytes(*b))
+        .ok_or_else(|| not("shorter than a header"))?;
     if length > MAX_HEADER {
         return Err(not("it does not begin with a safetensors header"));
     }
     let start = 8 + length as usize;
     let Some(header) = file.get(8..start) else {
         let missing = (start - file.len()) as u64;
-        return Err(BundleError::Cut { part: "header".into(), missing });
+        return Err(BundleError::Cut {
+            part: "header".into(),
+            missing,
+        });
     };
-    let metadata: Metadata =
-        serde_json::from_slice(header).map_err(|e| not(&format!("its safetensors header is not valid: {e}")))?;
+    let metadata: Metadata = serde_json::from_slice(header)
+        .map_err(|e| not(&format!("its safetensors header is not valid: {e}")))?;
     let data = &file[start..];
     let wanted = metadata.data_len();
     if wanted > data.len() {
         let tensors = metadata.tensors();
-        let first = tensors.iter().filter(|(_, t)| t.data_offsets.1 > data.len()).min_by_key(|(_, t)| t.data_offsets);
-        let part = first.map_or("header", |(name, _)| part_of(name)).to_string();
-        return Err(BundleError::Cut { part, missing: (wanted - data.len()) as u64 });
+        let first = tensors
+            .iter()
+            .filter(|(_, t)| t.data_offsets.1 > data.len())
+            .min_by_key(|(_, t)| t.data_offsets);
+        let part = first
+            .map_or("header", |(name, _)| part_of(name))
+            .to_string();
+        return Err(BundleError::Cut {
+            part,
+            missing: (wanted - data.len()) as u64,
+        });
     }
     if wanted < data.len() {
-        let what = format!("{} bytes follow behind the last tensor", data.len() - wanted);
-        return Err(BundleError::Damaged { part: "file".into(), what });
+        let what = format!(
+            "{} bytes follow behind the last tensor",
+            data.len() - wanted
+        );
+        return Err(BundleError::Damaged {
+            part: "file".into(),
+            what,
+        });
     }
     Ok((metadata, data))
 }

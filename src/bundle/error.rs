@@ -19,7 +19,9 @@ pub enum BundleError {
     #[error("not a faprompt bundle: {0}")]
     NotABundle(String),
     /// A bundle of another format version.
-    #[error("bundle format version {0}, but this program reads version {FORMAT_VERSION}: export the bundle again with a faprompt-train of this program's version")]
+    #[error(
+        "bundle format version {0}, but this program reads version {FORMAT_VERSION}: export the bundle again with a faprompt-train of this program's version"
+    )]
     Version(u32),
     /// The file ends too early.
     #[error("part `{part}` is cut off: the file is {missing} bytes too short; copy it again")]
@@ -56,7 +58,10 @@ pub enum BundleError {
 impl BundleError {
     /// Something in `part` that does not fit the architecture.
     pub fn architecture(part: &str, what: impl std::fmt::Display) -> Self {
-        BundleError::Architecture { part: part.to_string(), what: what.to_string() }
+        BundleError::Architecture {
+            part: part.to_string(),
+            what: what.to_string(),
+        }
     }
 
     /// The exit code of a program that stops at this error.

@@ -214,17 +214,33 @@ impl Manifest {
     pub fn check(&self) -> Result<(), BundleError> {
         let fail = |what: String| Err(BundleError::architecture("manifest", what));
         let within = |key: &str, value: usize, low: usize, high: usize| {
-            if (low..=high).contains(&value) { Ok(()) } else { fail(format!("{key} = {value} is not in {low}..={high}")) }
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                fail(format!("{key} = {value} is not in {low}..={high}"))
+            }
         };
         let finite = |key: &str, value: f32, low: f32, high: f32| {
-            if value >= low && value <= high { Ok(()) } else { fail(format!("{key} = {value} is not in {low}..={high}")) }
+            if value >= low && value <= high {
+                Ok(())
+            } else {
+                fail(format!("{key} = {value} is not in {low}..={high}"))
+            }
         };
         within("image.size", self.image.size, 1, limit::IMAGE)?;
         within("image.patch", self.image.patch, 1, self.image.size)?;
         if !self.image.size.is_multiple_of(self.image.patch) {
-            return fail(format!("image.size = {} is no multiple of image.patch = {}", self.image.size, self.image.patch));
+            return fail(format!(
+                "image.size = {} is no multiple of image.patch = {}",
+                self.image.size, self.image.patch
+            ));
         }
-        within("image.size / image.patch", self.image.grid(), 1, limit::GRID)?;
+        within(
+            "image.size / image.patch",
+            self.image.grid(),
+            1,
+            limit::GRID,
+        )?;
         for c in 0..3 {
             finite("image.mean", self.image.mean[c], 0.0, 1.0)?;
             finite("image.std", self.image.std[c], 1e-3, 10.0)?;
@@ -234,23 +250,65 @@ impl Manifest {
             within(&format!("{key}.layers"), tower.layers, 1, limit::LAYERS)?;
             within(&format!("{key}.heads"), tower.heads, 1, tower.width)?;
             if !tower.width.is_multiple_of(tower.heads) {
-                return fail(format!("{key}.width = {} is no multiple of {key}.heads = {}", tower.width, tower.heads));
+                return fail(format!(
+                    "{key}.width = {} is no multiple of {key}.heads = {}",
+                    tower.width, tower.heads
+                ));
             }
         }
         within("vv_layers", self.vv_layers, 1, self.vision.layers)?;
         let p = &self.prompts;
         within("prompts.normal_tokens", p.normal_tokens, 1, limit::TOKENS)?;
-        within("prompts.abnormal_tokens", p.abnormal_tokens, 1, limit::TOKENS)?;
-        within("prompts.abnormal_prompts", p.abnormal_prompts, 1, limit::PROMPTS)?;
-        within("prompts.suffix_rows", p.suffix_rows, p.abnormal_tokens + 1, limit::TOKENS)?;
-        within("prompts.deep_blocks", p.deep_blocks, 0, self.text.layers - 1)?;
-        within("prompts.deep_length", p.deep_length, 0, p.prefix_rows() + p.suffix_rows - 2)?;
-        within("prior.selected_patches", self.prior.selected_patches, 1, self.image.grid().pow(2))?;
+        within(
+            "prompts.abnormal_tokens",
+            p.abnormal_tokens,
+            1,
+            limit::TOKENS,
+        )?;
+        within(
+            "prompts.abnormal_prompts",
+            p.abnormal_prompts,
+            1,
+            limit::PROMPTS,
+        )?;
+        within(
+            "prompts.suffix_rows",
+            p.suffix_rows,
+            p.abnormal_tokens + 1,
+            limit::TOKENS,
+        )?;
+        within(
+            "prompts.deep_blocks",
+            p.deep_blocks,
+            0,
+            self.text.layers - 1,
+        )?;
+        within(
+            "prompts.deep_length",
+            p.deep_length,
+            0,
+            p.prefix_rows() + p.suffix_rows - 2,
+        )?;
+        within(
+            "prior.selected_patches",
+            self.prior.selected_patches,
+            1,
+            self.image.grid().pow(2),
+        )?;
         within("prior.hidden", self.prior.hidden, 1, limit::WIDTH)?;
         finite("scores.temperature", self.scores.temperature, 1e-4, 1e4)?;
-        finite("scores.smoothing_sigma", self.scores.smoothing_sigma, 0.0, self.image.size as f32)?;
+        finite(
+            "scores.smoothing_sigma",
+            self.scores.smoothing_sigma,
+            0.0,
+            self.image.size as f32,
+        )?;
         finite("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
-        for (key, text) in [("name", &self.name), ("description", &self.description), ("created_by", &self.created_by)] {
+        for (key, text) in [
+            ("name", &self.name),
+            ("description", &self.description),
+            ("created_by", &self.created_by),
+        ] {
             within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
         }
         Ok(())
@@ -258,6 +316,8 @@ impl Manifest {
 
     /// A line that every output of an untrained bundle carries.
     pub fn warning(&self) -> Option<&'static str> {
-        (!self.trained).then_some("UNTRAINED BUNDLE: its weights are random, its scores and verdicts mean nothing")
+        (!self.trained).then_some(
+            "UNTRAINED BUNDLE: its weights are random, its scores and verdicts mean nothing",
+        )
     }
 }

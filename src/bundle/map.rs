@@ -23,10 +23,15 @@ impl Bytes {
     /// # Errors
     /// [`BundleError::Unreadable`].
     pub fn map(path: &Path) -> Result<Bytes, BundleError> {
-        let unreadable = |source| BundleError::Unreadable { path: path.to_path_buf(), source };
+        let unreadable = |source| BundleError::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        };
         let file = std::fs::File::open(path).map_err(unreadable)?;
         if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(unreadable(std::io::Error::other("it is not a regular file")));
+            return Err(unreadable(std::io::Error::other(
+                "it is not a regular file",
+            )));
         }
         // SAFETY: see the module's documentation: bundles are never written in place.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?;

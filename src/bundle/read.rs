@@ -1,6 +1,8 @@
 //! Opening a bundle and taking tensors out of it.
 
-use super::envelope::{self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of};
+use super::envelope::{
+    self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of,
+};
 use super::map::Bytes;
 use super::{BundleError, Manifest, PublicKey, signature};
 use crate::ops::panels::Matrix;
@@ -50,28 +52,48 @@ impl Bundle {
             .metadata()
             .as_ref()
             .and_then(|m| m.get(METADATA_KEY))
-            .ok_or_else(|| BundleError::NotABundle("a safetensors file without a faprompt manifest".into()))?;
-        let not = |e: serde_json::Error| BundleError::NotABundle(format!("its manifest is not valid: {e}"));
-        let version = serde_json::from_str::<VersionOnly>(text).map_err(not)?.format_version;
+            .ok_or_else(|| {
+                BundleError::NotABundle("a safetensors file without a faprompt manifest".into())
+            })?;
+        let not = |e: serde_json::Error| {
+            BundleError::NotABundle(format!("its manifest is not valid: {e}"))
+        };
+        let version = serde_json::from_str::<VersionOnly>(text)
+            .map_err(not)?
+            .format_version;
         if version != FORMAT_VERSION {
             return Err(BundleError::Version(version));
         }
         let envelope: Envelope = serde_json::from_str(text).map_err(not)?;
         let mut digests = envelope::part_digests(&header, data);
-        digests.insert(MANIFEST.into(), envelope::manifest_digest(envelope.manifest.get()));
+        digests.insert(
+            MANIFEST.into(),
+            envelope::manifest_digest(envelope.manifest.get()),
+        );
         for part in digests.keys().chain(envelope.digests.keys()) {
             let what = match (envelope.digests.get(part), digests.get(part)) {
                 (Some(written), Some(found)) if written == found => continue,
-                (Some(_), Some(found)) => format!("its SHA-256 is {found}, not the one that was written"),
+                (Some(_), Some(found)) => {
+                    format!("its SHA-256 is {found}, not the one that was written")
+                }
                 (Some(_), None) => "it is missing".into(),
                 (None, _) => "it has no digest".into(),
             };
-            return Err(BundleError::Damaged { part: part.clone(), what });
+            return Err(BundleError::Damaged {
+                part: part.clone(),
+                what,
+            });
         }
-        let manifest: Manifest =
-            serde_json::from_str(envelope.manifest.get()).map_err(|e| BundleError::architecture(MANIFEST, e))?;
+        let manifest: Manifest = serde_json::from_str(envelope.manifest.get())
+            .map_err(|e| BundleError::architecture(MANIFEST, e))?;
         manifest.check()?;
-        Ok(Bundle { header, data_start, manifest, digests, bytes })
+        Ok(Bundle {
+            header,
+            data_start,
+            manifest,
+            digests,
+            bytes,
+        })
     }
 
     /// The manifest.
@@ -112,9 +134,15 @@ impl Bundle {
 
     fn raw(&self, name: &str, shape: &[usize]) -> Result<(Dtype, &[u8]), BundleError> {
         let fail = |what: String| BundleError::architecture(part_of(name), what);
-        let info = self.header.info(name).ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
+        let info = self
+            .header
+            .info(name)
+            .ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
         if info.shape != shape {
-            return Err(fail(format!("tensor `{name}` is {:?}, the manifest makes it {shape:?}", info.shape)));
+            return Err(fail(format!(
+                "tensor `{name}` is {:?}, the manifest makes it {shape:?}",
+                info.shape
+            )));
         }
         // The offsets were checked against the file when it was opened.
         let data = &self.bytes[self.data_start..];
@@ -127,7 +155,15 @@ impl Bundle {
     /// [`BundleError::Architecture`]: missing, another shape or type, or a number that is not finite.
     pub fn matrix(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Matrix, BundleError> {
         let fail = |what: String| BundleError::architecture(part_of(name), what);
-        let finite = |ok: bool| if ok { Ok(()) } else { Err(fail(format!("tensor `{name}` holds a number that is not finite"))) };
+        let finite = |ok: bool| {
+            if ok {
+                Ok(())
+            } else {
+                Err(fail(format!(
+                    "tensor `{name}` holds a number that is not finite"
+                )))
+            }
+        };
         let (dtype, bytes) = self.raw(name, &[rows, columns])?;
         if rows == 0 || columns == 0 {
             return Err(fail(format!("tensor `{name}` is empty")));
@@ -136,22 +172,34 @@ impl Bundle {
             Dtype::F32 => {
                 let values = floats(bytes);
                 finite(values.iter().all(|v| v.is_finite()))?;
-                let tensor = Tensor::from_shape(&[rows, columns], &values).map_err(|e| fail(e.to_string()))?;
+                let tensor = Tensor::from_shape(&[rows, columns], &values)
+                    .map_err(|e| fail(e.to_string()))?;
                 Ok(Matrix::F32(tensor))
             }
             Dtype::F16 => {
-                let values: Vec<f16> = bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b)).collect();
+                let values: Vec<f16> = bytes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|b| f16::from_le_bytes(*b))
+                    .collect();
                 finite(values.iter().all(|v| v.is_finite()))?;
                 Ok(Matrix::F16 { values, columns })
             }
             Dtype::I8 => {
                 let (scale_type, scales) = self.raw(&format!("{name}.scale"), &[rows])?;
                 if scale_type != Dtype::F32 {
-                    return Err(fail(format!("the scales of tensor `{name}` are stored as {scale_type:?}")));
+                    return Err(fail(format!(
+                        "the scales of tensor `{name}` are stored as {scale_type:?}"
+                    )));
                 }
                 let scales = floats(scales);
                 finite(scales.iter().all(|v| v.is_finite()))?;
-                Ok(Matrix::Int8 { values: bytes.iter().map(|b| *b as i8).collect(), columns, scales })
+                Ok(Matrix::Int8 {
+                    values: bytes.iter().map(|b| *b as i8).collect(),
+                    columns,
+                    scales,
+                })
             }
             other => Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
         }
@@ -166,7 +214,12 @@ impl Bundle {
         let (dtype, bytes) = self.raw(name, shape)?;
         let values: Vec<f32> = match dtype {
             Dtype::F32 => floats(bytes),
-            Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            Dtype::F16 => bytes
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|b| f16::from_le_bytes(*b).to_f32())
+                .collect(),
             other => return Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
         };
         if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
@@ -177,5 +230,10 @@ impl Bundle {
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect()
 }

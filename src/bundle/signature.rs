@@ -22,7 +22,8 @@ impl PublicKey {
     pub fn load(path: &Path) -> Result<PublicKey, BundleError> {
         let fail = |e: &dyn std::fmt::Display| BundleError::Key(format!("{}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
-        let key = minisign_verify::PublicKey::decode(&text).map_err(|e| fail(&format!("not a minisign public key: {e}")))?;
+        let key = minisign_verify::PublicKey::decode(&text)
+            .map_err(|e| fail(&format!("not a minisign public key: {e}")))?;
         Ok(PublicKey(key))
     }
 
@@ -31,9 +32,14 @@ impl PublicKey {
     /// # Errors
     /// [`BundleError::Signature`].
     pub fn verify(&self, bytes: &[u8], signature: &Path) -> Result<(), BundleError> {
-        let fail = |what: String| BundleError::Signature(format!("{}: {what}", signature.display()));
-        let text = std::fs::read_to_string(signature).map_err(|e| fail(format!("cannot be read: {e}")))?;
-        let decoded = minisign_verify::Signature::decode(&text).map_err(|e| fail(format!("not a minisign signature: {e}")))?;
-        self.0.verify(bytes, &decoded, false).map_err(|e| fail(format!("does not match the bundle and this key: {e}")))
+        let fail =
+            |what: String| BundleError::Signature(format!("{}: {what}", signature.display()));
+        let text =
+            std::fs::read_to_string(signature).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        let decoded = minisign_verify::Signature::decode(&text)
+            .map_err(|e| fail(format!("not a minisign signature: {e}")))?;
+        self.0
+            .verify(bytes, &decoded, false)
+            .map_err(|e| fail(format!("does not match the bundle and this key: {e}")))
     }
 }

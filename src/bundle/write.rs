@@ -25,17 +25,32 @@ pub struct BundleWriter {
 impl BundleWriter {
     /// A bundle whose matrices are stored in `precision`.
     pub fn new(precision: Precision) -> Self {
-        BundleWriter { precision, tensors: BTreeMap::new() }
+        BundleWriter {
+            precision,
+            tensors: BTreeMap::new(),
+        }
     }
 
     fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) {
-        let replaced = self.tensors.insert(name.to_string(), Stored { dtype, shape: shape.to_vec(), bytes });
+        let replaced = self.tensors.insert(
+            name.to_string(),
+            Stored {
+                dtype,
+                shape: shape.to_vec(),
+                bytes,
+            },
+        );
         assert!(replaced.is_none(), "tensor `{name}` was written twice");
     }
 
     /// A tensor that always stays f32: biases, scales, prototypes.
     pub fn exact(&mut self, name: &str, shape: &[usize], values: &[f32]) {
-        self.put(name, Dtype::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect());
+        self.put(
+            name,
+            Dtype::F32,
+            shape,
+            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        );
     }
 
     /// A table that is added, not multiplied (positions, cached rows): f16 unless the bundle is f32.
@@ -43,7 +58,10 @@ impl BundleWriter {
         match self.precision {
             Precision::F32 => self.exact(name, shape, values),
             Precision::F16 | Precision::Int8 => {
-                let bytes = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
+                let bytes = values
+                    .iter()
+                    .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+                    .collect();
                 self.put(name, Dtype::F16, shape, bytes);
             }
         }
@@ -61,7 +79,10 @@ impl BundleWriter {
             let max = row.iter().fold(0f32, |m, v| m.max(v.abs()));
             let scale = if max > 0.0 { max / 127.0 } else { 1.0 };
             scales.push(scale);
-            bytes.extend(row.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8 as u8));
+            bytes.extend(
+                row.iter()
+                    .map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8 as u8),
+            );
         }
         self.put(name, Dtype::I8, &[rows, columns], bytes);
         self.exact(&format!("{name}.scale"), &[rows], &scales);
@@ -85,7 +106,11 @@ impl BundleWriter {
         let mut digests = envelope::part_digests(&header, data);
         digests.insert(MANIFEST.into(), envelope::manifest_digest(&text));
         let raw = RawValue::from_string(text)?;
-        let envelope = serde_json::to_string(&Envelope { format_version: FORMAT_VERSION, digests, manifest: &raw })?;
+        let envelope = serde_json::to_string(&Envelope {
+            format_version: FORMAT_VERSION,
+            digests,
+            manifest: &raw,
+        })?;
         let metadata = HashMap::from([(METADATA_KEY.to_string(), envelope)]);
         safetensors::serialize(views(), Some(metadata)).map_err(std::io::Error::other)
     }
@@ -97,7 +122,10 @@ impl BundleWriter {
     /// The file system's.
     pub fn write(&self, manifest: &Manifest, path: &Path) -> std::io::Result<u64> {
         let bytes = self.bytes(manifest)?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = folder.join(name);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 /// Extensions that are taken for pictures inside a folder.
-const EXTENSIONS: [&str; 11] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm"];
+const EXTENSIONS: [&str; 11] = [
+    "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm",
+];
 
 /// The largest side of a picture; cameras for inspection end at about 15,000 pixels a line.
 const MAX_SIDE: u32 = 20_000;
@@ -19,7 +21,10 @@ const MAX_BYTES: u64 = 256 << 20;
 /// # Errors
 /// [`CaptureError::Unreadable`] if `path` or a folder under it cannot be read.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
-    let unreadable = |source| CaptureError::Unreadable { path: path.to_path_buf(), source };
+    let unreadable = |source| CaptureError::Unreadable {
+        path: path.to_path_buf(),
+        source,
+    };
     if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -40,13 +45,22 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
 /// # Errors
 /// Every [`CaptureError`].
 pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
-    let unreadable = |source| CaptureError::Unreadable { path: path.to_path_buf(), source };
-    let mut reader = ImageReader::open(path).map_err(unreadable)?.with_guessed_format().map_err(unreadable)?;
+    let unreadable = |source| CaptureError::Unreadable {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut reader = ImageReader::open(path)
+        .map_err(unreadable)?
+        .with_guessed_format()
+        .map_err(unreadable)?;
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    let image = reader.decode().map_err(|source| CaptureError::Damaged { path: path.to_path_buf(), source })?;
+    let image = reader.decode().map_err(|source| CaptureError::Damaged {
+        path: path.to_path_buf(),
+        source,
+    })?;
     Ok(image.into_rgb8())
 }
 
@@ -61,7 +75,9 @@ impl FolderCamera {
     /// # Errors
     /// As [`list`].
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
-        Ok(FolderCamera { files: list(path)?.into_iter() })
+        Ok(FolderCamera {
+            files: list(path)?.into_iter(),
+        })
     }
 
     /// How many there are left.
@@ -78,7 +94,15 @@ impl FolderCamera {
 impl Camera for FolderCamera {
     fn next(&mut self) -> Option<Result<Frame, CaptureError>> {
         let path = self.files.next()?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Some(load(&path).map(|image| Frame { image, name, defective: None }))
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Some(load(&path).map(|image| Frame {
+            image,
+            name,
+            defective: None,
+        }))
     }
 }

@@ -47,9 +47,14 @@ impl PatternCamera {
     }
 
     fn draw(&self, defect: Option<Defect>) -> RgbImage {
-        let part = self.seed.wrapping_add(self.sequence.wrapping_mul(0x2545f4914f6cdd1d));
+        let part = self
+            .seed
+            .wrapping_add(self.sequence.wrapping_mul(0x2545f4914f6cdd1d));
         let random = |i: u64| hash(part, 1, i);
-        let (cx, cy) = (160.0 + 16.0 * (random(0) - 0.5), 120.0 + 12.0 * (random(1) - 0.5));
+        let (cx, cy) = (
+            160.0 + 16.0 * (random(0) - 0.5),
+            120.0 + 12.0 * (random(1) - 0.5),
+        );
         let (outer, bore) = (88.0 + 3.0 * random(2), 22.0 + 1.5 * random(3));
         let light = std::f32::consts::TAU * random(4);
         // Where the defect sits: on the ring, away from both edges.
@@ -57,8 +62,15 @@ impl PatternCamera {
         let (dx, dy) = (cx + radius * angle.cos(), cy + radius * angle.sin());
         let (length, lean) = (22.0 + 24.0 * random(7), std::f32::consts::PI * random(8));
         let ends = [-0.5f32, -0.17, 0.17, 0.5].map(|t| {
-            let bend = if matches!(defect, Some(Defect::Crack)) { 9.0 * (hash(part, 2, (t * 100.0) as i64 as u64) - 0.5) } else { 0.0 };
-            (dx + t * length * lean.cos() - bend * lean.sin(), dy + t * length * lean.sin() + bend * lean.cos())
+            let bend = if matches!(defect, Some(Defect::Crack)) {
+                9.0 * (hash(part, 2, (t * 100.0) as i64 as u64) - 0.5)
+            } else {
+                0.0
+            };
+            (
+                dx + t * length * lean.cos() - bend * lean.sin(),
+                dy + t * length * lean.sin() + bend * lean.cos(),
+            )
         });
         let rim = (cx + outer * angle.cos(), cy + outer * angle.sin());
         RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
@@ -66,21 +78,34 @@ impl PatternCamera {
             let noise = 14.0 * (hash(part, u64::from(x), 7 + u64::from(y)) - 0.5);
             let (rx, ry) = (fx - cx, fy - cy);
             let r = rx.hypot(ry);
-            let chipped = matches!(defect, Some(Defect::Chip)) && (fx - rim.0).hypot(fy - rim.1) < 13.0;
+            let chipped =
+                matches!(defect, Some(Defect::Chip)) && (fx - rim.0).hypot(fy - rim.1) < 13.0;
             if r > outer || r < bore || chipped {
                 // The belt: dark rubber with a woven texture.
                 let weave = if (x / 3 + y / 3) % 2 == 0 { 6.0 } else { 0.0 };
-                let shadow = if r > outer && r < outer + 6.0 { -10.0 } else { 0.0 };
+                let shadow = if r > outer && r < outer + 6.0 {
+                    -10.0
+                } else {
+                    0.0
+                };
                 let v = 48.0 + weave + shadow + noise * 0.6;
                 return Rgb([v as u8, v as u8, (v + 5.0) as u8]);
             }
             // Turned metal: grooves along the radius, two bright sectors opposite each other.
             let groove = 7.0 * (r * 1.9).sin();
             let glare = 34.0 * (2.0 * (ry.atan2(rx) - light)).cos();
-            let edge = if outer - r < 3.0 || r - bore < 3.0 { -42.0 } else { 0.0 };
+            let edge = if outer - r < 3.0 || r - bore < 3.0 {
+                -42.0
+            } else {
+                0.0
+            };
             let mut v = 158.0 + groove + glare + edge + noise;
             let mut tint = [0.0f32; 3];
-            let line = || ends.windows(2).map(|e| to_segment((fx, fy), e[0], e[1])).fold(f32::MAX, f32::min);
+            let line = || {
+                ends.windows(2)
+                    .map(|e| to_segment((fx, fy), e[0], e[1]))
+                    .fold(f32::MAX, f32::min)
+            };
             match defect {
                 Some(Defect::Scratch) if line() < 1.3 => v += 62.0,
                 Some(Defect::Crack) if line() < 1.6 => v -= 95.0,
@@ -110,7 +135,11 @@ impl Camera for PatternCamera {
         };
         let image = self.draw(defect);
         self.sequence += 1;
-        Some(Ok(Frame { image, name, defective: Some(defect.is_some()) }))
+        Some(Ok(Frame {
+            image,
+            name,
+            defective: Some(defect.is_some()),
+        }))
     }
 }
 
@@ -125,10 +154,16 @@ mod tests {
             (0..12).map(|_| camera.next().unwrap().unwrap()).collect()
         };
         let (a, b, other) = (take(5), take(5), take(6));
-        assert!(a.iter().zip(&b).all(|(a, b)| a.image == b.image && a.name == b.name));
+        assert!(
+            a.iter()
+                .zip(&b)
+                .all(|(a, b)| a.image == b.image && a.name == b.name)
+        );
         assert!(a.iter().zip(&other).any(|(a, b)| a.image != b.image));
         let mut camera = PatternCamera::new(1);
-        let defective = (0..200).filter(|_| camera.next().unwrap().unwrap().defective.unwrap()).count();
+        let defective = (0..200)
+            .filter(|_| camera.next().unwrap().unwrap().defective.unwrap())
+            .count();
         assert!((40..80).contains(&defective), "{defective} of 200");
     }
 }

@@ -53,19 +53,35 @@ struct Report<'a> {
 /// A line of /proc/self/status in megabytes.
 fn memory(key: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0 / 1e6)
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<f64>()
+        .ok()
+        .map(|kib| kib * 1024.0 / 1e6)
 }
 
 fn cpu() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |key: &str| info.lines().find_map(|l| l.strip_prefix(key)?.split_once(':').map(|(_, v)| v.trim().to_string()));
-    field("model name").or_else(|| field("CPU part").map(|p| format!("ARM part {p}"))).unwrap_or_else(|| "unknown".into())
+    let field = |key: &str| {
+        info.lines().find_map(|l| {
+            l.strip_prefix(key)?
+                .split_once(':')
+                .map(|(_, v)| v.trim().to_string())
+        })
+    };
+    field("model name")
+        .or_else(|| field("CPU part").map(|p| format!("ARM part {p}")))
+        .unwrap_or_else(|| "unknown".into())
 }
 
 /// 1, 2, 4, ... and all cores.
 fn ladder(cores: usize) -> Vec<usize> {
-    let mut steps: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n < cores).collect();
+    let mut steps: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2))
+        .take_while(|n| *n < cores)
+        .collect();
     steps.push(cores);
     steps
 }
@@ -75,7 +91,9 @@ impl Bench {
         if let Some(path) = &self.image {
             return Ok(load(path)?);
         }
-        let frame = PatternCamera::new(1).next().ok_or_else(|| CliError::Internal("the generator ended".into()))?;
+        let frame = PatternCamera::new(1)
+            .next()
+            .ok_or_else(|| CliError::Internal("the generator ended".into()))?;
         Ok(frame?.image)
     }
 
@@ -85,7 +103,11 @@ impl Bench {
         }
         let frame = self.frame()?;
         let path = self.network.path()?.display().to_string();
-        let threads = if self.threads.is_empty() { ladder(cores()) } else { self.threads.clone() };
+        let threads = if self.threads.is_empty() {
+            ladder(cores())
+        } else {
+            self.threads.clone()
+        };
         let started = Instant::now();
         let bundle = self.network.open()?;
         let mut rows = vec![];
@@ -97,18 +119,38 @@ impl Bench {
                 load_ms = started.elapsed().as_secs_f64() * 1e3;
             }
             warning = inspector.manifest().warning();
-            let mut judge = || inspector.inspect(&frame).map_err(|e| CliError::Internal(e.to_string()));
+            let mut judge = || {
+                inspector
+                    .inspect(&frame)
+                    .map_err(|e| CliError::Internal(e.to_string()))
+            };
             judge()?;
-            let stages = (0..self.frames).map(|_| judge().map(|i| i.ms)).collect::<Result<Vec<Stages>, _>>()?;
-            let median = |f: fn(&Stages) -> f64| percentile(&stages.iter().map(f).collect::<Vec<_>>(), 0.5).unwrap_or(0.0);
+            let stages = (0..self.frames)
+                .map(|_| judge().map(|i| i.ms))
+                .collect::<Result<Vec<Stages>, _>>()?;
+            let median = |f: fn(&Stages) -> f64| {
+                percentile(&stages.iter().map(f).collect::<Vec<_>>(), 0.5).unwrap_or(0.0)
+            };
             let ms = Stages {
                 preprocess: median(|s| s.preprocess),
                 encode: median(|s| s.encode),
                 adapt: median(|s| s.adapt),
                 score: median(|s| s.score),
             };
-            let share = percentile(&stages.iter().map(|s| s.adapt / s.encode).collect::<Vec<_>>(), 0.5).unwrap_or(0.0);
-            rows.push(Row { threads: n, total_ms: median(Stages::total), adapt_share_of_encode: share, ms });
+            let share = percentile(
+                &stages
+                    .iter()
+                    .map(|s| s.adapt / s.encode)
+                    .collect::<Vec<_>>(),
+                0.5,
+            )
+            .unwrap_or(0.0);
+            rows.push(Row {
+                threads: n,
+                total_ms: median(Stages::total),
+                adapt_share_of_encode: share,
+                ms,
+            });
         }
         let report = Report {
             bundle: &path,
@@ -120,25 +162,42 @@ impl Bench {
             peak_mb: memory("VmHWM"),
         };
         let text = if self.json {
-            serde_json::to_string_pretty(&report).map_err(|e| CliError::Internal(e.to_string()))? + "\n"
+            serde_json::to_string_pretty(&report).map_err(|e| CliError::Internal(e.to_string()))?
+                + "\n"
         } else {
             self.table(&report)
         };
-        std::io::stdout().write_all(text.as_bytes()).map_err(output(Path::new("standard output")))?;
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(output(Path::new("standard output")))?;
         Ok(ExitCode::Good)
     }
 
     fn table(&self, r: &Report) -> String {
-        let mut out = format!("{} on {}, medians of {} frames, ms\n", r.bundle, r.cpu, self.frames);
+        let mut out = format!(
+            "{} on {}, medians of {} frames, ms\n",
+            r.bundle, r.cpu, self.frames
+        );
         out += "threads  preprocess    encode     adapt     score     total  adapt/encode\n";
         for row in &r.rows {
             let ms = &row.ms;
             out += &format!(
                 "{:7} {:11.2} {:9.2} {:9.2} {:9.2} {:9.2} {:12.1}%\n",
-                row.threads, ms.preprocess, ms.encode, ms.adapt, ms.score, row.total_ms, 100.0 * row.adapt_share_of_encode
+                row.threads,
+                ms.preprocess,
+                ms.encode,
+                ms.adapt,
+                ms.score,
+                row.total_ms,
+                100.0 * row.adapt_share_of_encode
             );
         }
         let mb = |v: Option<f64>| v.map_or("unknown".into(), |v| format!("{v:.0} MB"));
-        out + &format!("load {:.0} ms, resident {}, peak {}\n", r.load_ms, mb(r.resident_mb), mb(r.peak_mb))
+        out + &format!(
+            "load {:.0} ms, resident {}, peak {}\n",
+            r.load_ms,
+            mb(r.resident_mb),
+            mb(r.peak_mb)
+        )
     }
 }

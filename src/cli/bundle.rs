@@ -41,11 +41,21 @@ impl BundleCommand {
             }
             BundleCommand::Verify { file, key } => {
                 let bundle = open(file, key.as_deref())?;
-                let signature = if key.is_some() { "signature valid, " } else { "no key given: signature not checked, " };
-                format!("{}: {signature}{} parts intact\n", file.display(), bundle.digests().len())
+                let signature = if key.is_some() {
+                    "signature valid, "
+                } else {
+                    "no key given: signature not checked, "
+                };
+                format!(
+                    "{}: {signature}{} parts intact\n",
+                    file.display(),
+                    bundle.digests().len()
+                )
             }
         };
-        std::io::stdout().write_all(text.as_bytes()).map_err(output(Path::new("standard output")))?;
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(output(Path::new("standard output")))?;
         Ok(ExitCode::Good)
     }
 }
@@ -55,7 +65,10 @@ fn info(file: &Path, bundle: &Bundle) -> String {
     let p = &m.prompts;
     let mut out = String::new();
     let mut row = |key: &str, value: String| out.push_str(&format!("{key:14}{value}\n"));
-    row("file", format!("{} ({:.1} MB)", file.display(), bundle.len() as f64 / 1e6));
+    row(
+        "file",
+        format!("{} ({:.1} MB)", file.display(), bundle.len() as f64 / 1e6),
+    );
     row("name", m.name.clone());
     row("description", m.description.clone());
     row("created by", m.created_by.clone());
@@ -63,27 +76,73 @@ fn info(file: &Path, bundle: &Bundle) -> String {
         row("WARNING", warning.into());
     }
     row("precision", format!("{:?}", m.precision));
-    row("image", format!("{0} x {0} px, {1} x {1} patches of {2} px", m.image.size, m.image.grid(), m.image.patch));
-    row("image encoder", format!("{} x {}, {} heads, V-V in the last {}", m.vision.width, m.vision.layers, m.vision.heads, m.vv_layers));
-    row("text encoder", format!("{} x {}, {} heads", m.text.width, m.text.layers, m.text.heads));
+    row(
+        "image",
+        format!(
+            "{0} x {0} px, {1} x {1} patches of {2} px",
+            m.image.size,
+            m.image.grid(),
+            m.image.patch
+        ),
+    );
+    row(
+        "image encoder",
+        format!(
+            "{} x {}, {} heads, V-V in the last {}",
+            m.vision.width, m.vision.layers, m.vision.heads, m.vv_layers
+        ),
+    );
+    row(
+        "text encoder",
+        format!(
+            "{} x {}, {} heads",
+            m.text.width, m.text.layers, m.text.heads
+        ),
+    );
     row(
         "prompts",
         format!(
             "1 normal ({} tokens, \"{}\"), {} abnormal (+ {} tokens, \"{}\"), deep prompts of {} tokens before {} blocks",
-            p.normal_tokens, p.normal_words, p.abnormal_prompts, p.abnormal_tokens, p.abnormal_words, p.deep_length, p.deep_blocks
+            p.normal_tokens,
+            p.normal_words,
+            p.abnormal_prompts,
+            p.abnormal_tokens,
+            p.abnormal_words,
+            p.deep_length,
+            p.deep_blocks
         ),
     );
-    row("prior", format!("from {} patches ({:?} selection), hidden width {}", m.prior.selected_patches, m.prior.selection, m.prior.hidden));
-    row("scores", format!("T = {}, {:?} rule, threshold {}", m.scores.temperature, m.scores.rule, m.scores.threshold));
+    row(
+        "prior",
+        format!(
+            "from {} patches ({:?} selection), hidden width {}",
+            m.prior.selected_patches, m.prior.selection, m.prior.hidden
+        ),
+    );
+    row(
+        "scores",
+        format!(
+            "T = {}, {:?} rule, threshold {}",
+            m.scores.temperature, m.scores.rule, m.scores.threshold
+        ),
+    );
     for e in &m.linear_error {
-        row("linear", format!("prior of length {:.3}: off by {:.5} (max {:.5}); without adaptation {:.5}", e.prior_norm, e.mean, e.max, e.unadapted));
+        row(
+            "linear",
+            format!(
+                "prior of length {:.3}: off by {:.5} (max {:.5}); without adaptation {:.5}",
+                e.prior_norm, e.mean, e.max, e.unadapted
+            ),
+        );
     }
     for (what, digest) in &m.sources {
         row("made from", format!("{what} {digest}"));
     }
     let parts = bundle.parts();
     for (part, digest) in bundle.digests() {
-        let size = parts.get(part).map_or(String::new(), |(n, bytes)| format!("{n} tensors, {bytes} bytes, "));
+        let size = parts.get(part).map_or(String::new(), |(n, bytes)| {
+            format!("{n} tensors, {bytes} bytes, ")
+        });
         row("part", format!("{part}: {size}sha256 {digest}"));
     }
     out

@@ -5,8 +5,8 @@ use clap::Args;
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{Inspection, Inspector, Stages};
-use faprompt_edge::line::{Counters, Cause, Outcome};
-use faprompt_edge::report::{Caption, overlay, write_map};
+use faprompt_edge::line::{Cause, Counters, Outcome};
+use faprompt_edge::report::{Caption, overlay, warn, write_map};
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -73,13 +73,27 @@ fn jobs(paths: &[PathBuf]) -> Result<Vec<Job>, CliError> {
     let (mut jobs, mut taken) = (vec![], HashSet::new());
     for root in paths {
         for path in list(root)? {
-            let below = path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty());
-            let name = below.map_or_else(|| path.file_name().unwrap_or_default().into(), Path::to_path_buf);
+            let below = path
+                .strip_prefix(root)
+                .ok()
+                .filter(|p| !p.as_os_str().is_empty());
+            let name = below.map_or_else(
+                || path.file_name().unwrap_or_default().into(),
+                Path::to_path_buf,
+            );
             let mut unique = name.clone();
             let mut n = 2;
             while !taken.insert(unique.clone()) {
-                let stem = name.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let extension = name.extension().unwrap_or_default().to_string_lossy().into_owned();
+                let stem = name
+                    .file_stem()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let extension = name
+                    .extension()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 unique = name.with_file_name(format!("{stem}-{n}.{extension}"));
                 n += 1;
             }
@@ -104,12 +118,19 @@ impl Inspect {
         let jobs = jobs(&self.paths)?;
         if jobs.is_empty() {
             let names: Vec<String> = self.paths.iter().map(|p| p.display().to_string()).collect();
-            return Err(CliError::NoInput(format!("no pictures in {}", names.join(", "))));
+            return Err(CliError::NoInput(format!(
+                "no pictures in {}",
+                names.join(", ")
+            )));
         }
         let bundle = self.network.open()?;
-        let mut inspector = self.network.inspector(&bundle, self.threads.unwrap_or(cores()))?;
+        let mut inspector = self
+            .network
+            .inspector(&bundle, self.threads.unwrap_or(cores()))?;
         drop(bundle);
-        let threshold = self.threshold.unwrap_or(inspector.manifest().scores.threshold);
+        let threshold = self
+            .threshold
+            .unwrap_or(inspector.manifest().scores.threshold);
         let mut counters = Counters::default();
         let started = Instant::now();
         for job in &jobs {
@@ -121,10 +142,10 @@ impl Inspect {
         }
         let failed: u64 = counters.failed.iter().sum();
         let rate = counters.parts as f64 / started.elapsed().as_secs_f64();
-        eprintln!(
+        warn(format_args!(
             "{} inspected, {} good, {} rejects, {failed} could not be inspected, {rate:.2} per second",
             counters.parts, counters.good, counters.rejects
-        );
+        ));
         Ok(match (failed, counters.rejects) {
             (0, 0) => ExitCode::Good,
             (0, _) => ExitCode::Reject,
@@ -133,22 +154,42 @@ impl Inspect {
     }
 
     /// Judges one photo; `None` if that failed, which its line says.
-    fn judge(&self, inspector: &mut Inspector, job: &Job, threshold: f32) -> Result<Option<Outcome>, CliError> {
+    fn judge(
+        &self,
+        inspector: &mut Inspector,
+        job: &Job,
+        threshold: f32,
+    ) -> Result<Option<Outcome>, CliError> {
         let file = job.path.display().to_string();
         let judged = load(&job.path)
             .map_err(|e| e.to_string())
-            .and_then(|frame| inspector.inspect(&frame).map(|i| (frame, i)).map_err(|e| format!("{file}: {e}")));
+            .and_then(|frame| {
+                inspector
+                    .inspect(&frame)
+                    .map(|i| (frame, i))
+                    .map_err(|e| format!("{file}: {e}"))
+            });
         let (frame, inspection) = match judged {
             Ok(pair) => pair,
             Err(error) => {
-                self.say(&Failed { file: &file, error: &error }, || format!("error   {error}"))?;
+                self.say(
+                    &Failed {
+                        file: &file,
+                        error: &error,
+                    },
+                    || format!("error   {error}"),
+                )?;
                 return Ok(None);
             }
         };
         let outcome = Outcome::of(inspection.score, threshold);
         let warning = inspector.manifest().warning();
         self.write(inspector, job, &frame, &inspection, threshold)?;
-        let verdict = if outcome.is_reject() { "reject" } else { "good" };
+        let verdict = if outcome.is_reject() {
+            "reject"
+        } else {
+            "good"
+        };
         let line = Judged {
             file: &file,
             score: inspection.score,
@@ -162,8 +203,18 @@ impl Inspect {
             ms: inspection.ms,
             warning,
         };
-        let mark = if warning.is_some() { "  (untrained)" } else { "" };
-        self.say(&line, || format!("{verdict:7} {:.4}  {:7.1} ms  {file}{mark}", inspection.score, inspection.ms.total()))?;
+        let mark = if warning.is_some() {
+            "  (untrained)"
+        } else {
+            ""
+        };
+        self.say(&line, || {
+            format!(
+                "{verdict:7} {:.4}  {:7.1} ms  {file}{mark}",
+                inspection.score,
+                inspection.ms.total()
+            )
+        })?;
         Ok(Some(outcome))
     }
 
@@ -178,7 +229,14 @@ impl Inspect {
         writeln!(std::io::stdout(), "{line}").map_err(output(Path::new("standard output")))
     }
 
-    fn write(&self, inspector: &Inspector, job: &Job, frame: &RgbImage, inspection: &Inspection, threshold: f32) -> Result<(), CliError> {
+    fn write(
+        &self,
+        inspector: &Inspector,
+        job: &Job,
+        frame: &RgbImage,
+        inspection: &Inspection,
+        threshold: f32,
+    ) -> Result<(), CliError> {
         if self.maps.is_none() && self.overlay.is_none() {
             return Ok(());
         }
@@ -199,7 +257,9 @@ impl Inspect {
             };
             let smoothed = map.smoothed(inspector.manifest().scores.smoothing_sigma);
             let picture = overlay(frame, &smoothed, &caption);
-            picture.save(&path).map_err(|e| output(&path)(std::io::Error::other(e)))?;
+            picture
+                .save(&path)
+                .map_err(|e| output(&path)(std::io::Error::other(e)))?;
         }
         Ok(())
     }

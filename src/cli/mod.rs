@@ -14,10 +14,15 @@ use faprompt_edge::capture::CaptureError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
+use faprompt_edge::report::warn;
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
-#[command(name = "faprompt-edge", version, about = "Finds defects that it was never trained on, and rejects the part")]
+#[command(
+    name = "faprompt-edge",
+    version,
+    about = "Finds defects that it was never trained on, and rejects the part"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -56,10 +61,7 @@ pub enum CliError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error("{path}: {source}", path = path.display())]
-    BundleAt {
-        path: PathBuf,
-        source: BundleError,
-    },
+    BundleAt { path: PathBuf, source: BundleError },
     #[error("no bundle: none given, $FAPROMPT_BUNDLE is not set, and there is none of {0}")]
     NoBundle(String),
     #[error(transparent)]
@@ -95,7 +97,10 @@ impl CliError {
 
 /// An error at `path` while writing.
 fn output(path: &Path) -> impl FnOnce(std::io::Error) -> CliError + '_ {
-    |source| CliError::Output { path: path.to_path_buf(), source }
+    |source| CliError::Output {
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 /// Creates a folder for results.
@@ -112,7 +117,10 @@ const PLACES: [&str; 3] = [
 
 impl Network {
     fn path(&self) -> Result<PathBuf, CliError> {
-        let named = self.bundle.clone().or_else(|| std::env::var_os("FAPROMPT_BUNDLE").map(PathBuf::from));
+        let named = self
+            .bundle
+            .clone()
+            .or_else(|| std::env::var_os("FAPROMPT_BUNDLE").map(PathBuf::from));
         named
             .or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.is_file()))
             .ok_or_else(|| CliError::NoBundle(PLACES.join(", ")))
@@ -123,9 +131,15 @@ impl Network {
     }
 
     fn inspector(&self, bundle: &Bundle, threads: usize) -> Result<Inspector, CliError> {
-        let inspector = Inspector::new(bundle, Options { adaptation: self.adaptation, threads })?;
+        let inspector = Inspector::new(
+            bundle,
+            Options {
+                adaptation: self.adaptation,
+                threads,
+            },
+        )?;
         if let Some(warning) = inspector.manifest().warning() {
-            eprintln!("{warning}");
+            warn(warning);
         }
         Ok(inspector)
     }
@@ -136,7 +150,10 @@ fn open(path: &Path, key: Option<&Path>) -> Result<Bundle, CliError> {
     Bundle::open(path, key.as_ref()).map_err(|source| match source {
         // It names the file itself.
         BundleError::Unreadable { .. } => CliError::Bundle(source),
-        source => CliError::BundleAt { path: path.to_path_buf(), source },
+        source => CliError::BundleAt {
+            path: path.to_path_buf(),
+            source,
+        },
     })
 }
 
@@ -171,7 +188,7 @@ pub fn main() -> ExitCode {
         Command::Bundle(a) => a.run(),
     };
     result.unwrap_or_else(|e| {
-        eprintln!("faprompt-edge: {e}");
+        warn(format_args!("faprompt-edge: {e}"));
         e.exit_code()
     })
 }

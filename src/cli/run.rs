@@ -8,7 +8,7 @@ use faprompt_edge::capture::{Camera, CaptureError, FolderCamera, Frame, PatternC
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{Inspection, Inspector};
 use faprompt_edge::line::{Cause, Counters, Outcome, Pulse, RejectSchedule};
-use faprompt_edge::report::{Caption, overlay, percentile};
+use faprompt_edge::report::{Caption, overlay, percentile, say};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -119,18 +119,27 @@ fn drive(started: Instant, pulses: &Receiver<Pulse>) -> Vec<Edge> {
 impl RejectOutput {
     fn start(started: Instant) -> Self {
         let (pulses, received) = channel();
-        RejectOutput { pulses: Some(pulses), thread: std::thread::spawn(move || drive(started, &received)) }
+        RejectOutput {
+            pulses: Some(pulses),
+            thread: std::thread::spawn(move || drive(started, &received)),
+        }
     }
 
     fn fire(&self, pulse: Pulse) -> Result<(), CliError> {
         let stopped = || CliError::Internal("the reject output stopped".into());
-        self.pulses.as_ref().ok_or_else(stopped)?.send(pulse).map_err(|_| stopped())
+        self.pulses
+            .as_ref()
+            .ok_or_else(stopped)?
+            .send(pulse)
+            .map_err(|_| stopped())
     }
 
     /// Waits until every pulse is over.
     fn finish(mut self) -> Result<Vec<Edge>, CliError> {
         self.pulses.take();
-        self.thread.join().map_err(|_| CliError::Internal("the reject output failed".into()))
+        self.thread
+            .join()
+            .map_err(|_| CliError::Internal("the reject output failed".into()))
     }
 }
 
@@ -153,13 +162,25 @@ struct Verdict {
     error: Option<String>,
 }
 
-fn judge(inspector: &mut Inspector, frame: &Result<Frame, CaptureError>, threshold: f32) -> Verdict {
-    let failed = |cause, error: String| Verdict { outcome: Outcome::RejectBecause(cause), inspection: None, error: Some(error) };
+fn judge(
+    inspector: &mut Inspector,
+    frame: &Result<Frame, CaptureError>,
+    threshold: f32,
+) -> Verdict {
+    let failed = |cause, error: String| Verdict {
+        outcome: Outcome::RejectBecause(cause),
+        inspection: None,
+        error: Some(error),
+    };
     match frame {
         Err(e) => failed(Cause::CameraFault, e.to_string()),
         Ok(frame) => match inspector.inspect(&frame.image) {
             Err(e) => failed(Cause::InferenceError, e.to_string()),
-            Ok(i) => Verdict { outcome: Outcome::of(i.score, threshold), inspection: Some(i), error: None },
+            Ok(i) => Verdict {
+                outcome: Outcome::of(i.score, threshold),
+                inspection: Some(i),
+                error: None,
+            },
         },
     }
 }
@@ -167,11 +188,17 @@ fn judge(inspector: &mut Inspector, frame: &Result<Frame, CaptureError>, thresho
 impl Run {
     fn camera(&self) -> Result<(Box<dyn Camera>, usize), CliError> {
         match &self.source {
-            None => Ok((Box::new(PatternCamera::new(self.seed)), self.frames.unwrap_or(24))),
+            None => Ok((
+                Box::new(PatternCamera::new(self.seed)),
+                self.frames.unwrap_or(24),
+            )),
             Some(path) => {
                 let camera = FolderCamera::open(path)?;
                 if camera.is_empty() {
-                    return Err(CliError::NoInput(format!("no pictures in {}", path.display())));
+                    return Err(CliError::NoInput(format!(
+                        "no pictures in {}",
+                        path.display()
+                    )));
                 }
                 let all = camera.len();
                 Ok((Box::new(camera), self.frames.unwrap_or(all)))
@@ -184,9 +211,13 @@ impl Run {
         let (mut camera, frames) = self.camera()?;
         let bundle_path = self.network.path()?;
         let bundle = self.network.open()?;
-        let mut inspector = self.network.inspector(&bundle, self.threads.unwrap_or(cores()))?;
+        let mut inspector = self
+            .network
+            .inspector(&bundle, self.threads.unwrap_or(cores()))?;
         drop(bundle);
-        let threshold = self.threshold.unwrap_or(inspector.manifest().scores.threshold);
+        let threshold = self
+            .threshold
+            .unwrap_or(inspector.manifest().scores.threshold);
         let rejects = self.out.join("rejects");
         // Pictures of an earlier run would be taken for this one's.
         if self.out.join("summary.json").is_file() && rejects.is_dir() {
@@ -201,7 +232,9 @@ impl Run {
         let (mut defective, mut caught) = (0u64, 0u64);
         // The reject output is finished on every way out of the loop.
         let result: Result<(), CliError> = (0..frames as u64).try_for_each(|part| {
-            let Some(frame) = camera.next() else { return Ok(()) };
+            let Some(frame) = camera.next() else {
+                return Ok(());
+            };
             let exposed = started.elapsed();
             let mut verdict = judge(&mut inspector, &frame, threshold);
             let latency = started.elapsed() - exposed;
@@ -209,7 +242,10 @@ impl Run {
             if started.elapsed().as_millis() as u64 > start {
                 verdict.outcome = Outcome::RejectBecause(Cause::Late);
             }
-            let pulse = Pulse { start, end: start + board.reject.pulse_ms };
+            let pulse = Pulse {
+                start,
+                end: start + board.reject.pulse_ms,
+            };
             if verdict.outcome.is_reject() {
                 reject.fire(pulse)?;
             }
@@ -221,12 +257,30 @@ impl Run {
                 caught += u64::from(verdict.outcome.is_reject());
             }
             self.report(part, &name, &verdict, latency, pulse, &mut lines)?;
-            if let (true, Ok(frame), Some(inspection)) = (verdict.outcome.is_reject(), &frame, &verdict.inspection) {
-                let caption = Caption { reject: true, score: inspection.score, threshold, name: &name, warning };
-                let map = inspection.map().smoothed(inspector.manifest().scores.smoothing_sigma);
-                let path = rejects.join(format!("{part:05}-{}.png", Path::new(&name).file_stem().unwrap_or_default().to_string_lossy()));
+            if let (true, Ok(frame), Some(inspection)) =
+                (verdict.outcome.is_reject(), &frame, &verdict.inspection)
+            {
+                let caption = Caption {
+                    reject: true,
+                    score: inspection.score,
+                    threshold,
+                    name: &name,
+                    warning,
+                };
+                let map = inspection
+                    .map()
+                    .smoothed(inspector.manifest().scores.smoothing_sigma);
+                let path = rejects.join(format!(
+                    "{part:05}-{}.png",
+                    Path::new(&name)
+                        .file_stem()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                ));
                 let picture = overlay(&frame.image, &map, &caption);
-                picture.save(&path).map_err(|e| output(&path)(std::io::Error::other(e)))?;
+                picture
+                    .save(&path)
+                    .map_err(|e| output(&path)(std::io::Error::other(e)))?;
             }
             Ok(())
         });
@@ -250,16 +304,29 @@ impl Run {
             latency_p99_ms: percentile(&latencies, 0.99),
             frames_per_second: counters.parts as f64 / elapsed,
         };
-        let text = serde_json::to_string_pretty(&summary).map_err(|e| CliError::Internal(e.to_string()))?;
+        let text = serde_json::to_string_pretty(&summary)
+            .map_err(|e| CliError::Internal(e.to_string()))?;
         for (file, contents) in [("summary.json", &text), ("verdicts.jsonl", &lines)] {
             let path = self.out.join(file);
             std::fs::write(&path, contents).map_err(output(&path))?;
         }
         self.print(&summary, self.source.is_none());
-        Ok(if counters.all_rejects() > 0 { ExitCode::Reject } else { ExitCode::Good })
+        Ok(if counters.all_rejects() > 0 {
+            ExitCode::Reject
+        } else {
+            ExitCode::Good
+        })
     }
 
-    fn report(&self, part: u64, name: &str, verdict: &Verdict, latency: Duration, pulse: Pulse, lines: &mut String) -> Result<(), CliError> {
+    fn report(
+        &self,
+        part: u64,
+        name: &str,
+        verdict: &Verdict,
+        latency: Duration,
+        pulse: Pulse,
+        lines: &mut String,
+    ) -> Result<(), CliError> {
         let latency_ms = latency.as_secs_f64() * 1e3;
         let is_reject = verdict.outcome.is_reject();
         let score = verdict.inspection.as_ref().map(|i| i.score);
@@ -272,30 +339,58 @@ impl Run {
             pulse_ms: is_reject.then_some([pulse.start, pulse.end]),
             error: verdict.error.as_deref(),
         };
-        lines.push_str(&serde_json::to_string(&line).map_err(|e| CliError::Internal(e.to_string()))?);
+        lines.push_str(
+            &serde_json::to_string(&line).map_err(|e| CliError::Internal(e.to_string()))?,
+        );
         lines.push('\n');
         let score = score.map_or("-".into(), |s| format!("{s:.4}"));
-        let pulse = if is_reject { format!("reject output {}..{} ms", pulse.start, pulse.end) } else { String::new() };
+        let pulse = if is_reject {
+            format!("reject output {}..{} ms", pulse.start, pulse.end)
+        } else {
+            String::new()
+        };
         let error = verdict.error.as_deref().unwrap_or_default();
-        println!("part {part:4}  {:22} {score:>6} {latency_ms:8.1} ms  {name:24} {pulse} {error}", word(verdict.outcome));
+        say(format_args!(
+            "part {part:4}  {:22} {score:>6} {latency_ms:8.1} ms  {name:24} {pulse} {error}",
+            word(verdict.outcome)
+        ));
         Ok(())
     }
 
     fn print(&self, s: &Summary, generated: bool) {
-        println!("\nparts                 {}", s.parts);
-        println!("good                  {}", s.good);
-        println!("rejects               {} (and {} without a verdict)", s.rejects, s.rejects_without_verdict);
-        println!("reject pulses         {} (overlapping ones are one)", s.reject_pulses);
+        say(format_args!("\nparts                 {}", s.parts));
+        say(format_args!("good                  {}", s.good));
+        say(format_args!(
+            "rejects               {} (and {} without a verdict)",
+            s.rejects, s.rejects_without_verdict
+        ));
+        say(format_args!(
+            "reject pulses         {} (overlapping ones are one)",
+            s.reject_pulses
+        ));
         if generated {
-            println!("defective parts made  {}, of which rejected {}", s.defective_parts, s.defective_rejected);
+            say(format_args!(
+                "defective parts made  {}, of which rejected {}",
+                s.defective_parts, s.defective_rejected
+            ));
         }
         let ms = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.1} ms"));
-        println!("latency               p50 {}, p99 {}", ms(s.latency_p50_ms), ms(s.latency_p99_ms));
-        println!("frames per second     {:.1}", s.frames_per_second);
-        println!("threshold             {}", s.threshold);
-        println!("overlays of rejects   {}", self.out.join("rejects").display());
+        say(format_args!(
+            "latency               p50 {}, p99 {}",
+            ms(s.latency_p50_ms),
+            ms(s.latency_p99_ms)
+        ));
+        say(format_args!(
+            "frames per second     {:.1}",
+            s.frames_per_second
+        ));
+        say(format_args!("threshold             {}", s.threshold));
+        say(format_args!(
+            "overlays of rejects   {}",
+            self.out.join("rejects").display()
+        ));
         if let Some(warning) = s.warning {
-            println!("{warning}");
+            say(format_args!("{warning}"));
         }
     }
 }

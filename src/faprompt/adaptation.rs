@@ -57,7 +57,9 @@ impl Adaptation {
     /// # Errors
     /// tract's own; none is known for an input of the right shape.
     pub fn run(&self, selected: Tensor) -> TractResult<Option<Adapted>> {
-        let Some(plan) = &self.plan else { return Ok(None) };
+        let Some(plan) = &self.plan else {
+            return Ok(None);
+        };
         let [prior, abnormal] = graph::run(plan, selected)?;
         Ok(Some(Adapted { prior, abnormal }))
     }
@@ -70,7 +72,9 @@ fn prior_network(bundle: &Bundle) -> Result<(Builder<'_>, OutletId), BundleError
     let inputs = manifest.prior.selected_patches * width;
     let mut b = Builder::new(bundle, "prior");
     let selected = b.source("selected", &[1, inputs])?;
-    let fc1 = b.linear("fc1", [hidden, inputs], 1)?.with_activation(Activation::Relu);
+    let fc1 = b
+        .linear("fc1", [hidden, inputs], 1)?
+        .with_activation(Activation::Relu);
     let hidden_out = b.wire("fc1", fc1, &[selected])?;
     let fc2 = b.linear("fc2", [width, hidden], 1)?;
     let prior = b.wire("fc2", fc2, &[hidden_out])?;
@@ -90,16 +94,36 @@ fn linear(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
 
 fn exact(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
     let manifest = bundle.manifest();
-    let (width, layers, heads) = (manifest.text.width, manifest.text.layers, manifest.text.heads);
+    let (width, layers, heads) = (
+        manifest.text.width,
+        manifest.text.layers,
+        manifest.text.heads,
+    );
     let prompts = &manifest.prompts;
-    let (count, rows, prefix) = (prompts.abnormal_prompts, prompts.suffix_rows, prompts.prefix_rows());
+    let (count, rows, prefix) = (
+        prompts.abnormal_prompts,
+        prompts.suffix_rows,
+        prompts.prefix_rows(),
+    );
     let (all, overhang) = (count * rows, prompts.deep_overhang());
-    let eos = PickRows { first: rows - 1, step: rows, count };
+    let eos = PickRows {
+        first: rows - 1,
+        step: rows,
+        count,
+    };
 
     let (mut b, prior) = prior_network(bundle)?;
     b.enter("tower");
     let base = b.tensor("suffix", &[all, width])?;
-    let mut x = b.wire("suffix", SuffixEmbed { base, rows, shifted: prompts.abnormal_tokens }, &[prior])?;
+    let mut x = b.wire(
+        "suffix",
+        SuffixEmbed {
+            base,
+            rows,
+            shifted: prompts.abnormal_tokens,
+        },
+        &[prior],
+    )?;
     for i in 0..layers {
         let block = format!("blocks.{i}");
         if overhang > 0 && (1..=prompts.deep_blocks).contains(&i) {
@@ -127,7 +151,9 @@ fn exact(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
             let qkv = b.wire(&format!("{block}.qkv"), qkv, &[normed])?;
             b.wire(&format!("{block}.attention"), attention, &[qkv])?
         };
-        let out = b.linear(&format!("{block}.out"), [width, width], active)?.with_residual();
+        let out = b
+            .linear(&format!("{block}.out"), [width, width], active)?
+            .with_residual();
         x = b.wire(&format!("{block}.out"), out, &[heads_out, x])?;
         x = b.mlp(&block, width, active, x)?;
     }

@@ -12,7 +12,11 @@ pub struct Map {
 /// The published code's map: (up(s1) + 1 - up(s0) + up(s'1) + 1 - up(s'0)) / 4. Both pairs sum to
 /// one and `up` is linear, so this is the bilinear enlargement of (s1 + s'1) / 2.
 pub fn anomaly_map(scores: &[f32], adapted: &[f32], grid: usize, side: usize) -> Map {
-    let mean: Vec<f32> = scores.iter().zip(adapted).map(|(a, b)| (a + b) / 2.0).collect();
+    let mean: Vec<f32> = scores
+        .iter()
+        .zip(adapted)
+        .map(|(a, b)| (a + b) / 2.0)
+        .collect();
     enlarge(&mean, grid, side)
 }
 
@@ -34,7 +38,10 @@ pub fn enlarge(values: &[f32], grid: usize, side: usize) -> Map {
     let taps = taps(grid, side);
     let mut out = Vec::with_capacity(side * side);
     for (top, bottom, down) in &taps {
-        let (top, bottom) = (&values[top * grid..][..grid], &values[bottom * grid..][..grid]);
+        let (top, bottom) = (
+            &values[top * grid..][..grid],
+            &values[bottom * grid..][..grid],
+        );
         for (left, right, across) in &taps {
             let above = top[*left] + (top[*right] - top[*left]) * across;
             let below = bottom[*left] + (bottom[*right] - bottom[*left]) * across;
@@ -52,7 +59,9 @@ impl Map {
             return self.clone();
         }
         let radius = (4.0 * sigma + 0.5) as isize;
-        let kernel: Vec<f32> = (-radius..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()).collect();
+        let kernel: Vec<f32> = (-radius..=radius)
+            .map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp())
+            .collect();
         let sum: f32 = kernel.iter().sum();
         let kernel: Vec<f32> = kernel.iter().map(|k| k / sum).collect();
         let side = self.side as isize;
@@ -72,10 +81,15 @@ impl Map {
             out
         };
         let transposed = |source: &[f32]| -> Vec<f32> {
-            (0..source.len()).map(|i| source[i % self.side * self.side + i / self.side]).collect()
+            (0..source.len())
+                .map(|i| source[i % self.side * self.side + i / self.side])
+                .collect()
         };
         let values = transposed(&columns(&transposed(&columns(&self.values))));
-        Map { side: self.side, values }
+        Map {
+            side: self.side,
+            values,
+        }
     }
 }
 
@@ -107,6 +121,16 @@ mod tests {
         assert_eq!(map.smoothed(0.0), map);
     }
 
-    const SCIPY_08: [f32; 25] = [0.0055927, 0.0571281, 0.1247793, 0.0571281, 0.0055927, 0.0111558, 0.1139538, 0.2488980, 0.1139538, 0.0111558, 0.0051030, 0.0521258, 0.1138532, 0.0521258, 0.0051030, 0.0004897, 0.0050024, 0.0109262, 0.0050024, 0.0004897, 0.0000099, 0.0001006, 0.0002198, 0.0001006, 0.0000099];
-    const SCIPY_2: [f32; 25] = [0.0553332, 0.0609771, 0.0644695, 0.0609771, 0.0553332, 0.0492951, 0.0543231, 0.0574345, 0.0543231, 0.0492951, 0.0382275, 0.0421266, 0.0445394, 0.0421266, 0.0382275, 0.0258112, 0.0284438, 0.0300730, 0.0284438, 0.0258112, 0.0175836, 0.0193771, 0.0204869, 0.0193771, 0.0175836];
+    const SCIPY_08: [f32; 25] = [
+        0.0055927, 0.0571281, 0.1247793, 0.0571281, 0.0055927, 0.0111558, 0.1139538, 0.2488980,
+        0.1139538, 0.0111558, 0.0051030, 0.0521258, 0.1138532, 0.0521258, 0.0051030, 0.0004897,
+        0.0050024, 0.0109262, 0.0050024, 0.0004897, 0.0000099, 0.0001006, 0.0002198, 0.0001006,
+        0.0000099,
+    ];
+    const SCIPY_2: [f32; 25] = [
+        0.0553332, 0.0609771, 0.0644695, 0.0609771, 0.0553332, 0.0492951, 0.0543231, 0.0574345,
+        0.0543231, 0.0492951, 0.0382275, 0.0421266, 0.0445394, 0.0421266, 0.0382275, 0.0258112,
+        0.0284438, 0.0300730, 0.0284438, 0.0258112, 0.0175836, 0.0193771, 0.0204869, 0.0193771,
+        0.0175836,
+    ];
 }

@@ -24,8 +24,16 @@ pub fn abnormality(x: &[f32], normal: &[f32], abnormal: &[f32], temperature: f32
 }
 
 /// The abnormal score of each patch: `patches` [N, C], unit rows.
-pub fn patch_scores(patches: &[f32], normal: &[f32], abnormal: &[f32], temperature: f32) -> Vec<f32> {
-    patches.chunks_exact(normal.len()).map(|p| abnormality(p, normal, abnormal, temperature)).collect()
+pub fn patch_scores(
+    patches: &[f32],
+    normal: &[f32],
+    abnormal: &[f32],
+    temperature: f32,
+) -> Vec<f32> {
+    patches
+        .chunks_exact(normal.len())
+        .map(|p| abnormality(p, normal, abnormal, temperature))
+        .collect()
 }
 
 /// The indices of the `count` patches that feed the prior; ties go to the lower index.

@@ -31,7 +31,11 @@ pub enum Outcome {
 impl Outcome {
     /// The verdict of a score. A score that is no number cannot be compared and is a reject.
     pub fn of(score: f32, threshold: f32) -> Outcome {
-        if score <= threshold { Outcome::Good } else { Outcome::Reject }
+        if score <= threshold {
+            Outcome::Good
+        } else {
+            Outcome::Reject
+        }
     }
 
     /// Whether the part leaves the belt.
@@ -86,10 +90,23 @@ mod tests {
     #[test]
     fn every_part_is_counted_once() {
         let mut counters = Counters::default();
-        for outcome in [Outcome::Good, Outcome::Reject, Outcome::RejectBecause(Cause::Late), Outcome::Good] {
+        for outcome in [
+            Outcome::Good,
+            Outcome::Reject,
+            Outcome::RejectBecause(Cause::Late),
+            Outcome::Good,
+        ] {
             counters.count(outcome);
         }
-        assert_eq!(counters, Counters { parts: 4, good: 2, rejects: 1, failed: [0, 0, 1, 0] });
+        assert_eq!(
+            counters,
+            Counters {
+                parts: 4,
+                good: 2,
+                rejects: 1,
+                failed: [0, 0, 1, 0]
+            }
+        );
         assert_eq!(counters.all_rejects(), 2);
     }
 }

@@ -73,10 +73,27 @@ mod tests {
     fn a_full_schedule_says_so() {
         let mut schedule = RejectSchedule::new();
         for i in 0..CAPACITY as u64 {
-            schedule.add(Pulse { start: 10 * i, end: 10 * i + 5 }).unwrap();
+            schedule
+                .add(Pulse {
+                    start: 10 * i,
+                    end: 10 * i + 5,
+                })
+                .unwrap();
         }
-        assert_eq!(schedule.add(Pulse { start: 10_000, end: 10_001 }), Err(ScheduleFull));
-        assert_eq!(schedule.add(Pulse { start: 10 * (CAPACITY as u64 - 1), end: 700 }), Ok(()));
+        assert_eq!(
+            schedule.add(Pulse {
+                start: 10_000,
+                end: 10_001
+            }),
+            Err(ScheduleFull)
+        );
+        assert_eq!(
+            schedule.add(Pulse {
+                start: 10 * (CAPACITY as u64 - 1),
+                end: 700
+            }),
+            Ok(())
+        );
     }
 
     proptest! {

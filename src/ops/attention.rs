@@ -28,7 +28,9 @@ pub struct Attention {
 /// Softmax over the first `used` columns of each row of `row_len`; the others become zero.
 fn softmax_rows(scores: &mut [f32], row_len: usize, used: usize) -> TractResult<()> {
     if used < row_len {
-        scores.chunks_exact_mut(row_len).for_each(|row| row[used..].fill(f32::NEG_INFINITY));
+        scores
+            .chunks_exact_mut(row_len)
+            .for_each(|row| row[used..].fill(f32::NEG_INFINITY));
     }
     if let Some(kernel) = softmax_rows_f32().filter(|_| row_len.is_multiple_of(4)) {
         kernel(scores, row_len);
@@ -79,14 +81,22 @@ fn head(q: Columns, k: Columns, v: Columns, d: usize) -> TractResult<Vec<f32>> {
         keys.product(&q.rows(first, rows, d)?, Some(scale), &mut scores, row_len)?;
         softmax_rows(slice_mut(&mut scores)?, row_len, tokens)?;
         let mut part = buffer(&[rows, d])?;
-        values.product(&Mat::new(&scores, 0, rows, tokens, row_len)?, None, &mut part, d)?;
+        values.product(
+            &Mat::new(&scores, 0, rows, tokens, row_len)?,
+            None,
+            &mut part,
+            d,
+        )?;
         out.extend_from_slice(slice(&part)?);
     }
     Ok(out)
 }
 
 /// Runs `work` for each of `n` heads, over the threads of the executor in force.
-fn per_head(n: usize, work: impl Fn(usize) -> TractResult<Vec<f32>> + Sync) -> TractResult<Vec<Vec<f32>>> {
+fn per_head(
+    n: usize,
+    work: impl Fn(usize) -> TractResult<Vec<f32>> + Sync,
+) -> TractResult<Vec<Vec<f32>>> {
     // A thread that has a head works on it alone: the matrix kernels must not split it again.
     let alone = |h| multithread_tract_scope(Executor::SingleThread, || work(h));
     match current_tract_executor() {
@@ -155,8 +165,15 @@ impl EvalOp for Attention {
 
 impl TypedOp for Attention {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        ensure!(matches!(inputs.len(), 1 | 2), "FusedAttention: {} inputs", inputs.len());
-        ensure!(inputs.iter().all(|i| i.rank() == 2), "FusedAttention wants matrices, not {inputs:?}");
+        ensure!(
+            matches!(inputs.len(), 1 | 2),
+            "FusedAttention: {} inputs",
+            inputs.len()
+        );
+        ensure!(
+            inputs.iter().all(|i| i.rank() == 2),
+            "FusedAttention wants matrices, not {inputs:?}"
+        );
         let (q, kv) = (inputs[0], inputs[inputs.len() - 1]);
         let last_width = kv.shape[1].to_usize()?;
         let (_, _, width) = self.layout(inputs.len(), last_width);
@@ -165,7 +182,10 @@ impl TypedOp for Attention {
             "FusedAttention: {} heads in {kv:?}",
             self.heads
         );
-        ensure!(inputs.len() == 1 || q.shape[1] == width.to_dim(), "FusedAttention: queries {q:?} for a width of {width}");
+        ensure!(
+            inputs.len() == 1 || q.shape[1] == width.to_dim(),
+            "FusedAttention: queries {q:?} for a width of {width}"
+        );
         let mut facts = tvec!(f32::fact([q.shape[0].clone(), width.to_dim()]));
         if self.vv {
             facts.push(f32::fact([kv.shape[0].clone(), width.to_dim()]));
@@ -187,7 +207,9 @@ mod tests {
         let all = slice(&qkv).unwrap();
         for h in 0..heads {
             let columns = |part: usize| -> Vec<Vec<f32>> {
-                all.chunks_exact(3 * width).map(|r| r[part * width + h * d..part * width + (h + 1) * d].to_vec()).collect()
+                all.chunks_exact(3 * width)
+                    .map(|r| r[part * width + h * d..part * width + (h + 1) * d].to_vec())
+                    .collect()
             };
             let (q, k, v) = (columns(0), columns(1), columns(2));
             let ordinary = testing::attention(&q, &k, &v, |_, _| true);
@@ -197,7 +219,10 @@ mod tests {
                 for (r, row) in want.iter().enumerate() {
                     for (c, want) in row.iter().enumerate() {
                         let got = got[r * width + h * d + c] as f64;
-                        assert!((got - want).abs() < 1e-4, "{tokens} tokens, head {h} [{r},{c}]: {got} for {want}");
+                        assert!(
+                            (got - want).abs() < 1e-4,
+                            "{tokens} tokens, head {h} [{r},{c}]: {got} for {want}"
+                        );
                     }
                 }
             }
@@ -216,7 +241,8 @@ mod tests {
         let qkv = testing::tensor(&[50, 3 * 96], 3);
         let op = Attention { heads: 3, vv: true };
         let alone = testing::eval(&op, &[&qkv]);
-        let pooled = multithread_tract_scope(Executor::multithread(3), || testing::eval(&op, &[&qkv]));
+        let pooled =
+            multithread_tract_scope(Executor::multithread(3), || testing::eval(&op, &[&qkv]));
         assert_eq!(alone, pooled);
     }
 
@@ -226,12 +252,18 @@ mod tests {
         let qkv = testing::tensor(&[tokens, 3 * width], 4);
         let all = slice(&qkv).unwrap();
         let q = Tensor::from_shape(&[1, width], &all[..width]).unwrap();
-        let kv: Vec<f32> = all.chunks_exact(3 * width).flat_map(|r| r[width..].to_vec()).collect();
+        let kv: Vec<f32> = all
+            .chunks_exact(3 * width)
+            .flat_map(|r| r[width..].to_vec())
+            .collect();
         let kv = Tensor::from_shape(&[tokens, 2 * width], &kv).unwrap();
         let op = Attention { heads: 2, vv: true };
         let (whole, split) = (testing::eval(&op, &[&qkv]), testing::eval(&op, &[&q, &kv]));
         let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close(&slice(&whole[0]).unwrap()[..width], slice(&split[0]).unwrap()));
+        assert!(close(
+            &slice(&whole[0]).unwrap()[..width],
+            slice(&split[0]).unwrap()
+        ));
         assert!(close(slice(&whole[1]).unwrap(), slice(&split[1]).unwrap()));
     }
 }

@@ -6,9 +6,9 @@
 
 use super::panels::{Matrix, NarrowPanels};
 use tract_core::internal::*;
+use tract_linalg::mmm::{AsInputValue, FusedSpec, MMMInputValue, MatMatMul, Query};
 use tract_linalg::pack::PackedFormat;
 use tract_linalg::{BinOp, MmmDispatch};
-use tract_linalg::mmm::{AsInputValue, FusedSpec, MMMInputValue, MatMatMul, Query};
 
 /// A matrix inside a tensor: `rows` x `cols`, columns adjacent, rows `stride` elements apart.
 #[derive(Clone, Copy)]
@@ -24,12 +24,33 @@ impl<'a> Mat<'a> {
     ///
     /// # Errors
     /// The tensor is not contiguous f32, or the view reaches outside it.
-    pub fn new(tensor: &'a Tensor, offset: usize, rows: usize, cols: usize, stride: usize) -> TractResult<Self> {
+    pub fn new(
+        tensor: &'a Tensor,
+        offset: usize,
+        rows: usize,
+        cols: usize,
+        stride: usize,
+    ) -> TractResult<Self> {
         super::slice(tensor).context("a matrix view of something that is not plain f32")?;
-        ensure!(rows > 0 && cols > 0 && cols <= stride, "a {rows} x {cols} view with rows {stride} apart");
-        let end = (rows - 1).checked_mul(stride).and_then(|x| x.checked_add(cols)).and_then(|x| x.checked_add(offset));
-        ensure!(end.is_some_and(|end| end <= tensor.len()), "a {rows} x {cols} view at {offset} of {} elements", tensor.len());
-        Ok(Mat { tensor, offset, shape: [rows, cols], strides: [stride as isize, 1] })
+        ensure!(
+            rows > 0 && cols > 0 && cols <= stride,
+            "a {rows} x {cols} view with rows {stride} apart"
+        );
+        let end = (rows - 1)
+            .checked_mul(stride)
+            .and_then(|x| x.checked_add(cols))
+            .and_then(|x| x.checked_add(offset));
+        ensure!(
+            end.is_some_and(|end| end <= tensor.len()),
+            "a {rows} x {cols} view at {offset} of {} elements",
+            tensor.len()
+        );
+        Ok(Mat {
+            tensor,
+            offset,
+            shape: [rows, cols],
+            strides: [stride as isize, 1],
+        })
     }
 
     /// The whole tensor as rows of its last axis.
@@ -43,7 +64,14 @@ impl<'a> Mat<'a> {
 
     fn view(&'a self) -> TensorView<'a> {
         // SAFETY: `new` checked that every element of shape and strides lies inside the tensor.
-        unsafe { TensorView::from_bytes(self.tensor, (self.offset * 4) as isize, &self.shape, &self.strides) }
+        unsafe {
+            TensorView::from_bytes(
+                self.tensor,
+                (self.offset * 4) as isize,
+                &self.shape,
+                &self.strides,
+            )
+        }
     }
 }
 
@@ -62,20 +90,28 @@ const TALL: usize = 1000;
 impl Kernel {
     fn pick(m: usize, k: usize, n: usize) -> TractResult<Kernel> {
         let n = if n > 1 { TALL } else { n };
-        let query = Query { allow_extractor: false, ..Query::plain(DatumType::F32, Some(m), Some(k), Some(n)) };
-        let (mmm, packing, _) =
-            MmmDispatch::native().pick(&query).with_context(|| format!("no f32 matrix kernel for {m} x {k} x {n}"))?;
+        let query = Query {
+            allow_extractor: false,
+            ..Query::plain(DatumType::F32, Some(m), Some(k), Some(n))
+        };
+        let (mmm, packing, _) = MmmDispatch::native()
+            .pick(&query)
+            .with_context(|| format!("no f32 matrix kernel for {m} x {k} x {n}"))?;
         Ok(Kernel { mmm, packing })
     }
 
     fn pack_a(&self, a: &Mat) -> TractResult<Box<dyn MMMInputValue>> {
-        self.mmm.packings()[self.packing].0.prepare_one_view(&a.view(), 1, 0)
+        self.mmm.packings()[self.packing]
+            .0
+            .prepare_one_view(&a.view(), 1, 0)
     }
 
     /// Packs `b` given as [n, k] rows (`transposed`) or as [k, n].
     fn pack_b(&self, b: &Mat, transposed: bool) -> TractResult<Box<dyn MMMInputValue>> {
         let (k, n) = if transposed { (1, 0) } else { (0, 1) };
-        self.mmm.packings()[self.packing].1.prepare_one_view(&b.view(), k, n)
+        self.mmm.packings()[self.packing]
+            .1
+            .prepare_one_view(&b.view(), k, n)
     }
 }
 
@@ -113,7 +149,9 @@ impl Weights {
         let [outputs, inputs] = weights.shape();
         let kernel = Kernel::pick(outputs, inputs, rows)?;
         let format = &kernel.mmm.packings()[kernel.packing].0;
-        let narrow = format.downcast_ref::<PackedFormat>().and_then(|f| NarrowPanels::pack(weights, f));
+        let narrow = format
+            .downcast_ref::<PackedFormat>()
+            .and_then(|f| NarrowPanels::pack(weights, f));
         let packed: Box<dyn MMMInputValue> = match (narrow, weights) {
             (Some(panels), _) => Box::new(panels),
             (None, Matrix::F32(t)) => kernel.pack_a(&Mat::new(t, 0, outputs, inputs, inputs)?)?,
@@ -123,7 +161,13 @@ impl Weights {
             Matrix::Int8 { scales, .. } => Some(tensor1(scales)),
             _ => None,
         };
-        Ok(Weights { kernel, packed, scales, outputs, inputs })
+        Ok(Weights {
+            kernel,
+            packed,
+            scales,
+            outputs,
+            inputs,
+        })
     }
 
     /// Output columns.
@@ -141,12 +185,34 @@ impl Weights {
     ///
     /// # Errors
     /// Shapes that do not fit each other.
-    pub fn product(&self, x: &Mat, epilogue: Epilogue, out: &mut Tensor, first_row: usize) -> TractResult<()> {
+    pub fn product(
+        &self,
+        x: &Mat,
+        epilogue: Epilogue,
+        out: &mut Tensor,
+        first_row: usize,
+    ) -> TractResult<()> {
         let n = x.shape[0];
-        ensure!(x.shape[1] == self.inputs, "{} input columns for weights of {}", x.shape[1], self.inputs);
-        let Epilogue { scale, bias, rescale, residual } = epilogue;
-        ensure!(bias.is_none_or(|b| b.len() == self.outputs), "a bias of another length than {}", self.outputs);
-        let residual = residual.map(|r| Mat::new(r, 0, n, self.outputs, self.outputs)).transpose()?;
+        ensure!(
+            x.shape[1] == self.inputs,
+            "{} input columns for weights of {}",
+            x.shape[1],
+            self.inputs
+        );
+        let Epilogue {
+            scale,
+            bias,
+            rescale,
+            residual,
+        } = epilogue;
+        ensure!(
+            bias.is_none_or(|b| b.len() == self.outputs),
+            "a bias of another length than {}",
+            self.outputs
+        );
+        let residual = residual
+            .map(|r| Mat::new(r, 0, n, self.outputs, self.outputs))
+            .transpose()?;
         let mmm = &self.kernel.mmm;
         let b = self.kernel.pack_b(x, true)?;
         let (scale, rescale) = (scale.map(tensor0), rescale.map(tensor0));
@@ -162,11 +228,23 @@ impl Weights {
                 b: AsInputValue::Borrowed(&*b),
                 packing: self.kernel.packing,
             });
-            ops.extend(self.scales.as_ref().map(|s| FusedSpec::BinPerRow(s.view(), BinOp::Mul)));
+            ops.extend(
+                self.scales
+                    .as_ref()
+                    .map(|s| FusedSpec::BinPerRow(s.view(), BinOp::Mul)),
+            );
             ops.extend(scale.as_ref().map(|s| FusedSpec::BinScalar(s, BinOp::Mul)));
             ops.extend(bias.map(|b| FusedSpec::BinPerRow(b.view(), BinOp::Add)));
-            ops.extend(rescale.as_ref().map(|s| FusedSpec::BinScalar(s, BinOp::Mul)));
-            ops.extend(residual_view.as_ref().map(|r| FusedSpec::AddUnicast(layout.wrap(r))));
+            ops.extend(
+                rescale
+                    .as_ref()
+                    .map(|s| FusedSpec::BinScalar(s, BinOp::Mul)),
+            );
+            ops.extend(
+                residual_view
+                    .as_ref()
+                    .map(|r| FusedSpec::AddUnicast(layout.wrap(r))),
+            );
             ops.push(FusedSpec::Store(layout.wrap(&target)));
             mmm.run(self.outputs, n, &ops)
         }
@@ -187,18 +265,38 @@ impl Right {
     /// # Errors
     /// No kernel for the shape.
     pub fn pack(b: &Mat, transposed: bool, rows: usize) -> TractResult<Right> {
-        let [k, n] = if transposed { [b.shape[1], b.shape[0]] } else { b.shape };
+        let [k, n] = if transposed {
+            [b.shape[1], b.shape[0]]
+        } else {
+            b.shape
+        };
         let kernel = Kernel::pick(rows, k, n)?;
         let packed = kernel.pack_b(b, transposed)?;
-        Ok(Right { kernel, packed, k, n })
+        Ok(Right {
+            kernel,
+            packed,
+            k,
+            n,
+        })
     }
 
     /// `scale * a b`, written to `out`, whose rows lie `stride` elements apart.
     ///
     /// # Errors
     /// Shapes that do not fit each other.
-    pub fn product(&self, a: &Mat, scale: Option<f32>, out: &mut Tensor, stride: usize) -> TractResult<()> {
-        ensure!(a.shape[1] == self.k, "{} columns against {} rows", a.shape[1], self.k);
+    pub fn product(
+        &self,
+        a: &Mat,
+        scale: Option<f32>,
+        out: &mut Tensor,
+        stride: usize,
+    ) -> TractResult<()> {
+        ensure!(
+            a.shape[1] == self.k,
+            "{} columns against {} rows",
+            a.shape[1],
+            self.k
+        );
         let m = a.shape[0];
         let mmm = &self.kernel.mmm;
         let packed = self.kernel.pack_a(a)?;
@@ -228,14 +326,16 @@ pub fn buffer(shape: &[usize]) -> TractResult<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::tensor;
-    use half::f16;
     use super::*;
+    use half::f16;
 
     fn naive(x: &[f32], w: &[f32], n: usize, k: usize, m: usize) -> Vec<f64> {
         let mut out = vec![0f64; n * m];
         for r in 0..n {
             for c in 0..m {
-                out[r * m + c] = (0..k).map(|i| x[r * k + i] as f64 * w[c * k + i] as f64).sum();
+                out[r * m + c] = (0..k)
+                    .map(|i| x[r * k + i] as f64 * w[c * k + i] as f64)
+                    .sum();
             }
         }
         out
@@ -254,18 +354,39 @@ mod tests {
                 rescale: Some(3.0),
                 residual: Some(&residual),
             };
-            weights.product(&Mat::whole(&x).unwrap(), epilogue, &mut out, 1).unwrap();
-            let slice = |t: &Tensor| t.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-            let (xs, ws, bs, rs, os) = (slice(&x), slice(&w), slice(&bias), slice(&residual), slice(&out));
+            weights
+                .product(&Mat::whole(&x).unwrap(), epilogue, &mut out, 1)
+                .unwrap();
+            let slice = |t: &Tensor| {
+                t.try_as_plain_ram()
+                    .unwrap()
+                    .as_slice::<f32>()
+                    .unwrap()
+                    .to_vec()
+            };
+            let (xs, ws, bs, rs, os) = (
+                slice(&x),
+                slice(&w),
+                slice(&bias),
+                slice(&residual),
+                slice(&out),
+            );
             let reference = naive(&xs, &ws, n, k, m);
             for r in 0..n {
                 for c in 0..m {
-                    let want = (0.5 * reference[r * m + c] + bs[c] as f64) * 3.0 + rs[r * m + c] as f64;
+                    let want =
+                        (0.5 * reference[r * m + c] + bs[c] as f64) * 3.0 + rs[r * m + c] as f64;
                     let got = os[(r + 1) * m + c] as f64;
-                    assert!((want - got).abs() < 1e-4, "{n}x{k}x{m} [{r},{c}]: {got} for {want}");
+                    assert!(
+                        (want - got).abs() < 1e-4,
+                        "{n}x{k}x{m} [{r},{c}]: {got} for {want}"
+                    );
                 }
             }
-            assert!(os[..m].iter().chain(&os[(n + 1) * m..]).all(|v| *v == 0.0), "rows outside were touched");
+            assert!(
+                os[..m].iter().chain(&os[(n + 1) * m..]).all(|v| *v == 0.0),
+                "rows outside were touched"
+            );
         }
     }
 
@@ -273,25 +394,56 @@ mod tests {
     fn narrow_weights_are_what_they_stand_for() {
         for (n, k, m) in [(1, 70, 131), (60, 64, 96), (197, 40, 17)] {
             let (x, w) = (tensor(&[n, k], 1), tensor(&[m, k], 2));
-            let (xs, ws) = (super::super::slice(&x).unwrap(), super::super::slice(&w).unwrap());
+            let (xs, ws) = (
+                super::super::slice(&x).unwrap(),
+                super::super::slice(&w).unwrap(),
+            );
             let values: Vec<f16> = ws.iter().map(|v| f16::from_f32(*v)).collect();
-            let half = (Matrix::F16 { values: values.clone(), columns: k }, values.iter().map(|v| v.to_f32()).collect::<Vec<_>>());
+            let half = (
+                Matrix::F16 {
+                    values: values.clone(),
+                    columns: k,
+                },
+                values.iter().map(|v| v.to_f32()).collect::<Vec<_>>(),
+            );
             let values: Vec<i8> = ws.iter().map(|v| (v * 127.0) as i8).collect();
             let scales: Vec<f32> = (0..m).map(|r| 0.01 + r as f32 / 1e4).collect();
-            let wide = values.iter().enumerate().map(|(i, v)| f32::from(*v) * scales[i / k]).collect::<Vec<_>>();
-            let int8 = (Matrix::Int8 { values, columns: k, scales }, wide);
+            let wide = values
+                .iter()
+                .enumerate()
+                .map(|(i, v)| f32::from(*v) * scales[i / k])
+                .collect::<Vec<_>>();
+            let int8 = (
+                Matrix::Int8 {
+                    values,
+                    columns: k,
+                    scales,
+                },
+                wide,
+            );
             for (matrix, wide) in [half, int8] {
                 let mut out = Tensor::zero::<f32>(&[n, m]).unwrap();
                 let weights = Weights::pack(&matrix, n).unwrap();
-                weights.product(&Mat::whole(&x).unwrap(), Epilogue::default(), &mut out, 0).unwrap();
+                weights
+                    .product(&Mat::whole(&x).unwrap(), Epilogue::default(), &mut out, 0)
+                    .unwrap();
                 let reference = naive(xs, &wide, n, k, m);
                 for (got, want) in super::super::slice(&out).unwrap().iter().zip(&reference) {
-                    assert!((f64::from(*got) - want).abs() < 1e-4, "{n}x{k}x{m} {matrix:.20?}: {got} for {want}");
+                    assert!(
+                        (f64::from(*got) - want).abs() < 1e-4,
+                        "{n}x{k}x{m} {matrix:.20?}: {got} for {want}"
+                    );
                 }
                 let mut row = vec![0f32; k];
                 weights.packed.extract_at_mn_f32(m - 1, &mut row).unwrap();
-                let scale = weights.scales.as_ref().map_or(1.0, |s| super::super::slice(s).unwrap()[m - 1]);
-                let far = row.iter().zip(&wide[(m - 1) * k..]).fold(0f32, |f, (a, b)| f.max((a * scale - b).abs()));
+                let scale = weights
+                    .scales
+                    .as_ref()
+                    .map_or(1.0, |s| super::super::slice(s).unwrap()[m - 1]);
+                let far = row
+                    .iter()
+                    .zip(&wide[(m - 1) * k..])
+                    .fold(0f32, |f, (a, b)| f.max((a * scale - b).abs()));
                 assert!(far < 1e-6, "the last row is off by {far}");
             }
         }
@@ -304,11 +456,30 @@ mod tests {
         let w = tensor(&[m, k], 6);
         let right = Right::pack(&Mat::whole(&w).unwrap(), true, n).unwrap();
         let mut out = Tensor::zero::<f32>(&[n, 16]).unwrap();
-        right.product(&Mat::new(&x, k, n, k, 3 * k).unwrap(), None, &mut out, 16).unwrap();
-        let xs = x.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let ws = w.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let os = out.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
-        let middle: Vec<f32> = (0..n).flat_map(|r| xs[r * 3 * k + k..r * 3 * k + 2 * k].to_vec()).collect();
+        right
+            .product(&Mat::new(&x, k, n, k, 3 * k).unwrap(), None, &mut out, 16)
+            .unwrap();
+        let xs = x
+            .try_as_plain_ram()
+            .unwrap()
+            .as_slice::<f32>()
+            .unwrap()
+            .to_vec();
+        let ws = w
+            .try_as_plain_ram()
+            .unwrap()
+            .as_slice::<f32>()
+            .unwrap()
+            .to_vec();
+        let os = out
+            .try_as_plain_ram()
+            .unwrap()
+            .as_slice::<f32>()
+            .unwrap()
+            .to_vec();
+        let middle: Vec<f32> = (0..n)
+            .flat_map(|r| xs[r * 3 * k + k..r * 3 * k + 2 * k].to_vec())
+            .collect();
         let reference = naive(&middle, &ws, n, k, m);
         for r in 0..n {
             for c in 0..16 {

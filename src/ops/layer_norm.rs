@@ -42,7 +42,8 @@ impl EvalOp for LayerNorm {
         let width = gamma.len();
         let total = x.len();
         tract_linalg::multithread::par_chunks_mut(slice_mut(&mut x)?, width, total, |_, rows| {
-            rows.chunks_exact_mut(width).for_each(|row| normalise_row(row, gamma, beta));
+            rows.chunks_exact_mut(width)
+                .for_each(|row| normalise_row(row, gamma, beta));
             Ok(())
         })?;
         Ok(tvec!(x.into_tvalue()))
@@ -52,9 +53,13 @@ impl EvalOp for LayerNorm {
 impl TypedOp for LayerNorm {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let width = self.gamma.len();
-        ensure!(width > 0 && self.beta.len() == width, "LayerNorm: gamma and beta differ in length");
         ensure!(
-            inputs[0].datum_type == DatumType::F32 && inputs[0].shape.last() == Some(&width.to_dim()),
+            width > 0 && self.beta.len() == width,
+            "LayerNorm: gamma and beta differ in length"
+        );
+        ensure!(
+            inputs[0].datum_type == DatumType::F32
+                && inputs[0].shape.last() == Some(&width.to_dim()),
             "LayerNorm of width {width} on {:?}",
             inputs[0]
         );
@@ -69,7 +74,9 @@ mod tests {
 
     #[test]
     fn matches_the_definition() {
-        let row: Vec<f32> = (0..37).map(|i| ((i * 7919) % 101) as f32 / 10.0 - 3.0).collect();
+        let row: Vec<f32> = (0..37)
+            .map(|i| ((i * 7919) % 101) as f32 / 10.0 - 3.0)
+            .collect();
         let gamma: Vec<f32> = (0..37).map(|i| 0.5 + i as f32 / 37.0).collect();
         let beta: Vec<f32> = (0..37).map(|i| i as f32 / 10.0).collect();
         let mean = row.iter().map(|v| *v as f64).sum::<f64>() / 37.0;
@@ -77,7 +84,8 @@ mod tests {
         let mut got = row.clone();
         normalise_row(&mut got, &gamma, &beta);
         for i in 0..37 {
-            let want = gamma[i] as f64 * (row[i] as f64 - mean) / (var + 1e-5).sqrt() + beta[i] as f64;
+            let want =
+                gamma[i] as f64 * (row[i] as f64 - mean) / (var + 1e-5).sqrt() + beta[i] as f64;
             assert!((got[i] as f64 - want).abs() < 1e-5);
         }
     }

@@ -47,7 +47,13 @@ impl Eq for Linear {}
 impl Linear {
     /// A layer of packed `weights` and `bias` [outputs].
     pub fn new(weights: Arc<Weights>, bias: Option<Arc<Tensor>>) -> Linear {
-        Linear { weights, bias, scale: None, activation: Activation::None, residual: false }
+        Linear {
+            weights,
+            bias,
+            scale: None,
+            activation: Activation::None,
+            residual: false,
+        }
     }
 
     /// The same with an activation.
@@ -57,12 +63,18 @@ impl Linear {
 
     /// The same, for an input that still carries [`Activation::ScaledQuickGelu`]'s factor.
     pub fn after_quick_gelu(self) -> Linear {
-        Linear { scale: Some(1.0 / QUICK_GELU), ..self }
+        Linear {
+            scale: Some(1.0 / QUICK_GELU),
+            ..self
+        }
     }
 
     /// The same with a second input that is added to the result.
     pub fn with_residual(self) -> Linear {
-        Linear { residual: true, ..self }
+        Linear {
+            residual: true,
+            ..self
+        }
     }
 }
 
@@ -71,7 +83,12 @@ impl Op for Linear {
         "FusedLinear".into()
     }
     fn info(&self) -> TractResult<Vec<String>> {
-        Ok(vec![format!("{} -> {}, {:?}", self.weights.inputs(), self.weights.outputs(), self.activation)])
+        Ok(vec![format!(
+            "{} -> {}, {:?}",
+            self.weights.inputs(),
+            self.weights.outputs(),
+            self.activation
+        )])
     }
     op_as_typed_op!();
 }
@@ -88,25 +105,41 @@ impl EvalOp for Linear {
             rescale: (self.activation == Activation::ScaledQuickGelu).then_some(QUICK_GELU),
             residual: inputs.get(1).map(|r| &**r),
         };
-        self.weights.product(&Mat::whole(&inputs[0])?, epilogue, &mut out, 0)?;
+        self.weights
+            .product(&Mat::whole(&inputs[0])?, epilogue, &mut out, 0)?;
         let (width, total) = (self.weights.outputs(), out.len());
         match self.activation {
             Activation::None => (),
-            Activation::Relu => slice_mut(&mut out)?.iter_mut().for_each(|v| *v = v.max(0.0)),
+            Activation::Relu => slice_mut(&mut out)?
+                .iter_mut()
+                .for_each(|v| *v = v.max(0.0)),
             Activation::Gelu => {
                 let erf = Func::Erf.ew_f32()?;
-                tract_linalg::multithread::par_chunks_mut(slice_mut(&mut out)?, width, total, |_, rows| {
-                    let mut phi: Vec<f32> = rows.iter().map(|x| x * std::f32::consts::FRAC_1_SQRT_2).collect();
-                    erf.run(&mut phi)?;
-                    rows.iter_mut().zip(phi).for_each(|(x, e)| *x *= 0.5 + 0.5 * e);
-                    Ok(())
-                })?;
+                tract_linalg::multithread::par_chunks_mut(
+                    slice_mut(&mut out)?,
+                    width,
+                    total,
+                    |_, rows| {
+                        let mut phi: Vec<f32> = rows
+                            .iter()
+                            .map(|x| x * std::f32::consts::FRAC_1_SQRT_2)
+                            .collect();
+                        erf.run(&mut phi)?;
+                        rows.iter_mut()
+                            .zip(phi)
+                            .for_each(|(x, e)| *x *= 0.5 + 0.5 * e);
+                        Ok(())
+                    },
+                )?;
             }
             Activation::ScaledQuickGelu => {
                 let silu = Func::Silu.ew_f32()?;
-                tract_linalg::multithread::par_chunks_mut(slice_mut(&mut out)?, width, total, |_, rows| {
-                    silu.run(rows)
-                })?;
+                tract_linalg::multithread::par_chunks_mut(
+                    slice_mut(&mut out)?,
+                    width,
+                    total,
+                    |_, rows| silu.run(rows),
+                )?;
             }
         }
         Ok(tvec!(out.into_tvalue()))
@@ -115,7 +148,11 @@ impl EvalOp for Linear {
 
 impl TypedOp for Linear {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        ensure!(inputs.len() == 1 + self.residual as usize, "FusedLinear: {} inputs", inputs.len());
+        ensure!(
+            inputs.len() == 1 + self.residual as usize,
+            "FusedLinear: {} inputs",
+            inputs.len()
+        );
         ensure!(
             inputs[0].rank() == 2 && inputs[0].shape[1] == self.weights.inputs().to_dim(),
             "FusedLinear of {} inputs on {:?}",
@@ -128,7 +165,12 @@ impl TypedOp for Linear {
         );
         let out = f32::fact([inputs[0].shape[0].clone(), self.weights.outputs().to_dim()]);
         if let Some(residual) = inputs.get(1) {
-            ensure!(residual.shape == out.shape, "FusedLinear: a residual of {:?} for {:?}", residual, out);
+            ensure!(
+                residual.shape == out.shape,
+                "FusedLinear: a residual of {:?} for {:?}",
+                residual,
+                out
+            );
         }
         Ok(tvec!(out))
     }
@@ -147,13 +189,25 @@ mod tests {
         let first = Linear::new(weights.clone(), None).with_activation(Activation::ScaledQuickGelu);
         let second = Linear::new(weights, None).after_quick_gelu();
         let xs: Vec<f32> = (-40..=40).map(|i| i as f32 / 5.0).collect();
-        let x = Tensor::from_shape(&[xs.len(), 1], &xs).unwrap().into_tvalue();
+        let x = Tensor::from_shape(&[xs.len(), 1], &xs)
+            .unwrap()
+            .into_tvalue();
         let ctx = EvalContext::out_of_plan();
-        let y = second.eval(&ctx, first.eval(&ctx, tvec!(x)).unwrap()).unwrap();
-        let ys = y[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec();
+        let y = second
+            .eval(&ctx, first.eval(&ctx, tvec!(x)).unwrap())
+            .unwrap();
+        let ys = y[0]
+            .try_as_plain_ram()
+            .unwrap()
+            .as_slice::<f32>()
+            .unwrap()
+            .to_vec();
         for (x, y) in xs.iter().zip(ys) {
             let want = *x as f64 / (1.0 + (-1.702 * *x as f64).exp());
-            assert!((y as f64 - want).abs() < 1e-5, "quick_gelu({x}) = {y}, not {want}");
+            assert!(
+                (y as f64 - want).abs() < 1e-5,
+                "quick_gelu({x}) = {y}, not {want}"
+            );
         }
     }
 
@@ -162,14 +216,25 @@ mod tests {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
         let weights = Arc::new(Weights::pack(&Matrix::F32(one), 5).unwrap());
         // torch.nn.functional.gelu
-        let table = [(-3.0, -0.0040497), (-1.0, -0.1586553), (0.0, 0.0), (0.5, 0.3457312), (2.0, 1.9544997)];
+        let table = [
+            (-3.0, -0.0040497),
+            (-1.0, -0.1586553),
+            (0.0, 0.0),
+            (0.5, 0.3457312),
+            (2.0, 1.9544997),
+        ];
         let xs: Vec<f32> = table.iter().map(|t| t.0).collect();
         let x = Tensor::from_shape(&[5, 1], &xs).unwrap();
         let run = |activation| {
             let op = Linear::new(weights.clone(), None).with_activation(activation);
-            super::super::slice(&super::super::testing::eval(&op, &[&x])[0]).unwrap().to_vec()
+            super::super::slice(&super::super::testing::eval(&op, &[&x])[0])
+                .unwrap()
+                .to_vec()
         };
-        for ((x, want), (gelu, relu)) in table.iter().zip(run(Activation::Gelu).iter().zip(run(Activation::Relu))) {
+        for ((x, want), (gelu, relu)) in table
+            .iter()
+            .zip(run(Activation::Gelu).iter().zip(run(Activation::Relu)))
+        {
             assert!((gelu - want).abs() < 1e-6, "gelu({x}) = {gelu}, not {want}");
             assert_eq!(relu, x.max(0.0));
         }

@@ -27,7 +27,9 @@ pub fn slice(t: &Tensor) -> TractResult<&[f32]> {
 /// # Errors
 /// The tensor holds something else.
 pub fn slice_mut(t: &mut Tensor) -> TractResult<&mut [f32]> {
-    t.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
+    t.to_plain_array_view_mut::<f32>()?
+        .into_slice()
+        .context("a tensor that is not contiguous")
 }
 
 /// Sums in 16 lanes, so that the compiler can use vector registers without reordering a serial sum.
@@ -47,7 +49,12 @@ pub(crate) fn sum_lanes(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut acc = [0f32; 16];
     let (ca, cb) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = ca.remainder().iter().zip(cb.remainder()).map(|(x, y)| x * y).sum();
+    let rest: f32 = ca
+        .remainder()
+        .iter()
+        .zip(cb.remainder())
+        .map(|(x, y)| x * y)
+        .sum();
     for (x, y) in ca.zip(cb) {
         for ((s, x), y) in acc.iter_mut().zip(x).zip(y) {
             *s += x * y;
@@ -64,7 +71,9 @@ pub(crate) mod testing {
     pub fn numbers(n: usize, seed: u64) -> Vec<f32> {
         let mut x = seed;
         let mut next = || {
-            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            x = x
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (x >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         };
         (0..n).map(|_| next()).collect()
@@ -82,7 +91,12 @@ pub(crate) mod testing {
     }
 
     /// softmax(scale * q k^T) v in f64; `q` [a, d], `k` and `v` [b, d], keys visible to query `i` by `visible`.
-    pub fn attention(q: &[Vec<f32>], k: &[Vec<f32>], v: &[Vec<f32>], visible: impl Fn(usize, usize) -> bool) -> Vec<Vec<f64>> {
+    pub fn attention(
+        q: &[Vec<f32>],
+        k: &[Vec<f32>],
+        v: &[Vec<f32>],
+        visible: impl Fn(usize, usize) -> bool,
+    ) -> Vec<Vec<f64>> {
         let d = q[0].len();
         let scale = 1.0 / (d as f64).sqrt();
         q.iter()
@@ -93,11 +107,23 @@ pub(crate) mod testing {
                     .enumerate()
                     .map(|(j, k)| {
                         let s: f64 = q.iter().zip(k).map(|(a, b)| *a as f64 * *b as f64).sum();
-                        if visible(i, j) { (s * scale).exp() } else { 0.0 }
+                        if visible(i, j) {
+                            (s * scale).exp()
+                        } else {
+                            0.0
+                        }
                     })
                     .collect();
                 let sum: f64 = weights.iter().sum();
-                (0..d).map(|c| weights.iter().zip(v).map(|(w, v)| w / sum * v[c] as f64).sum()).collect()
+                (0..d)
+                    .map(|c| {
+                        weights
+                            .iter()
+                            .zip(v)
+                            .map(|(w, v)| w / sum * v[c] as f64)
+                            .sum()
+                    })
+                    .collect()
             })
             .collect()
     }

@@ -46,7 +46,9 @@ impl Matrix {
         match self {
             Matrix::F32(t) => [t.shape()[0], t.len() / t.shape()[0].max(1)],
             Matrix::F16 { values, columns } => [values.len() / columns, *columns],
-            Matrix::Int8 { values, columns, .. } => [values.len() / columns, *columns],
+            Matrix::Int8 {
+                values, columns, ..
+            } => [values.len() / columns, *columns],
         }
     }
 
@@ -60,10 +62,19 @@ impl Matrix {
         let span = from * columns..to * columns;
         Ok(match self {
             Matrix::F32(t) => Matrix::F32(t.slice(0, from, to)?),
-            Matrix::F16 { values, columns } => Matrix::F16 { values: values[span].to_vec(), columns: *columns },
-            Matrix::Int8 { values, columns, scales } => {
-                Matrix::Int8 { values: values[span].to_vec(), columns: *columns, scales: scales[from..to].to_vec() }
-            }
+            Matrix::F16 { values, columns } => Matrix::F16 {
+                values: values[span].to_vec(),
+                columns: *columns,
+            },
+            Matrix::Int8 {
+                values,
+                columns,
+                scales,
+            } => Matrix::Int8 {
+                values: values[span].to_vec(),
+                columns: *columns,
+                scales: scales[from..to].to_vec(),
+            },
         })
     }
 }
@@ -126,11 +137,25 @@ impl NarrowPanels {
         let [rows, columns] = matrix.shape();
         let elements = match matrix {
             Matrix::F32(_) => return None,
-            Matrix::F16 { values, .. } => Elements::F16(Arc::new(to_panels(values, rows, columns, format.r))),
-            Matrix::Int8 { values, .. } => Elements::Int8(Arc::new(to_panels(values, rows, columns, format.r))),
+            Matrix::F16 { values, .. } => {
+                Elements::F16(Arc::new(to_panels(values, rows, columns, format.r)))
+            }
+            Matrix::Int8 { values, .. } => {
+                Elements::Int8(Arc::new(to_panels(values, rows, columns, format.r)))
+            }
         };
-        let fact = PackedExoticFact { format: Box::new(format.clone()), mn: rows.to_dim(), k: columns };
-        Some(NarrowPanels { elements, format: format.clone(), fact, rows, columns })
+        let fact = PackedExoticFact {
+            format: Box::new(format.clone()),
+            mn: rows.to_dim(),
+            k: columns,
+        };
+        Some(NarrowPanels {
+            elements,
+            format: format.clone(),
+            fact,
+            rows,
+            columns,
+        })
     }
 
     fn panel_len(&self) -> usize {
@@ -153,12 +178,19 @@ impl MMMInputValue for NarrowPanels {
     }
 
     fn scratch_panel_buffer_layout(&self) -> Option<Layout> {
-        Some(self.format.single_panel_layout(self.columns, size_of::<f32>()))
+        Some(
+            self.format
+                .single_panel_layout(self.columns, size_of::<f32>()),
+        )
     }
 
     fn panel_bytes(&self, i: usize, buffer: Option<*mut u8>) -> TractResult<*const u8> {
         let buffer = buffer.context("a narrow panel needs a buffer")?;
-        ensure!(i < self.rows.div_ceil(self.format.r), "panel {i} of a matrix of {} rows", self.rows);
+        ensure!(
+            i < self.rows.div_ceil(self.format.r),
+            "panel {i} of a matrix of {} rows",
+            self.rows
+        );
         let length = self.format.single_panel_len(self.columns);
         // SAFETY: tract-linalg allocates the buffer by `scratch_panel_buffer_layout`, which is `length`
         // aligned f32, and lends it to this call alone; all of it is written before any of it is read.
@@ -184,12 +216,19 @@ impl MMMInputValue for NarrowPanels {
     fn extract_at_mn_f16(&self, mn: usize, slice: &mut [f16]) -> TractResult<()> {
         let mut wide = vec![0f32; slice.len()];
         self.extract_at_mn_f32(mn, &mut wide)?;
-        slice.iter_mut().zip(wide).for_each(|(s, w)| *s = f16::from_f32(w));
+        slice
+            .iter_mut()
+            .zip(wide)
+            .for_each(|(s, w)| *s = f16::from_f32(w));
         Ok(())
     }
 
     fn extract_at_mn_f32(&self, mn: usize, slice: &mut [f32]) -> TractResult<()> {
-        ensure!(mn < self.rows && slice.len() == self.columns, "row {mn} of {}", self.rows);
+        ensure!(
+            mn < self.rows && slice.len() == self.columns,
+            "row {mn} of {}",
+            self.rows
+        );
         let mut panel = vec![0f32; self.panel_len()];
         self.widen_panel(mn / self.format.r, &mut panel);
         let row = panel.iter().skip(mn % self.format.r).step_by(self.format.r);
@@ -200,7 +239,9 @@ impl MMMInputValue for NarrowPanels {
 
 impl PartialEq for NarrowPanels {
     fn eq(&self, other: &Self) -> bool {
-        (self.rows, self.columns) == (other.rows, other.columns) && self.format == other.format && self.elements == other.elements
+        (self.rows, self.columns) == (other.rows, other.columns)
+            && self.format == other.format
+            && self.elements == other.elements
     }
 }
 
@@ -224,6 +265,10 @@ impl Display for NarrowPanels {
             Elements::F16(_) => "f16",
             Elements::Int8(_) => "int8",
         };
-        write!(f, "{kind} panels of {} x {} for {}", self.rows, self.columns, self.format)
+        write!(
+            f,
+            "{kind} panels of {} x {} for {}",
+            self.rows, self.columns, self.format
+        )
     }
 }

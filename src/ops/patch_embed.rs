@@ -32,7 +32,10 @@ impl PatchEmbed {
     fn unfold(&self, image: &[f32]) -> TractResult<Tensor> {
         let (p, grid, side) = (self.patch, self.grid, self.patch * self.grid);
         let mut rows = buffer(&[grid * grid, 3 * p * p])?;
-        for (i, row) in slice_mut(&mut rows)?.chunks_exact_mut(3 * p * p).enumerate() {
+        for (i, row) in slice_mut(&mut rows)?
+            .chunks_exact_mut(3 * p * p)
+            .enumerate()
+        {
             let (top, left) = (i / grid * p, i % grid * p);
             for (j, line) in row.chunks_exact_mut(p).enumerate() {
                 let start = (j / p * side + top + j % p) * side + left;
@@ -58,16 +61,28 @@ impl EvalOp for PatchEmbed {
         let width = self.weights.outputs();
         let mut out = buffer(&[1 + self.grid * self.grid, width])?;
         slice_mut(&mut out)?[..width].copy_from_slice(super::slice(&self.class_row)?);
-        let epilogue = Epilogue { residual: Some(&self.positions), ..Epilogue::default() };
-        self.weights.product(&Mat::whole(&rows)?, epilogue, &mut out, 1)?;
+        let epilogue = Epilogue {
+            residual: Some(&self.positions),
+            ..Epilogue::default()
+        };
+        self.weights
+            .product(&Mat::whole(&rows)?, epilogue, &mut out, 1)?;
         Ok(tvec!(out.into_tvalue()))
     }
 }
 
 impl TypedOp for PatchEmbed {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let (side, width, patches) = (self.patch * self.grid, self.weights.outputs(), self.grid * self.grid);
-        ensure!(*inputs[0].shape == [3.to_dim(), side.to_dim(), side.to_dim()], "PatchEmbed of {side} px on {:?}", inputs[0]);
+        let (side, width, patches) = (
+            self.patch * self.grid,
+            self.weights.outputs(),
+            self.grid * self.grid,
+        );
+        ensure!(
+            *inputs[0].shape == [3.to_dim(), side.to_dim(), side.to_dim()],
+            "PatchEmbed of {side} px on {:?}",
+            inputs[0]
+        );
         ensure!(
             self.weights.inputs() == 3 * self.patch * self.patch
                 && self.class_row.len() == width
@@ -101,9 +116,15 @@ mod tests {
             grid,
         };
         let out = testing::eval(&op, &[&image]);
-        let (out, image, conv) = (slice(&out[0]).unwrap(), slice(&image).unwrap(), slice(&conv).unwrap());
+        let (out, image, conv) = (
+            slice(&out[0]).unwrap(),
+            slice(&image).unwrap(),
+            slice(&conv).unwrap(),
+        );
         assert_eq!(&out[..width], slice(&class_row).unwrap());
-        for (gy, gx, w) in (0..grid).flat_map(|y| (0..grid).flat_map(move |x| (0..width).map(move |w| (y, x, w)))) {
+        for (gy, gx, w) in
+            (0..grid).flat_map(|y| (0..grid).flat_map(move |x| (0..width).map(move |w| (y, x, w))))
+        {
             let mut want = slice(&positions).unwrap()[(gy * grid + gx) * width + w];
             for c in 0..3 {
                 for y in 0..patch {
@@ -114,7 +135,10 @@ mod tests {
                 }
             }
             let got = out[(1 + gy * grid + gx) * width + w];
-            assert!((got - want).abs() < 1e-4, "patch ({gy}, {gx}), channel {w}: {got} for {want}");
+            assert!(
+                (got - want).abs() < 1e-4,
+                "patch ({gy}, {gx}), channel {w}: {got} for {want}"
+            );
         }
     }
 }

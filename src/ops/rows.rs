@@ -44,7 +44,10 @@ impl TypedOp for PickRows {
             self.count > 0 && self.first + (self.count - 1) * self.step < rows,
             "PickRows: {self:?} of {rows} rows"
         );
-        Ok(tvec!(f32::fact([self.count.to_dim(), inputs[0].shape[1].clone()])))
+        Ok(tvec!(f32::fact([
+            self.count.to_dim(),
+            inputs[0].shape[1].clone()
+        ])))
     }
     as_op!();
 }
@@ -91,7 +94,14 @@ mod tests {
     #[test]
     fn rows_are_picked_and_averaged() {
         let x = Tensor::from_shape(&[4, 2], &[0f32, 1., 2., 3., 4., 5., 6., 7.]).unwrap();
-        let picked = eval(&PickRows { first: 1, step: 2, count: 2 }, &[&x]);
+        let picked = eval(
+            &PickRows {
+                first: 1,
+                step: 2,
+                count: 2,
+            },
+            &[&x],
+        );
         assert_eq!(slice(&picked[0]).unwrap(), &[2., 3., 6., 7.]);
         assert_eq!(slice(&eval(&MeanRows, &[&x])[0]).unwrap(), &[3., 4.]);
     }

@@ -32,7 +32,10 @@ impl EvalOp for SuffixEmbed {
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let prior = slice(&inputs[0])?;
         let mut out = (*self.base).clone();
-        for (i, row) in slice_mut(&mut out)?.chunks_exact_mut(prior.len()).enumerate() {
+        for (i, row) in slice_mut(&mut out)?
+            .chunks_exact_mut(prior.len())
+            .enumerate()
+        {
             if i % self.rows < self.shifted {
                 row.iter_mut().zip(prior).for_each(|(v, p)| *v += p);
             }
@@ -44,8 +47,15 @@ impl EvalOp for SuffixEmbed {
 impl TypedOp for SuffixEmbed {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         let shape = self.base.shape();
-        ensure!(shape.len() == 2 && self.rows > 0 && shape[0] % self.rows == 0, "SuffixEmbed: {shape:?}");
-        ensure!(*inputs[0].shape == [1.to_dim(), shape[1].to_dim()], "SuffixEmbed: a prior of {:?}", inputs[0]);
+        ensure!(
+            shape.len() == 2 && self.rows > 0 && shape[0].is_multiple_of(self.rows),
+            "SuffixEmbed: {shape:?}"
+        );
+        ensure!(
+            *inputs[0].shape == [1.to_dim(), shape[1].to_dim()],
+            "SuffixEmbed: a prior of {:?}",
+            inputs[0]
+        );
         Ok(tvec!(f32::fact(shape)))
     }
     as_op!();
@@ -130,7 +140,11 @@ impl EvalOp for SuffixAttention {
         let whole = inputs.len() == 1;
         let (q, kv) = (&inputs[0], &inputs[inputs.len() - 1]);
         let (q_stride, kv_stride) = (q.shape()[1], kv.shape()[1]);
-        let (k_column, v_column) = if whole { (width, 2 * width) } else { (0, width) };
+        let (k_column, v_column) = if whole {
+            (width, 2 * width)
+        } else {
+            (0, width)
+        };
         let (q, kv) = (slice(q)?, slice(kv)?);
         let (prefix_keys, prefix_values) = (slice(&self.prefix_keys)?, slice(&self.prefix_values)?);
         let prefix = self.prefix_keys.shape()[0];
@@ -138,61 +152,91 @@ impl EvalOp for SuffixAttention {
         let mut out = buffer(&[q.len() / q_stride, width])?;
         let scale = 1.0 / (d as f32).sqrt();
         let total = kv.len();
-        tract_linalg::multithread::par_chunks_mut(slice_mut(&mut out)?, queries * width, total, |first, chunk| {
-            let mut weights = Vec::with_capacity(prefix + self.rows);
-            for (p, target) in chunk.chunks_exact_mut(queries * width).enumerate() {
-                let prompt = first + p;
-                let own = &kv[prompt * self.rows * kv_stride..(prompt + 1) * self.rows * kv_stride];
-                for (i, target) in target.chunks_exact_mut(width).enumerate() {
-                    let query = &q[(prompt * queries + i) * q_stride..][..width];
-                    // The row that asks sees the prefix and its own prompt up to itself.
-                    let visible = if whole { i + 1 } else { self.rows };
-                    for h in 0..self.heads {
-                        let at = h * d;
-                        let keys = (0..prefix)
-                            .map(|j| &prefix_keys[j * width + at..][..d])
-                            .chain((0..visible).map(|j| &own[j * kv_stride + k_column + at..][..d]));
-                        weights.clear();
-                        weights.extend(keys.map(|key| dot(&query[at..at + d], key) * scale));
-                        let max = weights.iter().fold(f32::NEG_INFINITY, |m, w| m.max(*w));
-                        weights.iter_mut().for_each(|w| *w = (*w - max).exp());
-                        let inverse = 1.0 / weights.iter().sum::<f32>();
-                        let values = (0..prefix)
-                            .map(|j| &prefix_values[j * width + at..][..d])
-                            .chain((0..visible).map(|j| &own[j * kv_stride + v_column + at..][..d]));
-                        let target = &mut target[at..at + d];
-                        target.fill(0.0);
-                        for (w, value) in weights.iter().zip(values) {
-                            let w = w * inverse;
-                            target.iter_mut().zip(value).for_each(|(t, v)| *t += w * v);
+        tract_linalg::multithread::par_chunks_mut(
+            slice_mut(&mut out)?,
+            queries * width,
+            total,
+            |first, chunk| {
+                let mut weights = Vec::with_capacity(prefix + self.rows);
+                for (p, target) in chunk.chunks_exact_mut(queries * width).enumerate() {
+                    let prompt = first + p;
+                    let own =
+                        &kv[prompt * self.rows * kv_stride..(prompt + 1) * self.rows * kv_stride];
+                    for (i, target) in target.chunks_exact_mut(width).enumerate() {
+                        let query = &q[(prompt * queries + i) * q_stride..][..width];
+                        // The row that asks sees the prefix and its own prompt up to itself.
+                        let visible = if whole { i + 1 } else { self.rows };
+                        for h in 0..self.heads {
+                            let at = h * d;
+                            let keys = (0..prefix)
+                                .map(|j| &prefix_keys[j * width + at..][..d])
+                                .chain(
+                                    (0..visible)
+                                        .map(|j| &own[j * kv_stride + k_column + at..][..d]),
+                                );
+                            weights.clear();
+                            weights.extend(keys.map(|key| dot(&query[at..at + d], key) * scale));
+                            let max = weights.iter().fold(f32::NEG_INFINITY, |m, w| m.max(*w));
+                            weights.iter_mut().for_each(|w| *w = (*w - max).exp());
+                            let inverse = 1.0 / weights.iter().sum::<f32>();
+                            let values = (0..prefix)
+                                .map(|j| &prefix_values[j * width + at..][..d])
+                                .chain(
+                                    (0..visible)
+                                        .map(|j| &own[j * kv_stride + v_column + at..][..d]),
+                                );
+                            let target = &mut target[at..at + d];
+                            target.fill(0.0);
+                            for (w, value) in weights.iter().zip(values) {
+                                let w = w * inverse;
+                                target.iter_mut().zip(value).for_each(|(t, v)| *t += w * v);
+                            }
                         }
                     }
                 }
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         Ok(tvec!(out.into_tvalue()))
     }
 }
 
 impl TypedOp for SuffixAttention {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        ensure!(self.prefix_keys.rank() == 2 && self.prefix_keys.shape() == self.prefix_values.shape(), "SuffixAttention: prefix");
+        ensure!(
+            self.prefix_keys.rank() == 2 && self.prefix_keys.shape() == self.prefix_values.shape(),
+            "SuffixAttention: prefix"
+        );
         let width = self.prefix_keys.shape()[1];
-        ensure!(self.heads > 0 && self.rows > 0 && width % self.heads == 0, "SuffixAttention: {} heads in {width}", self.heads);
+        ensure!(
+            self.heads > 0 && self.rows > 0 && width.is_multiple_of(self.heads),
+            "SuffixAttention: {} heads in {width}",
+            self.heads
+        );
         let shape = |i: usize| -> TractResult<TVec<usize>> {
-            inputs[i].shape.as_concrete().map(TVec::from).context("SuffixAttention wants concrete shapes")
+            inputs[i]
+                .shape
+                .as_concrete()
+                .map(TVec::from)
+                .context("SuffixAttention wants concrete shapes")
         };
         let prompts = match inputs.len() {
             1 => {
                 let x = shape(0)?;
-                ensure!(x.len() == 2 && x[1] == 3 * width && x[0] % self.rows == 0, "SuffixAttention: {x:?}");
+                ensure!(
+                    x.len() == 2 && x[1] == 3 * width && x[0] % self.rows == 0,
+                    "SuffixAttention: {x:?}"
+                );
                 x[0]
             }
             2 => {
                 let (q, kv) = (shape(0)?, shape(1)?);
                 ensure!(
-                    q.len() == 2 && kv.len() == 2 && q[1] == width && kv[1] == 2 * width && kv[0] == q[0] * self.rows,
+                    q.len() == 2
+                        && kv.len() == 2
+                        && q[1] == width
+                        && kv[1] == 2 * width
+                        && kv[0] == q[0] * self.rows,
                     "SuffixAttention: {q:?} and {kv:?}"
                 );
                 q[0]
@@ -222,23 +266,41 @@ mod tests {
         let qkv = testing::tensor(&[prompts * rows, 3 * width], 3);
         let all = slice(&qkv).unwrap();
         let whole = testing::eval(&op, &[&qkv]);
-        let eos: Vec<f32> = (0..prompts).flat_map(|p| all[((p + 1) * rows - 1) * 3 * width..][..width].to_vec()).collect();
-        let kv: Vec<f32> = all.chunks_exact(3 * width).flat_map(|r| r[width..].to_vec()).collect();
+        let eos: Vec<f32> = (0..prompts)
+            .flat_map(|p| all[((p + 1) * rows - 1) * 3 * width..][..width].to_vec())
+            .collect();
+        let kv: Vec<f32> = all
+            .chunks_exact(3 * width)
+            .flat_map(|r| r[width..].to_vec())
+            .collect();
         let eos = Tensor::from_shape(&[prompts, width], &eos).unwrap();
         let kv = Tensor::from_shape(&[prompts * rows, 2 * width], &kv).unwrap();
         let last = testing::eval(&op, &[&eos, &kv]);
         for (p, h) in (0..prompts).flat_map(|p| (0..heads).map(move |h| (p, h))) {
             let part = |which: usize, cached: Option<&Tensor>| -> Vec<Vec<f32>> {
-                let cached = cached.map(|t| slice(t).unwrap().chunks_exact(width).map(|r| r[h * d..(h + 1) * d].to_vec()));
-                let own = (0..rows).map(|r| all[((p * rows + r) * 3 + which) * width + h * d..][..d].to_vec());
+                let cached = cached.map(|t| {
+                    slice(t)
+                        .unwrap()
+                        .chunks_exact(width)
+                        .map(|r| r[h * d..(h + 1) * d].to_vec())
+                });
+                let own = (0..rows)
+                    .map(|r| all[((p * rows + r) * 3 + which) * width + h * d..][..d].to_vec());
                 cached.into_iter().flatten().chain(own).collect()
             };
-            let (k, v) = (part(1, Some(&op.prefix_keys)), part(2, Some(&op.prefix_values)));
+            let (k, v) = (
+                part(1, Some(&op.prefix_keys)),
+                part(2, Some(&op.prefix_values)),
+            );
             let want = testing::attention(&part(0, None), &k, &v, |i, j| j <= prefix + i);
             for r in 0..rows {
                 for c in 0..d {
                     let got = slice(&whole[0]).unwrap()[(p * rows + r) * width + h * d + c] as f64;
-                    assert!((got - want[r][c]).abs() < 1e-5, "prompt {p}, row {r}: {got} for {}", want[r][c]);
+                    assert!(
+                        (got - want[r][c]).abs() < 1e-5,
+                        "prompt {p}, row {r}: {got} for {}",
+                        want[r][c]
+                    );
                 }
             }
             for c in 0..d {
@@ -252,15 +314,32 @@ mod tests {
     fn the_prior_shifts_abnormal_tokens_only_and_deep_prompts_overwrite() {
         let base = testing::tensor(&[6, 2], 1);
         let prior = Tensor::from_shape(&[1, 2], &[10f32, 20.]).unwrap();
-        let out = testing::eval(&SuffixEmbed { base: Arc::new(base.clone()), rows: 3, shifted: 2 }, &[&prior]);
+        let out = testing::eval(
+            &SuffixEmbed {
+                base: Arc::new(base.clone()),
+                rows: 3,
+                shifted: 2,
+            },
+            &[&prior],
+        );
         let (out, base) = (slice(&out[0]).unwrap(), slice(&base).unwrap());
         for i in 0..12 {
-            let shift = if i / 2 % 3 < 2 { [10.0, 20.0][i % 2] } else { 0.0 };
+            let shift = if i / 2 % 3 < 2 {
+                [10.0, 20.0][i % 2]
+            } else {
+                0.0
+            };
             assert_eq!(out[i], base[i] + shift);
         }
         let with = Tensor::from_shape(&[1, 2], &[7f32, 8.]).unwrap();
         let x = testing::tensor(&[6, 2], 2);
-        let out = testing::eval(&OverwriteRows { with: Arc::new(with), rows: 3 }, &[&x]);
+        let out = testing::eval(
+            &OverwriteRows {
+                with: Arc::new(with),
+                rows: 3,
+            },
+            &[&x],
+        );
         let (out, x) = (slice(&out[0]).unwrap(), slice(&x).unwrap());
         assert_eq!((&out[..2], &out[6..8]), (&[7., 8.][..], &[7., 8.][..]));
         assert_eq!((&out[2..6], &out[8..]), (&x[2..6], &x[8..]));

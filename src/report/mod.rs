@@ -5,7 +5,9 @@
 mod npy;
 mod overlay;
 mod percentile;
+mod say;
 
 pub use npy::write_map;
 pub use overlay::{Caption, overlay};
 pub use percentile::percentile;
+pub use say::{say, warn};

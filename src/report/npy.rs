@@ -13,7 +13,11 @@ use std::path::Path;
 pub fn write_map(map: &Map, path: &Path) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let side = map.side as u64;
-    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&[side, side]).writer(&mut file).begin_nd()?;
+    let mut writer = npyz::WriteOptions::new()
+        .default_dtype()
+        .shape(&[side, side])
+        .writer(&mut file)
+        .begin_nd()?;
     writer.extend(map.values.iter().copied())?;
     writer.finish()?;
     file.flush()

@@ -51,13 +51,17 @@ impl OriginDimensions for Canvas<'_> {
 impl DrawTarget for Canvas<'_> {
     type Color = Rgb888;
     type Error = Infallible;
-    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
+    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(
+        &mut self,
+        pixels: I,
+    ) -> Result<(), Infallible> {
         for Pixel(at, colour) in pixels {
             if let (Ok(x), Ok(y)) = (u32::try_from(at.x), u32::try_from(at.y))
                 && x < self.0.width()
                 && y < self.0.height()
             {
-                self.0.put_pixel(x, y, Rgb([colour.r(), colour.g(), colour.b()]));
+                self.0
+                    .put_pixel(x, y, Rgb([colour.r(), colour.g(), colour.b()]));
             }
         }
         Ok(())
@@ -84,9 +88,15 @@ fn colour(t: f32) -> [f32; 3] {
 pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
     let (w, h) = (frame.width().max(1), frame.height().max(1));
     let wanted = w.max(h).clamp(*PANEL.start(), *PANEL.end()) as f32 / w.max(h) as f32;
-    let (w, h) = (((w as f32 * wanted) as u32).max(1), ((h as f32 * wanted) as u32).max(1));
+    let (w, h) = (
+        ((w as f32 * wanted) as u32).max(1),
+        ((h as f32 * wanted) as u32).max(1),
+    );
     let panel = imageops::resize(frame, w, h, FilterType::Triangle);
-    let (low, high) = map.values.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let (low, high) = map
+        .values
+        .iter()
+        .fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
     let span = (high - low).max(MIN_SPAN);
     let mut heated = panel.clone();
     for (x, y, pixel) in heated.enumerate_pixels_mut() {
@@ -97,7 +107,11 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
             pixel.0[c] = (f32::from(pixel.0[c]) * (1.0 - alpha) + heat[c] * alpha) as u8;
         }
     }
-    let foot = if caption.warning.is_some() { FOOT + 18 } else { FOOT };
+    let foot = if caption.warning.is_some() {
+        FOOT + 18
+    } else {
+        FOOT
+    };
     let width = (2 * w + GAP).max(420);
     let mut out = RgbImage::from_pixel(width, HEAD + h + foot, Rgb([24, 24, 24]));
     imageops::replace(&mut out, &panel, 0, i64::from(HEAD));
@@ -110,13 +124,29 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
         }
     }
     let mut canvas = Canvas(&mut out);
-    canvas.fill(0, HEAD, if caption.reject { Rgb888::new(170, 30, 30) } else { Rgb888::new(25, 110, 50) });
+    canvas.fill(
+        0,
+        HEAD,
+        if caption.reject {
+            Rgb888::new(170, 30, 30)
+        } else {
+            Rgb888::new(25, 110, 50)
+        },
+    );
     let verdict = if caption.reject { "REJECT" } else { "GOOD" };
     let relation = if caption.reject { ">" } else { "<=" };
-    let head = format!("{verdict}  {:.3} {relation} {:.3}   {}", caption.score, caption.threshold, caption.name);
+    let head = format!(
+        "{verdict}  {:.3} {relation} {:.3}   {}",
+        caption.score, caption.threshold, caption.name
+    );
     canvas.text(&head, 8, 16, &FONT_9X15_BOLD);
     canvas.text(&format!("{low:.3}"), 10, bar as i32 + 9, &FONT_8X13);
-    canvas.text(&format!("{:.3}  anomaly map", low + span), 228, bar as i32 + 9, &FONT_8X13);
+    canvas.text(
+        &format!("{:.3}  anomaly map", low + span),
+        228,
+        bar as i32 + 9,
+        &FONT_8X13,
+    );
     if let Some(warning) = caption.warning {
         canvas.fill(HEAD + h + FOOT, 18, Rgb888::new(150, 90, 0));
         canvas.text(warning, 8, (HEAD + h + FOOT) as i32 + 13, &FONT_8X13);
@@ -131,9 +161,18 @@ mod tests {
     #[test]
     fn the_hot_spot_is_hot_and_the_rest_is_the_frame() {
         let frame = RgbImage::from_pixel(300, 200, Rgb([90, 90, 90]));
-        let mut map = Map { side: 4, values: vec![0.1; 16] };
+        let mut map = Map {
+            side: 4,
+            values: vec![0.1; 16],
+        };
         map.values[5] = 0.9;
-        let caption = Caption { reject: true, score: 0.8, threshold: 0.5, name: "x", warning: Some("UNTRAINED") };
+        let caption = Caption {
+            reject: true,
+            score: 0.8,
+            threshold: 0.5,
+            name: "x",
+            warning: Some("UNTRAINED"),
+        };
         let picture = overlay(&frame, &map, &caption);
         assert_eq!(picture.dimensions(), (604, HEAD + 200 + FOOT + 18));
         let right = |x: u32, y: u32| picture.get_pixel(300 + GAP + x, HEAD + y).0;
@@ -148,8 +187,17 @@ mod tests {
     fn tiny_and_narrow_frames_still_make_a_picture() {
         for (w, h) in [(1, 1), (1, 900), (2000, 3)] {
             let frame = RgbImage::from_pixel(w, h, Rgb([1, 2, 3]));
-            let map = Map { side: 2, values: vec![0.5; 4] };
-            let caption = Caption { reject: false, score: 0.1, threshold: 0.5, name: "", warning: None };
+            let map = Map {
+                side: 2,
+                values: vec![0.5; 4],
+            };
+            let caption = Caption {
+                reject: false,
+                score: 0.1,
+                threshold: 0.5,
+                name: "",
+                warning: None,
+            };
             let picture = overlay(&frame, &map, &caption);
             assert!(picture.width() >= 420 && picture.height() > HEAD);
         }

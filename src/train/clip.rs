@@ -131,7 +131,10 @@ struct HuggingFaceTower {
 impl Default for HuggingFaceTower {
     fn default() -> Self {
         // transformers' CLIPVisionConfig and CLIPTextConfig leave defaults out of the file.
-        HuggingFaceTower { num_attention_heads: None, hidden_act: "quick_gelu".into() }
+        HuggingFaceTower {
+            num_attention_heads: None,
+            hidden_act: "quick_gelu".into(),
+        }
     }
 }
 
@@ -168,7 +171,10 @@ enum Names {
 }
 
 fn norm(t: &Tensors, name: &str, width: usize) -> Result<Norm, TensorError> {
-    Ok(Norm { weight: t.vector(&format!("{name}.weight"), width)?, bias: t.vector(&format!("{name}.bias"), width)? })
+    Ok(Norm {
+        weight: t.vector(&format!("{name}.weight"), width)?,
+        bias: t.vector(&format!("{name}.bias"), width)?,
+    })
 }
 
 fn dense(t: &Tensors, name: &str, outputs: usize, inputs: usize) -> Result<Dense, TensorError> {
@@ -178,7 +184,13 @@ fn dense(t: &Tensors, name: &str, outputs: usize, inputs: usize) -> Result<Dense
     })
 }
 
-fn block(t: &Tensors, names: &Names, prefix: &str, i: usize, width: usize) -> Result<Block, TensorError> {
+fn block(
+    t: &Tensors,
+    names: &Names,
+    prefix: &str,
+    i: usize,
+    width: usize,
+) -> Result<Block, TensorError> {
     match names {
         Names::OpenAi => {
             let at = |n: &str| format!("{prefix}transformer.resblocks.{i}.{n}");
@@ -198,11 +210,17 @@ fn block(t: &Tensors, names: &Names, prefix: &str, i: usize, width: usize) -> Re
             let at = |n: &str| format!("{prefix}encoder.layers.{i}.{n}");
             let part = |n: &str| dense(t, &at(&format!("self_attn.{n}_proj")), width, width);
             let (q, k, v) = (part("q")?, part("k")?, part("v")?);
-            let weight = concatenate(Axis(0), &[q.weight.view(), k.weight.view(), v.weight.view()]);
+            let weight = concatenate(
+                Axis(0),
+                &[q.weight.view(), k.weight.view(), v.weight.view()],
+            );
             let bias = concatenate(Axis(0), &[q.bias.view(), k.bias.view(), v.bias.view()]);
             Ok(Block {
                 ln_1: norm(t, &at("layer_norm1"), width)?,
-                qkv: Dense { weight: weight.expect("equal widths"), bias: bias.expect("vectors") },
+                qkv: Dense {
+                    weight: weight.expect("equal widths"),
+                    bias: bias.expect("vectors"),
+                },
                 out: part("out")?,
                 ln_2: norm(t, &at("layer_norm2"), width)?,
                 fc: dense(t, &at("mlp.fc1"), 4 * width, width)?,
@@ -212,7 +230,12 @@ fn block(t: &Tensors, names: &Names, prefix: &str, i: usize, width: usize) -> Re
     }
 }
 
-fn blocks(t: &Tensors, names: &Names, prefix: &str, width: usize) -> Result<Vec<Block>, TensorError> {
+fn blocks(
+    t: &Tensors,
+    names: &Names,
+    prefix: &str,
+    width: usize,
+) -> Result<Vec<Block>, TensorError> {
     let (stem, first) = match names {
         Names::OpenAi => (format!("{prefix}transformer.resblocks."), ".ln_1.weight"),
         Names::HuggingFace => (format!("{prefix}encoder.layers."), ".layer_norm1.weight"),
@@ -221,14 +244,18 @@ fn blocks(t: &Tensors, names: &Names, prefix: &str, width: usize) -> Result<Vec<
     if count == 0 {
         return Err(TensorError::Missing(format!("{stem}0{first}")));
     }
-    (0..count).map(|i| block(t, names, prefix, i, width)).collect()
+    (0..count)
+        .map(|i| block(t, names, prefix, i, width))
+        .collect()
 }
 
 /// The number of heads: from the configuration, or 64 channels each, as in every CLIP of OpenAI.
 fn heads(width: usize, hint: Option<usize>, tower: &str) -> Result<usize, TensorError> {
     let heads = hint.unwrap_or(width / 64);
     if heads == 0 || !width.is_multiple_of(heads) {
-        return Err(TensorError::File(format!("the {tower} encoder is {width} wide, which is no multiple of {heads} heads")));
+        return Err(TensorError::File(format!(
+            "the {tower} encoder is {width} wide, which is no multiple of {heads} heads"
+        )));
     }
     Ok(heads)
 }
@@ -256,18 +283,32 @@ impl Visual {
         let kernel = t.array(conv)?;
         let found = kernel.shape().to_vec();
         let [width, 3, patch, other] = *found else {
-            return Err(TensorError::Shape { name: conv.into(), found, wanted: "[width, 3, patch, patch]".into() });
+            return Err(TensorError::Shape {
+                name: conv.into(),
+                found,
+                wanted: "[width, 3, patch, patch]".into(),
+            });
         };
         if patch != other || patch == 0 || width == 0 {
-            return Err(TensorError::Shape { name: conv.into(), found, wanted: "[width, 3, patch, patch]".into() });
+            return Err(TensorError::Shape {
+                name: conv.into(),
+                found,
+                wanted: "[width, 3, patch, patch]".into(),
+            });
         }
-        let conv1 = kernel.into_shape_with_order((width, 3 * patch * patch)).expect("the same number of elements");
+        let conv1 = kernel
+            .into_shape_with_order((width, 3 * patch * patch))
+            .expect("the same number of elements");
         let positions_name = positions;
         let positions = t.matrix(positions, None, Some(width))?;
         let grid = (positions.nrows() - 1).isqrt();
         if grid == 0 || grid * grid + 1 != positions.nrows() {
             let found = positions.shape().to_vec();
-            return Err(TensorError::Shape { name: positions_name.into(), found, wanted: format!("[1 + n * n, {width}]") });
+            return Err(TensorError::Shape {
+                name: positions_name.into(),
+                found,
+                wanted: format!("[1 + n * n, {width}]"),
+            });
         }
         let proj = match names {
             Names::OpenAi => t.matrix("visual.proj", Some(width), None)?.reversed_axes(),
@@ -309,7 +350,12 @@ impl Visual {
 impl Text {
     fn read(t: &Tensors, names: &Names, hint: Option<usize>) -> Result<Text, TensorError> {
         let (embedding, positions, ln_final, prefix) = match names {
-            Names::OpenAi => ("token_embedding.weight", "positional_embedding", "ln_final", ""),
+            Names::OpenAi => (
+                "token_embedding.weight",
+                "positional_embedding",
+                "ln_final",
+                "",
+            ),
             Names::HuggingFace => (
                 "text_model.embeddings.token_embedding.weight",
                 "text_model.embeddings.position_embedding.weight",
@@ -319,9 +365,15 @@ impl Text {
         };
         let positions = t.matrix(positions, None, None)?;
         let width = positions.ncols();
-        let embedding = if t.has(embedding) { Some(t.matrix(embedding, None, Some(width))?) } else { None };
+        let embedding = if t.has(embedding) {
+            Some(t.matrix(embedding, None, Some(width))?)
+        } else {
+            None
+        };
         let projection = match names {
-            Names::OpenAi => t.matrix("text_projection", Some(width), None)?.reversed_axes(),
+            Names::OpenAi => t
+                .matrix("text_projection", Some(width), None)?
+                .reversed_axes(),
             Names::HuggingFace => t.matrix("text_projection.weight", None, Some(width))?,
         };
         Ok(Text {
@@ -337,7 +389,8 @@ impl Text {
 }
 
 fn config<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, TensorError> {
-    let text = std::fs::read_to_string(path).map_err(|e| TensorError::File(format!("{}: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| TensorError::File(format!("{}: {e}", path.display())))?;
     serde_json::from_str(&text).map_err(|e| TensorError::File(format!("{}: {e}", path.display())))
 }
 
@@ -345,7 +398,9 @@ fn activation(name: &str) -> Result<ActivationKind, TensorError> {
     match name {
         "quick_gelu" => Ok(ActivationKind::QuickGelu),
         "gelu" => Ok(ActivationKind::Gelu),
-        other => Err(TensorError::File(format!("hidden_act is `{other}`; CLIP's are quick_gelu and gelu"))),
+        other => Err(TensorError::File(format!(
+            "hidden_act is `{other}`; CLIP's are quick_gelu and gelu"
+        ))),
     }
 }
 
@@ -355,26 +410,43 @@ fn folder(path: &Path) -> Result<(PathBuf, Hints), TensorError> {
     let hugging_face = path.join("config.json");
     let first = |names: &[&str]| -> Result<PathBuf, TensorError> {
         let found = names.iter().map(|n| path.join(n)).find(|p| p.is_file());
-        found.ok_or_else(|| TensorError::File(format!("the folder has none of {}", names.join(", "))))
+        found.ok_or_else(|| {
+            TensorError::File(format!("the folder has none of {}", names.join(", ")))
+        })
     };
     // Hub folders of open_clip models often hold both configurations; the weights decide.
-    let open_clip_weights = first(&["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin"]);
+    let open_clip_weights = first(&[
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.safetensors",
+        "open_clip_pytorch_model.bin",
+    ]);
     if let (true, Ok(weights)) = (open_clip.is_file(), open_clip_weights) {
         let model: OpenClip = config(&open_clip)?;
         let model = model.model_cfg;
         let vision = &model.vision_cfg;
         let hints = Hints {
-            visual_heads: vision.width.map(|w| w / vision.head_width.unwrap_or(64).max(1)),
+            visual_heads: vision
+                .width
+                .map(|w| w / vision.head_width.unwrap_or(64).max(1)),
             text_heads: model.text_cfg.heads,
-            activation: if model.quick_gelu { ActivationKind::QuickGelu } else { ActivationKind::Gelu },
+            activation: if model.quick_gelu {
+                ActivationKind::QuickGelu
+            } else {
+                ActivationKind::Gelu
+            },
         };
         return Ok((weights, hints));
     }
     if hugging_face.is_file() {
         let model: HuggingFace = config(&hugging_face)?;
-        let (vision, text) = (activation(&model.vision_config.hidden_act)?, activation(&model.text_config.hidden_act)?);
+        let (vision, text) = (
+            activation(&model.vision_config.hidden_act)?,
+            activation(&model.text_config.hidden_act)?,
+        );
         if vision != text {
-            return Err(TensorError::File("the two encoders have different activations".into()));
+            return Err(TensorError::File(
+                "the two encoders have different activations".into(),
+            ));
         }
         let hints = Hints {
             visual_heads: model.vision_config.num_attention_heads,
@@ -409,18 +481,33 @@ impl Clip {
     /// # Errors
     /// [`TrainError::Weights`].
     pub fn load(path: &Path) -> Result<Clip, TrainError> {
-        let fail = |e: TensorError| TrainError::Weights { path: path.to_path_buf(), what: e.to_string() };
+        let fail = |e: TensorError| TrainError::Weights {
+            path: path.to_path_buf(),
+            what: e.to_string(),
+        };
         let (file, hints) = if path.is_dir() {
             folder(path).map_err(fail)?
         } else {
-            (path.to_path_buf(), Hints { visual_heads: None, text_heads: None, activation: ActivationKind::QuickGelu })
+            (
+                path.to_path_buf(),
+                Hints {
+                    visual_heads: None,
+                    text_heads: None,
+                    activation: ActivationKind::QuickGelu,
+                },
+            )
         };
         let tensors = Tensors::load(&file).map_err(fail)?;
         let digest = file_digest(&file).map_err(|e| fail(TensorError::File(e.to_string())))?;
         Clip::from_tensors(&tensors, path, digest, hints).map_err(fail)
     }
 
-    fn from_tensors(tensors: &Tensors, path: &Path, digest: String, hints: Hints) -> Result<Clip, TensorError> {
+    fn from_tensors(
+        tensors: &Tensors,
+        path: &Path,
+        digest: String,
+        hints: Hints,
+    ) -> Result<Clip, TensorError> {
         let names = if tensors.has("visual.conv1.weight") {
             Names::OpenAi
         } else if tensors.has("vision_model.embeddings.patch_embedding.weight") {
@@ -433,13 +520,25 @@ impl Clip {
         let text = Text::read(tensors, &names, hints.text_heads)?;
         let embed = text.projection.nrows();
         if visual.proj.nrows() != embed {
-            return Err(TensorError::File(format!("images are projected to {} dimensions, texts to {embed}", visual.proj.nrows())));
+            return Err(TensorError::File(format!(
+                "images are projected to {} dimensions, texts to {embed}",
+                visual.proj.nrows()
+            )));
         }
         if text.width != embed {
-            let what = format!("the text encoder is {} wide but the joint space has {embed} dimensions; FAPrompt's prior needs both equal", text.width);
+            let what = format!(
+                "the text encoder is {} wide but the joint space has {embed} dimensions; FAPrompt's prior needs both equal",
+                text.width
+            );
             return Err(TensorError::File(what));
         }
-        Ok(Clip { path: path.to_path_buf(), digest, activation: hints.activation, visual, text })
+        Ok(Clip {
+            path: path.to_path_buf(),
+            digest,
+            activation: hints.activation,
+            visual,
+            text,
+        })
     }
 
     /// The model's common name, as far as its sizes tell.
@@ -451,14 +550,20 @@ impl Clip {
             (896, 12, 16, 240) => "ViT-B/16-plus-240".into(),
             (1024, 24, 14, 224) => "ViT-L/14".into(),
             (1024, 24, 14, 336) => "ViT-L/14@336".into(),
-            (width, layers, patch, size) => format!("ViT {width} x {layers}, patch {patch}, {size} px"),
+            (width, layers, patch, size) => {
+                format!("ViT {width} x {layers}, patch {patch}, {size} px")
+            }
         }
     }
 
     /// The side of the input if the user names none: the paper's 518 for ViT-L/14@336, else the
     /// size that the weights were trained at.
     pub fn default_image_size(&self) -> usize {
-        if self.name() == "ViT-L/14@336" { 518 } else { self.visual.patch * self.visual.grid }
+        if self.name() == "ViT-L/14@336" {
+            518
+        } else {
+            self.visual.patch * self.visual.grid
+        }
     }
 
     /// Blocks with the V-V stream if the user names no number: the paper's 19 of 24, in proportion.

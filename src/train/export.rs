@@ -9,7 +9,8 @@ use super::clip::{Block, Clip, Dense, Norm};
 use super::prompts::Prompts;
 use super::reference::{Reference, Tape, unit};
 use crate::bundle::manifest::{
-    ImageSpec, LinearError, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection, TowerSpec,
+    ImageSpec, LinearError, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec,
+    Selection, TowerSpec,
 };
 use crate::bundle::{Bundle, BundleWriter};
 use crate::faprompt::AdaptationMode;
@@ -70,10 +71,18 @@ struct Writer(BundleWriter);
 
 impl Writer {
     fn matrix(&mut self, name: &str, m: &Array2<f32>) {
-        self.0.matrix(name, [m.nrows(), m.ncols()], &m.iter().copied().collect::<Vec<_>>());
+        self.0.matrix(
+            name,
+            [m.nrows(), m.ncols()],
+            &m.iter().copied().collect::<Vec<_>>(),
+        );
     }
     fn table(&mut self, name: &str, m: &Array2<f32>) {
-        self.0.table(name, &[m.nrows(), m.ncols()], &m.iter().copied().collect::<Vec<_>>());
+        self.0.table(
+            name,
+            &[m.nrows(), m.ncols()],
+            &m.iter().copied().collect::<Vec<_>>(),
+        );
     }
     fn vector(&mut self, name: &str, v: &Array1<f32>) {
         self.0.exact(name, &[v.len()], &v.to_vec());
@@ -96,7 +105,11 @@ impl Writer {
     }
 }
 
-fn manifest(clip: &Clip, prompts: &Prompts, options: &ExportOptions) -> Result<Manifest, TrainError> {
+fn manifest(
+    clip: &Clip,
+    prompts: &Prompts,
+    options: &ExportOptions,
+) -> Result<Manifest, TrainError> {
     let (visual, text) = (&clip.visual, &clip.text);
     let size = options.image_size.unwrap_or(clip.default_image_size());
     let vv_layers = options.vv_layers.unwrap_or(clip.default_vv_layers());
@@ -106,11 +119,24 @@ fn manifest(clip: &Clip, prompts: &Prompts, options: &ExportOptions) -> Result<M
         created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
         trained: options.trained,
         description: options.description.clone(),
-        image: ImageSpec { size, patch: visual.patch, mean: MEAN, std: STD },
+        image: ImageSpec {
+            size,
+            patch: visual.patch,
+            mean: MEAN,
+            std: STD,
+        },
         activation: clip.activation,
-        vision: TowerSpec { width: visual.width, layers: visual.blocks.len(), heads: visual.heads },
+        vision: TowerSpec {
+            width: visual.width,
+            layers: visual.blocks.len(),
+            heads: visual.heads,
+        },
         vv_layers,
-        text: TowerSpec { width: text.width, layers: text.blocks.len(), heads: text.heads },
+        text: TowerSpec {
+            width: text.width,
+            layers: text.blocks.len(),
+            heads: text.heads,
+        },
         prompts: PromptSpec {
             normal_tokens: prompts.normal.nrows(),
             abnormal_tokens,
@@ -135,16 +161,31 @@ fn manifest(clip: &Clip, prompts: &Prompts, options: &ExportOptions) -> Result<M
         },
         precision: options.precision,
         linear_error: vec![],
-        sources: BTreeMap::from([("clip".into(), clip.digest.clone()), ("prompts".into(), prompts.digest.clone())]),
+        sources: BTreeMap::from([
+            ("clip".into(), clip.digest.clone()),
+            ("prompts".into(), prompts.digest.clone()),
+        ]),
     };
-    manifest.check().map_err(|e| TrainError::Options(e.to_string()))?;
+    manifest
+        .check()
+        .map_err(|e| TrainError::Options(e.to_string()))?;
     Ok(manifest)
 }
 
 /// d F_a / d Omega at Omega = 0: column j is the change of the mean abnormal feature along e_j.
-pub fn jacobian(reference: &Reference, tapes: &[Tape], first: usize, count: usize, threads: usize, bar: &ProgressBar) -> Array2<f32> {
+pub fn jacobian(
+    reference: &Reference,
+    tapes: &[Tape],
+    first: usize,
+    count: usize,
+    threads: usize,
+    bar: &ProgressBar,
+) -> Array2<f32> {
     let width = reference.text.width;
-    let (jacobian, next) = (Mutex::new(Array2::<f32>::zeros((width, width))), AtomicUsize::new(0));
+    let (jacobian, next) = (
+        Mutex::new(Array2::<f32>::zeros((width, width))),
+        AtomicUsize::new(0),
+    );
     let work = || {
         loop {
             let from = next.fetch_add(DIRECTIONS, Ordering::Relaxed);
@@ -152,14 +193,19 @@ pub fn jacobian(reference: &Reference, tapes: &[Tape], first: usize, count: usiz
                 return;
             }
             let n = DIRECTIONS.min(width - from);
-            let directions = Array2::from_shape_fn((n, width), |(i, j)| if j == from + i { 1.0 } else { 0.0 });
+            let directions =
+                Array2::from_shape_fn((n, width), |(i, j)| if j == from + i { 1.0 } else { 0.0 });
             let mut sum = Array2::<f32>::zeros((n, width));
             for tape in tapes {
                 sum += &reference.derivative(tape, first, count, &directions);
                 bar.inc(n as u64);
             }
             sum /= tapes.len() as f32;
-            jacobian.lock().expect("no thread panics with it").slice_mut(s![.., from..from + n]).assign(&sum.t());
+            jacobian
+                .lock()
+                .expect("no thread panics with it")
+                .slice_mut(s![.., from..from + n])
+                .assign(&sum.t());
         }
     };
     std::thread::scope(|scope| {
@@ -171,9 +217,15 @@ pub fn jacobian(reference: &Reference, tapes: &[Tape], first: usize, count: usiz
 }
 
 /// |F_linear - F_exact| for priors of several lengths, relative to the abnormal tokens'.
-fn linear_error(reference: &Reference, prompts: &Prompts, mean: &Array1<f32>, jacobian: &Array2<f32>) -> Vec<LinearError> {
+fn linear_error(
+    reference: &Reference,
+    prompts: &Prompts,
+    mean: &Array1<f32>,
+    jacobian: &Array2<f32>,
+) -> Vec<LinearError> {
     let (first, count) = (1 + prompts.normal.nrows(), prompts.abnormal.shape()[1]);
-    let token = prompts.abnormal.iter().map(|v| v * v).sum::<f32>() / (prompts.count() * count) as f32;
+    let token =
+        prompts.abnormal.iter().map(|v| v * v).sum::<f32>() / (prompts.count() * count) as f32;
     let token = token.sqrt();
     let still = unit(mean.view());
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -200,7 +252,12 @@ fn linear_error(reference: &Reference, prompts: &Prompts, mean: &Array1<f32>, ja
             unadapted += distance(&still);
         }
         let probes = PROBES as f32;
-        errors.push(LinearError { prior_norm, mean: sum / probes, max, unadapted: unadapted / probes });
+        errors.push(LinearError {
+            prior_norm,
+            mean: sum / probes,
+            max,
+            unadapted: unadapted / probes,
+        });
     }
     errors
 }
@@ -210,23 +267,42 @@ fn linear_error(reference: &Reference, prompts: &Prompts, mean: &Array1<f32>, ja
 /// # Errors
 /// [`TrainError::Options`] if the options do not fit the weights, [`TrainError::Output`] if the file
 /// cannot be written.
-pub fn export(clip: &Clip, prompts: &Prompts, options: &ExportOptions, out: &Path, bar: &ProgressBar) -> Result<Exported, TrainError> {
+pub fn export(
+    clip: &Clip,
+    prompts: &Prompts,
+    options: &ExportOptions,
+    out: &Path,
+    bar: &ProgressBar,
+) -> Result<Exported, TrainError> {
     let mut manifest = manifest(clip, prompts, options)?;
     let (visual, text, p) = (&clip.visual, &clip.text, manifest.prompts.clone());
-    let reference = Reference { text, activation: clip.activation, deep: &prompts.deep };
+    let reference = Reference {
+        text,
+        activation: clip.activation,
+        deep: &prompts.deep,
+    };
     let mut w = Writer(BundleWriter::new(options.precision));
 
     let positions = visual.positions_for(manifest.image.grid());
     w.matrix("encoder/conv1", &visual.conv1);
     w.vector("encoder/class_row", &(&visual.class + &positions.row(0)));
-    w.table("encoder/positions", &positions.slice(s![1.., ..]).to_owned());
+    w.table(
+        "encoder/positions",
+        &positions.slice(s![1.., ..]).to_owned(),
+    );
     w.norm("encoder/ln_pre", &visual.ln_pre);
-    visual.blocks.iter().enumerate().for_each(|(i, b)| w.block(&format!("encoder/blocks.{i}"), b));
+    visual
+        .blocks
+        .iter()
+        .enumerate()
+        .for_each(|(i, b)| w.block(&format!("encoder/blocks.{i}"), b));
     w.norm("encoder/ln_post", &visual.ln_post);
     w.matrix("encoder/proj", &visual.proj);
 
     let normal = reference.encode(&prompts.normal_rows());
-    let tapes: Vec<Tape> = (0..p.abnormal_prompts).map(|k| reference.encode(&prompts.abnormal_rows(k))).collect();
+    let tapes: Vec<Tape> = (0..p.abnormal_prompts)
+        .map(|k| reference.encode(&prompts.abnormal_rows(k)))
+        .collect();
     let mean = reference.mean_feature(&tapes);
     w.vector("prototypes/normal", &normal.feature);
     w.vector("prototypes/abnormal", &mean);
@@ -235,7 +311,9 @@ pub fn export(clip: &Clip, prompts: &Prompts, options: &ExportOptions, out: &Pat
     let mut suffix = Array2::zeros((p.abnormal_prompts * rows, text.width));
     for k in 0..p.abnormal_prompts {
         let embedded = prompts.abnormal_rows(k) + text.positions.slice(s![..prefix + rows, ..]);
-        suffix.slice_mut(s![k * rows..(k + 1) * rows, ..]).assign(&embedded.slice(s![prefix.., ..]));
+        suffix
+            .slice_mut(s![k * rows..(k + 1) * rows, ..])
+            .assign(&embedded.slice(s![prefix.., ..]));
     }
     w.table("tower/suffix", &suffix);
     for (i, block) in text.blocks.iter().enumerate() {
@@ -245,7 +323,10 @@ pub fn export(clip: &Clip, prompts: &Prompts, options: &ExportOptions, out: &Pat
         w.table(&format!("tower/blocks.{i}.prefix_values"), &values);
         let deep = i.checked_sub(1).and_then(|i| prompts.deep.get(i));
         if let (Some(deep), true) = (deep, p.deep_overhang() > 0) {
-            w.table(&format!("tower/blocks.{i}.deep"), &deep.slice(s![p.normal_tokens.., ..]).to_owned());
+            w.table(
+                &format!("tower/blocks.{i}.deep"),
+                &deep.slice(s![p.normal_tokens.., ..]).to_owned(),
+            );
         }
     }
     w.norm("tower/ln_final", &text.ln_final);
@@ -254,11 +335,21 @@ pub fn export(clip: &Clip, prompts: &Prompts, options: &ExportOptions, out: &Pat
     w.dense("prior/fc2", &prompts.fc2);
 
     bar.set_length((text.width * p.abnormal_prompts) as u64);
-    let jacobian = jacobian(&reference, &tapes, prefix, p.abnormal_tokens, options.threads, bar);
+    let jacobian = jacobian(
+        &reference,
+        &tapes,
+        prefix,
+        p.abnormal_tokens,
+        options.threads,
+        bar,
+    );
     w.table("linear/jacobian", &jacobian);
     manifest.linear_error = linear_error(&reference, prompts, &mean, &jacobian);
 
-    let failed = |source| TrainError::Output { path: out.to_path_buf(), source };
+    let failed = |source| TrainError::Output {
+        path: out.to_path_buf(),
+        source,
+    };
     let bytes = w.0.bytes(&manifest).map_err(failed)?;
     self_check(bytes)?;
     let bytes = w.0.write(&manifest, out).map_err(failed)?;
@@ -269,9 +360,20 @@ pub fn export(clip: &Clip, prompts: &Prompts, options: &ExportOptions, out: &Pat
 /// its networks and judges a grey frame.
 fn self_check(bytes: Vec<u8>) -> Result<(), TrainError> {
     let bundle = Bundle::from_bytes(bytes)?;
-    let load = |adaptation| Inspector::new(&bundle, Options { adaptation, threads: 1 });
+    let load = |adaptation| {
+        Inspector::new(
+            &bundle,
+            Options {
+                adaptation,
+                threads: 1,
+            },
+        )
+    };
     load(AdaptationMode::Linear)?;
     let frame = image::RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));
     let failed = |e| TrainError::Options(format!("the network fails on a grey frame: {e}"));
-    load(AdaptationMode::Exact)?.inspect(&frame).map(drop).map_err(failed)
+    load(AdaptationMode::Exact)?
+        .inspect(&frame)
+        .map(drop)
+        .map_err(failed)
 }

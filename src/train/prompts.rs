@@ -44,8 +44,13 @@ impl Prompts {
     /// # Errors
     /// [`TrainError::Prompts`].
     pub fn load(path: &Path, clip: &Clip) -> Result<Prompts, TrainError> {
-        let fail = |e: TensorError| TrainError::Prompts { path: path.to_path_buf(), what: e.to_string() };
-        let tensors = Tensors::load(path).map_err(fail)?.without_prefix("prompt_learner.");
+        let fail = |e: TensorError| TrainError::Prompts {
+            path: path.to_path_buf(),
+            what: e.to_string(),
+        };
+        let tensors = Tensors::load(path)
+            .map_err(fail)?
+            .without_prefix("prompt_learner.");
         let digest = file_digest(path).map_err(|e| fail(TensorError::File(e.to_string())))?;
         read(&tensors, clip, digest).map_err(fail)
     }
@@ -82,36 +87,65 @@ fn squeezed(array: ArrayD<f32>, rank: usize, name: &str) -> Result<ArrayD<f32>, 
         shape.remove(0);
     }
     if shape.len() != rank || shape.contains(&0) {
-        return Err(TensorError::Shape { name: name.into(), found, wanted: format!("{rank} axes that are not empty") });
+        return Err(TensorError::Shape {
+            name: name.into(),
+            found,
+            wanted: format!("{rank} axes that are not empty"),
+        });
     }
-    Ok(array.into_shape_with_order(shape).expect("the same number of elements"))
+    Ok(array
+        .into_shape_with_order(shape)
+        .expect("the same number of elements"))
 }
 
 fn matrix(t: &Tensors, name: &str) -> Result<Array2<f32>, TensorError> {
-    Ok(squeezed(t.array(name)?, 2, name)?.into_dimensionality().expect("two axes"))
+    Ok(squeezed(t.array(name)?, 2, name)?
+        .into_dimensionality()
+        .expect("two axes"))
 }
 
 fn cube(t: &Tensors, name: &str) -> Result<Array3<f32>, TensorError> {
-    Ok(squeezed(t.array(name)?, 3, name)?.into_dimensionality().expect("three axes"))
+    Ok(squeezed(t.array(name)?, 3, name)?
+        .into_dimensionality()
+        .expect("three axes"))
 }
 
 /// Embeddings of `words` and the end token, from CLIP's own table.
 fn words(clip: &Clip, text: &str) -> Result<(Array1<f32>, Array2<f32>), TensorError> {
-    let table = clip.text.embedding.as_ref().ok_or_else(|| TensorError::Missing("token_embedding.weight".into()))?;
+    let table = clip
+        .text
+        .embedding
+        .as_ref()
+        .ok_or_else(|| TensorError::Missing("token_embedding.weight".into()))?;
     let tokenizer = Tokenizer::new();
     let mut tokens = vec![tokenizer.start_of_text()];
     tokenizer.encode(text, &mut tokens);
     tokens.push(tokenizer.end_of_text());
-    let ids: Vec<usize> = tokens.into_iter().map(|t: Token| t.to_u16() as usize).collect();
+    let ids: Vec<usize> = tokens
+        .into_iter()
+        .map(|t: Token| t.to_u16() as usize)
+        .collect();
     if let Some(id) = ids.iter().find(|id| **id >= table.nrows()) {
-        return Err(TensorError::File(format!("the weights' vocabulary has {} tokens, but \"{text}\" needs token {id}", table.nrows())));
+        return Err(TensorError::File(format!(
+            "the weights' vocabulary has {} tokens, but \"{text}\" needs token {id}",
+            table.nrows()
+        )));
     }
-    Ok((table.row(ids[0]).to_owned(), table.select(Axis(0), &ids[1..])))
+    Ok((
+        table.row(ids[0]).to_owned(),
+        table.select(Axis(0), &ids[1..]),
+    ))
 }
 
 fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError> {
     let own = t.has("prompts.normal");
-    let name = |own_name: &str, published: &str| if own { own_name.to_string() } else { published.to_string() };
+    let name = |own_name: &str, published: &str| {
+        if own {
+            own_name.to_string()
+        } else {
+            published.to_string()
+        }
+    };
     let normal_name = name("prompts.normal", "ctx_pos");
     let abnormal_name = name("prompts.abnormal", "ctx_neg");
     if !t.has(&normal_name) {
@@ -120,21 +154,37 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
     }
     let (normal, abnormal) = (matrix(t, &normal_name)?, cube(t, &abnormal_name)?);
     let width = clip.text.width;
-    for (name, found) in [(&normal_name, normal.shape()), (&abnormal_name, abnormal.shape())] {
+    for (name, found) in [
+        (&normal_name, normal.shape()),
+        (&abnormal_name, abnormal.shape()),
+    ] {
         if found.last() != Some(&width) {
             let wanted = format!("[.., {width}] (the text encoder's width)");
-            return Err(TensorError::Shape { name: name.clone(), found: found.to_vec(), wanted });
+            return Err(TensorError::Shape {
+                name: name.clone(),
+                found: found.to_vec(),
+                wanted,
+            });
         }
     }
     let deep_stem = name("prompts.deep.", "compound_prompts_text.");
-    let deep: Vec<Array2<f32>> =
-        (0..t.count(&deep_stem, "")).map(|i| t.matrix(&format!("{deep_stem}{i}"), None, Some(width))).collect::<Result<_, _>>()?;
+    let deep: Vec<Array2<f32>> = (0..t.count(&deep_stem, ""))
+        .map(|i| t.matrix(&format!("{deep_stem}{i}"), None, Some(width)))
+        .collect::<Result<_, _>>()?;
     if let Some(odd) = deep.iter().position(|d| d.nrows() != deep[0].nrows()) {
         let wanted = format!("[{}, {width}], as the others", deep[0].nrows());
-        return Err(TensorError::Shape { name: format!("{deep_stem}{odd}"), found: deep[odd].shape().to_vec(), wanted });
+        return Err(TensorError::Shape {
+            name: format!("{deep_stem}{odd}"),
+            found: deep[odd].shape().to_vec(),
+            wanted,
+        });
     }
     if deep.len() >= clip.text.blocks.len() {
-        let what = format!("{} deep prompts for a text encoder of {} blocks", deep.len(), clip.text.blocks.len());
+        let what = format!(
+            "{} deep prompts for a text encoder of {} blocks",
+            deep.len(),
+            clip.text.blocks.len()
+        );
         return Err(TensorError::File(what));
     }
     let layer = |own_name: &str, published: &str| -> Result<Dense, TensorError> {
@@ -143,31 +193,66 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         let bias = t.vector(&format!("{stem}.bias"), weight.nrows())?;
         Ok(Dense { weight, bias })
     };
-    let (fc1, fc2) = (layer("prior.fc1", "patch_meta_net.linear1")?, layer("prior.fc2", "patch_meta_net.linear2")?);
+    let (fc1, fc2) = (
+        layer("prior.fc1", "patch_meta_net.linear1")?,
+        layer("prior.fc2", "patch_meta_net.linear2")?,
+    );
     if fc1.weight.ncols() % width != 0 {
         let wanted = format!("[.., M * {width}]");
-        return Err(TensorError::Shape { name: "first layer of the prior network".into(), found: fc1.weight.shape().to_vec(), wanted });
+        return Err(TensorError::Shape {
+            name: "first layer of the prior network".into(),
+            found: fc1.weight.shape().to_vec(),
+            wanted,
+        });
     }
     if fc2.weight.dim() != (width, fc1.weight.nrows()) {
         let wanted = format!("[{width}, {}]", fc1.weight.nrows());
-        return Err(TensorError::Shape { name: "second layer of the prior network".into(), found: fc2.weight.shape().to_vec(), wanted });
+        return Err(TensorError::Shape {
+            name: "second layer of the prior network".into(),
+            found: fc2.weight.shape().to_vec(),
+            wanted,
+        });
     }
     let suffix = |which: &str| -> Result<(Array1<f32>, Array2<f32>), TensorError> {
-        let (prefix, suffix) = (format!("token_prefix_{which}"), format!("token_suffix_{which}"));
+        let (prefix, suffix) = (
+            format!("token_prefix_{which}"),
+            format!("token_suffix_{which}"),
+        );
         let (start, rows) = (cube(t, &prefix)?, cube(t, &suffix)?);
-        let (start, rows) = (start.slice(s![0, 0, ..]).to_owned(), rows.slice(s![0, .., ..]).to_owned());
-        let length = end_row(t, which)?.checked_sub(1 + normal.nrows() + if which == "neg" { abnormal.len_of(Axis(1)) } else { 0 });
+        let (start, rows) = (
+            start.slice(s![0, 0, ..]).to_owned(),
+            rows.slice(s![0, .., ..]).to_owned(),
+        );
+        let length = end_row(t, which)?.checked_sub(
+            1 + normal.nrows()
+                + if which == "neg" {
+                    abnormal.len_of(Axis(1))
+                } else {
+                    0
+                },
+        );
         match length {
-            Some(n) if n < rows.nrows() && rows.ncols() == width && start.len() == width => Ok((start, rows.slice(s![..=n, ..]).to_owned())),
-            _ => Err(TensorError::Shape { name: suffix, found: rows.shape().to_vec(), wanted: format!("[1, K, up to the end token, {width}]") }),
+            Some(n) if n < rows.nrows() && rows.ncols() == width && start.len() == width => {
+                Ok((start, rows.slice(s![..=n, ..]).to_owned()))
+            }
+            _ => Err(TensorError::Shape {
+                name: suffix,
+                found: rows.shape().to_vec(),
+                wanted: format!("[1, K, up to the end token, {width}]"),
+            }),
         }
     };
     let named = (NORMAL_WORDS.to_string(), ABNORMAL_WORDS.to_string());
-    let (start, normal_suffix, abnormal_suffix) = if !own && t.has("token_suffix_pos") && t.has("tokenized_prompts_pos") {
+    let (start, normal_suffix, abnormal_suffix) = if !own
+        && t.has("token_suffix_pos")
+        && t.has("tokenized_prompts_pos")
+    {
         let (start, normal_suffix) = suffix("pos")?;
         let (_, abnormal_suffix) = suffix("neg")?;
         if let Some(table) = &clip.text.embedding {
-            let known = table.outer_iter().any(|row| row.iter().zip(&start).all(|(a, b)| (a - b).abs() < 1e-3));
+            let known = table
+                .outer_iter()
+                .any(|row| row.iter().zip(&start).all(|(a, b)| (a - b).abs() < 1e-3));
             if !known {
                 return Err(TensorError::File("its start token is in no row of the weights' token embedding: these prompts were learned with another CLIP".into()));
             }
@@ -179,11 +264,17 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
     };
     let longest = 1 + normal.nrows() + abnormal.len_of(Axis(1)) + abnormal_suffix.nrows();
     if longest > clip.text.positions.nrows() {
-        return Err(TensorError::File(format!("prompts of {longest} tokens for a context of {}", clip.text.positions.nrows())));
+        return Err(TensorError::File(format!(
+            "prompts of {longest} tokens for a context of {}",
+            clip.text.positions.nrows()
+        )));
     }
     let shortest = (1 + normal.nrows() + normal_suffix.nrows()).min(longest);
     if deep.first().is_some_and(|d| d.nrows() + 2 > shortest) {
-        return Err(TensorError::File(format!("deep prompts of {} tokens in prompts of {shortest}", deep[0].nrows())));
+        return Err(TensorError::File(format!(
+            "deep prompts of {} tokens in prompts of {shortest}",
+            deep[0].nrows()
+        )));
     }
     Ok(Prompts {
         path: t.path().to_path_buf(),
@@ -206,5 +297,7 @@ fn end_row(t: &Tensors, which: &str) -> Result<usize, TensorError> {
     let ids = cube(t, &name)?;
     let row: Vec<f32> = ids.slice(s![0, 0, ..]).to_vec();
     let max = row.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
-    row.iter().position(|v| *v == max).ok_or(TensorError::Missing(name))
+    row.iter()
+        .position(|v| *v == max)
+        .ok_or(TensorError::Missing(name))
 }

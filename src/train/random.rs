@@ -18,6 +18,8 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
 /// Sizes of a network to make up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Architecture {
+    /// The smallest that has everything: 64 x 1, patch 8, 16 px. Seeds of the fuzzer.
+    Minimal,
     /// 128 x 4, patch 16, 224 px: the untrained demonstration bundle.
     Tiny,
     /// ViT-S/16 at 224 px, text encoder of the same width.
@@ -61,6 +63,16 @@ impl Architecture {
     /// Its sizes, with the published code's prompts (E = 5, E' = 2, K = M = 10, D = 9, t = 4).
     pub fn sizes(self) -> Sizes {
         let (vision, text) = match self {
+            Architecture::Minimal => {
+                return Sizes {
+                    vision: (64, 1, 8, 16),
+                    text: (64, 2),
+                    tokens: (2, 1, 2),
+                    prior: (2, 3),
+                    deep: (1, 1),
+                    words: (3, 4),
+                };
+            }
             Architecture::Tiny => ((128, 4, 16, 224), (128, 4)),
             Architecture::S16 => ((384, 12, 16, 224), (384, 12)),
             Architecture::B32 => ((768, 12, 32, 224), (512, 12)),
@@ -70,7 +82,14 @@ impl Architecture {
             Architecture::L14At336 => ((1024, 24, 14, 336), (768, 12)),
         };
         let deep_blocks = 8.min(text.1 - 1);
-        Sizes { vision, text, tokens: (5, 2, 10), prior: (10, 10 * text.0 / 16), deep: (deep_blocks, 4), words: (3, 4) }
+        Sizes {
+            vision,
+            text,
+            tokens: (5, 2, 10),
+            prior: (10, 10 * text.0 / 16),
+            deep: (deep_blocks, 4),
+            words: (3, 4),
+        }
     }
 }
 
@@ -82,7 +101,9 @@ struct Maker {
 impl Maker {
     fn put(&mut self, name: &str, shape: &[usize], mut value: impl FnMut(&mut ChaCha8Rng) -> f32) {
         let count = shape.iter().product();
-        let bytes = (0..count).flat_map(|_| f16::from_f32(value(&mut self.rng)).to_le_bytes()).collect();
+        let bytes = (0..count)
+            .flat_map(|_| f16::from_f32(value(&mut self.rng)).to_le_bytes())
+            .collect();
         self.tensors.insert(name.into(), (shape.to_vec(), bytes));
     }
 
@@ -92,7 +113,9 @@ impl Maker {
 
     /// A normalisation that is not the identity, so that tests see it.
     fn norm(&mut self, name: &str, width: usize) {
-        self.put(&format!("{name}.weight"), &[width], |rng| 1.0 + 0.1 * normal(rng));
+        self.put(&format!("{name}.weight"), &[width], |rng| {
+            1.0 + 0.1 * normal(rng)
+        });
         self.gauss(&format!("{name}.bias"), &[width], 0.05);
     }
 
@@ -108,7 +131,11 @@ impl Maker {
             self.gauss(&at("attn.out_proj.weight"), &[width, width], residual);
             self.gauss(&at("attn.out_proj.bias"), &[width], 0.02);
             self.norm(&at("ln_2"), width);
-            self.gauss(&at("mlp.c_fc.weight"), &[4 * width, width], (2.0 * width as f32).powf(-0.5));
+            self.gauss(
+                &at("mlp.c_fc.weight"),
+                &[4 * width, width],
+                (2.0 * width as f32).powf(-0.5),
+            );
             self.gauss(&at("mlp.c_fc.bias"), &[4 * width], 0.02);
             self.gauss(&at("mlp.c_proj.weight"), &[width, 4 * width], residual);
             self.gauss(&at("mlp.c_proj.bias"), &[width], 0.02);
@@ -117,10 +144,15 @@ impl Maker {
 
     fn write(self, path: &Path) -> Result<(), TrainError> {
         let views = self.tensors.iter().map(|(name, (shape, bytes))| {
-            (name.clone(), TensorView::new(Dtype::F16, shape.clone(), bytes).expect("bytes fit their shape"))
+            (
+                name.clone(),
+                TensorView::new(Dtype::F16, shape.clone(), bytes).expect("bytes fit their shape"),
+            )
         });
-        safetensors::serialize_to_file(views, None, path)
-            .map_err(|e| TrainError::Output { path: path.into(), source: std::io::Error::other(e) })
+        safetensors::serialize_to_file(views, None, path).map_err(|e| TrainError::Output {
+            path: path.into(),
+            source: std::io::Error::other(e),
+        })
     }
 }
 
@@ -131,20 +163,34 @@ impl Maker {
 /// [`TrainError::Output`].
 pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBuf), TrainError> {
     use rand_chacha::rand_core::SeedableRng;
-    std::fs::create_dir_all(folder).map_err(|source| TrainError::Output { path: folder.into(), source })?;
+    std::fs::create_dir_all(folder).map_err(|source| TrainError::Output {
+        path: folder.into(),
+        source,
+    })?;
     let ((width, layers, patch, pixels), (text, text_layers)) = (sizes.vision, sizes.text);
     let (e, ea, k) = sizes.tokens;
     let scale = |w: usize| (w as f32).powf(-0.5);
     let start = |stream| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        Maker { rng, tensors: BTreeMap::new() }
+        Maker {
+            rng,
+            tensors: BTreeMap::new(),
+        }
     };
 
     let mut m = start(0);
-    m.gauss("visual.conv1.weight", &[width, 3, patch, patch], ((3 * patch * patch) as f32).powf(-0.5));
+    m.gauss(
+        "visual.conv1.weight",
+        &[width, 3, patch, patch],
+        ((3 * patch * patch) as f32).powf(-0.5),
+    );
     m.gauss("visual.class_embedding", &[width], scale(width));
-    m.gauss("visual.positional_embedding", &[1 + (pixels / patch).pow(2), width], scale(width));
+    m.gauss(
+        "visual.positional_embedding",
+        &[1 + (pixels / patch).pow(2), width],
+        scale(width),
+    );
     m.norm("visual.ln_pre", width);
     m.blocks("visual.", width, layers);
     m.norm("visual.ln_post", width);
@@ -161,22 +207,41 @@ pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBu
     m.gauss("ctx_pos", &[1, 1, e, text], 0.02);
     m.gauss("ctx_neg", &[1, k, ea, text], 0.02);
     for i in 0..sizes.deep.0 {
-        m.gauss(&format!("compound_prompts_text.{i}"), &[sizes.deep.1, text], 0.02);
+        m.gauss(
+            &format!("compound_prompts_text.{i}"),
+            &[sizes.deep.1, text],
+            0.02,
+        );
     }
-    m.gauss("patch_meta_net.linear1.weight", &[hidden, prior * text], scale(prior * text));
+    m.gauss(
+        "patch_meta_net.linear1.weight",
+        &[hidden, prior * text],
+        scale(prior * text),
+    );
     m.gauss("patch_meta_net.linear1.bias", &[hidden], 0.02);
-    m.gauss("patch_meta_net.linear2.weight", &[text, hidden], 0.1 * scale(hidden));
+    m.gauss(
+        "patch_meta_net.linear2.weight",
+        &[text, hidden],
+        0.1 * scale(hidden),
+    );
     m.gauss("patch_meta_net.linear2.bias", &[text], 0.02);
-    for (which, count, learned, words) in [("pos", 1, e, sizes.words.0), ("neg", k, e + ea, sizes.words.1)] {
+    for (which, count, learned, words) in [
+        ("pos", 1, e, sizes.words.0),
+        ("neg", k, e + ea, sizes.words.1),
+    ] {
         // One row of words serves all prompts, as in the published code.
         m.gauss(&format!("token_prefix_{which}"), &[1, 1, 1, text], 0.02);
         m.gauss(&format!("token_suffix_{which}"), &[1, 1, words, text], 0.02);
         let end = learned + words;
         let mut at = 0;
-        m.put(&format!("tokenized_prompts_{which}"), &[1, count, 77], |_| {
-            at += 1;
-            if (at - 1) % 77 == end { 2.0 } else { 1.0 }
-        });
+        m.put(
+            &format!("tokenized_prompts_{which}"),
+            &[1, count, 77],
+            |_| {
+                at += 1;
+                if (at - 1) % 77 == end { 2.0 } else { 1.0 }
+            },
+        );
     }
     let prompts = folder.join("prompts.safetensors");
     m.write(&prompts)?;

@@ -18,7 +18,10 @@ fn normalise(x: &Array2<f32>, norm: &Norm) -> (Array2<f32>, Normalised) {
         *inverse = 1.0 / (row.dot(&row) / row.len() as f32 + EPSILON).sqrt();
         row *= *inverse;
     }
-    (&hat * &norm.weight + &norm.bias, Normalised { hat, inverse })
+    (
+        &hat * &norm.weight + &norm.bias,
+        Normalised { hat, inverse },
+    )
 }
 
 /// What the derivative of a normalisation needs.
@@ -29,7 +32,12 @@ struct Normalised {
 
 impl Normalised {
     /// The derivative at these rows in the direction `dx`; `rows[i]` is the row that `dx[i]` moves.
-    fn derivative(&self, norm: &Norm, dx: &Array2<f32>, rows: impl Fn(usize) -> usize) -> Array2<f32> {
+    fn derivative(
+        &self,
+        norm: &Norm,
+        dx: &Array2<f32>,
+        rows: impl Fn(usize) -> usize,
+    ) -> Array2<f32> {
         let mut out = dx.clone();
         for (i, mut row) in out.outer_iter_mut().enumerate() {
             let (hat, inverse) = (self.hat.row(rows(i)), self.inverse[rows(i)]);
@@ -123,25 +131,47 @@ impl Reference<'_> {
                 let part = |p: usize| qkv.slice(s![.., p * width + h * d..p * width + (h + 1) * d]);
                 let mut w = part(0).dot(&part(1).t()) * scale;
                 for (r, mut row) in w.outer_iter_mut().enumerate() {
-                    let max = row.slice(s![..=r]).iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
-                    row.iter_mut().enumerate().for_each(|(c, v)| *v = if c <= r { (*v - max).exp() } else { 0.0 });
+                    let max = row
+                        .slice(s![..=r])
+                        .iter()
+                        .fold(f32::NEG_INFINITY, |m, v| m.max(*v));
+                    row.iter_mut()
+                        .enumerate()
+                        .for_each(|(c, v)| *v = if c <= r { (*v - max).exp() } else { 0.0 });
                     let sum = row.sum();
                     row /= sum;
                 }
-                heads.slice_mut(s![.., h * d..(h + 1) * d]).assign(&w.dot(&part(2)));
+                heads
+                    .slice_mut(s![.., h * d..(h + 1) * d])
+                    .assign(&w.dot(&part(2)));
                 weights.push(w);
             }
             x = x + heads.dot(&block.out.weight.t()) + &block.out.bias;
             let (normed, ln_2) = normalise(&x, &block.ln_2);
             let hidden = normed.dot(&block.fc.weight.t()) + &block.fc.bias;
-            x = x + hidden.mapv(|v| activate(self.activation, v)).dot(&block.proj.weight.t()) + &block.proj.bias;
-            blocks.push(BlockTape { ln_1, qkv, weights, ln_2, hidden });
+            x = x
+                + hidden
+                    .mapv(|v| activate(self.activation, v))
+                    .dot(&block.proj.weight.t())
+                + &block.proj.bias;
+            blocks.push(BlockTape {
+                ln_1,
+                qkv,
+                weights,
+                ln_2,
+                hidden,
+            });
         }
         let last = x.slice(s![n - 1.., ..]).to_owned();
         let (normed, ln_final) = normalise(&last, &self.text.ln_final);
         let normed = normed.row(0).to_owned();
         let feature = self.text.projection.dot(&normed);
-        Tape { blocks, ln_final, normed, feature }
+        Tape {
+            blocks,
+            ln_final,
+            normed,
+            feature,
+        }
     }
 
     /// The feature of `normed` rows' mean: what the projection makes of several prompts at once.
@@ -153,7 +183,13 @@ impl Reference<'_> {
 
     /// The derivative of a prompt's feature when rows `first..first + count` of its input all move by
     /// the same vector: for each of `directions` [n, width] the change, [n, C].
-    pub fn derivative(&self, tape: &Tape, first: usize, count: usize, directions: &Array2<f32>) -> Array2<f32> {
+    pub fn derivative(
+        &self,
+        tape: &Tape,
+        first: usize,
+        count: usize,
+        directions: &Array2<f32>,
+    ) -> Array2<f32> {
         let (n, width) = directions.dim();
         let rows = tape.blocks[0].qkv.nrows();
         // Rows before `first` do not see what changes behind them: only `moving` rows are carried.
@@ -170,16 +206,30 @@ impl Reference<'_> {
         for (i, (block, tape)) in self.text.blocks.iter().zip(&tape.blocks).enumerate() {
             if let Some(deep) = i.checked_sub(1).and_then(|i| self.deep.get(i)) {
                 let overwritten = (1 + deep.nrows()).saturating_sub(first);
-                dx.outer_iter_mut().enumerate().filter(|(i, _)| i % moving < overwritten).for_each(|(_, mut r)| r.fill(0.0));
+                dx.outer_iter_mut()
+                    .enumerate()
+                    .filter(|(i, _)| i % moving < overwritten)
+                    .for_each(|(_, mut r)| r.fill(0.0));
             }
-            let dqkv = tape.ln_1.derivative(&block.ln_1, &dx, at).dot(&block.qkv.weight.t());
+            let dqkv = tape
+                .ln_1
+                .derivative(&block.ln_1, &dx, at)
+                .dot(&block.qkv.weight.t());
             let mut dheads = Array2::<f32>::zeros((n * moving, width));
             for j in 0..n {
                 let own = dqkv.slice(s![j * moving..(j + 1) * moving, ..]);
                 for h in 0..heads {
                     let column = |p: usize| s![.., p * width + h * d..p * width + (h + 1) * d];
-                    let (q, k, v) = (tape.qkv.slice(column(0)), tape.qkv.slice(column(1)), tape.qkv.slice(column(2)));
-                    let (dq, dk, dv) = (own.slice(column(0)), own.slice(column(1)), own.slice(column(2)));
+                    let (q, k, v) = (
+                        tape.qkv.slice(column(0)),
+                        tape.qkv.slice(column(1)),
+                        tape.qkv.slice(column(2)),
+                    );
+                    let (dq, dk, dv) = (
+                        own.slice(column(0)),
+                        own.slice(column(1)),
+                        own.slice(column(2)),
+                    );
                     let w = tape.weights[h].slice(s![first.., ..]);
                     let mut dscores = dq.dot(&k.t());
                     let mut behind = dscores.slice_mut(s![.., first..]);
@@ -189,18 +239,27 @@ impl Reference<'_> {
                     let along = (&w * &dscores).sum_axis(Axis(1)).insert_axis(Axis(1));
                     let dw = &w * &(dscores - along);
                     let change = dw.dot(&v) + w.slice(s![.., first..]).dot(&dv);
-                    dheads.slice_mut(s![j * moving..(j + 1) * moving, h * d..(h + 1) * d]).assign(&change);
+                    dheads
+                        .slice_mut(s![j * moving..(j + 1) * moving, h * d..(h + 1) * d])
+                        .assign(&change);
                 }
             }
             dx = dx + dheads.dot(&block.out.weight.t());
-            let mut dhidden = tape.ln_2.derivative(&block.ln_2, &dx, at).dot(&block.fc.weight.t());
+            let mut dhidden = tape
+                .ln_2
+                .derivative(&block.ln_2, &dx, at)
+                .dot(&block.fc.weight.t());
             for (i, mut row) in dhidden.outer_iter_mut().enumerate() {
-                row.zip_mut_with(&tape.hidden.row(at(i)), |d, x| *d *= slope(self.activation, *x));
+                row.zip_mut_with(&tape.hidden.row(at(i)), |d, x| {
+                    *d *= slope(self.activation, *x)
+                });
             }
             dx = dx + dhidden.dot(&block.proj.weight.t());
         }
         let ends: Vec<usize> = (0..n).map(|j| (j + 1) * moving - 1).collect();
-        let dend = tape.ln_final.derivative(&self.text.ln_final, &dx.select(Axis(0), &ends), |_| 0);
+        let dend = tape
+            .ln_final
+            .derivative(&self.text.ln_final, &dx.select(Axis(0), &ends), |_| 0);
         dend.dot(&self.text.projection.t())
     }
 }

@@ -52,18 +52,56 @@ pub struct Tensors {
 fn decode(name: &str, raw: &Raw) -> Result<Vec<f32>, TensorError> {
     let b = &raw.bytes;
     let values: Vec<f32> = match raw.dtype.as_str() {
-        "F64" => b.as_chunks::<8>().0.iter().map(|c| f64::from_le_bytes(*c) as f32).collect(),
-        "F32" => b.as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect(),
-        "F16" => b.as_chunks::<2>().0.iter().map(|c| f16::from_le_bytes(*c).to_f32()).collect(),
-        "BF16" => b.as_chunks::<2>().0.iter().map(|c| bf16::from_le_bytes(*c).to_f32()).collect(),
-        "I64" => b.as_chunks::<8>().0.iter().map(|c| i64::from_le_bytes(*c) as f32).collect(),
-        "I32" => b.as_chunks::<4>().0.iter().map(|c| i32::from_le_bytes(*c) as f32).collect(),
+        "F64" => b
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|c| f64::from_le_bytes(*c) as f32)
+            .collect(),
+        "F32" => b
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|c| f32::from_le_bytes(*c))
+            .collect(),
+        "F16" => b
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|c| f16::from_le_bytes(*c).to_f32())
+            .collect(),
+        "BF16" => b
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|c| bf16::from_le_bytes(*c).to_f32())
+            .collect(),
+        "I64" => b
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|c| i64::from_le_bytes(*c) as f32)
+            .collect(),
+        "I32" => b
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|c| i32::from_le_bytes(*c) as f32)
+            .collect(),
         other => return Err(TensorError::Type(name.into(), other.into())),
     };
     if values.len() != raw.shape.iter().product::<usize>() {
-        return Err(TensorError::File(format!("tensor `{name}` has {} elements for {:?}", values.len(), raw.shape)));
+        return Err(TensorError::File(format!(
+            "tensor `{name}` has {} elements for {:?}",
+            values.len(),
+            raw.shape
+        )));
     }
-    if values.iter().all(|v| v.is_finite()) { Ok(values) } else { Err(TensorError::NotFinite(name.into())) }
+    if values.iter().all(|v| v.is_finite()) {
+        Ok(values)
+    } else {
+        Err(TensorError::NotFinite(name.into()))
+    }
 }
 
 impl Tensors {
@@ -75,13 +113,18 @@ impl Tensors {
         let file = |e: &dyn std::fmt::Display| TensorError::File(e.to_string());
         let map = if path.extension().is_some_and(|e| e == "safetensors") {
             let bytes = std::fs::read(path).map_err(|e| file(&e))?;
-            let tensors = SafeTensors::deserialize(&bytes).map_err(|e| file(&format!("not a safetensors file: {e}")))?;
+            let tensors = SafeTensors::deserialize(&bytes)
+                .map_err(|e| file(&format!("not a safetensors file: {e}")))?;
             let raw = |t: safetensors::tensor::TensorView| Raw {
                 shape: t.shape().to_vec(),
                 dtype: dtype_name(t.dtype()),
                 bytes: t.data().to_vec(),
             };
-            tensors.tensors().into_iter().map(|(name, t)| (name, raw(t))).collect()
+            tensors
+                .tensors()
+                .into_iter()
+                .map(|(name, t)| (name, raw(t)))
+                .collect()
         } else {
             std::fs::metadata(path).map_err(|e| file(&e))?;
             match torchscript::load(path)? {
@@ -89,7 +132,10 @@ impl Tensors {
                 None => checkpoint(path)?,
             }
         };
-        Ok(Tensors { path: path.to_path_buf(), map })
+        Ok(Tensors {
+            path: path.to_path_buf(),
+            map,
+        })
     }
 
     /// The file.
@@ -100,7 +146,11 @@ impl Tensors {
     /// The same tensors without a prefix that they all share, if they do.
     pub fn without_prefix(mut self, prefix: &str) -> Tensors {
         if self.map.keys().any(|k| k.starts_with(prefix)) {
-            self.map = self.map.into_iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v))).collect();
+            self.map = self
+                .map
+                .into_iter()
+                .filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v)))
+                .collect();
         }
         self
     }
@@ -108,7 +158,14 @@ impl Tensors {
     /// Adds one tensor, as if it had been in the file.
     pub fn insert(&mut self, name: &str, shape: &[usize], values: &[f32]) {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.map.insert(name.into(), Raw { shape: shape.to_vec(), dtype: "F32".into(), bytes });
+        self.map.insert(
+            name.into(),
+            Raw {
+                shape: shape.to_vec(),
+                dtype: "F32".into(),
+                bytes,
+            },
+        );
     }
 
     /// Whether there is such a tensor.
@@ -121,12 +178,17 @@ impl Tensors {
     /// # Errors
     /// [`TensorError::Missing`].
     pub fn shape(&self, name: &str) -> Result<&[usize], TensorError> {
-        self.map.get(name).map(|t| &*t.shape).ok_or_else(|| TensorError::Missing(name.into()))
+        self.map
+            .get(name)
+            .map(|t| &*t.shape)
+            .ok_or_else(|| TensorError::Missing(name.into()))
     }
 
     /// How many `prefix0suffix`, `prefix1suffix`, ... there are without a gap.
     pub fn count(&self, prefix: &str, suffix: &str) -> usize {
-        (0..).take_while(|i| self.has(&format!("{prefix}{i}{suffix}"))).count()
+        (0..)
+            .take_while(|i| self.has(&format!("{prefix}{i}{suffix}")))
+            .count()
     }
 
     /// A tensor of any shape.
@@ -134,9 +196,13 @@ impl Tensors {
     /// # Errors
     /// Every [`TensorError`].
     pub fn array(&self, name: &str) -> Result<ArrayD<f32>, TensorError> {
-        let raw = self.map.get(name).ok_or_else(|| TensorError::Missing(name.into()))?;
+        let raw = self
+            .map
+            .get(name)
+            .ok_or_else(|| TensorError::Missing(name.into()))?;
         let values = decode(name, raw)?;
-        ArrayD::from_shape_vec(IxDyn(&raw.shape), values).map_err(|e| TensorError::File(format!("tensor `{name}`: {e}")))
+        ArrayD::from_shape_vec(IxDyn(&raw.shape), values)
+            .map_err(|e| TensorError::File(format!("tensor `{name}`: {e}")))
     }
 
     /// A vector.
@@ -146,7 +212,11 @@ impl Tensors {
     pub fn vector(&self, name: &str, len: usize) -> Result<Array1<f32>, TensorError> {
         let array = self.array(name)?;
         let found = array.shape().to_vec();
-        let wrong = || TensorError::Shape { name: name.into(), found, wanted: format!("[{len}]") };
+        let wrong = || TensorError::Shape {
+            name: name.into(),
+            found,
+            wanted: format!("[{len}]"),
+        };
         if array.shape() != [len] {
             return Err(wrong());
         }
@@ -157,7 +227,12 @@ impl Tensors {
     ///
     /// # Errors
     /// Every [`TensorError`].
-    pub fn matrix(&self, name: &str, rows: Option<usize>, columns: Option<usize>) -> Result<Array2<f32>, TensorError> {
+    pub fn matrix(
+        &self,
+        name: &str,
+        rows: Option<usize>,
+        columns: Option<usize>,
+    ) -> Result<Array2<f32>, TensorError> {
         let array = self.array(name)?;
         let found = array.shape().to_vec();
         let side = |s: Option<usize>| s.map_or("any".to_string(), |s| s.to_string());
@@ -167,7 +242,12 @@ impl Tensors {
             wanted: format!("[{}, {}]", side(rows), side(columns)),
         };
         match *array.shape() {
-            [r, c] if rows.is_none_or(|x| x == r) && columns.is_none_or(|x| x == c) && r > 0 && c > 0 => {
+            [r, c]
+                if rows.is_none_or(|x| x == r)
+                    && columns.is_none_or(|x| x == c)
+                    && r > 0
+                    && c > 0 =>
+            {
                 array.into_dimensionality().map_err(|_| wrong())
             }
             _ => Err(wrong()),
@@ -180,14 +260,18 @@ fn dtype_name(dtype: Dtype) -> String {
 }
 
 fn checkpoint(path: &Path) -> Result<BTreeMap<String, Raw>, TensorError> {
-    let fail = |e: &dyn std::fmt::Display| TensorError::File(format!("not a PyTorch checkpoint that can be read: {e}"));
+    let fail = |e: &dyn std::fmt::Display| {
+        TensorError::File(format!("not a PyTorch checkpoint that can be read: {e}"))
+    };
     let reader = PytorchReader::new(path).map_err(|e| fail(&e))?;
     let mut map = BTreeMap::new();
     for (name, tensor) in reader.into_tensors() {
         let raw = Raw {
             shape: tensor.shape().to_vec(),
             dtype: format!("{:?}", tensor.dtype()),
-            bytes: tensor.read().map_err(|e| fail(&format!("tensor `{name}`: {e}")))?,
+            bytes: tensor
+                .read()
+                .map_err(|e| fail(&format!("tensor `{name}`: {e}")))?,
         };
         map.insert(name, raw);
     }

@@ -34,8 +34,16 @@ impl Encoder {
     /// [`BundleError::Architecture`] if tensors are missing or of other shapes than the manifest says.
     pub fn load(bundle: &Bundle) -> Result<Encoder, BundleError> {
         let manifest = bundle.manifest();
-        let (width, layers, heads) = (manifest.vision.width, manifest.vision.layers, manifest.vision.heads);
-        let (patch, grid, embed) = (manifest.image.patch, manifest.image.grid(), manifest.text.width);
+        let (width, layers, heads) = (
+            manifest.vision.width,
+            manifest.vision.layers,
+            manifest.vision.heads,
+        );
+        let (patch, grid, embed) = (
+            manifest.image.patch,
+            manifest.image.grid(),
+            manifest.text.width,
+        );
         let (patches, size) = (grid * grid, manifest.image.size);
         let mut b = Builder::new(bundle, PART);
 
@@ -61,7 +69,15 @@ impl Encoder {
             let normed = b.layer_norm(&format!("{block}.ln_1"), width, x)?;
             let attention = Attention { heads, vv };
             let heads_out = if last {
-                let class = b.wire(&format!("{block}.class"), PickRows { first: 0, step: 1, count: 1 }, &[normed])?;
+                let class = b.wire(
+                    &format!("{block}.class"),
+                    PickRows {
+                        first: 0,
+                        step: 1,
+                        count: 1,
+                    },
+                    &[normed],
+                )?;
                 let (q, kv) = b.split_qkv(&block, width, 1, rows)?;
                 let q = b.wire(&format!("{block}.q"), q, &[class])?;
                 let kv = b.wire(&format!("{block}.kv"), kv, &[normed])?;
@@ -72,9 +88,19 @@ impl Encoder {
                 b.wire_all(&format!("{block}.attention"), attention, &[qkv])?
             };
             if last {
-                x = b.wire(&format!("{block}.residual"), PickRows { first: 0, step: 1, count: 1 }, &[x])?;
+                x = b.wire(
+                    &format!("{block}.residual"),
+                    PickRows {
+                        first: 0,
+                        step: 1,
+                        count: 1,
+                    },
+                    &[x],
+                )?;
             }
-            let out = b.linear(&format!("{block}.out"), [width, width], rows)?.with_residual();
+            let out = b
+                .linear(&format!("{block}.out"), [width, width], rows)?
+                .with_residual();
             x = b.wire(&format!("{block}.out"), out.clone(), &[heads_out[0], x])?;
             if let (Some(stream), true) = (y, vv) {
                 y = Some(b.wire(&format!("{block}.vv_out"), out, &[heads_out[1], stream])?);
@@ -82,12 +108,22 @@ impl Encoder {
             x = b.mlp(&block, width, if last { 1 } else { rows }, x)?;
         }
         let y = y.ok_or_else(|| BundleError::architecture(PART, "no block has the V-V stream"))?;
-        let y = b.wire("patches", PickRows { first: 1, step: 1, count: patches }, &[y])?;
+        let y = b.wire(
+            "patches",
+            PickRows {
+                first: 1,
+                step: 1,
+                count: patches,
+            },
+            &[y],
+        )?;
         let y = b.layer_norm("ln_post", width, y)?;
         let projection = b.linear_without_bias("proj", [embed, width], patches)?;
         let patch_features = b.wire("patch_features", projection.clone(), &[y])?;
         let image_feature = b.wire("image_feature", projection, &[x])?;
-        Ok(Encoder { plan: b.finish(&[patch_features, image_feature])? })
+        Ok(Encoder {
+            plan: b.finish(&[patch_features, image_feature])?,
+        })
     }
 
     /// Encodes a normalised frame [3, S, S].

@@ -37,7 +37,10 @@ pub struct Preprocessor {
 
 /// Rounds to the nearest of 256 levels, as storing to 8 bits does.
 fn round_levels(image: &mut TypedImage<F32x3>) {
-    image.pixels_mut().iter_mut().for_each(|p| p.0 = p.0.map(|v| (v + 0.5).floor().clamp(0.0, 255.0)));
+    image
+        .pixels_mut()
+        .iter_mut()
+        .for_each(|p| p.0 = p.0.map(|v| (v + 0.5).floor().clamp(0.0, 255.0)));
 }
 
 /// Whether Pillow resizes vertically first: seen to hold for Pillow 13.0 on 254 random sizes.
@@ -55,7 +58,9 @@ impl Preprocessor {
             resizer: Resizer::new(),
             // Catmull-Rom is the cubic with a = -0.5, which is Pillow's BICUBIC; `Convolution`
             // widens it when shrinking, as Pillow does.
-            options: ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false),
+            options: ResizeOptions::new()
+                .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+                .use_alpha(false),
             levels: std::array::from_fn(|c| std::array::from_fn(|v| level(c, v))),
             size,
             source: vec![],
@@ -74,15 +79,29 @@ impl Preprocessor {
             return Err(PreprocessError::Empty(width, height));
         }
         self.source.clear();
-        self.source.extend(frame.as_raw().as_chunks::<3>().0.iter().map(|p| F32x3::new(p.map(f32::from))));
-        let between = if rows_first(width, height, self.size) { (width, self.size) } else { (self.size, height) };
+        self.source.extend(
+            frame
+                .as_raw()
+                .as_chunks::<3>()
+                .0
+                .iter()
+                .map(|p| F32x3::new(p.map(f32::from))),
+        );
+        let between = if rows_first(width, height, self.size) {
+            (width, self.size)
+        } else {
+            (self.size, height)
+        };
         if (self.between.width(), self.between.height()) != between {
             self.between = TypedImage::new(between.0, between.1);
         }
-        let source = TypedImageRef::new(width, height, &self.source).map_err(|_| PreprocessError::Empty(width, height))?;
-        self.resizer.resize_typed(&source, &mut self.between, &self.options)?;
+        let source = TypedImageRef::new(width, height, &self.source)
+            .map_err(|_| PreprocessError::Empty(width, height))?;
+        self.resizer
+            .resize_typed(&source, &mut self.between, &self.options)?;
         round_levels(&mut self.between);
-        self.resizer.resize_typed(&self.between, &mut self.square, &self.options)?;
+        self.resizer
+            .resize_typed(&self.between, &mut self.square, &self.options)?;
         round_levels(&mut self.square);
         let area = (self.size * self.size) as usize;
         let mut values = vec![0f32; 3 * area];
@@ -92,6 +111,7 @@ impl Preprocessor {
             }
         }
         let size = self.size as usize;
-        Ok(Tensor::from_shape(&[3, size, size], &values).expect("the buffer has that many elements"))
+        Ok(Tensor::from_shape(&[3, size, size], &values)
+            .expect("the buffer has that many elements"))
     }
 }

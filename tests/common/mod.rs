@@ -3,8 +3,8 @@
 
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
-use faprompt_edge::train::export::{ExportOptions, Exported, export};
 use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::export::{ExportOptions, Exported, export};
 use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::tensors::Tensors;
 use half::f16;
@@ -14,7 +14,9 @@ use safetensors::{Dtype, SafeTensors};
 use std::path::{Path, PathBuf};
 
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 pub fn expected() -> Tensors {
@@ -34,14 +36,24 @@ pub fn golden_clip(folder: &Path) -> PathBuf {
     let ids = file.tensor("token_rows.ids").unwrap();
     let row = rows.shape()[1] * 2;
     let mut table = vec![0u8; 49408 * row];
-    for (id, values) in ids.data().chunks_exact(4).zip(rows.data().chunks_exact(row)) {
+    for (id, values) in ids
+        .data()
+        .chunks_exact(4)
+        .zip(rows.data().chunks_exact(row))
+    {
         let id = i32::from_le_bytes(id.try_into().unwrap()) as usize;
         table[id * row..(id + 1) * row].copy_from_slice(values);
     }
-    let mut tensors: Vec<(String, TensorView)> =
-        file.tensors().into_iter().filter(|(n, _)| !n.starts_with("token_rows")).collect();
+    let mut tensors: Vec<(String, TensorView)> = file
+        .tensors()
+        .into_iter()
+        .filter(|(n, _)| !n.starts_with("token_rows"))
+        .collect();
     let shape = vec![49408, rows.shape()[1]];
-    tensors.push(("token_embedding.weight".into(), TensorView::new(Dtype::F16, shape, &table).unwrap()));
+    tensors.push((
+        "token_embedding.weight".into(),
+        TensorView::new(Dtype::F16, shape, &table).unwrap(),
+    ));
     let path = folder.join("clip.safetensors");
     safetensors::serialize_to_file(tensors, None, &path).unwrap();
     path
@@ -68,10 +80,19 @@ pub fn export_to(clip: &Path, prompts: &Path, options: &ExportOptions, out: &Pat
     export(&clip, &prompts, options, out, &ProgressBar::hidden()).unwrap()
 }
 
-pub fn golden_bundle(folder: &Path, selection: Selection, precision: Precision) -> (PathBuf, Bundle) {
+pub fn golden_bundle(
+    folder: &Path,
+    selection: Selection,
+    precision: Precision,
+) -> (PathBuf, Bundle) {
     let out = folder.join(format!("{selection:?}-{precision:?}.bundle"));
     let prompts = golden("faprompt-tiny/prompt_learner.safetensors");
-    export_to(&golden_clip(folder), &prompts, &options(selection, precision), &out);
+    export_to(
+        &golden_clip(folder),
+        &prompts,
+        &options(selection, precision),
+        &out,
+    );
     let bundle = Bundle::open(&out, None).unwrap();
     (out, bundle)
 }
@@ -86,7 +107,9 @@ pub fn apart(a: &[f32], b: &[f32]) -> f32 {
 /// |a - b| / |b| in the Euclidean norm.
 pub fn relative(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "lengths differ");
-    let (d, n) = a.iter().zip(b).fold((0f64, 0f64), |(d, n), (a, b)| (d + ((a - b) as f64).powi(2), n + (*b as f64).powi(2)));
+    let (d, n) = a.iter().zip(b).fold((0f64, 0f64), |(d, n), (a, b)| {
+        (d + ((a - b) as f64).powi(2), n + (*b as f64).powi(2))
+    });
     assert!(n > 0.0);
     (d / n).sqrt() as f32
 }
@@ -108,15 +131,31 @@ pub fn tower_matches_reference(clip: &Clip, prompts: &Prompts, bundle: &Bundle) 
     let width = manifest.text.width;
     let inputs = manifest.prior.selected_patches * width;
     let adaptation = Adaptation::load(bundle, AdaptationMode::Exact).unwrap();
-    let reference = Reference { text: &clip.text, activation: clip.activation, deep: &prompts.deep };
-    let (first, count) = (manifest.prompts.prefix_rows(), manifest.prompts.abnormal_tokens);
+    let reference = Reference {
+        text: &clip.text,
+        activation: clip.activation,
+        deep: &prompts.deep,
+    };
+    let (first, count) = (
+        manifest.prompts.prefix_rows(),
+        manifest.prompts.abnormal_tokens,
+    );
     for scale in [0.0f32, 0.05, 1.0] {
-        let selected: Vec<f32> = (0..inputs).map(|i| scale * ((i * 37 % 101) as f32 / 50.0 - 1.0)).collect();
-        let adapted = adaptation.run(Tensor::from_shape(&[1, inputs], &selected).unwrap()).unwrap().unwrap();
+        let selected: Vec<f32> = (0..inputs)
+            .map(|i| scale * ((i * 37 % 101) as f32 / 50.0 - 1.0))
+            .collect();
+        let adapted = adaptation
+            .run(Tensor::from_shape(&[1, inputs], &selected).unwrap())
+            .unwrap()
+            .unwrap();
         let prior = slice(&adapted.prior).unwrap();
         let hidden = prompts.fc1.weight.dot(&Array1::from(selected)) + &prompts.fc1.bias;
         let want = prompts.fc2.weight.dot(&hidden.mapv(|v| v.max(0.0))) + &prompts.fc2.bias;
-        assert!(apart(prior, &want.to_vec()) < 1e-4, "the prior is off by {}", apart(prior, &want.to_vec()));
+        assert!(
+            apart(prior, &want.to_vec()) < 1e-4,
+            "the prior is off by {}",
+            apart(prior, &want.to_vec())
+        );
         let tapes: Vec<_> = (0..prompts.count())
             .map(|k| {
                 let mut rows = prompts.abnormal_rows(k);
@@ -127,6 +166,9 @@ pub fn tower_matches_reference(clip: &Clip, prompts: &Prompts, bundle: &Bundle) 
             .collect();
         let want = reference.mean_feature(&tapes).to_vec();
         let far = relative(slice(&adapted.abnormal).unwrap(), &want);
-        assert!(far < 1e-3, "scale {scale}: the adapted feature is off by {far}");
+        assert!(
+            far < 1e-3,
+            "scale {scale}: the adapted feature is off by {far}"
+        );
     }
 }

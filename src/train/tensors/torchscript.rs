@@ -21,15 +21,22 @@ fn fail(e: impl std::fmt::Display) -> TensorError {
 
 /// The tensors of a TorchScript archive; `None` if the file is none.
 pub fn load(path: &Path) -> Result<Option<BTreeMap<String, Raw>>, TensorError> {
-    let Ok(mut archive) = File::open(path).map_err(fail).and_then(|f| ZipArchive::new(f).map_err(fail)) else {
+    let Ok(mut archive) = File::open(path)
+        .map_err(fail)
+        .and_then(|f| ZipArchive::new(f).map_err(fail))
+    else {
         return Ok(None);
     };
     // What tells a scripted module from a plain checkpoint is its constants.
-    let Some(root) = archive.file_names().find_map(|n| n.ok()?.strip_suffix("/constants.pkl").map(str::to_string)) else {
+    let Some(root) = archive
+        .file_names()
+        .find_map(|n| n.ok()?.strip_suffix("/constants.pkl").map(str::to_string))
+    else {
         return Ok(None);
     };
     let bytes = member(&mut archive, &format!("{root}/data.pkl"))?;
-    let (_, ops) = parse_ops::<nom::error::Error<&[u8]>>(&bytes).map_err(|_| fail("its data.pkl is no pickle"))?;
+    let (_, ops) = parse_ops::<nom::error::Error<&[u8]>>(&bytes)
+        .map_err(|_| fail("its data.pkl is no pickle"))?;
     let (values, _) = evaluate(&ops, true).map_err(fail)?;
     let mut found = vec![];
     for value in &values {
@@ -39,16 +46,26 @@ pub fn load(path: &Path) -> Result<Option<BTreeMap<String, Raw>>, TensorError> {
     let mut map = BTreeMap::new();
     for (name, tensor) in found {
         if !storages.contains_key(tensor.storage) {
-            storages.insert(tensor.storage.to_string(), member(&mut archive, &format!("{root}/data/{}", tensor.storage))?);
+            storages.insert(
+                tensor.storage.to_string(),
+                member(&mut archive, &format!("{root}/data/{}", tensor.storage))?,
+            );
         }
-        map.insert(name.clone(), tensor.gather(&name, &storages[tensor.storage])?);
+        map.insert(
+            name.clone(),
+            tensor.gather(&name, &storages[tensor.storage])?,
+        );
     }
     Ok(Some(map))
 }
 
 fn member(archive: &mut ZipArchive<File>, name: &str) -> Result<Vec<u8>, TensorError> {
     let mut bytes = vec![];
-    archive.by_name(name).map_err(fail)?.read_to_end(&mut bytes).map_err(fail)?;
+    archive
+        .by_name(name)
+        .map_err(fail)?
+        .read_to_end(&mut bytes)
+        .map_err(fail)?;
     Ok(bytes)
 }
 
@@ -66,7 +83,11 @@ impl View<'_> {
     /// Copies the elements out of their storage, row-major.
     fn gather(&self, name: &str, storage: &[u8]) -> Result<Raw, TensorError> {
         let outside = || fail(format!("tensor `{name}` reaches outside its storage"));
-        let count = self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(outside)?;
+        let count = self
+            .shape
+            .iter()
+            .try_fold(1usize, |n, d| n.checked_mul(*d))
+            .ok_or_else(outside)?;
         // More elements than stored bytes can only be a broadcast, which no weight is.
         if count > storage.len() || self.shape.len() != self.strides.len() {
             return Err(outside());
@@ -74,10 +95,21 @@ impl View<'_> {
         let mut bytes = Vec::with_capacity(count * self.item);
         let mut index = vec![0usize; self.shape.len()];
         for _ in 0..count {
-            let steps = index.iter().zip(&self.strides).map(|(i, s)| i.checked_mul(*s));
-            let at = steps.chain([Some(self.offset)]).try_fold(0usize, |sum, x| sum.checked_add(x?)).ok_or_else(outside)?;
+            let steps = index
+                .iter()
+                .zip(&self.strides)
+                .map(|(i, s)| i.checked_mul(*s));
+            let at = steps
+                .chain([Some(self.offset)])
+                .try_fold(0usize, |sum, x| sum.checked_add(x?))
+                .ok_or_else(outside)?;
             let start = at.checked_mul(self.item).ok_or_else(outside)?;
-            bytes.extend_from_slice(storage.get(start..).and_then(|s| s.get(..self.item)).ok_or_else(outside)?);
+            bytes.extend_from_slice(
+                storage
+                    .get(start..)
+                    .and_then(|s| s.get(..self.item))
+                    .ok_or_else(outside)?,
+            );
             for d in (0..index.len()).rev() {
                 index[d] += 1;
                 if index[d] < self.shape[d] {
@@ -86,7 +118,11 @@ impl View<'_> {
                 index[d] = 0;
             }
         }
-        Ok(Raw { shape: self.shape.clone(), dtype: self.dtype.into(), bytes })
+        Ok(Raw {
+            shape: self.shape.clone(),
+            dtype: self.dtype.into(),
+            bytes,
+        })
     }
 }
 
@@ -120,13 +156,21 @@ fn global<'v>(value: &'v Value) -> Option<(&'v str, &'v str)> {
 
 /// `torch._utils._rebuild_tensor_v2(persistent storage, offset, shape, strides, ...)`.
 fn tensor<'v>(value: &'v Value) -> Option<View<'v>> {
-    let Value::Global(function, arguments) = value else { return None };
+    let Value::Global(function, arguments) = value else {
+        return None;
+    };
     if global(function)? != ("torch._utils", "_rebuild_tensor_v2") {
         return None;
     }
-    let [storage, offset, shape, strides, ..] = tuple(arguments.first()?)? else { return None };
-    let Value::PersId(id) = storage else { return None };
-    let [Value::String("storage"), kind, Value::String(key), ..] = tuple(id)? else { return None };
+    let [storage, offset, shape, strides, ..] = tuple(arguments.first()?)? else {
+        return None;
+    };
+    let Value::PersId(id) = storage else {
+        return None;
+    };
+    let [Value::String("storage"), kind, Value::String(key), ..] = tuple(id)? else {
+        return None;
+    };
     let (dtype, item) = match global(kind)? {
         ("torch", "DoubleStorage") => ("F64", 8),
         ("torch", "FloatStorage") => ("F32", 4),
@@ -136,14 +180,23 @@ fn tensor<'v>(value: &'v Value) -> Option<View<'v>> {
         ("torch", "IntStorage") => ("I32", 4),
         _ => return None,
     };
-    Some(View { storage: key, dtype, item, offset: size(offset)?, shape: sizes(shape)?, strides: sizes(strides)? })
+    Some(View {
+        storage: key,
+        dtype,
+        item,
+        offset: size(offset)?,
+        shape: sizes(shape)?,
+        strides: sizes(strides)?,
+    })
 }
 
 /// The attributes of an object, or the items of a dict.
 fn entries<'v, 'a>(value: &'v Value<'a>) -> Vec<(&'v str, &'v Value<'a>)> {
     match value {
         Value::Build(_, state) => entries(state),
-        Value::Seq(SequenceType::Dict, items) => items.iter().filter_map(tuple).flat_map(pairs).collect(),
+        Value::Seq(SequenceType::Dict, items) => {
+            items.iter().filter_map(tuple).flat_map(pairs).collect()
+        }
         _ => vec![],
     }
 }
@@ -156,7 +209,12 @@ fn pairs<'v, 'a>(items: &'v [Value<'a>]) -> Vec<(&'v str, &'v Value<'a>)> {
     }
 }
 
-fn collect<'v>(value: &'v Value, prefix: &str, depth: usize, found: &mut Vec<(String, View<'v>)>) -> Result<(), TensorError> {
+fn collect<'v>(
+    value: &'v Value,
+    prefix: &str,
+    depth: usize,
+    found: &mut Vec<(String, View<'v>)>,
+) -> Result<(), TensorError> {
     if depth > MAX_DEPTH {
         return Err(fail("its modules nest too deep"));
     }
@@ -165,7 +223,11 @@ fn collect<'v>(value: &'v Value, prefix: &str, depth: usize, found: &mut Vec<(St
         return Ok(());
     }
     for (key, child) in entries(value) {
-        let name = if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") };
+        let name = if prefix.is_empty() {
+            key.to_string()
+        } else {
+            format!("{prefix}.{key}")
+        };
         collect(child, &name, depth + 1, found)?;
     }
     Ok(())

@@ -1,0 +1,58 @@
+# make run   sets up what is missing, builds, runs the main job: a simulated station
+# make test  sets up what is missing, runs every test
+#
+# Everything compiled lies outside the checkout and is reused.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/faprompt-edge
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+# One feature set and one profile for programs and tests: tract is compiled once.
+CARGO_FLAGS := --release --locked --features train
+BIN := $(CARGO_TARGET_DIR)/release
+
+.PHONY: run test build setup fuzz bench untrained clean
+
+run: build
+	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
+
+test: setup
+	cargo fmt --check
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
+	cargo test $(CARGO_FLAGS)
+
+build: setup
+	cargo build $(CARGO_FLAGS)
+
+# A C compiler for tract's kernels and the compression library.
+setup:
+	@command -v cargo >/dev/null || { echo "Rust is missing: https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || { \
+	  echo "installing a C compiler"; \
+	  SUDO=$$(test "$$(id -u)" -eq 0 || echo sudo); \
+	  $$SUDO apt-get update -q && $$SUDO apt-get install -y -q build-essential; }
+
+# The bundle reader under libFuzzer; needs `cargo install cargo-fuzz`. RUSTC_BOOTSTRAP lets a stable
+# compiler take the sanitizer flags.
+FUZZ_RUNS ?= 1000000
+fuzz: setup
+	cd fuzz && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CACHE)/fuzz cargo fuzz run bundle $(CACHE)/fuzz-corpus corpus/bundle -- -runs=$(FUZZ_RUNS) -max_len=400000
+
+# Time and memory per stage at ViT-B/16's sizes, random weights.
+bench: build
+	mkdir -p $(CACHE)/bench
+	test -f $(CACHE)/bench/b16.bundle || { \
+	  $(BIN)/faprompt-train random --model ViT-B-16 --out $(CACHE)/bench && \
+	  $(BIN)/faprompt-train export --clip $(CACHE)/bench/clip.safetensors --prompts $(CACHE)/bench/prompts.safetensors \
+	    --untrained --precision int8 --out $(CACHE)/bench/b16.bundle; }
+	$(BIN)/faprompt-edge bench --bundle $(CACHE)/bench/b16.bundle
+
+# How models/faprompt-untrained.bundle was made.
+untrained: build
+	$(BIN)/faprompt-train random --model tiny --seed 111 --out $(CACHE)/untrained
+	$(BIN)/faprompt-train export --clip $(CACHE)/untrained/clip.safetensors --prompts $(CACHE)/untrained/prompts.safetensors \
+	  --untrained --precision int8 --threshold 0.5425 --name "untrained demonstration" \
+	  --description "random numbers of seed 111; stands in until a trained bundle ships" \
+	  --out models/faprompt-untrained.bundle
+
+clean:
+	rm -rf $(CACHE) out
