@@ -40,6 +40,8 @@ pub enum ExitCode {
     Prompts = 31,
     /// The options do not fit each other or the weights.
     Options = 32,
+    /// A data set could not be read.
+    Data = 33,
     /// A fault inside the program.
     Internal = 70,
 }

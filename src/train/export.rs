@@ -359,15 +359,10 @@ pub fn export(
 /// Opens the new bundle with the device's code, which checks every digest and every shape, builds all
 /// its networks and judges a grey frame.
 fn self_check(bytes: Vec<u8>) -> Result<(), TrainError> {
-    let bundle = Bundle::from_bytes(bytes)?;
+    let bundle = Bundle::from_bytes(bytes).map_err(TrainError::SelfCheck)?;
     let load = |adaptation| {
-        Inspector::new(
-            &bundle,
-            Options {
-                adaptation,
-                threads: 1,
-            },
-        )
+        let options = Options { adaptation, threads: 1 };
+        Inspector::new(&bundle, options).map_err(TrainError::SelfCheck)
     };
     load(AdaptationMode::Linear)?;
     let frame = image::RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));

@@ -4,7 +4,10 @@
 //! measure what it writes; no other module may use it.
 
 pub mod clip;
+pub mod datasets;
+pub mod evaluate;
 pub mod export;
+pub mod metrics;
 pub mod prompts;
 pub mod random;
 pub mod reference;
@@ -33,6 +36,14 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+    /// A data set that cannot be read.
+    #[error("{path}: {what}", path = path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// Options that do not fit each other or the weights.
     #[error("{0}")]
     Options(String),
@@ -46,7 +57,10 @@ pub enum TrainError {
     },
     /// The device's own code refuses what was just made: a fault of this program.
     #[error("the new bundle does not run: {0}")]
-    SelfCheck(#[from] BundleError),
+    SelfCheck(#[source] BundleError),
+    /// A bundle that cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
 }
 
 impl TrainError {
@@ -55,9 +69,11 @@ impl TrainError {
         match self {
             TrainError::Weights { .. } => ExitCode::Weights,
             TrainError::Prompts { .. } => ExitCode::Prompts,
+            TrainError::Data { .. } => ExitCode::Data,
             TrainError::Options(_) => ExitCode::Options,
             TrainError::Output { .. } => ExitCode::OutputFailed,
             TrainError::SelfCheck(_) => ExitCode::Internal,
+            TrainError::Bundle(e) => e.exit_code(),
         }
     }
 }

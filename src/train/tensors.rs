@@ -82,6 +82,7 @@ fn decode(name: &str, raw: &Raw) -> Result<Vec<f32>, TensorError> {
             .iter()
             .map(|c| i64::from_le_bytes(*c) as f32)
             .collect(),
+        "U8" => b.iter().map(|v| f32::from(*v)).collect(),
         "I32" => b
             .as_chunks::<4>()
             .0

@@ -1,0 +1,226 @@
+//! Figures of merit, as the literature computes them: AUROC, average precision, PRO, F1-max.
+//!
+//! All take scores where higher means more abnormal, and are exact: equal scores are one threshold.
+
+use std::cmp::Ordering;
+
+/// Scores of both kinds, sorted, highest first.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking {
+    positives: Vec<f32>,
+    negatives: Vec<f32>,
+}
+
+/// A threshold and what it does: everything at or above it is called abnormal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Operating {
+    /// The lowest score that is called abnormal.
+    pub threshold: f32,
+    /// Abnormal ones found.
+    pub true_positives: usize,
+    /// Normal ones called abnormal.
+    pub false_positives: usize,
+}
+
+fn descending(a: &f32, b: &f32) -> Ordering {
+    b.total_cmp(a)
+}
+
+impl Ranking {
+    /// Of scores with their labels; a score that is no number counts as the highest (a reject).
+    pub fn new(scores: impl IntoIterator<Item = (f32, bool)>) -> Ranking {
+        let mut ranking = Ranking::default();
+        for (score, positive) in scores {
+            let kind = if positive { &mut ranking.positives } else { &mut ranking.negatives };
+            kind.push(if score.is_nan() { f32::INFINITY } else { score });
+        }
+        ranking.positives.sort_unstable_by(descending);
+        ranking.negatives.sort_unstable_by(descending);
+        ranking
+    }
+
+    /// Whether both kinds are there, without which no curve is defined.
+    pub fn is_defined(&self) -> bool {
+        !self.positives.is_empty() && !self.negatives.is_empty()
+    }
+
+    /// Every distinct threshold, from the highest down.
+    pub fn operating_points(&self) -> Vec<Operating> {
+        let (mut p, mut n, mut points) = (0, 0, vec![]);
+        while p < self.positives.len() || n < self.negatives.len() {
+            let next = |v: &[f32], i: usize| v.get(i).copied().unwrap_or(f32::NEG_INFINITY);
+            let threshold = next(&self.positives, p).max(next(&self.negatives, n));
+            p += self.positives[p..].iter().take_while(|s| **s >= threshold).count();
+            n += self.negatives[n..].iter().take_while(|s| **s >= threshold).count();
+            points.push(Operating { threshold, true_positives: p, false_positives: n });
+        }
+        points
+    }
+
+    /// Area under the ROC curve: the chance that an abnormal one scores higher than a normal one, ties
+    /// counting half. `None` without both kinds.
+    pub fn auroc(&self) -> Option<f64> {
+        let (mut area, mut before) = (0f64, (0usize, 0usize));
+        for point in self.operating_points() {
+            let (p, n) = (point.true_positives, point.false_positives);
+            area += (n - before.1) as f64 * (p + before.0) as f64 / 2.0;
+            before = (p, n);
+        }
+        self.is_defined().then(|| area / (self.positives.len() as f64 * self.negatives.len() as f64))
+    }
+
+    /// Average precision: the sum over thresholds of precision times the recall gained (scikit-learn's
+    /// definition, no interpolation). `None` without both kinds.
+    pub fn average_precision(&self) -> Option<f64> {
+        let (mut sum, mut before) = (0f64, 0usize);
+        for point in self.operating_points() {
+            let found = point.true_positives;
+            sum += (found - before) as f64 * found as f64 / (found + point.false_positives) as f64;
+            before = found;
+        }
+        self.is_defined().then(|| sum / self.positives.len() as f64)
+    }
+
+    /// The largest F1 = 2 TP / (2 TP + FP + FN) and the threshold that reaches it (the highest of
+    /// equals). `None` without both kinds.
+    pub fn f1_max(&self) -> Option<(f64, f32)> {
+        let f1 = |p: &Operating| {
+            let missed = self.positives.len() - p.true_positives;
+            2.0 * p.true_positives as f64 / (2 * p.true_positives + p.false_positives + missed) as f64
+        };
+        let mut best: Option<(f64, f32)> = None;
+        for point in self.operating_points() {
+            if best.is_none_or(|(value, _)| f1(&point) > value) {
+                best = Some((f1(&point), point.threshold));
+            }
+        }
+        best.filter(|_| self.is_defined())
+    }
+}
+
+/// A map and its mask, for pixel figures.
+#[derive(Clone, Debug)]
+pub struct Segmentation {
+    /// Pixels per row.
+    pub width: usize,
+    /// Anomaly scores, row-major.
+    pub scores: Vec<f32>,
+    /// Whether each pixel is abnormal.
+    pub mask: Vec<bool>,
+}
+
+/// Connected regions of a mask (8 neighbours): the indices of each one's pixels.
+pub fn regions(mask: &[bool], width: usize) -> Vec<Vec<usize>> {
+    let height = mask.len() / width.max(1);
+    let (mut seen, mut regions) = (vec![false; mask.len()], vec![]);
+    for start in 0..mask.len() {
+        if !mask[start] || seen[start] {
+            continue;
+        }
+        seen[start] = true;
+        let (mut region, mut next) = (vec![start], 0);
+        while let Some(&at) = region.get(next) {
+            next += 1;
+            let (x, y) = (at % width, at / width);
+            for ny in y.saturating_sub(1)..=(y + 1).min(height - 1) {
+                for nx in x.saturating_sub(1)..=(x + 1).min(width - 1) {
+                    let neighbour = ny * width + nx;
+                    if mask[neighbour] && !seen[neighbour] {
+                        seen[neighbour] = true;
+                        region.push(neighbour);
+                    }
+                }
+            }
+        }
+        regions.push(region);
+    }
+    regions
+}
+
+/// Thresholds of the PRO curve.
+const STEPS: usize = 200;
+/// The false-positive rate up to which it is integrated.
+const MAX_FPR: f64 = 0.3;
+
+/// The pixel ranking of all pictures together.
+pub fn pixel_ranking(pictures: &[Segmentation]) -> Ranking {
+    Ranking::new(pictures.iter().flat_map(|p| p.scores.iter().copied().zip(p.mask.iter().copied())))
+}
+
+/// Area under the per-region-overlap curve up to a false-positive rate of 0.3, divided by the range
+/// of rates that was met, thresholds in 200 equal steps from the lowest to the highest score (the
+/// protocol of AnomalyCLIP and FAPrompt). `None` without abnormal or without normal pixels, or if
+/// fewer than two thresholds stay under that rate.
+pub fn pro(pictures: &[Segmentation], pixels: &Ranking) -> Option<f64> {
+    if !pixels.is_defined() {
+        return None;
+    }
+    let mut overlaps: Vec<Vec<f32>> = vec![];
+    for picture in pictures {
+        for region in regions(&picture.mask, picture.width) {
+            let mut scores: Vec<f32> = region.iter().map(|i| picture.scores[*i]).collect();
+            scores.sort_unstable_by(descending);
+            overlaps.push(scores);
+        }
+    }
+    let first = pixels.positives[0].max(pixels.negatives[0]);
+    let last = pixels.positives[pixels.positives.len() - 1].min(pixels.negatives[pixels.negatives.len() - 1]);
+    let (low, high) = (f64::from(last), f64::from(first));
+    let above = |sorted: &[f32], t: f64| sorted.partition_point(|s| f64::from(*s) > t) as f64 / sorted.len() as f64;
+    let mut curve: Vec<(f64, f64)> = (0..STEPS)
+        .map(|i| low + (high - low) / STEPS as f64 * i as f64)
+        .map(|t| {
+            let overlap = overlaps.iter().map(|r| above(r, t)).sum::<f64>() / overlaps.len() as f64;
+            (above(&pixels.negatives, t), overlap)
+        })
+        .filter(|(fpr, _)| *fpr < MAX_FPR)
+        .collect();
+    curve.reverse();
+    let (start, end) = (curve.first()?.0, curve.last()?.0);
+    let area: f64 = curve.windows(2).map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0).sum();
+    (end > start).then(|| area / (end - start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separated_reversed_and_tied_scores() {
+        let of = |scores: &[(f32, bool)]| Ranking::new(scores.iter().copied());
+        let separated = of(&[(0.9, true), (0.8, true), (0.2, false)]);
+        assert_eq!(separated.auroc(), Some(1.0));
+        assert_eq!(separated.average_precision(), Some(1.0));
+        assert_eq!(separated.f1_max(), Some((1.0, 0.8)));
+        assert_eq!(of(&[(0.1, true), (0.8, false)]).auroc(), Some(0.0));
+        assert_eq!(of(&[(0.5, true), (0.5, false), (0.5, false)]).auroc(), Some(0.5));
+        for one_kind in [of(&[(0.5, true)]), of(&[(0.5, false)]), of(&[])] {
+            assert_eq!((one_kind.auroc(), one_kind.average_precision(), one_kind.f1_max()), (None, None, None));
+        }
+        // A score that is no number is a reject: a miss if the part was good.
+        assert_eq!(of(&[(f32::NAN, false), (0.5, true)]).auroc(), Some(0.0));
+    }
+
+    #[test]
+    fn diagonal_pixels_are_one_region() {
+        let mask = [true, false, false, false, true, false, false, false, false, false, false, true];
+        let mut found = regions(&mask, 3);
+        found.sort();
+        assert_eq!(found, [vec![0, 4], vec![11]]);
+        assert!(regions(&[false; 6], 3).is_empty());
+    }
+
+    #[test]
+    fn pro_of_a_perfect_and_of_a_flat_map() {
+        let mask: Vec<bool> = (0..100).map(|i| i % 10 < 2).collect();
+        let map = |f: fn(bool, usize) -> f32| {
+            let scores = mask.iter().enumerate().map(|(i, m)| f(*m, i)).collect();
+            vec![Segmentation { width: 10, scores, mask: mask.clone() }]
+        };
+        let perfect = map(|m, i| if m { 1.0 } else { 0.001 * i as f32 });
+        let value = pro(&perfect, &pixel_ranking(&perfect)).unwrap();
+        assert!(value > 0.99, "{value}");
+        let flat = map(|_, _| 0.5);
+        assert_eq!(pro(&flat, &pixel_ranking(&flat)), None);
+    }
+}
