@@ -35,7 +35,7 @@ setup:
 # compiler take the sanitizer flags.
 FUZZ_RUNS ?= 1000000
 fuzz: setup
-	cd fuzz && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CACHE)/fuzz cargo fuzz run bundle $(CACHE)/fuzz-corpus corpus/bundle -- -runs=$(FUZZ_RUNS) -max_len=400000
+	cd fuzz && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CACHE)/fuzz cargo fuzz run bundle $(CACHE)/fuzz-corpus corpus/bundle -- -runs=$(FUZZ_RUNS) -max_len=65536
 
 # Time and memory per stage at ViT-B/16's sizes, random weights.
 bench: build

@@ -46,6 +46,19 @@ impl Stages {
     }
 }
 
+/// A stage that just ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// [`Stages::preprocess`].
+    Preprocess,
+    /// [`Stages::encode`].
+    Encode,
+    /// [`Stages::adapt`].
+    Adapt,
+    /// [`Stages::score`]; ends twice, before and after the adaptation.
+    Score,
+}
+
 /// What is known of a frame.
 #[derive(Clone, Debug)]
 pub struct Inspection {
@@ -82,6 +95,14 @@ impl Inspection {
             self.grid,
             self.side,
         )
+    }
+}
+
+/// Refuses scores that are no numbers.
+fn finite(what: &str, values: &[f32]) -> TractResult<()> {
+    match values.iter().find(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(v) => Err(TractError::msg(format!("the {what} hold {v}"))),
     }
 }
 
@@ -156,11 +177,25 @@ impl Inspector {
     /// # Errors
     /// A frame without pixels, or a network that fails or answers with something that is no number.
     pub fn inspect(&mut self, frame: &RgbImage) -> Result<Inspection, InspectError> {
+        self.observe(frame, &mut |_| ())
+    }
+
+    /// The same, telling `ended` of each stage.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn observe(
+        &mut self,
+        frame: &RgbImage,
+        ended: &mut dyn FnMut(Stage),
+    ) -> Result<Inspection, InspectError> {
         let start = Instant::now();
         let tensor = self.preprocessor.run(frame)?;
         let preprocess = start.elapsed().as_secs_f64() * 1e3;
-        let mut inspection = multithread_tract_scope(self.executor.clone(), || self.judge(tensor))
-            .map_err(InspectError::Inference)?;
+        ended(Stage::Preprocess);
+        let mut inspection =
+            multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
+                .map_err(InspectError::Inference)?;
         inspection.ms.preprocess = preprocess;
         if inspection.score.is_finite() {
             Ok(inspection)
@@ -170,26 +205,28 @@ impl Inspector {
     }
 
     /// Judges a normalised frame [3, S, S].
-    fn judge(&self, frame: Tensor) -> TractResult<Inspection> {
+    fn judge(&self, frame: Tensor, ended: &mut dyn FnMut(Stage)) -> TractResult<Inspection> {
         let spec = &self.manifest;
         let (width, temperature) = (self.normal.len(), spec.scores.temperature);
         let mut ms = Stages::default();
         let mut clock = Instant::now();
-        let mut lap = || {
-            std::mem::replace(&mut clock, Instant::now())
-                .elapsed()
-                .as_secs_f64()
-                * 1e3
+        let mut lap = |stage| {
+            let ms = clock.elapsed().as_secs_f64() * 1e3;
+            ended(stage);
+            clock = Instant::now();
+            ms
         };
 
         let features = self.encoder.run(frame)?;
-        ms.encode = lap();
+        ms.encode = lap(Stage::Encode);
         let (mut patches, mut image) =
             (features.patches.into_tensor(), features.image.into_tensor());
         let (patches, image) = (slice_mut(&mut patches)?, slice_mut(&mut image)?);
         score::normalise_rows(patches, width);
         score::normalise_rows(image, width);
         let patch_scores = score::patch_scores(patches, &self.normal, &self.abnormal, temperature);
+        // A patch that is no number would be skipped by the maxima: the part is not known to be good.
+        finite("patch scores", &patch_scores)?;
         let chosen = score::select(
             &patch_scores,
             spec.prior.selected_patches,
@@ -201,7 +238,7 @@ impl Inspector {
             .copied()
             .collect();
         let selected = Tensor::from_shape(&[1, selected.len()], &selected)?;
-        ms.score = lap();
+        ms.score = lap(Stage::Score);
         let (prior, abnormal) = match self.adaptation.run(selected)? {
             Some(adapted) => {
                 let mut abnormal = slice(&adapted.abnormal)?.to_vec();
@@ -210,9 +247,10 @@ impl Inspector {
             }
             None => (vec![], self.abnormal.clone()),
         };
-        ms.adapt = lap();
+        ms.adapt = lap(Stage::Adapt);
         let patch_scores_adapted =
             score::patch_scores(patches, &self.normal, &abnormal, temperature);
+        finite("adapted patch scores", &patch_scores_adapted)?;
         let image_probability = score::abnormality(image, &self.normal, &abnormal, temperature);
         let (max_score, max_score_adapted) =
             (score::max(&patch_scores), score::max(&patch_scores_adapted));
@@ -222,7 +260,7 @@ impl Inspector {
             max_score_adapted,
             spec.scores.rule,
         );
-        ms.score += lap();
+        ms.score += lap(Stage::Score);
         Ok(Inspection {
             score,
             image_probability,

@@ -65,22 +65,13 @@ fn the_small_bundle_opens() {
 #[test]
 fn no_flipped_bit_goes_unnoticed() {
     let (whole, start) = (small(), header_len());
-    let reference = open(whole.to_vec()).unwrap();
     // Every byte of the header, every 97th of the data.
     for at in (0..start).chain((start..whole.len()).step_by(97)) {
         let mut bytes = whole.to_vec();
         bytes[at] ^= 1 << (at % 8);
         match open(bytes) {
             Err(_) => (),
-            // Only where nothing changed: a space of the header's padding that became another white space.
-            Ok(bundle) => {
-                assert!(
-                    at < start && whole[at] == b' ',
-                    "byte {at} was changed unnoticed"
-                );
-                assert_eq!(bundle.manifest(), reference.manifest());
-                assert_eq!(bundle.digests(), reference.digests());
-            }
+            Ok(_) => panic!("byte {at} was changed unnoticed"),
         }
     }
 }
@@ -316,6 +307,18 @@ fn signatures() {
         assert_eq!(
             PublicKey::load(&path).err().map(|e| e.exit_code()),
             Some(ExitCode::PublicKey)
+        );
+    }
+}
+
+#[test]
+fn the_fuzzers_seeds_are_bundles() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bundle");
+    for seed in ["int8.bundle", "f16.bundle", "f32.bundle"] {
+        assert_eq!(
+            code(std::fs::read(folder.join(seed)).unwrap()),
+            ExitCode::Good,
+            "{seed}"
         );
     }
 }

@@ -19,7 +19,11 @@ fn golden_metrics() {
     let pictures: Vec<Segmentation> = maps
         .chunks_exact(64 * 64)
         .zip(masks.chunks_exact(64 * 64))
-        .map(|(m, k)| Segmentation { width: 64, scores: m.to_vec(), mask: k.iter().map(|v| *v > 0.0).collect() })
+        .map(|(m, k)| Segmentation {
+            width: 64,
+            scores: m.to_vec(),
+            mask: k.iter().map(|v| *v > 0.0).collect(),
+        })
         .collect();
     let pixel = pixel_ranking(&pictures);
     let (f1, threshold) = image.f1_max().unwrap();
@@ -33,6 +37,10 @@ fn golden_metrics() {
         ("pixel_aupro", pro(&pictures, &pixel).unwrap(), 1e-3),
     ] {
         println!("{key}: {got} (golden {})", want(key));
-        assert!((got - want(key)).abs() < tolerance, "{key}: {got}, golden {}", want(key));
+        assert!(
+            (got - want(key)).abs() < tolerance,
+            "{key}: {got}, golden {}",
+            want(key)
+        );
     }
 }

@@ -7,8 +7,11 @@ use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::faprompt::{AdaptationMode, score};
 use faprompt_edge::inspector::{Inspection, Inspector, Options};
+use faprompt_edge::train::tensors::Tensors;
 use faprompt_edge::vision::{Encoder, Preprocessor};
 use image::RgbImage;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use std::path::Path;
 use tract_core::prelude::Tensor;
 
@@ -262,4 +265,78 @@ fn threads_do_not_change_a_verdict() {
     for (i, alone) in inspect(&bundle, AdaptationMode::Exact).iter().enumerate() {
         assert!((several.inspect(&picture(i)).unwrap().score - alone.score).abs() < 1e-6);
     }
+}
+
+/// The golden prototypes from another form of the golden prompts.
+fn golden_prototypes(prompts: &Path, clip: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("x.bundle");
+    common::export_to(
+        clip,
+        prompts,
+        &common::options(Selection::Paper, Precision::F32),
+        &out,
+    );
+    let bundle = Bundle::open(&out, None).unwrap();
+    let options = Options {
+        adaptation: AdaptationMode::Exact,
+        threads: 1,
+    };
+    let inspector = Inspector::new(&bundle, options).unwrap();
+    let want = values(&common::expected(), "paper.text_features");
+    assert!(apart(inspector.normal(), &want[..128]) < 1e-3);
+    assert!(apart(inspector.abnormal(), &want[128..]) < 1e-3);
+    let score = values(&common::expected(), "paper.image_score");
+    for (got, want) in inspect(&bundle, AdaptationMode::Exact).iter().zip(score) {
+        assert!((got.score - want).abs() < 1e-3, "{} for {want}", got.score);
+    }
+}
+
+#[test]
+fn prompts_as_the_published_code_saves_them() {
+    let folder = tempfile::tempdir().unwrap();
+    golden_prototypes(
+        &golden("faprompt-tiny/prompt_learner.pth"),
+        &common::golden_clip(folder.path()),
+    );
+}
+
+#[test]
+fn prompts_under_the_trainers_names_take_their_words_from_clip() {
+    let folder = tempfile::tempdir().unwrap();
+    let published = Tensors::load(&golden("faprompt-tiny/prompt_learner.safetensors")).unwrap();
+    let mut tensors = vec![];
+    let mut rename = |from: String, to: String, drop: usize| {
+        let array = published.array(&from).unwrap();
+        let shape = array.shape()[drop..].to_vec();
+        let bytes: Vec<u8> = array.iter().flat_map(|v| v.to_le_bytes()).collect();
+        tensors.push((to, shape, bytes));
+    };
+    rename("ctx_pos".into(), "prompts.normal".into(), 2);
+    rename("ctx_neg".into(), "prompts.abnormal".into(), 1);
+    for i in 0..2 {
+        rename(
+            format!("compound_prompts_text.{i}"),
+            format!("prompts.deep.{i}"),
+            0,
+        );
+    }
+    for (from, to) in [("linear1", "fc1"), ("linear2", "fc2")] {
+        for part in ["weight", "bias"] {
+            rename(
+                format!("patch_meta_net.{from}.{part}"),
+                format!("prior.{to}.{part}"),
+                0,
+            );
+        }
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (
+            name.clone(),
+            TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+        )
+    });
+    let path = folder.path().join("own.safetensors");
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    golden_prototypes(&path, &common::golden_clip(folder.path()));
 }

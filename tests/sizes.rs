@@ -2,17 +2,21 @@
 
 mod common;
 
+use common::relative;
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, Selection};
-use faprompt_edge::faprompt::AdaptationMode;
+use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
 use faprompt_edge::inspector::{Inspector, Options};
-use faprompt_edge::train::clip::Clip;
+use faprompt_edge::ops::slice;
+use faprompt_edge::train::clip::{Clip, Dense, Norm};
 use faprompt_edge::train::export::export;
 use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::random::{self, Sizes};
 use faprompt_edge::train::reference::{Reference, Tape};
+use faprompt_edge::vision::Encoder;
 use indicatif::ProgressBar;
-use ndarray::Array2;
+use ndarray::{Array1, Array2, Array3, ArrayView2, s};
+use tract_core::prelude::Tensor;
 
 fn base() -> Sizes {
     Sizes {
@@ -97,6 +101,118 @@ fn variants() -> Vec<(&'static str, Sizes, Option<usize>, usize)> {
     ]
 }
 
+/// Softmax attention of `q` over `k` and `v`, all [n, width], head by head.
+fn attend(q: ArrayView2<f32>, k: ArrayView2<f32>, v: ArrayView2<f32>, heads: usize) -> Array2<f32> {
+    let d = q.ncols() / heads;
+    let mut out = Array2::zeros(q.dim());
+    for h in 0..heads {
+        let part = s![.., h * d..(h + 1) * d];
+        let mut w = q.slice(part).dot(&k.slice(part).t()) / (d as f32).sqrt();
+        for mut row in w.outer_iter_mut() {
+            let max = row.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
+            row.mapv_inplace(|v| (v - max).exp());
+            let sum = row.sum();
+            row /= sum;
+        }
+        out.slice_mut(part).assign(&w.dot(&v.slice(part)));
+    }
+    out
+}
+
+fn normed(x: &Array2<f32>, n: &Norm) -> Array2<f32> {
+    let mut out = x.clone();
+    for mut row in out.outer_iter_mut() {
+        let mean = row.mean().unwrap();
+        row -= mean;
+        let var = row.dot(&row) / row.len() as f32;
+        row /= (var + 1e-5).sqrt();
+    }
+    out * &n.weight + &n.bias
+}
+
+fn dense(x: &Array2<f32>, d: &Dense) -> Array2<f32> {
+    x.dot(&d.weight.t()) + &d.bias
+}
+
+/// CLIP's image encoder with the V-V stream, written down without a shortcut, against the device's.
+fn encoder_matches_definition(clip: &Clip, bundle: &Bundle) {
+    let (v, spec) = (&clip.visual, bundle.manifest());
+    let (size, patch, grid) = (spec.image.size, v.patch, spec.image.grid());
+    let pixels: Vec<f32> = (0..3 * size * size)
+        .map(|i| ((i * 7919) % 997) as f32 / 400.0 - 1.2)
+        .collect();
+    let image = Array3::from_shape_vec((3, size, size), pixels.clone()).unwrap();
+    let mut x = Array2::zeros((1 + grid * grid, v.width));
+    x.row_mut(0).assign(&v.class);
+    for (p, mut row) in x.outer_iter_mut().skip(1).enumerate() {
+        let (top, left) = (p / grid * patch, p % grid * patch);
+        let window = image
+            .slice(s![.., top..top + patch, left..left + patch])
+            .iter()
+            .copied()
+            .collect::<Array1<f32>>();
+        row.assign(&v.conv1.dot(&window));
+    }
+    x = normed(&(x + v.positions_for(grid)), &v.ln_pre);
+    let mut y = x.clone();
+    for (i, block) in v.blocks.iter().enumerate() {
+        let vv = i + spec.vv_layers >= v.blocks.len();
+        if i + spec.vv_layers == v.blocks.len() {
+            y = x.clone();
+        }
+        let qkv = dense(&normed(&x, &block.ln_1), &block.qkv);
+        let part = |p: usize| qkv.slice(s![.., p * v.width..(p + 1) * v.width]);
+        if vv {
+            y = y + dense(&attend(part(2), part(2), part(2), v.heads), &block.out);
+        }
+        x = x + dense(&attend(part(0), part(1), part(2), v.heads), &block.out);
+        let hidden =
+            dense(&normed(&x, &block.ln_2), &block.fc).mapv(|h| h / (1.0 + (-1.702 * h).exp()));
+        x = x + dense(&hidden, &block.proj);
+    }
+    let patches = normed(&y, &v.ln_post)
+        .dot(&v.proj.t())
+        .slice(s![1.., ..])
+        .iter()
+        .copied()
+        .collect::<Vec<_>>();
+    let class = v.proj.dot(&x.row(0)).to_vec();
+    let frame = Tensor::from_shape(&[3, size, size], &pixels).unwrap();
+    let features = Encoder::load(bundle).unwrap().run(frame).unwrap();
+    let far = relative(slice(&features.patches).unwrap(), &patches);
+    assert!(far < 1e-3, "patch features are off by {far}");
+    let far = relative(slice(&features.image).unwrap(), &class);
+    assert!(far < 1e-3, "the image feature is off by {far}");
+}
+
+/// `linear` is the stored matrix: F_a + J Omega.
+fn linear_matches_matrix(bundle: &Bundle) {
+    let width = bundle.manifest().text.width;
+    let inputs = bundle.manifest().prior.selected_patches * width;
+    let read = |name: &str, shape: &[usize]| {
+        slice(&bundle.tensor(name, shape).unwrap())
+            .unwrap()
+            .to_vec()
+    };
+    let jacobian =
+        Array2::from_shape_vec((width, width), read("linear/jacobian", &[width, width])).unwrap();
+    let mean = Array1::from(read("prototypes/abnormal", &[width]));
+    let adaptation = Adaptation::load(bundle, AdaptationMode::Linear).unwrap();
+    for scale in [0.0f32, 0.5, 2.0] {
+        let selected: Vec<f32> = (0..inputs)
+            .map(|i| scale * ((i * 31 % 89) as f32 / 44.0 - 1.0))
+            .collect();
+        let adapted = adaptation
+            .run(Tensor::from_shape(&[1, inputs], &selected).unwrap())
+            .unwrap()
+            .unwrap();
+        let prior = Array1::from(slice(&adapted.prior).unwrap().to_vec());
+        let want = (&mean + &jacobian.dot(&prior)).to_vec();
+        let far = relative(slice(&adapted.abnormal).unwrap(), &want);
+        assert!(far < 1e-4, "linear adaptation is off by {far}");
+    }
+}
+
 #[test]
 fn every_size_gives_the_references_adaptation() {
     for (what, sizes, image_size, vv) in variants() {
@@ -111,15 +227,13 @@ fn every_size_gives_the_references_adaptation() {
         export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
         let bundle = Bundle::open(&out, None).unwrap();
         common::tower_matches_reference(&clip, &prompts, &bundle);
-        // At a prior of zero the linear map is exact by construction: the unadapted prototype.
-        let mut inspector = Inspector::new(
-            &bundle,
-            Options {
-                adaptation: AdaptationMode::Linear,
-                threads: 1,
-            },
-        )
-        .unwrap();
+        encoder_matches_definition(&clip, &bundle);
+        linear_matches_matrix(&bundle);
+        let options = Options {
+            adaptation: AdaptationMode::Exact,
+            threads: 1,
+        };
+        let mut inspector = Inspector::new(&bundle, options).unwrap();
         let frame = image::RgbImage::from_fn(70, 50, |x, y| {
             image::Rgb([(3 * x) as u8, (5 * y) as u8, 90])
         });
@@ -168,7 +282,7 @@ fn the_jacobian_is_the_derivative() {
     for i in 0..3 {
         let h = 1e-3;
         let want = (feature(h, i).feature - feature(-h, i).feature) / (2.0 * h);
-        let far = common::relative(&got.row(i).to_vec(), &want.to_vec());
+        let far = relative(&got.row(i).to_vec(), &want.to_vec());
         assert!(far < 0.01, "direction {i}: the derivative is off by {far}");
     }
 }

@@ -8,7 +8,7 @@ use faprompt_edge::bundle::envelope::{METADATA_KEY, manifest_digest, part_digest
 use faprompt_edge::bundle::{Bundle, BundleError};
 use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
 use faprompt_edge::vision::Encoder;
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use safetensors::SafeTensors;
 use std::collections::HashMap;
 
@@ -24,6 +24,24 @@ fn digested(bytes: &[u8]) -> Option<Vec<u8>> {
     let metadata = HashMap::from([(METADATA_KEY.to_string(), envelope.to_string())]);
     safetensors::serialize(file.tensors(), Some(metadata)).ok()
 }
+
+// Nearly all bytes of a bundle are weights, of which one is as good as another: three of four mutations
+// are of the header alone, with its length put right.
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let length = data[..size].first_chunk::<8>().map_or(u64::MAX, |b| u64::from_le_bytes(*b));
+    let end = usize::try_from(length).ok().and_then(|n| n.checked_add(8)).filter(|end| *end <= size);
+    let Some(end) = end.filter(|_| seed % 4 != 0) else { return fuzzer_mutate(data, size, max_size) };
+    let room = (max_size - size).min(256);
+    let mut header = data[8..end].to_vec();
+    let old = header.len();
+    header.resize(old + room, 0);
+    let new = fuzzer_mutate(&mut header, old, old + room);
+    let rest = data[end..size].to_vec();
+    data[..8].copy_from_slice(&(new as u64).to_le_bytes());
+    data[8..8 + new].copy_from_slice(&header[..new]);
+    data[8 + new..8 + new + rest.len()].copy_from_slice(&rest);
+    8 + new + rest.len()
+});
 
 fuzz_target!(|bytes: &[u8]| {
     let bundle = match Bundle::from_bytes(bytes.to_vec()) {

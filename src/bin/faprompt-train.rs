@@ -2,15 +2,15 @@
 
 use clap::{Args, Parser, Subcommand};
 use faprompt_edge::bundle::Bundle;
-use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::evaluate::{self, Figures};
 use faprompt_edge::train::datasets;
+use faprompt_edge::train::evaluate::{self, Figures};
 use faprompt_edge::train::export::{ExportOptions, export};
 use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::random::{self, Architecture};
@@ -66,6 +66,9 @@ struct Export {
     /// How matrices are stored
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
+    /// Activation of the MLPs [default: as the configuration beside the weights says, else QuickGELU]
+    #[arg(long, value_enum)]
+    activation: Option<ActivationKind>,
     /// Image scores above it are rejects, unless the station sets another, 0..=1
     #[arg(long, default_value_t = 0.5)]
     threshold: f32,
@@ -116,7 +119,8 @@ struct Random {
 }
 
 fn run_export(a: &Export) -> Result<(), TrainError> {
-    let clip = Clip::load(&a.clip)?;
+    let mut clip = Clip::load(&a.clip)?;
+    clip.activation = a.activation.unwrap_or(clip.activation);
     let prompts = Prompts::load(&a.prompts, &clip)?;
     say(format_args!(
         "{}: {}, prompts {}",
@@ -144,10 +148,11 @@ fn run_export(a: &Export) -> Result<(), TrainError> {
     bar.finish_and_clear();
     let m = &exported.manifest;
     say(format_args!(
-        "{}: {:.1} MB, {:?}, {} px, V-V in {} of {} blocks, {} prompts, {} patches",
+        "{}: {:.1} MB, {:?}, {:?}, {} px, V-V in {} of {} blocks, {} prompts, {} patches",
         a.out.display(),
         exported.bytes as f64 / 1e6,
         m.precision,
+        m.activation,
         m.image.size,
         m.vv_layers,
         m.vision.layers,
@@ -207,26 +212,48 @@ fn figure_row(name: &str, f: &Figures) -> String {
 
 fn run_evaluate(a: &Evaluate) -> Result<ExitCode, TrainError> {
     let bundle = Bundle::open(&a.bundle, None)?;
-    let options = Options { adaptation: a.adaptation, threads: a.threads.unwrap_or(cores()) };
+    let options = Options {
+        adaptation: a.adaptation,
+        threads: a.threads.unwrap_or(cores()),
+    };
     let mut inspector = Inspector::new(&bundle, options)?;
     let warning = inspector.manifest().warning();
     warning.iter().for_each(warn);
     // Every set is read before the first is judged: a mistake in the last one costs no hours.
-    let sets = a.data.iter().map(|path| datasets::load(path)).collect::<Result<Vec<_>, _>>()?;
-    say(format_args!("{:24} {:6} {:5}  {:11}  {:11}  {:11}   trivial image AUROC", "", "", "", "image", "pixel", ""));
-    say(format_args!("class                    images   bad  AUROC    AP  AUROC   PRO  F1max  thr.    light gradi lapla"));
+    let sets = a
+        .data
+        .iter()
+        .map(|path| datasets::load(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    say(format_args!(
+        "{:24} {:6} {:5}  {:11}  {:11}  {:11}   trivial image AUROC",
+        "", "", "", "image", "pixel", ""
+    ));
+    say(format_args!(
+        "class                    images   bad  AUROC    AP  AUROC   PRO  F1max  thr.    light gradi lapla"
+    ));
     let (mut reports, mut any_failed) = (vec![], false);
     for (path, samples) in a.data.iter().zip(sets) {
-        let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} {eta}").expect("a constant template");
-        let bar = ProgressBar::new(samples.len() as u64).with_style(style).with_prefix(path.display().to_string());
+        let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} {eta}")
+            .expect("a constant template");
+        let bar = ProgressBar::new(samples.len() as u64)
+            .with_style(style)
+            .with_prefix(path.display().to_string());
         let (judged, failed) = evaluate::judge(&mut inspector, samples, &bar)?;
         bar.finish_and_clear();
-        failed.iter().for_each(|f| warn(format_args!("not counted: {f}")));
+        failed
+            .iter()
+            .for_each(|f| warn(format_args!("not counted: {f}")));
         any_failed |= !failed.is_empty();
         let classes = evaluate::by_class(&judged);
-        let (mean, pooled) = (evaluate::mean(&classes), evaluate::figures(&judged.iter().collect::<Vec<_>>()));
+        let (mean, pooled) = (
+            evaluate::mean(&classes),
+            evaluate::figures(&judged.iter().collect::<Vec<_>>()),
+        );
         say(path.display());
-        classes.iter().for_each(|(name, f)| say(figure_row(&format!("  {name}"), f)));
+        classes
+            .iter()
+            .for_each(|(name, f)| say(figure_row(&format!("  {name}"), f)));
         if classes.len() > 1 {
             say(figure_row("  mean over classes", &mean));
             say(figure_row("  pooled", &pooled));
@@ -250,12 +277,19 @@ fn run_evaluate(a: &Evaluate) -> Result<ExitCode, TrainError> {
         });
     }
     if let Some(path) = &a.json {
-        let failed = |source| TrainError::Output { path: path.clone(), source };
+        let failed = |source| TrainError::Output {
+            path: path.clone(),
+            source,
+        };
         let text = serde_json::to_string_pretty(&reports).map_err(|e| failed(e.into()))?;
         std::fs::write(path, text).map_err(failed)?;
     }
     warning.iter().for_each(say);
-    Ok(if any_failed { ExitCode::SomeInputsFailed } else { ExitCode::Good })
+    Ok(if any_failed {
+        ExitCode::SomeInputsFailed
+    } else {
+        ExitCode::Good
+    })
 }
 
 fn cores() -> usize {

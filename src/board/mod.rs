@@ -4,7 +4,7 @@
 
 mod sim;
 
-pub use sim::{Edge, SimulatedPin};
+pub use sim::SimulatedPin;
 
 use serde::Deserialize;
 
@@ -94,10 +94,10 @@ mod tests {
     fn mistakes_are_named() {
         let good = BUILT_IN[0].1;
         for (from, to, word) in [
-            ("delay_ms = 400", "delay_ms = 10001", "delay_ms"),
+            ("delay_ms = 1500", "delay_ms = 10001", "delay_ms"),
             ("pulse_ms = 40", "pulse_ms = 0", "pulse_ms"),
             ("pulse_ms = 40", "puls_ms = 40", "puls_ms"),
-            ("delay_ms = 400", "delay_ms = -1", "delay_ms"),
+            ("delay_ms = 1500", "delay_ms = -1", "delay_ms"),
         ] {
             let error = Board::parse("x", &good.replace(from, to))
                 .unwrap_err()

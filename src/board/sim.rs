@@ -2,59 +2,23 @@
 
 use embedded_hal::digital::{ErrorType, OutputPin};
 use std::convert::Infallible;
-use std::time::Instant;
 
-/// A change of a simulated output.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Edge {
-    /// Milliseconds since the pin was made.
-    pub at_ms: f64,
-    /// The new state.
-    pub high: bool,
-}
-
-/// An output that remembers its changes.
-#[derive(Debug)]
+/// An output that counts its pulses.
+#[derive(Debug, Default)]
 pub struct SimulatedPin {
-    started: Instant,
     high: bool,
-    edges: Vec<Edge>,
-}
-
-impl Default for SimulatedPin {
-    fn default() -> Self {
-        SimulatedPin::since(Instant::now())
-    }
+    pulses: u64,
 }
 
 impl SimulatedPin {
-    /// A low output whose clock starts at `started`.
-    pub fn since(started: Instant) -> Self {
-        SimulatedPin {
-            started,
-            high: false,
-            edges: vec![],
-        }
-    }
-
     /// Its state.
     pub fn is_high(&self) -> bool {
         self.high
     }
 
-    /// Every change so far.
-    pub fn edges(&self) -> &[Edge] {
-        &self.edges
-    }
-
-    fn set(&mut self, high: bool) {
-        if self.high != high {
-            self.high = high;
-            self.edges.push(Edge {
-                at_ms: self.started.elapsed().as_secs_f64() * 1e3,
-                high,
-            });
-        }
+    /// How often it went from low to high.
+    pub fn pulses(&self) -> u64 {
+        self.pulses
     }
 }
 
@@ -64,11 +28,12 @@ impl ErrorType for SimulatedPin {
 
 impl OutputPin for SimulatedPin {
     fn set_low(&mut self) -> Result<(), Infallible> {
-        self.set(false);
+        self.high = false;
         Ok(())
     }
     fn set_high(&mut self) -> Result<(), Infallible> {
-        self.set(true);
+        self.pulses += u64::from(!self.high);
+        self.high = true;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 //! is `scale[r] * int8`.
 
 use super::BundleError;
+use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -50,6 +51,16 @@ pub fn part_of(tensor: &str) -> &str {
     tensor.split_once('/').map_or("", |(part, _)| part)
 }
 
+/// The name of an element type in digests; types that no bundle has share one.
+fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => "F32",
+        Dtype::F16 => "F16",
+        Dtype::I8 => "I8",
+        _ => "other",
+    }
+}
+
 fn hex(digest: &[u8]) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -68,7 +79,7 @@ pub fn part_digests(header: &Metadata, data: &[u8]) -> BTreeMap<String, String> 
         let hash = parts.entry(part_of(name)).or_default();
         hash.update(name.as_bytes());
         hash.update([0]);
-        hash.update(format!("{:?} {:?}", info.dtype, info.shape).as_bytes());
+        hash.update(format!("{} {:?}", dtype_name(info.dtype), info.shape).as_bytes());
         hash.update(&data[info.data_offsets.0..info.data_offsets.1]);
     }
     parts

@@ -44,10 +44,12 @@ pub enum ScoreRule {
 }
 
 /// The activation of the MLPs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "train", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationKind {
     /// x * sigmoid(1.702 x): OpenAI's CLIP.
+    #[default]
     QuickGelu,
     /// x * Phi(x), exact: most of open_clip's.
     Gelu,
@@ -145,7 +147,8 @@ pub struct ScoreSpec {
     pub threshold: f32,
 }
 
-/// How far first-order adaptation was from the exact one at export.
+/// How far first-order adaptation was from the exact one at export, before weights were rounded to the
+/// bundle's precision: the error of the linearisation alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinearError {

@@ -19,4 +19,4 @@ pub use manifest::Manifest;
 pub use read::Bundle;
 pub use signature::PublicKey;
 #[cfg(feature = "train")]
-pub use write::BundleWriter;
+pub use write::{BundleWriter, save};

@@ -45,6 +45,11 @@ impl Bundle {
         Bundle::check(Bytes::Owned(bytes))
     }
 
+    /// The bytes of the whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn check(bytes: Bytes) -> Result<Bundle, BundleError> {
         let (header, data) = envelope::split(&bytes)?;
         let data_start = bytes.len() - data.len();

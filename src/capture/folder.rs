@@ -1,7 +1,7 @@
 //! A folder of photos as a camera: each file is one exposure, in name order.
 
-use super::{Camera, CaptureError, Frame};
-use image::{ImageReader, Limits, RgbImage};
+use super::{Camera, CaptureError, Frame, MAX_PIXELS};
+use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -9,12 +9,6 @@ use walkdir::WalkDir;
 const EXTENSIONS: [&str; 11] = [
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm",
 ];
-
-/// The largest side of a picture; cameras for inspection end at about 15,000 pixels a line.
-const MAX_SIDE: u32 = 20_000;
-
-/// What decoding may allocate: 85 megapixels of RGB.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// All pictures in or under `path`, in name order; `path` itself if it is a file.
 ///
@@ -49,23 +43,32 @@ pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
         path: path.to_path_buf(),
         source,
     };
-    let mut reader = ImageReader::open(path)
+    let damaged = |source| CaptureError::Damaged {
+        path: path.to_path_buf(),
+        source,
+    };
+    let reader = ImageReader::open(path)
         .map_err(unreadable)?
         .with_guessed_format()
         .map_err(unreadable)?;
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let image = reader.decode().map_err(|source| CaptureError::Damaged {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    Ok(image.into_rgb8())
+    let decoder = reader.into_decoder().map_err(damaged)?;
+    // Before anything is allocated for the pixels.
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(CaptureError::TooLarge {
+            path: path.to_path_buf(),
+            width,
+            height,
+        });
+    }
+    Ok(DynamicImage::from_decoder(decoder)
+        .map_err(damaged)?
+        .into_rgb8())
 }
 
 /// Pictures of a folder, one after the other.
 pub struct FolderCamera {
+    root: PathBuf,
     files: std::vec::IntoIter<PathBuf>,
 }
 
@@ -76,6 +79,7 @@ impl FolderCamera {
     /// As [`list`].
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         Ok(FolderCamera {
+            root: path.to_path_buf(),
             files: list(path)?.into_iter(),
         })
     }
@@ -94,11 +98,12 @@ impl FolderCamera {
 impl Camera for FolderCamera {
     fn next(&mut self) -> Option<Result<Frame, CaptureError>> {
         let path = self.files.next()?;
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        // The path below the folder: good/000.png and bad/000.png are two parts.
+        let below = path
+            .strip_prefix(&self.root)
+            .ok()
+            .filter(|p| !p.as_os_str().is_empty());
+        let name = below.unwrap_or(&path).display().to_string();
         Some(load(&path).map(|image| Frame {
             image,
             name,

@@ -41,6 +41,31 @@ pub enum CaptureError {
         /// The decoder's reason.
         source: image::ImageError,
     },
+    /// More pixels than any frame has.
+    #[error("{path}: {width} x {height} pixels, more than {MAX_PIXELS}", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+    },
+}
+
+/// The largest picture that is decoded. Area cameras for inspection end at about 25 megapixels; at
+/// this size preprocessing takes 0.8 GB for a moment.
+pub const MAX_PIXELS: u64 = 64_000_000;
+
+impl CaptureError {
+    /// The file or folder that failed.
+    pub fn path(&self) -> &std::path::Path {
+        match self {
+            CaptureError::Unreadable { path, .. }
+            | CaptureError::Damaged { path, .. }
+            | CaptureError::TooLarge { path, .. } => path,
+        }
+    }
 }
 
 /// A source of frames, one per part.

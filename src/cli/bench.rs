@@ -4,7 +4,7 @@ use super::{CliError, Network, cores, output};
 use clap::Args;
 use faprompt_edge::capture::{Camera, PatternCamera, load};
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::inspector::Stages;
+use faprompt_edge::inspector::{InspectError, Stage, Stages};
 use faprompt_edge::report::percentile;
 use image::RgbImage;
 use serde::Serialize;
@@ -30,11 +30,22 @@ pub struct Bench {
     json: bool,
 }
 
+/// Largest resident memory while a stage ran for the first time, MB.
+#[derive(Default, Serialize)]
+struct StageMemory {
+    loaded: Option<f64>,
+    preprocess: Option<f64>,
+    encode: Option<f64>,
+    adapt: Option<f64>,
+    score: Option<f64>,
+}
+
 /// Medians for one number of threads.
 #[derive(Serialize)]
 struct Row {
     threads: usize,
     ms: Stages,
+    peak_mb: StageMemory,
     total_ms: f64,
     adapt_share_of_encode: f64,
 }
@@ -46,8 +57,6 @@ struct Report<'a> {
     cpu: String,
     load_ms: f64,
     rows: Vec<Row>,
-    resident_mb: Option<f64>,
-    peak_mb: Option<f64>,
 }
 
 /// A line of /proc/self/status in megabytes.
@@ -61,6 +70,21 @@ fn memory(key: &str) -> Option<f64> {
         .parse::<f64>()
         .ok()
         .map(|kib| kib * 1024.0 / 1e6)
+}
+
+/// Lets the peak begin anew (proc(5): 5 resets it to the present size); without that file peaks only
+/// grow.
+fn reset_peak() {
+    if let Err(e) = std::fs::write("/proc/self/clear_refs", "5") {
+        log::debug!("/proc/self/clear_refs: {e}");
+    }
+}
+
+/// The peak since the last call.
+fn peak() -> Option<f64> {
+    let peak = memory("VmHWM");
+    reset_peak();
+    peak
 }
 
 fn cpu() -> String {
@@ -119,12 +143,20 @@ impl Bench {
                 load_ms = started.elapsed().as_secs_f64() * 1e3;
             }
             warning = inspector.manifest().warning();
-            let mut judge = || {
-                inspector
-                    .inspect(&frame)
-                    .map_err(|e| CliError::Internal(e.to_string()))
+            let failed = |e: InspectError| CliError::Internal(e.to_string());
+            let mut memory = StageMemory {
+                loaded: memory("VmRSS"),
+                ..StageMemory::default()
             };
-            judge()?;
+            reset_peak();
+            let mut ended = |stage| match stage {
+                Stage::Preprocess => memory.preprocess = peak(),
+                Stage::Encode => memory.encode = peak(),
+                Stage::Adapt => memory.adapt = peak(),
+                Stage::Score => memory.score = peak(),
+            };
+            inspector.observe(&frame, &mut ended).map_err(failed)?;
+            let mut judge = || inspector.inspect(&frame).map_err(failed);
             let stages = (0..self.frames)
                 .map(|_| judge().map(|i| i.ms))
                 .collect::<Result<Vec<Stages>, _>>()?;
@@ -150,6 +182,7 @@ impl Bench {
                 total_ms: median(Stages::total),
                 adapt_share_of_encode: share,
                 ms,
+                peak_mb: memory,
             });
         }
         let report = Report {
@@ -158,8 +191,6 @@ impl Bench {
             cpu: cpu(),
             load_ms,
             rows,
-            resident_mb: memory("VmRSS"),
-            peak_mb: memory("VmHWM"),
         };
         let text = if self.json {
             serde_json::to_string_pretty(&report).map_err(|e| CliError::Internal(e.to_string()))?
@@ -192,12 +223,25 @@ impl Bench {
                 100.0 * row.adapt_share_of_encode
             );
         }
-        let mb = |v: Option<f64>| v.map_or("unknown".into(), |v| format!("{v:.0} MB"));
-        out + &format!(
-            "load {:.0} ms, resident {}, peak {}\n",
-            r.load_ms,
-            mb(r.resident_mb),
-            mb(r.peak_mb)
-        )
+        out += &format!(
+            "load {:.0} ms\n\nlargest resident memory during the first frame, MB\n",
+            r.load_ms
+        );
+        out += "threads      loaded  preprocess    encode     adapt     score\n";
+        let mb = |v: Option<f64>| v.map_or("unknown".into(), |v| format!("{v:.0}"));
+        for row in &r.rows {
+            let m = &row.peak_mb;
+            out += &format!(
+                "{:7} {:>11} {:>11} {:>9} {:>9} {:>9}\n",
+                row.threads,
+                mb(m.loaded),
+                mb(m.preprocess),
+                mb(m.encode),
+                mb(m.adapt),
+                mb(m.score)
+            );
+        }
+        r.warning.iter().for_each(|w| out += &format!("{w}\n"));
+        out
     }
 }

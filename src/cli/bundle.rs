@@ -46,8 +46,12 @@ impl BundleCommand {
                 } else {
                     "no key given: signature not checked, "
                 };
+                let warning = bundle
+                    .manifest()
+                    .warning()
+                    .map_or(String::new(), |w| format!("{w}\n"));
                 format!(
-                    "{}: {signature}{} parts intact\n",
+                    "{}: {signature}{} parts intact\n{warning}",
                     file.display(),
                     bundle.digests().len()
                 )

@@ -68,11 +68,12 @@ struct Job {
     name: PathBuf,
 }
 
-/// Every photo with a result name of its own: its path below the folder that was named.
-fn jobs(paths: &[PathBuf]) -> Result<Vec<Job>, CliError> {
+/// Every photo with a result name of its own: its path below the folder that was named. A path that
+/// cannot be listed stays a job, which then fails on its own line.
+fn jobs(paths: &[PathBuf]) -> Vec<Job> {
     let (mut jobs, mut taken) = (vec![], HashSet::new());
     for root in paths {
-        for path in list(root)? {
+        for path in list(root).unwrap_or_else(|_| vec![root.clone()]) {
             let below = path
                 .strip_prefix(root)
                 .ok()
@@ -100,7 +101,7 @@ fn jobs(paths: &[PathBuf]) -> Result<Vec<Job>, CliError> {
             jobs.push(Job { path, name: unique });
         }
     }
-    Ok(jobs)
+    jobs
 }
 
 /// `folder/name.extension`, its folder created.
@@ -115,7 +116,7 @@ fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError
 
 impl Inspect {
     pub fn run(&self) -> Result<ExitCode, CliError> {
-        let jobs = jobs(&self.paths)?;
+        let jobs = jobs(&self.paths);
         if jobs.is_empty() {
             let names: Vec<String> = self.paths.iter().map(|p| p.display().to_string()).collect();
             return Err(CliError::NoInput(format!(
@@ -248,8 +249,10 @@ impl Inspect {
         if let Some(root) = &self.overlay {
             let path = target(root, &job.name, "png")?;
             let name = job.name.display().to_string();
+            let reject = Outcome::of(inspection.score, threshold).is_reject();
             let caption = Caption {
-                reject: Outcome::of(inspection.score, threshold).is_reject(),
+                verdict: if reject { "reject" } else { "good" },
+                reject,
                 score: inspection.score,
                 threshold,
                 name: &name,

@@ -1,7 +1,7 @@
 //! The project's own tract operators: what both towers are made of.
 //!
 //! They know tensors and nothing else; the graphs that use them are built in `vision::encoder` and
-//! `faprompt::tower`. All work on f32 and use the threads of the tract executor in force.
+//! `faprompt::adaptation`. All work on f32 and use the threads of the tract executor in force.
 
 pub mod attention;
 pub mod gemm;

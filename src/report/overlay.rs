@@ -28,7 +28,9 @@ const GAP: u32 = 4;
 /// What the strip above says.
 #[derive(Clone, Debug)]
 pub struct Caption<'a> {
-    /// Whether the part is a reject.
+    /// The outcome in a word or two.
+    pub verdict: &'a str,
+    /// Whether the part is a reject: the colour of the strip.
     pub reject: bool,
     /// The image score.
     pub score: f32,
@@ -133,8 +135,12 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
             Rgb888::new(25, 110, 50)
         },
     );
-    let verdict = if caption.reject { "REJECT" } else { "GOOD" };
-    let relation = if caption.reject { ">" } else { "<=" };
+    let verdict = caption.verdict.to_uppercase();
+    let relation = if caption.score > caption.threshold {
+        ">"
+    } else {
+        "<="
+    };
     let head = format!(
         "{verdict}  {:.3} {relation} {:.3}   {}",
         caption.score, caption.threshold, caption.name
@@ -167,6 +173,7 @@ mod tests {
         };
         map.values[5] = 0.9;
         let caption = Caption {
+            verdict: "reject",
             reject: true,
             score: 0.8,
             threshold: 0.5,
@@ -192,6 +199,7 @@ mod tests {
                 values: vec![0.5; 4],
             };
             let caption = Caption {
+                verdict: "good",
                 reject: false,
                 score: 0.1,
                 threshold: 0.5,

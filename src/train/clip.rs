@@ -98,6 +98,8 @@ pub struct Clip {
     pub path: PathBuf,
     /// SHA-256 of the weight file.
     pub digest: String,
+    /// Whether the file says that its numbers were never trained.
+    pub untrained: bool,
     /// The MLPs' activation.
     pub activation: ActivationKind,
     /// The image encoder.
@@ -107,6 +109,7 @@ pub struct Clip {
 }
 
 /// What only configuration files tell.
+#[derive(Default)]
 struct Hints {
     visual_heads: Option<usize>,
     text_heads: Option<usize>,
@@ -240,7 +243,7 @@ fn blocks(
         Names::OpenAi => (format!("{prefix}transformer.resblocks."), ".ln_1.weight"),
         Names::HuggingFace => (format!("{prefix}encoder.layers."), ".layer_norm1.weight"),
     };
-    let count = t.count(&stem, first);
+    let count = t.count(&stem, first)?;
     if count == 0 {
         return Err(TensorError::Missing(format!("{stem}0{first}")));
     }
@@ -251,7 +254,7 @@ fn blocks(
 
 /// The number of heads: from the configuration, or 64 channels each, as in every CLIP of OpenAI.
 fn heads(width: usize, hint: Option<usize>, tower: &str) -> Result<usize, TensorError> {
-    let heads = hint.unwrap_or(width / 64);
+    let heads = hint.unwrap_or((width / 64).max(1));
     if heads == 0 || !width.is_multiple_of(heads) {
         return Err(TensorError::File(format!(
             "the {tower} encoder is {width} wide, which is no multiple of {heads} heads"
@@ -476,7 +479,8 @@ pub fn file_digest(path: &Path) -> std::io::Result<String> {
 }
 
 impl Clip {
-    /// Reads a weight file or a folder.
+    /// Reads a weight file or a folder. A configuration beside a weight file counts; without one the
+    /// activation is OpenAI's QuickGELU.
     ///
     /// # Errors
     /// [`TrainError::Weights`].
@@ -488,14 +492,12 @@ impl Clip {
         let (file, hints) = if path.is_dir() {
             folder(path).map_err(fail)?
         } else {
-            (
-                path.to_path_buf(),
-                Hints {
-                    visual_heads: None,
-                    text_heads: None,
-                    activation: ActivationKind::QuickGelu,
-                },
-            )
+            let beside = path
+                .parent()
+                .map(folder)
+                .and_then(Result::ok)
+                .filter(|(file, _)| file == path);
+            beside.unwrap_or((path.to_path_buf(), Hints::default()))
         };
         let tensors = Tensors::load(&file).map_err(fail)?;
         let digest = file_digest(&file).map_err(|e| fail(TensorError::File(e.to_string())))?;
@@ -535,6 +537,7 @@ impl Clip {
         Ok(Clip {
             path: path.to_path_buf(),
             digest,
+            untrained: tensors.is_untrained(),
             activation: hints.activation,
             visual,
             text,

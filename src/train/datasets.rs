@@ -51,7 +51,10 @@ struct Row {
 }
 
 fn fail(path: &Path, what: impl std::fmt::Display) -> TrainError {
-    TrainError::Data { path: path.to_path_buf(), what: what.to_string() }
+    TrainError::Data {
+        path: path.to_path_buf(),
+        what: what.to_string(),
+    }
 }
 
 /// `name` below `root`, if it is not empty.
@@ -84,7 +87,10 @@ fn table(path: &Path) -> Result<Vec<Sample>, TrainError> {
             "0" | "good" | "normal" | "ok" => false,
             "1" | "bad" | "anomalous" | "defective" | "ng" => true,
             other => {
-                let what = format!("line {}: label `{other}`; 0, good, normal, ok or 1, bad, anomalous, defective, ng", i + 2);
+                let what = format!(
+                    "line {}: label `{other}`; 0, good, normal, ok or 1, bad, anomalous, defective, ng",
+                    i + 2
+                );
                 return Err(fail(path, what));
             }
         };
@@ -113,7 +119,10 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// `CLASS/test/KIND/*`, masks in `CLASS/ground_truth/KIND/NAME_mask.png`.
@@ -123,10 +132,23 @@ fn mvtec_class(class: &Path) -> Result<Vec<Sample>, TrainError> {
         let kind = name(&folder);
         let anomalous = kind != "good";
         for image in crate::capture::list(&folder).map_err(|e| fail(&folder, e))? {
-            let stem = image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let mask = class.join("ground_truth").join(&kind).join(format!("{stem}_mask.png"));
+            let stem = image
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let mask = class
+                .join("ground_truth")
+                .join(&kind)
+                .join(format!("{stem}_mask.png"));
             let mask = (anomalous && mask.is_file()).then_some(mask);
-            samples.push(Sample { image, mask, class: name(class), kind: kind.clone(), anomalous });
+            samples.push(Sample {
+                image,
+                mask,
+                class: name(class),
+                kind: kind.clone(),
+                anomalous,
+            });
         }
     }
     Ok(samples)
@@ -140,7 +162,14 @@ fn mvtec_class(class: &Path) -> Result<Vec<Sample>, TrainError> {
 /// missing.
 pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
     let samples = if path.is_file() {
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv")) { table(path)? } else { meta(path)? }
+        if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("csv"))
+        {
+            table(path)?
+        } else {
+            meta(path)?
+        }
     } else if path.join("meta.json").is_file() {
         meta(&path.join("meta.json"))?
     } else if path.join("test").is_dir() {
@@ -153,12 +182,21 @@ pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
         samples
     };
     if samples.is_empty() {
-        return Err(fail(path, "no samples: neither meta.json, nor a CSV file, nor CLASS/test/KIND folders as in MVTec AD"));
+        return Err(fail(
+            path,
+            "no samples: neither meta.json, nor a CSV file, nor CLASS/test/KIND folders as in MVTec AD",
+        ));
     }
     for sample in &samples {
-        for file in [Some(&sample.image), sample.mask.as_ref()].into_iter().flatten() {
+        for file in [Some(&sample.image), sample.mask.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             if !file.is_file() {
-                return Err(fail(path, format!("it names {}, which does not exist", file.display())));
+                return Err(fail(
+                    path,
+                    format!("it names {}, which does not exist", file.display()),
+                ));
             }
         }
     }

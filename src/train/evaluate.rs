@@ -61,28 +61,43 @@ fn trivial(frame: &RgbImage) -> [f32; 3] {
     for y in 1..h.saturating_sub(1) {
         for x in 1..w.saturating_sub(1) {
             let (dx, dy) = (at(x + 1, y) - at(x - 1, y), at(x, y + 1) - at(x, y - 1));
-            let laplacian = at(x + 1, y) + at(x - 1, y) + at(x, y + 1) + at(x, y - 1) - 4.0 * at(x, y);
+            let laplacian =
+                at(x + 1, y) + at(x - 1, y) + at(x, y + 1) + at(x, y - 1) - 4.0 * at(x, y);
             gradient += dx * dx + dy * dy;
             (sum, squares, n) = (sum + laplacian, squares + laplacian * laplacian, n + 1);
         }
     }
     let n = n.max(1) as f64;
-    [brightness as f32, (gradient / n) as f32, (squares / n - (sum / n).powi(2)) as f32]
+    [
+        brightness as f32,
+        (gradient / n) as f32,
+        (squares / n - (sum / n).powi(2)) as f32,
+    ]
 }
 
 /// A mask at the map's size, as the published code makes it: resized bilinearly, cut at one half.
 fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
-    let picture = load(path).map_err(|e| TrainError::Data { path: path.to_path_buf(), what: e.to_string() })?;
+    let picture = load(path).map_err(|e| TrainError::Data {
+        path: path.to_path_buf(),
+        what: e.to_string(),
+    })?;
     let grey: GrayImage = imageops::grayscale(&picture);
     let side = side as u32;
-    Ok(imageops::resize(&grey, side, side, FilterType::Triangle).iter().map(|v| *v > 127).collect())
+    Ok(imageops::resize(&grey, side, side, FilterType::Triangle)
+        .iter()
+        .map(|v| *v > 127)
+        .collect())
 }
 
 /// Judges every sample. Pictures that cannot be judged are returned with the reason; the others go on.
 ///
 /// # Errors
 /// [`TrainError::Data`] for a mask that cannot be read: figures without it would be of other pictures.
-pub fn judge(inspector: &mut Inspector, samples: Vec<Sample>, bar: &ProgressBar) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
+pub fn judge(
+    inspector: &mut Inspector,
+    samples: Vec<Sample>,
+    bar: &ProgressBar,
+) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
     let (mut judged, mut failed) = (vec![], vec![]);
     let side = inspector.manifest().image.size;
     let sigma = inspector.manifest().scores.smoothing_sigma;
@@ -108,19 +123,36 @@ pub fn judge(inspector: &mut Inspector, samples: Vec<Sample>, bar: &ProgressBar)
             (None, true) => None,
         };
         let scores = |_: &Vec<bool>| inspection.map().smoothed(sigma).values;
-        let segmentation = mask.map(|mask| Segmentation { width: side, scores: scores(&mask), mask });
-        judged.push(Judged { score: inspection.score, trivial: trivial(&frame), segmentation, sample });
+        let segmentation = mask.map(|mask| Segmentation {
+            width: side,
+            scores: scores(&mask),
+            mask,
+        });
+        judged.push(Judged {
+            score: inspection.score,
+            trivial: trivial(&frame),
+            segmentation,
+            sample,
+        });
     }
     Ok((judged, failed))
 }
 
 /// The figures of these pictures together.
 pub fn figures(judged: &[&Judged]) -> Figures {
-    let labelled = |f: &dyn Fn(&Judged) -> f32| Ranking::new(judged.iter().map(|j| (f(j), j.sample.anomalous)));
+    let labelled = |f: &dyn Fn(&Judged) -> f32| {
+        Ranking::new(judged.iter().map(|j| (f(j), j.sample.anomalous)))
+    };
     let image = labelled(&|j| j.score);
     let annotated = judged.iter().any(|j| j.sample.mask.is_some());
-    let pictures: Vec<Segmentation> =
-        if annotated { judged.iter().filter_map(|j| j.segmentation.clone()).collect() } else { vec![] };
+    let pictures: Vec<Segmentation> = if annotated {
+        judged
+            .iter()
+            .filter_map(|j| j.segmentation.clone())
+            .collect()
+    } else {
+        vec![]
+    };
     let pixels = pixel_ranking(&pictures);
     let best = image.f1_max();
     Figures {
@@ -132,7 +164,9 @@ pub fn figures(judged: &[&Judged]) -> Figures {
         f1_threshold: best.map(|(_, t)| f64::from(t)),
         pixel_auroc: pixels.auroc(),
         pixel_pro: pro(&pictures, &pixels),
-        trivial_auroc: std::array::from_fn(|i| labelled(&|j| j.trivial[i]).auroc().map(|a| a.max(1.0 - a))),
+        trivial_auroc: std::array::from_fn(|i| {
+            labelled(&|j| j.trivial[i]).auroc().map(|a| a.max(1.0 - a))
+        }),
     }
 }
 
@@ -142,7 +176,10 @@ pub fn by_class(judged: &[Judged]) -> BTreeMap<String, Figures> {
     for j in judged {
         classes.entry(&j.sample.class).or_default().push(j);
     }
-    classes.into_iter().map(|(class, judged)| (class.to_string(), figures(&judged))).collect()
+    classes
+        .into_iter()
+        .map(|(class, judged)| (class.to_string(), figures(&judged)))
+        .collect()
 }
 
 /// The mean over classes of each figure, over the classes that have it.

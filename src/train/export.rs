@@ -12,7 +12,7 @@ use crate::bundle::manifest::{
     ImageSpec, LinearError, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec,
     Selection, TowerSpec,
 };
-use crate::bundle::{Bundle, BundleWriter};
+use crate::bundle::{Bundle, BundleWriter, save};
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
 use indicatif::ProgressBar;
@@ -117,7 +117,7 @@ fn manifest(
     let manifest = Manifest {
         name: options.name.clone().unwrap_or(clip.name()),
         created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
-        trained: options.trained,
+        trained: options.trained && !clip.untrained && !prompts.untrained,
         description: options.description.clone(),
         image: ImageSpec {
             size,
@@ -351,17 +351,24 @@ pub fn export(
         source,
     };
     let bytes = w.0.bytes(&manifest).map_err(failed)?;
-    self_check(bytes)?;
-    let bytes = w.0.write(&manifest, out).map_err(failed)?;
-    Ok(Exported { manifest, bytes })
+    // What was checked is what is written.
+    let bundle = self_check(bytes)?;
+    save(bundle.bytes(), out).map_err(failed)?;
+    Ok(Exported {
+        manifest,
+        bytes: bundle.len(),
+    })
 }
 
 /// Opens the new bundle with the device's code, which checks every digest and every shape, builds all
 /// its networks and judges a grey frame.
-fn self_check(bytes: Vec<u8>) -> Result<(), TrainError> {
+fn self_check(bytes: Vec<u8>) -> Result<Bundle, TrainError> {
     let bundle = Bundle::from_bytes(bytes).map_err(TrainError::SelfCheck)?;
     let load = |adaptation| {
-        let options = Options { adaptation, threads: 1 };
+        let options = Options {
+            adaptation,
+            threads: 1,
+        };
         Inspector::new(&bundle, options).map_err(TrainError::SelfCheck)
     };
     load(AdaptationMode::Linear)?;
@@ -369,6 +376,6 @@ fn self_check(bytes: Vec<u8>) -> Result<(), TrainError> {
     let failed = |e| TrainError::Options(format!("the network fails on a grey frame: {e}"));
     load(AdaptationMode::Exact)?
         .inspect(&frame)
-        .map(drop)
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok(bundle)
 }

@@ -31,7 +31,11 @@ impl Ranking {
     pub fn new(scores: impl IntoIterator<Item = (f32, bool)>) -> Ranking {
         let mut ranking = Ranking::default();
         for (score, positive) in scores {
-            let kind = if positive { &mut ranking.positives } else { &mut ranking.negatives };
+            let kind = if positive {
+                &mut ranking.positives
+            } else {
+                &mut ranking.negatives
+            };
             kind.push(if score.is_nan() { f32::INFINITY } else { score });
         }
         ranking.positives.sort_unstable_by(descending);
@@ -50,9 +54,19 @@ impl Ranking {
         while p < self.positives.len() || n < self.negatives.len() {
             let next = |v: &[f32], i: usize| v.get(i).copied().unwrap_or(f32::NEG_INFINITY);
             let threshold = next(&self.positives, p).max(next(&self.negatives, n));
-            p += self.positives[p..].iter().take_while(|s| **s >= threshold).count();
-            n += self.negatives[n..].iter().take_while(|s| **s >= threshold).count();
-            points.push(Operating { threshold, true_positives: p, false_positives: n });
+            p += self.positives[p..]
+                .iter()
+                .take_while(|s| **s >= threshold)
+                .count();
+            n += self.negatives[n..]
+                .iter()
+                .take_while(|s| **s >= threshold)
+                .count();
+            points.push(Operating {
+                threshold,
+                true_positives: p,
+                false_positives: n,
+            });
         }
         points
     }
@@ -66,7 +80,8 @@ impl Ranking {
             area += (n - before.1) as f64 * (p + before.0) as f64 / 2.0;
             before = (p, n);
         }
-        self.is_defined().then(|| area / (self.positives.len() as f64 * self.negatives.len() as f64))
+        self.is_defined()
+            .then(|| area / (self.positives.len() as f64 * self.negatives.len() as f64))
     }
 
     /// Average precision: the sum over thresholds of precision times the recall gained (scikit-learn's
@@ -86,7 +101,8 @@ impl Ranking {
     pub fn f1_max(&self) -> Option<(f64, f32)> {
         let f1 = |p: &Operating| {
             let missed = self.positives.len() - p.true_positives;
-            2.0 * p.true_positives as f64 / (2 * p.true_positives + p.false_positives + missed) as f64
+            2.0 * p.true_positives as f64
+                / (2 * p.true_positives + p.false_positives + missed) as f64
         };
         let mut best: Option<(f64, f32)> = None;
         for point in self.operating_points() {
@@ -144,7 +160,11 @@ const MAX_FPR: f64 = 0.3;
 
 /// The pixel ranking of all pictures together.
 pub fn pixel_ranking(pictures: &[Segmentation]) -> Ranking {
-    Ranking::new(pictures.iter().flat_map(|p| p.scores.iter().copied().zip(p.mask.iter().copied())))
+    Ranking::new(
+        pictures
+            .iter()
+            .flat_map(|p| p.scores.iter().copied().zip(p.mask.iter().copied())),
+    )
 }
 
 /// Area under the per-region-overlap curve up to a false-positive rate of 0.3, divided by the range
@@ -164,9 +184,12 @@ pub fn pro(pictures: &[Segmentation], pixels: &Ranking) -> Option<f64> {
         }
     }
     let first = pixels.positives[0].max(pixels.negatives[0]);
-    let last = pixels.positives[pixels.positives.len() - 1].min(pixels.negatives[pixels.negatives.len() - 1]);
+    let last = pixels.positives[pixels.positives.len() - 1]
+        .min(pixels.negatives[pixels.negatives.len() - 1]);
     let (low, high) = (f64::from(last), f64::from(first));
-    let above = |sorted: &[f32], t: f64| sorted.partition_point(|s| f64::from(*s) > t) as f64 / sorted.len() as f64;
+    let above = |sorted: &[f32], t: f64| {
+        sorted.partition_point(|s| f64::from(*s) > t) as f64 / sorted.len() as f64
+    };
     let mut curve: Vec<(f64, f64)> = (0..STEPS)
         .map(|i| low + (high - low) / STEPS as f64 * i as f64)
         .map(|t| {
@@ -177,7 +200,10 @@ pub fn pro(pictures: &[Segmentation], pixels: &Ranking) -> Option<f64> {
         .collect();
     curve.reverse();
     let (start, end) = (curve.first()?.0, curve.last()?.0);
-    let area: f64 = curve.windows(2).map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0).sum();
+    let area: f64 = curve
+        .windows(2)
+        .map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0)
+        .sum();
     (end > start).then(|| area / (end - start))
 }
 
@@ -193,9 +219,19 @@ mod tests {
         assert_eq!(separated.average_precision(), Some(1.0));
         assert_eq!(separated.f1_max(), Some((1.0, 0.8)));
         assert_eq!(of(&[(0.1, true), (0.8, false)]).auroc(), Some(0.0));
-        assert_eq!(of(&[(0.5, true), (0.5, false), (0.5, false)]).auroc(), Some(0.5));
+        assert_eq!(
+            of(&[(0.5, true), (0.5, false), (0.5, false)]).auroc(),
+            Some(0.5)
+        );
         for one_kind in [of(&[(0.5, true)]), of(&[(0.5, false)]), of(&[])] {
-            assert_eq!((one_kind.auroc(), one_kind.average_precision(), one_kind.f1_max()), (None, None, None));
+            assert_eq!(
+                (
+                    one_kind.auroc(),
+                    one_kind.average_precision(),
+                    one_kind.f1_max()
+                ),
+                (None, None, None)
+            );
         }
         // A score that is no number is a reject: a miss if the part was good.
         assert_eq!(of(&[(f32::NAN, false), (0.5, true)]).auroc(), Some(0.0));
@@ -203,7 +239,9 @@ mod tests {
 
     #[test]
     fn diagonal_pixels_are_one_region() {
-        let mask = [true, false, false, false, true, false, false, false, false, false, false, true];
+        let mask = [
+            true, false, false, false, true, false, false, false, false, false, false, true,
+        ];
         let mut found = regions(&mask, 3);
         found.sort();
         assert_eq!(found, [vec![0, 4], vec![11]]);
@@ -215,7 +253,11 @@ mod tests {
         let mask: Vec<bool> = (0..100).map(|i| i % 10 < 2).collect();
         let map = |f: fn(bool, usize) -> f32| {
             let scores = mask.iter().enumerate().map(|(i, m)| f(*m, i)).collect();
-            vec![Segmentation { width: 10, scores, mask: mask.clone() }]
+            vec![Segmentation {
+                width: 10,
+                scores,
+                mask: mask.clone(),
+            }]
         };
         let perfect = map(|m, i| if m { 1.0 } else { 0.001 * i as f32 });
         let value = pro(&perfect, &pixel_ranking(&perfect)).unwrap();

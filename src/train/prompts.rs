@@ -12,12 +12,17 @@ pub const NORMAL_WORDS: &str = "object.";
 /// The words behind an abnormal prompt's (the paper's text leaves "damaged" out; its code has it).
 pub const ABNORMAL_WORDS: &str = "damaged object.";
 
+/// Stands for words whose embeddings came with the prompts.
+pub const FROM_FILE: &str = "(from the checkpoint)";
+
 /// CAP's tokens, the deep prompts and psi.
 pub struct Prompts {
     /// Where they were read.
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub digest: String,
+    /// Whether the file says that its numbers were never trained.
+    pub untrained: bool,
     /// V, [E, C].
     pub normal: Array2<f32>,
     /// A, [K, E', C].
@@ -34,7 +39,7 @@ pub struct Prompts {
     pub normal_suffix: Array2<f32>,
     /// The same behind an abnormal prompt.
     pub abnormal_suffix: Array2<f32>,
-    /// The words, if the file does not hold their embeddings instead.
+    /// The words; "(from the checkpoint)" where the file holds their embeddings instead.
     pub words: (String, String),
 }
 
@@ -168,7 +173,7 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         }
     }
     let deep_stem = name("prompts.deep.", "compound_prompts_text.");
-    let deep: Vec<Array2<f32>> = (0..t.count(&deep_stem, ""))
+    let deep: Vec<Array2<f32>> = (0..t.count(&deep_stem, "")?)
         .map(|i| t.matrix(&format!("{deep_stem}{i}"), None, Some(width)))
         .collect::<Result<_, _>>()?;
     if let Some(odd) = deep.iter().position(|d| d.nrows() != deep[0].nrows()) {
@@ -243,6 +248,7 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         }
     };
     let named = (NORMAL_WORDS.to_string(), ABNORMAL_WORDS.to_string());
+    let embedded = !own && t.has("token_suffix_pos") && t.has("tokenized_prompts_pos");
     let (start, normal_suffix, abnormal_suffix) = if !own
         && t.has("token_suffix_pos")
         && t.has("tokenized_prompts_pos")
@@ -262,14 +268,15 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         let (start, normal_suffix) = words(clip, &named.0)?;
         (start, normal_suffix, words(clip, &named.1)?.1)
     };
-    let longest = 1 + normal.nrows() + abnormal.len_of(Axis(1)) + abnormal_suffix.nrows();
+    let of_normal = 1 + normal.nrows() + normal_suffix.nrows();
+    let of_abnormal = 1 + normal.nrows() + abnormal.len_of(Axis(1)) + abnormal_suffix.nrows();
+    let (shortest, longest) = (of_normal.min(of_abnormal), of_normal.max(of_abnormal));
     if longest > clip.text.positions.nrows() {
         return Err(TensorError::File(format!(
             "prompts of {longest} tokens for a context of {}",
             clip.text.positions.nrows()
         )));
     }
-    let shortest = (1 + normal.nrows() + normal_suffix.nrows()).min(longest);
     if deep.first().is_some_and(|d| d.nrows() + 2 > shortest) {
         return Err(TensorError::File(format!(
             "deep prompts of {} tokens in prompts of {shortest}",
@@ -279,6 +286,7 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
     Ok(Prompts {
         path: t.path().to_path_buf(),
         digest,
+        untrained: t.is_untrained(),
         normal,
         abnormal,
         deep,
@@ -287,7 +295,11 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         start,
         normal_suffix,
         abnormal_suffix,
-        words: named,
+        words: if embedded {
+            (FROM_FILE.into(), FROM_FILE.into())
+        } else {
+            named
+        },
     })
 }
 

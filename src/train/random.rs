@@ -2,12 +2,13 @@
 //! untrained bundle that stands in until a trained one ships.
 
 use super::TrainError;
+use super::tensors::UNTRAINED;
 use half::f16;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// A standard normal number.
@@ -18,7 +19,7 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
 /// Sizes of a network to make up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Architecture {
-    /// The smallest that has everything: 64 x 1, patch 8, 16 px. Seeds of the fuzzer.
+    /// The smallest that has everything: 8 x 1, patch 4, 8 px. Seeds of the fuzzer.
     Minimal,
     /// 128 x 4, patch 16, 224 px: the untrained demonstration bundle.
     Tiny,
@@ -65,8 +66,8 @@ impl Architecture {
         let (vision, text) = match self {
             Architecture::Minimal => {
                 return Sizes {
-                    vision: (64, 1, 8, 16),
-                    text: (64, 2),
+                    vision: (8, 1, 4, 8),
+                    text: (8, 2),
                     tokens: (2, 1, 2),
                     prior: (2, 3),
                     deep: (1, 1),
@@ -149,9 +150,13 @@ impl Maker {
                 TensorView::new(Dtype::F16, shape.clone(), bytes).expect("bytes fit their shape"),
             )
         });
-        safetensors::serialize_to_file(views, None, path).map_err(|e| TrainError::Output {
-            path: path.into(),
-            source: std::io::Error::other(e),
+        // `export` obeys it: a bundle of random numbers cannot claim to be trained.
+        let metadata = HashMap::from([(UNTRAINED.to_string(), "true".to_string())]);
+        safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| {
+            TrainError::Output {
+                path: path.into(),
+                source: std::io::Error::other(e),
+            }
         })
     }
 }

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Why a tensor file or a tensor of it cannot be used.
@@ -43,9 +43,13 @@ pub struct Raw {
     bytes: Vec<u8>,
 }
 
+/// Key in a safetensors file's metadata that says that its numbers were never trained.
+pub const UNTRAINED: &str = "faprompt.untrained";
+
 /// All tensors of a file, by name.
 pub struct Tensors {
     path: PathBuf,
+    untrained: bool,
     map: BTreeMap<String, Raw>,
 }
 
@@ -112,10 +116,16 @@ impl Tensors {
     /// [`TensorError::File`].
     pub fn load(path: &Path) -> Result<Tensors, TensorError> {
         let file = |e: &dyn std::fmt::Display| TensorError::File(e.to_string());
+        let mut untrained = false;
         let map = if path.extension().is_some_and(|e| e == "safetensors") {
             let bytes = std::fs::read(path).map_err(|e| file(&e))?;
             let tensors = SafeTensors::deserialize(&bytes)
                 .map_err(|e| file(&format!("not a safetensors file: {e}")))?;
+            let header = SafeTensors::read_metadata(&bytes).map_err(|e| file(&e))?.1;
+            untrained = header
+                .metadata()
+                .as_ref()
+                .is_some_and(|m| m.contains_key(UNTRAINED));
             let raw = |t: safetensors::tensor::TensorView| Raw {
                 shape: t.shape().to_vec(),
                 dtype: dtype_name(t.dtype()),
@@ -135,6 +145,7 @@ impl Tensors {
         };
         Ok(Tensors {
             path: path.to_path_buf(),
+            untrained,
             map,
         })
     }
@@ -142,6 +153,11 @@ impl Tensors {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the file says that its numbers were never trained.
+    pub fn is_untrained(&self) -> bool {
+        self.untrained
     }
 
     /// The same tensors without a prefix that they all share, if they do.
@@ -185,11 +201,22 @@ impl Tensors {
             .ok_or_else(|| TensorError::Missing(name.into()))
     }
 
-    /// How many `prefix0suffix`, `prefix1suffix`, ... there are without a gap.
-    pub fn count(&self, prefix: &str, suffix: &str) -> usize {
-        (0..)
-            .take_while(|i| self.has(&format!("{prefix}{i}{suffix}")))
-            .count()
+    /// How many `prefix0suffix`, `prefix1suffix`, ... there are.
+    ///
+    /// # Errors
+    /// [`TensorError::Missing`] for a gap: without it a network would silently lack its last blocks.
+    pub fn count(&self, prefix: &str, suffix: &str) -> Result<usize, TensorError> {
+        let number = |name: &String| -> Option<usize> {
+            name.strip_prefix(prefix)?
+                .strip_suffix(suffix)?
+                .parse()
+                .ok()
+        };
+        let found: BTreeSet<usize> = self.map.keys().filter_map(number).collect();
+        let gap = (0..found.len()).find(|i| !found.contains(i));
+        gap.map_or(Ok(found.len()), |i| {
+            Err(TensorError::Missing(format!("{prefix}{i}{suffix}")))
+        })
     }
 
     /// A tensor of any shape.

@@ -100,7 +100,7 @@ pub fn golden_bundle(
 /// The largest absolute difference.
 pub fn apart(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "lengths differ");
-    assert!(!a.is_empty());
+    assert!(!a.is_empty() && a.iter().chain(b).all(|v| v.is_finite()));
     a.iter().zip(b).fold(0.0, |m, (a, b)| m.max((a - b).abs()))
 }
 
