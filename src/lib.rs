@@ -21,6 +21,25 @@
 //! | [`exit`] | exit codes | nothing of the project |
 //! | `train` | host only (feature `train`): CLIP import, prompts, export | everything |
 //!
+//! Judging one photo:
+//!
+//! ```no_run
+//! use faprompt_edge::bundle::Bundle;
+//! use faprompt_edge::capture::load;
+//! use faprompt_edge::faprompt::AdaptationMode;
+//! use faprompt_edge::inspector::{Inspector, Options};
+//! use std::path::Path;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let bundle = Bundle::open(Path::new("line1.bundle"), None)?;
+//! let options = Options { adaptation: AdaptationMode::Exact, threads: 4 };
+//! let mut inspector = Inspector::new(&bundle, options)?;
+//! let inspection = inspector.inspect(&load(Path::new("part.png"))?)?;
+//! println!("{:.3} (reject above {})", inspection.score, inspector.manifest().scores.threshold);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! `unsafe` stands in four named modules, each with its reason: `ops::gemm`, `ops::panels` (kernels take
 //! raw pointers), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call).
 

@@ -54,6 +54,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
 fn lines(output: &Output) -> Vec<Value> {
     text(&output.stdout)
         .lines()
@@ -189,9 +193,7 @@ fn run_judges_every_part_once_and_pulses_for_every_reject() {
                 if threshold == "1" { "10000" } else { "1500" },
             ],
         );
-        let summary: Value =
-            serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap())
-                .unwrap();
+        let summary = json(&out_folder.join("summary.json"));
         let verdicts = std::fs::read_to_string(out_folder.join("verdicts.jsonl")).unwrap();
         let overlays = std::fs::read_dir(out_folder.join("rejects"))
             .unwrap()
@@ -242,8 +244,7 @@ fn run_rejects_a_part_whose_frame_is_broken() {
         ],
     );
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
-    let summary: Value =
-        serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap()).unwrap();
+    let summary = json(&out_folder.join("summary.json"));
     assert_eq!(
         (
             summary["good"].as_u64(),
@@ -276,8 +277,7 @@ fn run_rejects_what_is_late_and_says_so() {
         ],
     );
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
-    let summary: Value =
-        serde_json::from_slice(&std::fs::read(out_folder.join("summary.json")).unwrap()).unwrap();
+    let summary = json(&out_folder.join("summary.json"));
     assert_eq!(
         (summary["rejects_late"].as_u64(), summary["good"].as_u64()),
         (Some(3), Some(0))

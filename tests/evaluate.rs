@@ -15,9 +15,15 @@ fn mvtec(root: &Path) {
         for (kind, count) in [("good", 3), ("dent", 2), ("unmarked", 1)] {
             for i in 0..count {
                 let shade = 60 + 20 * i as u8;
-                let hot = |x: u32, y: u32| kind != "good" && (20..32).contains(&x) && (12..24).contains(&y);
+                let hot = |x: u32, y: u32| {
+                    kind != "good" && (20..32).contains(&x) && (12..24).contains(&y)
+                };
                 let picture = RgbImage::from_fn(48, 40, |x, y| {
-                    if hot(x, y) { Rgb([250, 240, 40]) } else { Rgb([shade, shade + (x % 7) as u8, shade]) }
+                    if hot(x, y) {
+                        Rgb([250, 240, 40])
+                    } else {
+                        Rgb([shade, shade + (x % 7) as u8, shade])
+                    }
                 });
                 let folder = root.join(class).join("test").join(kind);
                 std::fs::create_dir_all(&folder).unwrap();
@@ -25,7 +31,8 @@ fn mvtec(root: &Path) {
                 if kind == "dent" {
                     let masks = root.join(class).join("ground_truth/dent");
                     std::fs::create_dir_all(&masks).unwrap();
-                    let mask = GrayImage::from_fn(48, 40, |x, y| Luma([if hot(x, y) { 255 } else { 0 }]));
+                    let mask =
+                        GrayImage::from_fn(48, 40, |x, y| Luma([if hot(x, y) { 255 } else { 0 }]));
                     mask.save(masks.join(format!("{i:03}_mask.png"))).unwrap();
                 }
             }
@@ -35,7 +42,10 @@ fn mvtec(root: &Path) {
 
 fn sorted(mut samples: Vec<Sample>) -> Vec<(PathBuf, Option<PathBuf>, String, String, bool)> {
     samples.sort_by(|a, b| a.image.cmp(&b.image));
-    samples.into_iter().map(|s| (s.image, s.mask, s.class, s.kind, s.anomalous)).collect()
+    samples
+        .into_iter()
+        .map(|s| (s.image, s.mask, s.class, s.kind, s.anomalous))
+        .collect()
 }
 
 #[test]
@@ -47,14 +57,24 @@ fn three_layouts_of_the_same_set_are_the_same_set() {
     assert_eq!(samples.len(), 12);
     assert_eq!(samples.iter().filter(|s| s.anomalous).count(), 6);
     assert_eq!(samples.iter().filter(|s| s.mask.is_some()).count(), 4);
-    assert_eq!(datasets::load(&root.join("nut")).unwrap().len(), 6, "one class alone");
+    assert_eq!(
+        datasets::load(&root.join("nut")).unwrap().len(),
+        6,
+        "one class alone"
+    );
     let below = |p: &Path| p.strip_prefix(root).unwrap().display().to_string();
     let mask = |s: &Sample| s.mask.as_deref().map_or(String::new(), below);
     let mut table = String::from("image,mask,class,type,label\n");
     let mut meta = serde_json::json!({"train": {}, "test": {}});
     for s in &samples {
         let label = if s.anomalous { "bad" } else { "good" };
-        table += &format!("{},{},{},{},{label}\n", below(&s.image), mask(s), s.class, s.kind);
+        table += &format!(
+            "{},{},{},{},{label}\n",
+            below(&s.image),
+            mask(s),
+            s.class,
+            s.kind
+        );
         let entry = serde_json::json!({"img_path": below(&s.image), "mask_path": mask(s), "cls_name": s.class,
             "specie_name": s.kind, "anomaly": u8::from(s.anomalous)});
         let class = &mut meta["test"][&s.class];
@@ -84,13 +104,22 @@ fn data_sets_that_cannot_be_read_say_why() {
         (folder.path().join("absent"), "absent"),
         (write("cut.json", "{\"test\": {"), "cut.json"),
         (write("empty.json", "{\"test\": {}}"), "no samples"),
-        (write("label.csv", "image,label\na.png,maybe\n"), "line 2: label `maybe`"),
+        (
+            write("label.csv", "image,label\na.png,maybe\n"),
+            "line 2: label `maybe`",
+        ),
         (write("column.csv", "picture,label\na.png,1\n"), "line 2"),
         (write("gone.csv", "image,label\ngone.png,1\n"), "gone.png"),
-        (write("mask.csv", "image,mask,label\na.png,gone_mask.png,1\n"), "gone_mask.png"),
+        (
+            write("mask.csv", "image,mask,label\na.png,gone_mask.png,1\n"),
+            "gone_mask.png",
+        ),
         (folder.path().to_path_buf(), "no samples"),
     ] {
-        let error = datasets::load(&path).err().unwrap_or_else(|| panic!("{} was read", path.display())).to_string();
+        let error = datasets::load(&path)
+            .err()
+            .unwrap_or_else(|| panic!("{} was read", path.display()))
+            .to_string();
         assert!(error.contains(word), "{error}");
     }
 }
@@ -104,20 +133,44 @@ fn evaluate_reports_every_class_the_mean_and_the_pool() {
     let json = folder.path().join("report.json");
     let call = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
-        command.arg("evaluate").arg("--bundle").arg(&bundle).arg(&root).arg("--json").arg(&json);
+        command
+            .arg("evaluate")
+            .arg("--bundle")
+            .arg(&bundle)
+            .arg(&root)
+            .arg("--json")
+            .arg(&json);
         command.output().unwrap()
     };
     let out = call();
-    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let set = &report[0];
     assert_eq!(set["pictures"].as_array().unwrap().len(), 12);
     let auroc = |f: &Value| f["image_auroc"].as_f64().unwrap();
     let mean = (auroc(&set["classes"]["bolt"]) + auroc(&set["classes"]["nut"])) / 2.0;
     assert!((auroc(&set["mean"]) - mean).abs() < 1e-12);
-    for figures in [&set["classes"]["bolt"], &set["classes"]["nut"], &set["mean"], &set["pooled"]] {
-        for key in ["image_auroc", "image_ap", "f1_max", "pixel_auroc", "pixel_pro"] {
-            let value = figures[key].as_f64().unwrap_or_else(|| panic!("{key} in {figures}"));
+    for figures in [
+        &set["classes"]["bolt"],
+        &set["classes"]["nut"],
+        &set["mean"],
+        &set["pooled"],
+    ] {
+        for key in [
+            "image_auroc",
+            "image_ap",
+            "f1_max",
+            "pixel_auroc",
+            "pixel_pro",
+        ] {
+            let value = figures[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{key} in {figures}"));
             assert!((0.0..=1.0).contains(&value), "{key} = {value}");
         }
         // The square is bright and has edges: a floor that a trivial score must find.
@@ -128,8 +181,17 @@ fn evaluate_reports_every_class_the_mean_and_the_pool() {
     let (mut wins, mut pairs) = (0.0, 0.0);
     for bad in pictures.iter().filter(|p| p["anomalous"] == true) {
         for good in pictures.iter().filter(|p| p["anomalous"] == false) {
-            let (b, g) = (bad["score"].as_f64().unwrap(), good["score"].as_f64().unwrap());
-            wins += if b > g { 1.0 } else if b == g { 0.5 } else { 0.0 };
+            let (b, g) = (
+                bad["score"].as_f64().unwrap(),
+                good["score"].as_f64().unwrap(),
+            );
+            wins += if b > g {
+                1.0
+            } else if b == g {
+                0.5
+            } else {
+                0.0
+            };
             pairs += 1.0;
         }
     }
