@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz bench untrained clean
+.PHONY: run test build setup fuzz bench peers untrained clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -45,6 +45,12 @@ bench: build
 	  $(BIN)/faprompt-train export --clip $(CACHE)/bench/clip.safetensors --prompts $(CACHE)/bench/prompts.safetensors \
 	    --untrained --precision int8 --out $(CACHE)/bench/b16.bundle; }
 	$(BIN)/faprompt-edge bench --bundle $(CACHE)/bench/b16.bundle
+
+# The same sizes in PyTorch by the published procedure, side by side.
+peers: bench
+	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
+	$(CACHE)/peers/bin/pip install -q torch==2.15.0 numpy
+	$(CACHE)/peers/bin/python benches/published.py $(BIN)/faprompt-edge $(CACHE)/bench/b16.bundle
 
 # How models/faprompt-untrained.bundle was made.
 untrained: build
