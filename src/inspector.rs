@@ -106,6 +106,11 @@ fn finite(what: &str, values: &[f32]) -> TractResult<()> {
     }
 }
 
+/// Cores of this machine: the threads to use unless the user says otherwise.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
 /// How to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {

@@ -5,7 +5,7 @@ use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
-use faprompt_edge::inspector::{Inspector, Options};
+use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
@@ -290,10 +290,6 @@ fn run_evaluate(a: &Evaluate) -> Result<ExitCode, TrainError> {
     } else {
         ExitCode::Good
     })
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 fn run_random(a: &Random) -> Result<(), TrainError> {

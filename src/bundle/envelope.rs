@@ -61,7 +61,8 @@ fn dtype_name(dtype: Dtype) -> &'static str {
     }
 }
 
-fn hex(digest: &[u8]) -> String {
+/// A digest in hexadecimal.
+pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 

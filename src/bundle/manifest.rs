@@ -209,6 +209,20 @@ mod limit {
     pub const TEXT: usize = 4096;
 }
 
+/// Refuses a value outside `low..=high`; a number that is none lies outside every range.
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), BundleError> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    let what = format!("{key} = {value} is not in {low}..={high}");
+    Err(BundleError::architecture("manifest", what))
+}
+
 impl Manifest {
     /// Checks every number against the others and against hard limits.
     ///
@@ -216,20 +230,6 @@ impl Manifest {
     /// [`BundleError::Architecture`] that names the key.
     pub fn check(&self) -> Result<(), BundleError> {
         let fail = |what: String| Err(BundleError::architecture("manifest", what));
-        let within = |key: &str, value: usize, low: usize, high: usize| {
-            if (low..=high).contains(&value) {
-                Ok(())
-            } else {
-                fail(format!("{key} = {value} is not in {low}..={high}"))
-            }
-        };
-        let finite = |key: &str, value: f32, low: f32, high: f32| {
-            if value >= low && value <= high {
-                Ok(())
-            } else {
-                fail(format!("{key} = {value} is not in {low}..={high}"))
-            }
-        };
         within("image.size", self.image.size, 1, limit::IMAGE)?;
         within("image.patch", self.image.patch, 1, self.image.size)?;
         if !self.image.size.is_multiple_of(self.image.patch) {
@@ -245,8 +245,8 @@ impl Manifest {
             limit::GRID,
         )?;
         for c in 0..3 {
-            finite("image.mean", self.image.mean[c], 0.0, 1.0)?;
-            finite("image.std", self.image.std[c], 1e-3, 10.0)?;
+            within("image.mean", self.image.mean[c], 0.0, 1.0)?;
+            within("image.std", self.image.std[c], 1e-3, 10.0)?;
         }
         for (key, tower) in [("vision", &self.vision), ("text", &self.text)] {
             within(&format!("{key}.width"), tower.width, 1, limit::WIDTH)?;
@@ -299,14 +299,14 @@ impl Manifest {
             self.image.grid().pow(2),
         )?;
         within("prior.hidden", self.prior.hidden, 1, limit::WIDTH)?;
-        finite("scores.temperature", self.scores.temperature, 1e-4, 1e4)?;
-        finite(
+        within("scores.temperature", self.scores.temperature, 1e-4, 1e4)?;
+        within(
             "scores.smoothing_sigma",
             self.scores.smoothing_sigma,
             0.0,
             self.image.size as f32,
         )?;
-        finite("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
+        within("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
         for (key, text) in [
             ("name", &self.name),
             ("description", &self.description),

@@ -13,7 +13,7 @@ use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
 use faprompt_edge::capture::CaptureError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
-use faprompt_edge::inspector::{Inspector, Options};
+use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::report::warn;
 use std::path::{Path, PathBuf};
 
@@ -155,11 +155,6 @@ fn open(path: &Path, key: Option<&Path>) -> Result<Bundle, CliError> {
             source,
         },
     })
-}
-
-/// Cores of this machine.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
 /// A threshold on the command line: finite, 0..=1.

@@ -475,7 +475,7 @@ pub fn file_digest(path: &Path) -> std::io::Result<String> {
             n => hash.update(&buffer[..n]),
         }
     }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(crate::bundle::envelope::hex(&hash.finalize()))
 }
 
 impl Clip {

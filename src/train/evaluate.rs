@@ -122,10 +122,9 @@ pub fn judge(
             (None, false) => Some(vec![false; side * side]),
             (None, true) => None,
         };
-        let scores = |_: &Vec<bool>| inspection.map().smoothed(sigma).values;
         let segmentation = mask.map(|mask| Segmentation {
             width: side,
-            scores: scores(&mask),
+            scores: inspection.map().smoothed(sigma).values,
             mask,
         });
         judged.push(Judged {
@@ -145,15 +144,15 @@ pub fn figures(judged: &[&Judged]) -> Figures {
     };
     let image = labelled(&|j| j.score);
     let annotated = judged.iter().any(|j| j.sample.mask.is_some());
-    let pictures: Vec<Segmentation> = if annotated {
+    let pictures: Vec<&Segmentation> = if annotated {
         judged
             .iter()
-            .filter_map(|j| j.segmentation.clone())
+            .filter_map(|j| j.segmentation.as_ref())
             .collect()
     } else {
         vec![]
     };
-    let pixels = pixel_ranking(&pictures);
+    let pixels = pixel_ranking(pictures.iter().copied());
     let best = image.f1_max();
     Figures {
         images: judged.len(),
@@ -163,7 +162,7 @@ pub fn figures(judged: &[&Judged]) -> Figures {
         f1_max: best.map(|(f1, _)| f1),
         f1_threshold: best.map(|(_, t)| f64::from(t)),
         pixel_auroc: pixels.auroc(),
-        pixel_pro: pro(&pictures, &pixels),
+        pixel_pro: pro(pictures, &pixels),
         trivial_auroc: std::array::from_fn(|i| {
             labelled(&|j| j.trivial[i]).auroc().map(|a| a.max(1.0 - a))
         }),

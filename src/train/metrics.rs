@@ -159,10 +159,10 @@ const STEPS: usize = 200;
 const MAX_FPR: f64 = 0.3;
 
 /// The pixel ranking of all pictures together.
-pub fn pixel_ranking(pictures: &[Segmentation]) -> Ranking {
+pub fn pixel_ranking<'a>(pictures: impl IntoIterator<Item = &'a Segmentation>) -> Ranking {
     Ranking::new(
         pictures
-            .iter()
+            .into_iter()
             .flat_map(|p| p.scores.iter().copied().zip(p.mask.iter().copied())),
     )
 }
@@ -171,7 +171,10 @@ pub fn pixel_ranking(pictures: &[Segmentation]) -> Ranking {
 /// of rates that was met, thresholds in 200 equal steps from the lowest to the highest score (the
 /// protocol of AnomalyCLIP and FAPrompt). `None` without abnormal or without normal pixels, or if
 /// fewer than two thresholds stay under that rate.
-pub fn pro(pictures: &[Segmentation], pixels: &Ranking) -> Option<f64> {
+pub fn pro<'a>(
+    pictures: impl IntoIterator<Item = &'a Segmentation>,
+    pixels: &Ranking,
+) -> Option<f64> {
     if !pixels.is_defined() {
         return None;
     }
