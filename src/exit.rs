@@ -42,6 +42,10 @@ pub enum ExitCode {
     Options = 32,
     /// A data set could not be read.
     Data = 33,
+    /// Training came to a loss that is no number.
+    Diverged = 34,
+    /// The user stopped training; a checkpoint is saved.
+    Interrupted = 35,
     /// A fault inside the program.
     Internal = 70,
 }

@@ -8,6 +8,6 @@ mod percentile;
 mod say;
 
 pub use npy::write_map;
-pub use overlay::{Caption, overlay};
+pub use overlay::{Caption, heated, overlay};
 pub use percentile::percentile;
 pub use say::{say, warn};

@@ -85,6 +85,22 @@ fn colour(t: f32) -> [f32; 3] {
     [c.r, c.g, c.b].map(f32::from)
 }
 
+/// The frame under its heat map: no colour at or below `low`, the brightest at `high` and above.
+pub fn heated(frame: &RgbImage, map: &Map, low: f32, high: f32) -> RgbImage {
+    let (w, h) = frame.dimensions();
+    let span = (high - low).max(MIN_SPAN);
+    let mut heated = frame.clone();
+    for (x, y, pixel) in heated.enumerate_pixels_mut() {
+        let at = |i: u32, n: u32| ((i as usize * map.side) / n as usize).min(map.side - 1);
+        let t = ((map.values[at(y, h) * map.side + at(x, w)] - low) / span).clamp(0.0, 1.0);
+        let (heat, alpha) = (colour(t), OPACITY * t.sqrt());
+        for c in 0..3 {
+            pixel.0[c] = (f32::from(pixel.0[c]) * (1.0 - alpha) + heat[c] * alpha) as u8;
+        }
+    }
+    heated
+}
+
 /// The frame and its heat map side by side. `map` should be smoothed; its colours run from its
 /// lowest to its highest value, which the scale below names.
 pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
@@ -100,15 +116,7 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
         .iter()
         .fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
     let span = (high - low).max(MIN_SPAN);
-    let mut heated = panel.clone();
-    for (x, y, pixel) in heated.enumerate_pixels_mut() {
-        let at = |i: u32, n: u32| ((i as usize * map.side) / n as usize).min(map.side - 1);
-        let t = ((map.values[at(y, h) * map.side + at(x, w)] - low) / span).clamp(0.0, 1.0);
-        let (heat, alpha) = (colour(t), OPACITY * t.sqrt());
-        for c in 0..3 {
-            pixel.0[c] = (f32::from(pixel.0[c]) * (1.0 - alpha) + heat[c] * alpha) as u8;
-        }
-    }
+    let heated = heated(&panel, map, low, high);
     let foot = if caption.warning.is_some() {
         FOOT + 18
     } else {

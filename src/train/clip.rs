@@ -5,7 +5,8 @@
 //! cannot tell: the number of heads and the activation.
 
 use super::TrainError;
-use super::tensors::{TensorError, Tensors};
+use super::tensors::store::Store;
+use super::tensors::{TensorError, Tensors, UNTRAINED, VV_LAYERS};
 use crate::bundle::manifest::ActivationKind;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use serde::Deserialize;
@@ -102,6 +103,8 @@ pub struct Clip {
     pub untrained: bool,
     /// The MLPs' activation.
     pub activation: ActivationKind,
+    /// Blocks with the V-V stream, if the weights were trained with it.
+    pub vv_layers: Option<usize>,
     /// The image encoder.
     pub visual: Visual,
     /// The text encoder.
@@ -461,6 +464,29 @@ fn folder(path: &Path) -> Result<(PathBuf, Hints), TensorError> {
     Err(TensorError::File("neither config.json with model.safetensors nor open_clip_config.json with open_clip_model.safetensors is in this folder".into()))
 }
 
+fn store_norm(store: &mut Store, name: &str, norm: &Norm) {
+    store.array(format!("{name}.weight"), &norm.weight);
+    store.array(format!("{name}.bias"), &norm.bias);
+}
+
+fn store_blocks(store: &mut Store, prefix: &str, blocks: &[Block]) {
+    for (i, b) in blocks.iter().enumerate() {
+        let at = |n: &str| format!("{prefix}transformer.resblocks.{i}.{n}");
+        store_norm(store, &at("ln_1"), &b.ln_1);
+        store.array(at("attn.in_proj_weight"), &b.qkv.weight);
+        store.array(at("attn.in_proj_bias"), &b.qkv.bias);
+        store_norm(store, &at("ln_2"), &b.ln_2);
+        for (name, dense) in [
+            ("attn.out_proj", &b.out),
+            ("mlp.c_fc", &b.fc),
+            ("mlp.c_proj", &b.proj),
+        ] {
+            store.array(at(&format!("{name}.weight")), &dense.weight);
+            store.array(at(&format!("{name}.bias")), &dense.bias);
+        }
+    }
+}
+
 /// SHA-256 of a file in hexadecimal.
 ///
 /// # Errors
@@ -539,6 +565,7 @@ impl Clip {
             digest,
             untrained: tensors.is_untrained(),
             activation: hints.activation,
+            vv_layers: tensors.note(VV_LAYERS).and_then(|v| v.parse().ok()),
             visual,
             text,
         })
@@ -569,8 +596,45 @@ impl Clip {
         }
     }
 
-    /// Blocks with the V-V stream if the user names no number: the paper's 19 of 24, in proportion.
+    /// Blocks with the V-V stream if the user names no number: as trained, else the paper's 19 of 24,
+    /// in proportion.
     pub fn default_vv_layers(&self) -> usize {
-        (self.visual.blocks.len() * 19 / 24).max(1)
+        self.vv_layers
+            .unwrap_or((self.visual.blocks.len() * 19 / 24).max(1))
+    }
+
+    /// Writes the weights with OpenAI's names, which every reader of CLIP knows.
+    ///
+    /// # Errors
+    /// [`TrainError::Output`].
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let mut store = Store::default();
+        let (v, t) = (&self.visual, &self.text);
+        let kernel = v
+            .conv1
+            .clone()
+            .into_shape_with_order((v.width, 3, v.patch, v.patch))
+            .expect("the same number of elements");
+        store.array("visual.conv1.weight", &kernel);
+        store.array("visual.class_embedding", &v.class);
+        store.array("visual.positional_embedding", &v.positions);
+        store_norm(&mut store, "visual.ln_pre", &v.ln_pre);
+        store_blocks(&mut store, "visual.", &v.blocks);
+        store_norm(&mut store, "visual.ln_post", &v.ln_post);
+        store.array("visual.proj", &v.proj.t().to_owned());
+        if let Some(embedding) = &t.embedding {
+            store.array("token_embedding.weight", embedding);
+        }
+        store.array("positional_embedding", &t.positions);
+        store_blocks(&mut store, "", &t.blocks);
+        store_norm(&mut store, "ln_final", &t.ln_final);
+        store.array("text_projection", &t.projection.t().to_owned());
+        if self.untrained {
+            store.note(UNTRAINED, "true");
+        }
+        if let Some(layers) = self.vv_layers {
+            store.note(VV_LAYERS, layers.to_string());
+        }
+        store.save(path)
     }
 }

@@ -76,7 +76,7 @@ fn trivial(frame: &RgbImage) -> [f32; 3] {
 }
 
 /// A mask at the map's size, as the published code makes it: resized bilinearly, cut at one half.
-fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
+pub fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
     let picture = load(path).map_err(|e| TrainError::Data {
         path: path.to_path_buf(),
         what: e.to_string(),
@@ -137,21 +137,23 @@ pub fn judge(
     Ok((judged, failed))
 }
 
+/// The maps that pixel figures are made of: none at all where no picture has a mask.
+pub(super) fn segmentations<'a>(judged: &[&'a Judged]) -> Vec<&'a Segmentation> {
+    let annotated = judged.iter().any(|j| j.sample.mask.is_some());
+    judged
+        .iter()
+        .filter(|_| annotated)
+        .filter_map(|j| j.segmentation.as_ref())
+        .collect()
+}
+
 /// The figures of these pictures together.
 pub fn figures(judged: &[&Judged]) -> Figures {
     let labelled = |f: &dyn Fn(&Judged) -> f32| {
         Ranking::new(judged.iter().map(|j| (f(j), j.sample.anomalous)))
     };
     let image = labelled(&|j| j.score);
-    let annotated = judged.iter().any(|j| j.sample.mask.is_some());
-    let pictures: Vec<&Segmentation> = if annotated {
-        judged
-            .iter()
-            .filter_map(|j| j.segmentation.as_ref())
-            .collect()
-    } else {
-        vec![]
-    };
+    let pictures = segmentations(judged);
     let pixels = pixel_ranking(pictures.iter().copied());
     let best = image.f1_max();
     Figures {

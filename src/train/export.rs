@@ -25,8 +25,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// OpenAI's CLIP preprocessing, which every CLIP named in the documentation shares.
-const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
-const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
+pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
+/// Standard deviations of the same.
+pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 /// The published code's smoothing of reported maps, sigma 10 at 518 px, in proportion.
 const SIGMA_PER_PIXEL: f32 = 10.0 / 518.0;
 /// Directions of the Jacobian that one thread carries at once.

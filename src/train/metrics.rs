@@ -48,10 +48,13 @@ impl Ranking {
         !self.positives.is_empty() && !self.negatives.is_empty()
     }
 
-    /// Every distinct threshold, from the highest down.
-    pub fn operating_points(&self) -> Vec<Operating> {
-        let (mut p, mut n, mut points) = (0, 0, vec![]);
-        while p < self.positives.len() || n < self.negatives.len() {
+    /// Every distinct threshold, from the highest down, without keeping them: pixels make millions.
+    fn operating(&self) -> impl Iterator<Item = Operating> {
+        let (mut p, mut n) = (0, 0);
+        std::iter::from_fn(move || {
+            if p >= self.positives.len() && n >= self.negatives.len() {
+                return None;
+            }
             let next = |v: &[f32], i: usize| v.get(i).copied().unwrap_or(f32::NEG_INFINITY);
             let threshold = next(&self.positives, p).max(next(&self.negatives, n));
             p += self.positives[p..]
@@ -62,20 +65,53 @@ impl Ranking {
                 .iter()
                 .take_while(|s| **s >= threshold)
                 .count();
-            points.push(Operating {
+            Some(Operating {
                 threshold,
                 true_positives: p,
                 false_positives: n,
-            });
-        }
-        points
+            })
+        })
+    }
+
+    /// Every distinct threshold, from the highest down.
+    pub fn operating_points(&self) -> Vec<Operating> {
+        self.operating().collect()
+    }
+
+    /// The ROC curve, false-positive rate and true-positive rate, from (0, 0) to (1, 1). Empty without
+    /// both kinds.
+    pub fn roc(&self) -> impl Iterator<Item = (f64, f64)> {
+        let (all, normal) = (self.positives.len() as f64, self.negatives.len() as f64);
+        let rates = move |p: Operating| {
+            (
+                p.false_positives as f64 / normal,
+                p.true_positives as f64 / all,
+            )
+        };
+        std::iter::once((0.0, 0.0))
+            .chain(self.operating().map(rates))
+            .filter(|_| self.is_defined())
+    }
+
+    /// The precision-recall curve, recall and precision, by rising recall. The first threshold's
+    /// precision is drawn from recall 0. Empty without both kinds.
+    pub fn precision_recall(&self) -> impl Iterator<Item = (f64, f64)> {
+        let all = self.positives.len() as f64;
+        let rates = move |p: Operating| {
+            let found = p.true_positives as f64;
+            (found / all, found / (found + p.false_positives as f64))
+        };
+        let first = self.operating().take(1).map(move |p| (0.0, rates(p).1));
+        first
+            .chain(self.operating().map(rates))
+            .filter(|_| self.is_defined())
     }
 
     /// Area under the ROC curve: the chance that an abnormal one scores higher than a normal one, ties
     /// counting half. `None` without both kinds.
     pub fn auroc(&self) -> Option<f64> {
         let (mut area, mut before) = (0f64, (0usize, 0usize));
-        for point in self.operating_points() {
+        for point in self.operating() {
             let (p, n) = (point.true_positives, point.false_positives);
             area += (n - before.1) as f64 * (p + before.0) as f64 / 2.0;
             before = (p, n);
@@ -88,7 +124,7 @@ impl Ranking {
     /// definition, no interpolation). `None` without both kinds.
     pub fn average_precision(&self) -> Option<f64> {
         let (mut sum, mut before) = (0f64, 0usize);
-        for point in self.operating_points() {
+        for point in self.operating() {
             let found = point.true_positives;
             sum += (found - before) as f64 * found as f64 / (found + point.false_positives) as f64;
             before = found;
@@ -105,7 +141,7 @@ impl Ranking {
                 / (2 * p.true_positives + p.false_positives + missed) as f64
         };
         let mut best: Option<(f64, f32)> = None;
-        for point in self.operating_points() {
+        for point in self.operating() {
             if best.is_none_or(|(value, _)| f1(&point) > value) {
                 best = Some((f1(&point), point.threshold));
             }
@@ -238,6 +274,28 @@ mod tests {
         }
         // A score that is no number is a reject: a miss if the part was good.
         assert_eq!(of(&[(f32::NAN, false), (0.5, true)]).auroc(), Some(0.0));
+    }
+
+    #[test]
+    fn curves_enclose_their_figures_and_start_at_the_axis() {
+        let ranking = Ranking::new([(0.9, true), (0.7, false), (0.7, true), (0.1, false)]);
+        let roc: Vec<_> = ranking.roc().collect();
+        assert_eq!(roc, [(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)]);
+        let area: f64 = roc
+            .windows(2)
+            .map(|w| (w[1].0 - w[0].0) * (w[0].1 + w[1].1) / 2.0)
+            .sum();
+        assert_eq!(Some(area), ranking.auroc());
+        let curve: Vec<_> = ranking.precision_recall().collect();
+        assert_eq!(
+            curve,
+            [(0.0, 1.0), (0.5, 1.0), (1.0, 2.0 / 3.0), (1.0, 0.5)]
+        );
+        let one_kind = Ranking::new([(0.5, true)]);
+        assert_eq!(
+            (one_kind.roc().count(), one_kind.precision_recall().count()),
+            (0, 0)
+        );
     }
 
     #[test]

@@ -7,10 +7,15 @@ pub mod clip;
 pub mod datasets;
 pub mod evaluate;
 pub mod export;
+pub mod fit;
 pub mod metrics;
+pub mod nn;
+pub mod pretrain;
+pub mod progress;
 pub mod prompts;
 pub mod random;
 pub mod reference;
+pub mod render;
 pub mod tensors;
 
 use crate::bundle::BundleError;
@@ -55,6 +60,26 @@ pub enum TrainError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A loss that is no finite number.
+    #[error(
+        "step {step}: the loss term {term} is no finite number; the last good checkpoint is {checkpoint}: go on from it with --resume and a lower --lr"
+    )]
+    Diverged {
+        /// The step, from 0.
+        step: usize,
+        /// Which term.
+        term: String,
+        /// What was saved last.
+        checkpoint: String,
+    },
+    /// The user stopped it.
+    #[error("stopped after step {step}; {checkpoint} is saved: go on with --resume")]
+    Interrupted {
+        /// The last step that was done.
+        step: usize,
+        /// What was saved.
+        checkpoint: String,
+    },
     /// The device's own code refuses what was just made: a fault of this program.
     #[error("the new bundle does not run: {0}")]
     SelfCheck(#[source] BundleError),
@@ -72,6 +97,8 @@ impl TrainError {
             TrainError::Data { .. } => ExitCode::Data,
             TrainError::Options(_) => ExitCode::Options,
             TrainError::Output { .. } => ExitCode::OutputFailed,
+            TrainError::Diverged { .. } => ExitCode::Diverged,
+            TrainError::Interrupted { .. } => ExitCode::Interrupted,
             TrainError::SelfCheck(_) => ExitCode::Internal,
             TrainError::Bundle(e) => e.exit_code(),
         }

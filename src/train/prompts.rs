@@ -2,9 +2,15 @@
 
 use super::TrainError;
 use super::clip::{Clip, Dense, file_digest};
+use super::fit;
+use super::fit::checkpoint::RECORD;
+use super::fit::variant::PriorSource;
+use super::random::normal;
 use super::tensors::{TensorError, Tensors};
 use instant_clip_tokenizer::{Token, Tokenizer};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, concatenate, s};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
 
 /// The words behind a normal prompt's learned tokens.
@@ -39,6 +45,10 @@ pub struct Prompts {
     pub normal_suffix: Array2<f32>,
     /// The same behind an abnormal prompt.
     pub abnormal_suffix: Array2<f32>,
+    /// What `fit` learned them with, JSON; only in this program's own files.
+    pub record: Option<String>,
+    /// Logits of a learned weighting of the K prompts, [K]; only in this program's own files.
+    pub weights: Option<Array1<f32>>,
     /// The words; "(from the checkpoint)" where the file holds their embeddings instead.
     pub words: (String, String),
 }
@@ -58,6 +68,63 @@ impl Prompts {
             .without_prefix("prompt_learner.");
         let digest = file_digest(path).map_err(|e| fail(TensorError::File(e.to_string())))?;
         read(&tensors, clip, digest).map_err(fail)
+    }
+
+    /// First numbers: Gaussian tokens as in CoOp, psi as PyTorch initialises dense layers.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] if the weights lack the words' embeddings.
+    pub fn fresh(clip: &Clip, options: &fit::Options) -> Result<Prompts, TrainError> {
+        let fail = |e: TensorError| TrainError::Weights {
+            path: clip.path.clone(),
+            what: e.to_string(),
+        };
+        let (start, normal_suffix) = words(clip, NORMAL_WORDS).map_err(fail)?;
+        let (_, abnormal_suffix) = words(clip, ABNORMAL_WORDS).map_err(fail)?;
+        let c = clip.text.width;
+        let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+        let tokens = |rng: &mut ChaCha8Rng, rows: usize| {
+            Array2::from_shape_fn((rows, c), |_| 0.02 * normal(rng))
+        };
+        let dense = |rng: &mut ChaCha8Rng, outputs: usize, inputs: usize| {
+            let bound = (inputs as f32).powf(-0.5);
+            let mut next = |_| bound * (2.0 * (rng.next_u32() as f32 / u32::MAX as f32) - 1.0);
+            Dense {
+                weight: Array2::from_shape_fn((outputs, inputs), |(i, _)| next(i)),
+                bias: Array1::from_shape_fn(outputs, &mut next),
+            }
+        };
+        let (k, variant) = (options.prompts, options.variant);
+        let each = if variant.own_tokens {
+            options.normal_tokens
+        } else {
+            options.abnormal_tokens
+        };
+        let inputs = match variant.prior {
+            PriorSource::ImageToken => c,
+            PriorSource::Off | PriorSource::Patches => options.patches * c,
+        };
+        let hidden = (inputs / 16).max(1);
+        Ok(Prompts {
+            path: clip.path.clone(),
+            digest: String::new(),
+            untrained: false,
+            normal: tokens(&mut rng, options.normal_tokens),
+            abnormal: tokens(&mut rng, k * each)
+                .into_shape_with_order((k, each, c))
+                .expect("the same number of elements"),
+            deep: (0..options.deep_blocks)
+                .map(|_| tokens(&mut rng, options.deep_length))
+                .collect(),
+            fc1: dense(&mut rng, hidden, inputs),
+            fc2: dense(&mut rng, c, hidden),
+            record: None,
+            weights: None,
+            start,
+            normal_suffix,
+            abnormal_suffix,
+            words: (NORMAL_WORDS.into(), ABNORMAL_WORDS.into()),
+        })
     }
 
     /// K.
@@ -247,6 +314,11 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
             }),
         }
     };
+    let weights = if t.has("prompts.weights") {
+        Some(t.vector("prompts.weights", abnormal.len_of(Axis(0)))?)
+    } else {
+        None
+    };
     let named = (NORMAL_WORDS.to_string(), ABNORMAL_WORDS.to_string());
     let embedded = !own && t.has("token_suffix_pos") && t.has("tokenized_prompts_pos");
     let (start, normal_suffix, abnormal_suffix) = if !own
@@ -290,6 +362,8 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         normal,
         abnormal,
         deep,
+        record: t.note(RECORD).map(String::from),
+        weights,
         fc1,
         fc2,
         start,

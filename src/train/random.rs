@@ -3,12 +3,9 @@
 
 use super::TrainError;
 use super::tensors::UNTRAINED;
-use half::f16;
+use super::tensors::store::Store;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// A standard normal number.
@@ -96,16 +93,14 @@ impl Architecture {
 
 struct Maker {
     rng: ChaCha8Rng,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
+    store: Store,
 }
 
 impl Maker {
     fn put(&mut self, name: &str, shape: &[usize], mut value: impl FnMut(&mut ChaCha8Rng) -> f32) {
         let count = shape.iter().product();
-        let bytes = (0..count)
-            .flat_map(|_| f16::from_f32(value(&mut self.rng)).to_le_bytes())
-            .collect();
-        self.tensors.insert(name.into(), (shape.to_vec(), bytes));
+        let values: Vec<f32> = (0..count).map(|_| value(&mut self.rng)).collect();
+        self.store.half(name, shape, &values);
     }
 
     fn gauss(&mut self, name: &str, shape: &[usize], std: f32) {
@@ -143,21 +138,10 @@ impl Maker {
         }
     }
 
-    fn write(self, path: &Path) -> Result<(), TrainError> {
-        let views = self.tensors.iter().map(|(name, (shape, bytes))| {
-            (
-                name.clone(),
-                TensorView::new(Dtype::F16, shape.clone(), bytes).expect("bytes fit their shape"),
-            )
-        });
+    fn write(mut self, path: &Path) -> Result<(), TrainError> {
         // `export` obeys it: a bundle of random numbers cannot claim to be trained.
-        let metadata = HashMap::from([(UNTRAINED.to_string(), "true".to_string())]);
-        safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| {
-            TrainError::Output {
-                path: path.into(),
-                source: std::io::Error::other(e),
-            }
-        })
+        self.store.note(UNTRAINED, "true");
+        self.store.save(path)
     }
 }
 
@@ -180,7 +164,7 @@ pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBu
         rng.set_stream(stream);
         Maker {
             rng,
-            tensors: BTreeMap::new(),
+            store: Store::default(),
         }
     };
 

@@ -1,12 +1,13 @@
 //! Named tensors from the files that people have: safetensors, PyTorch checkpoints, TorchScript.
 
+pub mod store;
 mod torchscript;
 
 use half::{bf16, f16};
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Why a tensor file or a tensor of it cannot be used.
@@ -46,10 +47,13 @@ pub struct Raw {
 /// Key in a safetensors file's metadata that says that its numbers were never trained.
 pub const UNTRAINED: &str = "faprompt.untrained";
 
+/// Key of the number of blocks that carry the V-V stream, where the weights were trained with it.
+pub const VV_LAYERS: &str = "faprompt.vv_layers";
+
 /// All tensors of a file, by name.
 pub struct Tensors {
     path: PathBuf,
-    untrained: bool,
+    notes: HashMap<String, String>,
     map: BTreeMap<String, Raw>,
 }
 
@@ -116,16 +120,13 @@ impl Tensors {
     /// [`TensorError::File`].
     pub fn load(path: &Path) -> Result<Tensors, TensorError> {
         let file = |e: &dyn std::fmt::Display| TensorError::File(e.to_string());
-        let mut untrained = false;
+        let mut notes = HashMap::new();
         let map = if path.extension().is_some_and(|e| e == "safetensors") {
             let bytes = std::fs::read(path).map_err(|e| file(&e))?;
             let tensors = SafeTensors::deserialize(&bytes)
                 .map_err(|e| file(&format!("not a safetensors file: {e}")))?;
             let header = SafeTensors::read_metadata(&bytes).map_err(|e| file(&e))?.1;
-            untrained = header
-                .metadata()
-                .as_ref()
-                .is_some_and(|m| m.contains_key(UNTRAINED));
+            notes = header.metadata().clone().unwrap_or_default();
             let raw = |t: safetensors::tensor::TensorView| Raw {
                 shape: t.shape().to_vec(),
                 dtype: dtype_name(t.dtype()),
@@ -145,7 +146,7 @@ impl Tensors {
         };
         Ok(Tensors {
             path: path.to_path_buf(),
-            untrained,
+            notes,
             map,
         })
     }
@@ -157,7 +158,12 @@ impl Tensors {
 
     /// Whether the file says that its numbers were never trained.
     pub fn is_untrained(&self) -> bool {
-        self.untrained
+        self.notes.contains_key(UNTRAINED)
+    }
+
+    /// A note in the file's metadata (safetensors only).
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
     }
 
     /// The same tensors without a prefix that they all share, if they do.

@@ -1,0 +1,121 @@
+//! `faprompt-train export`.
+
+use clap::Args;
+use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::cores;
+use faprompt_edge::report::say;
+use faprompt_edge::train::TrainError;
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::export::{ExportOptions, export};
+use faprompt_edge::train::fit::checkpoint::Record;
+use faprompt_edge::train::progress::bar;
+use faprompt_edge::train::prompts::Prompts;
+use std::path::PathBuf;
+
+/// Arguments of `export`.
+#[derive(Args)]
+pub struct Export {
+    /// CLIP weights: OpenAI's file (.pt, .safetensors), or the folder of a Hugging Face or open_clip model
+    #[arg(long)]
+    clip: PathBuf,
+    /// Prompt learner: the published code's checkpoint (.pth, .safetensors) or this program's own
+    #[arg(long)]
+    prompts: PathBuf,
+    /// The bundle to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Side of the input in pixels [default: as learned, else 518 for ViT-L/14@336, else the weights' own]
+    #[arg(long)]
+    image_size: Option<usize>,
+    /// Blocks with the V-V stream, counted from the last [default: as learned or trained, else 19 of 24, in proportion]
+    #[arg(long)]
+    vv_layers: Option<usize>,
+    /// Patches that feed the prior: the most abnormal ones, or the first (checkpoints of the published code) [default: as learned, else paper]
+    #[arg(long, value_enum)]
+    selection: Option<Selection>,
+    /// How the maxima of both score maps are combined [default: as learned, else code]
+    #[arg(long, value_enum)]
+    score_rule: Option<ScoreRule>,
+    /// How matrices are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Activation of the MLPs [default: as the configuration beside the weights says, else QuickGELU]
+    #[arg(long, value_enum)]
+    activation: Option<ActivationKind>,
+    /// Image scores above it are rejects, unless the station sets another, 0..=1
+    #[arg(long, default_value_t = 0.5)]
+    threshold: f32,
+    /// Name in the manifest [default: the architecture's]
+    #[arg(long)]
+    name: Option<String>,
+    /// A sentence for the manifest: where weights and prompts come from
+    #[arg(long, default_value = "")]
+    description: String,
+    /// Say in the manifest that nothing in it was ever trained; every output will repeat it
+    #[arg(long)]
+    untrained: bool,
+    /// Threads [default: all]
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+impl Export {
+    /// Runs it.
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let mut clip = Clip::load(&self.clip)?;
+        clip.activation = self.activation.unwrap_or(clip.activation);
+        let prompts = Prompts::load(&self.prompts, &clip)?;
+        say(format_args!(
+            "{}: {}, prompts {}",
+            self.clip.display(),
+            clip.name(),
+            self.prompts.display()
+        ));
+        let bar = bar(0, "Jacobian");
+        let learned = Record::of(&prompts)?;
+        let options = ExportOptions {
+            name: self.name.clone(),
+            image_size: self.image_size.or(learned.as_ref().map(|r| r.image_size)),
+            vv_layers: self.vv_layers.or(learned.as_ref().map(|r| r.vv_layers)),
+            selection: self
+                .selection
+                .or(learned.as_ref().map(|r| r.selection))
+                .unwrap_or(Selection::Paper),
+            score_rule: self
+                .score_rule
+                .or(learned.as_ref().map(|r| r.rule))
+                .unwrap_or(ScoreRule::Code),
+            precision: self.precision,
+            threshold: self.threshold,
+            trained: !self.untrained,
+            description: self.description.clone(),
+            threads: self.threads.unwrap_or(cores()),
+        };
+        let exported = export(&clip, &prompts, &options, &self.out, &bar)?;
+        bar.finish_and_clear();
+        let m = &exported.manifest;
+        say(format_args!(
+            "{}: {:.1} MB, {:?}, {:?}, {} px, V-V in {} of {} blocks, {} prompts, {} patches",
+            self.out.display(),
+            exported.bytes as f64 / 1e6,
+            m.precision,
+            m.activation,
+            m.image.size,
+            m.vv_layers,
+            m.vision.layers,
+            m.prompts.abnormal_prompts,
+            m.prior.selected_patches,
+        ));
+        say(format_args!(
+            "linear adaptation against exact, |difference| of unit prototypes:"
+        ));
+        for e in &m.linear_error {
+            say(format_args!(
+                "  prior of length {:.3}: mean {:.5}, max {:.5} (no adaptation: {:.5})",
+                e.prior_norm, e.mean, e.max, e.unadapted
+            ));
+        }
+        Ok(ExitCode::Good)
+    }
+}

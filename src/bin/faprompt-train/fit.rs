@@ -1,0 +1,260 @@
+//! `faprompt-train fit`.
+
+use clap::Args;
+use faprompt_edge::bundle::manifest::{ActivationKind, ScoreRule, Selection};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::report::{say, warn};
+use faprompt_edge::train::TrainError;
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::datasets::{self, Sample};
+use faprompt_edge::train::fit::cache::Cache;
+use faprompt_edge::train::fit::encode::{Encoder, fill};
+use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
+use faprompt_edge::train::fit::{Encoded, Epoch, Options, fit};
+use faprompt_edge::train::nn::DeviceKind;
+use faprompt_edge::train::progress::{Interrupt, bar};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What `fit` and `ablate` share.
+#[derive(Args)]
+pub struct Learning {
+    /// CLIP weights, as for `export`
+    #[arg(long)]
+    pub clip: PathBuf,
+    /// Activation of the MLPs [default: as the configuration beside the weights says, else QuickGELU]
+    #[arg(long, value_enum)]
+    activation: Option<ActivationKind>,
+    /// Epochs
+    #[arg(long, default_value_t = 15)]
+    epochs: usize,
+    /// Pictures per step
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Of the first numbers and the order of pictures
+    #[arg(long, default_value_t = 111)]
+    seed: u64,
+    /// Patches that feed the prior: the most abnormal ones, or the first (as the published code does)
+    #[arg(long, value_enum, default_value = "paper")]
+    selection: Selection,
+    /// How the maxima of both score maps are combined
+    #[arg(long, value_enum, default_value = "code")]
+    score_rule: ScoreRule,
+    /// K: abnormal prompts
+    #[arg(long, default_value_t = 10)]
+    k: usize,
+    /// M: patches that feed the prior
+    #[arg(long, default_value_t = 10)]
+    m: usize,
+    /// E: normal tokens
+    #[arg(long, default_value_t = 5)]
+    e: usize,
+    /// E': abnormal tokens
+    #[arg(long, default_value_t = 2)]
+    ea: usize,
+    /// Text blocks with a deep prompt [default: 8, or all but the first of a shallower encoder]
+    #[arg(long)]
+    deep_blocks: Option<usize>,
+    /// Tokens of a deep prompt
+    #[arg(long, default_value_t = 4)]
+    deep_length: usize,
+    /// Side of the input in pixels [default: 518 for ViT-L/14@336, else the weights' own]
+    #[arg(long)]
+    image_size: Option<usize>,
+    /// Blocks with the V-V stream [default: as trained, else 19 of 24, in proportion]
+    #[arg(long)]
+    vv_layers: Option<usize>,
+    /// Folder for the pictures' features [default: the user's cache folder]
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// Gigabytes that the features may take
+    #[arg(long, default_value_t = 20.0)]
+    cache_gb: f64,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: DeviceKind,
+}
+
+impl Learning {
+    /// Weights and options, with every default filled in.
+    pub fn resolve(&self) -> Result<(Clip, Options), TrainError> {
+        let mut clip = Clip::load(&self.clip)?;
+        clip.activation = self.activation.unwrap_or(clip.activation);
+        let paper = Options::paper(&clip);
+        let options = Options {
+            variant: Variant::default(),
+            selection: self.selection,
+            rule: self.score_rule,
+            normal_tokens: self.e,
+            abnormal_tokens: self.ea,
+            prompts: self.k,
+            patches: self.m,
+            deep_blocks: self.deep_blocks.unwrap_or(paper.deep_blocks),
+            deep_length: self.deep_length,
+            epochs: self.epochs,
+            batch: self.batch,
+            lr: self.lr,
+            seed: self.seed,
+            image_size: self.image_size.unwrap_or(paper.image_size),
+            vv_layers: self.vv_layers.unwrap_or(paper.vv_layers),
+        };
+        options.check(&clip)?;
+        Ok((clip, options))
+    }
+
+    /// The feature cache.
+    pub fn cache(&self, clip: &Clip, options: &Options) -> Result<Cache, TrainError> {
+        open_cache(self.cache.as_deref(), self.cache_gb, clip, options)
+    }
+}
+
+/// The feature cache in `folder`, or in the user's cache folder.
+pub fn open_cache(
+    folder: Option<&Path>,
+    gigabytes: f64,
+    clip: &Clip,
+    options: &Options,
+) -> Result<Cache, TrainError> {
+    let folder = folder.map_or_else(default_cache, PathBuf::from);
+    let limit = (gigabytes.max(0.0) * 1e9) as u64;
+    Cache::open(&folder, limit, clip, options.image_size, options.vv_layers)
+}
+
+/// `$XDG_CACHE_HOME/faprompt-edge/features`, or below `~/.cache`.
+fn default_cache() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache"));
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(home)
+        .unwrap_or_else(std::env::temp_dir)
+        .join("faprompt-edge/features")
+}
+
+/// All samples of several sets.
+pub fn samples(data: &[PathBuf]) -> Result<Vec<Sample>, TrainError> {
+    let mut all = vec![];
+    for path in data {
+        all.extend(datasets::load(path)?);
+    }
+    Ok(all)
+}
+
+/// Encodes what the cache lacks, and says so.
+pub fn encode<'a>(
+    encoder: &mut Encoder,
+    cache: &'a Cache,
+    samples: &'a [Sample],
+    stop: Interrupt,
+) -> Result<Encoded<'a>, TrainError> {
+    let clock = Instant::now();
+    let bar = bar(samples.len(), "encode");
+    let paths = fill(encoder, cache, samples, stop, &bar)?;
+    bar.finish_and_clear();
+    let seconds = clock.elapsed().as_secs_f64();
+    say(format_args!(
+        "encoded, or found in the cache: {} pictures in {seconds:.1} s ({:.1}/s)",
+        samples.len(),
+        samples.len() as f64 / seconds
+    ));
+    if cache.is_full() {
+        warn(
+            "the cache is full: the remaining pictures are encoded in every epoch; give it more with --cache-gb",
+        );
+    }
+    Ok(Encoded {
+        samples,
+        paths,
+        cache,
+    })
+}
+
+/// A line per epoch.
+pub fn told(epoch: &Epoch) -> String {
+    let terms: Vec<String> = epoch
+        .terms
+        .named()
+        .iter()
+        .map(|(name, v)| format!("{} {v:.4}", name.replace('_', " ")))
+        .collect();
+    format!(
+        "epoch {:2}  {}  {:.1} s ({:.1} images/s)",
+        epoch.number,
+        terms.join("  "),
+        epoch.seconds,
+        epoch.pictures as f64 / epoch.seconds
+    )
+}
+
+/// Arguments of `fit`.
+#[derive(Args)]
+pub struct Fit {
+    /// Data sets with masks, as for `evaluate`
+    #[arg(required = true)]
+    data: Vec<PathBuf>,
+    /// Folder for prompts.safetensors
+    #[arg(long)]
+    out: PathBuf,
+    /// Go on from the folder's last epoch
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    learning: Learning,
+    /// How the K abnormal prompts become one score
+    #[arg(long, value_enum, default_value = "mean")]
+    aggregation: Aggregation,
+    /// What the prior network sees
+    #[arg(long, value_enum, default_value = "patches")]
+    prior: PriorSource,
+    /// Leave L_orth out
+    #[arg(long)]
+    no_orthogonal_loss: bool,
+    /// Leave L_prior out
+    #[arg(long)]
+    no_prior_loss: bool,
+    /// Abnormal prompts share no token with the normal one (AnomalyCLIP)
+    #[arg(long)]
+    own_tokens: bool,
+}
+
+impl Fit {
+    /// Runs it.
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let (clip, mut options) = self.learning.resolve()?;
+        options.variant = Variant {
+            aggregation: self.aggregation,
+            prior: self.prior,
+            orthogonal_loss: !self.no_orthogonal_loss,
+            prior_loss: !self.no_prior_loss,
+            own_tokens: self.own_tokens,
+        };
+        let samples = samples(&self.data)?;
+        let cache = self.learning.cache(&clip, &options)?;
+        let device = self.learning.device.open()?;
+        let stop = Interrupt::catch()?;
+        let mut encoder = Encoder::new(&clip, options.image_size, options.vv_layers, &device);
+        let set = encode(&mut encoder, &cache, &samples, stop)?;
+        let bar = bar(0, "fit");
+        let out = Some((self.out.as_path(), self.resume));
+        fit(
+            &clip,
+            &options,
+            &set,
+            &mut encoder,
+            out,
+            &device,
+            stop,
+            &bar,
+            |epoch| bar.suspend(|| say(told(epoch))),
+        )?;
+        bar.finish_and_clear();
+        say(format_args!(
+            "{}: now `export --clip {} --prompts` it",
+            self.out.join("prompts.safetensors").display(),
+            self.learning.clip.display()
+        ));
+        Ok(ExitCode::Good)
+    }
+}

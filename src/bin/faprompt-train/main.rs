@@ -1,0 +1,61 @@
+//! The host program: arguments, then the library's `train` module, then an exit code. A file per command.
+
+mod ablate;
+mod evaluate;
+mod export;
+mod fit;
+mod pretrain;
+mod random;
+
+use clap::{Parser, Subcommand};
+use faprompt_edge::report::warn;
+
+#[derive(Parser)]
+#[command(
+    name = "faprompt-train",
+    version,
+    about = "Makes bundles for faprompt-edge"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Learn prompts and the prior on labelled pictures; CLIP stays as it is
+    Fit(fit::Fit),
+    /// Learn and measure a list of variants, and print the paper's table
+    Ablate(ablate::Ablate),
+    /// Make a bundle of CLIP weights and a prompt learner
+    Export(export::Export),
+    /// Measure a bundle on labelled pictures, through the device's own code; or prompts before export
+    Evaluate(evaluate::Evaluate),
+    /// Train a small dual encoder from nothing, on rendered pictures
+    Pretrain(pretrain::Pretrain),
+    /// Look at the pictures that `pretrain` renders
+    Sheet(pretrain::Sheet),
+    /// Write random weights and prompts of a known architecture, for benchmarks and trials
+    Random(random::Random),
+}
+
+fn main() -> std::process::ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let result = match Arguments::parse().command {
+        Command::Fit(a) => a.run(),
+        Command::Ablate(a) => a.run(),
+        Command::Export(a) => a.run(),
+        Command::Evaluate(a) => a.run(),
+        Command::Pretrain(a) => a.run(),
+        Command::Sheet(a) => a.run(),
+        Command::Random(a) => a.run(),
+    };
+    let code = match result {
+        Ok(code) => code,
+        Err(e) => {
+            warn(format_args!("faprompt-train: {e}"));
+            e.exit_code()
+        }
+    };
+    code.into()
+}

@@ -1,0 +1,164 @@
+//! `faprompt-train pretrain` and `sheet`.
+
+use clap::{Args, ValueEnum};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::report::{say, warn};
+use faprompt_edge::train::TrainError;
+use faprompt_edge::train::nn::DeviceKind;
+use faprompt_edge::train::pretrain::init::Sizes;
+use faprompt_edge::train::pretrain::{Options, Phase, pretrain};
+use faprompt_edge::train::progress::{Interrupt, bar};
+use faprompt_edge::train::render;
+use std::path::PathBuf;
+
+/// Sizes and phases that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Recipe {
+    /// About an hour of two cores.
+    Cpu,
+    /// About 25 minutes of an H100.
+    Gpu,
+    /// Seconds: to see that everything runs.
+    Trial,
+}
+
+impl Recipe {
+    fn sizes(self) -> (Sizes, usize) {
+        let (image, text, vv_layers) = match self {
+            Recipe::Cpu => ((256, 6, 16, 14), (256, 4), 2),
+            Recipe::Gpu => ((384, 12, 16, 14), (384, 6), 4),
+            Recipe::Trial => ((64, 2, 16, 4), (64, 2), 1),
+        };
+        (Sizes { image, text }, vv_layers)
+    }
+
+    fn phases(self) -> Vec<Phase> {
+        let phase = |side, pairs, steps| Phase { side, pairs, steps };
+        match self {
+            Recipe::Cpu => vec![phase(112, 16, 3200), phase(224, 4, 2000)],
+            Recipe::Gpu => vec![phase(112, 128, 8000), phase(224, 64, 8000)],
+            Recipe::Trial => vec![phase(48, 2, 4), phase(64, 2, 4)],
+        }
+    }
+}
+
+/// Arguments of `pretrain`.
+#[derive(Args)]
+pub struct Pretrain {
+    /// Folder for checkpoints and clip.safetensors
+    #[arg(long)]
+    out: PathBuf,
+    /// Sizes and phases that belong together
+    #[arg(long, value_enum, default_value = "cpu")]
+    recipe: Recipe,
+    /// Stretches of training instead of the recipe's: SIDExSCENESxSTEPS, as in 112x16x3000
+    #[arg(long = "phase")]
+    phases: Vec<Phase>,
+    /// Same seed, same pictures, same numbers
+    #[arg(long, default_value_t = 111)]
+    seed: u64,
+    /// Largest learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    lr: f64,
+    /// Weight decay of matrices
+    #[arg(long, default_value_t = 0.05)]
+    weight_decay: f32,
+    /// Steps between checkpoints
+    #[arg(long, default_value_t = 250)]
+    save_every: usize,
+    /// Go on from the folder's checkpoint
+    #[arg(long)]
+    resume: bool,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceKind,
+}
+
+impl Pretrain {
+    /// Runs it.
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let (sizes, vv_layers) = self.recipe.sizes();
+        let options = Options {
+            sizes,
+            vv_layers,
+            phases: if self.phases.is_empty() {
+                self.recipe.phases()
+            } else {
+                self.phases.clone()
+            },
+            seed: self.seed,
+            lr: self.lr,
+            weight_decay: self.weight_decay,
+            out: self.out.clone(),
+            save_every: self.save_every.max(1),
+            resume: self.resume,
+        };
+        let device = self.device.open()?;
+        let stop = Interrupt::catch()?;
+        let bar = bar(0, "pretrain");
+        let (path, _) = pretrain(&options, &device, stop, &bar, |line| {
+            bar.suspend(|| say(line))
+        })?;
+        bar.finish_and_clear();
+        say(format_args!("{}: now `fit`, then `export`", path.display()));
+        Ok(ExitCode::Good)
+    }
+}
+
+/// Arguments of `sheet`.
+#[derive(Args)]
+pub struct Sheet {
+    /// The picture to write (PNG)
+    #[arg(long)]
+    out: PathBuf,
+    /// Same seed, same pictures
+    #[arg(long, default_value_t = 111)]
+    seed: u64,
+    /// Number of the first scene
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Scenes per row
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=20))]
+    columns: u16,
+    /// Rows
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=40))]
+    rows: u16,
+    /// Side of a picture in pixels
+    #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u16).range(48..=518))]
+    side: u16,
+    /// Show the families that training never sees
+    #[arg(long)]
+    validation: bool,
+}
+
+impl Sheet {
+    /// Runs it.
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let part = if self.validation {
+            render::Part::Validation
+        } else {
+            render::Part::Train
+        };
+        let sheet = render::sheet(
+            self.seed,
+            self.first,
+            self.columns.into(),
+            self.rows.into(),
+            self.side.into(),
+            part,
+        );
+        sheet.save(&self.out).map_err(|e| TrainError::Output {
+            path: self.out.clone(),
+            source: std::io::Error::other(e),
+        })?;
+        say(format_args!(
+            "{}: {} scenes, each without and with its defect",
+            self.out.display(),
+            u32::from(self.columns) * u32::from(self.rows)
+        ));
+        if self.side < 96 {
+            warn("below 96 px most defects are a few pixels");
+        }
+        Ok(ExitCode::Good)
+    }
+}

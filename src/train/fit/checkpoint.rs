@@ -1,0 +1,159 @@
+//! Prompts on disk: what `export` reads, and what `--resume` goes on from.
+
+use super::Options;
+use super::variant::Variant;
+use crate::bundle;
+use crate::bundle::manifest::{ScoreRule, Selection};
+use crate::train::TrainError;
+use crate::train::clip::Clip;
+use crate::train::prompts::Prompts;
+use crate::train::tensors::store::Store;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Bytes;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Key of the record in the file's metadata.
+pub const RECORD: &str = "faprompt.fit";
+
+/// What prompts were learned with: `export` and `evaluate` take it as their defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Epochs that are done.
+    pub epoch: usize,
+    /// What was switched on.
+    pub variant: Variant,
+    /// Which patches feed psi.
+    pub selection: Selection,
+    /// How the maxima are combined.
+    pub rule: ScoreRule,
+    /// Side of the input in pixels.
+    pub image_size: usize,
+    /// Blocks with the V-V stream.
+    pub vv_layers: usize,
+    /// SHA-256 of the CLIP weights.
+    pub clip: String,
+    /// Pictures per step.
+    pub batch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Of the first numbers and the order of pictures.
+    pub seed: u64,
+}
+
+impl Record {
+    /// Of a file that `fit` wrote; `None` for prompts from elsewhere.
+    ///
+    /// # Errors
+    /// [`TrainError::Prompts`] if the record is malformed.
+    pub fn of(prompts: &Prompts) -> Result<Option<Record>, TrainError> {
+        let parse = |text: &String| {
+            serde_json::from_str(text).map_err(|e| TrainError::Prompts {
+                path: prompts.path.clone(),
+                what: format!("metadata `{RECORD}`: {e}"),
+            })
+        };
+        prompts.record.as_ref().map(parse).transpose()
+    }
+}
+
+/// The folder of a run.
+pub struct Checkpoint {
+    out: PathBuf,
+}
+
+impl Checkpoint {
+    /// In `out`.
+    pub fn new(out: &Path) -> Checkpoint {
+        Checkpoint { out: out.into() }
+    }
+
+    /// The prompts: always those of a finished epoch.
+    pub fn prompts(&self) -> PathBuf {
+        self.out.join("prompts.safetensors")
+    }
+
+    fn optimizer(&self, epoch: usize) -> PathBuf {
+        self.out.join(format!("epoch-{epoch}.optimizer"))
+    }
+
+    /// Saves an epoch. The prompts' file names the epoch, so it is written last; the optimizer of the
+    /// epoch before goes after that.
+    ///
+    /// # Errors
+    /// [`TrainError::Output`].
+    pub fn save(
+        &self,
+        prompts: &Prompts,
+        record: &Record,
+        optimizer: &ModuleOptimizer,
+    ) -> Result<(), TrainError> {
+        let path = self.optimizer(record.epoch);
+        let failed = |source| TrainError::Output {
+            path: path.clone(),
+            source,
+        };
+        let bytes = optimizer
+            .into_bytes()
+            .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
+        bundle::save(&bytes, &path).map_err(failed)?;
+        let mut store = Store::default();
+        store.array("prompts.normal", &prompts.normal);
+        store.array("prompts.abnormal", &prompts.abnormal);
+        for (i, deep) in prompts.deep.iter().enumerate() {
+            store.array(format!("prompts.deep.{i}"), deep);
+        }
+        for (name, layer) in [("prior.fc1", &prompts.fc1), ("prior.fc2", &prompts.fc2)] {
+            store.array(format!("{name}.weight"), &layer.weight);
+            store.array(format!("{name}.bias"), &layer.bias);
+        }
+        if let Some(weights) = &prompts.weights {
+            store.array("prompts.weights", weights);
+        }
+        let text = serde_json::to_string(record).map_err(|e| TrainError::Output {
+            path: self.prompts(),
+            source: e.into(),
+        })?;
+        store.note(RECORD, text);
+        store.save(&self.prompts())?;
+        if let Some(before) = record.epoch.checked_sub(1) {
+            // A leftover file does no harm, so a failure to remove it is none.
+            let _ = std::fs::remove_file(self.optimizer(before));
+        }
+        Ok(())
+    }
+
+    /// Prompts, record and optimizer state of the last finished epoch; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`TrainError::Prompts`], [`TrainError::Data`], or [`TrainError::Options`] for a run with other
+    /// options.
+    pub fn load(
+        &self,
+        clip: &Clip,
+        options: &Options,
+    ) -> Result<Option<(Prompts, Record, Bytes)>, TrainError> {
+        let path = self.prompts();
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let prompts = Prompts::load(&path, clip)?;
+        let record = Record::of(&prompts)?.ok_or_else(|| TrainError::Prompts {
+            path: path.clone(),
+            what: "it was not written by `fit`".into(),
+        })?;
+        let wanted = options.record(clip, record.epoch);
+        if record != wanted {
+            return Err(TrainError::Options(format!(
+                "{} was learned with other options:\n  there {record:?}\n  here  {wanted:?}",
+                path.display()
+            )));
+        }
+        let optimizer = self.optimizer(record.epoch);
+        let bytes = std::fs::read(&optimizer).map_err(|e| TrainError::Data {
+            path: optimizer.clone(),
+            what: e.to_string(),
+        })?;
+        Ok(Some((prompts, record, Bytes::from_bytes_vec(bytes))))
+    }
+}

@@ -1,0 +1,156 @@
+//! Pictures to features, through the cache.
+
+use super::cache::{Cache, Features};
+use crate::bundle::manifest::ImageSpec;
+use crate::capture;
+use crate::train::TrainError;
+use crate::train::clip::Clip;
+use crate::train::datasets::Sample;
+use crate::train::export::{MEAN, STD};
+use crate::train::nn::image::{ImageTower, cut};
+use crate::train::nn::layers::{Maker, unit, values};
+use crate::train::progress::Interrupt;
+use crate::vision::Preprocessor;
+use burn::tensor::{Device, Tensor, TensorData};
+use indicatif::ProgressBar;
+use std::path::PathBuf;
+
+/// Pictures that go through the encoder at once.
+const BATCH: usize = 4;
+
+/// A frozen image encoder for one input size.
+pub struct Encoder {
+    tower: ImageTower,
+    preprocessor: Preprocessor,
+    size: usize,
+    patch: usize,
+    device: Device,
+}
+
+impl Encoder {
+    /// Of `clip`, for pictures of `size` pixels, on a device without gradients.
+    pub fn new(clip: &Clip, size: usize, vv_layers: usize, device: &Device) -> Encoder {
+        let patch = clip.visual.patch;
+        let mut m = Maker::new(device, false);
+        Encoder {
+            tower: ImageTower::new(
+                &clip.visual,
+                clip.activation,
+                size / patch,
+                vv_layers,
+                &mut m,
+            ),
+            preprocessor: Preprocessor::new(&ImageSpec {
+                size,
+                patch,
+                mean: MEAN,
+                std: STD,
+            }),
+            size,
+            patch,
+            device: device.clone(),
+        }
+    }
+
+    /// Patches of a picture file, [N, 3 * patch * patch].
+    fn patches(&mut self, path: &std::path::Path) -> Result<Vec<f32>, TrainError> {
+        let fail = |what: String| TrainError::Data {
+            path: path.into(),
+            what,
+        };
+        let frame = capture::load(path).map_err(|e| fail(e.to_string()))?;
+        let tensor = self
+            .preprocessor
+            .run(&frame)
+            .map_err(|e| fail(e.to_string()))?;
+        let pixels = crate::ops::slice(&tensor).map_err(|e| fail(e.to_string()))?;
+        let mut patches = vec![];
+        cut(pixels, self.size, self.patch, &mut patches);
+        Ok(patches)
+    }
+
+    /// Features of picture files.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for a picture that cannot be read.
+    pub fn run(&mut self, paths: &[PathBuf]) -> Result<Vec<Features>, TrainError> {
+        let mut all = vec![];
+        for path in paths {
+            all.extend(self.patches(path)?);
+        }
+        let (b, grid) = (paths.len(), self.size / self.patch);
+        let pixels = 3 * self.patch * self.patch;
+        let input = Tensor::from_data(
+            TensorData::new::<f32, _>(all, [b, grid * grid, pixels]),
+            &self.device,
+        );
+        let (patches, images) = self.tower.forward(input, (0, 0));
+        let (patches, images) = (unit(patches), unit(images));
+        let [_, n, c] = patches.dims();
+        let (patches, images) = (values(&patches), values(&images));
+        Ok((0..b)
+            .map(|i| Features {
+                patches: patches[i * n * c..(i + 1) * n * c].to_vec(),
+                image: images[i * c..(i + 1) * c].to_vec(),
+            })
+            .collect())
+    }
+}
+
+/// Makes sure that every sample's features are in the cache; returns where each one's are.
+///
+/// # Errors
+/// [`TrainError::Data`], [`TrainError::Output`], [`TrainError::Interrupted`].
+pub fn fill(
+    encoder: &mut Encoder,
+    cache: &Cache,
+    samples: &[Sample],
+    stop: Interrupt,
+    bar: &ProgressBar,
+) -> Result<Vec<PathBuf>, TrainError> {
+    bar.set_length(samples.len() as u64);
+    let mut paths = vec![];
+    for (i, chunk) in samples.chunks(BATCH).enumerate() {
+        if stop.came() {
+            return Err(TrainError::Interrupted {
+                step: i * BATCH,
+                checkpoint: "what is encoded so far".into(),
+            });
+        }
+        let mut missing = vec![];
+        for sample in chunk {
+            let path = cache.path(&sample.image)?;
+            if !path.is_file() {
+                missing.push((sample.image.clone(), path.clone()));
+            }
+            paths.push(path);
+        }
+        if !missing.is_empty() {
+            let images: Vec<PathBuf> = missing.iter().map(|m| m.0.clone()).collect();
+            for (features, (_, path)) in encoder.run(&images)?.iter().zip(&missing) {
+                cache.put(path, features)?;
+            }
+        }
+        bar.inc(chunk.len() as u64);
+    }
+    Ok(paths)
+}
+
+/// A sample's features from the cache, or from the encoder if they are not (or no longer) there.
+///
+/// # Errors
+/// As [`Encoder::run`].
+pub fn features(
+    encoder: &mut Encoder,
+    cache: &Cache,
+    sample: &Sample,
+    path: &std::path::Path,
+) -> Result<Features, TrainError> {
+    if let Some(found) = cache.get(path) {
+        return Ok(found);
+    }
+    let mut found = encoder.run(std::slice::from_ref(&sample.image))?;
+    let found = found.swap_remove(0);
+    cache.put(path, &found)?;
+    Ok(found)
+}

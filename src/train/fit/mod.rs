@@ -1,0 +1,444 @@
+//! Learning prompts and the prior on cached features of a frozen CLIP.
+//!
+//! The image encoder sees each picture once; every epoch after that costs only the text side. Knows
+//! cameras, boards and bundles not at all.
+
+pub mod cache;
+pub mod checkpoint;
+pub mod encode;
+pub mod learner;
+pub mod losses;
+pub mod variant;
+
+use super::TrainError;
+use super::clip::Clip;
+use super::datasets::Sample;
+use super::evaluate;
+use super::nn::Maker;
+use super::nn::layers::tensor;
+use super::nn::text::TextTower;
+use super::progress::Interrupt;
+use super::prompts::Prompts;
+use crate::bundle::manifest::{ScoreRule, Selection};
+use burn::module::Module;
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor, TensorData};
+use cache::Cache;
+use checkpoint::{Checkpoint, Record};
+use encode::Encoder;
+use indicatif::ProgressBar;
+use learner::{Frozen, Learner};
+use losses::{ADAPTED_WEIGHT, ORTHOGONAL_WEIGHT, Terms};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::path::PathBuf;
+use std::time::Instant;
+use variant::Variant;
+
+/// The published code's T.
+const TEMPERATURE: f64 = 0.07;
+
+/// What to learn, and how. Defaults are the paper's.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is switched on.
+    pub variant: Variant,
+    /// Which patches feed psi.
+    pub selection: Selection,
+    /// How the maxima are combined.
+    pub rule: ScoreRule,
+    /// E, normal tokens.
+    pub normal_tokens: usize,
+    /// E', abnormal tokens.
+    pub abnormal_tokens: usize,
+    /// K, abnormal prompts.
+    pub prompts: usize,
+    /// M, patches that feed psi.
+    pub patches: usize,
+    /// Text blocks with a deep prompt, from the second on.
+    pub deep_blocks: usize,
+    /// Tokens of a deep prompt.
+    pub deep_length: usize,
+    /// Epochs.
+    pub epochs: usize,
+    /// Pictures per step.
+    pub batch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Of the first numbers and the order of pictures.
+    pub seed: u64,
+    /// Side of the input in pixels.
+    pub image_size: usize,
+    /// Blocks with the V-V stream.
+    pub vv_layers: usize,
+}
+
+impl Options {
+    /// The paper's, at the input size of `clip`.
+    pub fn paper(clip: &Clip) -> Options {
+        Options {
+            variant: Variant::default(),
+            selection: Selection::Paper,
+            rule: ScoreRule::Code,
+            normal_tokens: 5,
+            abnormal_tokens: 2,
+            prompts: 10,
+            patches: 10,
+            // D = 9: blocks 1..8 of 12; shallower towers keep their last block free.
+            deep_blocks: 8.min(clip.text.blocks.len().saturating_sub(1)),
+            deep_length: 4,
+            epochs: 15,
+            batch: 8,
+            lr: 1e-3,
+            seed: 111,
+            image_size: clip.default_image_size(),
+            vv_layers: clip.default_vv_layers(),
+        }
+    }
+
+    /// What a checkpoint with these options says.
+    fn record(&self, clip: &Clip, epoch: usize) -> Record {
+        Record {
+            epoch,
+            variant: self.variant,
+            selection: self.selection,
+            rule: self.rule,
+            image_size: self.image_size,
+            vv_layers: self.vv_layers,
+            clip: clip.digest.clone(),
+            batch: self.batch,
+            lr: self.lr,
+            seed: self.seed,
+        }
+    }
+
+    /// Refuses what does not fit together.
+    ///
+    /// # Errors
+    /// [`TrainError::Options`].
+    pub fn check(&self, clip: &Clip) -> Result<(), TrainError> {
+        let refuse = |what: String| Err(TrainError::Options(what));
+        let patch = clip.visual.patch;
+        let patches = (self.image_size / patch).pow(2);
+        if self.image_size == 0 || !self.image_size.is_multiple_of(patch) {
+            return refuse(format!(
+                "--image-size {}: no multiple of the weights' patch side {patch}",
+                self.image_size
+            ));
+        }
+        if self.patches == 0 || self.patches > patches {
+            return refuse(format!(
+                "--m {}: a picture of {} px has 1..={patches} patches",
+                self.patches, self.image_size
+            ));
+        }
+        if [
+            self.prompts,
+            self.normal_tokens,
+            self.abnormal_tokens,
+            self.epochs,
+            self.batch,
+        ]
+        .contains(&0)
+        {
+            return refuse("--k, --e, --ea, --epochs and --batch must be at least 1".into());
+        }
+        if self.deep_blocks >= clip.text.blocks.len() {
+            return refuse(format!(
+                "--deep-blocks {}: the text encoder has {} blocks",
+                self.deep_blocks,
+                clip.text.blocks.len()
+            ));
+        }
+        if self.deep_length > self.normal_tokens {
+            return refuse(format!(
+                "--deep-length {}: at most --e {}, for deep prompts must not reach the abnormal tokens",
+                self.deep_length, self.normal_tokens
+            ));
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return refuse(format!("--lr {}: a positive number", self.lr));
+        }
+        Ok(())
+    }
+}
+
+/// What does not learn, on the training device.
+pub fn frozen(clip: &Clip, prompts: &Prompts, options: &Options, device: &Device) -> Frozen {
+    let mut m = Maker::new(device, false);
+    let c = clip.text.width;
+    Frozen {
+        text: TextTower::new(&clip.text, clip.activation, &mut m),
+        start: tensor::<1, _>(&prompts.start, device).reshape([1, c]),
+        normal_words: tensor(&prompts.normal_suffix, device),
+        abnormal_words: tensor(&prompts.abnormal_suffix, device),
+        temperature: TEMPERATURE,
+        selection: options.selection,
+        selected: options.patches,
+        rule: options.rule,
+        variant: options.variant,
+    }
+}
+
+/// A batch on the device: unit features, masks at the input's size, labels.
+pub struct Batch {
+    /// [B, N, C].
+    pub patches: Tensor<3>,
+    /// [B, C].
+    pub image: Tensor<2>,
+    /// [B, S * S], 1 where abnormal.
+    pub masks: Tensor<2>,
+    /// [B], 1 for abnormal.
+    pub labels: Tensor<1>,
+}
+
+/// The loss of a batch and its terms.
+pub fn loss(
+    learner: &Learner,
+    frozen: &Frozen,
+    batch: &Batch,
+    u: &Tensor<2>,
+) -> (Tensor<1>, Terms) {
+    let base = learner.base(frozen);
+    let judged = learner.judge(frozen, &base, &batch.patches, &batch.image);
+    let map = losses::enlarge(judged.scores, u);
+    let segmentation = losses::segmentation(map, batch.masks.clone());
+    let adapted = judged.prior.is_some().then(|| {
+        let map = losses::enlarge(judged.adapted, u);
+        losses::segmentation(map, batch.masks.clone()).mul_scalar(ADAPTED_WEIGHT)
+    });
+    let entropy = losses::image_cross_entropy(judged.logits, batch.labels.clone());
+    let focal = losses::image_focal(judged.image, batch.labels.clone());
+    let orthogonal = losses::orthogonal(base.abnormal);
+    let prior = judged.prior.map(|p| losses::prior(p, batch.labels.clone()));
+    let number = |t: &Tensor<1>| f64::from(t.clone().into_scalar::<f32>());
+    let optional = |t: &Option<Tensor<1>>| t.as_ref().map_or(0.0, number);
+    let mut terms = Terms {
+        total: 0.0,
+        segmentation: number(&segmentation),
+        segmentation_adapted: optional(&adapted),
+        image_cross_entropy: number(&entropy),
+        image_focal: number(&focal),
+        orthogonal: number(&orthogonal),
+        prior: optional(&prior),
+    };
+    let mut total = segmentation + entropy + focal;
+    if let Some(adapted) = adapted {
+        total = total + adapted;
+    }
+    if frozen.variant.orthogonal_loss {
+        total = total + orthogonal.mul_scalar(ORTHOGONAL_WEIGHT);
+    }
+    if let Some(prior) = prior.filter(|_| frozen.variant.prior_loss) {
+        total = total + prior;
+    }
+    terms.total = number(&total);
+    (total, terms)
+}
+
+/// The paper's optimizer; epsilon is PyTorch's, which burn's is not.
+pub fn adam() -> ModuleOptimizer {
+    AdamConfig::new()
+        .with_beta_1(0.5)
+        .with_beta_2(0.999)
+        .with_epsilon(1e-8)
+        .init()
+}
+
+/// One step of learning.
+pub fn step(
+    learner: Learner,
+    optimizer: &mut ModuleOptimizer,
+    lr: f64,
+    frozen: &Frozen,
+    batch: &Batch,
+    u: &Tensor<2>,
+) -> (Learner, Terms) {
+    let (total, terms) = loss(&learner, frozen, batch, u);
+    if terms.not_finite().is_some() {
+        return (learner, terms);
+    }
+    let gradients = GradientsParams::from_grads(total.backward(), &learner);
+    (optimizer.step(lr, learner, gradients), terms)
+}
+
+/// What an epoch came to.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    /// From 1.
+    pub number: usize,
+    /// Means of the loss terms.
+    pub terms: Terms,
+    /// Seconds, encoding not included.
+    pub seconds: f64,
+    /// Pictures.
+    pub pictures: usize,
+}
+
+/// A set that is encoded and ready to be learned from or judged.
+pub struct Encoded<'a> {
+    /// The pictures.
+    pub samples: &'a [Sample],
+    /// Where the features of each are.
+    pub paths: Vec<PathBuf>,
+    /// Where they are kept.
+    pub cache: &'a Cache,
+}
+
+/// The batch of samples `chosen`.
+///
+/// # Errors
+/// [`TrainError::Data`] for a picture or mask that cannot be read.
+pub fn load(
+    set: &Encoded,
+    encoder: &mut Encoder,
+    chosen: &[usize],
+    size: usize,
+    device: &Device,
+) -> Result<Batch, TrainError> {
+    let (mut patches, mut image, mut masks, mut labels) = (vec![], vec![], vec![], vec![]);
+    for i in chosen {
+        let sample = &set.samples[*i];
+        let features = encode::features(encoder, set.cache, sample, &set.paths[*i])?;
+        patches.extend(features.patches);
+        image.extend(features.image);
+        match &sample.mask {
+            Some(path) => masks.extend(evaluate::mask(path, size)?.into_iter().map(f32::from)),
+            None => masks.resize(masks.len() + size * size, 0.0),
+        }
+        labels.push(f32::from(sample.anomalous));
+    }
+    let b = chosen.len();
+    let c = image.len() / b;
+    let n = patches.len() / (b * c);
+    let put = |values: Vec<f32>, shape: &[usize]| TensorData::new::<f32, _>(values, shape.to_vec());
+    Ok(Batch {
+        patches: Tensor::from_data(put(patches, &[b, n, c]), device),
+        image: Tensor::from_data(put(image, &[b, c]), device),
+        masks: Tensor::from_data(put(masks, &[b, size * size]), device),
+        labels: Tensor::from_data(put(labels, &[b]), device),
+    })
+}
+
+/// The order of pictures in an epoch (Fisher-Yates).
+fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1 + epoch as u64);
+    let mut order: Vec<usize> = (0..n).collect();
+    for i in (1..n).rev() {
+        order.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+    }
+    order
+}
+
+/// Learns on `set`; saves to `out` after each epoch. Returns the prompts and what each epoch came to.
+///
+/// # Errors
+/// Every [`TrainError`] but those of bundles.
+#[allow(clippy::too_many_arguments)]
+pub fn fit(
+    clip: &Clip,
+    options: &Options,
+    set: &Encoded,
+    encoder: &mut Encoder,
+    out: Option<(&std::path::Path, bool)>,
+    device: &Device,
+    stop: Interrupt,
+    bar: &ProgressBar,
+    mut told: impl FnMut(&Epoch),
+) -> Result<(Prompts, Vec<Epoch>), TrainError> {
+    options.check(clip)?;
+    let device = device.clone().autodiff();
+    let mut prompts = Prompts::fresh(clip, options)?;
+    let mut optimizer = adam();
+    let mut done = 0;
+    let checkpoint = match out {
+        None => None,
+        Some((folder, resume)) => {
+            std::fs::create_dir_all(folder).map_err(|source| TrainError::Output {
+                path: folder.into(),
+                source,
+            })?;
+            let checkpoint = Checkpoint::new(folder);
+            if let Some((saved, record, state)) = checkpoint.load(clip, options)? {
+                if !resume {
+                    return Err(TrainError::Options(format!(
+                        "{} holds prompts of {} epochs: go on with --resume, or choose another --out",
+                        folder.display(),
+                        record.epoch
+                    )));
+                }
+                (prompts, done) = (saved, record.epoch);
+                optimizer = optimizer.from_bytes(state).map_err(|e| TrainError::Data {
+                    path: folder.into(),
+                    what: e.to_string(),
+                })?;
+            }
+            Some(checkpoint)
+        }
+    };
+    let frozen = frozen(clip, &prompts, options, &device);
+    let mut learner = Learner::new(&prompts, &options.variant, &mut Maker::new(&device, true));
+    let grid = options.image_size / clip.visual.patch;
+    let u = losses::enlargement(grid, options.image_size, &device);
+    let n = set.samples.len();
+    let steps = n.div_ceil(options.batch);
+    bar.set_length((steps * options.epochs) as u64);
+    bar.set_position((steps * done) as u64);
+    let saved = |done: usize| match &checkpoint {
+        Some(c) if done > 0 => format!("{} (epoch {done})", c.prompts().display()),
+        _ => "none".into(),
+    };
+    let mut epochs = vec![];
+    for epoch in done..options.epochs {
+        let clock = Instant::now();
+        let mut sum = Terms::default();
+        for (i, chosen) in order(n, options.seed, epoch)
+            .chunks(options.batch)
+            .enumerate()
+        {
+            if stop.came() {
+                return Err(TrainError::Interrupted {
+                    step: epoch * steps + i,
+                    checkpoint: saved(epoch),
+                });
+            }
+            let batch = load(set, encoder, chosen, options.image_size, &device)?;
+            let terms;
+            (learner, terms) = step(learner, &mut optimizer, options.lr, &frozen, &batch, &u);
+            if let Some(term) = terms.not_finite() {
+                return Err(TrainError::Diverged {
+                    step: epoch * steps + i,
+                    term: term.into(),
+                    checkpoint: saved(epoch),
+                });
+            }
+            sum.add(&terms, chosen.len() as f64 / n as f64);
+            bar.inc(1);
+            let rate = ((i + 1) * options.batch) as f64 / clock.elapsed().as_secs_f64();
+            bar.set_message(format!(
+                "epoch {} loss {:.3} ({rate:.0} images/s)",
+                epoch + 1,
+                terms.total
+            ));
+        }
+        learner.export(&mut prompts);
+        if let Some(c) = &checkpoint {
+            c.save(&prompts, &options.record(clip, epoch + 1), &optimizer)?;
+        }
+        let epoch = Epoch {
+            number: epoch + 1,
+            terms: sum,
+            seconds: clock.elapsed().as_secs_f64(),
+            pictures: n,
+        };
+        told(&epoch);
+        epochs.push(epoch);
+    }
+    Ok((prompts, epochs))
+}
+
+/// A learner for judging, without gradients.
+pub fn judge_only(learner: &Learner) -> Learner {
+    learner.valid()
+}

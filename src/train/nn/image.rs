@@ -1,0 +1,160 @@
+//! CLIP's image tower with the V-V stream.
+
+use super::layers::{Block, Maker, Norm, attend, matrix, tensor, values};
+use crate::bundle::manifest::ActivationKind;
+use crate::train::clip::Visual;
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use ndarray::{Array1, Array2};
+
+/// The tower; takes pictures cut into patches.
+#[derive(Module, Debug)]
+pub struct ImageTower {
+    conv1: Param<Tensor<2>>,
+    class: Param<Tensor<2>>,
+    /// [1 + grid * grid, width].
+    positions: Param<Tensor<2>>,
+    ln_pre: Norm,
+    blocks: Vec<Block>,
+    ln_post: Norm,
+    proj: Param<Tensor<2>>,
+    heads: usize,
+    patch: usize,
+    grid: usize,
+    vv_layers: usize,
+}
+
+impl ImageTower {
+    /// From arrays, for pictures of `grid` patches a side; the last `vv_layers` blocks carry the V-V stream.
+    pub fn new(
+        from: &Visual,
+        activation: ActivationKind,
+        grid: usize,
+        vv_layers: usize,
+        m: &mut Maker,
+    ) -> ImageTower {
+        let device = m.device;
+        ImageTower {
+            conv1: m.param(tensor(&from.conv1.t().to_owned(), device)),
+            class: m.param(tensor::<1, _>(&from.class, device).reshape([1, from.width])),
+            positions: m.param(tensor(&from.positions_for(grid), device)),
+            ln_pre: Norm::new(&from.ln_pre, m),
+            blocks: from
+                .blocks
+                .iter()
+                .map(|b| Block::new(b, from.heads, activation, m))
+                .collect(),
+            ln_post: Norm::new(&from.ln_post, m),
+            proj: m.param(tensor(&from.proj.t().to_owned(), device)),
+            heads: from.heads,
+            patch: from.patch,
+            grid,
+            vv_layers: vv_layers.clamp(1, from.blocks.len()),
+        }
+    }
+
+    /// To arrays.
+    pub fn export(&self) -> Visual {
+        let class = values(&self.class.val());
+        Visual {
+            width: class.len(),
+            heads: self.heads,
+            patch: self.patch,
+            grid: self.grid,
+            conv1: transposed(&self.conv1.val()),
+            class: Array1::from(class),
+            positions: matrix(&self.positions.val()),
+            ln_pre: self.ln_pre.export(),
+            blocks: self.blocks.iter().map(Block::export).collect(),
+            ln_post: self.ln_post.export(),
+            proj: transposed(&self.proj.val()),
+        }
+    }
+
+    /// Positions of the class row and a square of `side` cells, [1 + side * side, width].
+    fn positions_of(&self, side: usize, window: (usize, usize)) -> Tensor<2> {
+        let all = self.positions.val();
+        if side == self.grid {
+            return all;
+        }
+        let [rows, width] = all.dims();
+        let cells = all
+            .clone()
+            .narrow(0, 1, rows - 1)
+            .reshape([self.grid, self.grid, width])
+            .narrow(0, window.1, side)
+            .narrow(1, window.0, side)
+            .reshape([side * side, width]);
+        Tensor::cat(vec![all.narrow(0, 0, 1), cells], 0)
+    }
+
+    /// Patches [B, N, 3 * patch * patch] in (channel, y, x) order, normalised as CLIP's pictures, to raw
+    /// patch features [B, N, C] and raw image features [B, C]. Smaller pictures take the positions of the
+    /// square whose top left cell is `window` (column, row).
+    ///
+    /// # Panics
+    /// If N is no square, or the window reaches out of the tower's grid.
+    pub fn forward(&self, patches: Tensor<3>, window: (usize, usize)) -> (Tensor<3>, Tensor<2>) {
+        let [b, n, pixels] = patches.dims();
+        let width = self.class.val().dims()[1];
+        let embedded = patches
+            .reshape([b * n, pixels])
+            .matmul(self.conv1.val())
+            .reshape([b, n, width]);
+        let class = self
+            .class
+            .val()
+            .reshape([1, 1, width])
+            .expand([b, 1, width]);
+        let positions = self.positions_of(n.isqrt(), window);
+        let x = Tensor::cat(vec![class, embedded], 1) + positions.unsqueeze_dim(0);
+        let mut x = self.ln_pre.forward(x);
+        let first_vv = self.blocks.len() - self.vv_layers;
+        let mut y = x.clone();
+        for (i, block) in self.blocks.iter().enumerate() {
+            let [q, k, v] = block.heads_of(x.clone());
+            if i >= first_vv {
+                if i == first_vv {
+                    y = x.clone();
+                }
+                y = y + block.project(attend(v.clone(), v.clone(), v.clone(), None));
+            }
+            // After the last block only the class row of x is looked at.
+            let last = i + 1 == self.blocks.len();
+            let (q, rows) = if last {
+                (q.narrow(2, 0, 1), x.narrow(1, 0, 1))
+            } else {
+                (q, x)
+            };
+            x = block.mlp(rows + block.project(attend(q, k, v, None)));
+        }
+        let c = self.proj.val().dims()[1];
+        let y = self.ln_post.forward(y.narrow(1, 1, n));
+        let patches = y
+            .reshape([b * n, width])
+            .matmul(self.proj.val())
+            .reshape([b, n, c]);
+        // Without ln_post, as the published code does.
+        let image = x.reshape([b, width]).matmul(self.proj.val());
+        (patches, image)
+    }
+}
+
+fn transposed(m: &Tensor<2>) -> Array2<f32> {
+    matrix(&m.clone().transpose())
+}
+
+/// Cuts a normalised picture [3, S, S] into patches [N, 3 * patch * patch], (channel, y, x) order.
+pub fn cut(picture: &[f32], side: usize, patch: usize, out: &mut Vec<f32>) {
+    let grid = side / patch;
+    for gy in 0..grid {
+        for gx in 0..grid {
+            for c in 0..3 {
+                for y in 0..patch {
+                    let at = (c * side + gy * patch + y) * side + gx * patch;
+                    out.extend_from_slice(&picture[at..at + patch]);
+                }
+            }
+        }
+    }
+}

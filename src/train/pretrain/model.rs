@@ -1,0 +1,211 @@
+//! Both towers, and what they are taught.
+
+use super::batch::{Batch, CLASSES};
+use crate::train::clip::Clip;
+use crate::train::fit::losses::segmentation;
+use crate::train::nn::image::ImageTower;
+use crate::train::nn::layers::{Maker, matrix, tensor, unit};
+use crate::train::nn::text::TextTower;
+use burn::module::{Module, Param};
+use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ndarray::Array2;
+
+/// Image and text towers and the embeddings of the words that captions use.
+#[derive(Module, Debug)]
+pub struct DualEncoder {
+    image: ImageTower,
+    text: TextTower,
+    /// [words, C].
+    tokens: Param<Tensor<2>>,
+    /// Logarithm of the contrastive loss's scale, [1].
+    scale: Param<Tensor<1>>,
+}
+
+/// The temperature of FAPrompt's scores, which patches and images are taught at.
+const TEMPERATURE: f64 = 0.07;
+/// CLIP's limit of the learned scale.
+const MAX_SCALE: f64 = 100.0;
+
+/// The terms of the loss.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    /// What is minimised.
+    pub total: Tensor<1>,
+    /// CLIP's contrastive loss, patches against normal and damaged, patches against defect words,
+    /// images against normal and damaged.
+    pub parts: [Tensor<1>; 4],
+}
+
+/// Weights of the parts.
+const WEIGHTS: [f64; 4] = [0.25, 1.0, 0.25, 0.5];
+
+/// What a batch's pictures came to, for validation.
+pub struct Scores {
+    /// Abnormal probability of each patch, [B, N].
+    pub patches: Tensor<2>,
+    /// Of each picture's image feature, [B].
+    pub images: Tensor<1>,
+}
+
+impl DualEncoder {
+    /// From arrays; `words` are the tokens that captions use.
+    pub fn new(clip: &Clip, vv_layers: usize, words: &[usize], device: &Device) -> DualEncoder {
+        let mut m = Maker::new(device, true);
+        let grid = clip.visual.grid;
+        let table = clip.text.embedding.as_ref().expect("made with its table");
+        let rows = table.select(ndarray::Axis(0), words);
+        DualEncoder {
+            image: ImageTower::new(&clip.visual, clip.activation, grid, vv_layers, &mut m),
+            text: TextTower::new(&clip.text, clip.activation, &mut m),
+            tokens: m.param(tensor(&rows, device)),
+            scale: m.param(Tensor::from_data([(1.0f32 / 0.07).ln()], device)),
+        }
+    }
+
+    /// Writes the numbers back into `clip`.
+    pub fn export(&self, clip: &mut Clip, words: &[usize]) {
+        clip.visual = self.image.export();
+        let table = clip.text.embedding.take();
+        clip.text = self.text.export();
+        let learned = matrix(&self.tokens.val());
+        clip.text.embedding = table.map(|mut table| {
+            for (row, word) in words.iter().enumerate() {
+                table.row_mut(*word).assign(&learned.row(row));
+            }
+            table
+        });
+    }
+
+    /// Unit text features [P, C] of token rows (indices into the word list), each ending with its end
+    /// token.
+    fn texts(&self, texts: &[Vec<usize>]) -> Tensor<2> {
+        let device = self.tokens.val().device();
+        let longest = texts.iter().map(Vec::len).max().unwrap_or(1);
+        let c = self.tokens.val().dims()[1];
+        let ids: Vec<i64> = texts
+            .iter()
+            .flat_map(|t| (0..longest).map(move |i| t.get(i).copied().unwrap_or(0) as i64))
+            .collect();
+        let ids = Tensor::<1, Int>::from_data(
+            TensorData::new::<i64, _>(ids, [texts.len() * longest]),
+            &device,
+        );
+        let rows = self
+            .tokens
+            .val()
+            .select(0, ids)
+            .reshape([texts.len(), longest, c]);
+        let ends: Vec<usize> = texts.iter().map(|t| t.len() - 1).collect();
+        unit(self.text.encode(rows, &ends, &[]))
+    }
+
+    /// Patch, image and text features, all of unit length.
+    fn features(&self, batch: &Batch, device: &Device) -> (Tensor<3>, Tensor<2>) {
+        let (b, n) = (batch.pictures, batch.grid * batch.grid);
+        let pixels = batch.patches.len() / (b * n);
+        let patches = Tensor::from_data(
+            TensorData::new::<f32, _>(batch.patches.clone(), [b, n, pixels]),
+            device,
+        );
+        let (patches, images) = self.image.forward(patches, batch.window);
+        (unit(patches), unit(images))
+    }
+
+    /// The probabilities of "abnormal".
+    pub fn scores(&self, batch: &Batch, device: &Device) -> Scores {
+        let texts = self.texts(&batch.states);
+        let (patches, images) = self.features(batch, device);
+        let [b, n, c] = patches.dims();
+        let axis = axis(texts);
+        Scores {
+            patches: burn::tensor::activation::sigmoid(
+                patches
+                    .reshape([b * n, c])
+                    .matmul(axis.clone())
+                    .reshape([b, n]),
+            ),
+            images: burn::tensor::activation::sigmoid(images.matmul(axis).reshape([b])),
+        }
+    }
+
+    /// The losses of a batch.
+    pub fn losses(&self, batch: &Batch, device: &Device) -> Losses {
+        let b = batch.pictures;
+        let (states, captions) = (batch.states.len(), batch.captions.len());
+        let all: Vec<Vec<usize>> = [&batch.states, &batch.captions, &batch.kinds]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        let texts = self.texts(&all);
+        let c = texts.dims()[1];
+        let (patches, images) = self.features(batch, device);
+        let n = patches.dims()[1];
+
+        // CLIP's loss, both ways; equal captions are all right answers.
+        let scale = self.scale.val().exp().clamp_max(MAX_SCALE);
+        let logits = images
+            .clone()
+            .matmul(texts.clone().narrow(0, states, captions).transpose())
+            * scale.reshape([1, 1]);
+        let right = |f: &dyn Fn(usize, usize) -> bool, rows: usize, columns: usize| {
+            let mut m = Array2::from_shape_fn((rows, columns), |(i, j)| f32::from(f(i, j)));
+            for mut row in m.outer_iter_mut() {
+                let sum = row.sum().max(1.0);
+                row /= sum;
+            }
+            tensor::<2, _>(&m, device)
+        };
+        let own = &batch.caption_of;
+        let by_image = right(&|i, j| own[i] == j, b, captions);
+        let by_caption = right(&|i, j| own[j] == i, captions, b);
+        let cross = |logits: Tensor<2>, right: Tensor<2>| {
+            (log_softmax(logits, 1) * right).sum_dim(1).mean().neg()
+        };
+        let contrastive = (cross(logits.clone(), by_image) + cross(logits.transpose(), by_caption))
+            .mul_scalar(0.5);
+
+        // Patches and images against "normal" and "damaged", as FAPrompt will ask them.
+        let axis = axis(texts.clone().narrow(0, 0, 2));
+        let labels = Tensor::<1>::from_data(batch.coverage.as_slice(), device).reshape([b, n]);
+        let flat = patches.reshape([b * n, c]);
+        let logit = flat.clone().matmul(axis.clone()).reshape([b, n]);
+        let dense = entropy(logit.clone(), labels.clone(), 3.0)
+            + segmentation(burn::tensor::activation::sigmoid(logit), labels).mul_scalar(0.25);
+        let anomalous = Tensor::<1>::from_data(batch.labels.as_slice(), device).reshape([b, 1]);
+        let global = entropy(images.matmul(axis), anomalous, 1.0);
+
+        // Abnormal patches against the defect words.
+        let kinds = texts.narrow(0, states + captions, CLASSES);
+        let logits = flat.matmul(kinds.transpose()).mul_scalar(1.0 / TEMPERATURE);
+        let kind = Tensor::<1>::from_data(batch.kind_of.as_slice(), device);
+        let kind = kind.reshape([b * n, CLASSES]);
+        let count = kind.clone().sum().add_scalar(1.0);
+        let kinds = (log_softmax(logits, 1) * kind).sum().neg() / count;
+
+        let parts = [contrastive, dense, kinds, global];
+        let total = parts
+            .iter()
+            .zip(WEIGHTS)
+            .map(|(p, w)| p.clone().mul_scalar(w))
+            .reduce(|a, b| a + b)
+            .expect("four parts");
+        Losses { total, parts }
+    }
+}
+
+/// What a unit feature is multiplied by to give the logit of "abnormal", [C, 1]; texts are (normal,
+/// damaged).
+fn axis(texts: Tensor<2>) -> Tensor<2> {
+    (texts.clone().narrow(0, 1, 1) - texts.narrow(0, 0, 1))
+        .mul_scalar(1.0 / TEMPERATURE)
+        .transpose()
+}
+
+/// Binary cross-entropy of logits; positives count `weight` times.
+fn entropy(logits: Tensor<2>, labels: Tensor<2>, weight: f64) -> Tensor<1> {
+    let yes = labels.clone() * log_sigmoid(logits.clone());
+    let no = labels.neg().add_scalar(1.0) * log_sigmoid(logits.neg());
+    (yes.mul_scalar(weight) + no).mean().neg()
+}
