@@ -608,7 +608,14 @@ impl Clip {
     /// # Errors
     /// [`TrainError::Output`].
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let mut store = Store::default();
+        self.save_with(path, Store::default())
+    }
+
+    /// The same beside what `store` already holds.
+    ///
+    /// # Errors
+    /// [`TrainError::Output`].
+    pub fn save_with(&self, path: &Path, mut store: Store) -> Result<(), TrainError> {
         let (v, t) = (&self.visual, &self.text);
         let kernel = v
             .conv1

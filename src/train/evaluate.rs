@@ -9,7 +9,7 @@ use crate::inspector::Inspector;
 use image::imageops::FilterType;
 use image::{GrayImage, RgbImage, imageops};
 use indicatif::ProgressBar;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -22,14 +22,14 @@ pub struct Judged {
     pub sample: Sample,
     /// The image score.
     pub score: f32,
-    /// The scores of [`TRIVIAL`].
-    pub trivial: [f32; 3],
+    /// The scores of [`TRIVIAL`], if they were asked for.
+    pub trivial: Option<[f32; 3]>,
     /// Map and mask; `None` for an abnormal picture without a mask.
     pub segmentation: Option<Segmentation>,
 }
 
 /// Figures of one class or of many; `None` where a figure is not defined.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
     /// Pictures.
     pub images: usize,
@@ -129,7 +129,7 @@ pub fn judge(
         });
         judged.push(Judged {
             score: inspection.score,
-            trivial: trivial(&frame),
+            trivial: Some(trivial(&frame)),
             segmentation,
             sample,
         });
@@ -166,7 +166,10 @@ pub fn figures(judged: &[&Judged]) -> Figures {
         pixel_auroc: pixels.auroc(),
         pixel_pro: pro(pictures, &pixels),
         trivial_auroc: std::array::from_fn(|i| {
-            labelled(&|j| j.trivial[i]).auroc().map(|a| a.max(1.0 - a))
+            let known = judged
+                .iter()
+                .filter_map(|j| Some((j.trivial?[i], j.sample.anomalous)));
+            Ranking::new(known).auroc().map(|a| a.max(1.0 - a))
         }),
     }
 }

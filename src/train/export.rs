@@ -6,6 +6,8 @@
 
 use super::TrainError;
 use super::clip::{Block, Clip, Dense, Norm};
+use super::fit::checkpoint::Record;
+use super::fit::variant::{Aggregation, PriorSource};
 use super::prompts::Prompts;
 use super::reference::{Reference, Tape, unit};
 use crate::bundle::manifest::{
@@ -29,7 +31,7 @@ pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
 /// Standard deviations of the same.
 pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 /// The published code's smoothing of reported maps, sigma 10 at 518 px, in proportion.
-const SIGMA_PER_PIXEL: f32 = 10.0 / 518.0;
+pub const SIGMA_PER_PIXEL: f32 = 10.0 / 518.0;
 /// Directions of the Jacobian that one thread carries at once.
 const DIRECTIONS: usize = 32;
 /// Priors whose exact and linear results are compared, per norm.
@@ -173,6 +175,37 @@ fn manifest(
     Ok(manifest)
 }
 
+/// psi's second layer as the device shall have it: without a prior it answers zero, and the adapted
+/// prompts are the unadapted ones. Refuses what only the trainer can judge.
+fn device_prior(clip: &Clip, prompts: &Prompts) -> Result<Dense, TrainError> {
+    let mut last = prompts.fc2.clone();
+    let Some(record) = Record::of(prompts)? else {
+        return Ok(last);
+    };
+    record.belongs_to(clip, prompts)?;
+    let v = record.variant;
+    let refused = if v.aggregation != Aggregation::Mean {
+        Some("aggregation other than the mean")
+    } else if v.own_tokens {
+        Some("abnormal prompts with tokens of their own")
+    } else if v.prior == PriorSource::ImageToken {
+        Some("a prior from the image token")
+    } else {
+        None
+    };
+    if let Some(what) = refused {
+        return Err(TrainError::Options(format!(
+            "{}: the device does not run {what}; measure this variant with `evaluate --clip ... --prompts ...`",
+            prompts.path.display()
+        )));
+    }
+    if v.prior == PriorSource::Off {
+        last.weight.fill(0.0);
+        last.bias.fill(0.0);
+    }
+    Ok(last)
+}
+
 /// d F_a / d Omega at Omega = 0: column j is the change of the mean abnormal feature along e_j.
 pub fn jacobian(
     reference: &Reference,
@@ -276,6 +309,7 @@ pub fn export(
     bar: &ProgressBar,
 ) -> Result<Exported, TrainError> {
     let mut manifest = manifest(clip, prompts, options)?;
+    let last = device_prior(clip, prompts)?;
     let (visual, text, p) = (&clip.visual, &clip.text, manifest.prompts.clone());
     let reference = Reference {
         text,
@@ -333,7 +367,7 @@ pub fn export(
     w.norm("tower/ln_final", &text.ln_final);
     w.matrix("tower/projection", &text.projection);
     w.dense("prior/fc1", &prompts.fc1);
-    w.dense("prior/fc2", &prompts.fc2);
+    w.dense("prior/fc2", &last);
 
     bar.set_length((text.width * p.abnormal_prompts) as u64);
     let jacobian = jacobian(

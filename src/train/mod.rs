@@ -3,6 +3,7 @@
 //! Never on the device (feature `train`). Knows `bundle` to write it and runs the device's own code to
 //! measure what it writes; no other module may use it.
 
+pub mod ablate;
 pub mod clip;
 pub mod datasets;
 pub mod evaluate;
@@ -10,6 +11,7 @@ pub mod export;
 pub mod fit;
 pub mod metrics;
 pub mod nn;
+pub mod page;
 pub mod pretrain;
 pub mod progress;
 pub mod prompts;
@@ -73,10 +75,10 @@ pub enum TrainError {
         checkpoint: String,
     },
     /// The user stopped it.
-    #[error("stopped after step {step}; {checkpoint} is saved: go on with --resume")]
+    #[error("stopped after {after}; saved: {checkpoint}; go on with --resume")]
     Interrupted {
-        /// The last step that was done.
-        step: usize,
+        /// What was done last.
+        after: String,
         /// What was saved.
         checkpoint: String,
     },

@@ -1,13 +1,218 @@
 //! `faprompt-train ablate`.
+
+use crate::fit::{Learning, encode, samples, told};
 use clap::Args;
+use faprompt_edge::bundle;
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::report::say;
 use faprompt_edge::train::TrainError;
+use faprompt_edge::train::ablate::{MAIN, NAMES, Row, row};
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::evaluate::{Figures, Judged, by_class, mean};
+use faprompt_edge::train::fit::encode::Encoder;
+use faprompt_edge::train::fit::judge::{average, judge};
+use faprompt_edge::train::fit::{Encoded, Options, fit};
+use faprompt_edge::train::progress::{Interrupt, bar};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 /// Arguments of `ablate`.
 #[derive(Args)]
-pub struct Ablate {}
+pub struct Ablate {
+    /// Data sets to learn from
+    #[arg(long, required = true, num_args = 1..)]
+    train: Vec<PathBuf>,
+    /// Data sets to measure on
+    #[arg(long, required = true, num_args = 1..)]
+    test: Vec<PathBuf>,
+    /// Variants: `main` (the paper's six), `all`, a name, or a sweep such as k=5 or m=20
+    #[arg(long, num_args = 1.., default_value = "main")]
+    variants: Vec<String>,
+    /// Folder for each variant's prompts and figures; what is already there is not done again
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    learning: Learning,
+}
+
+/// A row's figures, as `figures.json` in its folder.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    label: String,
+    /// What they were measured with, to tell them from those of other options.
+    key: String,
+    /// Mean over classes of each set.
+    sets: BTreeMap<String, Figures>,
+}
+
 impl Ablate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let (clip, options) = self.learning.resolve()?;
+        let names: Vec<&str> = self
+            .variants
+            .iter()
+            .flat_map(|v| match v.as_str() {
+                "main" => MAIN.to_vec(),
+                "all" => NAMES.to_vec(),
+                name => vec![name],
+            })
+            .collect();
+        let rows = names
+            .iter()
+            .map(|n| row(n, &options).map_err(TrainError::Options))
+            .collect::<Result<Vec<_>, _>>()?;
+        for r in &rows {
+            r.options.check(&clip)?;
+        }
+        let cache = self.learning.cache(&clip, &options)?;
+        let device = self.learning.device.open()?;
+        let stop = Interrupt::catch()?;
+        let mut encoder = Encoder::new(&clip, options.image_size, options.vv_layers, &device);
+        let learned = samples(&self.train)?;
+        let tested = self
+            .test
+            .iter()
+            .map(|p| samples(std::slice::from_ref(p)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let train = encode(&mut encoder, &cache, &learned, stop)?;
+        let tests = tested
+            .iter()
+            .map(|s| encode(&mut encoder, &cache, s, stop))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut table = vec![];
+        for r in &rows {
+            let folder = self.out.join(r.name.replace('=', "-"));
+            let key = format!(
+                "{:?} {} {:?} {:?}",
+                r.options, clip.digest, self.train, self.test
+            );
+            let path = folder.join("figures.json");
+            let measured = match known(&path, &key) {
+                Some(measured) => measured,
+                None => {
+                    say(format_args!("{}:", r.label));
+                    let mut run = |seed: u64, out: &Path| {
+                        let options = Options {
+                            seed,
+                            ..r.options.clone()
+                        };
+                        self.one(&clip, &options, &train, &tests, &mut encoder, out, stop)
+                    };
+                    let sets = self.measure(r, &folder, &mut run)?;
+                    let measured = Measured {
+                        label: r.label.clone(),
+                        key,
+                        sets,
+                    };
+                    let failed = |source| TrainError::Output {
+                        path: path.clone(),
+                        source,
+                    };
+                    let text =
+                        serde_json::to_string_pretty(&measured).map_err(|e| failed(e.into()))?;
+                    bundle::save(text.as_bytes(), &path).map_err(failed)?;
+                    measured
+                }
+            };
+            table.push(measured);
+        }
+        print(&table);
         Ok(ExitCode::Good)
+    }
+
+    /// Figures of each test set, over all runs of a row.
+    fn measure(
+        &self,
+        r: &Row,
+        folder: &Path,
+        run: &mut dyn FnMut(u64, &Path) -> Result<Vec<Vec<Judged>>, TrainError>,
+    ) -> Result<BTreeMap<String, Figures>, TrainError> {
+        let mut runs = vec![];
+        for i in 0..r.runs {
+            let out = if r.runs == 1 {
+                folder.to_path_buf()
+            } else {
+                folder.join(format!("run-{i}"))
+            };
+            runs.push(run(r.options.seed + i as u64, &out)?.into_iter());
+        }
+        let mut sets = BTreeMap::new();
+        for path in &self.test {
+            let judged = average(runs.iter_mut().filter_map(Iterator::next).collect());
+            sets.insert(path.display().to_string(), mean(&by_class(&judged)));
+        }
+        Ok(sets)
+    }
+
+    /// One run: learns, then judges every test set.
+    #[allow(clippy::too_many_arguments)]
+    fn one(
+        &self,
+        clip: &Clip,
+        options: &Options,
+        train: &Encoded,
+        tests: &[Encoded],
+        encoder: &mut Encoder,
+        out: &Path,
+        stop: Interrupt,
+    ) -> Result<Vec<Vec<Judged>>, TrainError> {
+        let device = self.learning.device.open()?;
+        let progress = bar(0, "fit");
+        let resumed = Some((out, true));
+        let (prompts, _) = fit(
+            clip,
+            options,
+            train,
+            encoder,
+            resumed,
+            &device,
+            stop,
+            &progress,
+            |epoch| progress.suspend(|| say(told(epoch))),
+        )?;
+        progress.finish_and_clear();
+        let mut all = vec![];
+        for set in tests {
+            let progress = bar(0, "judge");
+            all.push(judge(
+                clip, &prompts, options, set, encoder, &device, stop, &progress,
+            )?);
+            progress.finish_and_clear();
+        }
+        Ok(all)
+    }
+}
+
+/// Figures from an earlier run with the same options.
+fn known(path: &Path, key: &str) -> Option<Measured> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let measured: Measured = serde_json::from_str(&text).ok()?;
+    (measured.key == key).then_some(measured)
+}
+
+/// The paper's table: (AUROC, AP) of images, (AUROC, PRO) of pixels, mean over sets.
+fn print(table: &[Measured]) {
+    say("mean over test sets                   image AUROC    AP   pixel AUROC   PRO");
+    for m in table {
+        let average = |f: &dyn Fn(&Figures) -> Option<f64>| {
+            let known: Vec<f64> = m.sets.values().filter_map(f).collect();
+            if known.is_empty() {
+                return "    -".to_string();
+            }
+            format!(
+                "{:5.1}",
+                100.0 * known.iter().sum::<f64>() / known.len() as f64
+            )
+        };
+        say(format_args!(
+            "{:38}{}        {}   {}         {}",
+            m.label,
+            average(&|f| f.image_auroc),
+            average(&|f| f.image_ap),
+            average(&|f| f.pixel_auroc),
+            average(&|f| f.pixel_pro),
+        ));
     }
 }

@@ -1,5 +1,6 @@
 //! `faprompt-train evaluate`.
 
+use crate::fit::{encode, open_cache};
 use clap::Args;
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::exit::ExitCode;
@@ -7,19 +8,42 @@ use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
-use faprompt_edge::train::datasets;
-use faprompt_edge::train::evaluate::{self, Figures};
-use faprompt_edge::train::progress::bar;
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::datasets::{self, Sample};
+use faprompt_edge::train::evaluate::{self, Figures, Judged};
+use faprompt_edge::train::fit;
+use faprompt_edge::train::fit::checkpoint::Record;
+use faprompt_edge::train::fit::encode::Encoder;
+use faprompt_edge::train::fit::judge::judge;
+use faprompt_edge::train::nn::DeviceKind;
+use faprompt_edge::train::page;
+use faprompt_edge::train::progress::{Interrupt, bar};
+use faprompt_edge::train::prompts::Prompts;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `evaluate`.
 #[derive(Args)]
 pub struct Evaluate {
     /// The bundle
-    #[arg(long)]
-    bundle: PathBuf,
+    #[arg(long, required_unless_present = "prompts", conflicts_with_all = ["prompts", "clip"])]
+    bundle: Option<PathBuf>,
+    /// Instead of a bundle: CLIP weights, with --prompts
+    #[arg(long, requires = "prompts")]
+    clip: Option<PathBuf>,
+    /// Instead of a bundle: prompts that `fit` learned on --clip; variants that no device runs are judged too
+    #[arg(long, requires = "clip")]
+    prompts: Option<PathBuf>,
+    /// Folder for the pictures' features, with --prompts [default: the user's cache folder]
+    #[arg(long, requires = "prompts")]
+    cache: Option<PathBuf>,
+    /// Gigabytes that the features may take
+    #[arg(long, default_value_t = 20.0)]
+    cache_gb: f64,
+    /// Where to compute, with --prompts
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceKind,
     /// Data sets: folders with meta.json (AnomalyCLIP) or in MVTec AD's layout, or CSV files (image, mask, class, type, label)
     #[arg(required = true)]
     data: Vec<PathBuf>,
@@ -29,6 +53,9 @@ pub struct Evaluate {
     /// Write figures and the score of every picture to this file
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write a report for people to this file: one HTML page with tables, curves and pictures
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Threads [default: all]
     #[arg(long)]
     threads: Option<usize>,
@@ -73,16 +100,116 @@ fn figure_row(name: &str, f: &Figures) -> String {
     )
 }
 
+/// Who judges.
+enum Judge {
+    /// A bundle, by the device's own code.
+    Device(Box<Inspector>),
+    /// Prompts on the weights that they were learned on, by the trainer's.
+    Trainer {
+        clip: Box<Clip>,
+        prompts: Box<Prompts>,
+        options: Box<fit::Options>,
+    },
+}
+
+impl Judge {
+    /// Reads what was named; returns what to call it and a warning that its outputs must carry.
+    fn open(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
+        if let Some(path) = &a.bundle {
+            let options = Options {
+                adaptation: a.adaptation,
+                threads: a.threads.unwrap_or(cores()),
+            };
+            let inspector = Inspector::new(&Bundle::open(path, None)?, options)?;
+            let name = format!("{} ({})", path.display(), inspector.manifest().name);
+            let warning = inspector.manifest().warning();
+            return Ok((Judge::Device(Box::new(inspector)), name, warning));
+        }
+        let (Some(clip), Some(prompts)) = (&a.clip, &a.prompts) else {
+            // The argument parser has seen to it.
+            return Err(TrainError::Options(
+                "--bundle, or --clip and --prompts".into(),
+            ));
+        };
+        let name = format!("{} on {}", prompts.display(), clip.display());
+        let clip = Clip::load(clip)?;
+        let prompts = Prompts::load(prompts, &clip)?;
+        let record = Record::of(&prompts)?.ok_or_else(|| {
+            TrainError::Options(format!(
+                "{}: not written by `fit`; export it and measure the bundle",
+                prompts.path.display()
+            ))
+        })?;
+        record.belongs_to(&clip, &prompts)?;
+        let options = fit::Options {
+            variant: record.variant,
+            selection: record.selection,
+            rule: record.rule,
+            prompts: prompts.count(),
+            patches: prompts.fc1.weight.ncols() / clip.text.width,
+            image_size: record.image_size,
+            vv_layers: record.vv_layers,
+            ..fit::Options::paper(&clip)
+        };
+        let judge = Judge::Trainer {
+            clip: Box::new(clip),
+            prompts: Box::new(prompts),
+            options: Box::new(options),
+        };
+        Ok((judge, name, None))
+    }
+
+    /// Above it the bundle rejects.
+    fn threshold(&self) -> f32 {
+        match self {
+            Judge::Device(inspector) => inspector.manifest().scores.threshold,
+            Judge::Trainer { .. } => 0.5,
+        }
+    }
+
+    /// Judges a set; pictures that could not be judged come back with the reason.
+    fn run(
+        &mut self,
+        a: &Evaluate,
+        path: &Path,
+        samples: Vec<Sample>,
+    ) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
+        let bar = bar(samples.len(), &path.display().to_string());
+        let result = match self {
+            Judge::Device(inspector) => evaluate::judge(inspector, samples, &bar)?,
+            Judge::Trainer {
+                clip,
+                prompts,
+                options,
+            } => {
+                let device = a.device.open()?;
+                let stop = Interrupt::catch()?;
+                let cache = open_cache(a.cache.as_deref(), a.cache_gb, clip, options)?;
+                let mut encoder =
+                    Encoder::new(clip, options.image_size, options.vv_layers, &device);
+                let set = encode(&mut encoder, &cache, &samples, stop)?;
+                let judged = judge(
+                    clip,
+                    prompts,
+                    options,
+                    &set,
+                    &mut encoder,
+                    &device,
+                    stop,
+                    &bar,
+                )?;
+                (judged, vec![])
+            }
+        };
+        bar.finish_and_clear();
+        Ok(result)
+    }
+}
+
 impl Evaluate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        let bundle = Bundle::open(&self.bundle, None)?;
-        let options = Options {
-            adaptation: self.adaptation,
-            threads: self.threads.unwrap_or(cores()),
-        };
-        let mut inspector = Inspector::new(&bundle, options)?;
-        let warning = inspector.manifest().warning();
+        let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);
         // Every set is read before the first is judged: a mistake in the last one costs no hours.
         let sets = self
@@ -97,11 +224,9 @@ impl Evaluate {
         say(format_args!(
             "class                    images   bad  AUROC    AP  AUROC   PRO  F1max  thr.    light gradi lapla"
         ));
-        let (mut reports, mut any_failed) = (vec![], false);
+        let (mut reports, mut shown, mut any_failed) = (vec![], vec![], false);
         for (path, samples) in self.data.iter().zip(sets) {
-            let bar = bar(samples.len(), &path.display().to_string());
-            let (judged, failed) = evaluate::judge(&mut inspector, samples, &bar)?;
-            bar.finish_and_clear();
+            let (judged, failed) = judge.run(self, path, samples)?;
             failed
                 .iter()
                 .for_each(|f| warn(format_args!("not counted: {f}")));
@@ -126,9 +251,20 @@ impl Evaluate {
                 anomalous: j.sample.anomalous,
                 score: j.score,
             };
+            if self.html.is_some() {
+                shown.push(page::set(&page::Outcome {
+                    data: path,
+                    judged: &judged,
+                    classes: &classes,
+                    mean: &mean,
+                    pooled: &pooled,
+                    failed: &failed,
+                    threshold: judge.threshold(),
+                }));
+            }
             reports.push(SetReport {
                 data: path.display().to_string(),
-                bundle: self.bundle.display().to_string(),
+                bundle: name.clone(),
                 warning,
                 pictures: judged.iter().map(picture).collect(),
                 classes,
@@ -137,13 +273,33 @@ impl Evaluate {
                 failed,
             });
         }
-        if let Some(path) = &self.json {
-            let failed = |source| TrainError::Output {
-                path: path.clone(),
+        if reports.len() > 1 {
+            let means = |r: &SetReport| (r.data.clone(), r.mean.clone());
+            let all = evaluate::mean(&reports.iter().map(means).collect());
+            say(figure_row("mean over sets", &all));
+        }
+        let write = |path: &Path, text: String| {
+            std::fs::write(path, text).map_err(|source| TrainError::Output {
+                path: path.into(),
                 source,
-            };
-            let text = serde_json::to_string_pretty(&reports).map_err(|e| failed(e.into()))?;
-            std::fs::write(path, text).map_err(failed)?;
+            })
+        };
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(&reports).map_err(|e| TrainError::Output {
+                path: path.clone(),
+                source: e.into(),
+            })?;
+            write(path, text)?;
+        }
+        if let Some(path) = &self.html {
+            let text = page::page(&page::Page {
+                title: "Evaluation".into(),
+                bundle: name,
+                warning: warning.map(Into::into),
+                software: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
+                sets: shown,
+            });
+            write(path, text)?;
         }
         warning.iter().for_each(say);
         Ok(if any_failed {

@@ -100,6 +100,7 @@ impl Learning {
             seed: self.seed,
             image_size: self.image_size.unwrap_or(paper.image_size),
             vv_layers: self.vv_layers.unwrap_or(paper.vv_layers),
+            stop_after: None,
         };
         options.check(&clip)?;
         Ok((clip, options))
@@ -200,6 +201,9 @@ pub struct Fit {
     /// Go on from the folder's last epoch
     #[arg(long)]
     resume: bool,
+    /// Stop after this many epochs; go on later with --resume
+    #[arg(long)]
+    stop_after: Option<usize>,
     #[command(flatten)]
     learning: Learning,
     /// How the K abnormal prompts become one score
@@ -223,6 +227,7 @@ impl Fit {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let (clip, mut options) = self.learning.resolve()?;
+        options.stop_after = self.stop_after;
         options.variant = Variant {
             aggregation: self.aggregation,
             prior: self.prior,

@@ -33,6 +33,8 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     /// Train a small dual encoder from nothing, on rendered pictures
     Pretrain(pretrain::Pretrain),
+    /// Write rendered pictures as a data set
+    Render(pretrain::Render),
     /// Look at the pictures that `pretrain` renders
     Sheet(pretrain::Sheet),
     /// Write random weights and prompts of a known architecture, for benchmarks and trials
@@ -47,6 +49,7 @@ fn main() -> std::process::ExitCode {
         Command::Export(a) => a.run(),
         Command::Evaluate(a) => a.run(),
         Command::Pretrain(a) => a.run(),
+        Command::Render(a) => a.run(),
         Command::Sheet(a) => a.run(),
         Command::Random(a) => a.run(),
     };

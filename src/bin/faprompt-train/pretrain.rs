@@ -1,4 +1,4 @@
-//! `faprompt-train pretrain` and `sheet`.
+//! `faprompt-train pretrain`, `render` and `sheet`.
 
 use clap::{Args, ValueEnum};
 use faprompt_edge::exit::ExitCode;
@@ -10,6 +10,14 @@ use faprompt_edge::train::pretrain::{Options, Phase, pretrain};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use faprompt_edge::train::render;
 use std::path::PathBuf;
+
+fn part(validation: bool) -> render::Part {
+    if validation {
+        render::Part::Validation
+    } else {
+        render::Part::Train
+    }
+}
 
 /// Sizes and phases that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,7 +33,7 @@ enum Recipe {
 impl Recipe {
     fn sizes(self) -> (Sizes, usize) {
         let (image, text, vv_layers) = match self {
-            Recipe::Cpu => ((256, 6, 16, 14), (256, 4), 2),
+            Recipe::Cpu => ((192, 6, 16, 14), (192, 3), 2),
             Recipe::Gpu => ((384, 12, 16, 14), (384, 6), 4),
             Recipe::Trial => ((64, 2, 16, 4), (64, 2), 1),
         };
@@ -35,7 +43,7 @@ impl Recipe {
     fn phases(self) -> Vec<Phase> {
         let phase = |side, pairs, steps| Phase { side, pairs, steps };
         match self {
-            Recipe::Cpu => vec![phase(112, 16, 3200), phase(224, 4, 2000)],
+            Recipe::Cpu => vec![phase(112, 12, 3000), phase(224, 4, 1400)],
             Recipe::Gpu => vec![phase(112, 128, 8000), phase(224, 64, 8000)],
             Recipe::Trial => vec![phase(48, 2, 4), phase(64, 2, 4)],
         }
@@ -69,6 +77,9 @@ pub struct Pretrain {
     /// Go on from the folder's checkpoint
     #[arg(long)]
     resume: bool,
+    /// Stop after this many steps; go on later with --resume
+    #[arg(long)]
+    stop_after: Option<usize>,
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
     device: DeviceKind,
@@ -92,6 +103,7 @@ impl Pretrain {
             out: self.out.clone(),
             save_every: self.save_every.max(1),
             resume: self.resume,
+            stop_after: self.stop_after,
         };
         let device = self.device.open()?;
         let stop = Interrupt::catch()?;
@@ -101,6 +113,43 @@ impl Pretrain {
         })?;
         bar.finish_and_clear();
         say(format_args!("{}: now `fit`, then `export`", path.display()));
+        Ok(ExitCode::Good)
+    }
+}
+
+/// Arguments of `render`.
+#[derive(Args)]
+pub struct Render {
+    /// Folder for the pictures, their masks and meta.json
+    #[arg(long)]
+    out: PathBuf,
+    /// Scenes; each gives a normal and an abnormal picture
+    #[arg(long, default_value_t = 500)]
+    scenes: u32,
+    /// Same seed, same pictures
+    #[arg(long, default_value_t = 111)]
+    seed: u64,
+    /// Side of a picture in pixels
+    #[arg(long, default_value_t = 448, value_parser = clap::value_parser!(u16).range(48..=1024))]
+    side: u16,
+    /// Only families that `pretrain` never sees
+    #[arg(long)]
+    validation: bool,
+}
+
+impl Render {
+    /// Runs it.
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let bar = bar(self.scenes as usize, "render");
+        let part = part(self.validation);
+        let side = self.side.into();
+        render::write(&self.out, self.seed, self.scenes, side, part, &bar)?;
+        bar.finish_and_clear();
+        say(format_args!(
+            "{}: {} pictures, ready for `fit` and `evaluate`",
+            self.out.display(),
+            2 * self.scenes
+        ));
         Ok(ExitCode::Good)
     }
 }
@@ -134,11 +183,7 @@ pub struct Sheet {
 impl Sheet {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        let part = if self.validation {
-            render::Part::Validation
-        } else {
-            render::Part::Train
-        };
+        let part = part(self.validation);
         let sheet = render::sheet(
             self.seed,
             self.first,

@@ -57,6 +57,23 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Refuses weights that the prompts were not learned on.
+    ///
+    /// # Errors
+    /// [`TrainError::Options`].
+    pub fn belongs_to(&self, clip: &Clip, prompts: &Prompts) -> Result<(), TrainError> {
+        if self.clip == clip.digest {
+            return Ok(());
+        }
+        Err(TrainError::Options(format!(
+            "{} was learned on other weights than {}",
+            prompts.path.display(),
+            clip.path.display()
+        )))
+    }
+}
+
 /// The folder of a run.
 pub struct Checkpoint {
     out: PathBuf,

@@ -113,8 +113,8 @@ pub fn fill(
     for (i, chunk) in samples.chunks(BATCH).enumerate() {
         if stop.came() {
             return Err(TrainError::Interrupted {
-                step: i * BATCH,
-                checkpoint: "what is encoded so far".into(),
+                after: format!("{} pictures", i * BATCH),
+                checkpoint: "the features so far".into(),
             });
         }
         let mut missing = vec![];

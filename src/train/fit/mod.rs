@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod checkpoint;
 pub mod encode;
+pub mod judge;
 pub mod learner;
 pub mod losses;
 pub mod variant;
@@ -20,7 +21,6 @@ use super::nn::text::TextTower;
 use super::progress::Interrupt;
 use super::prompts::Prompts;
 use crate::bundle::manifest::{ScoreRule, Selection};
-use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use cache::Cache;
@@ -71,6 +71,8 @@ pub struct Options {
     pub image_size: usize,
     /// Blocks with the V-V stream.
     pub vv_layers: usize,
+    /// Stop after this many epochs of this run, as Ctrl-C would.
+    pub stop_after: Option<usize>,
 }
 
 impl Options {
@@ -93,6 +95,7 @@ impl Options {
             seed: 111,
             image_size: clip.default_image_size(),
             vv_layers: clip.default_vv_layers(),
+            stop_after: None,
         }
     }
 
@@ -348,6 +351,13 @@ pub fn fit(
     mut told: impl FnMut(&Epoch),
 ) -> Result<(Prompts, Vec<Epoch>), TrainError> {
     options.check(clip)?;
+    if let Some(sample) = set.samples.iter().find(|s| s.anomalous && s.mask.is_none()) {
+        return Err(TrainError::Data {
+            path: sample.image.clone(),
+            what: "abnormal, but without a mask: prompts are learned from where the defect is"
+                .into(),
+        });
+    }
     let device = device.clone().autodiff();
     let mut prompts = Prompts::fresh(clip, options)?;
     let mut optimizer = adam();
@@ -399,7 +409,7 @@ pub fn fit(
         {
             if stop.came() {
                 return Err(TrainError::Interrupted {
-                    step: epoch * steps + i,
+                    after: format!("step {}", epoch * steps + i),
                     checkpoint: saved(epoch),
                 });
             }
@@ -433,12 +443,14 @@ pub fn fit(
             pictures: n,
         };
         told(&epoch);
+        let finished = epoch.number;
         epochs.push(epoch);
+        if options.stop_after == Some(finished - done) && finished < options.epochs {
+            return Err(TrainError::Interrupted {
+                after: format!("epoch {finished}"),
+                checkpoint: saved(finished),
+            });
+        }
     }
     Ok((prompts, epochs))
-}
-
-/// A learner for judging, without gradients.
-pub fn judge_only(learner: &Learner) -> Learner {
-    learner.valid()
 }

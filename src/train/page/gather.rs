@@ -247,7 +247,7 @@ mod tests {
                 anomalous,
             },
             score,
-            trivial: [score, 0.0, 1.0],
+            trivial: Some([score, 0.0, 1.0]),
             segmentation: Some(Segmentation {
                 width: 8,
                 scores: mask.iter().map(|m| if *m { score } else { 0.1 }).collect(),

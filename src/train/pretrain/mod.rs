@@ -12,6 +12,8 @@ use super::metrics::Ranking;
 use super::nn::layers::values;
 use super::progress::Interrupt;
 use super::render::Part;
+use super::tensors::Tensors;
+use super::tensors::store::Store;
 use crate::bundle;
 use batch::{Batch, Plan, Words, stream};
 use burn::module::{Module, ParamGroup};
@@ -76,6 +78,8 @@ pub struct Options {
     pub save_every: usize,
     /// Go on from the folder's checkpoint.
     pub resume: bool,
+    /// Stop after this many steps of this run, as Ctrl-C would.
+    pub stop_after: Option<usize>,
 }
 
 /// Part of all steps in which the learning rate grows.
@@ -209,7 +213,9 @@ impl Checkpoint<'_> {
         optimizer: &ModuleOptimizer,
     ) -> Result<(), TrainError> {
         model.export(clip, &self.words.tokens);
-        clip.save(&self.weights(step))?;
+        let mut store = Store::default();
+        model.store_scaffold(&mut store);
+        clip.save_with(&self.weights(step), store)?;
         let path = self.optimizer(step);
         let bytes = optimizer
             .into_bytes()
@@ -308,6 +314,15 @@ pub fn pretrain(
             })?;
     }
     let mut model = DualEncoder::new(&clip, options.vv_layers, &words.tokens, &device);
+    if start > 0 {
+        let path = checkpoint.weights(start);
+        Tensors::load(&path)
+            .and_then(|t| model.restore_scaffold(&t, &device))
+            .map_err(|e| TrainError::Weights {
+                path,
+                what: e.to_string(),
+            })?;
+    }
     let steps: usize = options.phases.iter().map(|p| p.steps).sum();
     let side = options.phases.last().map_or(patch * grid, |p| p.side);
     let held_out = Plan {
@@ -322,7 +337,7 @@ pub fn pretrain(
         |model: &DualEncoder| validate(&model.valid(), &held_out, &words, &device.clone().inner());
     bar.set_length(steps as u64);
     bar.set_position(start as u64);
-    let (mut before, mut clock, mut last) = (0, Instant::now(), None);
+    let (mut before, mut clock, mut pictures, mut last) = (0, Instant::now(), 0, None);
     let mut saved = format!("{} (none yet)", out.display());
     for (i, phase) in options.phases.iter().enumerate() {
         let range = before..before + phase.steps;
@@ -347,33 +362,31 @@ pub fn pretrain(
             if let Some(term) = parts.iter().position(|p| !p.is_finite()) {
                 return Err(TrainError::Diverged {
                     step,
-                    term: ["contrastive", "dense", "kinds", "global"][term].into(),
+                    term: ["contrastive", "patches", "kinds", "images", "probe"][term].into(),
                     checkpoint: saved,
                 });
             }
             let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
             model = adam.step(rate(options, step, steps), model, gradients);
             bar.inc(1);
+            pictures += batch.pictures;
             let done = step + 1;
-            let pause = done % options.save_every == 0 || done == steps || stop.came();
+            let stopped = stop.came() || options.stop_after == Some(done - start) && done < steps;
+            let pause = done % options.save_every == 0 || done == steps || stopped;
             if done % 50 == 0 || pause {
-                let seconds = clock.elapsed().as_secs_f64() / 50.0;
-                clock = Instant::now();
+                let rate = pictures as f64 / clock.elapsed().as_secs_f64();
+                (pictures, clock) = (0, Instant::now());
                 told(format!(
-                    "step {done}/{steps}  contrastive {:.3}  patches {:.3}  kinds {:.3}  images {:.3}  {:.0} pictures/s",
-                    parts[0],
-                    parts[1],
-                    parts[2],
-                    parts[3],
-                    batch.pictures as f64 / seconds.max(1e-9),
+                    "step {done}/{steps}  contrastive {:.3}  patches {:.3}  kinds {:.3}  images {:.3}  probe {:.3}  {rate:.0} pictures/s",
+                    parts[0], parts[1], parts[2], parts[3], parts[4],
                 ));
             }
             if pause {
                 checkpoint.save(done, &mut clip, &model, &adam)?;
                 saved = checkpoint.state_path().display().to_string();
-                if stop.came() {
+                if stopped {
                     return Err(TrainError::Interrupted {
-                        step: done,
+                        after: format!("step {done}"),
                         checkpoint: saved,
                     });
                 }

@@ -4,12 +4,14 @@ use super::batch::{Batch, CLASSES};
 use crate::train::clip::Clip;
 use crate::train::fit::losses::segmentation;
 use crate::train::nn::image::ImageTower;
-use crate::train::nn::layers::{Maker, matrix, tensor, unit};
+use crate::train::nn::layers::{Maker, matrix, tensor, unit, values};
 use crate::train::nn::text::TextTower;
+use crate::train::tensors::store::Store;
+use crate::train::tensors::{TensorError, Tensors};
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 
 /// Image and text towers and the embeddings of the words that captions use.
 #[derive(Module, Debug)]
@@ -20,8 +22,14 @@ pub struct DualEncoder {
     tokens: Param<Tensor<2>>,
     /// Logarithm of the contrastive loss's scale, [1].
     scale: Param<Tensor<1>>,
+    /// A plain classifier of raw patch features, [C, 1 + CLASSES]: abnormal, and which defect. It shows
+    /// the image tower what to look for before the text tower can say it, and is thrown away.
+    probe: Param<Tensor<2>>,
 }
 
+/// Names of what only training needs, in a checkpoint.
+const SCALE: &str = "pretrain.scale";
+const PROBE: &str = "pretrain.probe";
 /// The temperature of FAPrompt's scores, which patches and images are taught at.
 const TEMPERATURE: f64 = 0.07;
 /// CLIP's limit of the learned scale.
@@ -33,12 +41,12 @@ pub struct Losses {
     /// What is minimised.
     pub total: Tensor<1>,
     /// CLIP's contrastive loss, patches against normal and damaged, patches against defect words,
-    /// images against normal and damaged.
-    pub parts: [Tensor<1>; 4],
+    /// images against normal and damaged, and the probe's.
+    pub parts: [Tensor<1>; 5],
 }
 
 /// Weights of the parts.
-const WEIGHTS: [f64; 4] = [0.25, 1.0, 0.25, 0.5];
+const WEIGHTS: [f64; 5] = [0.25, 1.0, 0.25, 0.5, 0.5];
 
 /// What a batch's pictures came to, for validation.
 pub struct Scores {
@@ -55,11 +63,13 @@ impl DualEncoder {
         let grid = clip.visual.grid;
         let table = clip.text.embedding.as_ref().expect("made with its table");
         let rows = table.select(ndarray::Axis(0), words);
+        let c = rows.ncols();
         DualEncoder {
             image: ImageTower::new(&clip.visual, clip.activation, grid, vv_layers, &mut m),
             text: TextTower::new(&clip.text, clip.activation, &mut m),
             tokens: m.param(tensor(&rows, device)),
             scale: m.param(Tensor::from_data([(1.0f32 / 0.07).ln()], device)),
+            probe: m.param(Tensor::zeros([c, 1 + CLASSES], device)),
         }
     }
 
@@ -75,6 +85,32 @@ impl DualEncoder {
             }
             table
         });
+    }
+
+    /// Puts what only training needs into `store`.
+    pub fn store_scaffold(&self, store: &mut Store) {
+        store.array(SCALE, &Array1::from(values(&self.scale.val())));
+        store.array(PROBE, &matrix(&self.probe.val()));
+    }
+
+    /// Takes it back from a checkpoint.
+    ///
+    /// # Errors
+    /// [`TensorError`] if it is not there.
+    pub fn restore_scaffold(&mut self, from: &Tensors, device: &Device) -> Result<(), TensorError> {
+        let [c, classes] = self.probe.val().dims();
+        let scale = from.vector(SCALE, 1)?;
+        let probe = from.matrix(PROBE, Some(c), Some(classes))?;
+        // The parameters keep their ids, by which the optimizer knows them.
+        self.scale = self
+            .scale
+            .clone()
+            .map(|_| tensor::<1, _>(&scale, device).require_grad());
+        self.probe = self
+            .probe
+            .clone()
+            .map(|_| tensor::<2, _>(&probe, device).require_grad());
+        Ok(())
     }
 
     /// Unit text features [P, C] of token rows (indices into the word list), each ending with its end
@@ -100,7 +136,7 @@ impl DualEncoder {
         unit(self.text.encode(rows, &ends, &[]))
     }
 
-    /// Patch, image and text features, all of unit length.
+    /// Raw patch and image features.
     fn features(&self, batch: &Batch, device: &Device) -> (Tensor<3>, Tensor<2>) {
         let (b, n) = (batch.pictures, batch.grid * batch.grid);
         let pixels = batch.patches.len() / (b * n);
@@ -108,14 +144,14 @@ impl DualEncoder {
             TensorData::new::<f32, _>(batch.patches.clone(), [b, n, pixels]),
             device,
         );
-        let (patches, images) = self.image.forward(patches, batch.window);
-        (unit(patches), unit(images))
+        self.image.forward(patches, batch.window)
     }
 
     /// The probabilities of "abnormal".
     pub fn scores(&self, batch: &Batch, device: &Device) -> Scores {
         let texts = self.texts(&batch.states);
         let (patches, images) = self.features(batch, device);
+        let (patches, images) = (unit(patches), unit(images));
         let [b, n, c] = patches.dims();
         let axis = axis(texts);
         Scores {
@@ -140,8 +176,9 @@ impl DualEncoder {
             .collect();
         let texts = self.texts(&all);
         let c = texts.dims()[1];
-        let (patches, images) = self.features(batch, device);
-        let n = patches.dims()[1];
+        let (raw, images) = self.features(batch, device);
+        let n = raw.dims()[1];
+        let (patches, images) = (unit(raw.clone()), unit(images));
 
         // CLIP's loss, both ways; equal captions are all right answers.
         let scale = self.scale.val().exp().clamp_max(MAX_SCALE);
@@ -172,7 +209,8 @@ impl DualEncoder {
         let flat = patches.reshape([b * n, c]);
         let logit = flat.clone().matmul(axis.clone()).reshape([b, n]);
         let dense = entropy(logit.clone(), labels.clone(), 3.0)
-            + segmentation(burn::tensor::activation::sigmoid(logit), labels).mul_scalar(0.25);
+            + segmentation(burn::tensor::activation::sigmoid(logit), labels.clone())
+                .mul_scalar(0.25);
         let anomalous = Tensor::<1>::from_data(batch.labels.as_slice(), device).reshape([b, 1]);
         let global = entropy(images.matmul(axis), anomalous, 1.0);
 
@@ -182,15 +220,25 @@ impl DualEncoder {
         let kind = Tensor::<1>::from_data(batch.kind_of.as_slice(), device);
         let kind = kind.reshape([b * n, CLASSES]);
         let count = kind.clone().sum().add_scalar(1.0);
-        let kinds = (log_softmax(logits, 1) * kind).sum().neg() / count;
+        let kinds = (log_softmax(logits, 1) * kind.clone()).sum().neg() / count.clone();
 
-        let parts = [contrastive, dense, kinds, global];
+        // The same two questions without words.
+        let probed = raw.reshape([b * n, c]).matmul(self.probe.val());
+        let plain = entropy(
+            probed.clone().narrow(1, 0, 1).reshape([b, n]),
+            labels.clone(),
+            3.0,
+        );
+        let which = log_softmax(probed.narrow(1, 1, CLASSES), 1) * kind;
+        let probe = plain + which.sum().neg().mul_scalar(0.25) / count;
+
+        let parts = [contrastive, dense, kinds, global, probe];
         let total = parts
             .iter()
             .zip(WEIGHTS)
             .map(|(p, w)| p.clone().mul_scalar(w))
             .reduce(|a, b| a + b)
-            .expect("four parts");
+            .expect("parts");
         Losses { total, parts }
     }
 }

@@ -6,6 +6,7 @@
 //! real picture.
 
 mod caption;
+mod dataset;
 mod defect;
 mod glyph;
 mod layers;
@@ -24,6 +25,7 @@ mod thread;
 mod work;
 
 pub use caption::vocabulary;
+pub use dataset::write;
 pub use sheet::sheet;
 
 use image::{GrayImage, RgbImage};

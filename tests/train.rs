@@ -1,0 +1,484 @@
+//! `faprompt-train` from nothing to a bundle: render, pretrain, fit, ablate, export, evaluate; and what it
+//! says of bad input, full disks, interruptions and losses that are no numbers.
+
+mod common;
+
+use faprompt_edge::bundle::Bundle;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+const TRAIN: &str = env!("CARGO_BIN_EXE_faprompt-train");
+
+/// A small data set and a small encoder, made once for all tests.
+struct Ground {
+    folder: tempfile::TempDir,
+}
+
+impl Ground {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+    fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+    fn clip(&self) -> PathBuf {
+        self.path("clip/clip.safetensors")
+    }
+    /// `fit` on the data, into `out`.
+    fn fit(&self, out: &Path, more: &[&str]) -> Output {
+        let mut arguments = vec![
+            "fit",
+            s(&self.data()).leak(),
+            "--clip",
+            s(&self.clip()).leak(),
+        ];
+        arguments.extend([
+            "--cache",
+            s(&self.path("cache")).leak(),
+            "--out",
+            s(out).leak(),
+        ]);
+        arguments.extend(more);
+        train(&arguments)
+    }
+}
+
+fn s(path: &Path) -> String {
+    path.to_str().unwrap().to_string()
+}
+
+fn train(arguments: &[&str]) -> Output {
+    Command::new(TRAIN).args(arguments).output().unwrap()
+}
+
+fn good(output: Output) -> String {
+    let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Asserts the exit code and that the message says `words`.
+fn refused(output: Output, code: i32, words: &[&str]) {
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    for word in words {
+        assert!(message.contains(word), "no `{word}` in: {message}");
+    }
+}
+
+fn ground() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        let ground = Ground {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let data = s(&ground.data());
+        good(train(&[
+            "render", "--out", &data, "--scenes", "6", "--side", "64",
+        ]));
+        let out = s(&ground.path("clip"));
+        good(train(&["pretrain", "--recipe", "trial", "--out", &out]));
+        ground
+    })
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Asserts that two files are equal, without printing megabytes.
+fn same(a: &Path, b: &Path) {
+    assert!(
+        bytes(a) == bytes(b),
+        "{} is not {}",
+        a.display(),
+        b.display()
+    );
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&bytes(path)).unwrap()
+}
+
+#[test]
+fn rendered_sets_are_the_same_for_a_seed_and_have_what_they_say() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let again = folder.path().join("again");
+    good(train(&[
+        "render",
+        "--out",
+        &s(&again),
+        "--scenes",
+        "6",
+        "--side",
+        "64",
+    ]));
+    let meta = json(&ground.data().join("meta.json"));
+    assert_eq!(meta, json(&again.join("meta.json")));
+    let (mut good_ones, mut bad_ones) = (0, 0);
+    for record in meta["test"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|c| c.as_array().unwrap())
+    {
+        let name = record["img_path"].as_str().unwrap();
+        same(&ground.data().join(name), &again.join(name));
+        if record["anomaly"] == 0 {
+            good_ones += 1;
+            continue;
+        }
+        bad_ones += 1;
+        let mask = image::open(ground.data().join(record["mask_path"].as_str().unwrap())).unwrap();
+        assert!(
+            mask.to_luma8().iter().any(|v| *v == 255),
+            "{name} has an empty mask"
+        );
+    }
+    assert_eq!((good_ones, bad_ones), (6, 6));
+    let sheet = folder.path().join("sheet.png");
+    good(train(&[
+        "sheet",
+        "--out",
+        &s(&sheet),
+        "--columns",
+        "2",
+        "--rows",
+        "1",
+        "--side",
+        "96",
+    ]));
+    assert!(image::open(&sheet).unwrap().width() > 2 * 96);
+}
+
+#[test]
+fn pretraining_is_reproducible_and_goes_on_where_it_stopped() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("other");
+    // Stops at a checkpoint in the middle of the first phase, then goes on.
+    let phases = [
+        "--phase",
+        "48x2x4",
+        "--phase",
+        "64x2x4",
+        "--save-every",
+        "3",
+    ];
+    let mut arguments = vec!["pretrain", "--recipe", "trial", "--out", s(&out).leak()];
+    arguments.extend(phases);
+    let mut half = arguments.clone();
+    half.extend(["--stop-after", "2"]);
+    refused(train(&half), 35, &["step 2", "--resume"]);
+    refused(train(&arguments), 32, &["--resume", "step 2"]);
+    arguments.push("--resume");
+    good(train(&arguments));
+    same(&out.join("clip.safetensors"), &ground.clip());
+    let mut other = arguments.clone();
+    other.extend(["--seed", "5"]);
+    refused(train(&other), 32, &["other options"]);
+    refused(
+        train(&[
+            "pretrain",
+            "--recipe",
+            "trial",
+            "--out",
+            s(&folder.path().join("x")).leak(),
+            "--phase",
+            "50x2x4",
+        ]),
+        32,
+        &["50 px", "16"],
+    );
+}
+
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let child = Command::new(TRAIN)
+        .args([
+            "pretrain",
+            "--recipe",
+            "trial",
+            "--phase",
+            "48x2x100000",
+            "--save-every",
+            "2",
+        ])
+        .args(["--out", &s(&out)])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !out.join("state.json").is_file() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    refused(
+        child.wait_with_output().unwrap(),
+        35,
+        &["state.json", "--resume"],
+    );
+    let step = json(&out.join("state.json"))["step"].as_u64().unwrap();
+    assert!(out.join(format!("step-{step}.safetensors")).is_file());
+    assert!(out.join(format!("step-{step}.optimizer")).is_file());
+}
+
+#[test]
+fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let said = good(ground.fit(&at("a"), &["--epochs", "3"]));
+    for term in [
+        "epoch  3",
+        "segmentation",
+        "orthogonal",
+        "prior",
+        "images/s",
+    ] {
+        assert!(said.contains(term), "no `{term}` in {said}");
+    }
+    // One epoch, then the other two.
+    let first = ground.fit(&at("b"), &["--epochs", "3", "--stop-after", "1"]);
+    refused(first, 35, &["epoch 1", "--resume"]);
+    refused(ground.fit(&at("b"), &["--epochs", "3"]), 32, &["--resume"]);
+    good(ground.fit(&at("b"), &["--epochs", "3", "--resume"]));
+    let cache = ground.path("cache");
+    let prompts = at("a").join("prompts.safetensors");
+    same(&prompts, &at("b").join("prompts.safetensors"));
+    refused(
+        ground.fit(&at("a"), &["--epochs", "3", "--resume", "--lr", "0.5"]),
+        32,
+        &["other options"],
+    );
+
+    let bundle = at("own.bundle");
+    good(train(&[
+        "export",
+        "--clip",
+        &s(&ground.clip()),
+        "--prompts",
+        &s(&prompts),
+        "--out",
+        &s(&bundle),
+    ]));
+    assert!(Bundle::open(&bundle, None).unwrap().manifest().trained);
+    let (device, trainer) = (at("device.json"), at("trainer.json"));
+    let html = at("page.html");
+    good(train(&[
+        "evaluate",
+        "--bundle",
+        &s(&bundle),
+        &s(&ground.data()),
+        "--json",
+        &s(&device),
+        "--html",
+        &s(&html),
+    ]));
+    good(train(&[
+        "evaluate",
+        "--clip",
+        &s(&ground.clip()),
+        "--prompts",
+        &s(&prompts),
+        "--cache",
+        &s(&cache),
+        &s(&ground.data()),
+        "--json",
+        &s(&trainer),
+    ]));
+    let (device, trainer) = (json(&device), json(&trainer));
+    let scores = |j: &Value| -> Vec<f64> {
+        let pictures = j[0]["pictures"].as_array().unwrap();
+        pictures
+            .iter()
+            .map(|p| p["score"].as_f64().unwrap())
+            .collect()
+    };
+    // f16 features in the cache, f32 on the device.
+    for (a, b) in scores(&device).iter().zip(scores(&trainer)) {
+        assert!((a - b).abs() < 5e-3, "the device says {a}, the trainer {b}");
+    }
+    let page = String::from_utf8(bytes(&html)).unwrap();
+    assert!(page.contains("<svg") && page.contains("data:image/jpeg;base64,"));
+    assert!(!page.contains("<script") && !page.contains("http://") || page.contains("www.w3.org"));
+}
+
+#[test]
+fn variants_learn_and_only_the_devices_own_are_exported() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let out = s(&folder.path().join("ablation"));
+    let (data, cache) = (s(&ground.data()), s(&ground.path("cache")));
+    let clip = s(&ground.clip());
+    let arguments = [
+        "ablate",
+        "--train",
+        &data,
+        "--test",
+        &data,
+        "--clip",
+        &clip,
+        "--cache",
+        &cache,
+        "--out",
+        &out,
+        "--epochs",
+        "1",
+        "--k",
+        "2",
+        "--variants",
+        "all",
+        "m=1",
+    ];
+    let table = good(train(&arguments));
+    for label in [
+        "baseline (AnomalyCLIP)",
+        "+ CAP without L_orth",
+        "FAPrompt (CAP + DAP)",
+        "FAPrompt, M = 1",
+        "2 seeds",
+    ] {
+        assert!(table.contains(label), "no `{label}` in {table}");
+    }
+    // What is there is not learned again, and says the same.
+    let again = good(train(&arguments));
+    assert!(!again.contains("epoch"), "{again}");
+    let figures = |t: &str| t[t.find("mean over test sets").unwrap()..].to_string();
+    assert_eq!(figures(&table), figures(&again));
+
+    let export = |variant: &str| {
+        let prompts = Path::new(&out).join(variant).join("prompts.safetensors");
+        train(&[
+            "export",
+            "--clip",
+            &clip,
+            "--prompts",
+            &s(&prompts),
+            "--out",
+            &s(&folder.path().join("v.bundle")),
+        ])
+    };
+    refused(export("best-match"), 32, &["aggregation"]);
+    refused(export("image-token"), 32, &["image token"]);
+    refused(export("baseline"), 32, &["tokens of their own"]);
+    good(export("cap"));
+    good(export("full"));
+}
+
+#[test]
+fn bad_input_is_named_and_nothing_is_lost() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let data = at("data");
+    let copy = || {
+        let _ = std::fs::remove_dir_all(&data);
+        for sub in ["images", "masks"] {
+            std::fs::create_dir_all(data.join(sub)).unwrap();
+            for file in std::fs::read_dir(ground.data().join(sub)).unwrap() {
+                let file = file.unwrap();
+                std::fs::copy(file.path(), data.join(sub).join(file.file_name())).unwrap();
+            }
+        }
+        std::fs::copy(ground.data().join("meta.json"), data.join("meta.json")).unwrap();
+    };
+    let fit = |more: &[&str]| {
+        let mut a = vec!["fit", s(&data).leak(), "--clip", s(&ground.clip()).leak()];
+        a.extend([
+            "--cache",
+            s(&at("cache")).leak(),
+            "--out",
+            s(&at("out")).leak(),
+        ]);
+        a.extend(more);
+        train(&a)
+    };
+    copy();
+    std::fs::remove_file(data.join("masks/000002.png")).unwrap();
+    refused(fit(&[]), 33, &["masks/000002.png", "does not exist"]);
+    copy();
+    std::fs::write(data.join("images/000003-bad.png"), b"no picture").unwrap();
+    refused(fit(&[]), 33, &["000003-bad.png"]);
+    copy();
+    std::fs::write(data.join("masks/000001.png"), b"no mask").unwrap();
+    refused(fit(&[]), 33, &["masks/000001.png"]);
+    copy();
+    // An abnormal picture without any mask cannot teach where the defect is.
+    let meta = String::from_utf8(bytes(&data.join("meta.json"))).unwrap();
+    std::fs::write(data.join("meta.json"), meta.replace("masks/000004.png", "")).unwrap();
+    refused(fit(&[]), 33, &["000004-bad.png", "without a mask"]);
+    copy();
+    refused(fit(&["--m", "17"]), 32, &["--m 17", "16 patches"]);
+    refused(fit(&["--deep-length", "9"]), 32, &["--deep-length 9"]);
+    refused(fit(&["--image-size", "50"]), 32, &["50", "16"]);
+    refused(fit(&["--lr", "0"]), 32, &["--lr"]);
+    refused(fit(&["--device", "cuda"]), 32, &["cuda"]);
+    // A learning rate that blows up: the epoch before is kept, the message says where it is.
+    let lost = fit(&["--lr", "1e30"]);
+    refused(lost, 34, &["no finite number", "--lr"]);
+    // Weights of another shape.
+    let wrong = s(&common::golden("faprompt-tiny/prompt_learner.safetensors"));
+    refused(
+        train(&[
+            "export",
+            "--clip",
+            &s(&ground.clip()),
+            "--prompts",
+            &wrong,
+            "--out",
+            &s(&at("x.bundle")),
+        ]),
+        31,
+        &["ctx_pos", "64"],
+    );
+    refused(
+        train(&[
+            "evaluate",
+            "--clip",
+            &s(&ground.clip()),
+            "--prompts",
+            &wrong,
+            &s(&data),
+        ]),
+        31,
+        &["ctx_pos"],
+    );
+}
+
+/// Files may not grow beyond a few kilobytes: a disk that is full while features or prompts are written.
+#[test]
+fn a_full_disk_is_an_error_and_what_was_whole_stays_whole() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    good(ground.fit(&out, &["--epochs", "1"]));
+    let before = bytes(&out.join("prompts.safetensors"));
+    let command = format!(
+        "trap '' XFSZ; ulimit -f 16; exec {TRAIN} fit {} --clip {} --cache {} --out {} --epochs 1",
+        ground.data().display(),
+        ground.clip().display(),
+        folder.path().join("cache").display(),
+        folder.path().join("new").display(),
+    );
+    let limited = Command::new("sh").args(["-c", &command]).output().unwrap();
+    refused(limited, 5, &["cannot be written"]);
+    let halves = walkdir::WalkDir::new(folder.path())
+        .into_iter()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().ends_with(".tmp"))
+        .count();
+    assert_eq!(halves, 0, "half-written files stay behind");
+    assert!(before == bytes(&out.join("prompts.safetensors")));
+    // With room again the same command finishes.
+    good(ground.fit(&folder.path().join("new"), &["--epochs", "1"]));
+}
