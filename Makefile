@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz bench peers untrained clean
+.PHONY: run test build setup fuzz bench peers demo gpu-check untrained clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -51,6 +51,26 @@ peers: bench
 	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
 	$(CACHE)/peers/bin/pip install -q torch==2.15.0 numpy
 	$(CACHE)/peers/bin/python benches/published.py $(BIN)/faprompt-edge $(CACHE)/bench/b16.bundle
+
+# How models/faprompt-demo.bundle was made: about an hour and a half of two cores, from nothing but the
+# seed. Interrupt it as you like: every step goes on where it stopped.
+DEMO := $(CACHE)/demo
+DEMO_THRESHOLD ?= 0.5
+demo: build
+	test -f $(DEMO)/clip/clip.safetensors || \
+	  $(BIN)/faprompt-train pretrain --recipe cpu --seed 111 --out $(DEMO)/clip --resume
+	test -f $(DEMO)/rendered/meta.json || \
+	  $(BIN)/faprompt-train render --scenes 1000 --side 448 --seed 222 --out $(DEMO)/rendered
+	$(BIN)/faprompt-train fit $(DEMO)/rendered --clip $(DEMO)/clip/clip.safetensors --epochs 5 \
+	  --cache $(DEMO)/features --out $(DEMO)/prompts --resume
+	$(BIN)/faprompt-train export --clip $(DEMO)/clip/clip.safetensors --prompts $(DEMO)/prompts/prompts.safetensors \
+	  --precision int8 --threshold $(DEMO_THRESHOLD) --name "rendered demonstration" \
+	  --description "trained on rendered pictures only (pretrain --recipe cpu, seed 111)" \
+	  --out models/faprompt-demo.bundle
+
+# The GPU builds of the trainer compile; half an hour of a core from nothing.
+gpu-check: setup
+	CARGO_TARGET_DIR=$(CACHE)/gpu cargo check --release --locked --features cuda,wgpu
 
 # How models/faprompt-untrained.bundle was made.
 untrained: build

@@ -12,8 +12,9 @@ use faprompt_edge::train::evaluate::mask;
 use faprompt_edge::train::fit::learner::Learner;
 use faprompt_edge::train::fit::losses::enlargement;
 use faprompt_edge::train::fit::{Batch, Options, adam, frozen, loss, step};
-use faprompt_edge::train::nn::Maker;
-use faprompt_edge::train::nn::layers::unit;
+use faprompt_edge::train::nn::image::{ImageTower, cut};
+use faprompt_edge::train::nn::layers::{unit, values as numbers};
+use faprompt_edge::train::nn::{Maker, Products};
 use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::tensors::Tensors;
 use serde_json::Value;
@@ -148,4 +149,32 @@ fn losses_gradients_and_steps_with_the_papers_selection() {
 #[test]
 fn losses_gradients_and_steps_with_the_published_codes_selection() {
     three_steps(Selection::Upstream, "upstream");
+}
+
+#[test]
+fn the_trainers_image_tower_is_the_published_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = Clip::load(&common::golden_clip(folder.path())).unwrap();
+    let want = common::expected();
+    let device = Device::flex();
+    let pixels = values(&want, "preprocessed");
+    let mut patches = vec![];
+    for picture in pixels.chunks_exact(3 * SIDE * SIDE) {
+        cut(picture, SIDE, 14, &mut patches);
+    }
+    let input = TensorData::new::<f32, _>(patches, vec![3, N, 3 * 14 * 14]);
+    let input: Tensor<3> = Tensor::from_data(input, &device);
+    for (products, bound) in [(Products::F32, 1e-3), (Products::Bf16, 3e-2)] {
+        let mut m = Maker::new(&device, false).with(products);
+        let tower = ImageTower::new(&clip.visual, clip.activation, 6, 4, &mut m);
+        let (patches, images) = tower.forward(input.clone(), (0, 0));
+        let golden = values(&want, "patch_features_raw");
+        let golden: Vec<f32> = (0..3)
+            .flat_map(|i| golden[(i * (N + 1) + 1) * C..(i + 1) * (N + 1) * C].to_vec())
+            .collect();
+        let off = apart(&numbers(&patches), &golden);
+        assert!(off < bound, "{products:?}: patch features are off by {off}");
+        let off = apart(&numbers(&images), &values(&want, "image_features_raw"));
+        assert!(off < bound, "{products:?}: image features are off by {off}");
+    }
 }

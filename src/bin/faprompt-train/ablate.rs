@@ -1,6 +1,6 @@
 //! `faprompt-train ablate`.
 
-use crate::fit::{Learning, encode, samples, told};
+use crate::fit::{Learning, encode, samples, told, with_masks};
 use clap::Args;
 use faprompt_edge::bundle;
 use faprompt_edge::exit::ExitCode;
@@ -69,8 +69,8 @@ impl Ablate {
         let cache = self.learning.cache(&clip, &options)?;
         let device = self.learning.device.open()?;
         let stop = Interrupt::catch()?;
-        let mut encoder = Encoder::new(&clip, options.image_size, options.vv_layers, &device);
-        let learned = samples(&self.train)?;
+        let mut encoder = Encoder::new(&clip, &options, &device);
+        let learned = with_masks(samples(&self.train)?);
         let tested = self
             .test
             .iter()

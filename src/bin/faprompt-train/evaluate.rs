@@ -149,6 +149,7 @@ impl Judge {
             patches: prompts.fc1.weight.ncols() / clip.text.width,
             image_size: record.image_size,
             vv_layers: record.vv_layers,
+            products: a.device.products(),
             ..fit::Options::paper(&clip)
         };
         let judge = Judge::Trainer {
@@ -185,8 +186,7 @@ impl Judge {
                 let device = a.device.open()?;
                 let stop = Interrupt::catch()?;
                 let cache = open_cache(a.cache.as_deref(), a.cache_gb, clip, options)?;
-                let mut encoder =
-                    Encoder::new(clip, options.image_size, options.vv_layers, &device);
+                let mut encoder = Encoder::new(clip, options, &device);
                 let set = encode(&mut encoder, &cache, &samples, stop)?;
                 let judged = judge(
                     clip,

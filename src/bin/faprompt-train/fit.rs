@@ -11,7 +11,7 @@ use faprompt_edge::train::fit::cache::Cache;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
 use faprompt_edge::train::fit::{Encoded, Epoch, Options, fit};
-use faprompt_edge::train::nn::DeviceKind;
+use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -76,6 +76,9 @@ pub struct Learning {
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
     pub device: DeviceKind,
+    /// The numbers of matrix products [default: f32 on a CPU, bf16 on a GPU]
+    #[arg(long, value_enum)]
+    products: Option<Products>,
 }
 
 impl Learning {
@@ -100,6 +103,7 @@ impl Learning {
             seed: self.seed,
             image_size: self.image_size.unwrap_or(paper.image_size),
             vv_layers: self.vv_layers.unwrap_or(paper.vv_layers),
+            products: self.products.unwrap_or(self.device.products()),
             stop_after: None,
         };
         options.check(&clip)?;
@@ -141,6 +145,21 @@ pub fn samples(data: &[PathBuf]) -> Result<Vec<Sample>, TrainError> {
         all.extend(datasets::load(path)?);
     }
     Ok(all)
+}
+
+/// Samples that can teach where a defect is; says which were left out.
+pub fn with_masks(samples: Vec<Sample>) -> Vec<Sample> {
+    let (kept, left): (Vec<_>, Vec<_>) = samples
+        .into_iter()
+        .partition(|s| !s.anomalous || s.mask.is_some());
+    if let Some(first) = left.first() {
+        warn(format_args!(
+            "left out: {} abnormal pictures without a mask ({} is the first)",
+            left.len(),
+            first.image.display()
+        ));
+    }
+    kept
 }
 
 /// Encodes what the cache lacks, and says so.
@@ -235,11 +254,11 @@ impl Fit {
             prior_loss: !self.no_prior_loss,
             own_tokens: self.own_tokens,
         };
-        let samples = samples(&self.data)?;
+        let samples = with_masks(samples(&self.data)?);
         let cache = self.learning.cache(&clip, &options)?;
         let device = self.learning.device.open()?;
         let stop = Interrupt::catch()?;
-        let mut encoder = Encoder::new(&clip, options.image_size, options.vv_layers, &device);
+        let mut encoder = Encoder::new(&clip, &options, &device);
         let set = encode(&mut encoder, &cache, &samples, stop)?;
         let bar = bar(0, "fit");
         let out = Some((self.out.as_path(), self.resume));

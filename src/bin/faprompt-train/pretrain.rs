@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
-use faprompt_edge::train::nn::DeviceKind;
+use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::pretrain::init::Sizes;
 use faprompt_edge::train::pretrain::{Options, Phase, pretrain};
 use faprompt_edge::train::progress::{Interrupt, bar};
@@ -83,6 +83,9 @@ pub struct Pretrain {
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
     device: DeviceKind,
+    /// The numbers of matrix products [default: f32 on a CPU, bf16 on a GPU]
+    #[arg(long, value_enum)]
+    products: Option<Products>,
 }
 
 impl Pretrain {
@@ -100,6 +103,7 @@ impl Pretrain {
             seed: self.seed,
             lr: self.lr,
             weight_decay: self.weight_decay,
+            products: self.products.unwrap_or(self.device.products()),
             out: self.out.clone(),
             save_every: self.save_every.max(1),
             resume: self.resume,

@@ -1,5 +1,6 @@
 //! Pictures to features, through the cache.
 
+use super::Options;
 use super::cache::{Cache, Features};
 use crate::bundle::manifest::ImageSpec;
 use crate::capture;
@@ -28,10 +29,10 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Of `clip`, for pictures of `size` pixels, on a device without gradients.
-    pub fn new(clip: &Clip, size: usize, vv_layers: usize, device: &Device) -> Encoder {
-        let patch = clip.visual.patch;
-        let mut m = Maker::new(device, false);
+    /// Of `clip`, for pictures of the options' size, on a device without gradients.
+    pub fn new(clip: &Clip, options: &Options, device: &Device) -> Encoder {
+        let (patch, size, vv_layers) = (clip.visual.patch, options.image_size, options.vv_layers);
+        let mut m = Maker::new(device, false).with(options.products);
         Encoder {
             tower: ImageTower::new(
                 &clip.visual,

@@ -37,7 +37,11 @@ pub fn judge(
     let (side, grid) = (options.image_size, options.image_size / clip.visual.patch);
     let sigma = SIGMA_PER_PIXEL * side as f32;
     let frozen = frozen(clip, prompts, options, device);
-    let learner = Learner::new(prompts, &options.variant, &mut Maker::new(device, false));
+    let learner = Learner::new(
+        prompts,
+        &options.variant,
+        &mut Maker::new(device, false).with(options.products),
+    );
     let base = learner.base(&frozen);
     let mut judged = vec![];
     bar.set_length(set.samples.len() as u64);

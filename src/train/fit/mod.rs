@@ -15,9 +15,9 @@ use super::TrainError;
 use super::clip::Clip;
 use super::datasets::Sample;
 use super::evaluate;
-use super::nn::Maker;
 use super::nn::layers::tensor;
 use super::nn::text::TextTower;
+use super::nn::{Maker, Products};
 use super::progress::Interrupt;
 use super::prompts::Prompts;
 use crate::bundle::manifest::{ScoreRule, Selection};
@@ -71,6 +71,8 @@ pub struct Options {
     pub image_size: usize,
     /// Blocks with the V-V stream.
     pub vv_layers: usize,
+    /// The numbers of matrix products.
+    pub products: Products,
     /// Stop after this many epochs of this run, as Ctrl-C would.
     pub stop_after: Option<usize>,
 }
@@ -95,6 +97,7 @@ impl Options {
             seed: 111,
             image_size: clip.default_image_size(),
             vv_layers: clip.default_vv_layers(),
+            products: Products::F32,
             stop_after: None,
         }
     }
@@ -168,7 +171,7 @@ impl Options {
 
 /// What does not learn, on the training device.
 pub fn frozen(clip: &Clip, prompts: &Prompts, options: &Options, device: &Device) -> Frozen {
-    let mut m = Maker::new(device, false);
+    let mut m = Maker::new(device, false).with(options.products);
     let c = clip.text.width;
     Frozen {
         text: TextTower::new(&clip.text, clip.activation, &mut m),
@@ -358,6 +361,11 @@ pub fn fit(
                 .into(),
         });
     }
+    if !set.samples.iter().any(|s| s.anomalous) {
+        return Err(TrainError::Options(
+            "no abnormal picture with a mask to learn from".into(),
+        ));
+    }
     let device = device.clone().autodiff();
     let mut prompts = Prompts::fresh(clip, options)?;
     let mut optimizer = adam();
@@ -388,7 +396,11 @@ pub fn fit(
         }
     };
     let frozen = frozen(clip, &prompts, options, &device);
-    let mut learner = Learner::new(&prompts, &options.variant, &mut Maker::new(&device, true));
+    let mut learner = Learner::new(
+        &prompts,
+        &options.variant,
+        &mut Maker::new(&device, true).with(options.products),
+    );
     let grid = options.image_size / clip.visual.patch;
     let u = losses::enlargement(grid, options.image_size, &device);
     let n = set.samples.len();

@@ -1,5 +1,8 @@
 //! Which processor trains, picked at run time.
+//!
+//! With the feature `cuda` it has one unsafe call: asking whether NVIDIA's driver can be loaded.
 
+use super::Products;
 use crate::train::TrainError;
 use burn::tensor::Device;
 use clap::ValueEnum;
@@ -17,6 +20,14 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
+    /// The products that suit it.
+    pub fn products(self) -> Products {
+        match self {
+            DeviceKind::Cpu => Products::F32,
+            DeviceKind::Cuda | DeviceKind::Wgpu => Products::Bf16,
+        }
+    }
+
     /// Opens it, without gradients; `.autodiff()` adds them.
     ///
     /// # Errors

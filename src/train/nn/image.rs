@@ -1,6 +1,6 @@
 //! CLIP's image tower with the V-V stream.
 
-use super::layers::{Block, Maker, Norm, attend, matrix, tensor, values};
+use super::layers::{Block, Maker, Norm, matrix, tensor, values};
 use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Visual;
 use burn::module::{Module, Param};
@@ -117,7 +117,7 @@ impl ImageTower {
                 if i == first_vv {
                     y = x.clone();
                 }
-                y = y + block.project(attend(v.clone(), v.clone(), v.clone(), None));
+                y = y + block.attend(v.clone(), v.clone(), v.clone(), None);
             }
             // After the last block only the class row of x is looked at.
             let last = i + 1 == self.blocks.len();
@@ -126,7 +126,7 @@ impl ImageTower {
             } else {
                 (q, x)
             };
-            x = block.mlp(rows + block.project(attend(q, k, v, None)));
+            x = block.mlp(rows + block.attend(q, k, v, None));
         }
         let c = self.proj.val().dims()[1];
         let y = self.ln_post.forward(y.narrow(1, 1, n));

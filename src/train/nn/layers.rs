@@ -5,11 +5,35 @@ use crate::ops::layer_norm::EPSILON;
 use crate::train::clip;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::{gelu, sigmoid, softmax};
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
+use clap::ValueEnum;
 use ndarray::{Array, Array1, Array2, Dimension};
 
 /// A mask value that is as good as minus infinity and finite in f16 too.
 pub const HIDDEN: f32 = -1e4;
+
+/// The numbers of matrix products. Parameters, normalisations, softmaxes and losses are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Products {
+    /// As everything else.
+    #[default]
+    F32,
+    /// Half the memory traffic and a GPU's fast units; slower than f32 on a CPU.
+    Bf16,
+}
+
+impl Products {
+    /// a b.
+    pub fn of<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        match self {
+            Products::F32 => a.matmul(b),
+            Products::Bf16 => a
+                .cast(FloatDType::BF16)
+                .matmul(b.cast(FloatDType::BF16))
+                .cast(FloatDType::F32),
+        }
+    }
+}
 
 /// Makes parameters with ids counted from one: a saved optimizer finds its parameters again.
 pub struct Maker<'a> {
@@ -17,6 +41,8 @@ pub struct Maker<'a> {
     pub device: &'a Device,
     /// Whether they learn.
     pub trainable: bool,
+    /// The numbers of the matrix products that they enter.
+    pub products: Products,
     next: u64,
 }
 
@@ -26,8 +52,14 @@ impl<'a> Maker<'a> {
         Maker {
             device,
             trainable,
+            products: Products::F32,
             next: 0,
         }
+    }
+
+    /// The same with other products.
+    pub fn with(self, products: Products) -> Self {
+        Maker { products, ..self }
     }
 
     /// A parameter with these values.
@@ -110,6 +142,8 @@ impl Norm {
 pub struct Dense {
     weight: Param<Tensor<2>>,
     bias: Param<Tensor<1>>,
+    #[module(skip)]
+    products: Products,
 }
 
 impl Dense {
@@ -119,6 +153,7 @@ impl Dense {
         Dense {
             weight: m.param(weight),
             bias: m.vector(&from.bias),
+            products: m.products,
         }
     }
 
@@ -132,7 +167,10 @@ impl Dense {
 
     /// [rows, inputs] to [rows, outputs].
     pub fn rows(&self, x: Tensor<2>) -> Tensor<2> {
-        module::linear(x, self.weight.val(), Some(self.bias.val()))
+        match self.products {
+            Products::F32 => module::linear(x, self.weight.val(), Some(self.bias.val())),
+            half => half.of(x, self.weight.val()) + self.bias.val().unsqueeze_dim(0),
+        }
     }
 
     /// [a, b, inputs] to [a, b, outputs], as one product: a product per sample is several times slower.
@@ -155,6 +193,8 @@ pub struct Block {
     proj: Dense,
     heads: usize,
     quick: bool,
+    #[module(skip)]
+    products: Products,
 }
 
 /// [B, N, width] to [B, heads, N, width / heads].
@@ -167,17 +207,6 @@ pub fn split(x: Tensor<3>, heads: usize) -> Tensor<4> {
 fn join(x: Tensor<4>) -> Tensor<3> {
     let [b, heads, n, d] = x.dims();
     x.swap_dims(1, 2).reshape([b, n, heads * d])
-}
-
-/// softmax(q k^T / sqrt(d) + mask) v.
-pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<Tensor<4>>) -> Tensor<3> {
-    let scale = (q.dims()[3] as f64).powf(-0.5);
-    // Scaling the queries is cheaper than scaling the scores.
-    let mut scores = q.mul_scalar(scale).matmul(k.transpose());
-    if let Some(mask) = mask {
-        scores = scores + mask;
-    }
-    join(softmax(scores, 3).matmul(v))
 }
 
 impl Block {
@@ -197,6 +226,7 @@ impl Block {
             proj: Dense::new(&from.proj, m),
             heads,
             quick: activation == ActivationKind::QuickGelu,
+            products: m.products,
         }
     }
 
@@ -219,9 +249,22 @@ impl Block {
         [0, 1, 2].map(|i| split(qkv.clone().narrow(2, i * width, width), self.heads))
     }
 
-    /// The heads' result through the output projection.
-    pub fn project(&self, heads: Tensor<3>) -> Tensor<3> {
-        self.out.forward(heads)
+    /// softmax(q k^T / sqrt(d) + mask) v through the output projection.
+    pub fn attend(
+        &self,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        mask: Option<Tensor<4>>,
+    ) -> Tensor<3> {
+        let scale = (q.dims()[3] as f64).powf(-0.5);
+        // Scaling the queries is cheaper than scaling the scores.
+        let mut scores = self.products.of(q.mul_scalar(scale), k.transpose());
+        if let Some(mask) = mask {
+            scores = scores + mask;
+        }
+        self.out
+            .forward(join(self.products.of(softmax(scores, 3), v)))
     }
 
     /// x + MLP(ln_2 x).

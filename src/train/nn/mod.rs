@@ -9,4 +9,4 @@ pub mod layers;
 pub mod text;
 
 pub use device::DeviceKind;
-pub use layers::Maker;
+pub use layers::{Maker, Products};

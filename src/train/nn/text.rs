@@ -4,7 +4,7 @@
 //! prompts share are computed once for a whole batch (start token, V,
 //! then what differs). Gradients flow through the shared rows as well.
 
-use super::layers::{Block, HIDDEN, Maker, Norm, attend, matrix, tensor};
+use super::layers::{Block, HIDDEN, Maker, Norm, matrix, tensor};
 use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Text;
 use burn::module::{Module, Param};
@@ -101,7 +101,7 @@ impl TextTower {
         for (i, block) in self.blocks.iter().enumerate() {
             x = overwrite(x, i, deep);
             let [q, k, v] = block.heads_of(x.clone());
-            x = block.mlp(x + block.project(attend(q, k, v, Some(mask.clone()))));
+            x = block.mlp(x + block.attend(q, k, v, Some(mask.clone())));
         }
         let at: Vec<i64> = ends
             .iter()
@@ -129,7 +129,7 @@ impl TextTower {
             values.push(v.clone());
             // Nobody looks at the prefix behind the last block's keys and values.
             if i + 1 < self.blocks.len() {
-                x = block.mlp(x + block.project(attend(q, k, v, Some(mask.clone()))));
+                x = block.mlp(x + block.attend(q, k, v, Some(mask.clone())));
             }
         }
         Prefix {
@@ -154,11 +154,11 @@ impl TextTower {
             let k = Tensor::cat(vec![shared(&prefix.keys[i]), k], 2);
             let v = Tensor::cat(vec![shared(&prefix.values[i]), v], 2);
             x = if i + 1 < self.blocks.len() {
-                block.mlp(x + block.project(attend(q, k, v, Some(mask.clone()))))
+                block.mlp(x + block.attend(q, k, v, Some(mask.clone())))
             } else {
                 // Only the end token's row is looked at, and it sees everything.
                 let (q, row) = (q.narrow(2, s - 1, 1), x.narrow(1, s - 1, 1));
-                block.mlp(row + block.project(attend(q, k, v, None)))
+                block.mlp(row + block.attend(q, k, v, None))
             };
         }
         self.feature(x.reshape([p, width]))

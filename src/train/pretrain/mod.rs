@@ -9,6 +9,7 @@ pub mod model;
 use super::TrainError;
 use super::clip::Clip;
 use super::metrics::Ranking;
+use super::nn::Products;
 use super::nn::layers::values;
 use super::progress::Interrupt;
 use super::render::Part;
@@ -72,6 +73,8 @@ pub struct Options {
     pub lr: f64,
     /// AdamW's weight decay, on matrices only.
     pub weight_decay: f32,
+    /// The numbers of matrix products.
+    pub products: Products,
     /// Folder for checkpoint and result.
     pub out: PathBuf,
     /// Steps between checkpoints.
@@ -313,7 +316,7 @@ pub fn pretrain(
                 what: e.to_string(),
             })?;
     }
-    let mut model = DualEncoder::new(&clip, options.vv_layers, &words.tokens, &device);
+    let mut model = DualEncoder::new(&clip, options, &words.tokens, &device);
     if start > 0 {
         let path = checkpoint.weights(start);
         Tensors::load(&path)

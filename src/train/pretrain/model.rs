@@ -1,5 +1,6 @@
 //! Both towers, and what they are taught.
 
+use super::Options;
 use super::batch::{Batch, CLASSES};
 use crate::train::clip::Clip;
 use crate::train::fit::losses::segmentation;
@@ -58,8 +59,9 @@ pub struct Scores {
 
 impl DualEncoder {
     /// From arrays; `words` are the tokens that captions use.
-    pub fn new(clip: &Clip, vv_layers: usize, words: &[usize], device: &Device) -> DualEncoder {
-        let mut m = Maker::new(device, true);
+    pub fn new(clip: &Clip, options: &Options, words: &[usize], device: &Device) -> DualEncoder {
+        let vv_layers = options.vv_layers;
+        let mut m = Maker::new(device, true).with(options.products);
         let grid = clip.visual.grid;
         let table = clip.text.embedding.as_ref().expect("made with its table");
         let rows = table.select(ndarray::Axis(0), words);
