@@ -19,7 +19,7 @@
 //! | [`board`] | `boards/*.toml` to pins; simulated ones | nothing of the project |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
 //! | [`exit`] | exit codes | nothing of the project |
-//! | `train` | host only (feature `train`): CLIP import, prompts, export | everything |
+//! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, pretrain on rendered pictures | everything |
 //!
 //! Judging one photo:
 //!
@@ -41,7 +41,8 @@
 //! ```
 //!
 //! `unsafe` stands in four named modules, each with its reason: `ops::gemm`, `ops::panels` (kernels take
-//! raw pointers), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call).
+//! raw pointers), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call). The
+//! trainer has one more call with the feature `cuda` (`train::nn::device`).
 
 pub mod board;
 pub mod bundle;

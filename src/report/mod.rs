@@ -2,6 +2,7 @@
 //!
 //! Looks on from the side: nothing here decides anything about a part.
 
+pub(crate) mod canvas;
 mod npy;
 mod overlay;
 mod percentile;

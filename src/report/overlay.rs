@@ -1,8 +1,8 @@
 //! A picture that a person can judge a verdict by: the frame, the frame under its heat map, a caption.
 
+use super::canvas::Canvas;
 use crate::faprompt::map::Map;
 use colorous::INFERNO;
-use embedded_graphics::Pixel;
 use embedded_graphics::mono_font::ascii::{FONT_8X13, FONT_9X15_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::Rgb888;
@@ -11,7 +11,6 @@ use embedded_graphics::primitives::Rectangle;
 use embedded_graphics::text::Text;
 use image::imageops::FilterType;
 use image::{Rgb, RgbImage, imageops};
-use std::convert::Infallible;
 
 /// Height of the strip with the verdict, and of the one with the scale.
 const HEAD: u32 = 24;
@@ -40,34 +39,6 @@ pub struct Caption<'a> {
     pub name: &'a str,
     /// A line that must not be missed.
     pub warning: Option<&'a str>,
-}
-
-struct Canvas<'a>(&'a mut RgbImage);
-
-impl OriginDimensions for Canvas<'_> {
-    fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
-    }
-}
-
-impl DrawTarget for Canvas<'_> {
-    type Color = Rgb888;
-    type Error = Infallible;
-    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(
-        &mut self,
-        pixels: I,
-    ) -> Result<(), Infallible> {
-        for Pixel(at, colour) in pixels {
-            if let (Ok(x), Ok(y)) = (u32::try_from(at.x), u32::try_from(at.y))
-                && x < self.0.width()
-                && y < self.0.height()
-            {
-                self.0
-                    .put_pixel(x, y, Rgb([colour.r(), colour.g(), colour.b()]));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Canvas<'_> {

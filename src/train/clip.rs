@@ -4,9 +4,10 @@
 //! open_clip's folder. All sizes come from the weights; the configuration files add only what weights
 //! cannot tell: the number of heads and the activation.
 
+mod save;
+
 use super::TrainError;
-use super::tensors::store::Store;
-use super::tensors::{TensorError, Tensors, UNTRAINED, VV_LAYERS};
+use super::tensors::{TensorError, Tensors, VV_LAYERS};
 use crate::bundle::manifest::ActivationKind;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use serde::Deserialize;
@@ -464,29 +465,6 @@ fn folder(path: &Path) -> Result<(PathBuf, Hints), TensorError> {
     Err(TensorError::File("neither config.json with model.safetensors nor open_clip_config.json with open_clip_model.safetensors is in this folder".into()))
 }
 
-fn store_norm(store: &mut Store, name: &str, norm: &Norm) {
-    store.array(format!("{name}.weight"), &norm.weight);
-    store.array(format!("{name}.bias"), &norm.bias);
-}
-
-fn store_blocks(store: &mut Store, prefix: &str, blocks: &[Block]) {
-    for (i, b) in blocks.iter().enumerate() {
-        let at = |n: &str| format!("{prefix}transformer.resblocks.{i}.{n}");
-        store_norm(store, &at("ln_1"), &b.ln_1);
-        store.array(at("attn.in_proj_weight"), &b.qkv.weight);
-        store.array(at("attn.in_proj_bias"), &b.qkv.bias);
-        store_norm(store, &at("ln_2"), &b.ln_2);
-        for (name, dense) in [
-            ("attn.out_proj", &b.out),
-            ("mlp.c_fc", &b.fc),
-            ("mlp.c_proj", &b.proj),
-        ] {
-            store.array(at(&format!("{name}.weight")), &dense.weight);
-            store.array(at(&format!("{name}.bias")), &dense.bias);
-        }
-    }
-}
-
 /// SHA-256 of a file in hexadecimal.
 ///
 /// # Errors
@@ -601,47 +579,5 @@ impl Clip {
     pub fn default_vv_layers(&self) -> usize {
         self.vv_layers
             .unwrap_or((self.visual.blocks.len() * 19 / 24).max(1))
-    }
-
-    /// Writes the weights with OpenAI's names, which every reader of CLIP knows.
-    ///
-    /// # Errors
-    /// [`TrainError::Output`].
-    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        self.save_with(path, Store::default())
-    }
-
-    /// The same beside what `store` already holds.
-    ///
-    /// # Errors
-    /// [`TrainError::Output`].
-    pub fn save_with(&self, path: &Path, mut store: Store) -> Result<(), TrainError> {
-        let (v, t) = (&self.visual, &self.text);
-        let kernel = v
-            .conv1
-            .clone()
-            .into_shape_with_order((v.width, 3, v.patch, v.patch))
-            .expect("the same number of elements");
-        store.array("visual.conv1.weight", &kernel);
-        store.array("visual.class_embedding", &v.class);
-        store.array("visual.positional_embedding", &v.positions);
-        store_norm(&mut store, "visual.ln_pre", &v.ln_pre);
-        store_blocks(&mut store, "visual.", &v.blocks);
-        store_norm(&mut store, "visual.ln_post", &v.ln_post);
-        store.array("visual.proj", &v.proj.t().to_owned());
-        if let Some(embedding) = &t.embedding {
-            store.array("token_embedding.weight", embedding);
-        }
-        store.array("positional_embedding", &t.positions);
-        store_blocks(&mut store, "", &t.blocks);
-        store_norm(&mut store, "ln_final", &t.ln_final);
-        store.array("text_projection", &t.projection.t().to_owned());
-        if self.untrained {
-            store.note(UNTRAINED, "true");
-        }
-        if let Some(layers) = self.vv_layers {
-            store.note(VV_LAYERS, layers.to_string());
-        }
-        store.save(path)
     }
 }

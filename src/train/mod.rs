@@ -1,7 +1,18 @@
-//! The host's side: reads CLIP checkpoints and prompt learners, writes bundles.
+//! The host's side: reads CLIP checkpoints and prompt learners, learns prompts, writes bundles.
 //!
 //! Never on the device (feature `train`). Knows `bundle` to write it and runs the device's own code to
 //! measure what it writes; no other module may use it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`tensors`], [`clip`], [`prompts`] | weights and prompt learners from files, and to files |
+//! | [`datasets`] | labelled pictures in three layouts |
+//! | [`nn`] | both towers in burn: what learns |
+//! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
+//! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
+//! | [`export`], [`reference`] | checkpoint to bundle |
+//! | [`evaluate`], [`metrics`], [`page`] | figures of merit and the report |
+//! | [`random`] | weights without meaning, for benchmarks |
 
 pub mod ablate;
 pub mod clip;

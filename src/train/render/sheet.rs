@@ -1,45 +1,16 @@
 //! A sheet of pairs for a person to look at.
 
 use super::{Part, pair};
-use embedded_graphics::Pixel;
+use crate::report::canvas::Canvas;
 use embedded_graphics::mono_font::MonoTextStyle;
 use embedded_graphics::mono_font::ascii::FONT_5X8;
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
 use embedded_graphics::text::Text;
 use image::{GrayImage, Rgb, RgbImage, imageops};
-use std::convert::Infallible;
 
 const LINE: u32 = 11;
 const GAP: u32 = 4;
-
-struct Canvas<'a>(&'a mut RgbImage);
-
-impl OriginDimensions for Canvas<'_> {
-    fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
-    }
-}
-
-impl DrawTarget for Canvas<'_> {
-    type Color = Rgb888;
-    type Error = Infallible;
-    fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(
-        &mut self,
-        pixels: I,
-    ) -> Result<(), Infallible> {
-        for Pixel(at, colour) in pixels {
-            if let (Ok(x), Ok(y)) = (u32::try_from(at.x), u32::try_from(at.y))
-                && x < self.0.width()
-                && y < self.0.height()
-            {
-                let rgb = Rgb([colour.r(), colour.g(), colour.b()]);
-                self.0.put_pixel(x, y, rgb);
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Red pixels just outside of the mask.
 fn outline(image: &mut RgbImage, mask: &GrayImage) {

@@ -1,0 +1,74 @@
+//! A CLIP as a file with OpenAI's names, which every reader of CLIP knows.
+
+use super::{Block, Clip, Norm};
+use crate::train::TrainError;
+use crate::train::tensors::store::Store;
+use crate::train::tensors::{UNTRAINED, VV_LAYERS};
+use std::path::Path;
+
+impl Clip {
+    /// Writes the weights with OpenAI's names, which every reader of CLIP knows.
+    ///
+    /// # Errors
+    /// [`TrainError::Output`].
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        self.save_with(path, Store::default())
+    }
+
+    /// The same beside what `store` already holds.
+    ///
+    /// # Errors
+    /// [`TrainError::Output`].
+    pub fn save_with(&self, path: &Path, mut store: Store) -> Result<(), TrainError> {
+        let (v, t) = (&self.visual, &self.text);
+        let kernel = v
+            .conv1
+            .clone()
+            .into_shape_with_order((v.width, 3, v.patch, v.patch))
+            .expect("the same number of elements");
+        store.array("visual.conv1.weight", &kernel);
+        store.array("visual.class_embedding", &v.class);
+        store.array("visual.positional_embedding", &v.positions);
+        store_norm(&mut store, "visual.ln_pre", &v.ln_pre);
+        store_blocks(&mut store, "visual.", &v.blocks);
+        store_norm(&mut store, "visual.ln_post", &v.ln_post);
+        store.array("visual.proj", &v.proj.t().to_owned());
+        if let Some(embedding) = &t.embedding {
+            store.array("token_embedding.weight", embedding);
+        }
+        store.array("positional_embedding", &t.positions);
+        store_blocks(&mut store, "", &t.blocks);
+        store_norm(&mut store, "ln_final", &t.ln_final);
+        store.array("text_projection", &t.projection.t().to_owned());
+        if self.untrained {
+            store.note(UNTRAINED, "true");
+        }
+        if let Some(layers) = self.vv_layers {
+            store.note(VV_LAYERS, layers.to_string());
+        }
+        store.save(path)
+    }
+}
+
+fn store_norm(store: &mut Store, name: &str, norm: &Norm) {
+    store.array(format!("{name}.weight"), &norm.weight);
+    store.array(format!("{name}.bias"), &norm.bias);
+}
+
+fn store_blocks(store: &mut Store, prefix: &str, blocks: &[Block]) {
+    for (i, b) in blocks.iter().enumerate() {
+        let at = |n: &str| format!("{prefix}transformer.resblocks.{i}.{n}");
+        store_norm(store, &at("ln_1"), &b.ln_1);
+        store.array(at("attn.in_proj_weight"), &b.qkv.weight);
+        store.array(at("attn.in_proj_bias"), &b.qkv.bias);
+        store_norm(store, &at("ln_2"), &b.ln_2);
+        for (name, dense) in [
+            ("attn.out_proj", &b.out),
+            ("mlp.c_fc", &b.fc),
+            ("mlp.c_proj", &b.proj),
+        ] {
+            store.array(at(&format!("{name}.weight")), &dense.weight);
+            store.array(at(&format!("{name}.bias")), &dense.bias);
+        }
+    }
+}
