@@ -73,11 +73,6 @@ impl Ranking {
         })
     }
 
-    /// Every distinct threshold, from the highest down.
-    pub fn operating_points(&self) -> Vec<Operating> {
-        self.operating().collect()
-    }
-
     /// The ROC curve, false-positive rate and true-positive rate, from (0, 0) to (1, 1). Empty without
     /// both kinds.
     pub fn roc(&self) -> impl Iterator<Item = (f64, f64)> {

@@ -1,12 +1,15 @@
-//! Random CLIP weights and prompt learners: for benchmarks at real sizes, for tests, and for the
-//! untrained bundle that stands in until a trained one ships.
+//! Random CLIP weights and prompt learners: for benchmarks at real sizes, and for tests.
 
 use super::TrainError;
+use super::pretrain::init::VOCABULARY;
 use super::tensors::UNTRAINED;
 use super::tensors::store::Store;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::path::{Path, PathBuf};
+
+/// CLIP's number of the start token.
+const START_TOKEN: usize = 49406;
 
 /// A standard normal number.
 pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
@@ -18,7 +21,7 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
 pub enum Architecture {
     /// The smallest that has everything: 8 x 1, patch 4, 8 px. Seeds of the fuzzer.
     Minimal,
-    /// 128 x 4, patch 16, 224 px: the untrained demonstration bundle.
+    /// 128 x 4, patch 16, 224 px: quick trials.
     Tiny,
     /// ViT-S/16 at 224 px, text encoder of the same width.
     #[value(name = "ViT-S-16")]
@@ -145,7 +148,7 @@ impl Maker {
     }
 }
 
-/// Writes `clip.safetensors` (OpenAI's names, without the token table) and `prompts.safetensors` (the
+/// Writes `clip.safetensors` (OpenAI's names) and `prompts.safetensors` (the
 /// published code's names) to `folder`; returns their paths.
 ///
 /// # Errors
@@ -188,6 +191,17 @@ pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBu
     m.blocks("", text, text_layers);
     m.norm("ln_final", text);
     m.gauss("text_projection", &[text, text], scale(text));
+    // The start token's row is kept: prompts name the weights that they belong to by it.
+    let mut start_row = vec![];
+    let mut at = 0;
+    m.put("token_embedding.weight", &[VOCABULARY, text], |rng| {
+        let value = 0.02 * normal(rng);
+        if at / text == START_TOKEN {
+            start_row.push(value);
+        }
+        at += 1;
+        value
+    });
     let clip = folder.join("clip.safetensors");
     m.write(&clip)?;
 
@@ -219,7 +233,10 @@ pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBu
         ("neg", k, e + ea, sizes.words.1),
     ] {
         // One row of words serves all prompts, as in the published code.
-        m.gauss(&format!("token_prefix_{which}"), &[1, 1, 1, text], 0.02);
+        let mut row = start_row.iter().copied();
+        m.put(&format!("token_prefix_{which}"), &[1, 1, 1, text], |_| {
+            row.next().unwrap_or(0.0)
+        });
         m.gauss(&format!("token_suffix_{which}"), &[1, 1, words, text], 0.02);
         let end = learned + words;
         let mut at = 0;

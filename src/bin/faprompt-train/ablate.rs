@@ -1,6 +1,7 @@
 //! `faprompt-train ablate`.
 
 use crate::fit::{Learning, encode, samples, told, with_masks};
+use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle;
 use faprompt_edge::exit::ExitCode;
@@ -81,6 +82,14 @@ impl Ablate {
             .iter()
             .map(|s| encode(&mut encoder, &cache, s, stop))
             .collect::<Result<Vec<_>, _>>()?;
+        let mut ground = Ground {
+            clip: &clip,
+            train,
+            tests: self.test.iter().zip(tests).collect(),
+            encoder,
+            device,
+            stop,
+        };
         let mut table = vec![];
         for r in &rows {
             let folder = self.out.join(r.name.replace('=', "-"));
@@ -89,95 +98,91 @@ impl Ablate {
                 r.options, clip.digest, self.train, self.test
             );
             let path = folder.join("figures.json");
-            let measured = match known(&path, &key) {
-                Some(measured) => measured,
-                None => {
-                    say(format_args!("{}:", r.label));
-                    let mut run = |seed: u64, out: &Path| {
-                        let options = Options {
-                            seed,
-                            ..r.options.clone()
-                        };
-                        self.one(&clip, &options, &train, &tests, &mut encoder, out, stop)
-                    };
-                    let sets = self.measure(r, &folder, &mut run)?;
-                    let measured = Measured {
-                        label: r.label.clone(),
-                        key,
-                        sets,
-                    };
-                    let failed = |source| TrainError::Output {
-                        path: path.clone(),
-                        source,
-                    };
-                    let text =
-                        serde_json::to_string_pretty(&measured).map_err(|e| failed(e.into()))?;
-                    bundle::save(text.as_bytes(), &path).map_err(failed)?;
-                    measured
-                }
+            if let Some(measured) = known(&path, &key) {
+                table.push(measured);
+                continue;
+            }
+            say(format_args!("{}:", r.label));
+            let measured = Measured {
+                label: r.label.clone(),
+                key,
+                sets: ground.measure(r, &folder)?,
             };
+            let failed = |source| TrainError::Output {
+                path: path.clone(),
+                source,
+            };
+            let text = serde_json::to_string_pretty(&measured).map_err(|e| failed(e.into()))?;
+            bundle::save(text.as_bytes(), &path).map_err(failed)?;
             table.push(measured);
         }
         print(&table);
         Ok(ExitCode::Good)
     }
+}
 
+/// What all rows share.
+struct Ground<'a> {
+    clip: &'a Clip,
+    train: Encoded<'a>,
+    tests: Vec<(&'a PathBuf, Encoded<'a>)>,
+    encoder: Encoder,
+    device: Device,
+    stop: Interrupt,
+}
+
+impl Ground<'_> {
     /// Figures of each test set, over all runs of a row.
-    fn measure(
-        &self,
-        r: &Row,
-        folder: &Path,
-        run: &mut dyn FnMut(u64, &Path) -> Result<Vec<Vec<Judged>>, TrainError>,
-    ) -> Result<BTreeMap<String, Figures>, TrainError> {
-        let mut runs = vec![];
+    fn measure(&mut self, r: &Row, folder: &Path) -> Result<BTreeMap<String, Figures>, TrainError> {
+        // For each test set what every run said of it.
+        let mut said: Vec<Vec<Vec<Judged>>> = self.tests.iter().map(|_| vec![]).collect();
         for i in 0..r.runs {
             let out = if r.runs == 1 {
                 folder.to_path_buf()
             } else {
                 folder.join(format!("run-{i}"))
             };
-            runs.push(run(r.options.seed + i as u64, &out)?.into_iter());
+            let options = Options {
+                seed: r.options.seed + i as u64,
+                ..r.options.clone()
+            };
+            for (set, judged) in said.iter_mut().zip(self.run(&options, &out)?) {
+                set.push(judged);
+            }
         }
-        let mut sets = BTreeMap::new();
-        for path in &self.test {
-            let judged = average(runs.iter_mut().filter_map(Iterator::next).collect());
-            sets.insert(path.display().to_string(), mean(&by_class(&judged)));
-        }
-        Ok(sets)
+        let figures = |((path, _), runs): (&(&PathBuf, Encoded), _)| {
+            (path.display().to_string(), mean(&by_class(&average(runs))))
+        };
+        Ok(self.tests.iter().zip(said).map(figures).collect())
     }
 
-    /// One run: learns, then judges every test set.
-    #[allow(clippy::too_many_arguments)]
-    fn one(
-        &self,
-        clip: &Clip,
-        options: &Options,
-        train: &Encoded,
-        tests: &[Encoded],
-        encoder: &mut Encoder,
-        out: &Path,
-        stop: Interrupt,
-    ) -> Result<Vec<Vec<Judged>>, TrainError> {
-        let device = self.learning.device.open()?;
+    /// Learns once, then judges every test set.
+    fn run(&mut self, options: &Options, out: &Path) -> Result<Vec<Vec<Judged>>, TrainError> {
         let progress = bar(0, "fit");
-        let resumed = Some((out, true));
-        let (prompts, _) = fit(
-            clip,
+        let prompts = fit(
+            self.clip,
             options,
-            train,
-            encoder,
-            resumed,
-            &device,
-            stop,
+            &self.train,
+            &mut self.encoder,
+            Some((out, true)),
+            &self.device,
+            self.stop,
             &progress,
             |epoch| progress.suspend(|| say(told(epoch))),
         )?;
         progress.finish_and_clear();
         let mut all = vec![];
-        for set in tests {
+        for (_, set) in &self.tests {
             let progress = bar(0, "judge");
             all.push(judge(
-                clip, &prompts, options, set, encoder, &device, stop, &progress,
+                self.clip,
+                &prompts,
+                options,
+                set,
+                &mut self.encoder,
+                &self.device,
+                self.stop,
+                &progress,
             )?);
             progress.finish_and_clear();
         }

@@ -125,7 +125,7 @@ pub fn open_cache(
 ) -> Result<Cache, TrainError> {
     let folder = folder.map_or_else(default_cache, PathBuf::from);
     let limit = (gigabytes.max(0.0) * 1e9) as u64;
-    Cache::open(&folder, limit, clip, options.image_size, options.vv_layers)
+    Cache::open(&folder, limit, clip, options)
 }
 
 /// `$XDG_CACHE_HOME/faprompt-edge/features`, or below `~/.cache`.

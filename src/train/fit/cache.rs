@@ -3,6 +3,7 @@
 //! A file per picture, f16, named by what it depends on: the picture's bytes, the weights, the input
 //! size, the V-V blocks. Written whole or not at all, so an interrupted run goes on where it stopped.
 
+use super::Options;
 use crate::bundle::envelope::hex;
 use crate::train::TrainError;
 use crate::train::clip::{Clip, file_digest};
@@ -10,7 +11,8 @@ use crate::train::tensors::Tensors;
 use crate::train::tensors::store::Store;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use walkdir::WalkDir;
 
@@ -31,11 +33,17 @@ pub struct Features {
 /// The folder.
 pub struct Cache {
     folder: PathBuf,
-    encoder: String,
     width: usize,
     limit: u64,
-    used: AtomicU64,
+    room: Mutex<Room>,
     full: AtomicBool,
+}
+
+/// What lies in it.
+struct Room {
+    used: u64,
+    /// Features of other encoders, the oldest last.
+    others: Vec<(PathBuf, u64)>,
 }
 
 /// Every cached file below `folder` with its size and age.
@@ -53,7 +61,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, u64, SystemTime)> {
 }
 
 impl Cache {
-    /// Opens `folder` for `clip` at an input of `size` pixels; at most `limit` bytes stay in it.
+    /// Opens `folder` for `clip` as `options` have it; at most `limit` bytes stay in it.
     ///
     /// # Errors
     /// [`TrainError::Output`] if the folder cannot be made.
@@ -61,44 +69,50 @@ impl Cache {
         folder: &Path,
         limit: u64,
         clip: &Clip,
-        size: usize,
-        vv_layers: usize,
+        options: &Options,
     ) -> Result<Cache, TrainError> {
         let key = format!(
-            "{VERSION} {} {size} {vv_layers} {:?}",
-            clip.digest, clip.activation
+            "{VERSION} {} {} {} {:?} {:?}",
+            clip.digest, options.image_size, options.vv_layers, clip.activation, options.products
         );
-        let encoder = hex(&Sha256::digest(key.as_bytes()))[..16].to_string();
-        std::fs::create_dir_all(folder.join(&encoder)).map_err(|source| TrainError::Output {
-            path: folder.into(),
+        let own = folder.join(&hex(&Sha256::digest(key.as_bytes()))[..16]);
+        std::fs::create_dir_all(&own).map_err(|source| TrainError::Output {
+            path: own.clone(),
             source,
         })?;
-        // Other encoders' features give way first, oldest first; this one's stay.
         let mut found = files(folder);
-        let mut used: u64 = found.iter().map(|f| f.1).sum();
-        found.retain(|f| !f.0.starts_with(folder.join(&encoder)));
-        found.sort_by_key(|f| f.2);
-        for (path, size, _) in found {
-            if used <= limit {
-                break;
-            }
-            if std::fs::remove_file(&path).is_ok() {
-                used -= size;
-            }
-        }
-        Ok(Cache {
-            folder: folder.join(&encoder),
-            encoder,
+        let used = found.iter().map(|f| f.1).sum();
+        found.retain(|f| !f.0.starts_with(&own));
+        // The oldest last, to be taken first.
+        found.sort_by_key(|f| std::cmp::Reverse(f.2));
+        let cache = Cache {
+            folder: own,
             width: clip.text.width,
             limit,
-            used: AtomicU64::new(used),
+            room: Mutex::new(Room {
+                used,
+                others: found.into_iter().map(|f| (f.0, f.1)).collect(),
+            }),
             full: AtomicBool::new(false),
-        })
+        };
+        cache.make_room(0);
+        Ok(cache)
     }
 
-    /// What names this encoder's files.
-    pub fn encoder(&self) -> &str {
-        &self.encoder
+    /// Whether `size` more bytes fit. Other encoders' features give way, the oldest first; this one's stay.
+    fn make_room(&self, size: u64) -> bool {
+        // A panic elsewhere leaves the numbers whole: they are changed in one step each.
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        while room.used + size > self.limit {
+            let Some((path, freed)) = room.others.pop() else {
+                return false;
+            };
+            if std::fs::remove_file(&path).is_ok() {
+                room.used -= freed;
+            }
+        }
+        room.used += size;
+        true
     }
 
     /// Whether something could not be kept for want of room.
@@ -143,7 +157,7 @@ impl Cache {
     /// [`TrainError::Output`], a full disk among them.
     pub fn put(&self, path: &Path, features: &Features) -> Result<(), TrainError> {
         let size = 2 * (features.patches.len() + features.image.len()) as u64;
-        if self.used.load(Ordering::Relaxed) + size > self.limit {
+        if !self.make_room(size) {
             self.full.store(true, Ordering::Relaxed);
             return Ok(());
         }
@@ -151,8 +165,72 @@ impl Cache {
         let rows = features.patches.len() / self.width;
         store.half("patches", &[rows, self.width], &features.patches);
         store.half("image", &[self.width], &features.image);
-        store.save(path)?;
-        self.used.fetch_add(size, Ordering::Relaxed);
-        Ok(())
+        store.save(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::pretrain::init::{self, Sizes};
+
+    fn features(n: usize) -> Features {
+        let mut patches = vec![0.5; n * 64];
+        patches[0] = 0.25;
+        let mut f = Features {
+            patches,
+            image: vec![-0.125; 64],
+        };
+        crate::faprompt::score::normalise_rows(&mut f.patches, 64);
+        crate::faprompt::score::normalise_rows(&mut f.image, 64);
+        f
+    }
+
+    #[test]
+    fn features_come_back_and_other_encoders_give_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let sizes = Sizes {
+            image: (64, 1, 16, 4),
+            text: (64, 1),
+        };
+        let clip = init::clip(&sizes, 1);
+        let small = Options::paper(&clip);
+        let large = Options {
+            image_size: 128,
+            ..small.clone()
+        };
+        let one = 2 * (4 * 64 + 64) as u64;
+        // Room for two of one encoder, and a little for their headers.
+        let limit = 2 * one + 600;
+        let image = folder.path().join("a.png");
+        std::fs::write(&image, b"any bytes").unwrap();
+        let open = |options: &Options| Cache::open(folder.path(), limit, &clip, options).unwrap();
+        let first = open(&small);
+        let path = first.path(&image).unwrap();
+        assert_eq!(first.get(&path), None);
+        first.put(&path, &features(4)).unwrap();
+        let back = first.get(&path).unwrap();
+        for (a, b) in back.patches.iter().zip(&features(4).patches) {
+            assert!((a - b).abs() < 1e-3);
+        }
+        // A damaged file counts as none.
+        std::fs::write(&path, b"half").unwrap();
+        assert_eq!(first.get(&path), None);
+        first.put(&path, &features(4)).unwrap();
+
+        let second = open(&large);
+        let other = second.path(&image).unwrap();
+        assert_ne!(other, path, "another input size has files of its own");
+        second.put(&other, &features(4)).unwrap();
+        std::fs::write(&image, b"other bytes").unwrap();
+        let third = second.path(&image).unwrap();
+        second.put(&third, &features(4)).unwrap();
+        assert!(!path.is_file(), "the other encoder's features gave way");
+        assert!(second.get(&other).is_some() && !second.is_full());
+        std::fs::write(&image, b"and more").unwrap();
+        let fourth = second.path(&image).unwrap();
+        second.put(&fourth, &features(4)).unwrap();
+        assert!(second.is_full() && !fourth.is_file());
+        assert!(second.get(&other).is_some(), "its own stay");
     }
 }

@@ -10,8 +10,8 @@ use crate::train::nn::text::{Prefix, TextTower};
 use crate::train::prompts::Prompts;
 use burn::module::{Module, Param};
 use burn::tensor::activation::{relu, sigmoid, softmax};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use ndarray::{Array1, Array2, Array3};
+use burn::tensor::{Int, Tensor, TensorData};
+use ndarray::{Array1, Array3};
 
 /// The learnable parameters.
 #[derive(Module, Debug)]
@@ -307,9 +307,4 @@ impl Learner {
             prior,
         }
     }
-}
-
-/// An array [rows, C] on the training device.
-pub fn rows(array: &Array2<f32>, device: &Device) -> Tensor<2> {
-    tensor(array, device)
 }

@@ -337,7 +337,7 @@ fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// Learns on `set`; saves to `out` after each epoch. Returns the prompts and what each epoch came to.
+/// Learns on `set`; saves to `out` (folder, whether to go on from there) and tells of each epoch.
 ///
 /// # Errors
 /// Every [`TrainError`] but those of bundles.
@@ -352,7 +352,7 @@ pub fn fit(
     stop: Interrupt,
     bar: &ProgressBar,
     mut told: impl FnMut(&Epoch),
-) -> Result<(Prompts, Vec<Epoch>), TrainError> {
+) -> Result<Prompts, TrainError> {
     options.check(clip)?;
     if let Some(sample) = set.samples.iter().find(|s| s.anomalous && s.mask.is_none()) {
         return Err(TrainError::Data {
@@ -411,7 +411,6 @@ pub fn fit(
         Some(c) if done > 0 => format!("{} (epoch {done})", c.prompts().display()),
         _ => "none".into(),
     };
-    let mut epochs = vec![];
     for epoch in done..options.epochs {
         let clock = Instant::now();
         let mut sum = Terms::default();
@@ -456,7 +455,6 @@ pub fn fit(
         };
         told(&epoch);
         let finished = epoch.number;
-        epochs.push(epoch);
         if options.stop_after == Some(finished - done) && finished < options.epochs {
             return Err(TrainError::Interrupted {
                 after: format!("epoch {finished}"),
@@ -464,5 +462,5 @@ pub fn fit(
             });
         }
     }
-    Ok((prompts, epochs))
+    Ok(prompts)
 }

@@ -44,9 +44,9 @@ pub struct Words {
     row: BTreeMap<usize, usize>,
 }
 
-impl Words {
+impl Default for Words {
     /// Of everything that the renderer and this module can say.
-    pub fn new() -> Words {
+    fn default() -> Words {
         let mut words = Words {
             tokenizer: Tokenizer::new(),
             tokens: vec![],
@@ -67,7 +67,9 @@ impl Words {
         words.tokens = tokens;
         words
     }
+}
 
+impl Words {
     fn tokens_of(&self, text: &str) -> Vec<usize> {
         let mut tokens = vec![self.tokenizer.start_of_text()];
         self.tokenizer.encode(text, &mut tokens);
@@ -254,7 +256,7 @@ impl Batch {
 pub fn stream(plan: Plan, from: u64, to: u64) -> Receiver<Batch> {
     let (send, receive) = sync_channel(AHEAD);
     std::thread::spawn(move || {
-        let words = Words::new();
+        let words = Words::default();
         for index in from..to {
             // A closed channel: whoever took them has stopped.
             if send.send(Batch::make(&plan, index, &words)).is_err() {

@@ -278,7 +278,7 @@ pub fn pretrain(
             patch * grid
         )));
     }
-    let words = Words::new();
+    let words = Words::default();
     let checkpoint = Checkpoint {
         options,
         words: &words,
