@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz bench peers demo gpu-check untrained clean
+.PHONY: run test build setup fuzz bench peers demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -55,7 +55,7 @@ peers: bench
 # How models/faprompt-demo.bundle was made: about an hour and a half of two cores, from nothing but the
 # seed. Interrupt it as you like: every step goes on where it stopped.
 DEMO := $(CACHE)/demo
-DEMO_THRESHOLD ?= 0.5
+DEMO_THRESHOLD ?= 0.224
 demo: build
 	test -f $(DEMO)/clip/clip.safetensors || \
 	  $(BIN)/faprompt-train pretrain --recipe cpu --seed 111 --out $(DEMO)/clip --resume
@@ -72,14 +72,6 @@ demo: build
 # for that, which DOCS_RS skips); a quarter of an hour of a core from nothing.
 gpu-check: setup
 	CARGO_TARGET_DIR=$(CACHE)/gpu DOCS_RS=1 cargo check --release --locked --features cuda,wgpu --bin faprompt-train
-
-# How models/faprompt-untrained.bundle was made.
-untrained: build
-	$(BIN)/faprompt-train random --model tiny --seed 111 --out $(CACHE)/untrained
-	$(BIN)/faprompt-train export --clip $(CACHE)/untrained/clip.safetensors --prompts $(CACHE)/untrained/prompts.safetensors \
-	  --untrained --precision int8 --threshold 0.5425 --name "untrained demonstration" \
-	  --description "random numbers of seed 111; stands in until a trained bundle ships" \
-	  --out models/faprompt-untrained.bundle
 
 clean:
 	rm -rf $(CACHE) out

@@ -109,9 +109,8 @@ fn folder(path: &Path) -> Result<(), CliError> {
 }
 
 /// Where a bundle is looked for if none is named, in this order.
-const PLACES: [&str; 3] = [
+const PLACES: [&str; 2] = [
     "models/faprompt-demo.bundle",
-    "models/faprompt-untrained.bundle",
     "/usr/share/faprompt-edge/default.bundle",
 ];
 
