@@ -196,7 +196,7 @@ fn pretraining_is_reproducible_and_goes_on_where_it_stopped() {
 fn ctrl_c_saves_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let child = Command::new(TRAIN)
+    let mut child = Command::new(TRAIN)
         .args([
             "pretrain",
             "--recipe",
@@ -212,10 +212,12 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .spawn()
         .unwrap();
     while !out.join("state.json").is_file() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+    // The shell's own: not every system has the program.
+    let kill = Command::new("sh")
+        .args(["-c", &format!("kill -INT {}", child.id())])
         .status()
         .unwrap();
     assert!(kill.success());
