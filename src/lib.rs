@@ -15,7 +15,7 @@
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `ops` |
 //! | [`capture`] | where frames come from | nothing of the project |
-//! | [`line`] | outcomes, counters, reject schedule: no clock, no I/O, no allocation | nothing of the project |
+//! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins; simulated ones | nothing of the project |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
 //! | [`exit`] | exit codes | nothing of the project |

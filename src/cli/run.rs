@@ -170,6 +170,10 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::RejectBecause(Cause::InferenceError) => "reject: inference error",
         Outcome::RejectBecause(Cause::Late) => "reject: late",
         Outcome::RejectBecause(Cause::QueueFull) => "reject: queue full",
+        Outcome::RejectBecause(Cause::NoFrame) => "reject: no frame",
+        Outcome::RejectBecause(Cause::Unknown) => "reject: unknown",
+        Outcome::RejectBecause(Cause::NotReady) => "reject: not ready",
+        Outcome::RejectBecause(Cause::Challenge) => "reject: missed test piece",
     }
 }
 

@@ -4,18 +4,26 @@
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The camera gave no usable frame.
+    /// The camera gave no usable frame: it is down, or the frame is damaged.
     CameraFault = 0,
     /// The network failed.
     InferenceError = 1,
-    /// The verdict came after the part had passed the reject station.
+    /// The verdict came after the part's deadline, or never.
     Late = 2,
-    /// More rejects were waiting than the schedule holds.
+    /// More parts were on the belt than the queue holds.
     QueueFull = 3,
+    /// The part was triggered, but no frame of it came.
+    NoFrame = 4,
+    /// Which part it is cannot be told: too close to its neighbour, or a trigger out of order.
+    Unknown = 5,
+    /// The station was not inspecting: starting, stopped, or not yet past what it missed then.
+    NotReady = 6,
+    /// A test piece of a challenge that the network called good.
+    Challenge = 7,
 }
 
 /// How many causes there are.
-pub const CAUSES: usize = 4;
+pub const CAUSES: usize = 8;
 
 /// What became of a part. Whatever is not known to be good is a reject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +32,7 @@ pub enum Outcome {
     Good,
     /// Score above it.
     Reject,
-    /// No verdict: fail-safe.
+    /// No verdict that counts: fail-safe.
     RejectBecause(Cause),
 }
 
@@ -94,6 +102,7 @@ mod tests {
             Outcome::Good,
             Outcome::Reject,
             Outcome::RejectBecause(Cause::Late),
+            Outcome::RejectBecause(Cause::Challenge),
             Outcome::Good,
         ] {
             counters.count(outcome);
@@ -101,12 +110,28 @@ mod tests {
         assert_eq!(
             counters,
             Counters {
-                parts: 4,
+                parts: 5,
                 good: 2,
                 rejects: 1,
-                failed: [0, 0, 1, 0]
+                failed: [0, 0, 1, 0, 0, 0, 0, 1]
             }
         );
-        assert_eq!(counters.all_rejects(), 2);
+        assert_eq!(counters.all_rejects(), 3);
+    }
+
+    #[test]
+    fn numbers_never_change() {
+        let causes = [
+            Cause::CameraFault,
+            Cause::InferenceError,
+            Cause::Late,
+            Cause::QueueFull,
+            Cause::NoFrame,
+            Cause::Unknown,
+            Cause::NotReady,
+            Cause::Challenge,
+        ];
+        assert_eq!(causes.map(|c| c as u8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(causes.len(), CAUSES);
     }
 }

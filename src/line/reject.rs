@@ -1,4 +1,7 @@
 //! When the reject output is active: scheduled pulses, in order, overlapping ones merged.
+//!
+//! For programs that schedule pulses themselves. A [`Station`](super::Station) does not: whether a part is
+//! rejected is only certain when it arrives.
 
 use embedded_hal::digital::OutputPin;
 use heapless::Deque;

@@ -1,0 +1,207 @@
+//! Alarms: what raises them, and that they stay until somebody resets them.
+
+use super::settings::{ConsecutiveRejects, RejectRate};
+
+/// What is wrong. Numbers leave the machine: only append.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// Too many rejects in a row.
+    ConsecutiveRejects = 1,
+    /// Too many rejects among the last parts.
+    RejectRate = 2,
+    /// A part that was to be rejected was not seen in the bin.
+    RejectUnconfirmed = 3,
+    /// The reject bin has been full for 4 s.
+    BinFull = 4,
+    /// The reject bin has been open for 20 s.
+    BinOpen = 5,
+    /// The ejector lacks air.
+    LowAir = 6,
+    /// The camera is down.
+    Camera = 7,
+    /// A verdict took too long.
+    Latency = 8,
+    /// A test piece was not rejected by its verdict.
+    Challenge = 9,
+    /// More parts were on the belt than the queue holds.
+    QueueFull = 10,
+    /// The core was called so late that a reject came after its part, or triggers were skipped.
+    Overrun = 11,
+}
+
+/// Every alarm, by number.
+pub const ALARMS: [Alarm; 11] = [
+    Alarm::ConsecutiveRejects,
+    Alarm::RejectRate,
+    Alarm::RejectUnconfirmed,
+    Alarm::BinFull,
+    Alarm::BinOpen,
+    Alarm::LowAir,
+    Alarm::Camera,
+    Alarm::Latency,
+    Alarm::Challenge,
+    Alarm::QueueFull,
+    Alarm::Overrun,
+];
+
+/// A set of alarms; bit n stands for the alarm with number n.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlarmSet(u32);
+
+impl AlarmSet {
+    /// None.
+    pub const NONE: AlarmSet = AlarmSet(0);
+
+    /// Those that stop the line if nothing else is set: all but camera and latency.
+    pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
+        .without(Alarm::Camera)
+        .without(Alarm::Latency);
+
+    /// These.
+    pub const fn of(alarms: &[Alarm]) -> AlarmSet {
+        let (mut bits, mut i) = (0, 0);
+        while i < alarms.len() {
+            bits |= 1 << alarms[i] as u8;
+            i += 1;
+        }
+        AlarmSet(bits)
+    }
+
+    /// All of them but this one.
+    pub const fn without(self, alarm: Alarm) -> AlarmSet {
+        AlarmSet(self.0 & !(1 << alarm as u8))
+    }
+
+    /// Those of them that are not among the others.
+    pub const fn minus(self, others: AlarmSet) -> AlarmSet {
+        AlarmSet(self.0 & !others.0)
+    }
+
+    /// Whether it is among them.
+    pub const fn contains(self, alarm: Alarm) -> bool {
+        self.0 & (1 << alarm as u8) != 0
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// As a number, bit n for alarm n.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Adds one; whether it is new.
+    pub(super) fn insert(&mut self, alarm: Alarm) -> bool {
+        let new = !self.contains(alarm);
+        self.0 |= 1 << alarm as u8;
+        new
+    }
+}
+
+/// Rejects in a row and among the last parts.
+#[derive(Debug)]
+pub(super) struct RejectWatch {
+    consecutive: Option<ConsecutiveRejects>,
+    row: u32,
+    rate: Option<RejectRate>,
+    /// The last 256 parts, a bit each; 1 is a reject.
+    history: [u64; 4],
+    parts: usize,
+    rejects: u32,
+}
+
+impl RejectWatch {
+    pub(super) fn new(consecutive: Option<ConsecutiveRejects>, rate: Option<RejectRate>) -> Self {
+        RejectWatch {
+            consecutive,
+            row: 0,
+            rate,
+            history: [0; 4],
+            parts: 0,
+            rejects: 0,
+        }
+    }
+
+    /// Takes a part into account; says which alarms that raises.
+    pub(super) fn part(&mut self, reject: bool) -> [Option<Alarm>; 2] {
+        self.row = if reject {
+            self.row.saturating_add(1)
+        } else {
+            0
+        };
+        let row = self.consecutive.is_some_and(|n| self.row >= n.get());
+        let rate = self.rate.is_some_and(|rate| self.count(rate, reject));
+        [
+            row.then_some(Alarm::ConsecutiveRejects),
+            rate.then_some(Alarm::RejectRate),
+        ]
+    }
+
+    fn count(&mut self, rate: RejectRate, reject: bool) -> bool {
+        let slot = self.parts % rate.window();
+        let (word, bit) = (slot / 64, 1 << (slot % 64));
+        self.rejects -= u32::from(self.history[word] & bit != 0);
+        self.rejects += u32::from(reject);
+        self.history[word] &= !bit;
+        if reject {
+            self.history[word] |= bit;
+        }
+        self.parts += 1;
+        if self.parts == 2 * rate.window() {
+            self.parts = rate.window();
+        }
+        self.parts >= rate.window() && rate.exceeded(self.rejects)
+    }
+
+    /// Starts over.
+    pub(super) fn reset(&mut self) {
+        *self = RejectWatch::new(self.consecutive, self.rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_never_change() {
+        assert_eq!(ALARMS.map(|a| a as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);
+        assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));
+        assert!(AlarmSet::DEFAULT_STOP.contains(Alarm::Challenge));
+        assert!(AlarmSet::NONE.is_empty());
+    }
+
+    #[test]
+    fn rejects_in_a_row() {
+        let mut watch = RejectWatch::new(Some(ConsecutiveRejects::new(3).unwrap()), None);
+        let raised = [true, true, false, true, true, true, true].map(|r| watch.part(r)[0]);
+        let alarm = Some(Alarm::ConsecutiveRejects);
+        assert_eq!(raised, [None, None, None, None, None, alarm, alarm]);
+        watch.reset();
+        assert_eq!(watch.part(true)[0], None);
+    }
+
+    /// Against counting from scratch, over many times the window.
+    #[test]
+    fn reject_rate() {
+        for window in [10, 64, 100, 256] {
+            let rate = RejectRate::new(window, 20).unwrap();
+            let mut watch = RejectWatch::new(None, Some(rate));
+            let (mut parts, mut random) = (Vec::new(), 1u32);
+            for _ in 0..2000 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                parts.push(random >> 24 < 50);
+                let last = parts.iter().rev().take(window as usize);
+                let rejects = last.filter(|r| **r).count();
+                let full = parts.len() >= window as usize;
+                let wanted = full && rejects * 100 > 20 * window as usize;
+                let raised = watch.part(*parts.last().unwrap())[1];
+                assert_eq!(raised, wanted.then_some(Alarm::RejectRate));
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The parts between trigger and reject station, in order.
+//!
+//! Holds what is known of each until it arrives. Must never forget a part: when it is full, the parts
+//! that follow become one block at its end, which is rejected from its first part to its last.
+
+use super::outcome::Cause;
+use super::pairing::Pairing;
+use super::time::{Micros, PartId, Position};
+use heapless::Deque;
+
+/// What is known of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No frame yet.
+    Waiting,
+    /// Its frame is being judged.
+    Framed,
+    /// Its verdict came in time.
+    Judged {
+        /// The verdict.
+        good: bool,
+    },
+    /// It will be rejected, whatever comes.
+    Closed(Cause),
+}
+
+impl State {
+    fn is_open(self) -> bool {
+        matches!(self, State::Waiting | State::Framed)
+    }
+}
+
+/// A part, or the block of those that found the queue full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    /// The part; of a block the first.
+    pub(super) part: PartId,
+    /// When it was triggered.
+    pub(super) triggered: Micros,
+    /// From here on a verdict is late.
+    pub(super) deadline: Position,
+    /// Where the reject station is.
+    pub(super) due: Position,
+    /// The same for the last part of a block; equal to `due` for a single part.
+    pub(super) last_due: Position,
+    /// Whether it is a test piece of a challenge.
+    pub(super) piece: bool,
+    /// What is known of it.
+    pub(super) state: State,
+    /// Whether it stands for all parts from here to `last_due`, whose outcomes were told already.
+    pub(super) block: bool,
+}
+
+/// Where a new part went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// Into an entry of its own.
+    Queued,
+    /// Into the block: it is rejected because the queue was full.
+    Overflowed,
+}
+
+/// What is at the reject station.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arrival {
+    /// The front has not reached it.
+    Nothing,
+    /// A block is passing it.
+    Block,
+    /// This part, or the end of this block; no longer in the queue.
+    Entry(Entry),
+}
+
+/// Up to `N - 1` parts and one block.
+#[derive(Debug)]
+pub(super) struct Queue<const N: usize> {
+    entries: Deque<Entry, N>,
+    open: usize,
+}
+
+impl<const N: usize> Queue<N> {
+    pub(super) fn new() -> Self {
+        const { assert!(N >= 4, "a queue of fewer than 3 parts tracks nothing") }
+        Queue {
+            entries: Deque::new(),
+            open: 0,
+        }
+    }
+
+    /// How many parts wait for a frame or a verdict.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Adds a part at the end. The last slot is kept for the block, so there is always room for it.
+    pub(super) fn push(&mut self, entry: Entry) -> Pushed {
+        if self.entries.len() < N - 1 {
+            self.open += usize::from(entry.state.is_open());
+            // Cannot fail: fewer than N.
+            let _ = self.entries.push_back(entry);
+            return Pushed::Queued;
+        }
+        match self.entries.back_mut() {
+            Some(last) if last.block => last.last_due = last.last_due.max(entry.due),
+            _ => {
+                // Cannot fail: with N entries, the last one is a block.
+                let _ = self.entries.push_back(Entry {
+                    state: State::Closed(Cause::QueueFull),
+                    block: true,
+                    piece: false,
+                    ..entry
+                });
+            }
+        }
+        Pushed::Overflowed
+    }
+
+    /// The entry of a part. Parts in a block have none: they have their outcome.
+    pub(super) fn find(&self, part: PartId) -> Option<Entry> {
+        self.index(part)
+            .and_then(|i| self.entries.get(i))
+            .copied()
+            .filter(|e| !e.block)
+    }
+
+    fn index(&self, part: PartId) -> Option<usize> {
+        let (front, back) = self.entries.as_slices();
+        match front.binary_search_by_key(&part, |e| e.part) {
+            Ok(i) => Some(i),
+            Err(_) => back
+                .binary_search_by_key(&part, |e| e.part)
+                .ok()
+                .map(|i| front.len() + i),
+        }
+    }
+
+    /// Whether every part up to this one has left the queue.
+    pub(super) fn is_past(&self, part: PartId) -> bool {
+        self.entries.front().is_none_or(|e| part < e.part)
+    }
+
+    /// Sets what is known of a part.
+    pub(super) fn set(&mut self, part: PartId, state: State) {
+        if let Some(entry) = self.index(part).and_then(|i| self.entries.get_mut(i)) {
+            Self::change(&mut self.open, entry, state);
+        }
+    }
+
+    fn change(open: &mut usize, entry: &mut Entry, state: State) {
+        *open += usize::from(state.is_open());
+        *open -= usize::from(entry.state.is_open());
+        entry.state = state;
+    }
+
+    /// The part without a frame that is exposed then.
+    pub(super) fn waiting_for(&self, exposed: Micros, pairing: &Pairing) -> Option<PartId> {
+        self.entries
+            .iter()
+            .rev()
+            .take_while(|e| !pairing.too_early(e.triggered, exposed))
+            .find(|e| e.state == State::Waiting && pairing.fits(e.triggered, exposed))
+            .map(|e| e.part)
+    }
+
+    /// Closes the newest part, if it is not decided yet: another came too close behind it.
+    pub(super) fn close_newest(&mut self, cause: Cause) {
+        if let Some(last) = self.entries.back_mut()
+            && last.state.is_open()
+        {
+            Self::change(&mut self.open, last, State::Closed(cause));
+        }
+    }
+
+    /// Closes every part whose deadline is here: late, or without a frame.
+    pub(super) fn close_overdue(&mut self, here: Position) {
+        for entry in self.entries.iter_mut() {
+            if self.open == 0 || entry.deadline > here {
+                break;
+            }
+            match entry.state {
+                State::Waiting => {
+                    Self::change(&mut self.open, entry, State::Closed(Cause::NoFrame));
+                }
+                State::Framed => Self::change(&mut self.open, entry, State::Closed(Cause::Late)),
+                State::Judged { .. } | State::Closed(_) => (),
+            }
+        }
+    }
+
+    /// Closes every part without a frame.
+    pub(super) fn close_waiting(&mut self, cause: Cause) {
+        for entry in self.entries.iter_mut() {
+            if entry.state == State::Waiting {
+                Self::change(&mut self.open, entry, State::Closed(cause));
+            }
+        }
+    }
+
+    /// Closes every part that is not known to be a reject, and ends their being test pieces.
+    pub(super) fn close_all(&mut self, cause: Cause) {
+        for entry in self.entries.iter_mut() {
+            entry.piece = false;
+            match entry.state {
+                State::Waiting | State::Framed | State::Judged { good: true } => {
+                    Self::change(&mut self.open, entry, State::Closed(cause));
+                }
+                State::Judged { good: false } | State::Closed(_) => (),
+            }
+        }
+    }
+
+    /// Takes out what has arrived at the reject station.
+    pub(super) fn arrival(&mut self, here: Position) -> Arrival {
+        match self.entries.front() {
+            Some(front) if front.due <= here && front.last_due > here => Arrival::Block,
+            Some(front) if front.due <= here => match self.entries.pop_front() {
+                Some(entry) => {
+                    self.open -= usize::from(entry.state.is_open());
+                    Arrival::Entry(entry)
+                }
+                None => Arrival::Nothing,
+            },
+            _ => Arrival::Nothing,
+        }
+    }
+
+    /// Where something happens next, on the axis of the reject delay.
+    pub(super) fn next(&self, here: Position) -> Option<Position> {
+        let front = self.entries.front()?;
+        let arrival = if front.due > here {
+            front.due
+        } else {
+            front.last_due
+        };
+        if self.open == 0 {
+            return Some(arrival);
+        }
+        let open = self.entries.iter().find(|e| e.state.is_open());
+        Some(open.map_or(arrival, |e| arrival.min(e.deadline)))
+    }
+
+    /// Takes out everything.
+    pub(super) fn drain(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.open -= usize::from(entry.state.is_open());
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(part: u64) -> Entry {
+        let due = Position(1000 + 10 * part);
+        Entry {
+            part: PartId(part),
+            triggered: Micros(10 * part),
+            deadline: Position(900 + 10 * part),
+            due,
+            last_due: due,
+            piece: false,
+            state: State::Waiting,
+            block: false,
+        }
+    }
+
+    #[test]
+    fn what_finds_the_queue_full_becomes_a_block_in_its_place() {
+        let mut queue = Queue::<4>::new();
+        let pushed: Vec<Pushed> = (0..6).map(|i| queue.push(entry(i))).collect();
+        assert_eq!(pushed[..3], [Pushed::Queued; 3]);
+        assert_eq!(pushed[3..], [Pushed::Overflowed; 3]);
+        assert_eq!(queue.open(), 3);
+        // One leaves, one comes: it joins the block, whose slot is the last.
+        assert!(matches!(queue.arrival(Position(1000)), Arrival::Entry(e) if e.part == PartId(0)));
+        assert_eq!(queue.push(entry(6)), Pushed::Overflowed);
+        assert!(matches!(queue.arrival(Position(1010)), Arrival::Entry(e) if e.part == PartId(1)));
+        assert_eq!(queue.push(entry(7)), Pushed::Queued);
+        assert!(matches!(queue.arrival(Position(1025)), Arrival::Entry(e) if e.part == PartId(2)));
+        assert!(matches!(queue.arrival(Position(1025)), Arrival::Nothing));
+        assert!(matches!(queue.arrival(Position(1030)), Arrival::Block));
+        assert!(matches!(queue.arrival(Position(1060)), Arrival::Entry(e) if e.block));
+        assert!(matches!(queue.arrival(Position(1070)), Arrival::Entry(e) if e.part == PartId(7)));
+        assert!(matches!(queue.arrival(Position(9999)), Arrival::Nothing));
+        assert_eq!(queue.open(), 0);
+    }
+
+    #[test]
+    fn overdue_parts_are_closed_with_what_they_lack() {
+        let mut queue = Queue::<8>::new();
+        (0..4).for_each(|i| _ = queue.push(entry(i)));
+        queue.set(PartId(1), State::Framed);
+        queue.set(PartId(2), State::Judged { good: true });
+        assert_eq!(queue.next(Position(0)), Some(Position(900)));
+        queue.close_overdue(Position(920));
+        let state = |i| queue.find(PartId(i)).unwrap().state;
+        assert_eq!(state(0), State::Closed(Cause::NoFrame));
+        assert_eq!(state(1), State::Closed(Cause::Late));
+        assert_eq!(state(2), State::Judged { good: true });
+        assert_eq!(state(3), State::Waiting);
+        assert_eq!(queue.open(), 1);
+        assert_eq!(queue.next(Position(920)), Some(Position(930)));
+    }
+
+    #[test]
+    fn parts_are_found_by_number_wherever_the_ring_starts() {
+        let mut queue = Queue::<8>::new();
+        for i in 0..100 {
+            assert_eq!(queue.push(entry(i)), Pushed::Queued);
+            assert_eq!(queue.find(PartId(i)).unwrap().part, PartId(i));
+            assert!(queue.find(PartId(i + 1)).is_none());
+            if i >= 5 {
+                assert!(queue.is_past(PartId(i - 6)) || i < 6);
+                assert!(queue.find(PartId(i - 5)).is_some());
+                assert!(matches!(
+                    queue.arrival(Position(u64::MAX)),
+                    Arrival::Entry(_)
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What a station is set to, in types that cannot hold nonsense: checked here once, never again.
+//!
+//! Milliseconds where people set them, microseconds where a belt of 1,000 parts per second needs them;
+//! every constructor's argument says which.
+
+use super::alarms::AlarmSet;
+use super::trigger::Trigger;
+use core::fmt;
+
+/// Why a setting is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingError {
+    /// The value is outside its range.
+    OutOfRange {
+        /// Which setting, with its unit.
+        setting: &'static str,
+        /// What was asked for.
+        value: u32,
+        /// Smallest value.
+        low: u32,
+        /// Largest value.
+        high: u32,
+    },
+    /// The verdict would be due before the part is triggered: the lead exceeds the delay.
+    LeadExceedsDelay,
+    /// A frame could belong to either of two parts: the spacing is not above twice the window.
+    SpacingWithinWindow,
+    /// The interval triggers parts closer than their spacing allows.
+    IntervalBelowSpacing,
+    /// The threshold is not a number from 0 to 1.
+    Threshold,
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SettingError::OutOfRange {
+                setting,
+                value,
+                low,
+                high,
+            } => {
+                write!(f, "{setting} = {value} is not in {low}..={high}")
+            }
+            SettingError::LeadExceedsDelay => f.write_str("reject lead exceeds the reject delay"),
+            SettingError::SpacingWithinWindow => {
+                f.write_str("part spacing must exceed twice the pairing window")
+            }
+            SettingError::IntervalBelowSpacing => {
+                f.write_str("trigger interval is below the part spacing")
+            }
+            SettingError::Threshold => f.write_str("threshold is not a number from 0 to 1"),
+        }
+    }
+}
+
+impl core::error::Error for SettingError {}
+
+/// `value`, if it is in range.
+pub(super) const fn in_range(
+    setting: &'static str,
+    value: u32,
+    low: u32,
+    high: u32,
+) -> Result<u32, SettingError> {
+    if value < low || value > high {
+        return Err(SettingError::OutOfRange {
+            setting,
+            value,
+            low,
+            high,
+        });
+    }
+    Ok(value)
+}
+
+macro_rules! bounded {
+    ($(#[$doc:meta])* $name:ident, $setting:literal, $low:literal..=$high:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(u32);
+
+        impl $name {
+            /// Checks the value.
+            ///
+            /// # Errors
+            /// [`SettingError::OutOfRange`].
+            pub const fn new(value: u32) -> Result<Self, SettingError> {
+                match in_range($setting, value, $low, $high) {
+                    Ok(value) => Ok($name(value)),
+                    Err(e) => Err(e),
+                }
+            }
+
+            /// The value, in the unit it was set in.
+            pub const fn get(self) -> u32 {
+                self.0
+            }
+        }
+    };
+}
+
+bounded!(
+    /// How long the output is active for one part, 1..=10,000 ms.
+    PulseWidth, "pulse width (ms)", 1..=10_000
+);
+bounded!(
+    /// How long after the start of its reject a part must be seen in the bin, 100..=9,900 ms.
+    ConfirmWindow, "confirm window (ms)", 100..=9_900
+);
+bounded!(
+    /// Edges closer than this to the last one that counted are the same part's, 0..=1,000,000 us.
+    Debounce, "debounce (us)", 0..=1_000_000
+);
+bounded!(
+    /// Belt between two parts, 1..=1,000,000 encoder counts.
+    Pitch, "part pitch (counts)", 1..=1_000_000
+);
+bounded!(
+    /// How long the strobe is on after a trigger, 10..=1,000,000 us.
+    StrobeWidth, "strobe width (us)", 10..=1_000_000
+);
+bounded!(
+    /// Latency from trigger to verdict that raises an alarm, 1..=10,000 ms.
+    LatencyLimit, "latency limit (ms)", 1..=10_000
+);
+bounded!(
+    /// Rejects in a row that raise an alarm, 1..=100 parts.
+    ConsecutiveRejects, "consecutive rejects", 1..=100
+);
+bounded!(
+    /// Test pieces of a challenge, 1..=255.
+    Pieces, "test pieces", 1..=255
+);
+
+impl PulseWidth {
+    pub(super) const fn us(self) -> u64 {
+        self.0 as u64 * 1000
+    }
+}
+
+impl ConfirmWindow {
+    pub(super) const fn us(self) -> u64 {
+        self.0 as u64 * 1000
+    }
+}
+
+/// What the reject delay is measured in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Microseconds: the belt's speed is constant, and it stands still only while the station is stopped.
+    Time,
+    /// Encoder counts: the belt may change its speed and stop.
+    Counts,
+}
+
+/// Where the reject station is, seen from the trigger, and how long before it a verdict must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectDelay {
+    axis: Axis,
+    delay: u64,
+    lead: u64,
+}
+
+impl RejectDelay {
+    /// The output switches `delay_ms` (0..=10,000) after the trigger; verdicts that come later than
+    /// `lead_ms` before that are late. The lead is what the way from verdict to output needs.
+    ///
+    /// # Errors
+    /// [`SettingError::OutOfRange`], [`SettingError::LeadExceedsDelay`].
+    pub const fn millis(delay_ms: u32, lead_ms: u32) -> Result<Self, SettingError> {
+        match in_range("reject delay (ms)", delay_ms, 0, 10_000) {
+            Err(e) => Err(e),
+            Ok(_) if lead_ms > delay_ms => Err(SettingError::LeadExceedsDelay),
+            Ok(_) => Ok(RejectDelay {
+                axis: Axis::Time,
+                delay: delay_ms as u64 * 1000,
+                lead: lead_ms as u64 * 1000,
+            }),
+        }
+    }
+
+    /// The same in encoder counts, 0..=1,000,000. The pulse's width stays a time.
+    ///
+    /// # Errors
+    /// [`SettingError::OutOfRange`], [`SettingError::LeadExceedsDelay`].
+    pub const fn counts(delay: u32, lead: u32) -> Result<Self, SettingError> {
+        match in_range("reject delay (counts)", delay, 0, 1_000_000) {
+            Err(e) => Err(e),
+            Ok(_) if lead > delay => Err(SettingError::LeadExceedsDelay),
+            Ok(_) => Ok(RejectDelay {
+                axis: Axis::Counts,
+                delay: delay as u64,
+                lead: lead as u64,
+            }),
+        }
+    }
+
+    /// What it is measured in.
+    pub const fn axis(self) -> Axis {
+        self.axis
+    }
+
+    /// From trigger to output, in us or counts.
+    pub(super) const fn delay(self) -> u64 {
+        self.delay
+    }
+
+    /// From trigger to the last moment for a verdict, in us or counts.
+    pub(super) const fn deadline(self) -> u64 {
+        self.delay - self.lead
+    }
+}
+
+/// Scores above it are rejects: a number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold(f32);
+
+impl Threshold {
+    /// Checks the number.
+    ///
+    /// # Errors
+    /// [`SettingError::Threshold`].
+    pub fn new(value: f32) -> Result<Self, SettingError> {
+        if (0.0..=1.0).contains(&value) {
+            Ok(Threshold(value))
+        } else {
+            Err(SettingError::Threshold)
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> f32 {
+        self.0
+    }
+}
+
+/// Which way the ejector is wired, and with it which output is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// Output `good` is on only while a part known to be good passes, so a broken wire rejects. The
+    /// default of the industry for safety, and of this station.
+    EnergiseForGood {
+        /// A sensor in the bin, if there is one.
+        confirm: Option<ConfirmWindow>,
+    },
+    /// Output `reject` is on while a part to be rejected passes. A broken wire lets it pass, so a sensor
+    /// must see it in the bin.
+    EnergiseToReject {
+        /// The sensor's window.
+        confirm: ConfirmWindow,
+    },
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Wiring::EnergiseForGood { confirm: None }
+    }
+}
+
+impl Wiring {
+    /// The sensor's window, if there is a sensor.
+    pub(super) fn confirm(self) -> Option<ConfirmWindow> {
+        match self {
+            Wiring::EnergiseForGood { confirm } => confirm,
+            Wiring::EnergiseToReject { confirm } => Some(confirm),
+        }
+    }
+}
+
+/// So many rejects among so many parts raise an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectRate {
+    window: u32,
+    percent: u32,
+}
+
+impl RejectRate {
+    /// More than `percent` (1..=99) of the last `window` (10..=256) parts.
+    ///
+    /// # Errors
+    /// [`SettingError::OutOfRange`].
+    pub const fn new(window: u32, percent: u32) -> Result<Self, SettingError> {
+        match (
+            in_range("reject rate window (parts)", window, 10, 256),
+            in_range("reject rate (percent)", percent, 1, 99),
+        ) {
+            (Ok(window), Ok(percent)) => Ok(RejectRate { window, percent }),
+            (Err(e), _) | (_, Err(e)) => Err(e),
+        }
+    }
+
+    pub(super) const fn window(self) -> usize {
+        self.window as usize
+    }
+
+    /// Whether so many rejects in a full window are too many.
+    pub(super) const fn exceeded(self, rejects: u32) -> bool {
+        rejects * 100 > self.percent * self.window
+    }
+}
+
+/// What raises an alarm, and which alarms stop the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmSettings {
+    /// Rejects in a row; `None`: never.
+    pub consecutive: Option<ConsecutiveRejects>,
+    /// Share of rejects; `None`: never.
+    pub rate: Option<RejectRate>,
+    /// Latency of a verdict; `None`: never.
+    pub latency: Option<LatencyLimit>,
+    /// Alarms that stop the line. A failed challenge stops it even if it is not among them.
+    pub stop_on: AlarmSet,
+}
+
+impl Default for AlarmSettings {
+    /// Three rejects in a row; every alarm stops the line except camera and latency, during which parts
+    /// are rejected one by one.
+    fn default() -> Self {
+        AlarmSettings {
+            consecutive: Some(ConsecutiveRejects(3)),
+            rate: None,
+            latency: None,
+            stop_on: AlarmSet::DEFAULT_STOP,
+        }
+    }
+}
+
+/// Everything that a station is set to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// What says that a part is there.
+    pub trigger: Trigger,
+    /// Scores above it are rejects.
+    pub threshold: Threshold,
+    /// From the trigger to the reject station.
+    pub delay: RejectDelay,
+    /// How long a part takes to pass it.
+    pub width: PulseWidth,
+    /// Which output the ejector hangs on.
+    pub wiring: Wiring,
+    /// Light or camera trigger, on from every trigger; `None`: never.
+    pub strobe: Option<StrobeWidth>,
+    /// Alarms.
+    pub alarms: AlarmSettings,
+}

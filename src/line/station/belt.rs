@@ -1,0 +1,227 @@
+//! What happens by itself: parts are made, closed at their deadline, and get their outcome at the reject
+//! station; windows, confirmations and inputs run out.
+
+use super::Station;
+use crate::line::alarms::Alarm;
+use crate::line::event::{Event, Observer};
+use crate::line::inputs::Confirmations;
+use crate::line::outcome::{Cause, Outcome};
+use crate::line::queue::{Arrival, Entry, Pushed, State};
+use crate::line::settings::Axis;
+use crate::line::time::{Micros, PartId, Position};
+use crate::line::trigger::CATCH_UP;
+
+impl<O: Observer, const N: usize> Station<O, N> {
+    /// Does everything that is due by `now`. Time never goes back: an earlier `now` is the last one.
+    pub(super) fn advance(&mut self, now: Micros) {
+        self.now = self.now.max(now);
+        self.intervals();
+        self.queue.close_overdue(self.here());
+        if let Some(end) = self.gate.flush_end().filter(|end| *end <= self.here()) {
+            let passed = self.reached(end).plus(self.settings.width.us());
+            self.gate.flush_passes(passed);
+        }
+        self.gate.advance(self.now);
+        self.arrivals();
+        self.unconfirmed();
+        self.conditions();
+        if let Some(pairing) = self.settings.trigger.pairing() {
+            while let Some(frame) = self.held.expired(self.now, &pairing) {
+                self.drop_frame(frame);
+            }
+        }
+    }
+
+    /// When something is due next.
+    pub(super) fn wake(&self) -> Option<Micros> {
+        let on_axis = match self.settings.delay.axis() {
+            Axis::Time => [self.queue.next(self.here()), self.gate.flush_end()],
+            Axis::Counts => [None, None],
+        };
+        let interval = self.settings.trigger.interval_us();
+        let interval = interval.and_then(|_| self.pace.next());
+        let pairing = self.settings.trigger.pairing();
+        let strobe = (self.strobe_until > self.now).then_some(self.strobe_until);
+        [
+            interval.map(Micros),
+            self.gate.wake(self.now),
+            self.confirmations.as_ref().and_then(Confirmations::wake),
+            self.bin_full.wake(self.now),
+            self.bin_open.wake(self.now),
+            pairing.and_then(|p| self.held.wake(&p)),
+            strobe,
+        ]
+        .into_iter()
+        .chain(on_axis.map(|place| place.map(|p| Micros(p.0))))
+        .flatten()
+        .min()
+    }
+
+    /// The station's own triggers by time. Those whose moment was missed are parts without a picture.
+    fn intervals(&mut self) {
+        let Some(step) = self.settings.trigger.interval_us() else {
+            return;
+        };
+        for _ in 0..CATCH_UP {
+            let Some(at) = self.pace.take(self.now.0, step).map(Micros) else {
+                return;
+            };
+            let place = self.place(at);
+            let missed = self.pace.next().is_some_and(|next| next <= self.now.0);
+            self.statistics.triggers.skipped += u64::from(missed);
+            self.part(at, place, missed.then_some(Cause::Unknown));
+        }
+        let skipped = self.pace.skip(self.now.0, step);
+        self.skipped(skipped);
+    }
+
+    /// Triggers were passed over.
+    pub(super) fn skipped(&mut self, skipped: u64) {
+        if skipped > 0 {
+            self.statistics.triggers.skipped += skipped;
+            self.raise(Alarm::Overrun);
+        }
+    }
+
+    /// Makes a part. With a cause it is rejected whatever comes.
+    pub(super) fn part(&mut self, triggered: Micros, place: Position, cause: Option<Cause>) {
+        let part = self.statistics.next_part;
+        self.statistics.next_part = PartId(part.0.saturating_add(1));
+        let delay = self.settings.delay;
+        let due = place.plus(delay.delay());
+        let blind = self.blind();
+        let closed = blind.or(cause);
+        let piece = self.challenge.take_piece();
+        let pushed = self.queue.push(Entry {
+            part,
+            triggered,
+            deadline: place.plus(delay.deadline()),
+            due,
+            last_due: due,
+            piece,
+            state: closed.map_or(State::Waiting, State::Closed),
+            block: false,
+        });
+        self.last_good = false;
+        if let Some(width) = self.settings.strobe {
+            self.strobe_until = self.now.plus(u64::from(width.get()));
+        }
+        let at = triggered;
+        self.tell(Event::Triggered { part, at, due });
+        if pushed == Pushed::Overflowed {
+            let cause = closed.unwrap_or(Cause::QueueFull);
+            self.give(part, Outcome::RejectBecause(cause), piece);
+            if blind.is_none() {
+                self.raise(Alarm::QueueFull);
+            }
+        } else if closed.is_none()
+            && let Some(pairing) = self.settings.trigger.pairing()
+            && let Some(frame) = self.held.take(triggered, &pairing)
+        {
+            self.pair(part, frame);
+        }
+    }
+
+    /// When a place that has been reached was reached, as far as is known.
+    fn reached(&self, place: Position) -> Micros {
+        match self.settings.delay.axis() {
+            Axis::Time => self.now.min(Micros(place.0)),
+            Axis::Counts => self.now,
+        }
+    }
+
+    fn arrivals(&mut self) {
+        loop {
+            match self.queue.arrival(self.here()) {
+                Arrival::Nothing => return,
+                Arrival::Block => {
+                    self.gate.set_block(true);
+                    return;
+                }
+                Arrival::Entry(entry) => self.arrive(&entry),
+            }
+        }
+    }
+
+    /// A part is at the reject station, or the last one of a block.
+    fn arrive(&mut self, entry: &Entry) {
+        let barred = self.barred();
+        let outcome = match (entry.state, barred) {
+            (State::Judged { good: true }, None) => Outcome::Good,
+            (State::Judged { good: true }, Some(cause)) => Outcome::RejectBecause(cause),
+            (State::Judged { good: false }, _) => Outcome::Reject,
+            (State::Closed(cause), _) => Outcome::RejectBecause(cause),
+            // Closed at the deadline, which is never behind the reject station.
+            (State::Waiting | State::Framed, _) => Outcome::RejectBecause(Cause::Late),
+        };
+        let reached = self.reached(entry.last_due);
+        let width = self.settings.width.us();
+        if outcome.is_reject() {
+            // From now, not from when it should have been: a reject is never shortened.
+            self.gate.pass_reject(self.now.plus(width));
+            if entry.block {
+                self.gate.set_block(false);
+            }
+            if barred.is_none() && self.now >= reached.plus(width) {
+                self.statistics.actuated_late += 1;
+                self.raise(Alarm::Overrun);
+            }
+            self.expect_confirmation();
+        } else {
+            self.gate.pass_good(reached.plus(width));
+        }
+        if !entry.block {
+            self.give(entry.part, outcome, entry.piece);
+        }
+    }
+
+    /// Gives a part its outcome.
+    pub(super) fn give(&mut self, part: PartId, outcome: Outcome, piece: bool) {
+        self.statistics.outcomes.count(outcome);
+        if outcome == Outcome::RejectBecause(Cause::NoFrame) {
+            self.statistics.triggers.unpaired += 1;
+        }
+        self.tell(Event::Outcome { part, outcome });
+        if piece {
+            if let Some(report) = self.challenge.record(outcome).filter(|r| r.is_over()) {
+                self.tell(Event::Challenge(report));
+            }
+            if outcome != Outcome::Reject {
+                self.raise(Alarm::Challenge);
+            }
+            return;
+        }
+        // Blindness has its own alarm and says nothing of the parts.
+        let blind = matches!(
+            outcome,
+            Outcome::RejectBecause(Cause::NotReady | Cause::CameraFault)
+        );
+        if !blind && self.barred().is_none() {
+            for alarm in self.watch.part(outcome.is_reject()).into_iter().flatten() {
+                self.raise(alarm);
+            }
+        }
+    }
+
+    /// A reject starts: the sensor in the bin must see it. While the line is stopped none arrives there.
+    fn expect_confirmation(&mut self) {
+        if !self.started || self.stopped {
+            return;
+        }
+        let now = self.now;
+        if self.confirmations.as_mut().is_some_and(|c| !c.expect(now)) {
+            self.statistics.confirms.missing += 1;
+            self.raise(Alarm::RejectUnconfirmed);
+        }
+    }
+
+    fn unconfirmed(&mut self) {
+        let now = self.now;
+        while self.confirmations.as_mut().is_some_and(|c| c.missing(now)) {
+            self.statistics.confirms.missing += 1;
+            if !self.stopped {
+                self.raise(Alarm::RejectUnconfirmed);
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What the station is told: triggers, frames, verdicts, inputs, encoder, camera.
+
+use super::{Station, Verdict, VerdictUse};
+use crate::line::alarms::Alarm;
+use crate::line::event::{Event, Observer};
+use crate::line::inputs::Input;
+use crate::line::outcome::{Cause, Outcome};
+use crate::line::pairing::Frame;
+use crate::line::queue::State;
+use crate::line::settings::{Axis, LatencyLimit};
+use crate::line::time::{Micros, PartId, Position};
+use crate::line::trigger::{CATCH_UP, Edge, Trigger};
+
+impl<O: Observer, const N: usize> Station<O, N> {
+    /// A trigger from outside ([`Trigger::Edge`], [`Trigger::Command`]) that happened `at`. With any
+    /// other source it is counted and makes no part.
+    pub fn on_trigger(&mut self, at: Micros, now: Micros) {
+        self.advance(now);
+        if let Trigger::Edge { .. } | Trigger::Command { .. } = self.settings.trigger {
+            // A trigger that has not happened yet is a clock that is off: it cannot be later than now.
+            let at = at.min(self.now);
+            self.edge(at, None);
+            self.advance(now);
+        } else {
+            self.statistics.triggers.unexpected += 1;
+        }
+    }
+
+    /// A frame came. It is paired at once, or held until its trigger is told, or dropped: events say so.
+    /// In free run it is a part.
+    pub fn on_frame(&mut self, frame: Frame, now: Micros) {
+        self.advance(now);
+        match self.settings.trigger.pairing() {
+            None => {
+                let at = frame.exposed.min(self.now);
+                self.edge(at, None);
+                let part = PartId(self.statistics.next_part.0.saturating_sub(1));
+                match self.queue.find(part).map(|e| e.state) {
+                    Some(State::Waiting) => self.pair(part, frame),
+                    _ => self.drop_frame(frame),
+                }
+                self.advance(now);
+            }
+            Some(pairing) => match self.queue.waiting_for(frame.exposed, &pairing) {
+                Some(part) => self.pair(part, frame),
+                None if self.blind().is_some() => self.drop_frame(frame),
+                None => {
+                    if let Some(evicted) = self.held.hold(frame) {
+                        self.drop_frame(evicted);
+                    }
+                }
+            },
+        }
+    }
+
+    /// A part was judged.
+    pub fn on_verdict(&mut self, part: PartId, verdict: Verdict, now: Micros) -> VerdictUse {
+        self.advance(now);
+        let counts = &mut self.statistics.verdicts;
+        let Some(entry) = self.queue.find(part) else {
+            return if part >= self.statistics.next_part {
+                counts.unknown += 1;
+                VerdictUse::Unknown
+            } else if self.queue.is_past(part) {
+                counts.late += 1;
+                VerdictUse::Late
+            } else {
+                // In the block of those that found the queue full.
+                counts.ignored += 1;
+                VerdictUse::Ignored
+            };
+        };
+        match entry.state {
+            State::Framed => {
+                counts.taken += 1;
+                let outcome = match verdict {
+                    Verdict::Score(score) => Outcome::of(score, self.settings.threshold.get()),
+                    Verdict::Error => Outcome::RejectBecause(Cause::InferenceError),
+                };
+                let state = match outcome {
+                    Outcome::Good if entry.piece => State::Closed(Cause::Challenge),
+                    Outcome::Good => State::Judged { good: true },
+                    Outcome::Reject => State::Judged { good: false },
+                    Outcome::RejectBecause(cause) => State::Closed(cause),
+                };
+                self.queue.set(part, state);
+                self.last_good = outcome == Outcome::Good;
+                self.latency(entry.triggered);
+                VerdictUse::Taken
+            }
+            State::Closed(Cause::Late) => {
+                counts.late += 1;
+                self.latency(entry.triggered);
+                VerdictUse::Late
+            }
+            State::Judged { .. } | State::Closed(Cause::InferenceError | Cause::Challenge) => {
+                counts.duplicate += 1;
+                VerdictUse::Duplicate
+            }
+            State::Waiting => {
+                counts.unknown += 1;
+                VerdictUse::Unknown
+            }
+            State::Closed(_) => {
+                counts.ignored += 1;
+                VerdictUse::Ignored
+            }
+        }
+    }
+
+    /// An input changed `at`. Telling its state again changes nothing.
+    pub fn on_input(&mut self, input: Input, active: bool, at: Micros, now: Micros) {
+        let at = at.min(now.max(self.now));
+        match input {
+            Input::RejectConfirm => {
+                // Before time goes on: what was seen in its window must not expire by being told late.
+                if active && !self.confirm_input {
+                    let counts = &mut self.statistics.confirms;
+                    match self.confirmations.as_mut().map(|c| c.seen(at)) {
+                        Some(true) => counts.confirmed += 1,
+                        Some(false) | None => counts.unexpected += 1,
+                    }
+                }
+                self.confirm_input = active;
+            }
+            Input::Reset => {
+                if active && !self.reset_input {
+                    self.reset(now);
+                }
+                self.reset_input = active;
+            }
+            Input::BinFull | Input::BinOpen | Input::LowAir | Input::Stop => (),
+        }
+        self.advance(now);
+        match input {
+            Input::BinFull => self.bin_full.set(active, at),
+            Input::BinOpen => self.bin_open.set(active, at),
+            Input::LowAir => self.low_air.set(active, at),
+            Input::Stop => {
+                self.stop_input = active;
+                if active {
+                    self.halt();
+                }
+            }
+            Input::RejectConfirm | Input::Reset => (),
+        }
+        self.conditions();
+    }
+
+    /// The encoder stands at `count`, unwrapped to 64 bits by the driver. A belt that runs back for a
+    /// moment is waited for: its furthest count is what counts.
+    pub fn on_encoder(&mut self, count: u64, now: Micros) {
+        self.advance(now);
+        let pitch = self.settings.trigger.pitch();
+        match self.count {
+            None => {
+                self.count = Some(count);
+                if let Some(pitch) = pitch {
+                    self.pace.start(count, pitch);
+                }
+                if self.settings.delay.axis() == Axis::Counts && self.gate.flush_end().is_some() {
+                    // What was missed could not be placed before the first count.
+                    self.resume();
+                }
+            }
+            Some(last) if count < last => self.statistics.encoder_reversals += 1,
+            Some(_) => self.count = Some(count),
+        }
+        if let Some(pitch) = pitch {
+            for _ in 0..CATCH_UP {
+                let Some(place) = self.pace.take(count, pitch) else {
+                    break;
+                };
+                self.edge(self.now, Some(Position(place)));
+            }
+            let skipped = self.pace.skip(count, pitch);
+            self.skipped(skipped);
+        }
+        self.advance(now);
+    }
+
+    /// The camera is up, or down. Parts without a frame are rejected at once if it is down; in free run,
+    /// what passed it meanwhile is rejected when it reaches the reject station.
+    pub fn on_camera(&mut self, up: bool, now: Micros) {
+        self.advance(now);
+        if !up && !self.camera_down {
+            self.camera_down = true;
+            self.last_good = false;
+            self.queue.close_waiting(Cause::CameraFault);
+            self.drop_held();
+        }
+        if up && self.camera_down {
+            self.camera_down = false;
+            if self.settings.trigger == Trigger::FreeRun {
+                let missed = self.here().plus(self.settings.delay.delay());
+                self.gate.flush(missed, Cause::CameraFault);
+            }
+        }
+        self.conditions();
+    }
+
+    /// Where something that happened `at` is, or the nearest that is known of it.
+    pub(super) fn place(&self, at: Micros) -> Position {
+        match self.settings.delay.axis() {
+            Axis::Time => Position(at.0),
+            Axis::Counts => self.here(),
+        }
+    }
+
+    /// A trigger; the encoder's come with the count that they stand for.
+    fn edge(&mut self, at: Micros, count: Option<Position>) {
+        let trigger = self.settings.trigger;
+        let spacing_us = trigger.pairing().map_or(0, |p| p.spacing_us());
+        match self.filter.judge(at, trigger.debounce_us(), spacing_us) {
+            Edge::Bounced => self.statistics.triggers.bounced += 1,
+            Edge::Part(at) => self.part(at, self.place_of(at, count), None),
+            Edge::TooClose(at) => {
+                // Either frame could be of either part: neither is known.
+                self.statistics.triggers.too_close += 1;
+                self.queue.close_newest(Cause::Unknown);
+                self.part(at, self.place_of(at, count), Some(Cause::Unknown));
+            }
+        }
+    }
+
+    fn place_of(&self, at: Micros, count: Option<Position>) -> Position {
+        match (self.settings.delay.axis(), count) {
+            (Axis::Counts, Some(count)) => count,
+            _ => self.place(at),
+        }
+    }
+
+    fn latency(&mut self, triggered: Micros) {
+        let us = self.now.since(triggered);
+        self.statistics.latency.record(us);
+        let limit = self.settings.alarms.latency.map(LatencyLimit::get);
+        if limit.is_some_and(|ms| us > u64::from(ms) * 1000) {
+            self.raise(Alarm::Latency);
+        }
+    }
+
+    pub(super) fn pair(&mut self, part: PartId, frame: Frame) {
+        if frame.whole {
+            self.statistics.frames.paired += 1;
+            self.queue.set(part, State::Framed);
+            let frame = frame.id;
+            self.tell(Event::Paired { part, frame });
+        } else {
+            self.statistics.frames.damaged += 1;
+            self.queue.set(part, State::Closed(Cause::CameraFault));
+            self.tell(Event::Dropped { frame: frame.id });
+        }
+    }
+
+    pub(super) fn drop_frame(&mut self, frame: Frame) {
+        if self.blind().is_some() {
+            self.statistics.frames.ignored += 1;
+        } else {
+            self.statistics.frames.unpaired += 1;
+        }
+        self.tell(Event::Dropped { frame: frame.id });
+    }
+
+    pub(super) fn drop_held(&mut self) {
+        while let Some(frame) = self.held.drain() {
+            self.drop_frame(frame);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The station: triggers, frames, verdicts, inputs and time in, logical outputs and events out.
+//!
+//! Every call says when it is made, does everything that was due by then, and then its own work; after
+//! it, [`Station::outputs`] is what the pins must show until [`Station::tick`] is called at the time that
+//! the last one asked for. The same calls give the same outputs, always.
+//!
+//! What holds whatever happens:
+//! - Every part gets exactly one outcome. It is given when the part reaches the reject station, so that
+//!   it is what physically happens to the part; a verdict in time is only what it is based on.
+//! - Whatever is not known to be good is rejected. While the station is blind (not started, stopped,
+//!   camera down), and until everything it may have missed has passed, nothing is known to be good:
+//!   output `good` stays off, or `reject` on, whichever is wired.
+//! - A verdict that is late, repeated or of an unknown part is counted and never acted on.
+//!
+//! Must never allocate, block, read a clock, or touch a pin.
+
+mod belt;
+mod calls;
+
+use super::alarms::{ALARMS, Alarm, AlarmSet, RejectWatch};
+use super::challenge::{Challenge, ChallengeError, ChallengeReport};
+use super::counters::Statistics;
+use super::event::{Event, Observer};
+use super::gate::Gate;
+use super::inputs::{BIN_FULL_US, BIN_OPEN_US, Confirmations, Lasting};
+use super::outcome::{Cause, Outcome};
+use super::outputs::Outputs;
+use super::pairing::HeldFrames;
+use super::queue::{Queue, State};
+use super::settings::{Axis, Pieces, Settings, Wiring};
+use super::time::{Micros, Position};
+use super::trigger::{Filter, Pace};
+
+/// Parts between trigger and reject station if nothing else is said, the last one being room for those
+/// that exceed it: 1,000 parts/s over one second of belt.
+pub const PARTS: usize = 1024;
+
+/// What came out of judging a part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// Its anomaly score.
+    Score(f32),
+    /// The network failed.
+    Error,
+}
+
+/// What a verdict was good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictUse {
+    /// It decides the part.
+    Taken,
+    /// It came after the part's deadline.
+    Late,
+    /// The part had one.
+    Duplicate,
+    /// There is no such part, or it has no frame.
+    Unknown,
+    /// The part's reject was certain already.
+    Ignored,
+}
+
+/// An inspection station that tracks up to `N - 1` parts (`N` at least 4). About 50 bytes per part and
+/// 5 kB, all in place: put it where that much memory is.
+#[derive(Debug)]
+pub struct Station<O, const N: usize = PARTS> {
+    settings: Settings,
+    observer: O,
+    statistics: Statistics,
+    now: Micros,
+    /// Furthest count of the encoder.
+    count: Option<u64>,
+    filter: Filter,
+    pace: Pace,
+    held: HeldFrames,
+    queue: Queue<N>,
+    gate: Gate,
+    confirmations: Option<Confirmations>,
+    alarms: AlarmSet,
+    watch: RejectWatch,
+    challenge: Challenge,
+    bin_full: Lasting,
+    bin_open: Lasting,
+    low_air: Lasting,
+    confirm_input: bool,
+    stop_input: bool,
+    reset_input: bool,
+    started: bool,
+    stopped: bool,
+    camera_down: bool,
+    last_good: bool,
+    strobe_until: Micros,
+}
+
+impl<O: Observer, const N: usize> Station<O, N> {
+    /// A station that is not started. Goes on counting from `statistics` (those of the last run, or
+    /// the default) and numbers parts from there.
+    pub fn new(settings: Settings, statistics: Statistics, observer: O) -> Self {
+        Station {
+            settings,
+            observer,
+            statistics,
+            now: Micros(0),
+            count: None,
+            filter: Filter::default(),
+            pace: Pace::default(),
+            held: HeldFrames::default(),
+            queue: Queue::new(),
+            gate: Gate::new(),
+            confirmations: settings
+                .wiring
+                .confirm()
+                .map(|window| Confirmations::new(window.us())),
+            alarms: AlarmSet::NONE,
+            watch: RejectWatch::new(settings.alarms.consecutive, settings.alarms.rate),
+            challenge: Challenge::default(),
+            bin_full: Lasting::new(BIN_FULL_US),
+            bin_open: Lasting::new(BIN_OPEN_US),
+            low_air: Lasting::new(0),
+            confirm_input: false,
+            stop_input: false,
+            reset_input: false,
+            started: false,
+            stopped: false,
+            camera_down: false,
+            last_good: false,
+            strobe_until: Micros(0),
+        }
+    }
+
+    /// Camera and network are ready: inspect from now on. Does nothing if it is started; a stop that is
+    /// in force stays so.
+    pub fn start(&mut self, now: Micros) {
+        self.advance(now);
+        if !self.started {
+            self.started = true;
+            self.resume();
+        }
+    }
+
+    /// Stops the line until [`Station::reset`]. Everything on the belt that is not a reject becomes one:
+    /// where it is when the belt moves again is not known.
+    pub fn stop(&mut self, now: Micros) {
+        self.advance(now);
+        self.halt();
+    }
+
+    /// Clears the alarms and ends a stop, unless an alarm that stops the line has reason to be raised
+    /// again or the stop input is active. An alarm that is only raised in this call was seen by nobody,
+    /// and stays.
+    pub fn reset(&mut self, now: Micros) {
+        let seen = self.alarms;
+        self.advance(now);
+        self.tell(Event::Reset(seen));
+        self.alarms = self.alarms.minus(seen);
+        self.watch.reset();
+        let was_stopped = self.stopped;
+        self.stopped = self.stop_input || ALARMS.into_iter().any(|a| self.stops(a));
+        self.conditions();
+        if was_stopped {
+            self.resume();
+        }
+    }
+
+    /// The next parts to be triggered are test pieces: they must all be rejected by their verdicts. One
+    /// that is not stops the line.
+    ///
+    /// # Errors
+    /// Every [`ChallengeError`].
+    pub fn challenge(&mut self, pieces: Pieces, now: Micros) -> Result<(), ChallengeError> {
+        self.advance(now);
+        if self.blind().is_some() {
+            return Err(ChallengeError::NotReady);
+        }
+        if self.challenge.is_running() {
+            return Err(ChallengeError::Running);
+        }
+        self.challenge.start(pieces);
+        Ok(())
+    }
+
+    /// The challenge that runs, or the last one.
+    pub fn challenge_report(&self) -> Option<ChallengeReport> {
+        self.challenge.report()
+    }
+
+    /// Does what is due. Returns when to call it next at the latest; `None`: nothing is due unless
+    /// something is told.
+    pub fn tick(&mut self, now: Micros) -> Option<Micros> {
+        self.advance(now);
+        self.wake()
+    }
+
+    /// What the pins must show.
+    pub fn outputs(&self) -> Outputs {
+        let barred = self.barred().is_some();
+        let (good, reject) = match self.settings.wiring {
+            Wiring::EnergiseForGood { .. } => (!barred && self.gate.good(self.now), false),
+            Wiring::EnergiseToReject { .. } => (false, barred || self.gate.reject(self.now)),
+        };
+        let ready = self.blind().is_none();
+        Outputs {
+            good,
+            reject,
+            ready,
+            busy: self.queue.open() > 0,
+            result: ready && self.last_good,
+            fault: self.camera_down || !self.alarms.is_empty(),
+            line_stop: self.stopped,
+            strobe: self.now < self.strobe_until,
+        }
+    }
+
+    /// All counters.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The latched alarms.
+    pub fn alarms(&self) -> AlarmSet {
+        self.alarms
+    }
+
+    /// Who is told.
+    pub fn observer(&mut self) -> &mut O {
+        &mut self.observer
+    }
+
+    /// Ends the station: every part on the belt gets its outcome. From here on the outputs are
+    /// [`Outputs::safe`].
+    pub fn finish(mut self, now: Micros) -> (Statistics, O) {
+        self.advance(now);
+        self.halt();
+        while let Some(entry) = self.queue.drain() {
+            let outcome = match entry.state {
+                State::Judged { good: false } => Outcome::Reject,
+                State::Closed(cause) => Outcome::RejectBecause(cause),
+                // Closed by the halt.
+                State::Judged { good: true } | State::Waiting | State::Framed => {
+                    Outcome::RejectBecause(Cause::NotReady)
+                }
+            };
+            if !entry.block {
+                self.give(entry.part, outcome, false);
+            }
+        }
+        while self
+            .confirmations
+            .as_mut()
+            .is_some_and(Confirmations::give_up)
+        {
+            self.statistics.confirms.missing += 1;
+        }
+        (self.statistics, self.observer)
+    }
+
+    /// Why parts are not inspected, if so.
+    fn blind(&self) -> Option<Cause> {
+        if !self.started || self.stopped {
+            Some(Cause::NotReady)
+        } else {
+            self.camera_down.then_some(Cause::CameraFault)
+        }
+    }
+
+    /// Why nothing that passes the reject station is known to be good, if so.
+    fn barred(&self) -> Option<Cause> {
+        self.blind().or_else(|| self.gate.flushing())
+    }
+
+    fn halt(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.stopped = true;
+        self.last_good = false;
+        self.queue.close_all(Cause::NotReady);
+        self.drop_held();
+        if self.settings.trigger.interval_us().is_some() {
+            self.pace.stop();
+        }
+        if let Some(report) = self.challenge.break_off() {
+            self.tell(Event::Challenge(report));
+        }
+    }
+
+    /// Inspects again, if nothing speaks against it: what passed the camera until now was missed.
+    fn resume(&mut self) {
+        if !self.started || self.stopped {
+            return;
+        }
+        let missed = self.here().plus(self.settings.delay.delay());
+        self.gate.flush(missed, Cause::NotReady);
+        if let Some(step) = self.settings.trigger.interval_us() {
+            self.pace.start(self.now.0, step);
+        }
+    }
+
+    fn raise(&mut self, alarm: Alarm) {
+        if self.alarms.insert(alarm) {
+            self.tell(Event::Alarm(alarm));
+        }
+        if self.stops(alarm) {
+            self.halt();
+        }
+    }
+
+    /// Whether an alarm is latched and stops the line.
+    fn stops(&self, alarm: Alarm) -> bool {
+        let stop_on = self.settings.alarms.stop_on;
+        self.alarms.contains(alarm) && (alarm == Alarm::Challenge || stop_on.contains(alarm))
+    }
+
+    /// Raises the alarms whose reason lasts.
+    fn conditions(&mut self) {
+        for (alarm, on) in [
+            (Alarm::BinFull, self.bin_full.lasted(self.now)),
+            (Alarm::BinOpen, self.bin_open.lasted(self.now)),
+            (Alarm::LowAir, self.low_air.lasted(self.now)),
+            (Alarm::Camera, self.camera_down),
+        ] {
+            if on {
+                self.raise(alarm);
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.observer.event(self.now, event);
+    }
+
+    /// Where a part that has come from the trigger's place zero is now.
+    fn here(&self) -> Position {
+        match self.settings.delay.axis() {
+            Axis::Time => Position(self.now.0),
+            Axis::Counts => Position(self.count.unwrap_or(0)),
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! All rules at once over random histories: triggers, frames and verdicts in and out of order, on time,
+//! late, missing and twice; camera faults, stops, resets, inputs, a jittering encoder, a queue too small.
+//!
+//! Histories are made here; what must come of them is worked out in `oracle`.
+
+use super::oracle::{Oracle, VerdictRecord};
+use super::rules::{pairing, settings, to_reject};
+use super::simulation::Simulation;
+use crate::line::settings::*;
+use crate::line::*;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use std::collections::BTreeMap;
+
+/// An encoder gives about 10 counts per millisecond and is told every 2 ms.
+const DELAY_COUNTS: u32 = 500;
+const LEAD_COUNTS: u32 = 50;
+const PITCH: u32 = 80;
+
+/// Something that is done to the station at a time of its own.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Trigger {
+        at: u64,
+    },
+    Frame {
+        exposed: u64,
+        whole: bool,
+        verdict: u32,
+    },
+    Verdict {
+        frame: u64,
+        score: u32,
+    },
+    /// Of any part, or none.
+    Stray {
+        part: u64,
+    },
+    Input(Input, bool),
+    Camera(bool),
+    Start,
+    Stop,
+    Reset,
+    Challenge,
+    Encoder,
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Source {
+    FreeRun,
+    Interval,
+    Edge,
+    Encoder,
+}
+
+/// A station and what is done to it.
+struct History<const N: usize> {
+    line: Simulation<N>,
+    source: Source,
+    counts: bool,
+    agenda: BTreeMap<(u64, u32), Act>,
+    serial: u32,
+    random: u64,
+    speed: u64,
+    /// Events that were looked at.
+    seen: usize,
+    stop_input: bool,
+    oracle: Oracle,
+}
+
+/// Most are good.
+fn score(of: u32) -> Verdict {
+    match of % 16 {
+        0..10 => Verdict::Score(0.2),
+        10..14 => Verdict::Score(0.8),
+        14 => Verdict::Score(f32::NAN),
+        _ => Verdict::Error,
+    }
+}
+
+impl<const N: usize> History<N> {
+    fn new(setup: u32) -> Self {
+        let source = match setup % 8 {
+            0 => Source::FreeRun,
+            1 => Source::Interval,
+            2 | 3 => Source::Encoder,
+            _ => Source::Edge,
+        };
+        let counts = setup & 8 != 0;
+        let mut settings = settings();
+        settings.trigger = match source {
+            Source::FreeRun => Trigger::FreeRun,
+            Source::Interval => Trigger::Interval(Interval::new(8, pairing()).unwrap()),
+            Source::Edge => settings.trigger,
+            Source::Encoder => Trigger::Encoder {
+                pitch: Pitch::new(PITCH).unwrap(),
+                pairing: pairing(),
+            },
+        };
+        if counts {
+            settings.delay = RejectDelay::counts(DELAY_COUNTS, LEAD_COUNTS).unwrap();
+        }
+        if setup & 16 != 0 {
+            settings.wiring = to_reject();
+        }
+        if setup & 96 == 96 {
+            settings.alarms = AlarmSettings {
+                rate: Some(RejectRate::new(10, 50).unwrap()),
+                latency: Some(LatencyLimit::new(60).unwrap()),
+                ..AlarmSettings::default()
+            };
+        }
+        History {
+            line: Simulation::new(settings),
+            source,
+            counts,
+            agenda: BTreeMap::new(),
+            serial: 0,
+            random: u64::from(setup) | 1,
+            speed: 20,
+            seen: 0,
+            stop_input: false,
+            oracle: Oracle::new(source == Source::FreeRun, counts, settings),
+        }
+    }
+
+    fn plan(&mut self, time: u64, act: Act) {
+        // Nothing else happens when the encoder is told, so that it is certain where the belt was.
+        let with_encoder = time % 2_000 == 1_000 && !matches!(act, Act::Encoder);
+        let time = time + u64::from(with_encoder);
+        self.serial += 1;
+        self.agenda.insert((time, self.serial), act);
+    }
+
+    /// Picture and verdict of a part triggered at `time`.
+    fn story(&mut self, time: u64, r: u32) {
+        let exposed = match (r >> 8) % 16 {
+            0 => return,
+            1 => time + 1_000 + u64::from(r >> 12) % 6_000,
+            _ => time + u64::from(r >> 12) % 2_001,
+        };
+        let told = exposed + u64::from(r >> 16) % 4_000;
+        let whole = !(r >> 4).is_multiple_of(16);
+        let frame = Act::Frame {
+            exposed,
+            whole,
+            verdict: r,
+        };
+        self.plan(told, frame);
+        if (r >> 6).is_multiple_of(32) {
+            self.plan(told + 10, frame);
+        }
+    }
+
+    /// One step of the script: something happens at `time`.
+    fn script(&mut self, time: u64, kind: u8, r: u32) {
+        let from_outside = self.source == Source::Edge;
+        let later = u64::from(r >> 10);
+        match kind {
+            0..60 if from_outside => {
+                let delay = if r % 4 == 1 { later % 3_000 } else { 0 };
+                self.plan(time + delay, Act::Trigger { at: time });
+                self.story(time, r);
+            }
+            0..60 if self.source == Source::FreeRun => self.story(time, r | 0x200),
+            60..63 if from_outside => {
+                for at in [time, time + later % 500, time + later % 3_500] {
+                    self.plan(at, Act::Trigger { at });
+                    self.story(at, r.rotate_left(at as u32 % 7));
+                }
+            }
+            63..66 => {
+                self.plan(time, Act::Camera(false));
+                self.plan(time + later % 40_000, Act::Camera(true));
+            }
+            66..68 => {
+                self.plan(time, Act::Stop);
+                self.plan(time + later % 60_000, Act::Reset);
+            }
+            68..72 => {
+                let input = [Input::BinFull, Input::BinOpen, Input::LowAir, Input::Stop];
+                let input = input[r as usize % 4];
+                self.plan(time, Act::Input(input, true));
+                self.plan(time + later % 6_000_000, Act::Input(input, false));
+                self.plan(time + later % 100_000, Act::Input(Input::Reset, true));
+                self.plan(time + later % 100_000 + 1, Act::Input(Input::Reset, false));
+            }
+            72..82 => {
+                self.plan(time + 60_000, Act::Input(Input::RejectConfirm, true));
+                self.plan(time + 60_500, Act::Input(Input::RejectConfirm, false));
+            }
+            82..86 => {
+                let part = u64::from(r % 24);
+                self.plan(time, Act::Stray { part });
+            }
+            86..88 => {
+                let exposed = time + 5_000 - later % 10_000;
+                let (whole, verdict) = (true, r);
+                let stray = Act::Frame {
+                    exposed,
+                    whole,
+                    verdict,
+                };
+                self.plan(time, stray);
+            }
+            88 => self.plan(time, Act::Challenge),
+            89..92 => self.plan(time, Act::Reset),
+            92..94 => self.speed = 2 + u64::from(r % 3) * 15,
+            _ => self.plan(time, Act::Tick),
+        }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.random >> 33) % below
+    }
+
+    fn act(&mut self, time: u64, act: Act) {
+        self.line.run_to(time);
+        let time = self.line.now;
+        match act {
+            Act::Trigger { at } => {
+                self.oracle.edges += 1;
+                self.line.trigger(time, at);
+            }
+            Act::Frame {
+                exposed,
+                whole,
+                verdict,
+            } => {
+                let frame = self.line.frame(time, exposed, whole);
+                self.oracle.frames.push((time, exposed, whole));
+                let after = u64::from(verdict >> 3) % 64_000;
+                if whole && after < 60_000 {
+                    let slow = verdict % 8 == 0;
+                    let time = time + if slow { after } else { after % 30_000 };
+                    let score = verdict;
+                    self.plan(time, Act::Verdict { frame, score });
+                    if verdict % 29 == 0 {
+                        let score = verdict / 29;
+                        self.plan(time + 3, Act::Verdict { frame, score });
+                    }
+                }
+            }
+            Act::Verdict { frame, score: of } => {
+                if let Some(part) = self.line.frames[&frame].part {
+                    self.judge(time, part, score(of));
+                }
+            }
+            Act::Stray { part } => self.judge(time, part, Verdict::Score(0.2)),
+            Act::Input(input, active) => {
+                if input == Input::Stop {
+                    self.stop_input = active;
+                }
+                self.line.input(time, input, active);
+            }
+            Act::Camera(up) => {
+                self.line.at(time, |s, now| s.on_camera(up, now));
+                self.oracle.camera(time, up);
+            }
+            Act::Start => {
+                self.line.at(time, |s, now| s.start(now));
+                self.oracle.started = time;
+            }
+            Act::Stop => {
+                self.line.at(time, |s, now| s.stop(now));
+                assert!(self.line.station.outputs().line_stop);
+            }
+            Act::Reset => self.line.at(time, |s, now| s.reset(now)),
+            Act::Challenge => {
+                let two = Pieces::new(2).unwrap();
+                if self.line.at(time, |s, now| s.challenge(two, now)).is_ok() {
+                    let first = self.line.station.statistics().next_part.0;
+                    self.oracle.challenges.push((time, first));
+                }
+            }
+            Act::Encoder => {
+                let jitter = self.random(13);
+                let furthest = self.oracle.counted.last().map(|c| c.1);
+                let count = furthest.unwrap_or(1_000) + self.speed + jitter - 6;
+                let furthest = furthest.unwrap_or(0).max(count);
+                self.oracle.counted.push((time, furthest));
+                self.line.at(time, |s, now| s.on_encoder(count, now));
+            }
+            Act::Tick => self.line.at(time, |_, _| ()),
+        }
+        let outputs = self.line.station.outputs();
+        let sees = self.oracle.is_up() && time >= self.oracle.started && !self.stop_input;
+        assert!(sees || !outputs.ready, "ready while blind");
+        assert!(
+            outputs.ready || !outputs.good && !outputs.result,
+            "good while blind"
+        );
+    }
+
+    fn judge(&mut self, time: u64, part: u64, verdict: Verdict) {
+        let used = self.line.verdict(time, part, verdict);
+        let record = VerdictRecord {
+            part,
+            time,
+            verdict,
+            used,
+        };
+        self.oracle.verdicts.push(record);
+    }
+
+    /// Plays the script to its end and a little further, until every part has arrived.
+    fn run(mut self, script: &[(u8, u32)]) {
+        let mut time = 5_000;
+        let late = script.len().is_multiple_of(5);
+        self.plan(if late { 90_000 } else { 1 }, Act::Start);
+        for (kind, r) in script {
+            time += match kind {
+                99 => 120_000,
+                _ => u64::from(r >> 3) % 14_000,
+            };
+            self.script(time, *kind, *r);
+        }
+        let end = time + 200_000;
+        if self.counts || self.source == Source::Encoder {
+            (1_000..end)
+                .step_by(2_000)
+                .for_each(|t| self.plan(t, Act::Encoder));
+        }
+        while let Some(((time, _), act)) = self.agenda.pop_first() {
+            if time > end {
+                break;
+            }
+            self.act(time, act);
+            self.give_pictures();
+        }
+        self.line.run_to(end);
+        self.oracle.check(self.line);
+    }
+
+    /// Parts that the station triggered itself get their picture.
+    fn give_pictures(&mut self) {
+        let new: Vec<(u64, Event)> = self.line.events()[self.seen..].to_vec();
+        self.seen += new.len();
+        for (_, event) in new {
+            if let Event::Triggered { part, at, .. } = event
+                && matches!(self.source, Source::Interval | Source::Encoder)
+            {
+                let r = (part.0 as u32 + 7).wrapping_mul(2_654_435_761) ^ self.random as u32;
+                self.story(at.0, r);
+            }
+        }
+    }
+}
+
+/// 60,000 histories per property, the same ones every time.
+fn config(seed: u64) -> ProptestConfig {
+    ProptestConfig {
+        cases: 60_000,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+fn script(steps: usize) -> impl Strategy<Value = Vec<(u8, u32)>> {
+    prop::collection::vec((0u8..100, any::<u32>()), 1..steps)
+}
+
+proptest! {
+    #![proptest_config(config(1))]
+
+    /// Ticked on time, with room for every part.
+    #[test]
+    fn every_part_gets_what_it_deserves(setup in any::<u32>(), script in script(30)) {
+        History::<64>::new(setup).run(&script);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(2))]
+
+    /// The same with a queue that holds three parts.
+    #[test]
+    fn with_a_queue_too_small(setup in any::<u32>(), script in script(30)) {
+        History::<4>::new(setup).run(&script);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(3))]
+
+    /// The same with ticks that come up to 4 ms late.
+    #[test]
+    fn called_late(setup in any::<u32>(), script in script(30)) {
+        let mut history = History::<64>::new(setup);
+        let mut random = setup;
+        history.line.lateness = Box::new(move || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            u64::from(random >> 20)
+        });
+        history.oracle.late_ticks = true;
+        history.run(&script);
+    }
+}

@@ -1,0 +1,123 @@
+//! What the machine around the station says, alarms and challenges, by example. Settings as in `rules`.
+
+use super::rules::{BAD, GOOD, because, settings, started, started_with, to_reject};
+use crate::line::settings::*;
+use crate::line::*;
+
+#[test]
+fn rejects_must_be_seen_in_the_bin() {
+    let mut line = started_with(Settings {
+        wiring: to_reject(),
+        ..settings()
+    });
+    line.part(100_000, BAD);
+    line.input(200_000, Input::RejectConfirm, true);
+    line.input(200_100, Input::RejectConfirm, true);
+    line.input(201_000, Input::RejectConfirm, false);
+    line.run_to(400_000);
+    assert!(!line.alarm(Alarm::RejectUnconfirmed));
+    line.input(400_000, Input::RejectConfirm, true);
+    line.input(401_000, Input::RejectConfirm, false);
+    line.part(500_000, BAD);
+    line.run_to(650_000);
+    assert!(!line.alarm(Alarm::RejectUnconfirmed));
+    line.run_to(650_001);
+    assert!(line.alarm(Alarm::RejectUnconfirmed));
+    let counts = line.station.statistics().confirms;
+    assert_eq!(
+        (counts.confirmed, counts.missing, counts.unexpected),
+        (1, 1, 1)
+    );
+}
+
+#[test]
+fn bins_and_air_raise_alarms_that_reset_cannot_clear_while_they_last() {
+    for (input, alarm, lasting) in [
+        (Input::BinFull, Alarm::BinFull, 4_000_000),
+        (Input::BinOpen, Alarm::BinOpen, 20_000_000),
+        (Input::LowAir, Alarm::LowAir, 0),
+    ] {
+        let mut stop = settings();
+        stop.alarms.stop_on = AlarmSet::DEFAULT_STOP;
+        let mut line = started_with(stop);
+        if lasting > 0 {
+            line.input(100_000, input, true);
+            line.input(200_000, input, false);
+            line.input(300_000, input, true);
+            line.run_to(300_000 + lasting - 1);
+            assert!(!line.alarm(alarm) && !line.station.outputs().line_stop);
+        } else {
+            line.input(300_000, input, true);
+        }
+        let then = 300_000 + lasting;
+        line.run_to(then);
+        assert!(line.alarm(alarm) && line.station.outputs().line_stop);
+        line.at(then + 1, |s, now| s.reset(now));
+        assert!(
+            line.alarm(alarm) && line.station.outputs().line_stop,
+            "its reason lasts"
+        );
+        line.input(then + 2, input, false);
+        assert!(line.alarm(alarm) && line.station.outputs().fault, "latched");
+        line.at(then + 3, |s, now| s.reset(now));
+        assert!(!line.alarm(alarm) && line.station.outputs().ready);
+    }
+}
+
+#[test]
+fn rejects_in_a_row_and_long_latency_raise_alarms() {
+    let mut many = settings();
+    many.alarms = AlarmSettings {
+        latency: Some(LatencyLimit::new(20).unwrap()),
+        ..AlarmSettings::default()
+    };
+    let mut line = started_with(many);
+    for (i, score) in [BAD, BAD, GOOD, BAD, BAD].into_iter().enumerate() {
+        line.part(100_000 + 20_000 * i as u64, score);
+    }
+    line.run_to(300_000);
+    assert!(line.station.alarms().is_empty());
+    line.trigger(300_000, 300_000);
+    line.frame(301_000, 301_000, true);
+    line.verdict(320_001, 5, Verdict::Score(BAD));
+    assert!(line.alarm(Alarm::Latency) && !line.station.outputs().line_stop);
+    line.run_to(400_000);
+    assert!(line.alarm(Alarm::ConsecutiveRejects) && line.station.outputs().line_stop);
+    let latency = line.station.statistics().latency;
+    assert_eq!(
+        (latency.count, latency.min_us, latency.max_us),
+        (6, 5_000, 20_001)
+    );
+}
+
+#[test]
+fn a_challenge_passes_only_if_every_piece_is_rejected_by_its_verdict() {
+    let two = Pieces::new(2).unwrap();
+    let mut line = started();
+    line.at(100_000, |s, now| s.challenge(two, now)).unwrap();
+    let again = line.at(100_000, |s, now| s.challenge(two, now));
+    assert_eq!(again, Err(ChallengeError::Running));
+    line.part(100_000, BAD);
+    line.part(110_000, BAD);
+    line.part(120_000, GOOD);
+    line.run_to(300_000);
+    assert!(line.station.challenge_report().unwrap().passed());
+    assert!(line.station.outputs().ready);
+    assert_eq!(line.outcome(2), Some(Outcome::Good));
+
+    line.at(300_000, |s, now| s.challenge(two, now)).unwrap();
+    line.part(300_000, GOOD);
+    line.run_to(500_000);
+    assert_eq!(
+        line.outcome(3),
+        because(Cause::Challenge),
+        "a test piece never passes as good"
+    );
+    let report = line.station.challenge_report().unwrap();
+    assert!(report.is_over() && !report.passed());
+    assert_eq!((report.missed, report.not_judged), (1, 1));
+    assert!(line.alarm(Alarm::Challenge) && line.station.outputs().line_stop);
+    let refused = line.at(500_000, |s, now| s.challenge(two, now));
+    assert_eq!(refused, Err(ChallengeError::NotReady));
+    assert_eq!(line.on(Signal::Good), [(170_000, 180_000)]);
+}

@@ -1,0 +1,599 @@
+//! What must come of a history, worked out part by part from what went in.
+//!
+//! Knows the rules, not the station: no queue, no windows that move, no order of calls. Where two things
+//! happen in the same microsecond their order is the station's, and nothing is expected of the part.
+
+use super::simulation::Simulation;
+use crate::line::settings::Settings;
+use crate::line::trigger::Trigger;
+use crate::line::*;
+
+/// As `rules::settings` has them, us.
+const DELAY: u64 = 50_000;
+const LEAD: u64 = 5_000;
+const WIDTH: u64 = 10_000;
+const SPACING: u64 = 3_000;
+const EXPOSURE: u64 = 1_000;
+const WINDOW: u64 = 1_000;
+const PERIOD: u64 = 8_000;
+const DELAY_COUNTS: u64 = 500;
+const LEAD_COUNTS: u64 = 50;
+const PITCH: u64 = 80;
+
+const NEVER: u64 = u64::MAX;
+
+/// From, until.
+type Span = (u64, u64);
+
+pub struct VerdictRecord {
+    pub part: u64,
+    pub time: u64,
+    pub verdict: Verdict,
+    pub used: VerdictUse,
+}
+
+/// What went in.
+pub struct Oracle {
+    free_run: bool,
+    counts: bool,
+    settings: Settings,
+    /// Ticks come late: windows may end later than they should, in the trace.
+    pub late_ticks: bool,
+    pub edges: u64,
+    /// Told, exposed, whole.
+    pub frames: Vec<(u64, u64, bool)>,
+    pub verdicts: Vec<VerdictRecord>,
+    /// When the encoder was told, and its furthest count then.
+    pub counted: Vec<(u64, u64)>,
+    pub started: u64,
+    /// When each was accepted, and the part that comes next.
+    pub challenges: Vec<(u64, u64)>,
+    /// While the camera was down.
+    down: Vec<Span>,
+}
+
+/// What is seen of a part.
+struct Part {
+    at: u64,
+    told: u64,
+    due: u64,
+    /// When it reaches the reject station.
+    arrives: u64,
+    outcome: Outcome,
+    /// When it was given.
+    given: u64,
+    /// Given at once, before it arrived.
+    overflowed: bool,
+}
+
+/// When what was what.
+struct Times {
+    /// Stopped or not started.
+    halted: Vec<Span>,
+    /// Not ready.
+    blind: Vec<Span>,
+    /// What was missed passes.
+    flush: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    Frame { whole: bool },
+    Verdict(Verdict),
+    Deadline,
+    Follower,
+    Halt,
+    CameraDown,
+}
+
+fn within(spans: &[Span], time: u64) -> bool {
+    spans
+        .iter()
+        .any(|(from, until)| (*from..*until).contains(&time))
+}
+
+fn touches(spans: &[Span], time: u64) -> bool {
+    spans
+        .iter()
+        .any(|(from, until)| *from == time || *until == time)
+}
+
+/// While `what` held of the outputs.
+fn spans(trace: &[(u64, Outputs)], what: impl Fn(u64, &Outputs) -> bool) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    let mut last = false;
+    for (time, outputs) in trace {
+        let holds = what(*time, outputs);
+        match (last, holds) {
+            (false, true) => spans.push((*time, NEVER)),
+            (true, false) => spans.last_mut().expect("a span").1 = *time,
+            _ => (),
+        }
+        last = holds;
+    }
+    spans
+}
+
+impl Oracle {
+    pub fn new(free_run: bool, counts: bool, settings: Settings) -> Self {
+        Oracle {
+            free_run,
+            counts,
+            settings,
+            late_ticks: false,
+            edges: 0,
+            frames: Vec::new(),
+            verdicts: Vec::new(),
+            counted: Vec::new(),
+            started: NEVER,
+            challenges: Vec::new(),
+            down: Vec::new(),
+        }
+    }
+
+    pub fn camera(&mut self, time: u64, up: bool) {
+        match (self.is_up(), up) {
+            (true, false) => self.down.push((time, NEVER)),
+            (false, true) => self.down.last_mut().expect("a span").1 = time,
+            _ => (),
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.down.last().is_none_or(|(_, until)| *until != NEVER)
+    }
+
+    /// When a place on the belt is reached, seen from `told`.
+    fn reached(&self, place: u64, told: u64) -> u64 {
+        if !self.counts {
+            return place.max(told);
+        }
+        // At `told` itself the place is compared with the count told last.
+        let first = self.counted.partition_point(|(time, _)| *time < told);
+        if first > 0 && self.counted[first - 1].1 >= place {
+            return told;
+        }
+        let found = self.counted[first..]
+            .iter()
+            .find(|(_, count)| *count >= place);
+        found.map_or(NEVER, |(time, _)| *time)
+    }
+
+    /// Checks a line at the end of its history.
+    pub fn check<const N: usize>(&self, mut line: Simulation<N>) {
+        let end = line.now;
+        let trace = std::mem::take(&mut line.trace);
+        let times = self.times(&trace);
+        let events = line.events().to_vec();
+        let given: Vec<_> = line.frames.values().map(|f| (f.part, f.dropped)).collect();
+        let alarms = line.station.alarms();
+        let (statistics, log) = line.station.finish(Micros(end));
+        let at_end = &log.0[events.len()..];
+        let parts = self.parts(&events, at_end, end);
+        for (i, part) in parts.iter().enumerate() {
+            self.check_part::<N>(i, part, &parts, &times, end);
+        }
+        self.check_outputs(&trace, &parts, &times, end);
+        self.check_frames(&given, at_end);
+        self.check_alarms(&events, alarms);
+        self.check_counters(&statistics, &parts, &times);
+    }
+
+    fn times(&self, trace: &[(u64, Outputs)]) -> Times {
+        // The start shows in the outputs only if nothing else keeps the station from being ready.
+        let before = trace.partition_point(|(time, _)| *time < self.started);
+        let mut with_start = trace.to_vec();
+        with_start.insert(before, (self.started, trace[before - 1].1));
+        let halted = spans(&with_start, |time, o| time < self.started || o.line_stop);
+        let blind = spans(trace, |_, o| !o.ready);
+        let resumed = halted.iter().map(|(_, until)| *until);
+        let recovered = self
+            .down
+            .iter()
+            .map(|(_, until)| *until)
+            .filter(|_| self.free_run);
+        let first_count = self.counted.first().map_or(NEVER, |c| c.0);
+        let flush = resumed
+            .chain(recovered)
+            .filter(|t| *t != NEVER)
+            .map(|from| {
+                let passed = if self.counts {
+                    let from = from.max(first_count);
+                    let until = self.counted.partition_point(|(time, _)| *time <= from);
+                    let here = until.checked_sub(1).map_or(NEVER, |i| self.counted[i].1);
+                    self.reached(here.saturating_add(DELAY_COUNTS), from)
+                } else {
+                    from + DELAY
+                };
+                (from, passed.saturating_add(WIDTH))
+            });
+        let flush = flush.collect();
+        Times {
+            halted,
+            blind,
+            flush,
+        }
+    }
+
+    /// Every part, with its one outcome.
+    fn parts(&self, events: &[(u64, Event)], at_end: &[(u64, Event)], end: u64) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut outcomes = std::collections::HashMap::new();
+        for (now, event) in events.iter().chain(at_end) {
+            match event {
+                Event::Triggered { part, at, due } => {
+                    assert_eq!(part.0, parts.len() as u64, "numbers in order, none twice");
+                    parts.push(Part {
+                        at: at.0,
+                        told: *now,
+                        due: due.0,
+                        arrives: self.reached(due.0, *now),
+                        outcome: Outcome::Good,
+                        given: NEVER,
+                        overflowed: false,
+                    });
+                }
+                Event::Outcome { part, outcome } => {
+                    let second = outcomes.insert(part.0, (*now, *outcome));
+                    assert_eq!(second, None, "a second outcome of part {}", part.0);
+                }
+                _ => (),
+            }
+        }
+        for (i, part) in parts.iter_mut().enumerate() {
+            let (given, outcome) = outcomes[&(i as u64)];
+            part.outcome = outcome;
+            part.given = given;
+            part.overflowed = given == part.told && part.arrives > given && given != end;
+        }
+        assert_eq!(outcomes.len(), parts.len(), "an outcome of no part");
+        parts
+    }
+
+    fn check_part<const N: usize>(
+        &self,
+        i: usize,
+        part: &Part,
+        parts: &[Part],
+        times: &Times,
+        end: u64,
+    ) {
+        self.check_place(i, part);
+        if let Some(last) = i.checked_sub(1).map(|i| &parts[i]) {
+            assert!(
+                part.due >= last.due && part.at >= last.at,
+                "part {i} before the last one"
+            );
+        }
+        assert_ne!(part.given, NEVER);
+        if part.overflowed {
+            let before = parts[..i].iter().filter(|p| p.arrives >= part.told);
+            let before = before.count();
+            assert!(before >= N - 1, "part {i}: full with {before} parts");
+            assert!(part.outcome.is_reject());
+            return;
+        }
+        if !self.late_ticks && part.arrives <= end {
+            assert_eq!(
+                part.given, part.arrives,
+                "part {i}: outcome when it arrives"
+            );
+        }
+        if self.late_ticks && part.arrives <= end && part.given < end {
+            assert!(part.given >= part.arrives && part.given <= part.arrives + 4_100);
+        }
+        if part.outcome == Outcome::Good {
+            let known = self.verdicts.iter().any(|v| {
+                let good = matches!(v.verdict, Verdict::Score(score) if score < 0.5);
+                v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time <= part.given
+            });
+            assert!(known, "part {i} is good without a verdict");
+        }
+        if let Some(expected) = self.expected(i, parts, times, end) {
+            assert_eq!(part.outcome, expected, "part {i}");
+        }
+    }
+
+    /// Where the reject station is for a part.
+    fn check_place(&self, i: usize, part: &Part) {
+        if !self.counts {
+            assert_eq!(part.due, part.at + DELAY, "part {i}");
+            return;
+        }
+        let place = part.due - DELAY_COUNTS;
+        if let Trigger::Encoder { .. } = self.settings.trigger {
+            let first = self.counted[0].1;
+            assert!(
+                place > first && (place - first).is_multiple_of(PITCH),
+                "part {i}"
+            );
+            return;
+        }
+        let furthest = |n: usize| n.checked_sub(1).map_or(0, |n| self.counted[n].1);
+        let before = self.counted.partition_point(|(time, _)| *time < part.told);
+        let at = self.counted.partition_point(|(time, _)| *time <= part.told);
+        assert!(
+            place == furthest(before) || place == furthest(at),
+            "part {i} at {place}"
+        );
+    }
+
+    /// What the rules say of a part; nothing if two things happen at the same time.
+    fn expected(&self, i: usize, parts: &[Part], times: &Times, end: u64) -> Option<Outcome> {
+        let part = &parts[i];
+        let because = |cause| Some(Outcome::RejectBecause(cause));
+        let changes = [&times.blind, &times.halted, &self.down];
+        if changes.into_iter().any(|spans| touches(spans, part.told)) {
+            return None;
+        }
+        let mut closed = None;
+        if within(&times.halted, part.told) {
+            closed = because(Cause::NotReady);
+        } else if within(&self.down, part.told) {
+            closed = because(Cause::CameraFault);
+        } else if self.is_too_close(i, parts) {
+            closed = because(Cause::Unknown);
+        }
+        let mut life = self.life(i, parts, times)?;
+        life.sort_by_key(|(time, _)| *time);
+        let given = part.given;
+        life.retain(|(time, _)| *time <= given);
+        if life.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return None;
+        }
+        let (mut framed, mut judged) = (false, None);
+        for (time, what) in life {
+            if closed.is_some() || time == given && !matches!(what, Life::Deadline) {
+                continue;
+            }
+            match (what, judged) {
+                (Life::Halt, None | Some(Outcome::Good)) => closed = because(Cause::NotReady),
+                (_, Some(_)) => (),
+                (Life::Follower, None) => closed = because(Cause::Unknown),
+                (Life::Deadline, None) if framed => closed = because(Cause::Late),
+                (Life::Deadline, None) => closed = because(Cause::NoFrame),
+                (Life::CameraDown, None) if !framed => closed = because(Cause::CameraFault),
+                (Life::Frame { whole: true }, None) => framed = true,
+                (Life::Frame { whole: false }, None) if !framed => {
+                    closed = because(Cause::CameraFault);
+                }
+                (Life::Verdict(Verdict::Error), None) if framed => {
+                    closed = because(Cause::InferenceError);
+                }
+                (Life::Verdict(Verdict::Score(score)), None) if framed => {
+                    let good = score < 0.5;
+                    if good && self.is_piece(i as u64, part.told, times) {
+                        closed = because(Cause::Challenge);
+                    } else {
+                        judged = Some(if good { Outcome::Good } else { Outcome::Reject });
+                    }
+                }
+                _ => (),
+            }
+        }
+        if closed.is_some() || judged != Some(Outcome::Good) {
+            return closed.or(judged);
+        }
+        let changes = [&times.blind, &times.halted, &times.flush];
+        if given == end || changes.into_iter().any(|spans| touches(spans, given)) {
+            return None;
+        }
+        if within(&times.halted, given) {
+            return because(Cause::NotReady);
+        }
+        if within(&times.blind, given) || within(&times.flush, given) {
+            // Which of the two is a matter of which was last.
+            assert!(
+                part.outcome.is_reject(),
+                "part {i} is good while nothing can be known to be"
+            );
+            return None;
+        }
+        Some(Outcome::Good)
+    }
+
+    fn is_too_close(&self, i: usize, parts: &[Part]) -> bool {
+        let Some(last) = i.checked_sub(1).map(|i| &parts[i]) else {
+            return false;
+        };
+        match self.settings.trigger {
+            Trigger::FreeRun => {
+                // Every frame is a part.
+                self.frames[i].1.min(parts[i].told) < last.at
+            }
+            Trigger::Interval(_) => false,
+            _ => parts[i].at - last.at < SPACING,
+        }
+    }
+
+    /// The next two parts after a challenge was accepted, unless the line was stopped before them.
+    fn is_piece(&self, part: u64, told: u64, times: &Times) -> bool {
+        self.challenges.iter().any(|(from, first)| {
+            let stopped = times
+                .halted
+                .iter()
+                .any(|(halt, _)| *from <= *halt && *halt < told);
+            (*first..first + 2).contains(&part) && !stopped
+        })
+    }
+
+    /// What happens to a part, and when; nothing if that hangs on an order that is not known.
+    fn life(&self, i: usize, parts: &[Part], times: &Times) -> Option<Vec<(u64, Life)>> {
+        let part = &parts[i];
+        let lead = if self.counts { LEAD_COUNTS } else { LEAD };
+        let mut life = vec![(self.reached(part.due - lead, part.told), Life::Deadline)];
+        if let Some(next) = parts.get(i + 1)
+            && self.is_too_close(i + 1, parts)
+        {
+            life.push((next.told, Life::Follower));
+        }
+        if let Trigger::Interval(_) = self.settings.trigger
+            && part.told >= part.at + PERIOD
+        {
+            // Its moment was missed: as if another had come too close.
+            life.push((part.told, Life::Follower));
+        }
+        let after = |time: &u64| *time > part.told;
+        let halts = times.halted.iter().map(|(from, _)| *from).filter(after);
+        life.extend(halts.map(|time| (time, Life::Halt)));
+        let downs = self.down.iter().map(|(from, _)| *from).filter(after);
+        life.extend(downs.map(|time| (time, Life::CameraDown)));
+        let mut first = true;
+        for (n, (told, exposed, whole)) in self.frames.iter().enumerate() {
+            let fits = if self.free_run {
+                n == i
+            } else {
+                exposed.abs_diff(part.at + EXPOSURE) <= WINDOW
+            };
+            // A frame that came first is held, but not by a station that is or becomes blind.
+            let lost = |blind: &Span| blind.0 < part.told && blind.1 > *told;
+            let dropped = *told < part.told && times.blind.iter().any(lost);
+            if fits && *told < part.told && touches(&times.blind, *told) {
+                return None;
+            }
+            let expired = *told <= part.told && exposed + 40_000 < part.told;
+            if fits && !dropped && !expired && (first || self.free_run) {
+                first = false;
+                life.push(((*told).max(part.told), Life::Frame { whole: *whole }));
+            }
+        }
+        let verdicts = self.verdicts.iter().filter(|v| v.part == i as u64);
+        life.extend(verdicts.map(|v| (v.time, Life::Verdict(v.verdict))));
+        Some(life)
+    }
+
+    /// The outputs, at every moment at which something begins or ends.
+    fn check_outputs(&self, trace: &[(u64, Outputs)], parts: &[Part], times: &Times, end: u64) {
+        let (mut good, mut reject): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
+        for (i, part) in parts.iter().enumerate() {
+            let from = if part.overflowed {
+                part.arrives
+            } else {
+                part.given
+            };
+            if part.outcome.is_reject() {
+                reject.push((from, from.saturating_add(WIDTH)));
+                if let Some(next) = parts
+                    .get(i + 1)
+                    .filter(|next| part.overflowed && next.overflowed && part.arrives > next.told)
+                {
+                    reject.push((from, next.arrives));
+                }
+            } else {
+                // Told late, a window still ends when the part has passed.
+                let from = if self.counts { part.given } else { part.due };
+                good.push((part.given, from + WIDTH));
+            }
+        }
+        let mut moments: Vec<u64> = trace.iter().map(|(time, _)| *time).collect();
+        if !self.late_ticks {
+            let spans = good.iter().chain(&reject).chain(&times.flush);
+            moments.extend(spans.flat_map(|(from, until)| [*from, *until]));
+            moments.sort_unstable();
+        }
+        moments.retain(|time| *time < end);
+        moments.dedup();
+        let for_good = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. });
+        for time in moments {
+            let until = trace.partition_point(|(from, _)| *from <= time);
+            let outputs = trace[until - 1].1;
+            let barred = !outputs.ready || within(&times.flush, time);
+            let rejects = within(&reject, time);
+            if for_good {
+                let wanted = within(&good, time) && !rejects && !barred;
+                assert_eq!(outputs.good, wanted, "good at {time}");
+                assert!(!outputs.reject);
+            } else {
+                let wanted = rejects || barred;
+                assert_eq!(outputs.reject, wanted, "reject at {time}");
+                assert!(!outputs.good);
+            }
+        }
+    }
+
+    /// Every frame was paired or dropped, once.
+    fn check_frames(&self, given: &[(Option<u64>, u32)], at_end: &[(u64, Event)]) {
+        let dropped = at_end
+            .iter()
+            .filter(|(_, e)| matches!(e, Event::Dropped { .. }));
+        let waiting = given.iter().filter(|f| **f == (None, 0)).count();
+        assert_eq!(
+            dropped.count(),
+            waiting,
+            "frames neither paired nor dropped"
+        );
+        assert!(
+            given
+                .iter()
+                .all(|(part, dropped)| u32::from(part.is_some()) + dropped <= 1)
+        );
+        let mut paired: Vec<u64> = given.iter().filter_map(|f| f.0).collect();
+        paired.sort_unstable();
+        assert!(
+            paired.windows(2).all(|p| p[0] != p[1]),
+            "two frames of one part"
+        );
+    }
+
+    /// Alarms are told once and stay until reset.
+    fn check_alarms(&self, events: &[(u64, Event)], at_end: AlarmSet) {
+        let mut latched: Vec<Alarm> = Vec::new();
+        for (_, event) in events {
+            match event {
+                Event::Alarm(alarm) => {
+                    assert!(!latched.contains(alarm), "{alarm:?} raised twice");
+                    latched.push(*alarm);
+                }
+                Event::Reset(of) => {
+                    // One that is raised by the very call that resets stays.
+                    assert!(AlarmSet::of(&latched).bits() & of.bits() == of.bits());
+                    latched.retain(|alarm| !of.contains(*alarm));
+                }
+                _ => (),
+            }
+        }
+        assert_eq!(at_end, AlarmSet::of(&latched));
+    }
+
+    fn check_counters(&self, counted: &Statistics, parts: &[Part], times: &Times) {
+        let mut outcomes = Counters::default();
+        parts.iter().for_each(|p| outcomes.count(p.outcome));
+        assert_eq!(counted.outcomes, outcomes);
+        assert_eq!(counted.next_part, PartId(parts.len() as u64));
+        let sum = outcomes.good + outcomes.rejects + outcomes.failed.iter().sum::<u64>();
+        assert_eq!(sum, outcomes.parts);
+        if matches!(self.settings.trigger, Trigger::Edge { .. }) {
+            assert_eq!(self.edges, outcomes.parts + counted.triggers.bounced);
+        }
+        let frames = counted.frames;
+        let all = frames.paired + frames.damaged + frames.unpaired + frames.ignored;
+        assert_eq!(all, self.frames.len() as u64);
+        let v = counted.verdicts;
+        let used = |used| self.verdicts.iter().filter(|v| v.used == used).count() as u64;
+        assert_eq!(
+            [v.taken, v.late, v.duplicate, v.unknown, v.ignored],
+            [
+                used(VerdictUse::Taken),
+                used(VerdictUse::Late),
+                used(VerdictUse::Duplicate),
+                used(VerdictUse::Unknown),
+                used(VerdictUse::Ignored)
+            ]
+        );
+        assert!(counted.latency.count >= v.taken);
+        assert_eq!(
+            counted.latency.buckets.iter().sum::<u64>(),
+            counted.latency.count
+        );
+        let confirms = counted.confirms.confirmed + counted.confirms.missing;
+        let confirmed = self.settings.wiring.confirm().is_some();
+        let overflowed = parts.iter().any(|p| p.overflowed);
+        assert!(confirms <= outcomes.all_rejects());
+        if confirmed && !overflowed && times.halted.len() == 1 {
+            let expected = parts.iter().filter(|p| {
+                p.outcome.is_reject() && p.given > times.halted[0].1 && p.arrives <= p.given
+            });
+            assert_eq!(confirms, expected.count() as u64, "confirmations");
+        }
+    }
+}
