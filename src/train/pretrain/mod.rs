@@ -229,7 +229,7 @@ impl Checkpoint<'_> {
         let text =
             serde_json::to_string_pretty(&self.state(step)).map_err(|e| output(&path)(e.into()))?;
         bundle::save(text.as_bytes(), &path).map_err(output(&path))?;
-        for old in before.filter(|s| s.step != step) {
+        if let Some(old) = before.filter(|s| s.step != step) {
             // A leftover file does no harm, so a failure to remove it is none.
             let _ = std::fs::remove_file(self.weights(old.step));
             let _ = std::fs::remove_file(self.optimizer(old.step));
@@ -237,10 +237,10 @@ impl Checkpoint<'_> {
         Ok(())
     }
 
-    fn read(&self) -> Result<std::option::IntoIter<State>, TrainError> {
+    fn read(&self) -> Result<Option<State>, TrainError> {
         let path = self.state_path();
         if !path.is_file() {
-            return Ok(None.into_iter());
+            return Ok(None);
         }
         let data = |what: String| TrainError::Data {
             path: path.clone(),
@@ -248,7 +248,7 @@ impl Checkpoint<'_> {
         };
         let text = std::fs::read_to_string(&path).map_err(|e| data(e.to_string()))?;
         let state = serde_json::from_str(&text).map_err(|e| data(e.to_string()))?;
-        Ok(Some(state).into_iter())
+        Ok(Some(state))
     }
 }
 
@@ -288,7 +288,7 @@ pub fn pretrain(
     clip.vv_layers = Some(options.vv_layers);
     let mut adam = optimizer(options);
     let mut start = 0;
-    if let Some(state) = checkpoint.read()?.next() {
+    if let Some(state) = checkpoint.read()? {
         if !options.resume {
             return Err(TrainError::Options(format!(
                 "{} holds a run that stopped at step {}: go on with --resume, or choose another --out",
