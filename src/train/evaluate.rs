@@ -89,6 +89,18 @@ pub fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
         .collect())
 }
 
+/// Where a sample is abnormal, at the map's size; `None` for an abnormal picture without a mask.
+///
+/// # Errors
+/// As [`mask`].
+pub fn truth(sample: &Sample, side: usize) -> Result<Option<Vec<bool>>, TrainError> {
+    match (&sample.mask, sample.anomalous) {
+        (Some(path), _) => mask(path, side).map(Some),
+        (None, false) => Ok(Some(vec![false; side * side])),
+        (None, true) => Ok(None),
+    }
+}
+
 /// Judges every sample. Pictures that cannot be judged are returned with the reason; the others go on.
 ///
 /// # Errors
@@ -117,12 +129,7 @@ pub fn judge(
                 continue;
             }
         };
-        let mask = match (&sample.mask, sample.anomalous) {
-            (Some(path), _) => Some(mask(path, side)?),
-            (None, false) => Some(vec![false; side * side]),
-            (None, true) => None,
-        };
-        let segmentation = mask.map(|mask| Segmentation {
+        let segmentation = truth(&sample, side)?.map(|mask| Segmentation {
             width: side,
             scores: inspection.map().smoothed(sigma).values,
             mask,

@@ -9,10 +9,10 @@ use crate::train::clip::Clip;
 use crate::train::datasets::Sample;
 use crate::train::export::{MEAN, STD};
 use crate::train::nn::image::{ImageTower, cut};
-use crate::train::nn::layers::{Maker, unit, values};
+use crate::train::nn::layers::{Maker, put, unit, values};
 use crate::train::progress::Interrupt;
 use crate::vision::Preprocessor;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 
@@ -81,10 +81,7 @@ impl Encoder {
         }
         let (b, grid) = (paths.len(), self.size / self.patch);
         let pixels = 3 * self.patch * self.patch;
-        let input = Tensor::from_data(
-            TensorData::new::<f32, _>(all, [b, grid * grid, pixels]),
-            &self.device,
-        );
+        let input = put(all, [b, grid * grid, pixels], &self.device);
         let (patches, images) = self.tower.forward(input, (0, 0));
         let (patches, images) = (unit(patches), unit(images));
         let [_, n, c] = patches.dims();

@@ -6,14 +6,14 @@ use super::{Encoded, Options, frozen};
 use crate::faprompt::map::anomaly_map;
 use crate::train::TrainError;
 use crate::train::clip::Clip;
-use crate::train::evaluate::{Judged, mask};
+use crate::train::evaluate::{Judged, truth};
 use crate::train::export::SIGMA_PER_PIXEL;
 use crate::train::metrics::Segmentation;
 use crate::train::nn::Maker;
-use crate::train::nn::layers::values;
+use crate::train::nn::layers::{put, values};
 use crate::train::progress::Interrupt;
 use crate::train::prompts::Prompts;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use indicatif::ProgressBar;
 
 /// Pictures per pass.
@@ -59,9 +59,8 @@ pub fn judge(
             images.extend(features.image);
         }
         let (b, n, c) = (samples.len(), grid * grid, clip.text.width);
-        let put = |v: Vec<f32>, shape: &[usize]| TensorData::new::<f32, _>(v, shape.to_vec());
-        let patches = Tensor::from_data(put(patches, &[b, n, c]), device);
-        let images = Tensor::from_data(put(images, &[b, c]), device);
+        let patches = put(patches, [b, n, c], device);
+        let images = put(images, [b, c], device);
         let said = learner.judge(&frozen, &base, &patches, &images);
         let (scores, adapted, image) = (
             values(&said.scores),
@@ -70,11 +69,6 @@ pub fn judge(
         );
         for (i, sample) in samples.iter().enumerate() {
             let row = i * n..(i + 1) * n;
-            let truth = match (&sample.mask, sample.anomalous) {
-                (Some(path), _) => Some(mask(path, side)?),
-                (None, false) => Some(vec![false; side * side]),
-                (None, true) => None,
-            };
             let map = || {
                 anomaly_map(&scores[row.clone()], &adapted[row.clone()], grid, side)
                     .smoothed(sigma)
@@ -84,7 +78,7 @@ pub fn judge(
                 sample: sample.clone(),
                 score: image[i],
                 trivial: None,
-                segmentation: truth.map(|mask| Segmentation {
+                segmentation: truth(sample, side)?.map(|mask| Segmentation {
                     width: side,
                     scores: map(),
                     mask,

@@ -15,14 +15,14 @@ use super::TrainError;
 use super::clip::Clip;
 use super::datasets::Sample;
 use super::evaluate;
-use super::nn::layers::tensor;
+use super::nn::layers::{put, tensor};
 use super::nn::text::TextTower;
 use super::nn::{Maker, Products};
 use super::progress::Interrupt;
 use super::prompts::Prompts;
 use crate::bundle::manifest::{ScoreRule, Selection};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use cache::Cache;
 use checkpoint::{Checkpoint, Record};
 use encode::Encoder;
@@ -317,12 +317,11 @@ pub fn load(
     let b = chosen.len();
     let c = image.len() / b;
     let n = patches.len() / (b * c);
-    let put = |values: Vec<f32>, shape: &[usize]| TensorData::new::<f32, _>(values, shape.to_vec());
     Ok(Batch {
-        patches: Tensor::from_data(put(patches, &[b, n, c]), device),
-        image: Tensor::from_data(put(image, &[b, c]), device),
-        masks: Tensor::from_data(put(masks, &[b, size * size]), device),
-        labels: Tensor::from_data(put(labels, &[b]), device),
+        patches: put(patches, [b, n, c], device),
+        image: put(image, [b, c], device),
+        masks: put(masks, [b, size * size], device),
+        labels: put(labels, [b], device),
     })
 }
 

@@ -79,8 +79,13 @@ impl<'a> Maker<'a> {
 
 /// An array as a tensor.
 pub fn tensor<const D: usize, N: Dimension>(array: &Array<f32, N>, device: &Device) -> Tensor<D> {
-    let shape = array.shape().to_vec();
     let values = array.as_standard_layout().iter().copied().collect();
+    let shape = array.shape().try_into().expect("as many axes");
+    put(values, shape, device)
+}
+
+/// Values on a device.
+pub fn put<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new::<f32, _>(values, shape), device)
 }
 

@@ -4,7 +4,7 @@
 //! prompts share are computed once for a whole batch (start token, V,
 //! then what differs). Gradients flow through the shared rows as well.
 
-use super::layers::{Block, HIDDEN, Maker, Norm, matrix, tensor};
+use super::layers::{Block, HIDDEN, Maker, Norm, matrix, put, tensor};
 use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Text;
 use burn::module::{Module, Param};
@@ -34,10 +34,7 @@ fn causal(rows: usize, cached: usize, device: &Device) -> Tensor<4> {
     let values = (0..rows)
         .flat_map(|r| (0..columns).map(move |c| if c <= cached + r { 0.0 } else { HIDDEN }))
         .collect();
-    Tensor::from_data(
-        TensorData::new::<f32, _>(values, [1, 1, rows, columns]),
-        device,
-    )
+    put(values, [1, 1, rows, columns], device)
 }
 
 /// Rows 1..=t of x [P, n, width] as block `i`'s deep prompt has them.

@@ -93,16 +93,10 @@ fn image_block(g: &mut Gauss, width: usize, layers: usize) -> Block {
         let keys = width + h * 64..width + (h + 1) * 64;
         let q = block.qkv.weight.slice(s![rows.clone(), ..]).to_owned();
         if h % 2 == 0 {
-            block
-                .qkv
-                .weight
-                .slice_mut(s![rows, ..])
-                .mapv_inplace(|w| 0.1 * w);
-            block
-                .qkv
-                .weight
-                .slice_mut(s![keys, ..])
-                .mapv_inplace(|w| 0.1 * w);
+            for part in [rows, keys] {
+                let mut part = block.qkv.weight.slice_mut(s![part, ..]);
+                part.mapv_inplace(|w| 0.1 * w);
+            }
         } else {
             let noise = g.matrix(64, width, (width as f32).powf(-0.5));
             let k = &q * 0.7 + &noise * 0.7;
@@ -127,33 +121,26 @@ fn image_block(g: &mut Gauss, width: usize, layers: usize) -> Block {
 fn energies(block: &mut Block, width: usize, patch: usize) {
     let raw = width / 2;
     let at = frequencies(width, patch);
+    // How much of one cosine's strength counts for another: neighbours in frequency, of one plane.
+    let share = |i: usize, j: usize| {
+        let ((p, u, v), (q, x, y)) = (at[i], at[j]);
+        let (du, dv) = (u as f32 - x as f32, v as f32 - y as f32);
+        if p == q {
+            (-(du * du + dv * dv) / 4.0).exp()
+        } else {
+            0.0
+        }
+    };
+    let sums: Vec<f32> = (0..raw)
+        .map(|j| (0..raw).map(|i| share(i, j)).sum())
+        .collect();
     for i in 0..raw {
         for (unit, sign) in [(i, 1.0), (2 * width + i, -1.0)] {
             block.fc.weight.row_mut(unit).fill(0.0);
             block.fc.weight[(unit, i)] = sign;
             block.proj.weight.column_mut(unit).fill(0.0);
-            let weight = |j: usize| {
-                let ((p, u, v), (q, x, y)) = (at[i], at[j]);
-                let (du, dv) = (u as f32 - x as f32, v as f32 - y as f32);
-                if p == q {
-                    (-(du * du + dv * dv) / 4.0).exp()
-                } else {
-                    0.0
-                }
-            };
             for j in 0..raw {
-                let sum: f32 = (0..raw)
-                    .map(|k| {
-                        let ((p, u, v), (q, x, y)) = (at[k], at[j]);
-                        let (du, dv) = (u as f32 - x as f32, v as f32 - y as f32);
-                        if p == q {
-                            (-(du * du + dv * dv) / 4.0).exp()
-                        } else {
-                            0.0
-                        }
-                    })
-                    .sum();
-                block.proj.weight[(raw + j, unit)] = 1.5 * weight(j) / sum;
+                block.proj.weight[(raw + j, unit)] = 1.5 * share(i, j) / sums[j];
             }
         }
     }

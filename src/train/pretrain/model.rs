@@ -5,7 +5,7 @@ use super::batch::{Batch, CLASSES};
 use crate::train::clip::Clip;
 use crate::train::fit::losses::segmentation;
 use crate::train::nn::image::ImageTower;
-use crate::train::nn::layers::{Maker, matrix, tensor, unit, values};
+use crate::train::nn::layers::{Maker, matrix, put, tensor, unit, values};
 use crate::train::nn::text::TextTower;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
@@ -142,10 +142,7 @@ impl DualEncoder {
     fn features(&self, batch: &Batch, device: &Device) -> (Tensor<3>, Tensor<2>) {
         let (b, n) = (batch.pictures, batch.grid * batch.grid);
         let pixels = batch.patches.len() / (b * n);
-        let patches = Tensor::from_data(
-            TensorData::new::<f32, _>(batch.patches.clone(), [b, n, pixels]),
-            device,
-        );
+        let patches = put(batch.patches.clone(), [b, n, pixels], device);
         self.image.forward(patches, batch.window)
     }
 
