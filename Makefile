@@ -23,13 +23,14 @@ test: setup
 build: setup
 	cargo build $(CARGO_FLAGS)
 
-# A C compiler for tract's kernels and the compression library.
+# A C compiler for tract's kernels and the compression library; libclang for the bindings to V4L2.
+APT := build-essential libclang-dev
 setup:
 	@command -v cargo >/dev/null || { echo "Rust is missing: https://rustup.rs"; exit 1; }
-	@command -v cc >/dev/null || { \
-	  echo "installing a C compiler"; \
+	@{ command -v cc && ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*/libclang*.so*; } 2>/dev/null | grep -q clang || { \
+	  echo "installing $(APT)"; \
 	  SUDO=$$(test "$$(id -u)" -eq 0 || echo sudo); \
-	  $$SUDO apt-get update -q && $$SUDO apt-get install -y -q build-essential; }
+	  $$SUDO apt-get update -q && $$SUDO apt-get install -y -q $(APT); }
 
 # The bundle reader under libFuzzer; needs `cargo install cargo-fuzz`. RUSTC_BOOTSTRAP lets a stable
 # compiler take the sanitizer flags.

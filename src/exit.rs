@@ -34,6 +34,12 @@ pub enum ExitCode {
     PublicKey = 17,
     /// No such board, or its description is wrong.
     Board = 20,
+    /// The station's memory cannot be opened.
+    Memory = 22,
+    /// A file of parameters is wrong.
+    Config = 23,
+    /// `doctor` found something that is wrong.
+    Problems = 21,
     /// CLIP weights could not be read.
     Weights = 30,
     /// A prompt learner could not be read, or does not fit the weights.
@@ -46,6 +52,8 @@ pub enum ExitCode {
     Diverged = 34,
     /// The user stopped training; a checkpoint is saved.
     Interrupted = 35,
+    /// The station was told to start again: whoever watches over it does so.
+    Restart = 40,
     /// A fault inside the program.
     Internal = 70,
 }

@@ -47,6 +47,7 @@
 pub mod board;
 pub mod bundle;
 pub mod capture;
+pub mod control;
 pub mod exit;
 pub mod faprompt;
 pub mod graph;
@@ -54,6 +55,7 @@ pub mod inspector;
 pub mod line;
 pub mod ops;
 pub mod report;
+pub mod runtime;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod vision;

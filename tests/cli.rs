@@ -174,8 +174,16 @@ fn maps_are_the_golden_ones_and_overlays_are_pictures() {
     }
 }
 
+/// The lines of verdicts.jsonl.
+fn verdicts(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("verdicts.jsonl")).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
 #[test]
-fn run_judges_every_part_once_and_pulses_for_every_reject() {
+fn run_judges_every_part_once_and_only_good_ones_get_a_pulse() {
     let s = Station::new();
     let out_folder = s.path("out");
     let run = |threshold: &str| {
@@ -194,34 +202,101 @@ fn run_judges_every_part_once_and_pulses_for_every_reject() {
             ],
         );
         let summary = json(&out_folder.join("summary.json"));
-        let verdicts = std::fs::read_to_string(out_folder.join("verdicts.jsonl")).unwrap();
         let overlays = std::fs::read_dir(out_folder.join("rejects"))
             .unwrap()
             .count();
-        (out, summary, verdicts.lines().count(), overlays)
+        (out, summary, verdicts(&out_folder), overlays)
     };
-    let (out, summary, verdicts, overlays) = run("0");
+    let (out, summary, parts, overlays) = run("0");
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
-    assert_eq!((verdicts, overlays), (6, 6));
+    assert_eq!((parts.len(), overlays), (6, 6));
     assert_eq!(
         (summary["parts"].as_u64(), summary["rejects"].as_u64()),
         (Some(6), Some(6))
     );
-    assert!(summary["reject_pulses"].as_u64().unwrap() >= 1);
+    assert_eq!(summary["good_pulses"].as_u64(), Some(0));
     assert!(
         summary["latency_p99_ms"].as_f64().unwrap() >= summary["latency_p50_ms"].as_f64().unwrap()
     );
-    let (out, summary, verdicts, overlays) = run("1");
-    assert_eq!(out.status.code(), Some(0));
+    let (out, summary, parts, overlays) = run("1");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert_eq!(
-        (verdicts, overlays),
+        (parts.len(), overlays),
         (6, 0),
         "overlays of the earlier run are gone"
     );
+    assert_eq!(summary["good"].as_u64(), Some(6));
+    assert!((1..=6).contains(&summary["good_pulses"].as_u64().unwrap()));
+    for (i, part) in parts.iter().enumerate() {
+        assert_eq!(part["part"].as_u64(), Some(i as u64));
+        let of = |key: &str| part[key].as_u64().unwrap();
+        assert_eq!(of("due") - of("triggered_us"), 10_000_000);
+        assert!(
+            of("at_us") >= of("due"),
+            "told when it is there, not before"
+        );
+    }
+}
+
+#[test]
+fn run_wired_to_reject_pulses_for_every_reject() {
+    let s = Station::new();
+    let out_folder = s.path("out");
+    let arguments = [
+        "--frames",
+        "3",
+        "--rate",
+        "5",
+        "--threshold",
+        "0",
+        "--out",
+        str(&out_folder),
+        "--set",
+        "wiring=energise_to_reject",
+        "--set",
+        "confirm=on",
+        "--set",
+        "pulse_width_ms=20",
+        "--set",
+        // Nobody confirms anything here.
+        "alarm_stop=0",
+    ];
+    let out = s.edge("run", &arguments);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    let summary = json(&out_folder.join("summary.json"));
+    // The first pulse is the start: what passes before the station is ready is rejected.
+    assert_eq!(summary["reject_pulses"].as_u64(), Some(4));
+    let unconfirmed = 1 << 3;
     assert_eq!(
-        (summary["good"].as_u64(), summary["reject_pulses"].as_u64()),
-        (Some(6), Some(0))
+        summary["alarms"].as_u64().unwrap() & unconfirmed,
+        unconfirmed
     );
+    let events = std::fs::read_to_string(out_folder.join("events.jsonl")).unwrap();
+    assert!(events.contains("RejectUnconfirmed"), "{events}");
+}
+
+#[test]
+fn run_stops_the_line_after_rejects_in_a_row() {
+    let s = Station::new();
+    let out_folder = s.path("out");
+    let arguments = [
+        "--frames",
+        "6",
+        "--threshold",
+        "0",
+        "--delay-ms",
+        "100",
+        "--out",
+        str(&out_folder),
+        "--set",
+        "alarm_consecutive=2",
+    ];
+    let out = s.edge("run", &arguments);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("alarm 1"));
+    let summary = json(&out_folder.join("summary.json"));
+    assert_eq!(summary["parts"].as_u64(), Some(6));
+    assert!(summary["rejects_not_ready"].as_u64().unwrap() >= 1);
 }
 
 #[test]
@@ -252,9 +327,9 @@ fn run_rejects_a_part_whose_frame_is_broken() {
         ),
         (Some(2), Some(1))
     );
-    assert_eq!(summary["reject_pulses"].as_u64(), Some(1));
-    let verdicts = std::fs::read_to_string(out_folder.join("verdicts.jsonl")).unwrap();
-    assert!(verdicts.contains("reject: camera fault"));
+    let parts = verdicts(&out_folder);
+    assert_eq!(parts[1]["outcome"], "reject: camera fault");
+    assert!(parts[1]["error"].as_str().unwrap().contains("b.png"));
 }
 
 #[test]
@@ -282,20 +357,29 @@ fn run_rejects_what_is_late_and_says_so() {
         (summary["rejects_late"].as_u64(), summary["good"].as_u64()),
         (Some(3), Some(0))
     );
-    assert!(
-        summary["reject_pulses"].as_u64().unwrap() >= 1,
-        "a late reject is still driven"
-    );
-    let verdicts = std::fs::read_to_string(out_folder.join("verdicts.jsonl")).unwrap();
-    for line in verdicts.lines() {
-        let line: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(line["outcome"], "reject: late");
-        assert!(line["score"].as_f64().is_some() && line["pulse_ms"].is_array());
+    assert_eq!(summary["good_pulses"].as_u64(), Some(0));
+    for part in verdicts(&out_folder) {
+        assert_eq!(part["outcome"], "reject: late");
     }
     assert!(
         out_folder.join("rejects/mine.png").is_file(),
         "only this program's overlays are replaced"
     );
+}
+
+#[test]
+fn run_refuses_parameters_that_are_wrong_or_contradict() {
+    let s = Station::new();
+    for (setting, word) in [
+        ("colour=red", "colour"),
+        ("pulse_width_ms=0", "pulse_width_ms"),
+        ("pulse_width_ms", "NAME=VALUE"),
+        ("wiring=energise_to_reject", "confirm"),
+    ] {
+        let out = s.edge("run", &["--set", setting, "--out", str(&s.path("out"))]);
+        assert_eq!(out.status.code(), Some(2), "{setting}");
+        assert!(text(&out.stderr).contains(word), "{}", text(&out.stderr));
+    }
 }
 
 #[test]

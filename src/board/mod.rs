@@ -1,111 +1,186 @@
 //! Boards: data in `boards/*.toml`, resolved to what a station is made of.
 //!
-//! So far the one board without hardware. Real ones add pins, ports and cameras here, never a `cfg`.
+//! A board is a file, never a `cfg`: `build.rs` checks all of them with [`check`] and builds them in, a
+//! user's own file gets the same checks at run time. Nothing here decides what a pin is for; nothing
+//! outside knows on which chip it is.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`spec`], `values` | what a file says, as types; readers of single values |
+//! | [`check`] | files merged and checked; mistakes with file, line and key |
+//! | `gpio` | chips and lines found; outputs |
+//! | `inputs`, `quadrature` | inputs with their times; the encoder |
+//! | `sim` | pins without hardware |
+//! | `render` | tables for people, the start of a user's own file |
 
+pub mod check;
+mod gpio;
+mod inputs;
+mod quadrature;
+mod render;
 mod sim;
+pub mod spec;
+mod values;
 
+pub use check::{Mistake, Mistakes};
+pub use gpio::{GpioChip, GpioChipInfo, GpioLine, OutputError, OutputLine, list_gpio, outputs};
+pub use inputs::{Change, InputLine, Inputs, inputs};
+pub use render::{list, readme_table, show, start_file};
 pub use sim::SimulatedPin;
+pub use spec::Board;
 
-use serde::Deserialize;
-
-/// A board as its file describes it, checked.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Board {
-    /// What `--board` calls it.
-    pub name: String,
-    /// What it is.
-    pub description: String,
-    /// The reject output.
-    pub reject: RejectSpec,
-}
-
-/// When and how long the reject output is active.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RejectSpec {
-    /// From the exposure to the reject station, 0..=10,000 ms.
-    pub delay_ms: u64,
-    /// Pulse width, 1..=10,000 ms.
-    pub pulse_ms: u64,
-}
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
 
 /// Why a board cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
     /// No such board.
-    #[error("no board `{0}`; there is: {1}")]
+    #[error("no board `{0}`; there is: {1}; a file's name must end in .toml")]
     Unknown(String, String),
-    /// A description that is not understood.
-    #[error("boards/{0}.toml: {1}")]
-    Invalid(String, String),
+    /// A description that is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Mistakes),
+    /// A file that cannot be read.
+    #[error("{path}: cannot be read: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A signal is wired to a pin that the header does not have. A checked board has no such signal.
+    #[error("{0}: there is no pin {1}")]
+    NoPin(String, u16),
+    /// A signal's line cannot be had.
+    #[error("{key}: pin {pin} (GPIO chip {chip}, line {line}): {what}")]
+    Line {
+        /// The signal's key in the board's file.
+        key: String,
+        /// The header's pin.
+        pin: u16,
+        /// The chip, as the file calls it.
+        chip: String,
+        /// The line, as the file calls it.
+        line: String,
+        /// Why not.
+        what: LineError,
+    },
+    /// Inputs that the kernel refuses as they are wired, or that cannot be read any more.
+    #[error("{chip}: the inputs' lines: {what}", chip = chip.display())]
+    Inputs {
+        /// Their chip.
+        chip: PathBuf,
+        /// What the kernel says.
+        what: String,
+    },
 }
 
-const BUILT_IN: [(&str, &str); 1] = [("sim", include_str!("../../boards/sim.toml"))];
+/// Why a line cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The chip is not there.
+    #[error("there is no such chip; there is: {0} (`doctor` lists chips and lines)")]
+    NoChip(String),
+    /// Several chips have this label.
+    #[error("several chips have this label: say the path of one, /dev/gpiochipN")]
+    SeveralChips,
+    /// The chip is there, the line is not.
+    #[error("the chip has no such line (`doctor` lists chips and lines)")]
+    NoLine,
+    /// The chip may not be opened.
+    #[error(
+        "{}: cannot be opened: the user must be in the group gpio (sudo usermod -aG gpio USER, then \
+         log in again)", .0.display()
+    )]
+    Permission(PathBuf),
+    /// Another program has the line, or the kernel itself.
+    #[error(
+        "held by `{0}` (`kernel`: the pin has another function): free it, or wire the signal to another \
+         pin"
+    )]
+    Held(String),
+    /// Anything else.
+    #[error("{0}")]
+    Kernel(String),
+}
+
+/// Every file of `boards/` with its text, by name; `build.rs` has checked them.
+const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"));
+
+fn text_of(name: &str) -> Option<&'static str> {
+    let found = BUILT_IN.iter().find(|(n, _)| *n == name);
+    found.map(|(_, text)| *text)
+}
 
 impl Board {
-    /// A board by name.
-    ///
-    /// # Errors
-    /// Every [`BoardError`].
-    pub fn named(name: &str) -> Result<Board, BoardError> {
-        let names = || BUILT_IN.map(|(n, _)| n).join(", ");
-        let (_, text) = BUILT_IN
-            .iter()
-            .find(|(n, _)| *n == name)
-            .ok_or_else(|| BoardError::Unknown(name.into(), names()))?;
-        Board::parse(name, text)
+    /// The names of all boards that are built in.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let names = BUILT_IN.iter().map(|(name, _)| *name);
+        names.filter(|name| *name != check::BASE)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Board, BoardError> {
-        let invalid = |what: String| BoardError::Invalid(name.into(), what);
-        let board: Board = toml::from_str(text).map_err(|e| invalid(e.to_string()))?;
-        for (key, value, low) in [
-            ("delay_ms", board.reject.delay_ms, 0),
-            ("pulse_ms", board.reject.pulse_ms, 1),
-        ] {
-            if !(low..=10_000).contains(&value) {
-                return Err(invalid(format!(
-                    "reject.{key} = {value} is not in {low}..=10000"
-                )));
-            }
+    /// A board that is built in, by name.
+    ///
+    /// # Errors
+    /// [`BoardError::Unknown`], [`BoardError::Invalid`].
+    pub fn named(name: &str) -> Result<Board, BoardError> {
+        let text = Board::names()
+            .find(|n| *n == name)
+            .and_then(text_of)
+            .ok_or_else(|| {
+                let names: Vec<_> = Board::names().collect();
+                BoardError::Unknown(name.into(), names.join(", "))
+            })?;
+        Board::parse(&format!("boards/{name}.toml"), text)
+    }
+
+    /// A user's own file. It may be based on any board that is built in.
+    ///
+    /// # Errors
+    /// [`BoardError::Unreadable`], [`BoardError::Invalid`].
+    pub fn load(path: &Path) -> Result<Board, BoardError> {
+        let text = std::fs::read_to_string(path).map_err(|source| BoardError::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Board::parse(&path.display().to_string(), &text)
+    }
+
+    /// What `--board` says: a file if it looks like one (`.toml`), else a name.
+    ///
+    /// # Errors
+    /// Those of [`Board::load`] and [`Board::named`].
+    pub fn resolve(name_or_file: &str) -> Result<Board, BoardError> {
+        let path = Path::new(name_or_file);
+        if path.extension().is_some_and(|e| e == "toml") {
+            Board::load(path)
+        } else {
+            Board::named(name_or_file)
         }
-        Ok(board)
+    }
+
+    /// The camera's section as another type with the same keys: the capture driver's settings.
+    ///
+    /// # Errors
+    /// [`BoardError::Invalid`] if that type takes a value for wrong that is right here.
+    pub fn camera_as<T: DeserializeOwned>(&self) -> Result<T, BoardError> {
+        let section = toml::Value::try_from(&self.camera).map_err(|e| e.to_string());
+        let camera = section.and_then(|s| s.try_into().map_err(|e| e.message().to_owned()));
+        camera.map_err(|what| {
+            BoardError::Invalid(Mistakes(vec![Mistake {
+                file: format!("board {}", self.name),
+                line: None,
+                key: "camera".into(),
+                what,
+            }]))
+        })
+    }
+
+    fn parse(file: &str, text: &str) -> Result<Board, BoardError> {
+        Ok(check::resolve(file, text, &text_of)?)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn built_in_boards_are_valid_and_called_by_their_name() {
-        for (name, _) in BUILT_IN {
-            assert_eq!(Board::named(name).unwrap().name, name);
-        }
-        let error = Board::named("toaster").unwrap_err().to_string();
-        assert!(
-            error.contains("toaster") && error.contains("sim"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let good = BUILT_IN[0].1;
-        for (from, to, word) in [
-            ("delay_ms = 1500", "delay_ms = 10001", "delay_ms"),
-            ("pulse_ms = 40", "pulse_ms = 0", "pulse_ms"),
-            ("pulse_ms = 40", "puls_ms = 40", "puls_ms"),
-            ("delay_ms = 1500", "delay_ms = -1", "delay_ms"),
-        ] {
-            let error = Board::parse("x", &good.replace(from, to))
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains("boards/x.toml") && error.contains(word),
-                "{error}"
-            );
-        }
-    }
-}
+mod tests;

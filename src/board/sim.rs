@@ -11,6 +11,11 @@ pub struct SimulatedPin {
 }
 
 impl SimulatedPin {
+    /// A pin at this level. The way there is no pulse.
+    pub fn at(high: bool) -> Self {
+        SimulatedPin { high, pulses: 0 }
+    }
+
     /// Its state.
     pub fn is_high(&self) -> bool {
         self.high

@@ -1,8 +1,9 @@
 //! A folder of photos as a camera: each file is one exposure, in name order.
 
-use super::{Camera, CaptureError, Frame, MAX_PIXELS};
+use super::{Camera, CaptureError, Exposure, MAX_PIXELS, now_us};
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use walkdir::WalkDir;
 
 /// Extensions that are taken for pictures inside a folder.
@@ -37,7 +38,7 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
 /// contents, not the name.
 ///
 /// # Errors
-/// Every [`CaptureError`].
+/// [`CaptureError::Unreadable`], [`CaptureError::Damaged`], [`CaptureError::TooLarge`].
 pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
     let unreadable = |source| CaptureError::Unreadable {
         path: path.to_path_buf(),
@@ -70,6 +71,7 @@ pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
 pub struct FolderCamera {
     root: PathBuf,
     files: std::vec::IntoIter<PathBuf>,
+    sequence: u64,
 }
 
 impl FolderCamera {
@@ -81,6 +83,7 @@ impl FolderCamera {
         Ok(FolderCamera {
             root: path.to_path_buf(),
             files: list(path)?.into_iter(),
+            sequence: 0,
         })
     }
 
@@ -96,18 +99,55 @@ impl FolderCamera {
 }
 
 impl Camera for FolderCamera {
-    fn next(&mut self) -> Option<Result<Frame, CaptureError>> {
-        let path = self.files.next()?;
+    /// A file that cannot be read is an error of this exposure; the next call goes on with the next.
+    fn capture(&mut self, image: &mut RgbImage, _: Duration) -> Result<Exposure, CaptureError> {
+        let path = self.files.next().ok_or(CaptureError::End)?;
+        let sequence = self.sequence;
+        self.sequence += 1;
+        *image = load(&path)?;
         // The path below the folder: good/000.png and bad/000.png are two parts.
         let below = path
             .strip_prefix(&self.root)
             .ok()
             .filter(|p| !p.as_os_str().is_empty());
-        let name = below.unwrap_or(&path).display().to_string();
-        Some(load(&path).map(|image| Frame {
-            image,
-            name,
+        Ok(Exposure {
+            sequence,
+            at_us: now_us(),
+            whole: true,
+            missed: 0,
+            name: below.unwrap_or(&path).display().to_string(),
             defective: None,
-        }))
+        })
+    }
+
+    fn is_live(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_fails_alone_and_the_end_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        RgbImage::from_pixel(4, 3, image::Rgb([9, 8, 7]))
+            .save(folder.path().join("b.png"))
+            .unwrap();
+        std::fs::write(folder.path().join("a.png"), b"no picture").unwrap();
+        std::fs::write(folder.path().join("notes.txt"), b"ignored").unwrap();
+        let mut camera = FolderCamera::open(folder.path()).unwrap();
+        let mut image = RgbImage::default();
+        assert_eq!(camera.len(), 2);
+        let mut next = || camera.capture(&mut image, Duration::ZERO);
+        assert!(
+            matches!(next(), Err(CaptureError::Damaged { path, .. }) if path.ends_with("a.png"))
+        );
+        let exposure = next().unwrap();
+        assert_eq!((exposure.sequence, exposure.name.as_str()), (1, "b.png"));
+        assert!(exposure.whole && exposure.at_us <= now_us());
+        assert!(matches!(next(), Err(CaptureError::End)));
+        assert_eq!(image.get_pixel(3, 2).0, [9, 8, 7]);
     }
 }

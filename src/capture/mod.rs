@@ -1,78 +1,115 @@
 //! Where frames come from: a camera, or a device that behaves like one.
 //!
-//! Knows pictures and time; nothing of what a frame is used for.
+//! Knows pictures and time; nothing of what a frame is used for. A picture that is not whole is never
+//! passed off as one: it comes with `whole = false`, or not at all.
 
+pub mod format;
+
+mod error;
+mod fault;
 mod folder;
+mod orientation;
 mod pattern;
+mod v4l2;
+mod watch;
 
+pub use error::CaptureError;
+pub use fault::{Fault, FaultInjector, FaultPlan, FaultPlanError};
 pub use folder::{FolderCamera, list, load};
+pub use orientation::{Orientation, Rotation};
 pub use pattern::PatternCamera;
+pub use v4l2::{
+    CameraSettings, ControlReport, DeviceReport, FormatReport, NodeReport, SettingsError,
+    V4l2Camera, list_devices,
+};
+pub use watch::{Pace, Step, Watch};
 
 use image::RgbImage;
-use std::path::PathBuf;
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
-/// One exposure.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// The picture.
-    pub image: RgbImage,
+/// One exposure; its picture lies in the buffer that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// Counts up by one per exposure of the device, missed ones included; goes on after a reopening.
+    pub sequence: u64,
+    /// When, in microseconds on CLOCK_MONOTONIC: the start of the exposure or the end of its transfer,
+    /// whichever the driver stamps.
+    pub at_us: u64,
+    /// Whether the picture is complete. If not, bytes are missing or the driver flagged an error, and
+    /// the part must be rejected.
+    pub whole: bool,
+    /// Exposures that were missed right before this one.
+    pub missed: u64,
     /// What to call it: a file name, or a number.
     pub name: String,
     /// Whether the part is defective, where the source knows (generator only).
     pub defective: Option<bool>,
 }
 
-/// Why there is no frame. The part in front of the camera is a reject.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// A file that cannot be opened.
-    #[error("{path}: cannot be read: {source}", path = path.display())]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// A file that is no picture, or a damaged one.
-    #[error("{path}: {source}", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The decoder's reason.
-        source: image::ImageError,
-    },
-    /// More pixels than any frame has.
-    #[error("{path}: {width} x {height} pixels, more than {MAX_PIXELS}", path = path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its width.
-        width: u32,
-        /// Its height.
-        height: u32,
-    },
+/// A source of exposures, one per part.
+pub trait Camera: Send {
+    /// Waits up to `timeout` for the next exposure and writes its picture into `image`, which is
+    /// resized as needed; its memory is reused.
+    ///
+    /// # Errors
+    /// There is no picture of this exposure, or none yet ([`CaptureError::Timeout`]). Unless
+    /// [`CaptureError::needs_reopening`], the next call tries the next one. What `image` holds after an
+    /// error is not defined.
+    fn capture(
+        &mut self,
+        image: &mut RgbImage,
+        timeout: Duration,
+    ) -> Result<Exposure, CaptureError>;
+
+    /// Whether exposures happen by themselves (a real camera) or when asked for (folder, generator).
+    fn is_live(&self) -> bool;
+
+    /// Opens the device once more after an error that needs it. Devices that cannot fail in this way
+    /// do nothing.
+    ///
+    /// # Errors
+    /// The device is still gone, or refuses its settings.
+    fn reopen(&mut self) -> Result<(), CaptureError> {
+        Ok(())
+    }
+
+    /// The time from one exposure to the next, if the device states one.
+    fn frame_time(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Boxed cameras are cameras.
+impl Camera for Box<dyn Camera> {
+    fn capture(
+        &mut self,
+        image: &mut RgbImage,
+        timeout: Duration,
+    ) -> Result<Exposure, CaptureError> {
+        (**self).capture(image, timeout)
+    }
+
+    fn is_live(&self) -> bool {
+        (**self).is_live()
+    }
+
+    fn reopen(&mut self) -> Result<(), CaptureError> {
+        (**self).reopen()
+    }
+
+    fn frame_time(&self) -> Option<Duration> {
+        (**self).frame_time()
+    }
 }
 
 /// The largest picture that is decoded. Area cameras for inspection end at about 25 megapixels; at
 /// this size preprocessing takes 0.8 GB for a moment.
 pub const MAX_PIXELS: u64 = 64_000_000;
 
-impl CaptureError {
-    /// The file or folder that failed.
-    pub fn path(&self) -> &std::path::Path {
-        match self {
-            CaptureError::Unreadable { path, .. }
-            | CaptureError::Damaged { path, .. }
-            | CaptureError::TooLarge { path, .. } => path,
-        }
-    }
-}
-
-/// A source of frames, one per part.
-pub trait Camera {
-    /// The next frame; `None` when there will be no more.
-    ///
-    /// # Errors
-    /// The exposure failed; the next call tries the next one.
-    fn next(&mut self) -> Option<Result<Frame, CaptureError>>;
+/// Microseconds on CLOCK_MONOTONIC.
+fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative: the clock starts at zero when the machine does.
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }

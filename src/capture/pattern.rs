@@ -2,8 +2,10 @@
 //!
 //! Deterministic by seed. It exercises the station; it is no test of a network's skill.
 
-use super::{Camera, CaptureError, Frame};
+use super::format::resize;
+use super::{Camera, CaptureError, Exposure, now_us};
 use image::{Rgb, RgbImage};
+use std::time::Duration;
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 240;
@@ -46,7 +48,7 @@ impl PatternCamera {
         PatternCamera { seed, sequence: 0 }
     }
 
-    fn draw(&self, defect: Option<Defect>) -> RgbImage {
+    fn draw(&self, defect: Option<Defect>, image: &mut RgbImage) {
         let part = self
             .seed
             .wrapping_add(self.sequence.wrapping_mul(0x2545f4914f6cdd1d));
@@ -73,7 +75,7 @@ impl PatternCamera {
             )
         });
         let rim = (cx + outer * angle.cos(), cy + outer * angle.sin());
-        RgbImage::from_fn(WIDTH, HEIGHT, |x, y| {
+        let colour = |x: u32, y: u32| {
             let (fx, fy) = (x as f32, y as f32);
             let noise = 14.0 * (hash(part, u64::from(x), 7 + u64::from(y)) - 0.5);
             let (rx, ry) = (fx - cx, fy - cy);
@@ -82,7 +84,11 @@ impl PatternCamera {
                 matches!(defect, Some(Defect::Chip)) && (fx - rim.0).hypot(fy - rim.1) < 13.0;
             if r > outer || r < bore || chipped {
                 // The belt: dark rubber with a woven texture.
-                let weave = if (x / 3 + y / 3) % 2 == 0 { 6.0 } else { 0.0 };
+                let weave = if (x / 3 + y / 3).is_multiple_of(2) {
+                    6.0
+                } else {
+                    0.0
+                };
                 let shadow = if r > outer && r < outer + 6.0 {
                     -10.0
                 } else {
@@ -117,12 +123,16 @@ impl PatternCamera {
                 _ => (),
             }
             Rgb([0, 1, 2].map(|c| (v + tint[c] + [0.0, 2.0, 6.0][c]).clamp(0.0, 255.0) as u8))
-        })
+        };
+        resize(image, WIDTH, HEIGHT);
+        for (x, y, pixel) in image.enumerate_pixels_mut() {
+            *pixel = colour(x, y);
+        }
     }
 }
 
 impl Camera for PatternCamera {
-    fn next(&mut self) -> Option<Result<Frame, CaptureError>> {
+    fn capture(&mut self, image: &mut RgbImage, _: Duration) -> Result<Exposure, CaptureError> {
         let draw = |i: u64| hash(self.seed, 99 + i, self.sequence);
         let kinds = [Defect::Scratch, Defect::Stain, Defect::Chip, Defect::Crack];
         let defect = (draw(0) < DEFECT_RATE).then(|| kinds[(draw(1) * 4.0) as usize % 4]);
@@ -133,13 +143,21 @@ impl Camera for PatternCamera {
             Some(Defect::Chip) => format!("part-{:04}-chip", self.sequence),
             Some(Defect::Crack) => format!("part-{:04}-crack", self.sequence),
         };
-        let image = self.draw(defect);
+        self.draw(defect, image);
+        let sequence = self.sequence;
         self.sequence += 1;
-        Some(Ok(Frame {
-            image,
+        Ok(Exposure {
+            sequence,
+            at_us: now_us(),
+            whole: true,
+            missed: 0,
             name,
             defective: Some(defect.is_some()),
-        }))
+        })
+    }
+
+    fn is_live(&self) -> bool {
+        false
     }
 }
 
@@ -147,22 +165,28 @@ impl Camera for PatternCamera {
 mod tests {
     use super::*;
 
+    fn next(camera: &mut PatternCamera) -> (RgbImage, Exposure) {
+        let mut image = RgbImage::default();
+        let exposure = camera.capture(&mut image, Duration::ZERO).unwrap();
+        (image, exposure)
+    }
+
     #[test]
     fn the_same_seed_makes_the_same_parts_and_some_are_defective() {
-        let take = |seed| -> Vec<Frame> {
+        let take = |seed| -> Vec<(RgbImage, Exposure)> {
             let mut camera = PatternCamera::new(seed);
-            (0..12).map(|_| camera.next().unwrap().unwrap()).collect()
+            (0..12).map(|_| next(&mut camera)).collect()
         };
         let (a, b, other) = (take(5), take(5), take(6));
         assert!(
             a.iter()
                 .zip(&b)
-                .all(|(a, b)| a.image == b.image && a.name == b.name)
+                .all(|(a, b)| a.0 == b.0 && a.1.name == b.1.name)
         );
-        assert!(a.iter().zip(&other).any(|(a, b)| a.image != b.image));
+        assert!(a.iter().zip(&other).any(|(a, b)| a.0 != b.0));
         let mut camera = PatternCamera::new(1);
         let defective = (0..200)
-            .filter(|_| camera.next().unwrap().unwrap().defective.unwrap())
+            .filter(|_| next(&mut camera).1.defective.unwrap())
             .count();
         assert!((40..80).contains(&defective), "{defective} of 200");
     }

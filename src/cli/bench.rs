@@ -2,10 +2,11 @@
 
 use super::{CliError, Network, cores, output};
 use clap::Args;
-use faprompt_edge::capture::{Camera, PatternCamera, load};
+use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{InspectError, Stage, Stages};
 use faprompt_edge::report::percentile;
+use faprompt_edge::runtime::inference::known_frame;
 use image::RgbImage;
 use serde::Serialize;
 use std::io::Write;
@@ -115,10 +116,7 @@ impl Bench {
         if let Some(path) = &self.image {
             return Ok(load(path)?);
         }
-        let frame = PatternCamera::new(1)
-            .next()
-            .ok_or_else(|| CliError::Internal("the generator ended".into()))?;
-        Ok(frame?.image)
+        Ok(known_frame())
     }
 
     pub fn run(&self) -> Result<ExitCode, CliError> {

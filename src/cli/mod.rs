@@ -2,19 +2,24 @@
 //! resolves them, runs and answers with an exit code.
 
 mod bench;
+mod board;
 mod bundle;
+mod doctor;
 mod inspect;
 mod memory;
 mod run;
+mod safe;
 
 use clap::{Args, Parser, Subcommand};
 use faprompt_edge::board::BoardError;
 use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
 use faprompt_edge::capture::CaptureError;
+use faprompt_edge::control::StoreError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::report::warn;
+use faprompt_edge::runtime::StartError;
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
@@ -36,6 +41,13 @@ enum Command {
     Run(run::Run),
     /// Time and memory per stage
     Bench(bench::Bench),
+    /// What this machine has, what is wrong with it, and what to do
+    Doctor(doctor::Doctor),
+    /// Put the outputs into their safe state, and leave
+    Safe(safe::Safe),
+    /// Boards: list, show, check, start a file of your own
+    #[command(subcommand)]
+    Board(board::BoardCommand),
     /// Look into a bundle
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
@@ -70,6 +82,12 @@ pub enum CliError {
     NoInput(String),
     #[error(transparent)]
     Board(#[from] BoardError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{path}: {reason}", path = path.display())]
+    Config { path: PathBuf, reason: String },
     #[error("{path}: cannot be written: {source}", path = path.display())]
     Output {
         path: PathBuf,
@@ -88,6 +106,10 @@ impl CliError {
             CliError::NoBundle(_) => ExitCode::BundleUnreadable,
             CliError::Capture(_) | CliError::NoInput(_) => ExitCode::NoInput,
             CliError::Board(_) => ExitCode::Board,
+            CliError::Start(StartError::Output { .. }) => ExitCode::OutputFailed,
+            CliError::Start(_) => ExitCode::Internal,
+            CliError::Store(_) => ExitCode::Memory,
+            CliError::Config { .. } => ExitCode::Config,
             CliError::Output { .. } => ExitCode::OutputFailed,
             CliError::Usage(_) => ExitCode::Usage,
             CliError::Internal(_) => ExitCode::Internal,
@@ -125,23 +147,49 @@ impl Network {
             .ok_or_else(|| CliError::NoBundle(PLACES.join(", ")))
     }
 
+    /// Makes networks: of a path, or, of an empty one, of the bundle that `started` names.
+    fn loader(
+        &self,
+        threads: usize,
+        started: PathBuf,
+    ) -> impl Fn(&str) -> Result<Inspector, CliError> + Send + use<> {
+        let (key, adaptation) = (self.key.clone(), self.adaptation);
+        move |path| {
+            let path = match path {
+                "" => started.as_path(),
+                path => Path::new(path),
+            };
+            let bundle = open(path, key.as_deref())?;
+            inspector(
+                &bundle,
+                Options {
+                    adaptation,
+                    threads,
+                },
+            )
+        }
+    }
+
     fn open(&self) -> Result<Bundle, CliError> {
         open(&self.path()?, self.key.as_deref())
     }
 
     fn inspector(&self, bundle: &Bundle, threads: usize) -> Result<Inspector, CliError> {
-        let inspector = Inspector::new(
-            bundle,
-            Options {
-                adaptation: self.adaptation,
-                threads,
-            },
-        )?;
-        if let Some(warning) = inspector.manifest().warning() {
-            warn(warning);
-        }
-        Ok(inspector)
+        let options = Options {
+            adaptation: self.adaptation,
+            threads,
+        };
+        inspector(bundle, options)
     }
+}
+
+/// A network, with its warning told.
+fn inspector(bundle: &Bundle, options: Options) -> Result<Inspector, CliError> {
+    let inspector = Inspector::new(bundle, options)?;
+    if let Some(warning) = inspector.manifest().warning() {
+        warn(warning);
+    }
+    Ok(inspector)
 }
 
 fn open(path: &Path, key: Option<&Path>) -> Result<Bundle, CliError> {
@@ -179,6 +227,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(a) => a.run(),
         Command::Run(a) => a.run(),
         Command::Bench(a) => a.run(),
+        Command::Doctor(a) => a.run(),
+        Command::Safe(a) => a.run(),
+        Command::Board(a) => a.run(),
         Command::Bundle(a) => a.run(),
     };
     result.unwrap_or_else(|e| {

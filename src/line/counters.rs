@@ -109,7 +109,8 @@ impl Latency {
         }
     }
 
-    pub(super) fn record(&mut self, us: u64) {
+    /// Counts one.
+    pub fn record(&mut self, us: u64) {
         self.count += 1;
         self.sum_us = self.sum_us.saturating_add(us);
         self.min_us = self.min_us.min(us);

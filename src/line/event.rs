@@ -24,10 +24,13 @@ pub enum Event {
         /// The frame.
         frame: FrameId,
     },
-    /// This frame shows no part, or nothing: its memory is free. Every frame is paired or dropped once.
+    /// This frame is damaged, or shows no part: its memory is free. Every frame is paired or dropped
+    /// once.
     Dropped {
         /// The frame.
         frame: FrameId,
+        /// The part that the damaged frame shows; it is rejected.
+        part: Option<PartId>,
     },
     /// What became of a part, told once for each: when it reaches the reject station, or at once if it
     /// found the queue full.

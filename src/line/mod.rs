@@ -16,7 +16,6 @@
 //! | [`inputs`] | what the machine around says |
 //! | [`alarms`], [`challenge`] | when the line must stop; proof that the station rejects |
 //! | [`outcome`], [`counters`], [`event`] | what became of parts, counted and told |
-//! | [`reject`] | pulses scheduled by hand |
 
 pub mod alarms;
 pub mod challenge;
@@ -28,7 +27,6 @@ pub mod outcome;
 pub mod outputs;
 pub mod pairing;
 mod queue;
-pub mod reject;
 pub mod settings;
 pub mod station;
 pub mod time;
@@ -45,7 +43,6 @@ pub use inputs::Input;
 pub use outcome::{Cause, Counters, Outcome};
 pub use outputs::{Active, Outputs, Pins, Signal};
 pub use pairing::{Frame, Pairing};
-pub use reject::{Pulse, RejectSchedule, ScheduleFull};
 pub use settings::{SettingError, Settings, Wiring};
 pub use station::{Station, Verdict, VerdictUse};
 pub use time::{FrameId, Micros, PartId, Position};

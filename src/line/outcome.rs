@@ -46,6 +46,22 @@ impl Outcome {
         }
     }
 
+    /// How every report and protocol calls it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Outcome::Good => "good",
+            Outcome::Reject => "reject",
+            Outcome::RejectBecause(Cause::CameraFault) => "reject: camera fault",
+            Outcome::RejectBecause(Cause::InferenceError) => "reject: inference error",
+            Outcome::RejectBecause(Cause::Late) => "reject: late",
+            Outcome::RejectBecause(Cause::QueueFull) => "reject: queue full",
+            Outcome::RejectBecause(Cause::NoFrame) => "reject: no frame",
+            Outcome::RejectBecause(Cause::Unknown) => "reject: unknown",
+            Outcome::RejectBecause(Cause::NotReady) => "reject: not ready",
+            Outcome::RejectBecause(Cause::Challenge) => "reject: missed test piece",
+        }
+    }
+
     /// Whether the part leaves the belt.
     pub fn is_reject(self) -> bool {
         self != Outcome::Good

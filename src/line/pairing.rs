@@ -40,6 +40,16 @@ impl Pairing {
         Ok(pairing)
     }
 
+    /// From the trigger to the exposure, us.
+    pub(super) fn delay_us(&self) -> u64 {
+        u64::from(self.delay_us)
+    }
+
+    /// From the trigger to the last moment of the exposure, us.
+    pub(super) fn latest_us(&self) -> u64 {
+        u64::from(self.delay_us) + u64::from(self.window_us)
+    }
+
     /// The least distance of two parts, us.
     pub(super) fn spacing_us(&self) -> u64 {
         u64::from(self.spacing_us)

@@ -51,6 +51,16 @@ impl Trigger {
         }
     }
 
+    /// From a trigger to the middle of its exposure, us; 0 if the exposure is the trigger.
+    pub fn exposure_delay_us(&self) -> u64 {
+        self.pairing().map_or(0, |p| p.delay_us())
+    }
+
+    /// From a trigger to the last moment of its exposure, us; `None` if the exposure is the trigger.
+    pub fn exposure_window_us(&self) -> Option<u64> {
+        self.pairing().map(|p| p.latest_us())
+    }
+
     /// Time between the triggers that the station gives itself, us.
     pub(super) fn interval_us(&self) -> Option<u64> {
         match self {

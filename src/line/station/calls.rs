@@ -179,6 +179,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.advance(now);
     }
 
+    /// So many edges of trigger or encoder were lost on their way: parts may pass that nobody knows of.
+    pub fn on_lost_edges(&mut self, lost: u64, now: Micros) {
+        self.advance(now);
+        self.skipped(lost);
+    }
+
     /// The camera is up, or down. Parts without a frame are rejected at once if it is down; in free run,
     /// what passed it meanwhile is rejected when it reaches the reject station.
     pub fn on_camera(&mut self, up: bool, now: Micros) {
@@ -248,7 +254,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
         } else {
             self.statistics.frames.damaged += 1;
             self.queue.set(part, State::Closed(Cause::CameraFault));
-            self.tell(Event::Dropped { frame: frame.id });
+            let frame = frame.id;
+            self.tell(Event::Dropped {
+                frame,
+                part: Some(part),
+            });
         }
     }
 
@@ -258,7 +268,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
         } else {
             self.statistics.frames.unpaired += 1;
         }
-        self.tell(Event::Dropped { frame: frame.id });
+        self.tell(Event::Dropped {
+            frame: frame.id,
+            part: None,
+        });
     }
 
     pub(super) fn drop_held(&mut self) {

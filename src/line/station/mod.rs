@@ -27,7 +27,7 @@ use super::outcome::{Cause, Outcome};
 use super::outputs::Outputs;
 use super::pairing::HeldFrames;
 use super::queue::{Queue, State};
-use super::settings::{Axis, Pieces, Settings, Wiring};
+use super::settings::{Axis, Pieces, Settings, Threshold, Wiring};
 use super::time::{Micros, Position};
 use super::trigger::{Filter, Pace};
 
@@ -125,6 +125,28 @@ impl<O: Observer, const N: usize> Station<O, N> {
             last_good: false,
             strobe_until: Micros(0),
         }
+    }
+
+    /// Takes over alarms that an earlier run left latched: they stay until [`Station::reset`], and stop
+    /// the line if they would have.
+    pub fn latch(&mut self, alarms: AlarmSet, now: Micros) {
+        self.advance(now);
+        for alarm in ALARMS.into_iter().filter(|a| alarms.contains(*a)) {
+            self.raise(alarm);
+        }
+    }
+
+    /// Judges verdicts from now on by this threshold. Everything else is fixed for a station's life.
+    pub fn set_threshold(&mut self, threshold: Threshold) {
+        self.settings.threshold = threshold;
+    }
+
+    /// Sets all counters to zero; part numbers go on.
+    pub fn reset_counters(&mut self) {
+        self.statistics = Statistics {
+            next_part: self.statistics.next_part,
+            ..Statistics::default()
+        };
     }
 
     /// Camera and network are ready: inspect from now on. Does nothing if it is started; a stop that is

@@ -512,3 +512,61 @@ fn nonsense_cannot_be_set() {
     let error = PulseWidth::new(0).unwrap_err().to_string();
     assert_eq!(error, "pulse width (ms) = 0 is not in 1..=10000");
 }
+
+#[test]
+fn alarms_of_an_earlier_run_stay_latched_and_stop_the_line_until_reset() {
+    let mut line = Simulation::<8>::new(Settings {
+        alarms: AlarmSettings::default(),
+        ..settings()
+    });
+    let left = AlarmSet::of(&[Alarm::BinFull, Alarm::Latency]);
+    line.at(0, |s, now| s.latch(left, now));
+    line.at(0, |s, now| s.start(now));
+    assert_eq!(line.station.alarms(), left);
+    assert!(line.station.outputs().line_stop && line.station.outputs().fault);
+    line.at(1_000, |s, now| s.reset(now));
+    assert!(line.station.alarms().is_empty() && !line.station.outputs().line_stop);
+}
+
+#[test]
+fn a_new_threshold_judges_later_verdicts_only() {
+    let mut line = started();
+    line.part(100_000, 0.4);
+    line.at(106_000, |s, _| {
+        s.set_threshold(Threshold::new(0.3).unwrap())
+    });
+    line.part(110_000, 0.4);
+    line.run_to(300_000);
+    assert_eq!(line.outcome(0), Some(Outcome::Good));
+    assert_eq!(line.outcome(1), Some(Outcome::Reject));
+}
+
+#[test]
+fn part_numbers_go_on_when_the_counters_are_reset() {
+    let mut line = started();
+    line.part(100_000, BAD);
+    line.run_to(200_000);
+    line.at(200_000, |s, _| s.reset_counters());
+    assert_eq!(line.part(210_000, GOOD), 1);
+    line.run_to(300_000);
+    let outcomes = line.station.statistics().outcomes;
+    assert_eq!((outcomes.parts, outcomes.good), (1, 1));
+}
+
+#[test]
+fn a_damaged_frame_is_dropped_with_the_part_it_shows() {
+    let mut line = started();
+    line.trigger(100_000, 100_000);
+    let damaged = line.frame(102_000, 101_000, false);
+    let stray = line.frame(110_000, 109_000, true);
+    line.run_to(300_000);
+    let dropped: Vec<_> = line
+        .events()
+        .iter()
+        .filter_map(|(_, e)| match e {
+            Event::Dropped { frame, part } => Some((frame.0, part.map(|p| p.0))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(dropped, [(damaged, Some(0)), (stray, None)]);
+}

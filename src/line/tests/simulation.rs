@@ -96,7 +96,7 @@ impl<const N: usize> Simulation<N> {
                         .expect("a frame that was told");
                     assert!(frame.part.replace(part.0).is_none(), "paired twice");
                 }
-                Event::Dropped { frame } => {
+                Event::Dropped { frame, .. } => {
                     self.frames
                         .get_mut(&frame.0)
                         .expect("a frame that was told")

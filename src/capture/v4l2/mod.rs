@@ -1,0 +1,373 @@
+//! Cameras of the Linux kernel (V4L2), single-planar, memory-mapped.
+//!
+//! A frame that the driver flags, that is short, or that does not decode is never passed off as whole.
+//! Never opens a device again by itself: when that is due is for [`super::Watch`] to say.
+
+mod control;
+mod report;
+mod settings;
+mod stream;
+mod sys;
+
+pub use control::ControlReport;
+pub use report::{DeviceReport, FormatReport, NodeReport, list_devices};
+pub use settings::{CameraSettings, SettingsError};
+
+use super::format::{Converter, Layout, Matrix, PixelFormat, Range};
+use super::{Camera, CaptureError, Exposure, now_us};
+use control::Wanted;
+use image::RgbImage;
+use std::io;
+use std::time::Duration;
+use stream::Stream;
+use v4l::Device;
+use v4l::fraction::Fraction;
+use v4l::video::Capture;
+use v4l::video::capture::Parameters;
+
+// V4L2_CAP_*
+const VIDEO_CAPTURE: u32 = 0x0000_0001;
+const VIDEO_CAPTURE_MPLANE: u32 = 0x0000_1000;
+const STREAMING: u32 = 0x0400_0000;
+
+/// A V4L2 camera.
+pub struct V4l2Camera {
+    settings: CameraSettings,
+    open: Option<Open>,
+    scratch: RgbImage,
+    /// Exposures of the device so far, missed ones included.
+    exposures: u64,
+    last_us: u64,
+}
+
+/// What exists while the device is open.
+struct Open {
+    // Dropped in this order: the buffers are given back before the device is closed.
+    stream: Stream,
+    _device: Device,
+    converter: Converter,
+    frame_time: Option<Duration>,
+    last_sequence: Option<u32>,
+    /// Whether the driver's stamps were found wanting, which is said once.
+    stamps_told: bool,
+}
+
+impl V4l2Camera {
+    /// Opens the device, writes format, frame rate and controls, checks what came of them, and starts
+    /// the stream.
+    ///
+    /// # Errors
+    /// [`CaptureError::Disconnected`], [`CaptureError::Device`], [`CaptureError::Unsupported`],
+    /// [`CaptureError::Control`].
+    pub fn open(settings: CameraSettings) -> Result<Self, CaptureError> {
+        let mut camera = V4l2Camera {
+            settings,
+            open: None,
+            scratch: RgbImage::default(),
+            exposures: 0,
+            last_us: 0,
+        };
+        camera.reopen()?;
+        Ok(camera)
+    }
+
+    fn failed(&self, action: &'static str, source: io::Error) -> CaptureError {
+        let device = self.settings.device.clone();
+        if source.raw_os_error() == Some(libc::ENODEV) {
+            return CaptureError::Disconnected { device };
+        }
+        CaptureError::Device {
+            device,
+            action,
+            source,
+        }
+    }
+
+    fn unsupported(&self, what: String, advice: &str) -> CaptureError {
+        CaptureError::Unsupported {
+            device: self.settings.device.clone(),
+            what,
+            advice: advice.to_string(),
+        }
+    }
+
+    fn start(&self) -> Result<Open, CaptureError> {
+        let settings = &self.settings;
+        if let Err(error) = settings.check() {
+            return Err(self.unsupported(error.to_string(), "correct the board file"));
+        }
+        let device =
+            Device::with_path(&settings.device).map_err(|e| self.failed("opening it", e))?;
+        let capability =
+            sys::capability(&device).map_err(|e| self.failed("asking what it is", e))?;
+        if let Some((what, advice)) = report::obstacle(capability.flags) {
+            return Err(self.unsupported(what.to_string(), advice));
+        }
+        let wanted = Wanted::find(&device, &settings.device, &settings.controls)?;
+        wanted.write(true)?;
+        let layout = self.layout(&device)?;
+        let converter = Converter::new(layout, settings.roi, &settings.development())
+            .map_err(|e| self.unsupported(e.to_string(), "correct the board file"))?;
+        let frame_time = self.frame_rate(&device)?;
+        wanted.write(false)?;
+        wanted.verify()?;
+        let stream =
+            Stream::start(&device, settings.buffers).map_err(|e| self.failed("starting it", e))?;
+        Ok(Open {
+            stream,
+            _device: device,
+            converter,
+            frame_time,
+            last_sequence: None,
+            stamps_told: false,
+        })
+    }
+
+    /// Sets the format.
+    fn layout(&self, device: &Device) -> Result<Layout, CaptureError> {
+        const SIZES: &str = "the doctor command lists the formats and sizes that the device has";
+        let settings = &self.settings;
+        let format = match settings.format {
+            Some(format) => format,
+            None => {
+                let there = device
+                    .enum_formats()
+                    .map_err(|e| self.failed("listing its formats", e))?;
+                let known = PixelFormat::all().find(|known| {
+                    there
+                        .iter()
+                        .any(|f| PixelFormat::from_fourcc(f.fourcc.repr) == Some(*known))
+                });
+                known.ok_or_else(|| {
+                    let codes: Vec<_> = there.iter().map(|f| f.fourcc.to_string()).collect();
+                    let what = format!("none of its formats is read here: {}", codes.join(" "));
+                    self.unsupported(what, SIZES)
+                })?
+            }
+        };
+        let pix = sys::set_format(device, format.fourcc(), settings.width, settings.height)
+            .map_err(|e| self.failed("setting its format", e))?;
+        let got = PixelFormat::from_fourcc(pix.fourcc);
+        if (got, pix.width, pix.height) != (Some(format), settings.width, settings.height) {
+            let what = format!(
+                "{format} with {} x {} pixels was asked for, the driver delivers {} with {} x {}",
+                settings.width,
+                settings.height,
+                String::from_utf8_lossy(&pix.fourcc),
+                pix.width,
+                pix.height
+            );
+            return Err(self.unsupported(what, SIZES));
+        }
+        const PROGRESSIVE: u32 = 1;
+        if pix.field != PROGRESSIVE {
+            let what = format!(
+                "it delivers interlaced pictures (field order {})",
+                pix.field
+            );
+            let advice = "choose a progressive input or mode";
+            return Err(self.unsupported(what, advice));
+        }
+        let mut layout = Layout::packed(format, pix.width, pix.height);
+        // Some drivers say nothing about rows without gaps.
+        if pix.stride != 0 {
+            layout.stride = pix.stride as usize;
+        }
+        layout.matrix = matrix(pix.encoding, pix.colorspace);
+        layout.range = range(pix.quantization, pix.colorspace, layout.range);
+        Ok(layout)
+    }
+
+    /// Sets the frame rate if one is wanted; what time a frame takes then, if the driver says.
+    fn frame_rate(&self, device: &Device) -> Result<Option<Duration>, CaptureError> {
+        let time = |f: Fraction| {
+            (f.numerator > 0 && f.denominator > 0)
+                .then(|| Duration::from_secs_f64(f64::from(f.numerator) / f64::from(f.denominator)))
+        };
+        let Some(fps) = self.settings.fps else {
+            return Ok(device.params().ok().and_then(|p| time(p.interval)));
+        };
+        let wrong = |reason: String| CaptureError::Control {
+            device: self.settings.device.clone(),
+            control: "fps".into(),
+            wanted: fps.to_string(),
+            reason,
+        };
+        let interval = Fraction::new(1000, (1000.0 * fps).round() as u32);
+        let params = device
+            .set_params(&Parameters::new(interval))
+            .map_err(|e| wrong(format!("the driver refuses it: {e}")))?;
+        let frame = time(params.interval).ok_or_else(|| wrong("the driver has no rate".into()))?;
+        let got = frame.as_secs_f64().recip();
+        // Drivers give the nearest rate that they have.
+        if (got / fps - 1.0).abs() > 0.01 {
+            return Err(wrong(format!("reads back as {got:.3}")));
+        }
+        Ok(Some(frame))
+    }
+}
+
+/// V4L2_MAP_YCBCR_ENC_DEFAULT and enum v4l2_ycbcr_encoding.
+fn matrix(encoding: u32, colorspace: u32) -> Matrix {
+    match (encoding, colorspace) {
+        // V4L2_COLORSPACE_REC709, _DCI_P3; V4L2_YCBCR_ENC_709, _XV709.
+        (0, 3 | 12) | (2 | 4, _) => Matrix::Bt709,
+        // V4L2_COLORSPACE_BT2020; V4L2_YCBCR_ENC_BT2020, _CONST_LUM.
+        (0, 10) | (6 | 7, _) => Matrix::Bt2020,
+        // V4L2_COLORSPACE_SMPTE240M; V4L2_YCBCR_ENC_SMPTE240M.
+        (0, 2) | (8, _) => Matrix::Smpte240,
+        _ => Matrix::Bt601,
+    }
+}
+
+/// V4L2_MAP_QUANTIZATION_DEFAULT and enum v4l2_quantization; where the driver leaves it open, a
+/// picture is of limited range unless its colours are JPEG's, and grey (most sensors) is full.
+fn range(quantization: u32, colorspace: u32, default: Range) -> Range {
+    const COLORSPACE_JPEG: u32 = 7;
+    match quantization {
+        1 => Range::Full,
+        2 => Range::Limited,
+        _ if colorspace == COLORSPACE_JPEG => Range::Full,
+        _ => default,
+    }
+}
+
+/// The exposures that the driver's counter says were missed. Streams start anywhere; drivers that do not
+/// count, or count backwards, missed none that we know of.
+fn missed(last: Option<u32>, now: u32) -> u64 {
+    match last.map(|last| now.wrapping_sub(last)) {
+        Some(step @ 2..0x8000_0000) => u64::from(step) - 1,
+        _ => 0,
+    }
+}
+
+/// The driver's stamp if it can be true: not in the future, not before the last one.
+fn trusted(stamp_us: Option<u64>, last_us: u64, now_us: u64) -> Option<u64> {
+    stamp_us.filter(|stamp| (last_us..=now_us).contains(stamp))
+}
+
+impl Camera for V4l2Camera {
+    /// A timeout leaves the stream running. After any other error the device is closed until
+    /// [`Camera::reopen`].
+    fn capture(
+        &mut self,
+        image: &mut RgbImage,
+        timeout: Duration,
+    ) -> Result<Exposure, CaptureError> {
+        let Some(open) = &mut self.open else {
+            let device = self.settings.device.clone();
+            return Err(CaptureError::Disconnected { device });
+        };
+        let frame = match open.stream.next(timeout) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Err(CaptureError::Timeout(timeout)),
+            Err(e) => {
+                self.open = None;
+                return Err(self.failed("taking a frame", e));
+            }
+        };
+        let now = now_us();
+        let at_us = trusted(frame.stamp_us, self.last_us, now).unwrap_or_else(|| {
+            if !std::mem::replace(&mut open.stamps_told, true) {
+                log::warn!(
+                    "{}: the driver's time stamps are not of the monotonic clock, lie in the future or go \
+                     back; the time of arrival is taken instead",
+                    self.settings.device.display()
+                );
+            }
+            now
+        });
+        self.last_us = at_us;
+        let missed = missed(open.last_sequence, frame.sequence);
+        open.last_sequence = Some(frame.sequence);
+        let sequence = self.exposures + missed;
+        self.exposures = sequence + 1;
+        let mut whole = !frame.flawed;
+        if let Err(e) = open.converter.convert(frame.bytes, image) {
+            log::warn!(
+                "{}: exposure {sequence}: {e}",
+                self.settings.device.display()
+            );
+            whole = false;
+        }
+        self.settings.orientation().apply(image, &mut self.scratch);
+        Ok(Exposure {
+            sequence,
+            at_us,
+            whole,
+            missed,
+            name: sequence.to_string(),
+            defective: None,
+        })
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    fn reopen(&mut self) -> Result<(), CaptureError> {
+        // Closed first: a device may be open for streaming once only.
+        self.open = None;
+        self.open = Some(self.start()?);
+        Ok(())
+    }
+
+    fn frame_time(&self) -> Option<Duration> {
+        self.open.as_ref()?.frame_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_in_the_drivers_counter_are_missed_exposures() {
+        assert_eq!(missed(None, 7), 0);
+        assert_eq!(missed(Some(7), 8), 0);
+        assert_eq!(missed(Some(7), 11), 3);
+        assert_eq!(missed(Some(u32::MAX), 1), 1);
+        assert_eq!(missed(Some(7), 7), 0);
+        assert_eq!(missed(Some(7), 0), 0);
+    }
+
+    #[test]
+    fn stamps_in_the_future_or_going_back_are_not_trusted() {
+        assert_eq!(trusted(Some(5), 5, 9), Some(5));
+        assert_eq!(trusted(Some(9), 5, 9), Some(9));
+        assert_eq!(trusted(Some(10), 5, 9), None);
+        assert_eq!(trusted(Some(4), 5, 9), None);
+        assert_eq!(trusted(None, 5, 9), None);
+    }
+
+    #[test]
+    fn colours_follow_the_kernels_defaults() {
+        // sRGB and defaults, then REC709, then an explicit 709 on sRGB.
+        assert_eq!(
+            [matrix(0, 8), matrix(0, 3), matrix(2, 8)],
+            [Matrix::Bt601, Matrix::Bt709, Matrix::Bt709]
+        );
+        let limited = Range::Limited;
+        assert_eq!(range(0, 8, limited), Range::Limited);
+        assert_eq!(range(0, 7, limited), Range::Full);
+        assert_eq!(range(1, 8, limited), Range::Full);
+        assert_eq!(range(2, 7, Range::Full), Range::Limited);
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_says_so() {
+        let settings = CameraSettings {
+            device: "/dev/video-that-is-not-there".into(),
+            ..toml::from_str("device = '/'\nwidth = 640\nheight = 480").unwrap()
+        };
+        let Err(error) = V4l2Camera::open(settings) else {
+            panic!("opened")
+        };
+        assert!(error.needs_reopening());
+        let text = error.to_string();
+        assert!(
+            text.contains("/dev/video-that-is-not-there") && text.contains("plugged in"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,343 @@
+//! When a camera counts as stalled, when it is opened again, and when that is enough.
+//!
+//! Pure logic: time is an argument, in microseconds on one clock that never goes back. It touches no
+//! device; whoever runs the camera tells it what happened and does what [`Watch::step`] says.
+
+use std::collections::VecDeque;
+
+/// Exposures that may be missing before a camera counts as stalled.
+const MISSED_FRAMES: u64 = 10;
+/// A stall is noticed after this time at the latest; also the time that a camera has for its first
+/// exposure after it was opened.
+const LONGEST_STALL_US: u64 = 2_000_000;
+/// At most so many reopenings...
+const REOPENINGS: usize = 5;
+/// ...in this time; then Halted.
+const WINDOW_US: u64 = 60_000_000;
+/// The first reopening comes after this time, each further one within the window after three times
+/// as long: 0.25, 0.75, 2.25, 6.75, 20.25 s. A cable that is back within half a minute is found.
+const FIRST_BACK_OFF_US: u64 = 250_000;
+
+/// How exposures come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// By themselves, every so many microseconds if the camera says so.
+    FreeRunning {
+        /// From one exposure to the next.
+        frame_time_us: Option<u64>,
+    },
+    /// One per trigger.
+    Triggered {
+        /// From a trigger to its exposure's arrival, at most.
+        answer_us: u64,
+    },
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The camera is up: go on capturing, and ask again by then.
+    Capture {
+        /// When a stall is noticed if nothing comes; `None`: nothing is due.
+        until_us: Option<u64>,
+    },
+    /// Blind. Wait until then, and ask again.
+    Wait {
+        /// When the next reopening is due.
+        until_us: u64,
+    },
+    /// Blind. Reopen now, and say how it went.
+    Reopen,
+    /// Blind, and it stays so until [`Watch::try_again`].
+    Halted,
+}
+
+/// Supervises one camera.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    pace: Pace,
+    state: State,
+    /// When the last reopenings were asked for, oldest first.
+    reopenings: VecDeque<u64>,
+    stalls: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Up {
+        /// When a stall is noticed.
+        deadline: Option<u64>,
+    },
+    Waiting {
+        until: u64,
+    },
+    Reopening,
+    Halted,
+}
+
+impl Watch {
+    /// For a camera that was opened just now.
+    pub fn new(pace: Pace, now_us: u64) -> Self {
+        let mut watch = Watch {
+            pace,
+            state: State::Halted,
+            reopenings: VecDeque::with_capacity(REOPENINGS),
+            stalls: 0,
+        };
+        watch.opened(now_us);
+        watch
+    }
+
+    /// Whether no exposure can be expected: every part that passes is a reject.
+    pub fn is_blind(&self) -> bool {
+        !matches!(self.state, State::Up { .. })
+    }
+
+    /// Stalls so far.
+    pub fn stalls(&self) -> u64 {
+        self.stalls
+    }
+
+    /// An exposure came, whole or not.
+    pub fn exposure(&mut self, now_us: u64) {
+        if let State::Up { deadline } = &mut self.state {
+            *deadline = match self.pace {
+                Pace::FreeRunning { frame_time_us } => {
+                    let frames = frame_time_us.map(|time| time.saturating_mul(MISSED_FRAMES));
+                    Some(now_us + frames.map_or(LONGEST_STALL_US, |f| f.min(LONGEST_STALL_US)))
+                }
+                Pace::Triggered { .. } => None,
+            };
+        }
+    }
+
+    /// A trigger was given. Does nothing for a free-running camera, or if an answer is due already.
+    pub fn triggered(&mut self, now_us: u64) {
+        if let (Pace::Triggered { answer_us }, State::Up { deadline }) =
+            (self.pace, &mut self.state)
+        {
+            deadline.get_or_insert(now_us + answer_us.min(LONGEST_STALL_US));
+        }
+    }
+
+    /// Capturing failed with an error that needs a reopening, or a reopening failed.
+    pub fn failed(&mut self, now_us: u64) {
+        match self.state {
+            State::Up { .. } | State::Reopening => self.back_off(now_us),
+            State::Waiting { .. } | State::Halted => (),
+        }
+    }
+
+    /// A reopening succeeded.
+    pub fn opened(&mut self, now_us: u64) {
+        self.state = State::Up {
+            deadline: match self.pace {
+                Pace::FreeRunning { .. } => Some(now_us + LONGEST_STALL_US),
+                Pace::Triggered { .. } => None,
+            },
+        };
+    }
+
+    /// Someone looked after the camera: starts anew if Halted, or waiting.
+    pub fn try_again(&mut self) {
+        if self.is_blind() && self.state != State::Reopening {
+            self.reopenings.clear();
+            self.state = State::Waiting { until: 0 };
+        }
+    }
+
+    /// What to do now.
+    pub fn step(&mut self, now_us: u64) -> Step {
+        if let State::Up {
+            deadline: Some(deadline),
+        } = self.state
+            && now_us >= deadline
+        {
+            self.stalls += 1;
+            self.back_off(now_us);
+        }
+        match self.state {
+            State::Up { deadline } => Step::Capture { until_us: deadline },
+            State::Waiting { until } if now_us < until => Step::Wait { until_us: until },
+            State::Waiting { .. } => {
+                if self.reopenings.len() == REOPENINGS {
+                    self.reopenings.pop_front();
+                }
+                self.reopenings.push_back(now_us);
+                self.state = State::Reopening;
+                Step::Reopen
+            }
+            State::Reopening => Step::Reopen,
+            State::Halted => Step::Halted,
+        }
+    }
+
+    fn back_off(&mut self, now_us: u64) {
+        let recent = self
+            .reopenings
+            .iter()
+            .filter(|&&at| now_us < at.saturating_add(WINDOW_US))
+            .count();
+        self.state = if recent >= REOPENINGS {
+            State::Halted
+        } else {
+            State::Waiting {
+                until: now_us + FIRST_BACK_OFF_US * 3u64.pow(recent as u32),
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FREE: Pace = Pace::FreeRunning {
+        frame_time_us: Some(10_000),
+    };
+
+    #[test]
+    fn a_free_running_camera_stalls_after_ten_frames_or_two_seconds() {
+        let mut watch = Watch::new(FREE, 1_000);
+        // Two seconds for the first one.
+        assert_eq!(
+            watch.step(2_000_999),
+            Step::Capture {
+                until_us: Some(2_001_000)
+            }
+        );
+        watch.exposure(2_000_999);
+        assert_eq!(
+            watch.step(2_100_998),
+            Step::Capture {
+                until_us: Some(2_100_999)
+            }
+        );
+        assert_eq!((watch.is_blind(), watch.stalls()), (false, 0));
+        assert_eq!(
+            watch.step(2_100_999),
+            Step::Wait {
+                until_us: 2_350_999
+            }
+        );
+        assert_eq!((watch.is_blind(), watch.stalls()), (true, 1));
+        for frame_time_us in [None, Some(500_000)] {
+            let mut slow = Watch::new(Pace::FreeRunning { frame_time_us }, 0);
+            slow.exposure(5);
+            assert_eq!(
+                slow.step(6),
+                Step::Capture {
+                    until_us: Some(2_000_005)
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_triggered_camera_stalls_only_after_a_trigger() {
+        let mut watch = Watch::new(Pace::Triggered { answer_us: 300 }, 0);
+        assert_eq!(watch.step(1 << 50), Step::Capture { until_us: None });
+        watch.triggered(1 << 50);
+        watch.triggered((1 << 50) + 200);
+        let deadline = (1 << 50) + 300;
+        assert_eq!(
+            watch.step(deadline - 1),
+            Step::Capture {
+                until_us: Some(deadline)
+            }
+        );
+        watch.exposure(deadline - 1);
+        assert_eq!(watch.step(deadline), Step::Capture { until_us: None });
+        watch.triggered(deadline);
+        assert!(matches!(watch.step(deadline + 300), Step::Wait { .. }));
+        assert_eq!(watch.stalls(), 1);
+    }
+
+    #[test]
+    fn an_absent_camera_is_sought_five_times_then_halted_until_told() {
+        let mut watch = Watch::new(FREE, 0);
+        watch.failed(0);
+        let mut reopenings = vec![];
+        for now in (0..120_000_000).step_by(250_000) {
+            match watch.step(now) {
+                Step::Reopen => {
+                    reopenings.push(now);
+                    watch.failed(now);
+                }
+                Step::Halted => break,
+                Step::Wait { .. } => (),
+                Step::Capture { .. } => panic!("up"),
+            }
+        }
+        let at = [250_000, 1_000_000, 3_250_000, 10_000_000, 30_250_000];
+        assert_eq!(reopenings, at);
+        assert_eq!(watch.step(1 << 50), Step::Halted);
+        watch.try_again();
+        assert_eq!(watch.step(1 << 50), Step::Reopen);
+        watch.opened(1 << 50);
+        assert!(!watch.is_blind());
+    }
+
+    #[test]
+    fn failures_far_apart_never_halt() {
+        let mut watch = Watch::new(FREE, 0);
+        for i in 1..100u64 {
+            let now = i * 61_000_000;
+            watch.failed(now);
+            assert_eq!(watch.step(now + 250_000), Step::Reopen);
+            watch.opened(now + 250_000);
+        }
+    }
+
+    proptest! {
+        /// Whatever happens: never more than five reopenings within any minute unless someone said to try
+        /// again, blind means not capturing, and a camera that is up is never told to reopen at once.
+        #[test]
+        fn reopenings_are_bounded(acts in prop::collection::vec((0u8..7, 0u64..3_000_000), 1..400)) {
+            let mut watch = Watch::new(FREE, 0);
+            let (mut now, mut reopenings) = (0, vec![]);
+            let mut asked = false;
+            for (act, time) in acts {
+                now += time;
+                match act {
+                    0 => watch.exposure(now),
+                    1 => watch.triggered(now),
+                    2 => {
+                        watch.failed(now);
+                        asked = false;
+                    }
+                    3 if asked => {
+                        watch.opened(now);
+                        asked = false;
+                    }
+                    4 if time % 50 == 0 => {
+                        watch.try_again();
+                        reopenings.clear();
+                    }
+                    _ => {
+                        let blind = watch.is_blind();
+                        match watch.step(now) {
+                            Step::Reopen => {
+                                prop_assert!(blind);
+                                if !asked {
+                                    reopenings.push(now);
+                                }
+                                asked = true;
+                            }
+                            Step::Capture { until_us } => {
+                                prop_assert!(!blind);
+                                prop_assert!(until_us.is_some_and(|t| t > now && t <= now + 2_000_000));
+                            }
+                            Step::Wait { until_us } => prop_assert!(until_us > now),
+                            Step::Halted => (),
+                        }
+                    }
+                }
+            }
+            for six in reopenings.windows(6) {
+                prop_assert!(six[5] - six[0] >= WINDOW_US, "{six:?}");
+            }
+        }
+    }
+}

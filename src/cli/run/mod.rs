@@ -1,0 +1,279 @@
+//! `run`: the station. Arguments, board, stored parameters and bundle become what the runtime is made of.
+
+mod ports;
+mod source;
+mod summary;
+mod watchdog;
+
+use super::{CliError, Network, cores};
+use clap::Args;
+use faprompt_edge::board::spec::Gpio;
+use faprompt_edge::board::{self, Board};
+use faprompt_edge::capture::FaultPlan;
+use faprompt_edge::control::table::{Parameter, STEPS};
+use faprompt_edge::control::{Memory, Store, Value};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::line::Outputs;
+use faprompt_edge::report::say;
+use faprompt_edge::runtime::actuator::RealTime;
+use faprompt_edge::runtime::{self, Config, Report};
+use ports::Ports;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use summary::Summary;
+use watchdog::Watchdogs;
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    network: Network,
+    /// Which board: a name (`board list`) or a file
+    #[arg(long, default_value = "sim")]
+    board: String,
+    /// Where frames come from: `pattern` (a generator of parts, some defective), a folder of photos or a
+    /// V4L2 device [default: the board's]
+    #[arg(long)]
+    source: Option<PathBuf>,
+    /// Faults of the camera, to see what the station does about them, as in `drop@5,damaged@7`
+    #[arg(long, value_name = "PLAN")]
+    faults: Option<FaultPlan>,
+    /// End after so many exposures [default: a folder's photos, or 24 generated parts; else never]
+    #[arg(long)]
+    frames: Option<u64>,
+    /// Exposures per second of a folder or the generator [default: one when the last is judged]
+    #[arg(long, value_parser = rate)]
+    rate: Option<f64>,
+    /// Folder for verdicts, events, the summary and overlays of the rejects
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: PathBuf,
+    /// Parameters, as in `--set reject_delay_ms=800` (see `HELP` on the serial port, or src/control/README.md)
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(Parameter, Value)>,
+    /// Scores above it are rejects: short for --set threshold= [default: the bundle's]
+    #[arg(long, value_parser = super::threshold)]
+    threshold: Option<f32>,
+    /// From the exposure to the reject station: short for --set reject_delay_ms= [default: the board's]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    delay_ms: Option<u32>,
+    /// A file of parameters (TOML, as `backup` writes it)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder that parameters, recipes, counters and latched alarms survive in [default: none, or beside
+    /// the results if there is a serial port]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Serial port for the command set [default: the board's]
+    #[arg(long, value_name = "PORT")]
+    serial: Option<PathBuf>,
+    /// Threads for one frame [default: all cores]
+    #[arg(long, value_parser = super::threads)]
+    threads: Option<usize>,
+    /// Seed of the generator
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// No line per part
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=10_000.0).contains(&rate) => Ok(rate),
+        _ => Err("a number from 0.001 to 10000".into()),
+    }
+}
+
+/// A parameter and its value.
+fn setting(text: &str) -> Result<(Parameter, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE")?;
+    let parameter =
+        Parameter::named(name).ok_or_else(|| format!("there is no parameter `{name}`"))?;
+    let value = parameter.entry().parse(value).map_err(|e| e.to_string())?;
+    Ok((parameter, value))
+}
+
+impl Run {
+    /// The parameters of a station that was never set: the table's, the board's, the bundle's threshold.
+    fn factory(&self, board: &Board, threshold: f32) -> Result<Memory, CliError> {
+        let mut memory = Memory::default();
+        let mut set = |parameter: Parameter, value| {
+            memory
+                .set_everywhere(parameter, &value)
+                .map_err(|e| CliError::Usage(e.to_string()))
+        };
+        set(Parameter::Threshold, steps(threshold))?;
+        set(
+            Parameter::RejectDelayMs,
+            Value::Number(board.reject.delay_ms),
+        )?;
+        set(
+            Parameter::PulseWidthMs,
+            Value::Number(board.reject.pulse_ms),
+        )?;
+        if let Some(trigger) = &board.inputs.trigger {
+            set(Parameter::DebounceUs, Value::Number(trigger.debounce_us))?;
+        }
+        if let Some(port) = &board.serial.control {
+            let baud = Parameter::SerialBaud.entry().parse(&port.baud.to_string());
+            set(
+                Parameter::SerialBaud,
+                baud.map_err(|e| CliError::Usage(e.to_string()))?,
+            )?;
+        }
+        if board.gpio == Gpio::Simulated {
+            // A belt that nobody watches is not stopped by three rejects in a row.
+            set(Parameter::AlarmConsecutive, Value::Number(0))?;
+        }
+        Ok(memory)
+    }
+
+    /// What the command line changes for this run.
+    fn overrides(&self, memory: &mut Memory) -> Result<(), CliError> {
+        if let Some(path) = &self.config {
+            let text = std::fs::read_to_string(path).map_err(|source| CliError::Config {
+                path: path.clone(),
+                reason: source.to_string(),
+            })?;
+            memory.read(&text).map_err(|e| CliError::Config {
+                path: path.clone(),
+                reason: e.to_string(),
+            })?;
+        }
+        let mut set = |parameter, value| {
+            memory
+                .set(parameter, value)
+                .map_err(|e| CliError::Usage(e.to_string()))
+        };
+        if let Some(threshold) = self.threshold {
+            set(Parameter::Threshold, steps(threshold))?;
+        }
+        if let Some(delay) = self.delay_ms {
+            set(Parameter::RejectDelayMs, Value::Number(delay))?;
+            if delay < 5 {
+                // The verdict cannot be due before the part is there.
+                set(Parameter::RejectLeadMs, Value::Number(0))?;
+            }
+        }
+        for (parameter, value) in &self.settings {
+            set(*parameter, value.clone())?;
+        }
+        Ok(())
+    }
+
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let board = Board::resolve(&self.board)?;
+        let (open, limit) = self.camera(&board)?;
+        let path = self.network.path()?;
+        let load = self
+            .network
+            .loader(self.threads.unwrap_or(cores()), path.clone());
+        let inspector = load("")?;
+        let warning = inspector.manifest().warning();
+
+        let board_port = board
+            .serial
+            .control
+            .as_ref()
+            .map(|p| PathBuf::from(&p.device));
+        let serial = self.serial.clone().or(board_port);
+        let factory = self.factory(&board, inspector.manifest().scores.threshold)?;
+        let state = ports::folder(self.state.as_deref(), serial.is_some(), &self.out);
+        let mut stored = state.map(|s| Store::open(&s, &factory)).transpose()?;
+        let mut volatile = factory;
+        let memory = stored
+            .as_mut()
+            .map_or(&mut volatile, |(_, restored)| &mut restored.stored.memory);
+        self.overrides(memory)?;
+        let values = memory.values();
+        let settings = memory
+            .check()
+            .and_then(|()| values.settings())
+            .map_err(|e| CliError::Usage(e.to_string()))?;
+        let bundle = values.text(Parameter::Bundle).to_string();
+        let inspector = match bundle.as_str() {
+            "" => inspector,
+            bundle => load(bundle)?,
+        };
+        let (statistics, latched) = stored.as_ref().map_or_else(Default::default, |(_, r)| {
+            r.problems.iter().for_each(|p| log::error!("{p}"));
+            (r.statistics, r.alarms)
+        });
+
+        let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
+        let inputs = board::inputs(&board)?;
+        let config = Config {
+            settings,
+            statistics,
+            latched,
+            real_time: RealTime {
+                // Without pins there is nothing to be on time for.
+                priority: (board.gpio == Gpio::Kernel).then_some(board.realtime.priority),
+                core: board.realtime.output_core,
+            },
+            out: self.out.clone(),
+            // A station goes on where it stopped; a run that ends by itself is one of its own.
+            keep: limit.is_none(),
+            lines: !self.quiet,
+            limit,
+            rate: self.rate,
+        };
+        let station = runtime::start(config, pins, inputs, open, inspector)?;
+        let shared = station.shared();
+        let stop = Arc::clone(&shared);
+        ctrlc::set_handler(move || stop.stop.store(true, Ordering::Relaxed))
+            .map_err(|e| CliError::Internal(e.to_string()))?;
+        let ports = match stored {
+            Some((store, restored)) => {
+                let load = Box::new(move |bundle: &str| load(bundle).map_err(|e| e.to_string()));
+                let handle = station.handle(load, &bundle);
+                Some(Ports::open(
+                    handle,
+                    store,
+                    restored,
+                    serial.as_deref(),
+                    &shared,
+                )?)
+            }
+            None => None,
+        };
+        let mut watchdog = Watchdogs::open(&board);
+        let report = station.wait(|shared| {
+            watchdog.feed(&shared.snapshot());
+            if let Some(ports) = &ports {
+                ports.tick();
+            }
+        });
+        if let Some(ports) = ports {
+            ports.close(&report.ended.statistics);
+        }
+        watchdog.close(report.failed.is_none());
+        let summary = Summary::new(&board.name, &path, warning, shared.threshold(), &report);
+        say(&summary);
+        say(format_args!(
+            "overlays of rejects   {}",
+            self.out.join("rejects").display()
+        ));
+        summary.write(&self.out.join("summary.json"))?;
+        end(&report, limit.is_some())
+    }
+}
+
+/// A threshold as it is stored: in steps of 0.0001.
+fn steps(threshold: f32) -> Value {
+    Value::Number((threshold * STEPS as f32).round() as u32)
+}
+
+/// What the end of a station means for whoever started it.
+fn end(report: &Report, finite: bool) -> Result<ExitCode, CliError> {
+    if let Some(thread) = report.failed {
+        return Err(CliError::Internal(format!("the {thread} thread failed")));
+    }
+    let outcomes = &report.ended.statistics.outcomes;
+    Ok(match () {
+        () if report.restart => ExitCode::Restart,
+        () if report.lost > 0 => ExitCode::OutputFailed,
+        () if finite && outcomes.all_rejects() > 0 => ExitCode::Reject,
+        () => ExitCode::Good,
+    })
+}

@@ -1,0 +1,81 @@
+//! The ports through which the station is set: one thread each, all of them on one control.
+
+use super::super::CliError;
+use faprompt_edge::control::port::{self, PortSettings};
+use faprompt_edge::control::table::Parameter;
+use faprompt_edge::control::values::Values;
+use faprompt_edge::control::{Control, Restored, Store};
+use faprompt_edge::line::Statistics;
+use faprompt_edge::runtime::shared::{Handle, Shared};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+/// Control over a station, and the threads of its ports.
+pub struct Ports {
+    control: Arc<Mutex<Control<Handle>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn lock(control: &Mutex<Control<Handle>>) -> MutexGuard<'_, Control<Handle>> {
+    control.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ports {
+    /// Starts to serve the port, if there is one.
+    pub fn open(
+        handle: Handle,
+        store: Store,
+        restored: Restored,
+        serial: Option<&Path>,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, CliError> {
+        let values = restored.stored.memory.values();
+        let control = Arc::new(Mutex::new(Control::new(handle, store, restored)));
+        let mut threads = vec![];
+        if let Some(path) = serial {
+            let settings = PortSettings::ascii(path, baud(&values, Parameter::SerialBaud));
+            let (control, shared) = (control.clone(), shared.clone());
+            let body = move || port::serve(settings, &control, &shared.stop);
+            let thread = Builder::new().name("serial".into()).spawn(body);
+            threads.push(thread.map_err(|e| CliError::Internal(e.to_string()))?);
+        }
+        Ok(Ports { control, threads })
+    }
+
+    /// Does what is due: counters and alarms to the memory.
+    pub fn tick(&self) {
+        lock(&self.control).tick(Instant::now());
+    }
+
+    /// Ends the ports, and stores the last counters.
+    pub fn close(self, statistics: &Statistics) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a port's thread failed");
+            }
+        }
+        // Every thread that shared it has ended.
+        let Some(control) = Arc::into_inner(self.control) else {
+            return;
+        };
+        let control = control.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = control.close(statistics) {
+            log::error!("{e}");
+        }
+    }
+}
+
+/// A port's speed.
+fn baud(values: &Values, parameter: Parameter) -> u32 {
+    values.text(parameter).parse().unwrap_or(115_200)
+}
+
+/// The folder of a station's memory: what the command line says, or one beside the results if there is
+/// a port to change it through.
+pub fn folder(state: Option<&Path>, serial: bool, out: &Path) -> Option<PathBuf> {
+    state
+        .map(Path::to_path_buf)
+        .or_else(|| serial.then(|| out.join("state")))
+}

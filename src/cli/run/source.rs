@@ -1,0 +1,84 @@
+//! Where frames come from: the board's camera, another device, a folder, the generator.
+
+use super::super::CliError;
+use super::Run;
+use faprompt_edge::board::Board;
+use faprompt_edge::board::spec::Gpio;
+use faprompt_edge::capture::{
+    Camera, CameraSettings, CaptureError, FaultInjector, FaultPlan, FolderCamera, PatternCamera,
+    SettingsError, V4l2Camera,
+};
+use faprompt_edge::runtime::camera::Open;
+use std::path::{Path, PathBuf};
+
+/// Generated parts if nothing else is said.
+const GENERATED: u64 = 24;
+
+type Opened = Result<Box<dyn Camera>, CaptureError>;
+type Opener = Box<dyn FnMut() -> Opened + Send>;
+
+enum Source {
+    Pattern(u64),
+    Folder(PathBuf),
+    Device(CameraSettings),
+}
+
+impl Run {
+    fn source(&self, board: &Board) -> Result<Source, CliError> {
+        Ok(match &self.source {
+            Some(path) if path == Path::new("pattern") => Source::Pattern(self.seed),
+            Some(path) if path.starts_with("/dev") => Source::Device(CameraSettings {
+                device: path.clone(),
+                ..settings(board)?
+            }),
+            Some(path) => Source::Folder(path.clone()),
+            None if board.gpio == Gpio::Simulated => Source::Pattern(self.seed),
+            None => Source::Device(settings(board)?),
+        })
+    }
+
+    /// The camera, and how many exposures it has.
+    pub fn camera(&self, board: &Board) -> Result<(Open, Option<u64>), CliError> {
+        let source = self.source(board)?;
+        let live = matches!(source, Source::Device(_));
+        let (open, count): (Opener, _) = match source {
+            Source::Pattern(seed) => (
+                Box::new(move || Ok(Box::new(PatternCamera::new(seed)))),
+                Some(GENERATED),
+            ),
+            Source::Folder(path) => {
+                let camera = FolderCamera::open(&path)?;
+                if camera.is_empty() {
+                    let reason = format!("no pictures in {}", path.display());
+                    return Err(CliError::NoInput(reason));
+                }
+                let count = camera.len() as u64;
+                (
+                    Box::new(move || Ok(Box::new(FolderCamera::open(&path)?))),
+                    Some(count),
+                )
+            }
+            Source::Device(settings) => (
+                Box::new(move || Ok(Box::new(V4l2Camera::open(settings.clone())?))),
+                None,
+            ),
+        };
+        let open = match self.faults.clone() {
+            None => open,
+            Some(plan) => with_faults(open, plan),
+        };
+        Ok((Open { open, live }, self.frames.or(count)))
+    }
+}
+
+fn with_faults(mut open: Opener, plan: FaultPlan) -> Opener {
+    Box::new(move || Ok(Box::new(FaultInjector::new(open()?, plan.clone()))))
+}
+
+/// What the board's file says of the camera, for the driver.
+fn settings(board: &Board) -> Result<CameraSettings, CliError> {
+    let settings: CameraSettings = board.camera_as()?;
+    let wrong = |e: SettingsError| CliError::Usage(format!("board {}: {e}", board.name));
+    settings.check().map_err(wrong)?;
+    Ok(settings)
+}

@@ -1,0 +1,151 @@
+//! What a run came to, for people and as summary.json.
+
+use super::super::{CliError, output};
+use faprompt_edge::line::Cause;
+use faprompt_edge::runtime::Report;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// summary.json. Names leave the machine: only append.
+#[derive(Serialize)]
+pub struct Summary<'a> {
+    board: &'a str,
+    bundle: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
+    threshold: f32,
+    parts: u64,
+    good: u64,
+    rejects: u64,
+    rejects_camera_fault: u64,
+    rejects_inference_error: u64,
+    rejects_late: u64,
+    rejects_queue_full: u64,
+    rejects_no_frame: u64,
+    rejects_unknown: u64,
+    rejects_not_ready: u64,
+    rejects_missed_test_piece: u64,
+    defective_parts: u64,
+    defective_rejected: u64,
+    /// How often the outputs came on; parts that touch share a pulse.
+    good_pulses: u64,
+    reject_pulses: u64,
+    /// Alarms that are latched, bit n for alarm n.
+    alarms: u32,
+    /// From trigger to verdict; percentiles are at most 12.5 % too high.
+    latency_min_ms: Option<f64>,
+    latency_mean_ms: Option<f64>,
+    latency_p50_ms: Option<f64>,
+    latency_p99_ms: Option<f64>,
+    latency_max_ms: Option<f64>,
+    /// How much later than planned the output thread woke up.
+    jitter_p99_us: Option<u64>,
+    jitter_max_us: Option<u64>,
+    results_not_written: u64,
+}
+
+impl<'a> Summary<'a> {
+    pub fn new(
+        board: &'a str,
+        bundle: &Path,
+        warning: Option<&'a str>,
+        threshold: f32,
+        report: &Report,
+    ) -> Self {
+        let statistics = &report.ended.statistics;
+        let (outcomes, latency) = (&statistics.outcomes, &statistics.latency);
+        let of = |cause: Cause| outcomes.failed[cause as usize];
+        let ms = |us: Option<u64>| us.map(|us| us as f64 / 1000.0);
+        let any = latency.count > 0;
+        let jitter = &report.ended.jitter;
+        Summary {
+            board,
+            bundle: bundle.display().to_string(),
+            warning,
+            threshold,
+            parts: outcomes.parts,
+            good: outcomes.good,
+            rejects: outcomes.rejects,
+            rejects_camera_fault: of(Cause::CameraFault),
+            rejects_inference_error: of(Cause::InferenceError),
+            rejects_late: of(Cause::Late),
+            rejects_queue_full: of(Cause::QueueFull),
+            rejects_no_frame: of(Cause::NoFrame),
+            rejects_unknown: of(Cause::Unknown),
+            rejects_not_ready: of(Cause::NotReady),
+            rejects_missed_test_piece: of(Cause::Challenge),
+            defective_parts: report.truth.defective,
+            defective_rejected: report.truth.rejected,
+            good_pulses: report.ended.good_pulses,
+            reject_pulses: report.ended.reject_pulses,
+            alarms: report.ended.alarms.bits(),
+            latency_min_ms: ms(any.then_some(latency.min_us)),
+            latency_mean_ms: ms(latency.mean_us()),
+            latency_p50_ms: ms(latency.percentile_us(50)),
+            latency_p99_ms: ms(latency.percentile_us(99)),
+            latency_max_ms: ms(any.then_some(latency.max_us)),
+            jitter_p99_us: jitter.percentile_us(99),
+            jitter_max_us: (jitter.count > 0).then_some(jitter.max_us),
+            results_not_written: report.lost,
+        }
+    }
+
+    pub fn write(&self, path: &Path) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|e| CliError::Internal(e.to_string()))?;
+        std::fs::write(path, text).map_err(output(path))
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nparts                 {}", self.parts)?;
+        writeln!(f, "good                  {}", self.good)?;
+        writeln!(f, "rejects               {}", self.rejects)?;
+        for (what, count) in [
+            ("camera fault", self.rejects_camera_fault),
+            ("inference error", self.rejects_inference_error),
+            ("late", self.rejects_late),
+            ("queue full", self.rejects_queue_full),
+            ("no frame", self.rejects_no_frame),
+            ("unknown", self.rejects_unknown),
+            ("not ready", self.rejects_not_ready),
+            ("missed test piece", self.rejects_missed_test_piece),
+        ] {
+            if count > 0 {
+                writeln!(f, "rejects: {what:13}{count}")?;
+            }
+        }
+        writeln!(
+            f,
+            "output pulses         good {}, reject {} (parts that touch share one)",
+            self.good_pulses, self.reject_pulses
+        )?;
+        if self.defective_parts > 0 {
+            writeln!(
+                f,
+                "defective parts made  {}, of which rejected {}",
+                self.defective_parts, self.defective_rejected
+            )?;
+        }
+        if self.alarms != 0 {
+            writeln!(f, "alarms latched        {:#x}", self.alarms)?;
+        }
+        let ms = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.1} ms"));
+        writeln!(
+            f,
+            "latency               p50 {}, p99 {}",
+            ms(self.latency_p50_ms),
+            ms(self.latency_p99_ms)
+        )?;
+        if let Some((p99, max)) = self.jitter_p99_us.zip(self.jitter_max_us) {
+            writeln!(f, "output thread late by p99 {p99} us, at most {max} us")?;
+        }
+        write!(f, "threshold             {}", self.threshold)?;
+        match self.warning {
+            Some(warning) => write!(f, "\n{warning}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Control: the parameter table, the command set on a serial port, and the memory that survives power
+//! cuts. See `README.md` beside this file for what an integrator needs to know.
+//!
+//! Looks at the station and gives it orders through [`Host`]; never touches a pin, a camera or the line
+//! core, and never holds them up.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`table`] | every parameter, once |
+//! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
+//! | [`store`] | files that survive a power cut |
+//! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH |
+//! | [`command`], [`session`] | bytes to lines to commands to answers |
+//! | [`refusal`] | numbers of all refusals |
+//! | [`port`] | the serial port and its thread |
+//! | [`teach`], [`password`] | threshold from good parts; access levels |
+//! | [`docs`] | the tables of the README |
+//! | [`host`] | the station, as control sees it |
+
+pub mod command;
+pub mod docs;
+pub mod host;
+pub mod memory;
+pub mod password;
+pub mod port;
+pub mod refusal;
+pub mod session;
+pub mod shared;
+pub mod store;
+pub mod table;
+pub mod teach;
+pub mod values;
+
+pub use host::{Host, Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+pub use memory::{Memory, RecipeNumber};
+pub use refusal::{Code, Refusal};
+pub use session::Session;
+pub use shared::{Control, SessionId, Who};
+pub use store::{Restored, Store, StoreError, Stored};
+pub use table::{Access, Effect, Parameter};
+pub use values::{Value, Values};

@@ -1,0 +1,297 @@
+//! A serial port and the thread that serves it.
+//!
+//! Must never spin, whatever is or is not at the other end, and never take more of the processor than a
+//! fixed share: so many bytes and lines a second, the rest waits in the kernel's buffer and is lost there.
+
+use super::host::Host;
+use super::session::{Output, Session};
+use super::shared::Control;
+use serialport::{DataBits, FlowControl, Parity, SerialPort, StopBits};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a read waits: results and time-outs are seen to this often.
+pub(super) const POLL: Duration = Duration::from_millis(20);
+
+/// How long a client may not read before what it was to be told is dropped.
+const WRITE: Duration = Duration::from_millis(500);
+
+/// Waiting before a port is opened again: doubled from the first to the last.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// Bytes and lines that are taken in a second at most, and bytes that answer them: LIST twice. 115,200
+/// baud carry 11,520 bytes.
+const BYTES: u32 = 16_384;
+const LINES: u32 = 200;
+const ANSWERS: u32 = 16_384;
+
+/// How a port is set. Always 8 data bits, no flow control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSettings {
+    /// Device, `/dev/ttyTHS1`. A link that udev keeps is found again after the adapter was plugged in anew.
+    pub path: PathBuf,
+    /// Speed.
+    pub baud: u32,
+    /// Parity; with none and `two_stop_bits` as Modbus wants it.
+    pub parity: Parity,
+    /// Two stop bits instead of one.
+    pub two_stop_bits: bool,
+}
+
+impl PortSettings {
+    /// 8N1.
+    pub fn ascii(path: &Path, baud: u32) -> Self {
+        PortSettings {
+            path: path.to_path_buf(),
+            baud,
+            parity: Parity::None,
+            two_stop_bits: false,
+        }
+    }
+
+    fn open(&self) -> serialport::Result<Box<dyn SerialPort>> {
+        let stop_bits = match self.two_stop_bits {
+            true => StopBits::Two,
+            false => StopBits::One,
+        };
+        serialport::new(self.path.to_string_lossy(), self.baud)
+            .data_bits(DataBits::Eight)
+            .parity(self.parity)
+            .stop_bits(stop_bits)
+            .flow_control(FlowControl::None)
+            .timeout(POLL)
+            .open()
+    }
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing within the time that a read waits.
+    Nothing,
+    /// The port is gone, or is not there yet; it is tried again. What was begun is void.
+    Gone,
+}
+
+/// A port that comes back after it was unplugged.
+pub struct Link {
+    settings: PortSettings,
+    port: Option<Box<dyn SerialPort>>,
+    again: Instant,
+    wait: Duration,
+}
+
+impl Link {
+    /// A port that is opened by the first read.
+    pub fn new(settings: PortSettings) -> Self {
+        Link {
+            settings,
+            port: None,
+            again: Instant::now(),
+            wait: REOPEN.0,
+        }
+    }
+
+    /// Reads what is there; waits at most that long, without a port some 20 ms.
+    pub fn read(&mut self, bytes: &mut [u8], wait: Duration) -> Came {
+        let Some(port) = &mut self.port else {
+            return self.reopen();
+        };
+        if let Err(e) = port.set_timeout(wait) {
+            return self.lose(&e.into());
+        }
+        match port.read(bytes) {
+            // A terminal line that hung up reads as its end.
+            Ok(0) => self.lose(&io::Error::from(io::ErrorKind::UnexpectedEof)),
+            Ok(count) => {
+                self.wait = REOPEN.0;
+                Came::Bytes(count)
+            }
+            Err(e) if !is_void(&e) => Came::Nothing,
+            Err(e) => self.lose(&e),
+        }
+    }
+
+    /// Writes all of it, or as much as the other end takes within half a second beyond the line's time.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let bits = bytes.len() as u64 * 11;
+        let line_time =
+            Duration::from_micros(bits * 1_000_000 / u64::from(self.settings.baud.max(1)));
+        let until = Instant::now() + line_time + WRITE;
+        let mut rest = bytes;
+        while let Some(port) = &mut self.port
+            && !rest.is_empty()
+            && Instant::now() < until
+        {
+            match port.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(e) if !is_void(&e) => (),
+                Err(e) => _ = self.lose(&e),
+            }
+        }
+        if !rest.is_empty() && self.port.is_some() {
+            log::debug!(
+                "{}: {} bytes not taken",
+                self.settings.path.display(),
+                rest.len()
+            );
+        }
+    }
+
+    fn lose(&mut self, error: &io::Error) -> Came {
+        log::warn!(
+            "{}: {error}; opened again when it is back",
+            self.settings.path.display()
+        );
+        self.port = None;
+        self.wait_longer()
+    }
+
+    fn wait_longer(&mut self) -> Came {
+        self.again = Instant::now() + self.wait;
+        self.wait = (self.wait * 2).min(REOPEN.1);
+        Came::Gone
+    }
+
+    fn reopen(&mut self) -> Came {
+        if Instant::now() < self.again {
+            std::thread::sleep(POLL);
+            return Came::Gone;
+        }
+        match self.settings.open() {
+            Ok(port) => {
+                log::info!("{}: open", self.settings.path.display());
+                self.port = Some(port);
+                Came::Nothing
+            }
+            Err(e) => {
+                log::debug!("{}: {e}", self.settings.path.display());
+                self.wait_longer()
+            }
+        }
+    }
+}
+
+/// Whether the port is gone, not only late.
+fn is_void(error: &io::Error) -> bool {
+    let late = [io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
+    !late.contains(&error.kind())
+}
+
+/// What may be taken in this second.
+#[derive(Debug)]
+pub(super) struct Budget {
+    second: Instant,
+    bytes: u32,
+    lines: u32,
+    answers: u32,
+}
+
+impl Budget {
+    pub(super) fn new(now: Instant) -> Self {
+        Budget {
+            second: now,
+            bytes: BYTES,
+            lines: LINES,
+            answers: ANSWERS,
+        }
+    }
+
+    /// So much has come in.
+    pub(super) fn took(&mut self, bytes: usize, lines: u32) {
+        self.bytes = self.bytes.saturating_sub(bytes as u32);
+        self.lines = self.lines.saturating_sub(lines);
+    }
+
+    /// So many bytes have been answered.
+    pub(super) fn answered(&mut self, bytes: usize) {
+        self.answers = self.answers.saturating_sub(bytes as u32);
+    }
+
+    /// How long to wait before anything more is taken.
+    pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
+        let gone = now.saturating_duration_since(self.second);
+        if gone >= Duration::from_secs(1) {
+            *self = Budget::new(now);
+        }
+        let spent = self.bytes == 0 || self.lines == 0 || self.answers == 0;
+        spent.then(|| Duration::from_secs(1).saturating_sub(gone))
+    }
+}
+
+/// Serves the command set on a port until `stop` is set; returns within some 20 ms then.
+pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, stop: &AtomicBool) {
+    // A thread that panicked with the lock held leaves whole values behind: nothing here is half done
+    // across a panic but the order that it was about.
+    let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = settings
+        .path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut session = Session::new(&mut lock(), &name, Instant::now());
+    let mut link = Link::new(settings);
+    let mut out = Box::new(Output::new());
+    let mut budget = Budget::new(Instant::now());
+    let (mut bytes, mut was_gone) = ([0u8; 256], true);
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        let came = match budget.wait(now) {
+            Some(wait) => {
+                std::thread::sleep(wait.min(POLL));
+                Came::Nothing
+            }
+            None => {
+                let room = bytes.len().min(budget.bytes as usize);
+                link.read(&mut bytes[..room], POLL)
+            }
+        };
+        match came {
+            Came::Bytes(count) => {
+                budget.took(count, 0);
+                for byte in &bytes[..count] {
+                    if let Some(line) = session.push(*byte, now) {
+                        budget.took(0, 1);
+                        session.answer(&line, now, &mut lock(), &mut out);
+                        budget.answered(out.len());
+                        link.write(out.as_bytes());
+                        out.clear();
+                    }
+                }
+            }
+            Came::Gone if !was_gone => session.hang_up(&mut lock()),
+            Came::Gone | Came::Nothing => (),
+        }
+        was_gone = came == Came::Gone;
+        let mut control = lock();
+        control.tick(now);
+        session.idle(now, &mut control, &mut out);
+        drop(control);
+        link.write(out.as_bytes());
+        out.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holds_so_much_and_no_more() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut budget = Budget::new(start);
+        assert_eq!(budget.wait(at(10)), None);
+        budget.took(BYTES as usize - 1, LINES);
+        assert_eq!(budget.wait(at(400)), Some(Duration::from_millis(600)));
+        assert_eq!(budget.wait(at(1000)), None);
+        budget.answered(ANSWERS as usize + 1);
+        assert_eq!(budget.wait(at(1999)), Some(Duration::from_millis(1)));
+    }
+}

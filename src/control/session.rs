@@ -1,0 +1,594 @@
+//! One session: what comes in on a port, answered line by line.
+//!
+//! An answer is `OK,COMMAND[,value...]` or `ER,COMMAND,code,text`. Where more lines follow, its last value
+//! is `lines=N`, and each of them begins with the command's name. Lines of RESULT come between answers,
+//! never inside. Must never keep the [`Control`] longer than one line takes.
+
+use super::command::{Assembler, Command, LINE, Line, VERBS, Verb, parse};
+use super::host::{Host, Mode, Order, PartResult, SelfTest, Snapshot};
+use super::refusal::{Code, Refusal};
+use super::shared::{Control, SessionId, Who, alarm_names, self_test_name};
+use super::table::{Access, LEVELS, Parameter, Register, TABLE};
+use crate::line::settings::Pieces;
+use crate::line::{Cause, Outcome};
+use std::fmt::{self, Write};
+use std::time::{Duration, Instant};
+
+/// A session in which nothing is said for so long goes back to the open level and loses its pending
+/// changes.
+pub const IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Results that are told in one go.
+const RESULTS_AT_ONCE: usize = 64;
+
+/// What a client may still hear after it stopped reading: lines beyond it are lost.
+pub const OUTPUT: usize = 48 * 1024;
+
+/// Where answers go.
+pub type Output = heapless::String<OUTPUT>;
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    port: String,
+    assembler: Assembler,
+    /// `None`: the open level.
+    level: Option<Access>,
+    power_on: bool,
+    /// The next result to tell; `None`: RESULT is off.
+    results: Option<u64>,
+    last: Instant,
+}
+
+/// What an answer is: values to follow the command's name, or a refusal.
+type Answer = Result<(), Refusal>;
+
+impl Session {
+    /// A session for a port, by whose name the log knows it.
+    pub fn new<H: Host>(control: &mut Control<H>, port: &str, now: Instant) -> Self {
+        let results = control.memory().is_on(Parameter::ResultAtStart);
+        Session {
+            id: control.open(),
+            port: port.to_string(),
+            assembler: Assembler::default(),
+            level: None,
+            power_on: true,
+            results: results.then(|| control.next_result()),
+            last: now,
+        }
+    }
+
+    /// Takes a byte; a line that it ends is for [`Session::answer`]. Needs no [`Control`].
+    pub fn push(&mut self, byte: u8, now: Instant) -> Option<Line> {
+        self.assembler.push(byte, now)
+    }
+
+    /// Answers a line: exactly one `OK` or `ER`.
+    pub fn answer<H: Host>(
+        &mut self,
+        line: &Line,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
+        self.last = now;
+        let line = match line {
+            Ok(line) => line,
+            Err(code) => return refuse(out, None, None, &(*code).into()),
+        };
+        let Ok(text) = std::str::from_utf8(line) else {
+            return refuse(out, None, None, &Code::BadCharacter.into());
+        };
+        let request = parse(text);
+        let command = match request.command {
+            Ok(command) => command,
+            Err((code, verb)) => return refuse(out, request.sequence, verb, &code.into()),
+        };
+        let start = out.len();
+        sequence(out, request.sequence);
+        let _ = write!(out, "OK,{}", command.verb.entry().name);
+        let mut more = Vec::new();
+        match self.run(command, now, control, out, &mut more) {
+            Ok(()) => {
+                if !more.is_empty() {
+                    let _ = write!(out, ",lines={}", more.len());
+                }
+                end(out);
+                for line in more {
+                    let _ = write!(out, "{},{line}", command.verb.entry().name);
+                    end(out);
+                }
+            }
+            Err(refusal) => {
+                out.truncate(start);
+                refuse(out, request.sequence, Some(command.verb), &refusal);
+            }
+        }
+    }
+
+    /// What is due without a line: time-outs, results.
+    pub fn idle<H: Host>(&mut self, now: Instant, control: &mut Control<H>, out: &mut Output) {
+        let limit = u64::from(control.memory().number(Parameter::SerialTimeoutMs));
+        if limit > 0 && self.assembler.time_out(now, Duration::from_millis(limit)) {
+            refuse(out, None, None, &Code::TimedOut.into());
+        }
+        if now.saturating_duration_since(self.last) >= IDLE {
+            self.logout(control);
+        }
+        let json = control.memory().text(Parameter::ResultFormat) == "json";
+        for _ in 0..RESULTS_AT_ONCE {
+            let Some(next) = self.results else { break };
+            let Some((number, result)) = control.result(next) else {
+                break;
+            };
+            if number > next {
+                let _ = write!(out, "RESULT,lost,{}", number - next);
+                end(out);
+            }
+            let _ = write!(out, "RESULT,{}", ResultLine { result, json });
+            end(out);
+            self.results = Some(number + 1);
+        }
+    }
+
+    /// The port is gone: nothing of the client is left.
+    pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
+        self.assembler = Assembler::default();
+        self.logout(control);
+    }
+
+    fn logout<H: Host>(&mut self, control: &mut Control<H>) {
+        self.level = None;
+        control.revert(self.id);
+    }
+
+    fn level<H: Host>(&self, control: &Control<H>) -> Access {
+        let open = control.open_level();
+        self.level.map_or(open, |level| level.max(open))
+    }
+
+    fn run<H: Host>(
+        &mut self,
+        command: Command<'_>,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+        more: &mut Vec<String>,
+    ) -> Answer {
+        let port = self.port.clone();
+        let who = Who {
+            session: self.id,
+            port: &port,
+            access: self.level(control),
+        };
+        super::refusal::allowed(who.access, command.verb.entry().access)?;
+        match command.verb {
+            Verb::Idn => {
+                let (product, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+                let name = control.memory().text(Parameter::StationName);
+                let level = who.access.name();
+                let _ = write!(out, ",{product},{version},{name},{level}");
+                let open = control.open_level();
+                let _ = match open {
+                    Access::Engineer => out.write_str(",no password set"),
+                    _ => write!(out, ",{} without password", open.name()),
+                };
+            }
+            Verb::Help => help(command.first, out, more)?,
+            Verb::Get => {
+                let parameter = parameter(command.first)?;
+                let value = control.value(self.id, parameter);
+                let shown = parameter.entry().show(value);
+                let _ = write!(out, ",{},{shown}", parameter.name());
+            }
+            Verb::Set => {
+                let parameter = parameter(command.first)?;
+                let text = command.second.unwrap_or_default();
+                control.set_text(&who, parameter, text, now)?;
+                let value = control.value(self.id, parameter);
+                let shown = parameter.entry().show(value);
+                let _ = write!(out, ",{},{shown}", parameter.name());
+            }
+            Verb::List => {
+                let start = command.first.unwrap_or_default();
+                let listed = TABLE.iter().filter(|e| {
+                    let begin = e.name.get(..start.len());
+                    begin.is_some_and(|b| b.eq_ignore_ascii_case(start))
+                });
+                more.extend(listed.map(|e| {
+                    let value = e.show(control.value(self.id, e.parameter));
+                    let (unit, range, level) = (e.unit, e.range(), e.access.name());
+                    let default = e.default_value();
+                    let default = e.show(&default);
+                    let (scope, effect) = (e.scope.name(), e.effect.name());
+                    let register = match e.register {
+                        None => "-".to_string(),
+                        Some(Register::One(at)) => at.to_string(),
+                        Some(Register::Two(at)) => format!("{at}+{}", at + 1),
+                    };
+                    let name = e.name;
+                    format!("{name},{value},{unit},{range},{default},{level},{scope},{effect},{register}")
+                }));
+                if more.is_empty() {
+                    return Err(Code::UnknownParameter.into());
+                }
+            }
+            Verb::Commit => {
+                let committed = control.commit(&who, now)?;
+                let _ = write!(out, ",{}", committed.changes);
+                if let Some(effect) = committed.effect {
+                    let _ = write!(out, ",{}", effect.name());
+                }
+            }
+            Verb::Revert => control.revert(self.id),
+            Verb::Status => {
+                match command.first {
+                    None => (),
+                    Some(word) if word.eq_ignore_ascii_case("clear") => self.power_on = false,
+                    Some(_) => return Err(Code::BadArgument.into()),
+                }
+                self.status(&who, control, out);
+            }
+            Verb::Counters => match command.first {
+                None => counters(&control.snapshot(), more),
+                Some(word) if word.eq_ignore_ascii_case("reset") => {
+                    control.order(&who, Order::ResetCounters)?;
+                    let _ = out.write_str(",reset");
+                }
+                Some(_) => return Err(Code::BadArgument.into()),
+            },
+            Verb::Results => {
+                match command.first {
+                    None => (),
+                    Some(word) if word.eq_ignore_ascii_case("on") => {
+                        self.results.get_or_insert(control.next_result());
+                    }
+                    Some(word) if word.eq_ignore_ascii_case("off") => self.results = None,
+                    Some(_) => return Err(Code::BadArgument.into()),
+                }
+                let on = if self.results.is_some() { "on" } else { "off" };
+                let _ = write!(out, ",{on}");
+            }
+            Verb::Last => {
+                let last = control.snapshot().last.ok_or_else(|| {
+                    Refusal::new(Code::WrongMode, "no part has passed since the start")
+                })?;
+                let json = control.memory().text(Parameter::ResultFormat) == "json";
+                let _ = write!(out, ",{}", ResultLine { result: last, json });
+            }
+            Verb::Trig => control.order(&who, Order::Trigger)?,
+            Verb::Arm => control.order(&who, Order::Arm)?,
+            Verb::Disarm => control.order(&who, Order::Disarm)?,
+            Verb::Recipe => {
+                if let Some(wanted) = command.first {
+                    let found = control.memory().find(wanted).ok_or(Code::NoSuchRecipe)?;
+                    control.select_recipe(&who, found, now)?;
+                }
+                let memory = control.memory();
+                let _ = write!(out, ",{},{}", memory.active(), memory.name(memory.active()));
+            }
+            Verb::Teach => self.teach(command.first, &who, now, control, out, more)?,
+            Verb::Challenge => match command.first {
+                Some(pieces) => {
+                    let pieces: u32 = pieces.parse().map_err(|_| Code::NotANumber)?;
+                    let pieces = Pieces::new(pieces)
+                        .map_err(|e| Refusal::new(Code::OutOfRange, e.to_string()))?;
+                    control.order(&who, Order::Challenge(pieces))?;
+                    let _ = write!(out, ",running,{}", pieces.get());
+                }
+                None => challenge(&control.snapshot(), out),
+            },
+            Verb::Alarms => {
+                let alarms = control.snapshot().alarms;
+                let stop = control.memory().number(Parameter::AlarmStop);
+                let _ = write!(out, ",{}", alarms.bits());
+                more.extend(alarm_names(alarms).map(|(number, name)| {
+                    let stops = stop & (1 << number) != 0 || name == "challenge";
+                    format!("{number},{name},{}", if stops { "stop" } else { "tell" })
+                }));
+            }
+            Verb::Ack => {
+                control.order(&who, Order::Reset)?;
+                let left = control.snapshot().alarms.bits();
+                let _ = write!(out, ",{left}");
+            }
+            Verb::SelfTest => {
+                control.order(&who, Order::SelfTest)?;
+                let _ = out.write_str(",started");
+            }
+            Verb::Log => {
+                let wanted: usize = match command.first {
+                    None => 10,
+                    Some(lines) => lines.parse().map_err(|_| Code::NotANumber)?,
+                };
+                let skip = control.log().len().saturating_sub(wanted);
+                more.extend(control.log().skip(skip).map(str::to_string));
+                if more.is_empty() {
+                    let _ = out.write_str(",lines=0");
+                }
+            }
+            Verb::Login => {
+                let wanted = command.first.unwrap_or_default();
+                let level = LEVELS
+                    .into_iter()
+                    .find(|l| l.name().eq_ignore_ascii_case(wanted));
+                let level = level.ok_or(Code::BadArgument)?;
+                let password = command.second.unwrap_or_default();
+                self.level = Some(control.login(level, password, now)?);
+                let _ = write!(out, ",{}", self.level(control).name());
+            }
+            Verb::Logout => {
+                self.logout(control);
+                let _ = write!(out, ",{}", self.level(control).name());
+            }
+            Verb::Reboot => control.order(&who, Order::Reboot)?,
+        }
+        Ok(())
+    }
+
+    fn status<H: Host>(&self, who: &Who<'_>, control: &mut Control<H>, out: &mut Output) {
+        let s = control.snapshot();
+        let mode = match s.mode {
+            Mode::Starting => "starting",
+            Mode::Running => "running",
+            Mode::Disarmed => "disarmed",
+            Mode::Stopped => "stopped",
+            Mode::Blind => "blind",
+            Mode::Halted => "halted",
+        };
+        let outputs = s.outputs;
+        let fault = outputs.fault || control.memory_fault();
+        let bit = u8::from;
+        let _ = write!(
+            out,
+            ",mode={mode},ready={},busy={},result={},fault={},line_stop={},alarms={},recipe={},level={},\
+             pending={},power_on={},memory={},self_test={}",
+            bit(outputs.ready),
+            bit(outputs.busy),
+            bit(outputs.result),
+            bit(fault),
+            bit(outputs.line_stop),
+            s.alarms.bits(),
+            control.memory().active(),
+            who.access.name(),
+            bit(control.has_pending(self.id)),
+            bit(self.power_on),
+            if control.memory_fault() {
+                "fault"
+            } else {
+                "ok"
+            },
+            self_test_name(s.self_test),
+        );
+        if let SelfTest::Failed(what) = s.self_test {
+            let _ = write!(out, ":{what}");
+        }
+    }
+
+    fn teach<H: Host>(
+        &mut self,
+        argument: Option<&str>,
+        who: &Who<'_>,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+        more: &mut Vec<String>,
+    ) -> Answer {
+        match argument {
+            Some(word) if word.eq_ignore_ascii_case("accept") => {
+                let threshold = control.accept(who, now)?;
+                let _ = write!(out, ",accepted,threshold={threshold:.4}");
+                return Ok(());
+            }
+            Some(word) if word.eq_ignore_ascii_case("reject") => {
+                control.reject(who)?;
+                let _ = out.write_str(",rejected");
+                return Ok(());
+            }
+            Some(parts) => control.teach(who, parts.parse().map_err(|_| Code::NotANumber)?)?,
+            None => (),
+        }
+        let Some(report) = control.teach_report() else {
+            return Err(Code::NothingTaught.into());
+        };
+        let state = if report.done.is_some() {
+            "done"
+        } else {
+            "running"
+        };
+        let _ = write!(
+            out,
+            ",{state},{}/{},not_judged={}",
+            report.parts, report.wanted, report.not_judged
+        );
+        if let Some((threshold, histogram)) = report.done {
+            let threshold = f64::from(threshold) / f64::from(super::table::STEPS);
+            let _ = write!(out, ",threshold={threshold:.4}");
+            more.extend(histogram);
+        }
+        Ok(())
+    }
+}
+
+fn end(out: &mut Output) {
+    let _ = out.write_str("\r\n");
+}
+
+fn sequence(out: &mut Output, sequence: Option<u16>) {
+    if let Some(number) = sequence {
+        let _ = write!(out, "#{number} ");
+    }
+}
+
+fn refuse(out: &mut Output, number: Option<u16>, verb: Option<Verb>, refusal: &Refusal) {
+    sequence(out, number);
+    let name = verb.map_or("?", |v| v.entry().name);
+    let text: heapless::String<LINE> = refusal
+        .text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(LINE / 4 * 3)
+        .collect();
+    let _ = write!(out, "ER,{name},{},{text}", refusal.code.number());
+    end(out);
+}
+
+fn parameter(name: Option<&str>) -> Result<Parameter, Refusal> {
+    let found = name.and_then(Parameter::named);
+    found.ok_or(Code::UnknownParameter.into())
+}
+
+fn help(of: Option<&str>, out: &mut Output, more: &mut Vec<String>) -> Answer {
+    let Some(word) = of else {
+        more.extend(VERBS.iter().map(|v| format!("{}: {}", v.usage, v.help)));
+        return Ok(());
+    };
+    if let Some(verb) = Verb::named(word) {
+        let v = verb.entry();
+        let _ = write!(out, ",{}: {} ({})", v.usage, v.help, v.access.name());
+        return Ok(());
+    }
+    let e = parameter(Some(word))?.entry();
+    let unit = if e.unit.is_empty() { "" } else { " " };
+    let _ = write!(
+        out,
+        ",{}: {} ({}{unit}{}; {}; {})",
+        e.name,
+        e.help,
+        e.range(),
+        e.unit,
+        e.access.name(),
+        e.effect.name()
+    );
+    Ok(())
+}
+
+fn challenge(snapshot: &Snapshot, out: &mut Output) {
+    let _ = match snapshot.challenge {
+        None => out.write_str(",none"),
+        Some(r) => {
+            let state = match (r.is_over(), r.passed()) {
+                (false, _) => "running",
+                (true, true) => "passed",
+                (true, false) => "failed",
+            };
+            write!(
+                out,
+                ",{state},pieces={},detected={},missed={},not_judged={}",
+                r.pieces, r.detected, r.missed, r.not_judged
+            )
+        }
+    };
+}
+
+fn counters(snapshot: &Snapshot, more: &mut Vec<String>) {
+    let s = &snapshot.statistics;
+    let failed = |c: Cause| s.outcomes.failed[c as usize];
+    let us = |us: Option<u64>| us.map_or("-".to_string(), |us| format!("{}", us as f64 / 1e3));
+    let min = (s.latency.count > 0).then_some(s.latency.min_us);
+    let max = (s.latency.count > 0).then_some(s.latency.max_us);
+    let counts = [
+        ("parts", s.outcomes.parts),
+        ("good", s.outcomes.good),
+        ("rejects", s.outcomes.rejects),
+        ("rejects_camera_fault", failed(Cause::CameraFault)),
+        ("rejects_inference_error", failed(Cause::InferenceError)),
+        ("rejects_late", failed(Cause::Late)),
+        ("rejects_queue_full", failed(Cause::QueueFull)),
+        ("rejects_no_frame", failed(Cause::NoFrame)),
+        ("rejects_unknown", failed(Cause::Unknown)),
+        ("rejects_not_ready", failed(Cause::NotReady)),
+        ("rejects_challenge", failed(Cause::Challenge)),
+        ("next_part", s.next_part.0),
+        ("triggers_bounced", s.triggers.bounced),
+        ("triggers_too_close", s.triggers.too_close),
+        ("triggers_unpaired", s.triggers.unpaired),
+        ("triggers_unexpected", s.triggers.unexpected),
+        ("triggers_skipped", s.triggers.skipped),
+        ("frames_paired", s.frames.paired),
+        ("frames_damaged", s.frames.damaged),
+        ("frames_unpaired", s.frames.unpaired),
+        ("frames_ignored", s.frames.ignored),
+        ("verdicts_taken", s.verdicts.taken),
+        ("verdicts_late", s.verdicts.late),
+        ("verdicts_duplicate", s.verdicts.duplicate),
+        ("verdicts_unknown", s.verdicts.unknown),
+        ("verdicts_ignored", s.verdicts.ignored),
+        ("rejects_confirmed", s.confirms.confirmed),
+        ("rejects_unconfirmed", s.confirms.missing),
+        ("confirms_unexpected", s.confirms.unexpected),
+        ("encoder_reversals", s.encoder_reversals),
+        ("actuated_late", s.actuated_late),
+    ];
+    more.extend(counts.map(|(name, count)| format!("{name},{count}")));
+    more.extend([
+        format!("latency_min_ms,{}", us(min)),
+        format!("latency_mean_ms,{}", us(s.latency.mean_us())),
+        format!("latency_p99_ms,{}", us(s.latency.percentile_us(99))),
+        format!("latency_max_ms,{}", us(max)),
+    ]);
+}
+
+/// A part's result as it is told: `part,outcome,cause,score,latency in ms`, or the same as JSON.
+struct ResultLine {
+    result: PartResult,
+    json: bool,
+}
+
+impl fmt::Display for ResultLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PartResult {
+            part,
+            outcome,
+            score,
+            latency_us,
+        } = self.result;
+        let word = if outcome == Outcome::Good {
+            "good"
+        } else {
+            "reject"
+        };
+        let cause = match outcome {
+            Outcome::Good | Outcome::Reject => None,
+            Outcome::RejectBecause(cause) => Some(cause_name(cause)),
+        };
+        let ms = latency_us.map(|us| us as f64 / 1e3);
+        if self.json {
+            write!(f, "{{\"part\":{},\"outcome\":\"{word}\"", part.0)?;
+            if let Some(cause) = cause {
+                write!(f, ",\"cause\":\"{cause}\"")?;
+            }
+            if let Some(score) = score {
+                write!(f, ",\"score\":{score:.6}")?;
+            }
+            if let Some(ms) = ms {
+                write!(f, ",\"latency_ms\":{ms:.1}")?;
+            }
+            return f.write_str("}");
+        }
+        write!(f, "{},{word},{}", part.0, cause.unwrap_or("-"))?;
+        match score {
+            Some(score) => write!(f, ",{score:.6}")?,
+            None => f.write_str(",-")?,
+        }
+        match ms {
+            Some(ms) => write!(f, ",{ms:.1}"),
+            None => f.write_str(",-"),
+        }
+    }
+}
+
+/// The name of a cause, as it is told.
+pub fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::CameraFault => "camera_fault",
+        Cause::InferenceError => "inference_error",
+        Cause::Late => "late",
+        Cause::QueueFull => "queue_full",
+        Cause::NoFrame => "no_frame",
+        Cause::Unknown => "unknown",
+        Cause::NotReady => "not_ready",
+        Cause::Challenge => "challenge",
+    }
+}

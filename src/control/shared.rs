@@ -1,0 +1,682 @@
+//! What all ports share: the station behind, the parameters, one set of pending changes, the memory.
+//!
+//! One session at a time can have pending changes; another's SET is refused as busy until COMMIT, REVERT
+//! or the end of that session. Everything that is confirmed is stored before. Must never hold up the
+//! station: it only asks the [`Host`], whose calls return at once.
+
+use super::host::{Host, Order, PartResult, SelfTest, Snapshot};
+use super::memory::{Memory, RecipeNumber};
+use super::password;
+use super::refusal::{Code, Refusal, allowed};
+use super::store::{Restored, Store, Stored};
+use super::table::{Access, Effect, Kind, Parameter, STEPS};
+use super::teach::{self, Teach};
+use super::values::{Value, Values};
+use crate::line::alarms::ALARMS;
+use crate::line::{AlarmSet, Statistics};
+use heapless::Deque;
+use std::time::{Duration, Instant};
+
+/// Counters, alarms and what was noted of orders are written this often at most, if they changed. A new
+/// alarm is written at once, but not more often than [`ALARM_EVERY`].
+const BATCH: Duration = Duration::from_secs(10);
+const ALARM_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the station is asked for news.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Changes that may be stored one after the other, and how soon there may be one more: at worst 17,000
+/// writes of some 20 kB a day, a few years of the cheapest eMMC.
+const CHANGES: u32 = 30;
+const CHANGE_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two passwords that are tried or set, over all ports.
+const PASSWORD_EVERY: Duration = Duration::from_secs(1);
+
+/// Results that a session may be behind.
+const RESULTS: usize = 256;
+
+/// A session of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionId(u32);
+
+/// Who orders something.
+#[derive(Clone, Copy, Debug)]
+pub struct Who<'a> {
+    /// Their session.
+    pub session: SessionId,
+    /// The port, for the log.
+    pub port: &'a str,
+    /// Their level.
+    pub access: Access,
+}
+
+/// What a COMMIT did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// How many parameters changed.
+    pub changes: usize,
+    /// The hardest effect among them; `None` if there were none.
+    pub effect: Option<Effect>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    owner: SessionId,
+    memory: Memory,
+}
+
+/// How a TEACH stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TeachReport {
+    /// Scores so far.
+    pub parts: usize,
+    /// Scores that it is to have.
+    pub wanted: usize,
+    /// Parts that passed without a score.
+    pub not_judged: u32,
+    /// If it is done: the threshold, in steps of 0.0001, and the histogram in lines of
+    /// `from,to,count,bar`.
+    pub done: Option<(u32, Vec<String>)>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Control<H> {
+    host: H,
+    store: Store,
+    stored: Stored,
+    /// The log has lines that are not stored.
+    log_dirty: bool,
+    pending: Option<Pending>,
+    results: Deque<PartResult, RESULTS>,
+    /// Number of the result after the last one.
+    next_result: u64,
+    teach: Option<Teach>,
+    sessions: u32,
+    looked: Option<Instant>,
+    written: Option<Instant>,
+    written_statistics: Statistics,
+    written_alarms: AlarmSet,
+    challenge_running: bool,
+    memory_failed: bool,
+    changes_left: u32,
+    change_again: Option<Instant>,
+    password_again: Option<Instant>,
+}
+
+impl<H: Host> Control<H> {
+    /// Control over a station that works with the restored values already.
+    pub fn new(mut host: H, store: Store, restored: Restored) -> Self {
+        host.fault(restored.stored.fault);
+        Control {
+            host,
+            store,
+            stored: restored.stored,
+            log_dirty: false,
+            pending: None,
+            results: Deque::new(),
+            next_result: 0,
+            teach: None,
+            sessions: 0,
+            looked: None,
+            written: None,
+            written_statistics: restored.statistics,
+            written_alarms: restored.alarms,
+            challenge_running: false,
+            memory_failed: false,
+            changes_left: CHANGES,
+            change_again: None,
+            password_again: None,
+        }
+    }
+
+    /// A new session.
+    pub fn open(&mut self) -> SessionId {
+        self.sessions += 1;
+        SessionId(self.sessions)
+    }
+
+    /// The station.
+    pub fn host(&mut self) -> &mut H {
+        &mut self.host
+    }
+
+    /// The state of the station.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.host.snapshot()
+    }
+
+    /// What is in force.
+    pub fn memory(&self) -> &Memory {
+        &self.stored.memory
+    }
+
+    /// The log of changes, oldest first.
+    pub fn log(&self) -> impl DoubleEndedIterator<Item = &str> + ExactSizeIterator {
+        self.stored.log.iter().map(String::as_str)
+    }
+
+    /// Whether the memory was damaged and nobody has acknowledged it, or cannot be written.
+    pub fn memory_fault(&self) -> bool {
+        self.stored.fault || self.memory_failed
+    }
+
+    /// The level of a session that has not logged in: the highest one without a password.
+    pub fn open_level(&self) -> Access {
+        let is_open = |password| self.password_hash(password).is_empty();
+        if is_open(Parameter::EngineerPassword) {
+            Access::Engineer
+        } else if is_open(Parameter::OperatorPassword) {
+            Access::Operator
+        } else {
+            Access::View
+        }
+    }
+
+    /// The level of the Modbus client.
+    pub fn modbus_access(&self) -> Access {
+        match self.stored.memory.text(Parameter::ModbusAccess) {
+            "view" => Access::View,
+            "operator" => Access::Operator,
+            _ => Access::Engineer,
+        }
+    }
+
+    fn password_hash(&self, parameter: Parameter) -> &str {
+        self.stored.memory.text(parameter)
+    }
+
+    /// Tries a password; gives the level.
+    ///
+    /// # Errors
+    /// [`Code::WrongPassword`], [`Code::TooSoon`].
+    pub fn login(
+        &mut self,
+        level: Access,
+        password: &str,
+        now: Instant,
+    ) -> Result<Access, Refusal> {
+        if level <= self.open_level() {
+            return Ok(level);
+        }
+        self.password_pace(now)?;
+        let hash = match level {
+            Access::Engineer => Parameter::EngineerPassword,
+            Access::View | Access::Operator => Parameter::OperatorPassword,
+        };
+        match password::fits(password, self.password_hash(hash)) {
+            true => Ok(level),
+            false => Err(Code::WrongPassword.into()),
+        }
+    }
+
+    /// A hash takes milliseconds: whoever tries many must not take the processor from the inspection.
+    fn password_pace(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.password_again.is_some_and(|again| now < again) {
+            return Err(Code::TooSoon.into());
+        }
+        self.password_again = Some(now + PASSWORD_EVERY);
+        Ok(())
+    }
+
+    /// A parameter's value as this session sees it: pending if it has changed it, else in force.
+    pub fn value(&self, session: SessionId, parameter: Parameter) -> &Value {
+        let own = self.pending.as_ref().filter(|p| p.owner == session);
+        own.map_or(&self.stored.memory, |p| &p.memory)
+            .get(parameter)
+    }
+
+    /// Whether this session has pending changes.
+    pub fn has_pending(&self, session: SessionId) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.owner == session)
+    }
+
+    /// Sets a parameter from a text, pending until [`Control::commit`].
+    ///
+    /// # Errors
+    /// As [`Control::set`]; of a password also [`Code::TooSoon`].
+    pub fn set_text(
+        &mut self,
+        who: &Who<'_>,
+        parameter: Parameter,
+        text: &str,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let entry = parameter.entry();
+        let value = if entry.kind == Kind::Secret {
+            allowed(who.access, entry.access)?;
+            self.password_pace(now)?;
+            let hash = password::hash(text);
+            Value::Text(hash.map_err(|e| match e {
+                password::PasswordError::Text => Refusal::new(Code::BadText, e.to_string()),
+                password::PasswordError::Random => Refusal::new(Code::Hardware, e.to_string()),
+            })?)
+        } else {
+            entry.parse(text)?
+        };
+        self.set(who, parameter, value)
+    }
+
+    /// Sets a parameter, pending until [`Control::commit`].
+    ///
+    /// # Errors
+    /// A value, access or busy code.
+    pub fn set(
+        &mut self,
+        who: &Who<'_>,
+        parameter: Parameter,
+        value: Value,
+    ) -> Result<(), Refusal> {
+        allowed(who.access, parameter.entry().access)?;
+        parameter.entry().check(&value)?;
+        let stored = &self.stored.memory;
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            owner: who.session,
+            memory: stored.clone(),
+        });
+        if pending.owner != who.session {
+            return Err(Code::PendingElsewhere.into());
+        }
+        pending.memory.set(parameter, value)?;
+        Ok(())
+    }
+
+    /// Drops a session's pending changes.
+    pub fn revert(&mut self, session: SessionId) {
+        self.pending.take_if(|p| p.owner == session);
+    }
+
+    /// Brings a session's pending changes into force, all or none; they are stored when this returns.
+    ///
+    /// # Errors
+    /// [`Code::Contradiction`] names the parameter; [`Code::WearLimit`], [`Code::Memory`] and the host's.
+    /// The changes stay pending.
+    pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Committed, Refusal> {
+        let own = self.pending.as_ref().filter(|p| p.owner == who.session);
+        let Some(memory) = own.map(|p| p.memory.clone()) else {
+            return match self.pending {
+                None => Ok(Committed {
+                    changes: 0,
+                    effect: None,
+                }),
+                Some(_) => Err(Code::PendingElsewhere.into()),
+            };
+        };
+        let committed = self.replace(who, memory, now)?;
+        self.pending = None;
+        Ok(committed)
+    }
+
+    /// Uses another recipe from now on.
+    ///
+    /// # Errors
+    /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`].
+    pub fn select_recipe(
+        &mut self,
+        who: &Who<'_>,
+        recipe: RecipeNumber,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        allowed(who.access, Access::Operator)?;
+        if recipe == self.stored.memory.active() {
+            return Ok(());
+        }
+        self.nothing_pending(who.session)?;
+        if self.teach.is_some() {
+            return Err(Code::Teaching.into());
+        }
+        let mut memory = self.stored.memory.clone();
+        memory.select(recipe);
+        self.replace(who, memory, now).map(|_| ())
+    }
+
+    fn nothing_pending(&self, session: SessionId) -> Result<(), Refusal> {
+        match &self.pending {
+            None => Ok(()),
+            Some(p) if p.owner == session => Err(Code::PendingChanges.into()),
+            Some(_) => Err(Code::PendingElsewhere.into()),
+        }
+    }
+
+    /// Checks, stores, applies. If the station refuses, what was before is stored again.
+    fn replace(
+        &mut self,
+        who: &Who<'_>,
+        memory: Memory,
+        now: Instant,
+    ) -> Result<Committed, Refusal> {
+        let (old, new) = (self.stored.memory.values(), memory.values());
+        let changed: Vec<Parameter> = new.changed(&old).collect();
+        let (from, to) = (self.stored.memory.active(), memory.active());
+        let mut stored = self.stored.clone();
+        let mut effects: Vec<Effect> = changed.iter().map(|p| p.entry().effect).collect();
+        if from == to {
+            for parameter in &changed {
+                let entry = parameter.entry();
+                let show = |values: &Values| entry.show(values.get(*parameter)).to_string();
+                stored.note(&line(who, entry.name, &show(&old), &show(&new)));
+            }
+        } else {
+            stored.note(&line(who, "recipe", &from.to_string(), &to.to_string()));
+            effects.push(Effect::BeltCleared);
+        }
+        let committed = Committed {
+            changes: changed.len(),
+            effect: effects.iter().copied().max(),
+        };
+        if effects.is_empty() {
+            return Ok(committed);
+        }
+        memory.check()?;
+        let settings = new.settings()?;
+        self.spare_the_flash(now)?;
+        stored.memory = memory;
+        self.save(&stored)?;
+        let at_once = effects.into_iter().filter(|e| *e != Effect::Restart).max();
+        if let Some(effect) = at_once
+            && let Err(refused) = self.host.apply(&new, &settings, effect)
+        {
+            let before = self.stored.clone();
+            self.save(&before)?;
+            return Err(refused.into());
+        }
+        self.stored = stored;
+        Ok(committed)
+    }
+
+    /// Stores the settings; a failure is a fault until it works again.
+    fn save(&mut self, stored: &Stored) -> Result<(), Refusal> {
+        let result = self.store.save(stored);
+        self.memory_failed = result.is_err();
+        self.log_dirty &= result.is_err();
+        self.host.fault(stored.fault || self.memory_failed);
+        Ok(result?)
+    }
+
+    fn spare_the_flash(&mut self, now: Instant) -> Result<(), Refusal> {
+        let since = *self.change_again.get_or_insert(now);
+        let more = now.saturating_duration_since(since).as_secs() / CHANGE_EVERY.as_secs();
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(CHANGES);
+            self.changes_left = self.changes_left.saturating_add(more).min(CHANGES);
+            self.change_again = Some(now);
+        }
+        match self.changes_left.checked_sub(1) {
+            Some(left) => self.changes_left = left,
+            None => return Err(Code::WearLimit.into()),
+        }
+        Ok(())
+    }
+
+    /// Gives the station an order.
+    ///
+    /// # Errors
+    /// An access code, [`Code::WrongTrigger`], or the host's.
+    pub fn order(&mut self, who: &Who<'_>, order: Order) -> Result<(), Refusal> {
+        let needed = match order {
+            Order::Reboot => Access::Engineer,
+            _ => Access::Operator,
+        };
+        allowed(who.access, needed)?;
+        let before = self.host.snapshot();
+        let source = self.stored.memory.text(Parameter::TriggerSource);
+        if order == Order::Trigger && source != "command" {
+            return Err(Code::WrongTrigger.into());
+        }
+        if order == Order::Reboot {
+            // While the memory can still be written in peace.
+            self.write(&before)?;
+        }
+        self.host.order(order)?;
+        let (what, old, new) = match order {
+            // A PLC gives these every minute: they would push the changes out of the log.
+            Order::Trigger | Order::SelfTest | Order::Arm | Order::Disarm => return Ok(()),
+            Order::Challenge(pieces) => {
+                self.challenge_running = true;
+                (
+                    "challenge",
+                    String::new(),
+                    format!("pieces={}", pieces.get()),
+                )
+            }
+            Order::ResetCounters => {
+                let outcomes = before.statistics.outcomes;
+                let old = format!("parts={} good={}", outcomes.parts, outcomes.good);
+                ("counters", old, "0".to_string())
+            }
+            Order::Reboot => ("reboot", String::new(), String::new()),
+            Order::Reset => {
+                if before.alarms.is_empty() && !self.stored.fault {
+                    return Ok(());
+                }
+                let left = self.host.snapshot().alarms.bits();
+                // What was damaged is known now. A memory that cannot be written stays a fault.
+                self.stored.fault = false;
+                self.host.fault(self.memory_failed);
+                ("alarms", before.alarms.bits().to_string(), left.to_string())
+            }
+        };
+        self.note(&line(who, what, &old, &new));
+        if order == Order::Reboot {
+            let stored = self.stored.clone();
+            self.save(&stored)?;
+        }
+        Ok(())
+    }
+
+    /// A line for the log, stored with the next batch.
+    fn note(&mut self, line: &str) {
+        self.stored.note(line);
+        self.log_dirty = true;
+    }
+
+    /// The result with this number or the first one after it that is still there, and its number.
+    pub fn result(&self, number: u64) -> Option<(u64, PartResult)> {
+        let oldest = self.next_result - self.results.len() as u64;
+        let number = number.max(oldest);
+        let place = usize::try_from(number - oldest).ok()?;
+        self.results.iter().nth(place).map(|r| (number, *r))
+    }
+
+    /// The number that the next result gets.
+    pub fn next_result(&mut self) -> u64 {
+        self.collect();
+        self.next_result
+    }
+
+    /// Takes over the results that have come.
+    fn collect(&mut self) {
+        for _ in 0..RESULTS {
+            let Some(result) = self.host.next_result() else {
+                break;
+            };
+            if let Some(teach) = &mut self.teach {
+                teach.part(result.score);
+            }
+            if self.results.is_full() {
+                self.results.pop_front();
+            }
+            // Cannot fail: there is room.
+            let _ = self.results.push_back(result);
+            self.next_result += 1;
+        }
+    }
+
+    /// What is due: results, counters, alarms. Every port calls it some ten times a second or more.
+    pub fn tick(&mut self, now: Instant) {
+        self.collect();
+        let since = |then: Option<Instant>| then.map(|t| now.saturating_duration_since(t));
+        if since(self.looked).is_some_and(|d| d < LOOK) {
+            return;
+        }
+        self.looked = Some(now);
+        let snapshot = self.host.snapshot();
+        self.watch_challenge(&snapshot);
+        let batch = since(self.written);
+        let batch_due = batch.is_none_or(|d| d >= BATCH)
+            && (self.log_dirty || snapshot.statistics != self.written_statistics);
+        let alarm_due =
+            batch.is_none_or(|d| d >= ALARM_EVERY) && snapshot.alarms != self.written_alarms;
+        if batch_due || alarm_due {
+            self.written = Some(now);
+            if let Err(e) = self.write(&snapshot) {
+                log::error!("{e}");
+            }
+        }
+    }
+
+    fn watch_challenge(&mut self, snapshot: &Snapshot) {
+        let Some(report) = snapshot.challenge else {
+            return;
+        };
+        let running = !report.is_over();
+        if self.challenge_running && !running {
+            let stamp = jiff::Timestamp::now();
+            let passed = if report.passed() { "passed" } else { "failed" };
+            self.note(&format!(
+                "{stamp:.0},station,challenge,pieces={},{passed} detected={} missed={} not_judged={}",
+                report.pieces, report.detected, report.missed, report.not_judged
+            ));
+        }
+        self.challenge_running = running;
+    }
+
+    /// Writes counters, alarms and, if it has new lines, the log.
+    fn write(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let result = self
+            .store
+            .save_counters(&snapshot.statistics, snapshot.alarms);
+        self.memory_failed = result.is_err();
+        self.host.fault(self.stored.fault || self.memory_failed);
+        result?;
+        self.written_statistics = snapshot.statistics;
+        self.written_alarms = snapshot.alarms;
+        if self.log_dirty {
+            let stored = self.stored.clone();
+            self.save(&stored)?;
+        }
+        Ok(())
+    }
+
+    /// Ends control in an orderly way, with the station's last counters.
+    ///
+    /// # Errors
+    /// [`Code::Memory`].
+    pub fn close(mut self, statistics: &Statistics) -> Result<(), Refusal> {
+        let alarms = self.host.snapshot().alarms;
+        if self.log_dirty {
+            let stored = self.stored.clone();
+            self.save(&stored)?;
+        }
+        Ok(self.store.close(statistics, alarms)?)
+    }
+
+    /// Starts to collect the scores of good parts.
+    ///
+    /// # Errors
+    /// An access code, [`Code::OutOfRange`], [`Code::Teaching`].
+    pub fn teach(&mut self, who: &Who<'_>, parts: u32) -> Result<(), Refusal> {
+        allowed(who.access, Access::Operator)?;
+        if !teach::PARTS.contains(&parts) {
+            let text = format!("{} to {} parts", teach::PARTS.start(), teach::PARTS.end());
+            return Err(Refusal::new(Code::OutOfRange, text));
+        }
+        if self.teach.as_ref().is_some_and(|t| !t.is_done()) {
+            return Err(Code::Teaching.into());
+        }
+        // Parts that have passed are not among those to be taught.
+        self.collect();
+        self.teach = Some(Teach::new(self.stored.memory.active(), parts));
+        Ok(())
+    }
+
+    /// How a TEACH stands; `None` if there is none.
+    pub fn teach_report(&mut self) -> Option<TeachReport> {
+        self.collect();
+        let teach = self.teach.as_ref()?;
+        let done = teach.is_done().then(|| self.taught(teach)).flatten();
+        Some(TeachReport {
+            parts: teach.scores().len(),
+            wanted: teach.wanted(),
+            not_judged: teach.not_judged,
+            done: done.map(|threshold| (threshold, teach.histogram(threshold))),
+        })
+    }
+
+    fn taught(&self, teach: &Teach) -> Option<u32> {
+        let values = self.stored.memory.values();
+        let quantile = values.number(Parameter::TeachQuantile);
+        let margin = values.number(Parameter::TeachMargin);
+        teach::threshold(teach.scores(), quantile, margin)
+    }
+
+    /// Takes over the threshold of a finished TEACH; gives it.
+    ///
+    /// # Errors
+    /// [`Code::NothingTaught`], and as [`Control::commit`].
+    pub fn accept(&mut self, who: &Who<'_>, now: Instant) -> Result<f64, Refusal> {
+        allowed(who.access, Access::Operator)?;
+        self.nothing_pending(who.session)?;
+        self.collect();
+        let done = self.teach.as_ref().filter(|t| t.is_done());
+        let done = done.filter(|t| t.recipe == self.stored.memory.active());
+        let threshold = done
+            .and_then(|t| self.taught(t))
+            .ok_or(Code::NothingTaught)?;
+        let mut memory = self.stored.memory.clone();
+        memory.set(Parameter::Threshold, Value::Number(threshold))?;
+        self.replace(who, memory, now)?;
+        self.teach = None;
+        Ok(f64::from(threshold) / f64::from(STEPS))
+    }
+
+    /// Drops a TEACH.
+    ///
+    /// # Errors
+    /// An access code.
+    pub fn reject(&mut self, who: &Who<'_>) -> Result<(), Refusal> {
+        allowed(who.access, Access::Operator)?;
+        self.teach = None;
+        Ok(())
+    }
+}
+
+/// The names of the alarms, as they are told.
+pub fn alarm_names(alarms: AlarmSet) -> impl Iterator<Item = (u8, &'static str)> {
+    use crate::line::Alarm;
+    let set = ALARMS.into_iter().filter(move |a| alarms.contains(*a));
+    set.map(|a| {
+        let name = match a {
+            Alarm::ConsecutiveRejects => "consecutive_rejects",
+            Alarm::RejectRate => "reject_rate",
+            Alarm::RejectUnconfirmed => "reject_unconfirmed",
+            Alarm::BinFull => "bin_full",
+            Alarm::BinOpen => "bin_open",
+            Alarm::LowAir => "low_air",
+            Alarm::Camera => "camera",
+            Alarm::Latency => "latency",
+            Alarm::Challenge => "challenge",
+            Alarm::QueueFull => "queue_full",
+            Alarm::Overrun => "overrun",
+        };
+        (a as u8, name)
+    })
+}
+
+/// The name of a self-test's state.
+pub fn self_test_name(test: SelfTest) -> &'static str {
+    match test {
+        SelfTest::None => "none",
+        SelfTest::Running => "running",
+        SelfTest::Passed => "passed",
+        SelfTest::Failed(_) => "failed",
+    }
+}
+
+/// A line of the log: when, who, what, old, new. The one place where the wall clock counts.
+fn line(who: &Who<'_>, what: &str, old: &str, new: &str) -> String {
+    let stamp = jiff::Timestamp::now();
+    let (level, port) = (who.access.name(), who.port);
+    format!("{stamp:.0},{level}@{port},{what},{old},{new}")
+}

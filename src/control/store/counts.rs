@@ -1,0 +1,123 @@
+//! The counters as they are written: the line core has no serde, these are its types' shadows.
+
+use crate::line::counters::{
+    BUCKETS, ConfirmCounts, FrameCounts, Latency, TriggerErrors, VerdictCounts,
+};
+use crate::line::outcome::CAUSES;
+use crate::line::{Counters, PartId, Statistics};
+use serde::{Deserialize, Serialize};
+
+/// What is kept beside the parameters: counters and latched alarms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    #[serde(with = "StatisticsForm")]
+    pub(super) statistics: Statistics,
+    /// Bit n for alarm n.
+    pub(super) alarms: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Statistics")]
+struct StatisticsForm {
+    #[serde(with = "PartForm")]
+    next_part: PartId,
+    #[serde(with = "CountersForm")]
+    outcomes: Counters,
+    #[serde(with = "TriggersForm")]
+    triggers: TriggerErrors,
+    #[serde(with = "FramesForm")]
+    frames: FrameCounts,
+    #[serde(with = "VerdictsForm")]
+    verdicts: VerdictCounts,
+    #[serde(with = "ConfirmsForm")]
+    confirms: ConfirmCounts,
+    encoder_reversals: u64,
+    actuated_late: u64,
+    #[serde(with = "LatencyForm")]
+    latency: Latency,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "PartId")]
+struct PartForm(u64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Counters")]
+struct CountersForm {
+    parts: u64,
+    good: u64,
+    rejects: u64,
+    failed: [u64; CAUSES],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "TriggerErrors")]
+struct TriggersForm {
+    bounced: u64,
+    too_close: u64,
+    unpaired: u64,
+    unexpected: u64,
+    skipped: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "FrameCounts")]
+struct FramesForm {
+    paired: u64,
+    damaged: u64,
+    unpaired: u64,
+    ignored: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "VerdictCounts")]
+struct VerdictsForm {
+    taken: u64,
+    late: u64,
+    duplicate: u64,
+    unknown: u64,
+    ignored: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ConfirmCounts")]
+struct ConfirmsForm {
+    confirmed: u64,
+    missing: u64,
+    unexpected: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Latency")]
+struct LatencyForm {
+    count: u64,
+    sum_us: u64,
+    min_us: u64,
+    max_us: u64,
+    #[serde(with = "buckets")]
+    buckets: [u64; BUCKETS],
+}
+
+/// serde knows arrays of up to 32 only.
+mod buckets {
+    use super::BUCKETS;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        buckets: &[u64; BUCKETS],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        buckets.as_slice().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<[u64; BUCKETS], D::Error> {
+        let buckets = Vec::<u64>::deserialize(from)?;
+        let count = buckets.len();
+        buckets
+            .try_into()
+            .map_err(|_| D::Error::invalid_length(count, &"as many buckets as the histogram has"))
+    }
+}

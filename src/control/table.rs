@@ -1,0 +1,480 @@
+//! Every parameter of the station, once: from here come the command set, the Modbus map, the TOML file,
+//! the range checks and the documents. Adding a parameter is one entry.
+//!
+//! Names, choices' numbers and registers leave the machine: only append, never change, never reuse. A
+//! test pins them.
+
+/// Who may change a parameter or give an order; each level includes those before it. Numbers leave the
+/// machine: only append.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Looks on.
+    View = 0,
+    /// Runs the line: changes over, teaches, acknowledges.
+    Operator = 1,
+    /// Sets the station up.
+    Engineer = 2,
+}
+
+/// Every level, by number.
+pub const LEVELS: [Access; 3] = [Access::View, Access::Operator, Access::Engineer];
+
+impl Access {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Access::View => "view",
+            Access::Operator => "operator",
+            Access::Engineer => "engineer",
+        }
+    }
+}
+
+/// What a parameter belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The station: one value.
+    Station,
+    /// The recipe: a value in each of them.
+    Recipe,
+}
+
+impl Scope {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Station => "station",
+            Scope::Recipe => "recipe",
+        }
+    }
+}
+
+/// When a committed change takes effect, from the mildest to the hardest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// At once.
+    AtOnce,
+    /// With the next part that is judged.
+    NextPart,
+    /// At once, and the belt is cleared: parts that are on it are rejected.
+    BeltCleared,
+    /// When the program starts again (`REBOOT`).
+    Restart,
+}
+
+impl Effect {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Effect::AtOnce => "at once",
+            Effect::NextPart => "next part",
+            Effect::BeltCleared => "belt is cleared",
+            Effect::Restart => "restart",
+        }
+    }
+}
+
+/// Steps of a decimal per unit: 0.0001.
+pub const STEPS: u32 = 10_000;
+
+/// What values a parameter can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number.
+    Number {
+        /// Smallest.
+        low: u32,
+        /// Largest.
+        high: u32,
+        /// What 0 stands for, if it is allowed besides the range.
+        zero: Option<&'static str>,
+    },
+    /// A number in steps of 0.0001; the bounds count steps.
+    Decimal {
+        /// Smallest.
+        low: u32,
+        /// Largest.
+        high: u32,
+    },
+    /// One of these words; the number of a word is its place.
+    Choice(&'static [&'static str]),
+    /// A number whose bits are switches; these may be set.
+    Bits(u32),
+    /// Printable ASCII without quotes, at most so many characters.
+    Text(usize),
+    /// A password, kept as its hash; the text is never given back.
+    Secret,
+}
+
+/// The value of a parameter if nothing else is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// A number, the steps of a decimal, the number of a choice.
+    Number(u32),
+    /// A text; of a secret, none.
+    Text(&'static str),
+}
+
+/// Where a parameter lies among Modbus' holding registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    /// One register.
+    One(u16),
+    /// Two, the high word first.
+    Two(u16),
+}
+
+impl Register {
+    /// The address of the first one, counted from 0.
+    pub const fn address(self) -> u16 {
+        match self {
+            Register::One(address) | Register::Two(address) => address,
+        }
+    }
+
+    /// How many.
+    pub const fn count(self) -> u16 {
+        match self {
+            Register::One(_) => 1,
+            Register::Two(_) => 2,
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Which parameter.
+    pub parameter: Parameter,
+    /// What it is called everywhere: lower case, letters, digits, `_`.
+    pub name: &'static str,
+    /// Unit; empty if it has none.
+    pub unit: &'static str,
+    /// Values.
+    pub kind: Kind,
+    /// Value if nothing else is said.
+    pub default: Preset,
+    /// Who may change it.
+    pub access: Access,
+    /// What it belongs to.
+    pub scope: Scope,
+    /// When a change takes effect.
+    pub effect: Effect,
+    /// Where Modbus finds it. Texts and secrets have no register.
+    pub register: Option<Register>,
+    /// What it is, in one line.
+    pub help: &'static str,
+}
+
+macro_rules! parameters {
+    ($($parameter:ident: $name:literal, $unit:literal, $kind:expr, $default:expr, $access:ident, $scope:ident,
+       $effect:ident, $register:expr, $help:literal;)*) => {
+        /// A parameter; its number is its place in [`TABLE`].
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Parameter {
+            $(#[doc = $help] $parameter,)*
+        }
+
+        /// Every parameter, in the order in which it is shown.
+        pub const TABLE: &[Entry] = &[$(Entry {
+            parameter: Parameter::$parameter,
+            name: $name,
+            unit: $unit,
+            kind: $kind,
+            default: $default,
+            access: Access::$access,
+            scope: Scope::$scope,
+            effect: Effect::$effect,
+            register: $register,
+            help: $help,
+        },)*];
+    };
+}
+
+use Kind::{Bits, Choice, Secret, Text};
+use Preset::{Number as n, Text as t};
+
+/// From `low` to `high`.
+const fn range(low: u32, high: u32) -> Kind {
+    let zero = None;
+    Kind::Number { low, high, zero }
+}
+
+/// 0 for what `zero` says, or from `low` to `high`.
+const fn or_zero(zero: &'static str, low: u32, high: u32) -> Kind {
+    let zero = Some(zero);
+    Kind::Number { low, high, zero }
+}
+
+/// From `low` to `high` steps of 0.0001.
+const fn steps(low: u32, high: u32) -> Kind {
+    Kind::Decimal { low, high }
+}
+
+/// One register.
+const fn one(address: u16) -> Option<Register> {
+    Some(Register::One(address))
+}
+
+/// Two registers.
+const fn two(address: u16) -> Option<Register> {
+    Some(Register::Two(address))
+}
+
+const SWITCH: Kind = Choice(&["off", "on"]);
+const BAUD: Kind = Choice(&[
+    "9600", "19200", "38400", "57600", "115200", "230400", "460800", "921600",
+]);
+
+/// Bits 1 to 11, the numbers of [`Alarm`](crate::line::Alarm).
+const ALARM_BITS: u32 = 0xffe;
+
+// The ranges of what the line core is given are its own; a test holds them together.
+#[rustfmt::skip]
+parameters! {
+    // Recipe: registers 0..=99.
+    RecipeName: "recipe_name", "", Text(32), t(""), Engineer, Recipe, AtOnce, None,
+        "Name of the recipe, by which RECIPE finds it too";
+    Bundle: "bundle", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "Path of the recipe's bundle; empty: the one that the station was started with";
+    Threshold: "threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(0),
+        "Scores above it are rejects";
+    TriggerIntervalMs: "trigger_interval_ms", "ms", range(1, 60_000), n(500), Engineer, Recipe, BeltCleared, one(1),
+        "Time between triggers, with trigger source interval";
+    TriggerPitch: "trigger_pitch", "counts", range(1, 1_000_000), n(1000), Engineer, Recipe, BeltCleared, two(2),
+        "Belt between triggers, with trigger source encoder";
+    ExposureDelayUs: "exposure_delay_us", "us", range(0, 1_000_000), n(1000), Engineer, Recipe, BeltCleared, two(4),
+        "From the trigger to the exposure of its frame";
+    PairingWindowUs: "pairing_window_us", "us", range(1, 1_000_000), n(5000), Engineer, Recipe, BeltCleared, two(6),
+        "How far from there the exposure may lie, either way; the spacing must exceed twice as much";
+    PartSpacingUs: "part_spacing_us", "us", range(1, 60_000_000), n(20_000), Engineer, Recipe, BeltCleared, two(8),
+        "Least time between two parts; closer ones cannot be told apart and are rejected";
+    PulseWidthMs: "pulse_width_ms", "ms", range(1, 10_000), n(40), Engineer, Recipe, BeltCleared, one(10),
+        "How long the output is active for one part";
+    CameraExposureUs: "camera_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(11),
+        "Exposure time of the camera; 0: leave it as it is";
+    CameraGain: "camera_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(13),
+        "Gain of the camera, in its driver's unit; 0: leave it as it is";
+    StrobeUs: "strobe_us", "us", or_zero("off", 10, 1_000_000), n(0), Engineer, Recipe, BeltCleared, two(14),
+        "How long the strobe output is on after a trigger; 0: never";
+
+    // Station: registers 100..=199.
+    StationName: "station_name", "", Text(32), t("station"), Engineer, Station, AtOnce, None,
+        "Name of the station, told by IDN";
+    TriggerSource: "trigger_source", "", Choice(&["free_run", "interval", "edge", "encoder", "command"]), n(0),
+        Engineer, Station, BeltCleared, one(100),
+        "What says that a part is there";
+    DebounceUs: "debounce_us", "us", range(0, 1_000_000), n(1000), Engineer, Station, BeltCleared, two(101),
+        "Edges closer than this are the same part's, with trigger source edge";
+    RejectAxis: "reject_axis", "", Choice(&["time", "counts"]), n(0), Engineer, Station, BeltCleared, one(103),
+        "What the way from trigger to reject station is measured in";
+    RejectDelayMs: "reject_delay_ms", "ms", range(0, 10_000), n(1500), Engineer, Station, BeltCleared, one(104),
+        "From the trigger to the reject station, with axis time";
+    RejectLeadMs: "reject_lead_ms", "ms", range(0, 10_000), n(5), Engineer, Station, BeltCleared, one(105),
+        "How long before that the verdict must be there, with axis time";
+    RejectDelayCounts: "reject_delay_counts", "counts", range(0, 1_000_000), n(10_000), Engineer, Station, BeltCleared, two(106),
+        "From the trigger to the reject station, with axis counts";
+    RejectLeadCounts: "reject_lead_counts", "counts", range(0, 1_000_000), n(10), Engineer, Station, BeltCleared, two(108),
+        "How far before that the verdict must be there, with axis counts";
+    Wiring: "wiring", "", Choice(&["energise_for_good", "energise_to_reject"]), n(0), Engineer, Station, BeltCleared, one(110),
+        "Which output the ejector hangs on: good (a broken wire rejects) or reject (needs confirm)";
+    Confirm: "confirm", "", SWITCH, n(0), Engineer, Station, BeltCleared, one(111),
+        "Whether a sensor in the bin sees rejected parts";
+    ConfirmWindowMs: "confirm_window_ms", "ms", range(100, 9_900), n(1000), Engineer, Station, BeltCleared, one(112),
+        "How long after the start of its reject a part must be seen in the bin";
+    AlarmConsecutive: "alarm_consecutive", "parts", or_zero("off", 1, 100), n(3), Engineer, Station, BeltCleared, one(113),
+        "Rejects in a row that raise alarm 1; 0: never";
+    AlarmRateWindow: "alarm_rate_window", "parts", or_zero("off", 10, 256), n(0), Engineer, Station, BeltCleared, one(114),
+        "Parts among which alarm_rate_percent counts for alarm 2; 0: never";
+    AlarmRatePercent: "alarm_rate_percent", "%", range(1, 99), n(20), Engineer, Station, BeltCleared, one(115),
+        "Share of rejects that must be exceeded for alarm 2";
+    AlarmLatencyMs: "alarm_latency_ms", "ms", or_zero("off", 1, 10_000), n(0), Engineer, Station, BeltCleared, one(116),
+        "Time from trigger to verdict that raises alarm 8; 0: never";
+    AlarmStop: "alarm_stop", "", Bits(ALARM_BITS), n(3710), Engineer, Station, BeltCleared, one(117),
+        "Alarms that stop the line: the sum of 2 to the power of their numbers; alarm 9 always does";
+    LatencyBudgetMs: "latency_budget_ms", "ms", or_zero("measured", 1, 10_000), n(0), Engineer, Station, Restart, one(118),
+        "Time that one inspection may take when threads are planned; 0: what is measured at start";
+    TeachQuantile: "teach_quantile", "", steps(5000, STEPS), n(9950), Engineer, Station, AtOnce, one(119),
+        "Share of the good parts of a TEACH that lie at or below the threshold before the margin";
+    TeachMargin: "teach_margin", "", steps(0, 5000), n(200), Engineer, Station, AtOnce, one(120),
+        "What TEACH adds to that score";
+    SerialProtocol: "serial_protocol", "", Choice(&["ascii", "modbus"]), n(0), Engineer, Station, Restart, one(121),
+        "What is spoken on the serial port, unless the board gives Modbus one of its own";
+    SerialBaud: "serial_baud", "baud", BAUD, n(4), Engineer, Station, Restart, one(122),
+        "Speed of the serial port, with 8N1";
+    SerialTimeoutMs: "serial_timeout_ms", "ms", or_zero("off", 100, 60_000), n(10_000), Engineer, Station, AtOnce, one(123),
+        "A line of which nothing more comes for this long is dropped; 0: never";
+    ResultFormat: "result_format", "", Choice(&["csv", "json"]), n(0), Engineer, Station, AtOnce, one(124),
+        "Format of the lines of RESULT ON";
+    ResultAtStart: "result_at_start", "", SWITCH, n(0), Engineer, Station, Restart, one(125),
+        "Whether RESULT is ON when the station starts";
+    ModbusAddress: "modbus_address", "", range(1, 247), n(1), Engineer, Station, Restart, one(126),
+        "Address of the station on Modbus";
+    ModbusBaud: "modbus_baud", "baud", BAUD, n(1), Engineer, Station, Restart, one(127),
+        "Speed of the Modbus port";
+    ModbusParity: "modbus_parity", "", Choice(&["none", "odd", "even"]), n(2), Engineer, Station, Restart, one(128),
+        "Parity of the Modbus port: 8E1, 8O1 or 8N2";
+    ModbusAccess: "modbus_access", "", Choice(&["view", "operator", "engineer"]), n(2), Engineer, Station, AtOnce, one(129),
+        "Access level of the Modbus client";
+    Archive: "archive", "", Choice(&["off", "rejects", "all"]), n(1), Engineer, Station, AtOnce, one(130),
+        "Which parts' pictures are kept";
+    ArchiveLimitMb: "archive_limit_mb", "MB", range(10, 65_535), n(1000), Engineer, Station, AtOnce, one(131),
+        "Room for pictures; the oldest make way";
+    LogLevel: "log_level", "", Choice(&["error", "warn", "info", "debug"]), n(2), Engineer, Station, AtOnce, one(132),
+        "What the program writes to the system's log";
+    OperatorPassword: "operator_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
+        "Password of level operator; none: whoever connects is operator, if engineer has one";
+    EngineerPassword: "engineer_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
+        "Password of level engineer; none: whoever connects is engineer";
+}
+
+/// How many parameters there are.
+pub const COUNT: usize = TABLE.len();
+
+impl Parameter {
+    /// Its line of the table.
+    pub const fn entry(self) -> &'static Entry {
+        &TABLE[self as usize]
+    }
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// By name, whatever its case.
+    pub fn named(name: &str) -> Option<Parameter> {
+        let found = TABLE.iter().find(|e| e.name.eq_ignore_ascii_case(name))?;
+        Some(found.parameter)
+    }
+
+    /// The parameter that holds a Modbus register, and the register's place in it (0, or 1 for the low
+    /// word of two).
+    pub fn at(register: u16) -> Option<(Parameter, u16)> {
+        TABLE.iter().find_map(|e| {
+            let place = register.checked_sub(e.register?.address())?;
+            (place < e.register?.count()).then_some((e.parameter, place))
+        })
+    }
+
+    /// All of them, in order.
+    pub fn all() -> impl Iterator<Item = Parameter> {
+        TABLE.iter().map(|e| e.parameter)
+    }
+}
+
+impl Kind {
+    /// Its largest number; `None` for texts.
+    pub fn largest(&self) -> Option<u32> {
+        match *self {
+            Kind::Number { high, .. } | Kind::Decimal { high, .. } | Kind::Bits(high) => Some(high),
+            Kind::Choice(words) => u32::try_from(words.len() - 1).ok(),
+            Kind::Text(_) | Kind::Secret => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_entry_is_sound() {
+        let (mut names, mut registers) = (HashSet::new(), HashSet::new());
+        for (place, entry) in TABLE.iter().enumerate() {
+            assert_eq!(entry.parameter as usize, place);
+            assert!(names.insert(entry.name), "{} twice", entry.name);
+            assert!(
+                entry
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            );
+            assert!(entry.name.len() <= 24 && !entry.help.is_empty() && entry.help.len() <= 100);
+            assert_eq!(
+                Parameter::named(&entry.name.to_uppercase()),
+                Some(entry.parameter)
+            );
+            assert_eq!(
+                entry.register.is_some(),
+                entry.kind.largest().is_some(),
+                "{}",
+                entry.name
+            );
+            let Some((register, largest)) = entry.register.zip(entry.kind.largest()) else {
+                continue;
+            };
+            assert_eq!(register.count() == 2, largest > 65_535, "{}", entry.name);
+            for place in 0..register.count() {
+                let address = register.address() + place;
+                assert!(registers.insert(address), "register {address} twice");
+                assert_eq!(Parameter::at(address), Some((entry.parameter, place)));
+            }
+            let recipe = entry.scope == Scope::Recipe;
+            assert_eq!(recipe, register.address() < 100, "{}", entry.name);
+        }
+        assert_eq!(Parameter::at(99), None);
+    }
+
+    /// Names, registers and the order of choices are known to machines outside. A line may be added here,
+    /// never changed.
+    #[test]
+    fn what_leaves_the_machine_never_changes() {
+        let pinned = "\
+0 threshold
+1 trigger_interval_ms
+2 trigger_pitch
+4 exposure_delay_us
+6 pairing_window_us
+8 part_spacing_us
+10 pulse_width_ms
+11 camera_exposure_us
+13 camera_gain
+14 strobe_us
+100 trigger_source free_run interval edge encoder command
+101 debounce_us
+103 reject_axis time counts
+104 reject_delay_ms
+105 reject_lead_ms
+106 reject_delay_counts
+108 reject_lead_counts
+110 wiring energise_for_good energise_to_reject
+111 confirm off on
+112 confirm_window_ms
+113 alarm_consecutive
+114 alarm_rate_window
+115 alarm_rate_percent
+116 alarm_latency_ms
+117 alarm_stop
+118 latency_budget_ms
+119 teach_quantile
+120 teach_margin
+121 serial_protocol ascii modbus
+122 serial_baud 9600 19200 38400 57600 115200 230400 460800 921600
+123 serial_timeout_ms
+124 result_format csv json
+125 result_at_start off on
+126 modbus_address
+127 modbus_baud 9600 19200 38400 57600 115200 230400 460800 921600
+128 modbus_parity none odd even
+129 modbus_access view operator engineer
+130 archive off rejects all
+131 archive_limit_mb
+132 log_level error warn info debug
+";
+        let now: String = TABLE
+            .iter()
+            .filter_map(|e| {
+                let words = match e.kind {
+                    Kind::Choice(words) => words.iter().map(|w| format!(" {w}")).collect(),
+                    _ => String::new(),
+                };
+                Some(format!("{} {}{words}\n", e.register?.address(), e.name))
+            })
+            .collect();
+        assert_eq!(now, pinned);
+    }
+}

@@ -1,0 +1,577 @@
+//! Values of the parameters: cannot hold what the table does not allow; made into what the line core and
+//! the camera are given.
+
+use super::table::{COUNT, Entry, Kind, Parameter, Preset, STEPS, TABLE};
+use crate::line::settings::{
+    AlarmSettings, ConfirmWindow, ConsecutiveRejects, Debounce, LatencyLimit, Pitch, PulseWidth,
+    RejectDelay, RejectRate, StrobeWidth, Threshold,
+};
+use crate::line::{AlarmSet, Interval, Pairing, SettingError, Settings, Trigger, Wiring};
+use std::fmt;
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A number, the steps of a decimal, the number of a choice.
+    Number(u32),
+    /// A text, or the hash of a password.
+    Text(String),
+}
+
+/// Why a value is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Not a number.
+    #[error("{} needs a number", .0.name())]
+    NotANumber(Parameter),
+    /// Outside its range.
+    #[error("{} is not in {}", .0.name(), .0.entry().range())]
+    OutOfRange(Parameter),
+    /// More decimals than its steps have.
+    #[error("{} has steps of 0.0001", .0.name())]
+    TooFine(Parameter),
+    /// None of its words.
+    #[error("{} is one of {}", .0.name(), .0.entry().range())]
+    NoSuchChoice(Parameter),
+    /// Too long, or not printable ASCII without quotes.
+    #[error("{} is {}", .0.name(), .0.entry().range())]
+    Text(Parameter),
+}
+
+/// Settings that are each in their range and contradict one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {reason}", .parameter.name())]
+pub struct Contradiction {
+    /// The parameter to change.
+    pub parameter: Parameter,
+    /// What it contradicts.
+    pub reason: Reason,
+}
+
+/// What is contradicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A rule of the line core.
+    #[error(transparent)]
+    Line(#[from] SettingError),
+    /// Wiring energise_to_reject lets parts pass if a wire breaks.
+    #[error("wiring energise_to_reject needs confirm on")]
+    NeedsConfirm,
+    /// Another recipe has this name.
+    #[error("recipe {0} has this name")]
+    NameTaken(u8),
+}
+
+/// What a text may consist of.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"')
+}
+
+impl Entry {
+    /// Reads a value as a person writes it. Passwords are not read here: they need a hash first.
+    ///
+    /// # Errors
+    /// [`ValueError`].
+    pub fn parse(&self, text: &str) -> Result<Value, ValueError> {
+        let not_a_number = |_| ValueError::NotANumber(self.parameter);
+        let value = match self.kind {
+            Kind::Number { .. } => match text.parse::<u64>() {
+                // Larger than any range: a number all the same.
+                Ok(number) => Value::Number(u32::try_from(number).unwrap_or(u32::MAX)),
+                Err(_) if text.parse::<f64>().is_ok() => {
+                    return Err(ValueError::OutOfRange(self.parameter));
+                }
+                Err(_) => return Err(ValueError::NotANumber(self.parameter)),
+            },
+            Kind::Bits(_) => {
+                let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+                let number = match hex {
+                    Some(hex) => u32::from_str_radix(hex, 16).map_err(not_a_number)?,
+                    None => text.parse().map_err(not_a_number)?,
+                };
+                Value::Number(number)
+            }
+            Kind::Decimal { .. } => {
+                let number: f64 = text
+                    .parse()
+                    .map_err(|_| ValueError::NotANumber(self.parameter))?;
+                let steps = number * f64::from(STEPS);
+                if !(0.0..f64::from(u32::MAX)).contains(&steps) {
+                    return Err(ValueError::OutOfRange(self.parameter));
+                }
+                if (steps - steps.round()).abs() > 1e-6 {
+                    return Err(ValueError::TooFine(self.parameter));
+                }
+                Value::Number(steps.round() as u32)
+            }
+            Kind::Choice(words) => {
+                let place = words.iter().position(|w| w.eq_ignore_ascii_case(text));
+                let place = place.and_then(|p| u32::try_from(p).ok());
+                Value::Number(place.ok_or(ValueError::NoSuchChoice(self.parameter))?)
+            }
+            Kind::Text(_) | Kind::Secret => Value::Text(text.to_string()),
+        };
+        self.check(&value)?;
+        Ok(value)
+    }
+
+    /// Whether the parameter can have this value.
+    ///
+    /// # Errors
+    /// [`ValueError`].
+    pub fn check(&self, value: &Value) -> Result<(), ValueError> {
+        let parameter = self.parameter;
+        match (self.kind, value) {
+            (Kind::Number { low, high, zero }, Value::Number(n)) => {
+                let fits = (low..=high).contains(n) || (*n == 0 && zero.is_some());
+                fits.then_some(()).ok_or(ValueError::OutOfRange(parameter))
+            }
+            (Kind::Decimal { low, high }, Value::Number(n)) => (low..=high)
+                .contains(n)
+                .then_some(())
+                .ok_or(ValueError::OutOfRange(parameter)),
+            (Kind::Bits(mask), Value::Number(n)) => (n & !mask == 0)
+                .then_some(())
+                .ok_or(ValueError::OutOfRange(parameter)),
+            (Kind::Choice(words), Value::Number(n)) => ((*n as usize) < words.len())
+                .then_some(())
+                .ok_or(ValueError::NoSuchChoice(parameter)),
+            (Kind::Text(longest), Value::Text(text)) => (text.len() <= longest && is_plain(text))
+                .then_some(())
+                .ok_or(ValueError::Text(parameter)),
+            (Kind::Secret, Value::Text(hash)) => (hash.is_empty()
+                || super::password::is_hash(hash))
+            .then_some(())
+            .ok_or(ValueError::Text(parameter)),
+            (Kind::Text(_) | Kind::Secret, Value::Number(_)) => Err(ValueError::Text(parameter)),
+            (_, Value::Text(_)) => Err(ValueError::NotANumber(parameter)),
+        }
+    }
+
+    /// A value as a person reads it; of a secret only whether there is one.
+    pub fn show<'a>(&self, value: &'a Value) -> Shown<'a> {
+        Shown {
+            kind: self.kind,
+            value,
+        }
+    }
+
+    /// The values that it can have, as a person reads them.
+    pub fn range(&self) -> Range {
+        Range(self.kind)
+    }
+
+    /// Its default.
+    pub fn default_value(&self) -> Value {
+        match self.default {
+            Preset::Number(number) => Value::Number(number),
+            Preset::Text(text) => Value::Text(text.to_string()),
+        }
+    }
+}
+
+/// See [`Entry::show`].
+#[derive(Debug)]
+pub struct Shown<'a> {
+    kind: Kind,
+    value: &'a Value,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.kind, self.value) {
+            (Kind::Decimal { .. }, Value::Number(n)) => decimal(f, *n),
+            (Kind::Choice(words), Value::Number(n)) => {
+                f.write_str(words.get(*n as usize).unwrap_or(&"?"))
+            }
+            (Kind::Secret, Value::Text(hash)) => {
+                f.write_str(if hash.is_empty() { "none" } else { "set" })
+            }
+            (_, Value::Number(n)) => write!(f, "{n}"),
+            (_, Value::Text(text)) => f.write_str(text),
+        }
+    }
+}
+
+fn decimal(f: &mut fmt::Formatter<'_>, steps: u32) -> fmt::Result {
+    write!(f, "{}.{:04}", steps / STEPS, steps % STEPS)
+}
+
+/// See [`Entry::range`].
+#[derive(Clone, Copy, Debug)]
+pub struct Range(Kind);
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Number { low, high, zero } => {
+                if let Some(zero) = zero {
+                    write!(f, "0={zero} or ")?;
+                }
+                write!(f, "{low}..{high}")
+            }
+            Kind::Decimal { low, high } => {
+                decimal(f, low)?;
+                f.write_str("..")?;
+                decimal(f, high)
+            }
+            Kind::Bits(mask) => write!(f, "bits of {mask}"),
+            Kind::Choice(words) => {
+                for (i, word) in words.iter().enumerate() {
+                    let bar = if i == 0 { "" } else { "|" };
+                    write!(f, "{bar}{word}")?;
+                }
+                Ok(())
+            }
+            Kind::Text(longest) => write!(f, "text of at most {longest} characters"),
+            Kind::Secret => write!(
+                f,
+                "password of at most {} characters",
+                super::password::LONGEST
+            ),
+        }
+    }
+}
+
+/// A value for every parameter, each in its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values {
+    /// As many as the table has lines, in its order, each of its kind.
+    of: Vec<Value>,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Values {
+            of: TABLE.iter().map(Entry::default_value).collect(),
+        }
+    }
+}
+
+impl Values {
+    /// A parameter's value.
+    pub fn get(&self, parameter: Parameter) -> &Value {
+        const { assert!(COUNT <= 256) }
+        &self.of[parameter as usize]
+    }
+
+    /// Sets it.
+    ///
+    /// # Errors
+    /// [`ValueError`]: nothing is set.
+    pub fn set(&mut self, parameter: Parameter, value: Value) -> Result<(), ValueError> {
+        parameter.entry().check(&value)?;
+        self.of[parameter as usize] = value;
+        Ok(())
+    }
+
+    /// A number, the steps of a decimal, the number of a choice; 0 of a text.
+    pub fn number(&self, parameter: Parameter) -> u32 {
+        match self.get(parameter) {
+            Value::Number(number) => *number,
+            Value::Text(_) => 0,
+        }
+    }
+
+    /// A decimal; NaN of a text.
+    pub fn decimal(&self, parameter: Parameter) -> f32 {
+        match self.get(parameter) {
+            Value::Number(steps) => *steps as f32 / STEPS as f32,
+            Value::Text(_) => f32::NAN,
+        }
+    }
+
+    /// The word of a choice, or a text; empty of any other.
+    pub fn text(&self, parameter: Parameter) -> &str {
+        match (self.get(parameter), parameter.entry().kind) {
+            (Value::Text(text), _) => text,
+            (Value::Number(n), Kind::Choice(words)) => words.get(*n as usize).unwrap_or(&""),
+            (Value::Number(_), _) => "",
+        }
+    }
+
+    /// Whether a choice of off and on is on.
+    pub fn is_on(&self, parameter: Parameter) -> bool {
+        self.text(parameter) == "on"
+    }
+
+    /// A number of which 0 means none.
+    pub fn optional(&self, parameter: Parameter) -> Option<u32> {
+        Some(self.number(parameter)).filter(|n| *n != 0)
+    }
+
+    /// Those that differ from the others'.
+    pub fn changed<'a>(&'a self, others: &'a Values) -> impl Iterator<Item = Parameter> + 'a {
+        Parameter::all().filter(|p| self.get(*p) != others.get(*p))
+    }
+
+    /// What the line core is set to.
+    ///
+    /// # Errors
+    /// [`Contradiction`]: values that are each in their range do not go together.
+    pub fn settings(&self) -> Result<Settings, Contradiction> {
+        use Parameter as P;
+        let confirm = || self.line(P::ConfirmWindowMs, ConfirmWindow::new);
+        let wiring = match (self.text(P::Wiring), self.is_on(P::Confirm)) {
+            ("energise_to_reject", true) => Wiring::EnergiseToReject {
+                confirm: confirm()?,
+            },
+            ("energise_to_reject", false) => {
+                return Err(Contradiction {
+                    parameter: P::Confirm,
+                    reason: Reason::NeedsConfirm,
+                });
+            }
+            (_, true) => Wiring::EnergiseForGood {
+                confirm: Some(confirm()?),
+            },
+            (_, false) => Wiring::EnergiseForGood { confirm: None },
+        };
+        let delay = match self.text(P::RejectAxis) {
+            "counts" => {
+                let delay = self.number(P::RejectDelayCounts);
+                self.line(P::RejectLeadCounts, |lead| RejectDelay::counts(delay, lead))?
+            }
+            _ => {
+                let delay = self.number(P::RejectDelayMs);
+                self.line(P::RejectLeadMs, |lead| RejectDelay::millis(delay, lead))?
+            }
+        };
+        let percent = self.number(P::AlarmRatePercent);
+        let alarms = AlarmSettings {
+            consecutive: self.line_or_none(P::AlarmConsecutive, ConsecutiveRejects::new)?,
+            rate: self.line_or_none(P::AlarmRateWindow, |n| RejectRate::new(n, percent))?,
+            latency: self.line_or_none(P::AlarmLatencyMs, LatencyLimit::new)?,
+            stop_on: alarms(self.number(P::AlarmStop)),
+        };
+        Ok(Settings {
+            trigger: self.trigger()?,
+            threshold: self.line(P::Threshold, |_| Threshold::new(self.decimal(P::Threshold)))?,
+            delay,
+            width: self.line(P::PulseWidthMs, PulseWidth::new)?,
+            wiring,
+            strobe: self.line_or_none(P::StrobeUs, StrobeWidth::new)?,
+            alarms,
+        })
+    }
+
+    fn trigger(&self) -> Result<Trigger, Contradiction> {
+        use Parameter as P;
+        let pairing = || {
+            let (delay, window) = (
+                self.number(P::ExposureDelayUs),
+                self.number(P::PairingWindowUs),
+            );
+            self.line(P::PartSpacingUs, |us| Pairing::new(delay, window, us))
+        };
+        Ok(match self.text(P::TriggerSource) {
+            "interval" => {
+                let pairing = pairing()?;
+                let interval = |ms| Interval::new(ms, pairing);
+                Trigger::Interval(self.line(P::TriggerIntervalMs, interval)?)
+            }
+            "edge" => Trigger::Edge {
+                debounce: self.line(P::DebounceUs, Debounce::new)?,
+                pairing: pairing()?,
+            },
+            "encoder" => Trigger::Encoder {
+                pitch: self.line(P::TriggerPitch, Pitch::new)?,
+                pairing: pairing()?,
+            },
+            "command" => Trigger::Command {
+                pairing: pairing()?,
+            },
+            _ => Trigger::FreeRun,
+        })
+    }
+
+    /// A number made into a type of the line core; the parameter is named if it refuses.
+    fn line<T>(
+        &self,
+        parameter: Parameter,
+        new: impl FnOnce(u32) -> Result<T, SettingError>,
+    ) -> Result<T, Contradiction> {
+        new(self.number(parameter)).map_err(|e| Contradiction {
+            parameter,
+            reason: Reason::Line(e),
+        })
+    }
+
+    fn line_or_none<T>(
+        &self,
+        parameter: Parameter,
+        new: impl FnOnce(u32) -> Result<T, SettingError>,
+    ) -> Result<Option<T>, Contradiction> {
+        match self.optional(parameter) {
+            None => Ok(None),
+            Some(_) => self.line(parameter, new).map(Some),
+        }
+    }
+}
+
+/// The alarms whose bits are set.
+pub fn alarms(bits: u32) -> AlarmSet {
+    let named = crate::line::alarms::ALARMS.into_iter();
+    let set: Vec<_> = named.filter(|a| bits & (1 << *a as u8) != 0).collect();
+    AlarmSet::of(&set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(values: &mut Values, name: &str, text: &str) -> Result<(), ValueError> {
+        let parameter = Parameter::named(name).expect("a parameter");
+        values.set(parameter, parameter.entry().parse(text)?)
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_the_line_cores_own() {
+        let values = Values::default();
+        for entry in TABLE {
+            assert_eq!(
+                entry.check(&entry.default_value()),
+                Ok(()),
+                "{}",
+                entry.name
+            );
+        }
+        let settings = values.settings().unwrap();
+        assert_eq!(settings.alarms, AlarmSettings::default());
+        assert_eq!(settings.wiring, Wiring::default());
+    }
+
+    /// No range of the table is wider than what the line core takes: with all ends of all ranges in turn,
+    /// it never says that a value is out of range.
+    #[test]
+    fn the_line_core_takes_every_end_of_every_range() {
+        for source in ["free_run", "interval", "edge", "encoder", "command"] {
+            for axis in ["time", "counts"] {
+                for entry in TABLE {
+                    let Some(high) = entry.kind.largest() else {
+                        continue;
+                    };
+                    let low = match entry.kind {
+                        Kind::Number { low, .. } | Kind::Decimal { low, .. } => low,
+                        _ => 0,
+                    };
+                    for end in [0, low, high] {
+                        let mut values = Values::default();
+                        set(&mut values, "confirm", "on").unwrap();
+                        set(&mut values, "alarm_rate_window", "10").unwrap();
+                        set(&mut values, "trigger_source", source).unwrap();
+                        set(&mut values, "reject_axis", axis).unwrap();
+                        if values.set(entry.parameter, Value::Number(end)).is_err() {
+                            continue;
+                        }
+                        if let Err(e) = values.settings() {
+                            let range = matches!(
+                                e.reason,
+                                Reason::Line(
+                                    SettingError::OutOfRange { .. } | SettingError::Threshold
+                                )
+                            );
+                            assert!(!range, "{e}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_name_the_parameter() {
+        let cases: [(&[(&str, &str)], &str); 5] = [
+            (&[("wiring", "energise_to_reject")], "confirm"),
+            (&[("reject_lead_ms", "1501")], "reject_lead_ms"),
+            (
+                &[("reject_axis", "counts"), ("reject_lead_counts", "10001")],
+                "reject_lead_counts",
+            ),
+            (
+                &[("trigger_source", "edge"), ("part_spacing_us", "10000")],
+                "part_spacing_us",
+            ),
+            (
+                &[
+                    ("trigger_source", "interval"),
+                    ("trigger_interval_ms", "19"),
+                ],
+                "trigger_interval_ms",
+            ),
+        ];
+        for (changes, name) in cases {
+            let mut values = Values::default();
+            for (parameter, text) in changes {
+                set(&mut values, parameter, text).unwrap();
+            }
+            let error = values.settings().unwrap_err();
+            assert_eq!(error.parameter.name(), name);
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_apart() {
+        use Parameter as P;
+        let parse = |p: P, text| p.entry().parse(text).unwrap_err();
+        assert_eq!(
+            parse(P::PulseWidthMs, "x"),
+            ValueError::NotANumber(P::PulseWidthMs)
+        );
+        assert_eq!(
+            parse(P::PulseWidthMs, ""),
+            ValueError::NotANumber(P::PulseWidthMs)
+        );
+        for wrong in ["0", "10001", "-1", "1.5", "99999999999999999999"] {
+            assert_eq!(
+                parse(P::PulseWidthMs, wrong),
+                ValueError::OutOfRange(P::PulseWidthMs)
+            );
+        }
+        assert_eq!(
+            parse(P::Threshold, "0.00005"),
+            ValueError::TooFine(P::Threshold)
+        );
+        for wrong in ["1.0001", "-0.1", "inf", "nan"] {
+            assert_eq!(
+                parse(P::Threshold, wrong),
+                ValueError::OutOfRange(P::Threshold)
+            );
+        }
+        assert_eq!(
+            parse(P::Wiring, "both"),
+            ValueError::NoSuchChoice(P::Wiring)
+        );
+        assert_eq!(
+            parse(P::AlarmStop, "1"),
+            ValueError::OutOfRange(P::AlarmStop)
+        );
+        assert_eq!(
+            parse(P::RecipeName, "a\"b"),
+            ValueError::Text(P::RecipeName)
+        );
+        let long = "x".repeat(33);
+        assert_eq!(parse(P::RecipeName, &long), ValueError::Text(P::RecipeName));
+        assert_eq!(
+            parse(P::AlarmRateWindow, "9"),
+            ValueError::OutOfRange(P::AlarmRateWindow)
+        );
+        assert_eq!(P::AlarmRateWindow.entry().parse("0"), Ok(Value::Number(0)));
+        assert_eq!(P::AlarmStop.entry().parse("0x0A"), Ok(Value::Number(10)));
+    }
+
+    proptest! {
+        /// What is shown reads back as the same value, for every parameter and value.
+        #[test]
+        fn shown_values_read_back(place in 0..COUNT, number: u32, text in "[ -!#-~]{0,40}") {
+            let entry = &TABLE[place];
+            for value in [Value::Number(number % 70_000), Value::Number(number), Value::Text(text.clone())] {
+                if entry.kind != Kind::Secret && entry.check(&value).is_ok() {
+                    prop_assert_eq!(entry.parse(&entry.show(&value).to_string()), Ok(value));
+                }
+            }
+        }
+    }
+}

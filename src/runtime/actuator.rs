@@ -1,0 +1,659 @@
+//! The thread that drives the pins: the only one that owns the station's core.
+//!
+//! Everything that happens is a message to it; between messages it sleeps until the core says that
+//! something is due. The way from a verdict to a pin allocates nothing and waits for nobody: what it
+//! has to tell goes into queues with room, and what finds no room is counted. Whatever way it ends, a
+//! panic included, the pins are left in their safe state.
+
+use super::record::{Record, RecordSender};
+use super::shared::Shared;
+use super::slots::Release;
+use super::system::{self, now};
+use crate::control::host::{Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+use crate::line::counters::Latency;
+use crate::line::station::PARTS;
+use crate::line::{
+    Alarm, AlarmSet, Event, Frame, FrameId, Input, Micros, Observer, Outputs, PartId, Pins,
+    Settings, Signal, Station, Statistics, Trigger, Verdict, Wiring,
+};
+use embedded_hal::digital::OutputPin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+/// How often it shows that it is alive if nothing happens.
+const BEAT: Duration = Duration::from_millis(100);
+/// Messages taken before time goes on, so that a flood of them cannot hold up what is due.
+const BATCH: usize = 32;
+
+/// What happened.
+pub enum Message {
+    /// Camera and network are ready.
+    Start,
+    /// A trigger from outside.
+    Trigger(Micros),
+    /// An exposure.
+    Frame(Frame),
+    /// A part was judged.
+    Verdict {
+        /// Which.
+        part: PartId,
+        /// The result.
+        verdict: Verdict,
+        /// Its score, for reports.
+        score: Option<f32>,
+    },
+    /// An input changed.
+    Input {
+        /// Which.
+        input: Input,
+        /// Its logical state.
+        active: bool,
+        /// When.
+        at: Micros,
+    },
+    /// Where the encoder stands.
+    Encoder(u64),
+    /// Edges of trigger or encoder that were lost on their way.
+    LostEdges(u64),
+    /// The camera is up, down, or down for good.
+    Camera {
+        /// Whether it works.
+        up: bool,
+        /// Whether it is not tried again by itself.
+        halted: bool,
+    },
+    /// An order, and where the answer goes.
+    Order(Order, SyncSender<Result<(), Refused>>),
+    /// New settings.
+    Apply {
+        /// Them.
+        settings: Box<Settings>,
+        /// Whether what is on the belt must be rejected even if they are the old ones.
+        clear: bool,
+    },
+    /// FAULT must be on for a reason outside of the station.
+    Fault(bool),
+    /// There will be no more parts: end when the last one is off the belt.
+    Drain,
+    /// End now.
+    Finish,
+}
+
+/// A job for the inference thread, or an exposure for a camera that waits to be asked.
+pub struct Outlets {
+    /// Frames to judge.
+    pub jobs: SyncSender<super::inference::Job>,
+    /// Triggers, for a camera that exposes when asked.
+    pub expose: Option<SyncSender<Micros>>,
+    /// Places of frames that show no part.
+    pub release: Release,
+    /// What is written down.
+    pub record: RecordSender,
+}
+
+/// What the core tells, passed on.
+struct Tell {
+    outlets: Outlets,
+    shared: Arc<Shared>,
+    /// The score of each part on the belt.
+    scores: Box<[Judged; PARTS]>,
+    triggered: u64,
+    finished: u64,
+    last: Option<PartResult>,
+    /// An exposure that nobody took, or a job that found no room: the part is rejected as late.
+    missed: u64,
+}
+
+/// What is remembered of a part until its outcome.
+#[derive(Clone, Copy)]
+struct Judged {
+    part: PartId,
+    at: Micros,
+    due: u64,
+    score: Option<f32>,
+    latency_us: Option<u64>,
+}
+
+const NOT_JUDGED: Judged = Judged {
+    part: PartId(u64::MAX),
+    at: Micros(0),
+    due: 0,
+    score: None,
+    latency_us: None,
+};
+
+/// The number of a frame that has no place: there was an exposure, but nothing could be kept of it.
+pub const NO_PICTURE: FrameId = FrameId(u64::MAX);
+
+impl Tell {
+    fn of(&mut self, part: PartId) -> &mut Judged {
+        &mut self.scores[part.0 as usize % PARTS]
+    }
+
+    fn job(&mut self, job: super::inference::Job) {
+        // There is room for every place; it fails only when the inference thread is gone.
+        self.missed += u64::from(self.outlets.jobs.try_send(job).is_err());
+    }
+}
+
+impl Observer for Tell {
+    fn event(&mut self, now: Micros, event: Event) {
+        use super::inference::Job;
+        match event {
+            Event::Triggered { part, at, due } => {
+                self.triggered += 1;
+                *self.of(part) = Judged {
+                    part,
+                    at,
+                    due: due.0,
+                    ..NOT_JUDGED
+                };
+                if let Some(expose) = &self.outlets.expose {
+                    self.missed += u64::from(expose.try_send(at).is_err());
+                }
+            }
+            Event::Paired { part, frame } => self.job(Job::Judge { part, frame }),
+            Event::Dropped { frame, .. } if frame == NO_PICTURE => (),
+            Event::Dropped {
+                frame,
+                part: Some(part),
+            } => self.job(Job::Damaged { part, frame }),
+            Event::Dropped { frame, part: None } => self.outlets.release.give(frame),
+            Event::Outcome { part, outcome } => {
+                self.finished += 1;
+                let known = *self.of(part);
+                let known = if known.part == part {
+                    known
+                } else {
+                    NOT_JUDGED
+                };
+                let result = PartResult {
+                    part,
+                    outcome,
+                    score: known.score,
+                    latency_us: known.latency_us,
+                };
+                self.last = Some(result);
+                self.outlets.record.send(
+                    &self.shared,
+                    Record::Outcome {
+                        result,
+                        triggered: known.at,
+                        due: known.due,
+                        at: now,
+                    },
+                );
+            }
+            Event::Alarm(alarm) => self.log(Record::Alarm { alarm, at: now }),
+            Event::Reset(alarms) => self.log(Record::Reset { alarms, at: now }),
+            Event::Challenge(report) => self.log(Record::Challenge { report, at: now }),
+        }
+    }
+}
+
+impl Tell {
+    fn log(&self, record: Record) {
+        self.outlets.record.send(&self.shared, record);
+    }
+}
+
+/// Pins that are left safe.
+struct SafePins<P: OutputPin> {
+    pins: Pins<P>,
+    wiring: Wiring,
+    written: Outputs,
+    good_pulses: u64,
+    reject_pulses: u64,
+    failed: Option<Signal>,
+}
+
+impl<P: OutputPin> SafePins<P> {
+    fn drive(&mut self, outputs: Outputs) {
+        if let Err((signal, e)) = self.pins.drive(&outputs) {
+            if self.failed.replace(signal).is_none() {
+                log::error!("output {signal:?} cannot be written: {e:?}; it is tried again");
+            }
+        } else {
+            self.failed = None;
+        }
+        self.good_pulses += u64::from(outputs.good && !self.written.good);
+        self.reject_pulses += u64::from(outputs.reject && !self.written.reject);
+        self.written = outputs;
+    }
+}
+
+impl<P: OutputPin> Drop for SafePins<P> {
+    fn drop(&mut self) {
+        self.drive(Outputs::safe(self.wiring));
+    }
+}
+
+/// What a station leaves behind.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its counters.
+    pub statistics: Statistics,
+    /// The alarms that are latched.
+    pub alarms: AlarmSet,
+    /// How often output `good` came on.
+    pub good_pulses: u64,
+    /// How often output `reject` came on.
+    pub reject_pulses: u64,
+    /// How much later than asked for the thread woke up, us.
+    pub jitter: Latency,
+    /// Frames that found the inference thread gone.
+    pub missed: u64,
+}
+
+impl Ended {
+    /// What is known of a station whose thread panicked.
+    pub(super) fn lost(shown: &Snapshot) -> Self {
+        Ended {
+            statistics: shown.statistics,
+            alarms: shown.alarms,
+            good_pulses: 0,
+            reject_pulses: 0,
+            jitter: Latency::default(),
+            missed: 0,
+        }
+    }
+}
+
+/// How the thread is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealTime {
+    /// SCHED_FIFO priority, 1..=99; `None`: an ordinary thread.
+    pub priority: Option<u32>,
+    /// The core that it keeps to.
+    pub core: Option<u32>,
+}
+
+impl RealTime {
+    /// Asks the system; what it refuses is said, and the station runs without.
+    fn ask(self) {
+        let told = |what: &str, result: Result<(), std::io::Error>| match result {
+            Ok(()) => log::info!("output thread: {what}"),
+            Err(e) => log::warn!("output thread: no {what}: {e}"),
+        };
+        if let Some(priority) = self.priority {
+            told("real-time priority", system::real_time(priority));
+            told("locked memory", system::lock_memory());
+        }
+        if let Some(core) = self.core {
+            told("core of its own", system::on_core(core));
+        }
+    }
+}
+
+/// What the core does not know of itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    started: bool,
+    disarmed: bool,
+    halted: bool,
+    camera_down: bool,
+    /// FAULT is asked for from outside.
+    fault: bool,
+    draining: bool,
+}
+
+impl Flags {
+    fn mode(self, outputs: Outputs) -> Mode {
+        match () {
+            () if !self.started => Mode::Starting,
+            () if self.halted => Mode::Halted,
+            () if self.disarmed => Mode::Disarmed,
+            () if outputs.line_stop => Mode::Stopped,
+            () if self.camera_down => Mode::Blind,
+            () => Mode::Running,
+        }
+    }
+}
+
+/// The thread's state.
+pub struct Actuator<P: OutputPin> {
+    station: Option<Station<Tell>>,
+    settings: Settings,
+    pins: SafePins<P>,
+    messages: Receiver<Message>,
+    shared: Arc<Shared>,
+    real_time: RealTime,
+    jitter: Latency,
+    flags: Flags,
+}
+
+impl<P: OutputPin> Actuator<P> {
+    /// A station that is not started, its outputs safe.
+    pub fn new(
+        settings: Settings,
+        (statistics, latched): (Statistics, AlarmSet),
+        pins: Pins<P>,
+        messages: Receiver<Message>,
+        outlets: Outlets,
+        shared: Arc<Shared>,
+        real_time: RealTime,
+    ) -> Self {
+        let tell = Tell {
+            outlets,
+            shared: shared.clone(),
+            scores: Box::new([NOT_JUDGED; PARTS]),
+            triggered: 0,
+            finished: 0,
+            last: None,
+            missed: 0,
+        };
+        let mut station = Station::new(settings, statistics, tell);
+        station.latch(latched, now());
+        let safe = Outputs::safe(settings.wiring);
+        let mut pins = SafePins {
+            pins,
+            wiring: settings.wiring,
+            written: safe,
+            good_pulses: 0,
+            reject_pulses: 0,
+            failed: None,
+        };
+        pins.drive(safe);
+        Actuator {
+            station: Some(station),
+            settings,
+            pins,
+            messages,
+            shared,
+            real_time,
+            jitter: Latency::default(),
+            flags: Flags::default(),
+        }
+    }
+
+    /// Runs until it is told to finish, or everybody who could tell it anything is gone.
+    pub fn run(mut self) -> Ended {
+        self.real_time.ask();
+        let mut next = self.turn();
+        loop {
+            match self.wait(next) {
+                Some(Message::Finish) => break,
+                Some(message) => self.take(message),
+                None if self.shared.stopping() => break,
+                None => (),
+            }
+            next = self.turn();
+            if self.flags.draining && self.is_empty() && next.is_none() {
+                break;
+            }
+        }
+        self.end()
+    }
+
+    /// The next message, or `None` when something is due or it is time for a sign of life.
+    fn wait(&mut self, next: Option<Micros>) -> Option<Message> {
+        let due = next.map(|at| Duration::from_micros(at.since(now())));
+        match self.messages.recv_timeout(due.unwrap_or(BEAT).min(BEAT)) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(at) = next
+                    && now() >= at
+                {
+                    self.jitter.record(now().since(at));
+                }
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => Some(Message::Finish),
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        self.handle(message);
+        for _ in 1..BATCH {
+            match self.messages.try_recv() {
+                Ok(Message::Finish) => {
+                    self.shared.stop.store(true, Ordering::Relaxed);
+                    return;
+                }
+                Ok(message) => {
+                    self.turn();
+                    self.handle(message);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Does what is due, drives the pins, shows the state. Returns when something is due next.
+    fn turn(&mut self) -> Option<Micros> {
+        let station = self.station.as_mut()?;
+        let next = station.tick(now());
+        let mut outputs = station.outputs();
+        outputs.fault |= self.flags.fault;
+        self.pins.drive(outputs);
+        let snapshot = Snapshot {
+            now: now(),
+            mode: self.flags.mode(outputs),
+            outputs,
+            alarms: station.alarms(),
+            statistics: *station.statistics(),
+            challenge: station.challenge_report(),
+            last: station.observer().last,
+            // Shown by who runs it.
+            self_test: SelfTest::None,
+        };
+        self.shared.publish(snapshot);
+        self.shared.actuator.beat();
+        next
+    }
+
+    /// Whether every part has its outcome.
+    fn is_empty(&mut self) -> bool {
+        self.station.as_mut().is_none_or(|s| {
+            let tell = s.observer();
+            tell.triggered == tell.finished
+        })
+    }
+
+    fn handle(&mut self, message: Message) {
+        let now = now();
+        let Some(station) = self.station.as_mut() else {
+            return;
+        };
+        match message {
+            Message::Start => {
+                self.flags.started = true;
+                station.start(now);
+            }
+            Message::Trigger(at) => station.on_trigger(at, now),
+            Message::Frame(frame) => station.on_frame(frame, now),
+            Message::Verdict {
+                part,
+                verdict,
+                score,
+            } => {
+                let known = station.observer().of(part);
+                if known.part == part {
+                    known.score = score;
+                    known.latency_us = Some(now.since(known.at));
+                }
+                station.on_verdict(part, verdict, now);
+            }
+            Message::Input { input, active, at } => station.on_input(input, active, at, now),
+            Message::Encoder(count) => station.on_encoder(count, now),
+            Message::LostEdges(lost) => station.on_lost_edges(lost, now),
+            Message::Camera { up, halted } => {
+                self.flags.halted = halted;
+                self.flags.camera_down = !up;
+                station.on_camera(up, now);
+            }
+            Message::Order(order, answer) => {
+                let result = self.order(order);
+                // Whoever asked may have given up waiting.
+                let _ = answer.try_send(result);
+            }
+            Message::Apply { settings, clear } => self.apply(*settings, clear),
+            Message::Fault(on) => self.flags.fault = on,
+            Message::Drain => self.flags.draining = true,
+            Message::Finish => (),
+        }
+    }
+
+    fn order(&mut self, order: Order) -> Result<(), Refused> {
+        let now = now();
+        let station = self
+            .station
+            .as_mut()
+            .ok_or(Refused::Mode("the station has ended"))?;
+        match order {
+            Order::Trigger => {
+                if !matches!(self.settings.trigger, Trigger::Command { .. }) {
+                    return Err(Refused::Mode("the trigger source is not `command`"));
+                }
+                station.on_trigger(now, now);
+            }
+            Order::Disarm => {
+                self.flags.disarmed = true;
+                station.stop(now);
+            }
+            Order::Arm if !self.flags.disarmed => (),
+            Order::Arm => {
+                if !station
+                    .alarms()
+                    .minus(AlarmSet::of(&[Alarm::Camera]))
+                    .is_empty()
+                {
+                    return Err(Refused::Mode("alarms are latched, acknowledge them first"));
+                }
+                self.flags.disarmed = false;
+                station.reset(now);
+            }
+            Order::Reset => {
+                station.reset(now);
+                if self.flags.disarmed {
+                    station.stop(now);
+                }
+            }
+            Order::Challenge(pieces) => station.challenge(pieces, now).map_err(|e| match e {
+                crate::line::ChallengeError::NotReady => Refused::Mode("the station is not ready"),
+                crate::line::ChallengeError::Running => Refused::Busy("a challenge is running"),
+            })?,
+            Order::ResetCounters => station.reset_counters(),
+            Order::SelfTest | Order::Reboot => {
+                return Err(Refused::Mode("not for the output thread"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Only a new threshold leaves the belt as it is. Anything else is a new station: what is on the
+    /// belt was placed by the old settings and is rejected.
+    fn apply(&mut self, settings: Settings, clear: bool) {
+        let now = now();
+        let Some(mut station) = self.station.take() else {
+            return;
+        };
+        let only_threshold = Settings {
+            threshold: settings.threshold,
+            ..self.settings
+        } == settings;
+        if only_threshold && !clear {
+            station.set_threshold(settings.threshold);
+        } else {
+            let (alarms, held) = (station.alarms(), station.outputs().line_stop);
+            let (statistics, tell) = station.finish(now);
+            station = Station::new(settings, statistics, tell);
+            station.latch(alarms, now);
+            if self.flags.camera_down {
+                station.on_camera(false, now);
+            }
+            if self.flags.disarmed || held {
+                station.stop(now);
+            }
+            if self.flags.started {
+                station.start(now);
+            }
+            self.pins.wiring = settings.wiring;
+        }
+        self.shared.set_threshold(settings.threshold.get());
+        self.settings = settings;
+        self.station = Some(station);
+    }
+
+    fn end(mut self) -> Ended {
+        let alarms = self.station.as_ref().map(Station::alarms);
+        let (statistics, missed) = match self.station.take() {
+            Some(station) => {
+                let (statistics, tell) = station.finish(now());
+                (statistics, tell.missed)
+            }
+            None => Default::default(),
+        };
+        self.pins.drive(Outputs::safe(self.pins.wiring));
+        self.shared.publish(Snapshot {
+            statistics,
+            outputs: Outputs::safe(self.pins.wiring),
+            ..self.shared.snapshot()
+        });
+        Ended {
+            statistics,
+            alarms: alarms.unwrap_or_default(),
+            good_pulses: self.pins.good_pulses,
+            reject_pulses: self.pins.reject_pulses,
+            jitter: self.jitter,
+            missed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Active;
+    use embedded_hal::digital::ErrorType;
+    use std::convert::Infallible;
+    use std::sync::atomic::AtomicBool;
+
+    /// A pin that can be looked at from outside.
+    struct Watched(Arc<AtomicBool>);
+
+    impl ErrorType for Watched {
+        type Error = Infallible;
+    }
+
+    impl OutputPin for Watched {
+        fn set_low(&mut self) -> Result<(), Infallible> {
+            self.0.store(false, Ordering::Relaxed);
+            Ok(())
+        }
+        fn set_high(&mut self) -> Result<(), Infallible> {
+            self.0.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_leaves_the_pins_safe() {
+        let good = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
+        let pins = Pins::default()
+            .with(Signal::Good, Watched(good.clone()), Active::High)
+            .with(Signal::LineStop, Watched(stop.clone()), Active::High);
+        let levels = || (good.load(Ordering::Relaxed), stop.load(Ordering::Relaxed));
+        let thread = std::thread::spawn(move || {
+            let mut pins = SafePins {
+                pins,
+                wiring: Wiring::default(),
+                written: Outputs::default(),
+                good_pulses: 0,
+                reject_pulses: 0,
+                failed: None,
+            };
+            pins.drive(Outputs {
+                good: true,
+                ..Outputs::default()
+            });
+            let was = pins.written.good;
+            panic!("on purpose, with good = {was}");
+        });
+        assert!(thread.join().is_err());
+        assert_eq!(levels(), (false, true));
+    }
+}

@@ -1,0 +1,369 @@
+//! The thread that fills frame places, and keeps the camera alive.
+//!
+//! Every exposure is told to the station, with or without a picture: one that found no place, that was
+//! missed or is damaged still shows a part, and that part must be rejected.
+
+use super::actuator::{Message, NO_PICTURE};
+use super::shared::Shared;
+use super::slots::{Free, Release, Slot, Slots};
+use super::system::now;
+use crate::capture::{Camera, CaptureError, Exposure, Pace, Step, Watch};
+use crate::line::{Frame, FrameId, Micros, Settings, Trigger};
+use image::RgbImage;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+/// How long one look at the camera takes at most: whoever stops the station waits as long.
+const LOOK: Duration = Duration::from_millis(100);
+/// From the end of an exposure until its frame is here, at most.
+const TRANSFER: Duration = Duration::from_millis(500);
+/// Missed exposures that are told one by one. A gap that is longer is told as a camera that was down:
+/// everything that passed meanwhile is rejected.
+const MISSED: u64 = 32;
+
+/// Opens a camera.
+pub struct Open {
+    /// Opens it. A camera that exposes by itself is tried again and again.
+    pub open: Box<dyn FnMut() -> Result<Box<dyn Camera>, CaptureError> + Send>,
+    /// Whether it exposes by itself.
+    pub live: bool,
+}
+
+/// When a camera that does not expose by itself does.
+#[derive(Clone, Copy, Debug)]
+pub enum Exposing {
+    /// When the last exposure has been judged.
+    OneByOne,
+    /// At a fixed rate, judged or not.
+    Every(Duration),
+    /// When the station triggers.
+    OnTrigger,
+}
+
+/// The thread's state.
+pub struct CameraThread {
+    /// The camera.
+    pub open: Open,
+    /// When exposures happen, unless the camera exposes by itself.
+    pub exposing: Exposing,
+    /// The moments of the station's triggers, unless every exposure is one.
+    pub triggers: Option<Receiver<Micros>>,
+    /// The station's.
+    pub settings: Settings,
+    /// End after so many exposures.
+    pub limit: Option<u64>,
+    /// Frames.
+    pub slots: Slots,
+    /// Free places.
+    pub free: Free,
+    /// To give places back.
+    pub release: Release,
+    /// To the actuator.
+    pub messages: SyncSender<Message>,
+    /// Signs of life.
+    pub shared: Arc<Shared>,
+}
+
+/// The station has ended: nobody listens.
+struct Gone;
+
+impl CameraThread {
+    /// Runs until the source has no more frames, the limit is reached or the station ends.
+    pub fn run(mut self) {
+        let told = match self.open.live {
+            true => self.live(),
+            false => self.simulated(),
+        };
+        // Order matters: whoever looks after this thread must know why it ends.
+        self.shared.source_ended.store(true, Ordering::Relaxed);
+        if told.is_ok() {
+            let _ = self.messages.send(Message::Drain);
+        }
+    }
+
+    fn tell(&self, message: Message) -> Result<(), Gone> {
+        self.shared.camera.beat();
+        self.messages.send(message).map_err(|_| Gone)
+    }
+
+    /// An exposure of which there is no picture.
+    fn blank(&self, exposed: Micros) -> Result<(), Gone> {
+        self.tell(Message::Frame(Frame {
+            id: NO_PICTURE,
+            exposed,
+            whole: false,
+        }))
+    }
+
+    /// Waits until the station inspects, and a pulse width longer: a part that is triggered earlier may
+    /// overlap what was missed before, and would be rejected with it.
+    fn ready(&self) {
+        while !self.shared.stopping() && !self.shared.snapshot().outputs.ready {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(
+            u64::from(self.settings.width.get()) + 2,
+        ));
+    }
+
+    /// A camera that exposes when it is asked to.
+    fn simulated(&mut self) -> Result<(), Gone> {
+        let mut camera = match (self.open.open)() {
+            Ok(camera) => camera,
+            Err(e) => {
+                log::error!("{e}");
+                return self.tell(Message::Camera {
+                    up: false,
+                    halted: true,
+                });
+            }
+        };
+        self.tell(Message::Start)?;
+        self.ready();
+        let start = Instant::now();
+        let mut taken = 0;
+        while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
+            self.shared.camera.beat();
+            let triggered = match &self.exposing {
+                Exposing::Every(period) => {
+                    let at = start + period.saturating_mul(taken as u32);
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                    None
+                }
+                Exposing::OnTrigger => match self.triggers.as_ref().map(|t| t.recv_timeout(LOOK)) {
+                    Some(Ok(at)) => Some(at),
+                    Some(Err(RecvTimeoutError::Timeout)) => continue,
+                    Some(Err(RecvTimeoutError::Disconnected)) | None => return Err(Gone),
+                },
+                Exposing::OneByOne => None,
+            };
+            let patience = match self.exposing {
+                Exposing::OneByOne => LOOK,
+                _ => Duration::ZERO,
+            };
+            let place = self.free.take(patience);
+            if place.is_err() && matches!(self.exposing, Exposing::OneByOne) {
+                continue;
+            }
+            let exposed = triggered.map(|at| at.plus(self.settings.trigger.exposure_delay_us()));
+            taken += 1;
+            match place {
+                Ok(place) => {
+                    if !self.expose(camera.as_mut(), place, exposed)? {
+                        return Ok(());
+                    }
+                }
+                // The belt does not wait: this part passes without a picture.
+                Err(_) => {
+                    if let Err(CaptureError::End) = camera.capture(&mut RgbImage::default(), LOOK) {
+                        return Ok(());
+                    }
+                    self.blank(exposed.unwrap_or_else(now))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one picture into a place; whether there was one more.
+    fn expose(
+        &self,
+        camera: &mut dyn Camera,
+        place: FrameId,
+        exposed: Option<Micros>,
+    ) -> Result<bool, Gone> {
+        let mut slot = self.slots.at(place);
+        let (taken, whole) = match camera.capture(&mut slot.image, LOOK) {
+            Ok(exposure) => {
+                let whole = exposure.whole;
+                let at = exposed.unwrap_or(Micros(exposure.at_us));
+                fill(&mut slot, exposure, at);
+                (at, whole)
+            }
+            Err(CaptureError::End) => return Ok(false),
+            Err(e) => {
+                slot.name = e
+                    .path()
+                    .map(|p| p.display().to_string())
+                    .unwrap_or_default();
+                slot.defective = None;
+                slot.error = Some(e.to_string());
+                (exposed.unwrap_or_else(now), false)
+            }
+        };
+        drop(slot);
+        let frame = Frame {
+            id: place,
+            exposed: taken,
+            whole,
+        };
+        self.tell(Message::Frame(frame)).map(|()| true)
+    }
+
+    fn down(&self, halted: bool) -> Result<(), Gone> {
+        self.tell(Message::Camera { up: false, halted })
+    }
+
+    /// A camera that exposes by itself. While it is down every part is rejected, and it is opened again
+    /// when the watch says so.
+    fn live(&mut self) -> Result<(), Gone> {
+        let mut camera = None;
+        let mut watch = Watch::new(self.pace(None), now().0);
+        match (self.open.open)() {
+            Ok(opened) => {
+                watch = Watch::new(self.pace(opened.frame_time()), now().0);
+                camera = Some(opened);
+            }
+            Err(e) => {
+                log::error!("camera: {e}");
+                watch.failed(now().0);
+                self.down(false)?;
+            }
+        }
+        let (mut up, mut halted) = (false, false);
+        let mut started = false;
+        let mut spare = RgbImage::default();
+        let (mut taken, mut last) = (0u64, None);
+        while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
+            self.shared.camera.beat();
+            while let Some(at) = self.triggers.as_ref().and_then(|t| t.try_recv().ok()) {
+                watch.triggered(at.0);
+            }
+            if self.shared.retry.swap(false, Ordering::Relaxed) {
+                watch.try_again();
+            }
+            let step = watch.step(now().0);
+            if watch.is_blind() && (up || halted != (step == Step::Halted)) {
+                up = false;
+                halted = step == Step::Halted;
+                match halted {
+                    true => log::error!("camera: lost too often, it stays down until a reset"),
+                    false => log::error!("camera: down; every part is rejected"),
+                }
+                self.down(halted)?;
+            }
+            match step {
+                Step::Capture { .. } => (),
+                Step::Wait { until_us } => {
+                    let wait = Duration::from_micros(until_us.saturating_sub(now().0));
+                    std::thread::sleep(wait.min(LOOK));
+                    continue;
+                }
+                Step::Halted => {
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
+                Step::Reopen => {
+                    let opened = match camera.as_mut() {
+                        Some(camera) => camera.reopen(),
+                        None => (self.open.open)().map(|opened| camera = Some(opened)),
+                    };
+                    match opened {
+                        Ok(()) => watch.opened(now().0),
+                        Err(e) => {
+                            log::error!("camera: {e}");
+                            watch.failed(now().0);
+                        }
+                    }
+                    continue;
+                }
+            }
+            let Some(open) = camera.as_mut() else {
+                continue;
+            };
+            let place = self.free.take(Duration::ZERO).ok();
+            let result = match place {
+                Some(place) => open.capture(&mut self.slots.at(place).image, LOOK),
+                None => open.capture(&mut spare, LOOK),
+            };
+            let exposure = match result {
+                Ok(exposure) => exposure,
+                Err(e) => {
+                    if let Some(place) = place {
+                        self.release.give(place);
+                    }
+                    match e {
+                        CaptureError::Timeout(_) => (),
+                        CaptureError::End => return Ok(()),
+                        e if e.needs_reopening() => {
+                            log::error!("camera: {e}");
+                            watch.failed(now().0);
+                        }
+                        // There was an exposure, and it cannot be used.
+                        e => {
+                            log::warn!("camera: {e}");
+                            watch.exposure(now().0);
+                            self.blank(now())?;
+                        }
+                    }
+                    continue;
+                }
+            };
+            watch.exposure(now().0);
+            taken += 1;
+            if !up {
+                up = true;
+                self.tell(Message::Camera {
+                    up: true,
+                    halted: false,
+                })?;
+            }
+            if !started {
+                started = true;
+                self.tell(Message::Start)?;
+            }
+            let at = Micros(exposure.at_us);
+            if matches!(self.settings.trigger, Trigger::FreeRun) {
+                self.gap(exposure.missed, last, at)?;
+            }
+            last = Some(at);
+            match place {
+                Some(id) => {
+                    let whole = exposure.whole;
+                    fill(&mut self.slots.at(id), exposure, at);
+                    let exposed = at;
+                    self.tell(Message::Frame(Frame { id, exposed, whole }))?;
+                }
+                None => self.blank(at)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// When the camera counts as stalled.
+    fn pace(&self, frame_time: Option<Duration>) -> Pace {
+        let us = |time: Duration| time.as_micros() as u64;
+        match self.settings.trigger.exposure_window_us() {
+            None => Pace::FreeRunning {
+                frame_time_us: frame_time.map(us),
+            },
+            Some(window) => Pace::Triggered {
+                answer_us: window + us(TRANSFER),
+            },
+        }
+    }
+
+    /// Exposures that the driver dropped between the last frame and this one: parts nobody looked at.
+    fn gap(&self, missed: u64, last: Option<Micros>, at: Micros) -> Result<(), Gone> {
+        if missed > MISSED {
+            for up in [false, true] {
+                self.tell(Message::Camera { up, halted: false })?;
+            }
+            return Ok(());
+        }
+        let from = last.unwrap_or(at);
+        for i in 1..=missed {
+            self.blank(from.plus(at.since(from) * i / (missed + 1)))?;
+        }
+        Ok(())
+    }
+}
+
+fn fill(slot: &mut Slot, exposure: Exposure, at: Micros) {
+    slot.name = exposure.name;
+    slot.defective = exposure.defective;
+    slot.exposed = at;
+    slot.error = (!exposure.whole).then(|| "the frame is damaged".into());
+}

@@ -1,0 +1,168 @@
+//! The thread that judges frames. A verdict leaves it before anything else is made of the frame.
+
+use super::actuator::Message;
+use super::record::{Picture, Record, RecordSender};
+use super::shared::Shared;
+use super::slots::{Release, Slots};
+use crate::capture::{Camera, PatternCamera};
+use crate::control::host::SelfTest;
+use crate::inspector::Inspector;
+use crate::line::{FrameId, Outcome, PartId, Verdict};
+use image::RgbImage;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+/// How often it shows that it is alive if there is nothing to judge.
+const BEAT: Duration = Duration::from_millis(250);
+/// The known frame's score may differ by so much from the first time it was judged. The same network
+/// on the same pixels gives the same score to the last bit or two.
+const SELF_TEST_TOLERANCE: f32 = 1e-4;
+
+/// Something to do.
+pub enum Job {
+    /// Judge a frame.
+    Judge {
+        /// Whose.
+        part: PartId,
+        /// Which.
+        frame: FrameId,
+    },
+    /// A frame that cannot be judged: say why.
+    Damaged {
+        /// Whose.
+        part: PartId,
+        /// Which.
+        frame: FrameId,
+    },
+    /// Judge the known frame, and say whether its score is what it was.
+    SelfTest,
+    /// Judge with another network from now on.
+    Replace(Box<Inspector>),
+}
+
+/// The thread's state.
+pub struct Inference {
+    /// The network.
+    pub inspector: Inspector,
+    /// Where frames are.
+    pub slots: Slots,
+    /// Where they go back.
+    pub release: Release,
+    /// To the actuator.
+    pub messages: SyncSender<Message>,
+    /// What is written down.
+    pub record: RecordSender,
+    /// Signs of life.
+    pub shared: Arc<Shared>,
+}
+
+/// The known frame: what the generator draws first.
+pub fn known_frame() -> RgbImage {
+    let mut image = RgbImage::default();
+    // The generator never fails; if it did, an empty frame would fail the judging.
+    let _ = PatternCamera::new(1).capture(&mut image, Duration::ZERO);
+    image
+}
+
+impl Inference {
+    /// Runs until nobody gives jobs any more. `known` is the known frame's score.
+    pub fn run(mut self, jobs: &Receiver<Job>, mut known: f32) {
+        loop {
+            self.shared.inference.beat();
+            match jobs.recv_timeout(BEAT) {
+                Ok(Job::Judge { part, frame }) => {
+                    self.judge(part, frame);
+                    self.release.give(frame);
+                }
+                Ok(Job::Damaged { part, frame }) => {
+                    self.damaged(part, frame);
+                    self.release.give(frame);
+                }
+                Ok(Job::SelfTest) => {
+                    let result = self.self_test(known);
+                    self.shared.tested(result);
+                }
+                Ok(Job::Replace(inspector)) => {
+                    self.inspector = *inspector;
+                    match self.inspector.inspect(&known_frame()) {
+                        Ok(inspection) => known = inspection.score,
+                        // Every frame will fail too, and be rejected.
+                        Err(e) => log::error!("the new bundle: {e}"),
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if self.shared.stopping() => return,
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn judge(&mut self, part: PartId, frame: FrameId) {
+        let mut slot = self.slots.at(frame);
+        let result = self.inspector.inspect(&slot.image);
+        let (verdict, score) = match &result {
+            Ok(inspection) => (Verdict::Score(inspection.score), Some(inspection.score)),
+            Err(_) => (Verdict::Error, None),
+        };
+        let picture = score.is_some_and(|s| Outcome::of(s, self.shared.threshold()).is_reject())
+            && self.record.has_room_for_a_picture();
+        // Before the verdict, so that it is there when the outcome is written; it takes no time.
+        self.record.send(
+            &self.shared,
+            Record::Judged {
+                part,
+                name: std::mem::take(&mut slot.name),
+                defective: slot.defective,
+                error: result.as_ref().err().map(|e| e.to_string()),
+                picture,
+            },
+        );
+        // Fails only when the station has ended.
+        let _ = self.messages.send(Message::Verdict {
+            part,
+            verdict,
+            score,
+        });
+        if let (true, Ok(inspection)) = (picture, result) {
+            let picture = Box::new(Picture {
+                frame: std::mem::take(&mut slot.image),
+                inspection,
+            });
+            self.record
+                .send(&self.shared, Record::Picture { part, picture });
+        }
+    }
+
+    fn damaged(&mut self, part: PartId, frame: FrameId) {
+        let mut slot = self.slots.at(frame);
+        let (name, error) = (std::mem::take(&mut slot.name), slot.error.take());
+        self.record.send(
+            &self.shared,
+            Record::Judged {
+                part,
+                name,
+                defective: slot.defective,
+                error,
+                picture: false,
+            },
+        );
+    }
+
+    fn self_test(&mut self, known: f32) -> SelfTest {
+        match self.inspector.inspect(&known_frame()) {
+            Ok(i) if (i.score - known).abs() <= SELF_TEST_TOLERANCE => SelfTest::Passed,
+            Ok(i) => {
+                log::error!(
+                    "self-test: the known frame has score {} instead of {known}",
+                    i.score
+                );
+                SelfTest::Failed("the known frame has another score")
+            }
+            Err(e) => {
+                log::error!("self-test: {e}");
+                SelfTest::Failed("the known frame cannot be judged")
+            }
+        }
+    }
+}

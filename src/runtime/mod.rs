@@ -1,0 +1,345 @@
+//! The station on this machine: threads around the conveyor's core.
+//!
+//! ```text
+//! camera thread --frame--> actuator --part + frame--> inference thread --verdict--> actuator --> pins
+//! input thread  --edge---> actuator --what happened--> recorder --> files, listeners
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`actuator`] | owns the core and the pins; the only thread that must be on time |
+//! | [`camera`] | fills frame places; keeps the camera alive |
+//! | [`inference`] | frame to verdict |
+//! | [`record`] | results, overlays, alarms to disk |
+//! | [`shared`] | state, signs of life, control's handle |
+//! | [`slots`] | the frames in memory |
+//! | [`system`] | clock, priority, locked memory, watchdog |
+//!
+//! Must never let a part pass as good that nothing looked at: whichever thread fails, the station ends
+//! and its outputs are safe.
+
+pub mod actuator;
+pub mod camera;
+pub mod inference;
+pub mod record;
+pub mod shared;
+pub mod slots;
+pub mod system;
+
+use crate::board::{InputLine, Inputs};
+use crate::inspector::{InspectError, Inspector};
+use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
+use actuator::{Actuator, Ended, Message, Outlets, RealTime};
+use camera::{CameraThread, Exposing, Open};
+use embedded_hal::digital::OutputPin;
+use inference::{Inference, Job};
+use record::{Recorder, Style, Truth};
+use shared::{Handle, Load, Shared};
+use slots::Slots;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Frames in memory at once: those that wait to be judged while the camera goes on.
+const PLACES: usize = 8;
+/// Messages that wait for the actuator. Whoever finds no room waits, but the actuator takes them at
+/// 400,000 a second.
+const MESSAGES: usize = 1024;
+/// A thread that gave no sign of life for so long hangs.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How often the threads are looked after.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a station is made of, apart from devices.
+pub struct Config {
+    /// The core's settings.
+    pub settings: Settings,
+    /// The counters of the last run.
+    pub statistics: Statistics,
+    /// The alarms that it left latched.
+    pub latched: AlarmSet,
+    /// How the output thread is run.
+    pub real_time: RealTime,
+    /// Folder for results.
+    pub out: PathBuf,
+    /// Whether results of an earlier run in that folder are kept.
+    pub keep: bool,
+    /// Whether a line per part goes to standard output.
+    pub lines: bool,
+    /// End after so many exposures.
+    pub limit: Option<u64>,
+    /// Exposures per second of a camera that exposes when asked; `None`: one after the other.
+    pub rate: Option<f64>,
+}
+
+/// Why a station does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The network cannot judge a frame.
+    #[error("the network cannot judge the known frame: {0}")]
+    Network(#[from] InspectError),
+    /// A result could not be written.
+    #[error("{path}: cannot be written: {source}", path = path.display())]
+    Output {
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// How a station ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The core's part.
+    pub ended: Ended,
+    /// What was made of parts whose truth is known.
+    pub truth: Truth,
+    /// Records that were lost.
+    pub lost: u64,
+    /// Whether it is to be started again.
+    pub restart: bool,
+    /// The thread that failed.
+    pub failed: Option<&'static str>,
+}
+
+/// A station that runs.
+pub struct Running {
+    shared: Arc<Shared>,
+    messages: SyncSender<Message>,
+    jobs: SyncSender<Job>,
+    actuator: JoinHandle<Ended>,
+    recorder: JoinHandle<Truth>,
+    others: Vec<(&'static str, JoinHandle<()>)>,
+    /// A frame may take as long before the inference thread is taken for hanging.
+    patience: Duration,
+}
+
+fn spawn<T: Send + 'static>(
+    name: &'static str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
+    Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map_err(StartError::Thread)
+}
+
+/// Tells the actuator what the inputs do.
+fn watch_inputs(mut inputs: Inputs, messages: &SyncSender<Message>, shared: &Shared) {
+    let mut lost = 0;
+    while !shared.stopping() {
+        let change = match inputs.next(LOOK) {
+            Ok(change) => change,
+            Err(e) => {
+                // Without triggers parts would pass unseen: the station ends.
+                log::error!("inputs: {e}");
+                return;
+            }
+        };
+        if inputs.lost() > lost {
+            let edges = inputs.lost() - lost;
+            lost = inputs.lost();
+            log::error!("inputs: {edges} edges lost");
+            if messages.send(Message::LostEdges(edges)).is_err() {
+                return;
+            }
+        }
+        let Some(change) = change else { continue };
+        let at = Micros(change.at_us);
+        let message = match change.what {
+            InputLine::Trigger if change.active => Message::Trigger(at),
+            InputLine::Trigger => continue,
+            InputLine::Input(input) => Message::Input {
+                input,
+                active: change.active,
+                at,
+            },
+            InputLine::Encoder { count } => Message::Encoder(count),
+        };
+        if messages.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts a station: the network judges its known frame, the outputs go to their safe state, the threads
+/// start, and inspection begins when the camera delivers.
+///
+/// # Errors
+/// Every [`StartError`].
+pub fn start<P: OutputPin + Send + 'static>(
+    config: Config,
+    pins: Pins<P>,
+    inputs: Inputs,
+    open: Open,
+    mut inspector: Inspector,
+) -> Result<Running, StartError> {
+    let settings = config.settings;
+    let shared = Arc::new(Shared::new(&settings, config.statistics));
+    let style = Style {
+        warning: inspector.manifest().warning(),
+        smoothing_sigma: inspector.manifest().scores.smoothing_sigma,
+        lines: config.lines,
+    };
+    let (recorder, record) = Recorder::create(&config.out, config.keep, style, shared.clone())
+        .map_err(|(path, source)| StartError::Output { path, source })?;
+    // The first frame is slower than all others: memory is touched for the first time.
+    let known_frame = inference::known_frame();
+    let known = inspector.inspect(&known_frame)?.score;
+    let second = Instant::now();
+    inspector.inspect(&known_frame)?;
+    let patience = SILENCE.max(second.elapsed() * 20);
+
+    let on_trigger = !matches!(settings.trigger, Trigger::FreeRun);
+    let exposing = match (on_trigger, config.rate) {
+        (true, _) => Exposing::OnTrigger,
+        (false, Some(rate)) => Exposing::Every(Duration::from_secs_f64(1.0 / rate)),
+        (false, None) => Exposing::OneByOne,
+    };
+    let places = match exposing {
+        Exposing::OneByOne if !open.live => 1,
+        _ => PLACES,
+    };
+    let (slots, free, release) = Slots::new(places);
+    let (messages, received) = sync_channel(MESSAGES);
+    // Room for every place, and for a self-test.
+    let (jobs, judged) = sync_channel::<Job>(places + 1);
+    let (expose, triggers) = sync_channel(MESSAGES);
+    let outlets = Outlets {
+        jobs: jobs.clone(),
+        expose: on_trigger.then_some(expose),
+        release: release.clone(),
+        record: record.clone(),
+    };
+    let actuator = Actuator::new(
+        settings,
+        (config.statistics, config.latched),
+        pins,
+        received,
+        outlets,
+        shared.clone(),
+        config.real_time,
+    );
+    let inference = Inference {
+        inspector,
+        slots: slots.clone(),
+        release: release.clone(),
+        messages: messages.clone(),
+        record,
+        shared: shared.clone(),
+    };
+    let camera = CameraThread {
+        open,
+        exposing,
+        triggers: on_trigger.then_some(triggers),
+        settings,
+        limit: config.limit,
+        slots,
+        free,
+        release,
+        messages: messages.clone(),
+        shared: shared.clone(),
+    };
+    let mut others = vec![
+        (
+            "inference",
+            spawn("inference", move || inference.run(&judged, known))?,
+        ),
+        ("camera", spawn("camera", move || camera.run())?),
+    ];
+    if !inputs.is_empty() {
+        let (messages, shared) = (messages.clone(), shared.clone());
+        let body = move || watch_inputs(inputs, &messages, &shared);
+        others.push(("inputs", spawn("inputs", body)?));
+    }
+    Ok(Running {
+        recorder: spawn("recorder", || recorder.run())?,
+        actuator: spawn("actuator", || actuator.run())?,
+        others,
+        shared,
+        messages,
+        jobs,
+        patience,
+    })
+}
+
+impl Running {
+    /// A handle for control. `bundle` is what the parameters call the bundle that is in use.
+    pub fn handle(&self, load: Load, bundle: &str) -> Handle {
+        Handle::new(
+            self.shared.clone(),
+            self.messages.clone(),
+            self.jobs.clone(),
+            load,
+            bundle.into(),
+        )
+    }
+
+    /// What the threads show each other; set `stop` to end the station.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// The thread that failed: it ended although nobody asked it to, or gives no sign of life.
+    fn failed(&self) -> Option<&'static str> {
+        let silent = |limit: Duration, us: u64| us > limit.as_micros() as u64;
+        if silent(SILENCE, self.shared.actuator.silent_us()) {
+            return Some("actuator");
+        }
+        if silent(self.patience, self.shared.inference.silent_us()) {
+            return Some("inference");
+        }
+        // The camera thread ends when there are no more frames; it then has told so.
+        let ended = |(name, thread): &&(&str, JoinHandle<()>)| {
+            thread.is_finished() && (*name != "camera" || !self.shared.drained())
+        };
+        self.others.iter().find(ended).map(|(name, _)| *name)
+    }
+
+    /// Waits until the station has ended, by itself or because it was asked to. `alive` is called all the
+    /// while, as long as every thread makes progress: feed watchdogs there.
+    pub fn wait(self, mut alive: impl FnMut(&Shared)) -> Report {
+        let mut failed = None;
+        while !self.actuator.is_finished() && !self.shared.stopping() {
+            failed = self.failed();
+            if let Some(thread) = failed {
+                log::error!("the {thread} thread failed: the station ends, its outputs are safe");
+                break;
+            }
+            alive(&self.shared);
+            std::thread::sleep(LOOK);
+        }
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let restart = self.shared.restart.load(Ordering::Relaxed);
+        let _ = self.messages.try_send(Message::Finish);
+        drop((self.messages, self.jobs));
+        let ended = self.actuator.join();
+        for (name, thread) in self.others {
+            // One that hangs is not waited for: the process is about to end.
+            if failed != Some(name) && thread.join().is_err() {
+                failed = failed.or(Some(name));
+            }
+        }
+        let truth = match failed {
+            Some("inference") => Truth::default(),
+            _ => self.recorder.join().unwrap_or_default(),
+        };
+        if ended.is_err() {
+            failed = failed.or(Some("actuator"));
+        }
+        Report {
+            ended: ended.unwrap_or_else(|_| Ended::lost(&self.shared.snapshot())),
+            truth,
+            lost: self.shared.lost.load(Ordering::Relaxed),
+            restart,
+            failed,
+        }
+    }
+}

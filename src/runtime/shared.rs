@@ -1,0 +1,267 @@
+//! What the threads show each other: the station's state, its signs of life, and the handle that
+//! control holds on it.
+
+use super::actuator::Message;
+use super::inference::Job;
+use super::system::now;
+use crate::control::host::{Host, Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+use crate::control::table::{Effect, Parameter};
+use crate::control::values::Values;
+use crate::inspector::Inspector;
+use crate::line::{AlarmSet, Micros, Outputs, Settings, Statistics};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Results that wait for one listener.
+const RESULTS: usize = 256;
+/// An order is answered within the station's next turn; longer means that it hangs.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A thread's last sign of life, microseconds on CLOCK_MONOTONIC.
+#[derive(Debug)]
+pub struct Beat(AtomicU64);
+
+impl Beat {
+    fn new() -> Self {
+        Beat(AtomicU64::new(now().0))
+    }
+
+    /// It is alive.
+    pub fn beat(&self) {
+        self.0.store(now().0, Ordering::Relaxed);
+    }
+
+    /// Microseconds since the last sign.
+    pub fn silent_us(&self) -> u64 {
+        now().since(Micros(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+type Results = Arc<Mutex<VecDeque<PartResult>>>;
+
+/// Between the threads of one station.
+pub struct Shared {
+    snapshot: Mutex<Snapshot>,
+    listeners: Mutex<Vec<Results>>,
+    self_test: Mutex<SelfTest>,
+    /// The actuator's.
+    pub actuator: Beat,
+    /// The inference thread's; it beats when a frame is done, and while there is none.
+    pub inference: Beat,
+    /// The camera thread's.
+    pub camera: Beat,
+    /// Everybody must end.
+    pub stop: AtomicBool,
+    /// A camera that is given up is to be tried again.
+    pub(super) retry: AtomicBool,
+    /// The source has no more frames.
+    pub(super) source_ended: AtomicBool,
+    /// The end was asked for by [`Order::Reboot`].
+    pub restart: AtomicBool,
+    /// Records that found no room or could not be written.
+    pub lost: AtomicU64,
+    /// Scores above it are rejects; the bits of an f32.
+    threshold: AtomicU32,
+}
+
+/// A lock that a panic elsewhere does not take away.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Before anything runs.
+    pub(super) fn new(settings: &Settings, statistics: Statistics) -> Self {
+        Shared {
+            snapshot: Mutex::new(Snapshot {
+                now: now(),
+                mode: Mode::Starting,
+                outputs: Outputs::safe(settings.wiring),
+                alarms: AlarmSet::NONE,
+                statistics,
+                challenge: None,
+                last: None,
+                self_test: SelfTest::None,
+            }),
+            self_test: Mutex::new(SelfTest::None),
+            listeners: Mutex::default(),
+            actuator: Beat::new(),
+            inference: Beat::new(),
+            camera: Beat::new(),
+            stop: AtomicBool::new(false),
+            retry: AtomicBool::new(false),
+            source_ended: AtomicBool::new(false),
+            restart: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+            threshold: AtomicU32::new(settings.threshold.get().to_bits()),
+        }
+    }
+
+    /// Shows the state. Called by the actuator, which never waits: while somebody reads, the picture
+    /// stays as it was until the next turn.
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        if let Ok(mut shown) = self.snapshot.try_lock() {
+            *shown = snapshot;
+        }
+    }
+
+    /// The state that was shown last.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            self_test: *lock(&self.self_test),
+            ..*lock(&self.snapshot)
+        }
+    }
+
+    /// How the self-test went.
+    pub(super) fn tested(&self, result: SelfTest) {
+        *lock(&self.self_test) = result;
+    }
+
+    /// Tells a result to all who listen.
+    pub(super) fn tell(&self, result: PartResult) {
+        for results in lock(&self.listeners).iter() {
+            let mut results = lock(results);
+            if results.len() == RESULTS {
+                results.pop_front();
+            }
+            results.push_back(result);
+        }
+    }
+
+    /// The threshold that is in force, for reports.
+    pub fn threshold(&self) -> f32 {
+        f32::from_bits(self.threshold.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_threshold(&self, threshold: f32) {
+        self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether the source has no more frames.
+    pub fn drained(&self) -> bool {
+        self.source_ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether everybody must end.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes a network of a bundle's path; an empty path is the bundle that the station was started with.
+pub type Load = Box<dyn FnMut(&str) -> Result<Inspector, String> + Send>;
+
+/// Control's handle on the station.
+pub struct Handle {
+    shared: Arc<Shared>,
+    messages: SyncSender<Message>,
+    jobs: SyncSender<Job>,
+    results: Results,
+    load: Load,
+    /// The bundle that is in use, as the parameters name it.
+    bundle: String,
+}
+
+impl Handle {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        messages: SyncSender<Message>,
+        jobs: SyncSender<Job>,
+        load: Load,
+        bundle: String,
+    ) -> Self {
+        let results = Results::default();
+        lock(&shared.listeners).push(results.clone());
+        Handle {
+            shared,
+            messages,
+            jobs,
+            results,
+            load,
+            bundle,
+        }
+    }
+
+    fn self_test(&self) -> Result<(), Refused> {
+        if *lock(&self.shared.self_test) == SelfTest::Running {
+            return Err(Refused::Busy("the self-test runs"));
+        }
+        self.jobs
+            .try_send(Job::SelfTest)
+            .map_err(|_| Refused::Busy("frames are waiting"))?;
+        *lock(&self.shared.self_test) = SelfTest::Running;
+        Ok(())
+    }
+}
+
+const GONE: Refused = Refused::Hardware("the station does not answer");
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        lock(&self.shared.listeners).retain(|r| !Arc::ptr_eq(r, &self.results));
+    }
+}
+
+impl Host for Handle {
+    fn snapshot(&mut self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    fn order(&mut self, order: Order) -> Result<(), Refused> {
+        match order {
+            Order::SelfTest => self.self_test(),
+            Order::Reboot => {
+                self.shared.restart.store(true, Ordering::Relaxed);
+                self.shared.stop.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            order => {
+                if order == Order::Reset {
+                    self.shared.retry.store(true, Ordering::Relaxed);
+                }
+                let (answer, answered) = sync_channel(1);
+                self.messages
+                    .send(Message::Order(order, answer))
+                    .map_err(|_| GONE)?;
+                answered.recv_timeout(ANSWER).map_err(|_| GONE)?
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        values: &Values,
+        settings: &Settings,
+        effect: Effect,
+    ) -> Result<(), Refused> {
+        let bundle = values.text(Parameter::Bundle);
+        if bundle != self.bundle {
+            let inspector = (self.load)(bundle).map_err(|e| {
+                log::error!("bundle `{bundle}`: {e}");
+                Refused::Hardware("the bundle cannot be used, the log says why")
+            })?;
+            self.jobs
+                .send(Job::Replace(Box::new(inspector)))
+                .map_err(|_| GONE)?;
+            self.bundle = bundle.into();
+        }
+        let apply = Message::Apply {
+            settings: Box::new(*settings),
+            clear: effect >= Effect::BeltCleared,
+        };
+        self.messages.send(apply).map_err(|_| GONE)
+    }
+
+    fn fault(&mut self, on: bool) {
+        // Fails only when the station has ended: its FAULT is on then.
+        let _ = self.messages.send(Message::Fault(on));
+    }
+
+    fn next_result(&mut self) -> Option<PartResult> {
+        lock(&self.results).pop_front()
+    }
+}

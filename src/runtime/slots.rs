@@ -1,0 +1,89 @@
+//! Frames in memory, in a fixed number of places that are used again and again.
+//!
+//! A place is free, being filled by the camera thread, waiting for its part, or being judged: its
+//! number goes from hand to hand, so that no two ever want the same one.
+
+use crate::line::{FrameId, Micros};
+use image::RgbImage;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// One frame.
+#[derive(Debug, Default)]
+pub struct Slot {
+    /// The picture.
+    pub image: RgbImage,
+    /// What to call it.
+    pub name: String,
+    /// Whether the part is defective, where the source knows.
+    pub defective: Option<bool>,
+    /// When it was exposed.
+    pub exposed: Micros,
+    /// Why there is no usable picture.
+    pub error: Option<String>,
+}
+
+/// All places.
+#[derive(Clone)]
+pub struct Slots(Arc<[Mutex<Slot>]>);
+
+/// Takes free places.
+pub struct Free(Receiver<FrameId>);
+
+/// Gives places back.
+#[derive(Clone)]
+pub struct Release(SyncSender<FrameId>);
+
+impl Slots {
+    /// So many free places.
+    pub fn new(count: usize) -> (Slots, Free, Release) {
+        let slots = (0..count).map(|_| Mutex::default()).collect();
+        let (release, free) = sync_channel(count);
+        let release = Release(release);
+        (0..count).for_each(|i| release.give(FrameId(i as u64)));
+        (Slots(slots), Free(free), release)
+    }
+
+    /// A place, for whoever has its number.
+    pub fn at(&self, frame: FrameId) -> MutexGuard<'_, Slot> {
+        let place = &self.0[frame.0 as usize % self.0.len()];
+        // Whoever panicked while holding it left a frame that is overwritten before it is used again.
+        place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Free {
+    /// A free place.
+    ///
+    /// # Errors
+    /// None became free in time.
+    pub fn take(&self, timeout: Duration) -> Result<FrameId, RecvTimeoutError> {
+        self.0.recv_timeout(timeout)
+    }
+}
+
+impl Release {
+    /// Gives a place back. Never waits: there is room for every place.
+    pub fn give(&self, frame: FrameId) {
+        // Fails only if nobody takes places any more.
+        let _ = self.0.try_send(frame);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_taken_once_until_it_is_given_back() {
+        let (slots, free, release) = Slots::new(2);
+        let take = || free.take(Duration::ZERO).ok();
+        let (a, b) = (take().unwrap(), take().unwrap());
+        assert!(a != b && take().is_none());
+        slots.at(a).name = "a".into();
+        release.give(b);
+        assert_eq!((take(), take()), (Some(b), None));
+        assert_eq!(slots.at(a).name, "a");
+    }
+}
