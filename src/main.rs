@@ -3,6 +3,10 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    // What is written is limited further: to warnings here, to the parameter `log_level` by a station.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("debug")).init();
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
     cli::main().into()
 }

@@ -281,7 +281,9 @@ fn run_stops_the_line_after_rejects_in_a_row() {
     let out_folder = s.path("out");
     let arguments = [
         "--frames",
-        "6",
+        "12",
+        "--rate",
+        "20",
         "--threshold",
         "0",
         "--delay-ms",
@@ -295,7 +297,7 @@ fn run_stops_the_line_after_rejects_in_a_row() {
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
     assert!(text(&out.stderr).contains("alarm 1"));
     let summary = json(&out_folder.join("summary.json"));
-    assert_eq!(summary["parts"].as_u64(), Some(6));
+    assert_eq!(summary["parts"].as_u64(), Some(12));
     assert!(summary["rejects_not_ready"].as_u64().unwrap() >= 1);
 }
 

@@ -40,7 +40,7 @@ pub enum CaptureError {
     /// No exposure within the time given. Not a fault as such: see [`super::Watch`].
     #[error("no exposure within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// The device is gone (ENODEV), or was gone at the last attempt and has to be opened again.
+    /// The device is gone (ENODEV), or failed before and was not opened again.
     #[error("{device}: the camera is disconnected; check its cable and supply", device = device.display())]
     Disconnected {
         /// The device.

@@ -11,7 +11,7 @@
 //! | `stall@15:3s` | no exposure for 3 s before exposure 15 |
 //! | `disconnect@20:3s` | the device is gone for 3 s before exposure 20, reopening fails as long |
 
-use super::{Camera, CaptureError, Exposure};
+use super::{Adjustment, Camera, CaptureError, Exposure};
 use image::RgbImage;
 use std::io;
 use std::path::PathBuf;
@@ -211,8 +211,8 @@ impl<C: Camera> Camera for FaultInjector<C> {
                     self.lost += 1 + exposure.missed;
                     continue;
                 }
+                // A device that was reopened does not know what it missed.
                 Some((_, Fault::Eio)) => {
-                    self.lost += 1 + exposure.missed;
                     return Err(CaptureError::Device {
                         device: device(),
                         action: "taking a frame",
@@ -241,6 +241,10 @@ impl<C: Camera> Camera for FaultInjector<C> {
 
     fn frame_time(&self) -> Option<Duration> {
         self.inner.frame_time()
+    }
+
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<(), CaptureError> {
+        self.inner.adjust(adjustment)
     }
 }
 
@@ -284,7 +288,7 @@ mod tests {
             "3 0 false",
             "eio",
             "gone",
-            "5 1 true",
+            "5 0 true",
             "timeout",
             "6 0 true",
             "7 0 true",

@@ -78,6 +78,30 @@ pub trait Camera: Send {
     fn frame_time(&self) -> Option<Duration> {
         None
     }
+
+    /// Sets exposure time and gain, while exposures go on. What is `None` stays as it is.
+    ///
+    /// # Errors
+    /// [`CaptureError::Control`]; [`CaptureError::Unsupported`] of sources that have neither.
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<(), CaptureError> {
+        if adjustment == Adjustment::default() {
+            return Ok(());
+        }
+        Err(CaptureError::Unsupported {
+            device: "this source".into(),
+            what: "it has no exposure time and no gain".into(),
+            advice: "set camera_exposure_us and camera_gain to 0".into(),
+        })
+    }
+}
+
+/// Exposure time and gain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adjustment {
+    /// Exposure time, microseconds.
+    pub exposure_us: Option<u32>,
+    /// Gain, in the driver's unit.
+    pub gain: Option<u32>,
 }
 
 /// Boxed cameras are cameras.
@@ -100,6 +124,10 @@ impl Camera for Box<dyn Camera> {
 
     fn frame_time(&self) -> Option<Duration> {
         (**self).frame_time()
+    }
+
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<(), CaptureError> {
+        (**self).adjust(adjustment)
     }
 }
 

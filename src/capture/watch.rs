@@ -98,7 +98,8 @@ impl Watch {
         self.stalls
     }
 
-    /// An exposure came, whole or not.
+    /// An exposure came, whole or not. It answers all triggers so far: which of them it belongs to is
+    /// for the pairing to say.
     pub fn exposure(&mut self, now_us: u64) {
         if let State::Up { deadline } = &mut self.state {
             *deadline = match self.pace {

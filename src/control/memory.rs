@@ -4,6 +4,7 @@
 use super::table::{Entry, Kind, Parameter, STEPS, Scope, TABLE};
 use super::values::{Contradiction, Reason, Value, ValueError, Values};
 use std::fmt;
+use std::sync::Arc;
 
 /// How many recipes there are.
 pub const RECIPES: u8 = 32;
@@ -76,8 +77,8 @@ pub struct Memory {
     active: RecipeNumber,
     /// Of these, what belongs to the station counts.
     station: Values,
-    /// Of these, what belongs to the recipe counts.
-    recipes: Vec<Values>,
+    /// Of these, what belongs to the recipe counts. Shared, because every pending change is a copy of all.
+    recipes: Vec<Arc<Values>>,
 }
 
 impl Default for Memory {
@@ -85,7 +86,7 @@ impl Default for Memory {
         Memory {
             active: RecipeNumber::FIRST,
             station: Values::default(),
-            recipes: vec![Values::default(); usize::from(RECIPES)],
+            recipes: vec![Arc::default(); usize::from(RECIPES)],
         }
     }
 }
@@ -136,7 +137,9 @@ impl Memory {
     pub fn set(&mut self, parameter: Parameter, value: Value) -> Result<(), ValueError> {
         match parameter.entry().scope {
             Scope::Station => self.station.set(parameter, value),
-            Scope::Recipe => self.recipes[self.active.place()].set(parameter, value),
+            Scope::Recipe => {
+                Arc::make_mut(&mut self.recipes[self.active.place()]).set(parameter, value)
+            }
         }
     }
 
@@ -151,7 +154,7 @@ impl Memory {
     ) -> Result<(), ValueError> {
         self.station.set(parameter, value.clone())?;
         for recipe in &mut self.recipes {
-            recipe.set(parameter, value.clone())?;
+            Arc::make_mut(recipe).set(parameter, value.clone())?;
         }
         Ok(())
     }
@@ -174,7 +177,7 @@ impl Memory {
 
     /// Everything that is in force with the recipe in use.
     pub fn values(&self) -> Values {
-        let mut values = self.recipes[self.active.place()].clone();
+        let mut values = Values::clone(&self.recipes[self.active.place()]);
         for entry in TABLE.iter().filter(|e| e.scope == Scope::Station) {
             // Cannot fail: it was in range where it came from.
             let _ = values.set(entry.parameter, self.station.get(entry.parameter).clone());
@@ -253,7 +256,7 @@ impl Memory {
                         match (recipe, table) {
                             (Some(recipe), toml::Value::Table(table)) => {
                                 let place = format!("recipe.{recipe}");
-                                let values = &mut self.recipes[recipe.place()];
+                                let values = Arc::make_mut(&mut self.recipes[recipe.place()]);
                                 merge(values, table, Scope::Recipe, &place, &mut errors);
                             }
                             _ => errors.push(FileError::Recipe(number.clone())),

@@ -22,6 +22,9 @@ const WRITE: Duration = Duration::from_millis(500);
 /// Waiting before a port is opened again: doubled from the first to the last.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// Bytes of one read.
+const READ: usize = 256;
+
 /// Bytes and lines that are taken in a second at most, and bytes that answer them: LIST twice. 115,200
 /// baud carry 11,520 bytes.
 const BYTES: u32 = 16_384;
@@ -239,7 +242,9 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
     let mut link = Link::new(settings);
     let mut out = Box::new(Output::new());
     let mut budget = Budget::new(Instant::now());
-    let (mut bytes, mut was_gone) = ([0u8; 256], true);
+    let (mut bytes, mut was_gone) = ([0u8; READ], true);
+    // Read, but not looked at yet: the second's budget ran out in between.
+    let mut waiting = heapless::Deque::<u8, READ>::new();
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         let came = match budget.wait(now) {
@@ -247,28 +252,33 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
                 std::thread::sleep(wait.min(POLL));
                 Came::Nothing
             }
-            None => {
-                let room = bytes.len().min(budget.bytes as usize);
-                link.read(&mut bytes[..room], POLL)
-            }
+            None if !waiting.is_empty() => Came::Nothing,
+            None => link.read(&mut bytes, POLL),
         };
         match came {
             Came::Bytes(count) => {
                 budget.took(count, 0);
-                for byte in &bytes[..count] {
-                    if let Some(line) = session.push(*byte, now) {
-                        budget.took(0, 1);
-                        session.answer(&line, now, &mut lock(), &mut out);
-                        budget.answered(out.len());
-                        link.write(out.as_bytes());
-                        out.clear();
-                    }
-                }
+                // There is room: nothing is waiting.
+                waiting.extend(bytes[..count].iter().copied());
             }
-            Came::Gone if !was_gone => session.hang_up(&mut lock()),
+            Came::Gone if !was_gone => {
+                waiting.clear();
+                session.hang_up(&mut lock());
+            }
             Came::Gone | Came::Nothing => (),
         }
         was_gone = came == Came::Gone;
+        while budget.wait(now).is_none()
+            && let Some(byte) = waiting.pop_front()
+        {
+            if let Some(line) = session.push(byte, now) {
+                session.answer(&line, now, &mut lock(), &mut out);
+                budget.took(0, 1);
+                budget.answered(out.len());
+                link.write(out.as_bytes());
+                out.clear();
+            }
+        }
         let mut control = lock();
         control.tick(now);
         session.idle(now, &mut control, &mut out);

@@ -347,18 +347,10 @@ impl<H: Host> Control<H> {
         now: Instant,
     ) -> Result<Committed, Refusal> {
         let (old, new) = (self.stored.memory.values(), memory.values());
-        let changed: Vec<Parameter> = new.changed(&old).collect();
         let (from, to) = (self.stored.memory.active(), memory.active());
-        let mut stored = self.stored.clone();
+        let changed: Vec<Parameter> = new.changed(&old).collect();
         let mut effects: Vec<Effect> = changed.iter().map(|p| p.entry().effect).collect();
-        if from == to {
-            for parameter in &changed {
-                let entry = parameter.entry();
-                let show = |values: &Values| entry.show(values.get(*parameter)).to_string();
-                stored.note(&line(who, entry.name, &show(&old), &show(&new)));
-            }
-        } else {
-            stored.note(&line(who, "recipe", &from.to_string(), &to.to_string()));
+        if from != to {
             effects.push(Effect::BeltCleared);
         }
         let committed = Committed {
@@ -371,7 +363,16 @@ impl<H: Host> Control<H> {
         memory.check()?;
         let settings = new.settings()?;
         self.spare_the_flash(now)?;
+        let mut stored = self.stored.clone();
         stored.memory = memory;
+        if from != to {
+            stored.note(&line(who, "recipe", &from.to_string(), &to.to_string()));
+        } else {
+            for entry in changed.iter().map(|p| p.entry()) {
+                let show = |values: &Values| entry.show(values.get(entry.parameter)).to_string();
+                stored.note(&line(who, entry.name, &show(&old), &show(&new)));
+            }
+        }
         self.save(&stored)?;
         let at_once = effects.into_iter().filter(|e| *e != Effect::Restart).max();
         if let Some(effect) = at_once

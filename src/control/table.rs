@@ -294,8 +294,6 @@ parameters! {
         "Time from trigger to verdict that raises alarm 8; 0: never";
     AlarmStop: "alarm_stop", "", Bits(ALARM_BITS), n(3710), Engineer, Station, BeltCleared, one(117),
         "Alarms that stop the line: the sum of 2 to the power of their numbers; alarm 9 always does";
-    LatencyBudgetMs: "latency_budget_ms", "ms", or_zero("measured", 1, 10_000), n(0), Engineer, Station, Restart, one(118),
-        "Time that one inspection may take when threads are planned; 0: what is measured at start";
     TeachQuantile: "teach_quantile", "", steps(5000, STEPS), n(9950), Engineer, Station, AtOnce, one(119),
         "Share of the good parts of a TEACH that lie at or below the threshold before the margin";
     TeachMargin: "teach_margin", "", steps(0, 5000), n(200), Engineer, Station, AtOnce, one(120),
@@ -449,7 +447,6 @@ mod tests {
 115 alarm_rate_percent
 116 alarm_latency_ms
 117 alarm_stop
-118 latency_budget_ms
 119 teach_quantile
 120 teach_margin
 121 serial_protocol ascii modbus

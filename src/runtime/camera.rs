@@ -7,7 +7,8 @@ use super::actuator::{Message, NO_PICTURE};
 use super::shared::Shared;
 use super::slots::{Free, Release, Slot, Slots};
 use super::system::now;
-use crate::capture::{Camera, CaptureError, Exposure, Pace, Step, Watch};
+use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch};
+use crate::control::host::Refused;
 use crate::line::{Frame, FrameId, Micros, Settings, Trigger};
 use image::RgbImage;
 use std::sync::Arc;
@@ -31,6 +32,14 @@ pub struct Open {
     pub live: bool,
 }
 
+/// Exposure time and gain that the camera is to have from now on, and where the answer goes.
+pub struct Adjust {
+    /// Them.
+    pub adjustment: Adjustment,
+    /// Whether it took them.
+    pub answer: SyncSender<Result<(), Refused>>,
+}
+
 /// When a camera that does not expose by itself does.
 #[derive(Clone, Copy, Debug)]
 pub enum Exposing {
@@ -50,6 +59,10 @@ pub struct CameraThread {
     pub exposing: Exposing,
     /// The moments of the station's triggers, unless every exposure is one.
     pub triggers: Option<Receiver<Micros>>,
+    /// Exposure time and gain at the start.
+    pub adjustment: Adjustment,
+    /// Changes of them.
+    pub adjusts: Receiver<Adjust>,
     /// The station's.
     pub settings: Settings,
     /// End after so many exposures.
@@ -83,6 +96,31 @@ impl CameraThread {
         }
     }
 
+    /// Passes on what was asked for since the last look.
+    fn adjust(&mut self, mut camera: Option<&mut Box<dyn Camera>>) {
+        while let Ok(Adjust { adjustment, answer }) = self.adjusts.try_recv() {
+            let result = match camera.as_mut() {
+                None => Err(Refused::Mode("the camera is down")),
+                Some(camera) => camera.adjust(adjustment).map_err(|e| {
+                    log::error!("camera: {e}");
+                    Refused::Hardware("the camera refuses exposure or gain, the log says why")
+                }),
+            };
+            if result.is_ok() {
+                self.adjustment = adjustment;
+            }
+            // Whoever asked may have given up waiting.
+            let _ = answer.try_send(result);
+        }
+    }
+
+    /// Opens the camera, with exposure time and gain as they are to be.
+    fn opened(&mut self) -> Result<Box<dyn Camera>, CaptureError> {
+        let mut camera = (self.open.open)()?;
+        camera.adjust(self.adjustment)?;
+        Ok(camera)
+    }
+
     fn tell(&self, message: Message) -> Result<(), Gone> {
         self.shared.camera.beat();
         self.messages.send(message).map_err(|_| Gone)
@@ -110,7 +148,7 @@ impl CameraThread {
 
     /// A camera that exposes when it is asked to.
     fn simulated(&mut self) -> Result<(), Gone> {
-        let mut camera = match (self.open.open)() {
+        let mut camera = match self.opened() {
             Ok(camera) => camera,
             Err(e) => {
                 log::error!("{e}");
@@ -126,6 +164,7 @@ impl CameraThread {
         let mut taken = 0;
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.shared.camera.beat();
+            self.adjust(Some(&mut camera));
             let triggered = match &self.exposing {
                 Exposing::Every(period) => {
                     let at = start + period.saturating_mul(taken as u32);
@@ -211,7 +250,7 @@ impl CameraThread {
     fn live(&mut self) -> Result<(), Gone> {
         let mut camera = None;
         let mut watch = Watch::new(self.pace(None), now().0);
-        match (self.open.open)() {
+        match self.opened() {
             Ok(opened) => {
                 watch = Watch::new(self.pace(opened.frame_time()), now().0);
                 camera = Some(opened);
@@ -228,6 +267,7 @@ impl CameraThread {
         let (mut taken, mut last) = (0u64, None);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.shared.camera.beat();
+            self.adjust(camera.as_mut());
             while let Some(at) = self.triggers.as_ref().and_then(|t| t.try_recv().ok()) {
                 watch.triggered(at.0);
             }
@@ -258,7 +298,7 @@ impl CameraThread {
                 Step::Reopen => {
                     let opened = match camera.as_mut() {
                         Some(camera) => camera.reopen(),
-                        None => (self.open.open)().map(|opened| camera = Some(opened)),
+                        None => self.opened().map(|opened| camera = Some(opened)),
                     };
                     match opened {
                         Ok(()) => watch.opened(now().0),

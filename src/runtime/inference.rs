@@ -1,7 +1,7 @@
 //! The thread that judges frames. A verdict leaves it before anything else is made of the frame.
 
 use super::actuator::Message;
-use super::record::{Picture, Record, RecordSender};
+use super::record::{Keep, Picture, Record, RecordSender};
 use super::shared::Shared;
 use super::slots::{Release, Slots};
 use crate::capture::{Camera, PatternCamera};
@@ -105,8 +105,13 @@ impl Inference {
             Ok(inspection) => (Verdict::Score(inspection.score), Some(inspection.score)),
             Err(_) => (Verdict::Error, None),
         };
-        let picture = score.is_some_and(|s| Outcome::of(s, self.shared.threshold()).is_reject())
-            && self.record.has_room_for_a_picture();
+        let picture = match self.shared.archive.get().keep {
+            Keep::Nothing => false,
+            Keep::Rejects => {
+                score.is_some_and(|s| Outcome::of(s, self.shared.threshold()).is_reject())
+            }
+            Keep::All => score.is_some(),
+        } && self.record.has_room_for_a_picture();
         // Before the verdict, so that it is there when the outcome is written; it takes no time.
         self.record.send(
             &self.shared,

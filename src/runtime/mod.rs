@@ -27,13 +27,14 @@ pub mod slots;
 pub mod system;
 
 use crate::board::{InputLine, Inputs};
+use crate::capture::Adjustment;
 use crate::inspector::{InspectError, Inspector};
 use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Message, Outlets, RealTime};
-use camera::{CameraThread, Exposing, Open};
+use camera::{Adjust, CameraThread, Exposing, Open};
 use embedded_hal::digital::OutputPin;
 use inference::{Inference, Job};
-use record::{Recorder, Style, Truth};
+use record::{Archive, Recorder, Style, Truth};
 use shared::{Handle, Load, Shared};
 use slots::Slots;
 use std::path::PathBuf;
@@ -61,6 +62,10 @@ pub struct Config {
     pub statistics: Statistics,
     /// The alarms that it left latched.
     pub latched: AlarmSet,
+    /// Exposure time and gain of the camera.
+    pub adjustment: Adjustment,
+    /// Which pictures are kept.
+    pub archive: Archive,
     /// How the output thread is run.
     pub real_time: RealTime,
     /// Folder for results.
@@ -114,6 +119,8 @@ pub struct Running {
     shared: Arc<Shared>,
     messages: SyncSender<Message>,
     jobs: SyncSender<Job>,
+    adjust: SyncSender<Adjust>,
+    adjustment: Adjustment,
     actuator: JoinHandle<Ended>,
     recorder: JoinHandle<Truth>,
     others: Vec<(&'static str, JoinHandle<()>)>,
@@ -183,6 +190,7 @@ pub fn start<P: OutputPin + Send + 'static>(
 ) -> Result<Running, StartError> {
     let settings = config.settings;
     let shared = Arc::new(Shared::new(&settings, config.statistics));
+    shared.archive.set(config.archive);
     let style = Style {
         warning: inspector.manifest().warning(),
         smoothing_sigma: inspector.manifest().scores.smoothing_sigma,
@@ -235,8 +243,11 @@ pub fn start<P: OutputPin + Send + 'static>(
         record,
         shared: shared.clone(),
     };
+    let (adjust, adjusts) = sync_channel(1);
     let camera = CameraThread {
         open,
+        adjustment: config.adjustment,
+        adjusts,
         exposing,
         triggers: on_trigger.then_some(triggers),
         settings,
@@ -266,6 +277,8 @@ pub fn start<P: OutputPin + Send + 'static>(
         shared,
         messages,
         jobs,
+        adjust,
+        adjustment: config.adjustment,
         patience,
     })
 }
@@ -277,6 +290,7 @@ impl Running {
             self.shared.clone(),
             self.messages.clone(),
             self.jobs.clone(),
+            (self.adjust.clone(), self.adjustment),
             load,
             bundle.into(),
         )
@@ -319,7 +333,7 @@ impl Running {
         self.shared.stop.store(true, Ordering::Relaxed);
         let restart = self.shared.restart.load(Ordering::Relaxed);
         let _ = self.messages.try_send(Message::Finish);
-        drop((self.messages, self.jobs));
+        drop((self.messages, self.jobs, self.adjust));
         let ended = self.actuator.join();
         for (name, thread) in self.others {
             // One that hangs is not waited for: the process is about to end.

@@ -3,8 +3,10 @@
 //! Looks on from the side: the line never waits for it. What finds no room in its queue, or cannot be
 //! written, is counted. What it keeps is bounded, on disk too.
 
-use super::shared::Shared;
+use super::shared::{Shared, lock};
 use crate::control::host::PartResult;
+use crate::control::table::Parameter;
+use crate::control::values::Values;
 use crate::inspector::Inspection;
 use crate::line::{Alarm, AlarmSet, ChallengeReport, Micros, Outcome, PartId};
 use crate::report::{Caption, overlay, say, warn};
@@ -14,9 +16,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Error, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
 
 /// Records that wait: some seconds of the fastest line.
 const WAITING: usize = 4096;
@@ -26,8 +28,63 @@ const PICTURES: usize = 24;
 const REMEMBERED: usize = 2048;
 /// When verdicts.jsonl is this long it becomes verdicts.1.jsonl, in place of the one before.
 const LONGEST: u64 = 32 << 20;
-/// Overlays that are kept, newest last.
-const OVERLAYS: usize = 1000;
+
+/// Whose pictures are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nobody's.
+    Nothing,
+    /// Those of parts that their verdict rejects.
+    Rejects,
+    /// Those of all parts that were judged.
+    All,
+}
+
+/// Which pictures are kept, and how much room they have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// Whose.
+    pub keep: Keep,
+    /// Room, megabytes; the oldest make way.
+    pub limit_mb: u32,
+}
+
+impl Archive {
+    /// What the parameters say.
+    pub fn of(values: &Values) -> Self {
+        Archive {
+            keep: match values.text(Parameter::Archive) {
+                "off" => Keep::Nothing,
+                "all" => Keep::All,
+                _ => Keep::Rejects,
+            },
+            limit_mb: values.number(Parameter::ArchiveLimitMb),
+        }
+    }
+}
+
+/// The archive's setting between threads.
+#[derive(Debug)]
+pub(super) struct ArchiveSetting(Mutex<Archive>);
+
+impl Default for ArchiveSetting {
+    fn default() -> Self {
+        ArchiveSetting(Mutex::new(Archive {
+            keep: Keep::Rejects,
+            limit_mb: 1000,
+        }))
+    }
+}
+
+impl ArchiveSetting {
+    pub(super) fn set(&self, archive: Archive) {
+        *lock(&self.0) = archive;
+    }
+
+    pub(super) fn get(&self) -> Archive {
+        *lock(&self.0)
+    }
+}
 
 /// A frame and what was seen on it.
 pub struct Picture {
@@ -240,7 +297,9 @@ pub struct Recorder {
     verdicts: Lines,
     events: Lines,
     rejects: PathBuf,
-    overlays: VecDeque<PathBuf>,
+    overlays: VecDeque<(PathBuf, u64)>,
+    /// Bytes of them.
+    size: u64,
     known: BTreeMap<PartId, Known>,
     /// Rejects whose picture has yet to come, and what they are called.
     awaited: BTreeMap<PartId, (String, &'static str)>,
@@ -269,18 +328,19 @@ impl Recorder {
         for entry in std::fs::read_dir(&rejects).map_err(at)? {
             let entry = entry.map_err(at)?;
             if is_overlay(&entry.file_name().to_string_lossy()) {
-                overlays.push_back(entry.path());
+                let size = entry.metadata().map_err(at)?.len();
+                overlays.push_back((entry.path(), size));
             }
         }
         if !keep {
-            for path in overlays.drain(..) {
+            for (path, _) in overlays.drain(..) {
                 std::fs::remove_file(&path).map_err(|e| (path, e))?;
             }
         }
         // Part numbers have at least five digits and only grow.
         overlays
             .make_contiguous()
-            .sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+            .sort_by_key(|(path, _)| (path.as_os_str().len(), path.clone()));
         for name in ["verdicts", "events"] {
             let (now, before) = (
                 out.join(format!("{name}.jsonl")),
@@ -310,6 +370,7 @@ impl Recorder {
             verdicts: Lines::create(out.join("verdicts.jsonl"))?,
             events: Lines::create(out.join("events.jsonl"))?,
             rejects,
+            size: overlays.iter().map(|(_, size)| size).sum(),
             overlays,
             known: BTreeMap::new(),
             awaited: BTreeMap::new(),
@@ -445,15 +506,24 @@ impl Recorder {
             self.truth.rejected += u64::from(result.outcome.is_reject());
         }
         match held {
-            Some(picture) if result.outcome == Outcome::Reject => {
+            Some(picture) if self.keeps(result.outcome) => {
                 self.overlay(result.part, &known.name, result.outcome.word(), &picture);
             }
             Some(picture) => self.forget(picture),
-            None if known.picture && result.outcome == Outcome::Reject => {
+            None if known.picture && self.keeps(result.outcome) => {
                 self.awaited
                     .insert(result.part, (known.name, result.outcome.word()));
             }
             None => (),
+        }
+    }
+
+    /// Whether the picture of a part that was judged in time is kept.
+    fn keeps(&self, outcome: Outcome) -> bool {
+        match self.shared.archive.get().keep {
+            Keep::Nothing => false,
+            Keep::Rejects => outcome == Outcome::Reject,
+            Keep::All => matches!(outcome, Outcome::Good | Outcome::Reject),
         }
     }
 
@@ -466,7 +536,7 @@ impl Recorder {
         self.pictures.fetch_sub(1, Ordering::Relaxed);
         let caption = Caption {
             verdict,
-            reject: true,
+            reject: verdict != Outcome::Good.word(),
             score: picture.inspection.score,
             threshold: self.shared.threshold(),
             name,
@@ -483,12 +553,17 @@ impl Recorder {
             self.lose(&path, e);
             return;
         }
-        self.overlays.push_back(path);
-        if self.overlays.len() > OVERLAYS
-            && let Some(oldest) = self.overlays.pop_front()
-            && let Err(e) = std::fs::remove_file(&oldest)
+        let size = std::fs::metadata(&path).map_or(0, |m| m.len());
+        self.overlays.push_back((path, size));
+        self.size += size;
+        let limit = u64::from(self.shared.archive.get().limit_mb) * 1_000_000;
+        while self.size > limit
+            && let Some((oldest, size)) = self.overlays.pop_front()
         {
-            log::warn!("{}: cannot be removed: {e}", oldest.display());
+            self.size -= size;
+            if let Err(e) = std::fs::remove_file(&oldest) {
+                log::warn!("{}: cannot be removed: {e}", oldest.display());
+            }
         }
     }
 }

@@ -2,8 +2,11 @@
 //! control holds on it.
 
 use super::actuator::Message;
+use super::camera::Adjust;
 use super::inference::Job;
+use super::record::{Archive, ArchiveSetting};
 use super::system::now;
+use crate::capture::Adjustment;
 use crate::control::host::{Host, Mode, Order, PartResult, Refused, SelfTest, Snapshot};
 use crate::control::table::{Effect, Parameter};
 use crate::control::values::Values;
@@ -53,6 +56,8 @@ pub struct Shared {
     pub inference: Beat,
     /// The camera thread's.
     pub camera: Beat,
+    /// Which pictures are kept.
+    pub(super) archive: ArchiveSetting,
     /// Everybody must end.
     pub stop: AtomicBool,
     /// A camera that is given up is to be tried again.
@@ -91,6 +96,7 @@ impl Shared {
             actuator: Beat::new(),
             inference: Beat::new(),
             camera: Beat::new(),
+            archive: ArchiveSetting::default(),
             stop: AtomicBool::new(false),
             retry: AtomicBool::new(false),
             source_ended: AtomicBool::new(false),
@@ -161,6 +167,8 @@ pub struct Handle {
     messages: SyncSender<Message>,
     jobs: SyncSender<Job>,
     results: Results,
+    adjust: SyncSender<Adjust>,
+    adjustment: Adjustment,
     load: Load,
     /// The bundle that is in use, as the parameters name it.
     bundle: String,
@@ -171,6 +179,7 @@ impl Handle {
         shared: Arc<Shared>,
         messages: SyncSender<Message>,
         jobs: SyncSender<Job>,
+        (adjust, adjustment): (SyncSender<Adjust>, Adjustment),
         load: Load,
         bundle: String,
     ) -> Self {
@@ -181,9 +190,26 @@ impl Handle {
             messages,
             jobs,
             results,
+            adjust,
+            adjustment,
             load,
             bundle,
         }
+    }
+
+    /// Gives the camera other exposure time and gain, if they are others.
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<(), Refused> {
+        if adjustment == self.adjustment {
+            return Ok(());
+        }
+        let (answer, answered) = sync_channel(1);
+        self.adjust
+            .try_send(Adjust { adjustment, answer })
+            .map_err(|_| Refused::Busy("the camera is being adjusted"))?;
+        let result = answered.recv_timeout(ANSWER);
+        result.map_err(|_| Refused::Hardware("the camera does not answer"))??;
+        self.adjustment = adjustment;
+        Ok(())
     }
 
     fn self_test(&self) -> Result<(), Refused> {
@@ -195,6 +221,24 @@ impl Handle {
             .map_err(|_| Refused::Busy("frames are waiting"))?;
         *lock(&self.shared.self_test) = SelfTest::Running;
         Ok(())
+    }
+}
+
+/// What the parameters say of the camera.
+pub fn adjustment(values: &Values) -> Adjustment {
+    Adjustment {
+        exposure_us: values.optional(Parameter::CameraExposureUs),
+        gain: values.optional(Parameter::CameraGain),
+    }
+}
+
+/// What the parameters say of the system's log.
+pub fn log_level(values: &Values) -> log::LevelFilter {
+    match values.text(Parameter::LogLevel) {
+        "error" => log::LevelFilter::Error,
+        "warn" => log::LevelFilter::Warn,
+        "debug" => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Info,
     }
 }
 
@@ -238,6 +282,9 @@ impl Host for Handle {
         settings: &Settings,
         effect: Effect,
     ) -> Result<(), Refused> {
+        self.adjust(adjustment(values))?;
+        self.shared.archive.set(Archive::of(values));
+        log::set_max_level(log_level(values));
         let bundle = values.text(Parameter::Bundle);
         if bundle != self.bundle {
             let inspector = (self.load)(bundle).map_err(|e| {

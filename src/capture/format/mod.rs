@@ -15,8 +15,7 @@ pub use pixel::{BayerOrder, PixelFormat, Samples};
 use bayer::Demosaic;
 use image::RgbImage;
 use yuv::{
-    YuvBiPlanarImage, YuvConversionMode, YuvError, YuvGrayImage, YuvPackedImage, YuvRange,
-    YuvStandardMatrix,
+    YuvBiPlanarImage, YuvConversionMode, YuvError, YuvGrayImage, YuvRange, YuvStandardMatrix,
 };
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -28,8 +27,10 @@ pub struct Converter {
     layout: Layout,
     roi: Roi,
     demosaic: Option<Demosaic>,
-    /// A whole JPEG picture, or a region of grey at 8 bits.
+    /// A whole JPEG picture, a row of grey at 8 bits, or a row's luma and chroma.
     scratch: Vec<u8>,
+    /// A JPEG picture with AVI's mark.
+    marked: Vec<u8>,
 }
 
 impl Converter {
@@ -62,6 +63,7 @@ impl Converter {
             roi,
             demosaic,
             scratch: vec![],
+            marked: vec![],
         })
     }
 
@@ -95,92 +97,57 @@ impl Converter {
                 got: frame.len(),
             });
         }
-        let (x, y) = (self.roi.x as usize, self.roi.y as usize);
-        let (width, height) = (self.roi.width as usize, self.roi.height as usize);
-        let out = rgb.chunks_exact_mut(3 * width);
-        let rows = (y..y + height).map(|row| &frame[row * stride..]);
-        let (range, matrix) = (self.layout.range.into(), self.layout.matrix.into());
-        let converted = match format {
-            PixelFormat::Rgb24 => {
-                for (row, out) in rows.zip(out) {
-                    out.copy_from_slice(&row[3 * x..][..3 * width]);
-                }
-                Ok(())
-            }
-            PixelFormat::Bgr24 => yuv::bgr_to_rgb(
-                &frame[y * stride + 3 * x..],
-                stride as u32,
-                rgb,
-                3 * self.roi.width,
-                self.roi.width,
-                self.roi.height,
-            ),
-            PixelFormat::Yuyv | PixelFormat::Uyvy => {
-                let convert = match format {
-                    PixelFormat::Yuyv => yuv::yuyv422_to_rgb,
-                    _ => yuv::uyvy422_to_rgb,
-                };
-                // Row by row: the crate takes a whole number of strides only, a region ends before.
-                let bytes = 4 * width.div_ceil(2);
-                rows.zip(out).try_for_each(|(row, out)| {
-                    let row = YuvPackedImage {
-                        yuy: &row[2 * x..][..bytes],
-                        yuy_stride: bytes as u32,
-                        width: self.roi.width,
-                        height: 1,
-                    };
-                    convert(&row, out, 3 * self.roi.width, range, matrix)
-                })
-            }
-            PixelFormat::Nv12 => {
-                let (luma, chroma) = frame.split_at(self.layout.height as usize * stride);
-                let planes = YuvBiPlanarImage {
-                    y_plane: &luma[y * stride + x..],
-                    y_stride: stride as u32,
-                    uv_plane: &chroma[y / 2 * stride + x..],
-                    uv_stride: stride as u32,
-                    width: self.roi.width,
-                    height: self.roi.height,
-                };
-                let mode = YuvConversionMode::Balanced;
-                yuv::yuv_nv12_to_rgb(&planes, rgb, 3 * self.roi.width, range, matrix, mode)
-            }
-            PixelFormat::Grey(samples) => {
-                let plane = match samples {
-                    Samples::Bits8 => &frame[y * stride + x..],
-                    _ => {
-                        self.scratch.resize(width * height, 0);
-                        // The high bits: what a sensor adds below 8 bits is noise for the network.
-                        let shift = samples.bits() - 8;
-                        for (row, grey) in rows.zip(self.scratch.chunks_exact_mut(width)) {
-                            let (samples, _) = row[2 * x..][..2 * width].as_chunks();
-                            for (grey, sample) in grey.iter_mut().zip(samples) {
-                                *grey = (u16::from_le_bytes(*sample) >> shift).min(255) as u8;
-                            }
-                        }
-                        &self.scratch
+        if let Some(demosaic) = &mut self.demosaic {
+            demosaic.develop(frame, &self.layout, &self.roi, rgb);
+            return Ok(());
+        }
+        let (x, first) = (self.roi.x as usize, self.roi.y as usize);
+        let width = self.roi.width as usize;
+        // Row by row: of a plane whose last row ends before its stride, as a region's does, `yuv` leaves
+        // that row out and says nothing.
+        for (y, out) in (first..).zip(rgb.chunks_exact_mut(3 * width)) {
+            let row = &frame[y * stride..];
+            match format {
+                PixelFormat::Rgb24 => out.copy_from_slice(&row[3 * x..][..3 * width]),
+                PixelFormat::Bgr24 => {
+                    let (pixels, _) = row[3 * x..].as_chunks::<3>();
+                    for (out, &[blue, green, red]) in out.as_chunks_mut().0.iter_mut().zip(pixels) {
+                        *out = [red, green, blue];
                     }
-                };
-                let plane = YuvGrayImage {
-                    y_plane: plane,
-                    y_stride: match samples {
-                        Samples::Bits8 => stride as u32,
-                        _ => self.roi.width,
-                    },
-                    width: self.roi.width,
-                    height: self.roi.height,
-                };
-                yuv::yuv400_to_rgb(&plane, rgb, 3 * self.roi.width, range, matrix)
-            }
-            PixelFormat::Bayer(..) | PixelFormat::Mjpeg => {
-                if let Some(demosaic) = &mut self.demosaic {
-                    demosaic.develop(frame, &self.layout, &self.roi, rgb);
                 }
-                Ok(())
+                PixelFormat::Yuyv | PixelFormat::Uyvy => {
+                    // Luma and chroma apart. The crate's own path for packed rows computes with 6 bits,
+                    // is half a step too bright and differs between processors.
+                    let luma = usize::from(format == PixelFormat::Uyvy);
+                    let even = width.next_multiple_of(2);
+                    self.scratch.resize(2 * even, 0);
+                    let (lumas, chromas) = self.scratch.split_at_mut(even);
+                    let (pairs, _) = row[2 * x..].as_chunks::<2>();
+                    for ((y, c), pair) in lumas.iter_mut().zip(&mut *chromas).zip(pairs) {
+                        (*y, *c) = (pair[luma], pair[1 - luma]);
+                    }
+                    yuv_row(lumas, chromas, &self.layout, out)?;
+                }
+                PixelFormat::Nv12 => {
+                    let chroma = &frame[(self.layout.height as usize + y / 2) * stride..];
+                    yuv_row(&row[x..], &chroma[x..], &self.layout, out)?;
+                }
+                PixelFormat::Grey(Samples::Bits8) => grey_row(&row[x..], &self.layout, out)?,
+                PixelFormat::Grey(samples) => {
+                    // The high bits: what a sensor adds below 8 bits is noise for the network.
+                    let shift = samples.bits() - 8;
+                    self.scratch.resize(width, 0);
+                    let (words, _) = row[2 * x..].as_chunks();
+                    for (grey, word) in self.scratch.iter_mut().zip(words) {
+                        *grey = (u16::from_le_bytes(*word) >> shift).min(255) as u8;
+                    }
+                    grey_row(&self.scratch, &self.layout, out)?;
+                }
+                // Done above.
+                PixelFormat::Bayer(..) | PixelFormat::Mjpeg => (),
             }
-        };
-        // Sizes were checked above, so this says that one of those checks is wrong.
-        converted.map_err(|e: YuvError| FormatError::Layout(e.to_string()))
+        }
+        Ok(())
     }
 
     fn jpeg(&mut self, frame: &[u8], rgb: &mut [u8]) -> Result<(), FormatError> {
@@ -191,8 +158,20 @@ impl Converter {
             .iter()
             .rposition(|&byte| byte != 0)
             .map_or(0, |i| i + 1);
-        if !frame[..end].ends_with(&[0xff, 0xd9]) {
+        let mut picture = &frame[..end];
+        let Some(body) = picture.strip_prefix(&[0xff, 0xd8]) else {
+            return Err(bad("no start marker".into()));
+        };
+        if !picture.ends_with(&[0xff, 0xd9]) {
             return Err(bad("cut off: no end marker".into()));
+        }
+        // Many USB cameras leave out the standard Huffman tables, as AVI does; the decoder supplies them
+        // to pictures that carry AVI's mark.
+        if !picture.windows(2).any(|marker| marker == [0xff, 0xc4]) {
+            self.marked.clear();
+            self.marked.extend(b"\xff\xd8\xff\xe0\x00\x07AVI1\x00");
+            self.marked.extend(body);
+            picture = &self.marked;
         }
         let (width, height) = (self.layout.width as usize, self.layout.height as usize);
         let options = DecoderOptions::default()
@@ -200,7 +179,7 @@ impl Converter {
             .set_strict_mode(true)
             .set_max_width(width)
             .set_max_height(height);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&frame[..end]), options);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(picture), options);
         decoder.decode_headers().map_err(|e| bad(e.to_string()))?;
         let size = decoder.dimensions();
         if size != Some((width, height)) {
@@ -224,6 +203,41 @@ impl Converter {
         }
         Ok(())
     }
+}
+
+/// One row of 4:2:2, as many pixels as `out` has room for.
+fn yuv_row(luma: &[u8], chroma: &[u8], layout: &Layout, out: &mut [u8]) -> Result<(), FormatError> {
+    let width = out.len() / 3;
+    let even = width.next_multiple_of(2);
+    let planes = YuvBiPlanarImage {
+        y_plane: &luma[..width],
+        y_stride: width as u32,
+        uv_plane: &chroma[..even],
+        uv_stride: even as u32,
+        width: width as u32,
+        height: 1,
+    };
+    let (range, matrix) = (layout.range.into(), layout.matrix.into());
+    let mode = YuvConversionMode::Balanced;
+    yuv::yuv_nv16_to_rgb(&planes, out, 3 * width as u32, range, matrix, mode).map_err(internal)
+}
+
+/// One row of grey, as many pixels as `out` has room for.
+fn grey_row(grey: &[u8], layout: &Layout, out: &mut [u8]) -> Result<(), FormatError> {
+    let width = out.len() / 3;
+    let plane = YuvGrayImage {
+        y_plane: &grey[..width],
+        y_stride: width as u32,
+        width: width as u32,
+        height: 1,
+    };
+    let (range, matrix) = (layout.range.into(), layout.matrix.into());
+    yuv::yuv400_to_rgb(&plane, out, 3 * width as u32, range, matrix).map_err(internal)
+}
+
+/// Sizes are checked before, so this says that one of those checks is wrong.
+fn internal(error: YuvError) -> FormatError {
+    FormatError::Layout(error.to_string())
 }
 
 impl From<Range> for YuvRange {

@@ -69,6 +69,9 @@ impl Samples {
 }
 
 /// A pixel format that is read. In settings it is written as its V4L2 code: `"YUYV"`, `"RG10"`.
+///
+/// Not read: planar and swapped YUV (YU12, NV21, YVYU), packed grey (Y10P, Y10B), 14-bit Bayer, frames in
+/// several memory planes (NM12), compressed video (H264).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum PixelFormat {

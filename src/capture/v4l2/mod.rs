@@ -14,7 +14,7 @@ pub use report::{DeviceReport, FormatReport, NodeReport, list_devices};
 pub use settings::{CameraSettings, SettingsError};
 
 use super::format::{Converter, Layout, Matrix, PixelFormat, Range};
-use super::{Camera, CaptureError, Exposure, now_us};
+use super::{Adjustment, Camera, CaptureError, Exposure, now_us};
 use control::Wanted;
 use image::RgbImage;
 use std::io;
@@ -44,7 +44,7 @@ pub struct V4l2Camera {
 struct Open {
     // Dropped in this order: the buffers are given back before the device is closed.
     stream: Stream,
-    _device: Device,
+    device: Device,
     converter: Converter,
     frame_time: Option<Duration>,
     last_sequence: Option<u32>,
@@ -115,7 +115,7 @@ impl V4l2Camera {
             Stream::start(&device, settings.buffers).map_err(|e| self.failed("starting it", e))?;
         Ok(Open {
             stream,
-            _device: device,
+            device,
             converter,
             frame_time,
             last_sequence: None,
@@ -145,6 +145,9 @@ impl V4l2Camera {
                 })?
             }
         };
+        if let Err(error) = settings.check_development(Some(format)) {
+            return Err(self.unsupported(error.to_string(), "correct the board file"));
+        }
         let pix = sys::set_format(device, format.fourcc(), settings.width, settings.height)
             .map_err(|e| self.failed("setting its format", e))?;
         let got = PixelFormat::from_fourcc(pix.fourcc);
@@ -314,6 +317,32 @@ impl Camera for V4l2Camera {
 
     fn frame_time(&self) -> Option<Duration> {
         self.open.as_ref()?.frame_time
+    }
+
+    fn adjust(&mut self, adjustment: Adjustment) -> Result<(), CaptureError> {
+        let Some(open) = &self.open else {
+            let device = self.settings.device.clone();
+            return Err(CaptureError::Disconnected { device });
+        };
+        let mut controls = self.settings.controls.clone();
+        if let Some(us) = adjustment.exposure_us {
+            // V4L2_CID_EXPOSURE_ABSOLUTE is in units of 100 us; V4L2_CID_EXPOSURE has no known unit.
+            controls.insert("exposure_time_absolute".into(), i64::from(us / 100).max(1));
+        }
+        if let Some(gain) = adjustment.gain {
+            let has = |name: &str| control::report(&open.device).iter().any(|c| c.name == name);
+            let name = match has("analogue_gain") {
+                true => "analogue_gain",
+                false => "gain",
+            };
+            controls.insert(name.into(), gain.into());
+        }
+        let wanted = Wanted::find(&open.device, &self.settings.device, &controls)?;
+        wanted.write(false)?;
+        wanted.verify()?;
+        // A reopened device gets them too.
+        self.settings.controls = controls;
+        Ok(())
     }
 }
 

@@ -122,7 +122,7 @@ fn inspect(path: &Path) -> Result<DeviceReport, CaptureError> {
             .map_err(failed("listing its formats"))?,
     };
     let formats = formats.into_iter().map(|format| FormatReport {
-        fourcc: String::from_utf8_lossy(&format.fourcc.repr).into_owned(),
+        fourcc: code(format.fourcc.repr),
         supported: PixelFormat::from_fourcc(format.fourcc.repr).is_some(),
         sizes: {
             let sizes = device.enum_framesizes(format.fourcc).unwrap_or_default();
@@ -138,6 +138,13 @@ fn inspect(path: &Path) -> Result<DeviceReport, CaptureError> {
         formats: formats.collect(),
         controls: control::report(&device),
     })
+}
+
+/// A code as v4l2-ctl prints it: big-endian variants have the highest bit set.
+fn code(fourcc: [u8; 4]) -> String {
+    let ascii = fourcc.map(|byte| byte & 0x7f);
+    let text = String::from_utf8_lossy(&ascii).trim_end().to_string();
+    if ascii == fourcc { text } else { text + "-BE" }
 }
 
 fn size(size: &FrameSizeEnum) -> String {
@@ -173,19 +180,18 @@ impl fmt::Display for NodeReport {
         if let Some((what, advice)) = device.obstacle {
             return writeln!(f, "  no camera for this program: {what}; {advice}");
         }
-        for format in &device.formats {
+        let (read, others): (Vec<_>, Vec<_>) = device.formats.iter().partition(|f| f.supported);
+        for format in read {
+            let sizes = format.sizes.join(", ");
             writeln!(
                 f,
-                "  format {} {}{}: {}",
-                format.fourcc,
-                format.description,
-                if format.supported {
-                    ""
-                } else {
-                    " (not read here)"
-                },
-                format.sizes.join(", ")
+                "  format {} ({}): {sizes}",
+                format.fourcc, format.description
             )?;
+        }
+        if !others.is_empty() {
+            let codes: Vec<_> = others.iter().map(|f| f.fourcc.as_str()).collect();
+            writeln!(f, "  formats that are not read here: {}", codes.join(" "))?;
         }
         for control in &device.controls {
             writeln!(f, "  control {control}")?;

@@ -105,12 +105,16 @@ impl CameraSettings {
                 return bad("roi", all);
             }
         }
-        self.check_development()
+        self.check_development(self.format)
     }
 
-    fn check_development(&self) -> Result<(), SettingsError> {
+    /// Whether the Bayer settings make sense for this format, once it is known.
+    pub(super) fn check_development(
+        &self,
+        format: Option<PixelFormat>,
+    ) -> Result<(), SettingsError> {
         let bad = |key, reason: String| Err(SettingsError { key, reason });
-        let bits = match self.format {
+        let bits = match format {
             Some(PixelFormat::Bayer(_, samples)) => samples.bits(),
             None => 16,
             Some(other) => {

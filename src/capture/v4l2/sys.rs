@@ -56,11 +56,11 @@ pub(super) struct Query {
 ///
 /// # Safety
 /// `request` takes a `T`, and whatever `argument` points to is valid for it.
-unsafe fn call<T>(device: &Device, request: u64, argument: &mut T) -> io::Result<()> {
+unsafe fn call<T>(device: &Device, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
     loop {
         let argument = std::ptr::from_mut(argument).cast::<c_void>();
         // SAFETY: the caller's promise; the descriptor lives as long as `device`.
-        match unsafe { ioctl(device.handle().fd(), request as _, argument) } {
+        match unsafe { ioctl(device.handle().fd(), request, argument) } {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
             done => return done,
         }
@@ -183,6 +183,7 @@ pub(super) fn menu_item(device: &Device, id: u32, index: u32, integer: bool) -> 
 /// VIDIOC_G_EXT_CTRLS: the value of a control that has one number.
 pub(super) fn value(device: &Device, query: &Query) -> io::Result<i64> {
     const INTEGER64: u32 = 5;
+    const BITMASK: u32 = 8;
     // SAFETY: zero is valid for both structures; the one points to the other, which outlives the call
     // and, with size 0, stands for a single number.
     unsafe {
@@ -192,10 +193,12 @@ pub(super) fn value(device: &Device, query: &Query) -> io::Result<i64> {
         controls.count = 1;
         controls.controls = &raw mut control;
         call(device, vidioc::VIDIOC_G_EXT_CTRLS, &mut controls)?;
-        Ok(if query.kind == INTEGER64 {
-            control.__bindgen_anon_1.value64
-        } else {
-            i64::from(control.__bindgen_anon_1.value)
+        let value = control.__bindgen_anon_1;
+        Ok(match query.kind {
+            INTEGER64 => value.value64,
+            // Its 32nd bit is no sign.
+            BITMASK => i64::from(value.value as u32),
+            _ => i64::from(value.value),
         })
     }
 }

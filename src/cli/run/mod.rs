@@ -16,6 +16,8 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::Outputs;
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
+use faprompt_edge::runtime::record::Archive;
+use faprompt_edge::runtime::shared::{adjustment, log_level};
 use faprompt_edge::runtime::{self, Config, Report};
 use ports::Ports;
 use std::path::PathBuf;
@@ -200,12 +202,15 @@ impl Run {
             (r.statistics, r.alarms)
         });
 
+        log::set_max_level(log_level(&values));
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
         let inputs = board::inputs(&board)?;
         let config = Config {
             settings,
             statistics,
             latched,
+            adjustment: adjustment(&values),
+            archive: Archive::of(&values),
             real_time: RealTime {
                 // Without pins there is nothing to be on time for.
                 priority: (board.gpio == Gpio::Kernel).then_some(board.realtime.priority),

@@ -1,0 +1,258 @@
+//! A real station on a simulated line: control's host in these tests. Time goes on only when parts pass.
+
+use faprompt_edge::control::values::{Values, alarms};
+use faprompt_edge::control::{Effect, Host, Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+use faprompt_edge::line::{
+    AlarmSet, ChallengeError, Event, Frame, FrameId, Input, Micros, Observer, Outcome, PartId,
+    Settings, Station, Statistics, Trigger, Verdict,
+};
+use std::collections::VecDeque;
+
+#[derive(Debug, Default)]
+struct Events {
+    paired: Vec<PartId>,
+    outcomes: Vec<(PartId, Outcome)>,
+}
+
+impl Observer for Events {
+    fn event(&mut self, _: Micros, event: Event) {
+        match event {
+            Event::Paired { part, .. } => self.paired.push(part),
+            Event::Outcome { part, outcome } => self.outcomes.push((part, outcome)),
+            _ => (),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Line {
+    /// `None` only within a change of settings.
+    station: Option<Station<Events>>,
+    settings: Settings,
+    now: u64,
+    frames: u64,
+    judged: Vec<(PartId, f32)>,
+    /// Latched before the station was made.
+    latched: AlarmSet,
+    disarmed: bool,
+    results: VecDeque<PartResult>,
+    last: Option<PartResult>,
+    self_test: SelfTest,
+    /// What control says of its memory.
+    pub fault: bool,
+    pub effects: Vec<Effect>,
+    pub reboots: u32,
+    /// The next change of settings is refused.
+    pub refuse: bool,
+}
+
+/// From one part to the next; from a trigger to its exposure and its verdict; us.
+const PART: u64 = 3_000_000;
+const EXPOSURE: u64 = 1000;
+const JUDGING: u64 = 12_500;
+
+impl Line {
+    pub fn new(values: &Values, statistics: Statistics, latched: AlarmSet) -> Self {
+        let settings = values.settings().expect("valid settings");
+        let mut line = Line {
+            station: Some(Station::new(settings, statistics, Events::default())),
+            settings,
+            now: 0,
+            frames: 0,
+            judged: Vec::new(),
+            latched,
+            disarmed: false,
+            results: VecDeque::new(),
+            last: None,
+            self_test: SelfTest::None,
+            fault: false,
+            effects: Vec::new(),
+            reboots: 0,
+            refuse: false,
+        };
+        let now = Micros(line.now);
+        line.station().start(now);
+        if !latched.is_empty() {
+            line.station().stop(now);
+        }
+        line.run(PART);
+        line
+    }
+
+    fn station(&mut self) -> &mut Station<Events> {
+        self.station.as_mut().expect("a station")
+    }
+
+    /// Lets time go on.
+    pub fn run(&mut self, us: u64) {
+        let end = self.now + us;
+        loop {
+            let now = Micros(self.now);
+            let wake = self.station().tick(now);
+            self.collect();
+            match wake {
+                Some(wake) if wake.0 <= end => self.now = wake.0,
+                _ => break,
+            }
+        }
+        self.now = end;
+        let now = Micros(self.now);
+        self.station().tick(now);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        let outcomes = std::mem::take(&mut self.station().observer().outcomes);
+        for (part, outcome) in outcomes {
+            let score = self
+                .judged
+                .iter()
+                .find(|(p, _)| *p == part)
+                .map(|(_, s)| *s);
+            let result = PartResult {
+                part,
+                outcome,
+                score,
+                latency_us: score.map(|_| JUDGING),
+            };
+            self.last = Some(result);
+            self.results.push_back(result);
+        }
+    }
+
+    /// One part passes: trigger (if its source is outside), frame, verdict, reject station.
+    pub fn part(&mut self, score: f32) {
+        let triggered = self.now;
+        let now = Micros(triggered);
+        if let Trigger::Edge { .. } | Trigger::Command { .. } = self.settings.trigger {
+            self.station().on_trigger(now, now);
+            self.run(EXPOSURE);
+        }
+        let exposed = self.now;
+        let frame = Frame {
+            id: FrameId(self.frames),
+            exposed: Micros(exposed),
+            whole: true,
+        };
+        self.frames += 1;
+        let now = Micros(self.now);
+        self.station().on_frame(frame, now);
+        let paired = std::mem::take(&mut self.station().observer().paired);
+        self.run(triggered + JUDGING - self.now);
+        let now = Micros(self.now);
+        for part in paired {
+            self.judged.push((part, score));
+            self.station().on_verdict(part, Verdict::Score(score), now);
+        }
+        self.run(PART);
+    }
+
+    pub fn bin_full(&mut self, full: bool) {
+        let now = Micros(self.now);
+        self.station().on_input(Input::BinFull, full, now, now);
+        self.run(5_000_000);
+    }
+
+    pub fn statistics(&mut self) -> Statistics {
+        *self.station().statistics()
+    }
+
+    fn alarms(&mut self) -> AlarmSet {
+        alarms(self.station().alarms().bits() | self.latched.bits())
+    }
+}
+
+impl Host for Line {
+    fn snapshot(&mut self) -> Snapshot {
+        let mut outputs = self.station().outputs();
+        let alarms = self.alarms();
+        outputs.fault |= self.fault || !alarms.is_empty();
+        let mode = match (self.disarmed, outputs.line_stop) {
+            (true, _) => Mode::Disarmed,
+            (false, true) => Mode::Stopped,
+            (false, false) => Mode::Running,
+        };
+        Snapshot {
+            now: Micros(self.now),
+            mode,
+            outputs,
+            alarms,
+            statistics: self.statistics(),
+            challenge: self.station().challenge_report(),
+            last: self.last,
+            self_test: self.self_test,
+        }
+    }
+
+    fn order(&mut self, order: Order) -> Result<(), Refused> {
+        let now = Micros(self.now);
+        match order {
+            Order::Trigger => self.part(0.25),
+            Order::Arm | Order::Reset => {
+                if order == Order::Reset {
+                    self.latched = AlarmSet::NONE;
+                }
+                self.disarmed = false;
+                self.station().reset(now);
+                self.run(PART);
+            }
+            Order::Disarm => {
+                self.disarmed = true;
+                self.station().stop(now);
+            }
+            Order::Challenge(pieces) => {
+                self.station().challenge(pieces, now).map_err(|e| match e {
+                    ChallengeError::NotReady => Refused::Mode("the station is not ready"),
+                    ChallengeError::Running => Refused::Busy("a challenge is running"),
+                })?;
+            }
+            Order::ResetCounters => {
+                let next_part = self.statistics().next_part;
+                let zero = Statistics {
+                    next_part,
+                    ..Statistics::default()
+                };
+                self.renew(zero);
+            }
+            Order::SelfTest => self.self_test = SelfTest::Passed,
+            Order::Reboot => self.reboots += 1,
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, _: &Values, settings: &Settings, effect: Effect) -> Result<(), Refused> {
+        if std::mem::take(&mut self.refuse) {
+            return Err(Refused::Hardware("the camera refuses"));
+        }
+        self.effects.push(effect);
+        self.settings = *settings;
+        let statistics = self.statistics();
+        self.renew(statistics);
+        Ok(())
+    }
+
+    fn fault(&mut self, on: bool) {
+        self.fault = on;
+    }
+
+    fn next_result(&mut self) -> Option<PartResult> {
+        self.results.pop_front()
+    }
+}
+
+impl Line {
+    fn renew(&mut self, statistics: Statistics) {
+        self.latched = self.alarms();
+        let stopped = self.station().outputs().line_stop;
+        let now = Micros(self.now);
+        let old = self.station.take().expect("a station");
+        let (_, events) = old.finish(now);
+        let mut station = Station::new(self.settings, statistics, events);
+        station.start(now);
+        if stopped {
+            station.stop(now);
+        }
+        self.station = Some(station);
+        self.run(PART);
+    }
+}

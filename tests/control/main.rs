@@ -1,0 +1,284 @@
+//! The command set, black box: over pseudo-terminals, with a real station on a simulated line behind it.
+
+mod bench;
+mod line;
+mod oracle;
+
+use bench::{Bench, Cable};
+use faprompt_edge::control::session::Output;
+use faprompt_edge::control::{Effect, Session};
+use oracle::{is_answer, lines_in};
+use proptest::prelude::*;
+use std::path::Path;
+use std::time::Instant;
+
+/// `*` stands for anything.
+fn fits(pattern: &str, line: &str) -> bool {
+    let (first, rest) = pattern
+        .split_once('*')
+        .map_or((pattern, None), |(a, b)| (a, Some(b)));
+    let Some(line) = line.strip_prefix(first) else {
+        return false;
+    };
+    match rest {
+        None => line.is_empty(),
+        Some(rest) => {
+            (0..=line.len()).any(|from| line.is_char_boundary(from) && fits(rest, &line[from..]))
+        }
+    }
+}
+
+/// `\xNN` is a byte.
+fn bytes(text: &str) -> Vec<u8> {
+    let mut parts = text.split("\\x");
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at(2);
+        bytes.push(u8::from_str_radix(code, 16).expect("two hexadecimal digits"));
+        bytes.extend(rest.as_bytes());
+    }
+    bytes
+}
+
+/// Plays a transcript: `> sent with CR`, `>- sent without`, `< expected`, `! what happens`, `# comment`.
+fn play(path: &Path) {
+    let mut bench = Bench::new();
+    let mut cable = bench.port("ttyTest");
+    let text = std::fs::read_to_string(path).unwrap();
+    for (number, line) in text.lines().enumerate() {
+        let place = format!("{}:{}", path.display(), number + 1);
+        match line.split_once(' ').unwrap_or((line, "")) {
+            (">", sent) => cable.send(&[&bytes(sent)[..], b"\r"].concat()),
+            (">-", sent) => cable.send(&bytes(sent)),
+            ("<", expected) => {
+                let came = cable.line();
+                assert!(
+                    fits(expected, &came),
+                    "{place}: expected {expected}\n  came {came}"
+                );
+            }
+            ("!", what) => happen(what, &mut bench, &place),
+            ("" | "#", _) => (),
+            _ => panic!("{place}: not a transcript's line"),
+        }
+    }
+    let last = cable.ask("#9999 IDN");
+    assert!(
+        last.starts_with("#9999 OK,IDN,"),
+        "{}: at the end came {last}",
+        path.display()
+    );
+}
+
+fn happen(what: &str, bench: &mut Bench, place: &str) {
+    let words: Vec<&str> = what.split(' ').collect();
+    match words[..] {
+        ["parts", ref scores @ ..] => {
+            for score in scores {
+                bench.line(|l| l.part(score.parse().expect("a score")));
+            }
+        }
+        ["bin", state] => bench.line(|l| l.bin_full(state == "full")),
+        ["refuse"] => bench.line(|l| l.refuse = true),
+        ["power_cut"] => bench.power_cut("ttyTest"),
+        ["restart"] => bench.restart("ttyTest"),
+        ["rebooted"] => assert_eq!(bench.line(|l| l.reboots), 1, "{place}"),
+        _ => panic!("{place}: unknown happening"),
+    }
+}
+
+#[test]
+fn transcripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    paths.sort();
+    assert!(paths.len() >= 8);
+    std::thread::scope(|scope| {
+        for path in &paths {
+            scope.spawn(|| play(path));
+        }
+    });
+}
+
+#[test]
+fn one_session_changes_at_a_time_and_a_lost_one_leaves_nothing() {
+    let mut bench = Bench::new();
+    let (mut one, mut other) = (bench.port("one"), bench.port("other"));
+    assert_eq!(one.ask("SET threshold 0.3"), "OK,SET,threshold,0.3000");
+    assert_eq!(other.ask("GET threshold"), "OK,GET,threshold,0.5000");
+    for refused in ["SET pulse_width_ms 9", "COMMIT", "RECIPE 2"] {
+        let answer = other.ask(refused);
+        assert!(answer.contains(",501,"), "{answer}");
+    }
+    assert_eq!(other.ask("REVERT"), "OK,REVERT");
+    assert_eq!(one.ask("COMMIT"), "OK,COMMIT,1,next part");
+    assert_eq!(other.ask("GET threshold"), "OK,GET,threshold,0.3000");
+    assert_eq!(bench.line(|l| l.effects.clone()), [Effect::NextPart]);
+
+    // The adapter is pulled out with a change pending and half a line sent, and plugged in again.
+    assert_eq!(one.ask("SET threshold 0.9"), "OK,SET,threshold,0.9000");
+    one.send(b"COMM");
+    drop(one);
+    let mut one = Cable::plug(&bench.socket("one"));
+    assert_eq!(one.ask("COMMIT"), "OK,COMMIT,0");
+    assert_eq!(other.ask("SET threshold 0.4"), "OK,SET,threshold,0.4000");
+    assert_eq!(other.ask("COMMIT"), "OK,COMMIT,1,next part");
+    assert_eq!(one.ask("GET threshold"), "OK,GET,threshold,0.4000");
+}
+
+#[test]
+fn passwords_are_tried_once_a_second_and_logging_out_reverts() {
+    let mut bench = Bench::new();
+    let mut cable = bench.port("port");
+    for (parameter, password) in [("operator_password", "op 1"), ("engineer_password", "en 1")] {
+        let set = format!("SET {parameter} \"{password}\"");
+        while cable.ask(&set).contains(",502,") {}
+    }
+    assert_eq!(cable.ask("COMMIT"), "OK,COMMIT,2,at once");
+    assert!(cable.ask("IDN").ends_with(",view,view without password"));
+    assert!(cable.ask("SET threshold 0.1").contains(",400,"));
+    let mut login = |line: &str| loop {
+        let answer = cable.ask(line);
+        if !answer.contains(",502,") {
+            return answer;
+        }
+    };
+    assert!(login("LOGIN operator \"en 1\"").contains(",402,"));
+    assert_eq!(login("LOGIN operator \"op 1\""), "OK,LOGIN,operator");
+    assert!(login("SET wiring energise_for_good").contains(",401,"));
+    assert_eq!(login("LOGIN ENGINEER \"en 1\""), "OK,LOGIN,engineer");
+    assert_eq!(login("SET threshold 0.1"), "OK,SET,threshold,0.1000");
+    assert_eq!(login("LOGOUT"), "OK,LOGOUT,view");
+    assert_eq!(login("GET threshold"), "OK,GET,threshold,0.5000");
+    assert_eq!(login("COMMIT"), "OK,COMMIT,0");
+}
+
+#[test]
+fn changes_that_would_wear_the_flash_out_have_to_wait() {
+    let mut bench = Bench::new();
+    let mut cable = bench.port("port");
+    let answers: Vec<String> = (0..40)
+        .map(|i| {
+            cable.ask(&format!("SET threshold 0.{:04}", i + 1));
+            cable.ask("COMMIT")
+        })
+        .collect();
+    assert!(
+        answers[..30].iter().all(|a| a == "OK,COMMIT,1,next part"),
+        "{answers:?}"
+    );
+    assert!(
+        answers.iter().any(|a| a.starts_with("ER,COMMIT,503,")),
+        "{answers:?}"
+    );
+    // What changes nothing is not written.
+    cable.ask("REVERT");
+    let kept = cable.ask("GET threshold").replace("OK,GET,threshold,", "");
+    cable.ask(&format!("SET threshold {kept}"));
+    assert_eq!(cable.ask("COMMIT"), "OK,COMMIT,0");
+}
+
+#[test]
+fn noise_and_a_client_that_does_not_read_leave_the_port_in_service() {
+    let mut bench = Bench::new();
+    let mut cable = bench.port("port");
+    let mut random = 1u32;
+    let noise: Vec<u8> = (0..20_000)
+        .map(|_| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 24) as u8
+        })
+        .collect();
+    cable.send(&noise);
+    // More than the terminal holds of answers that nobody fetches.
+    (0..30).for_each(|_| cable.send(b"LIST\r"));
+    cable.send(b"\x1b#77 IDN\r");
+    while !cable.line().starts_with("#77 OK,IDN,") {}
+    assert!(cable.ask("IDN").starts_with("OK,IDN,"));
+}
+
+/// What comes in: commands, halves of commands, bytes.
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let verbs = faprompt_edge::control::command::VERBS
+        .iter()
+        .map(|v| v.name.to_string());
+    let mut words: Vec<String> = verbs.collect();
+    words.extend(
+        faprompt_edge::control::table::TABLE
+            .iter()
+            .map(|e| e.name.to_string()),
+    );
+    words.extend(
+        [
+            "on", "off", "5", "0.3", "accept", "clear", "reset", "#7", "\"", "x",
+        ]
+        .map(String::from),
+    );
+    let word = prop::sample::select(words).prop_map(String::into_bytes);
+    let bytes = prop::collection::vec(any::<u8>(), 0..6);
+    let end = prop::sample::select(vec![
+        &b"\r"[..],
+        b"\r\n",
+        b" ",
+        b",",
+        b"\n",
+        b"\x1b",
+        b"\x08",
+    ]);
+    let piece = prop_oneof![4 => word, 1 => bytes];
+    prop::collection::vec((piece, end.prop_map(<[u8]>::to_vec)), 0..60).prop_map(|pieces| {
+        pieces
+            .into_iter()
+            .flat_map(|(a, b)| [a, b].concat())
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever comes in, each line has exactly one answer, and no answer comes of its own.
+    #[test]
+    fn every_line_has_one_answer(all in prop::collection::vec(input(), 1..4)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut control = bench::control(folder.path());
+        let now = Instant::now();
+        let mut session = Session::new(&mut control, "x", now);
+        let mut out = Box::new(Output::new());
+        for bytes in all {
+            let mut answers = 0;
+            for byte in &bytes {
+                if let Some(line) = session.push(*byte, now) {
+                    session.answer(&line, now, &mut control, &mut out);
+                    answers += 1;
+                    let kinds: Vec<bool> = out.lines().map(is_answer).collect();
+                    prop_assert_eq!(kinds.iter().filter(|k| **k).count(), 1, "{:?} {}", line, out);
+                    prop_assert!(kinds[0] && out.ends_with("\r\n") && out.is_ascii());
+                    out.clear();
+                }
+            }
+            prop_assert_eq!(answers, lines_in(&bytes));
+            prop_assert!(session.push(0x1b, now).is_none());
+        }
+    }
+}
+
+#[test]
+fn bytes_that_come_in_allocate_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut control = bench::control(folder.path());
+    let now = Instant::now();
+    let mut session = Session::new(&mut control, "x", now);
+    let mut lines = 0;
+    let counted = allocation_counter::measure(|| {
+        for i in 0..1_000_000u32 {
+            let byte = (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+            lines += u32::from(session.push(byte, now).is_some());
+        }
+    });
+    assert!(lines > 1000);
+    assert_eq!(counted.count_total, 0);
+}
