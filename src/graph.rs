@@ -2,10 +2,11 @@
 
 use crate::bundle::manifest::ActivationKind;
 use crate::bundle::{Bundle, BundleError};
-use crate::ops::gemm::Weights;
+use crate::ops::activation::Activation;
 use crate::ops::layer_norm::LayerNorm;
-use crate::ops::linear::{Activation, Linear};
+use crate::ops::linear::Linear;
 use crate::ops::panels::Matrix;
+use crate::ops::weights::{Arithmetic, Weights};
 use std::sync::Arc;
 use tract_core::internal::*;
 
@@ -13,15 +14,17 @@ use tract_core::internal::*;
 pub struct Builder<'a> {
     bundle: &'a Bundle,
     part: &'static str,
+    arithmetic: Arithmetic,
     model: TypedModel,
 }
 
 impl<'a> Builder<'a> {
     /// An empty model.
-    pub fn new(bundle: &'a Bundle, part: &'static str) -> Self {
+    pub fn new(bundle: &'a Bundle, part: &'static str, arithmetic: Arithmetic) -> Self {
         Builder {
             bundle,
             part,
+            arithmetic,
             model: TypedModel::default(),
         }
     }
@@ -50,7 +53,7 @@ impl<'a> Builder<'a> {
     }
 
     fn pack(&self, weights: &Matrix, rows: usize) -> Result<Arc<Weights>, BundleError> {
-        Weights::pack(weights, rows)
+        Weights::pack(weights, rows, self.arithmetic)
             .map(Arc::new)
             .map_err(|e| self.fail(e))
     }
@@ -168,9 +171,19 @@ impl<'a> Builder<'a> {
         width: usize,
         x: OutletId,
     ) -> Result<OutletId, BundleError> {
-        let gamma = self.tensor(&format!("{name}.weight"), &[width])?;
-        let beta = self.tensor(&format!("{name}.bias"), &[width])?;
-        self.wire(name, LayerNorm { gamma, beta }, &[x])
+        let norm = self.norm(name, width)?;
+        self.wire(name, norm, &[x])
+    }
+
+    /// The normalisation of `name.weight` and `name.bias`.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn norm(&self, name: &str, width: usize) -> Result<LayerNorm, BundleError> {
+        Ok(LayerNorm {
+            gamma: self.tensor(&format!("{name}.weight"), &[width])?,
+            beta: self.tensor(&format!("{name}.bias"), &[width])?,
+        })
     }
 
     /// Adds `x + c_proj(activation(c_fc(ln_2 x)))`.
@@ -184,8 +197,10 @@ impl<'a> Builder<'a> {
         rows: usize,
         x: OutletId,
     ) -> Result<OutletId, BundleError> {
-        let normed = self.layer_norm(&format!("{block}.ln_2"), width, x)?;
-        let fc = self.linear(&format!("{block}.fc"), [4 * width, width], rows)?;
+        let norm = Arc::new(self.norm(&format!("{block}.ln_2"), width)?);
+        let fc = self
+            .linear(&format!("{block}.fc"), [4 * width, width], rows)?
+            .with_norm(norm);
         let proj = self.linear(&format!("{block}.proj"), [width, 4 * width], rows)?;
         let (fc, proj) = match self.bundle.manifest().activation {
             ActivationKind::QuickGelu => (
@@ -194,7 +209,7 @@ impl<'a> Builder<'a> {
             ),
             ActivationKind::Gelu => (fc.with_activation(Activation::Gelu), proj),
         };
-        let hidden = self.wire(&format!("{block}.fc"), fc, &[normed])?;
+        let hidden = self.wire(&format!("{block}.fc"), fc, &[x])?;
         self.wire(&format!("{block}.proj"), proj.with_residual(), &[hidden, x])
     }
 

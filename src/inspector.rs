@@ -4,6 +4,7 @@ use crate::bundle::manifest::Manifest;
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
+use crate::ops::weights::Arithmetic;
 use crate::ops::{slice, slice_mut};
 use crate::vision::{Encoder, PreprocessError, Preprocessor};
 use image::RgbImage;
@@ -118,6 +119,8 @@ pub struct Options {
     pub adaptation: AdaptationMode,
     /// Threads for one frame.
     pub threads: usize,
+    /// How int8 weights are multiplied.
+    pub arithmetic: Arithmetic,
 }
 
 /// A network that judges frames.
@@ -153,8 +156,8 @@ impl Inspector {
         };
         Ok(Inspector {
             preprocessor: Preprocessor::new(&manifest.image),
-            encoder: Encoder::load(bundle)?,
-            adaptation: Adaptation::load(bundle, options.adaptation)?,
+            encoder: Encoder::load(bundle, options.arithmetic)?,
+            adaptation: Adaptation::load(bundle, options.adaptation, options.arithmetic)?,
             normal: prototype("normal")?,
             abnormal: prototype("abnormal")?,
             manifest,

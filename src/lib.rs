@@ -28,11 +28,12 @@
 //! use faprompt_edge::capture::load;
 //! use faprompt_edge::faprompt::AdaptationMode;
 //! use faprompt_edge::inspector::{Inspector, Options};
+//! use faprompt_edge::ops::weights::Arithmetic;
 //! use std::path::Path;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let bundle = Bundle::open(Path::new("line1.bundle"), None)?;
-//! let options = Options { adaptation: AdaptationMode::Exact, threads: 4 };
+//! let options = Options { adaptation: AdaptationMode::Exact, threads: 4, arithmetic: Arithmetic::Auto };
 //! let mut inspector = Inspector::new(&bundle, options)?;
 //! let inspection = inspector.inspect(&load(Path::new("part.png"))?)?;
 //! println!("{:.3} (reject above {})", inspection.score, inspector.manifest().scores.threshold);

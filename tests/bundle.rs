@@ -8,6 +8,7 @@ use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::random::{self, Architecture};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -37,6 +38,7 @@ fn open(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
         Options {
             adaptation: AdaptationMode::Exact,
             threads: 1,
+            arithmetic: Arithmetic::Auto,
         },
     )?;
     Inspector::new(
@@ -44,6 +46,7 @@ fn open(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
         Options {
             adaptation: AdaptationMode::Linear,
             threads: 1,
+            arithmetic: Arithmetic::Auto,
         },
     )?;
     Ok(bundle)

@@ -6,6 +6,7 @@ mod common;
 use common::{golden, relative, values};
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
 use faprompt_edge::bundle::{Bundle, manifest};
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::export;
@@ -65,7 +66,7 @@ fn check(weights: &str, folder: &str) {
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = scratch.path().join("layout.bundle");
     export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
-    let encoder = Encoder::load(&Bundle::open(&out, None).unwrap()).unwrap();
+    let encoder = Encoder::load(&Bundle::open(&out, None).unwrap(), Arithmetic::Auto).unwrap();
     let pixels = Tensor::from_shape(&[3, 32, 32], &values(&want, "pixels")).unwrap();
     let image = encoder.run(pixels).unwrap().image;
     let far = relative(

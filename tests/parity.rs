@@ -7,6 +7,7 @@ use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::faprompt::{AdaptationMode, score};
 use faprompt_edge::inspector::{Inspection, Inspector, Options};
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::tensors::Tensors;
 use faprompt_edge::vision::{Encoder, Preprocessor};
 use image::RgbImage;
@@ -22,11 +23,20 @@ fn picture(i: usize) -> RgbImage {
 }
 
 fn inspect(bundle: &Bundle, adaptation: AdaptationMode) -> Vec<Inspection> {
+    inspect_in(bundle, adaptation, Arithmetic::Auto)
+}
+
+fn inspect_in(
+    bundle: &Bundle,
+    adaptation: AdaptationMode,
+    arithmetic: Arithmetic,
+) -> Vec<Inspection> {
     let mut inspector = Inspector::new(
         bundle,
         Options {
             adaptation,
             threads: 1,
+            arithmetic,
         },
     )
     .unwrap();
@@ -46,7 +56,7 @@ fn preprocessing_and_encoder() {
         values(&want, "image_features_raw"),
     );
     let mut preprocessor = Preprocessor::new(&bundle.manifest().image);
-    let encoder = Encoder::load(&bundle).unwrap();
+    let encoder = Encoder::load(&bundle, Arithmetic::Auto).unwrap();
     for i in 0..3 {
         let golden = &pixels[i * 3 * 84 * 84..(i + 1) * 3 * 84 * 84];
         let own = preprocessor.run(&picture(i)).unwrap();
@@ -101,6 +111,7 @@ fn prototypes_scores_and_maps_of_both_selections() {
             Options {
                 adaptation: AdaptationMode::Exact,
                 threads: 1,
+                arithmetic: Arithmetic::Auto,
             },
         )
         .unwrap();
@@ -200,21 +211,20 @@ fn smaller_precisions_stay_close_and_small() {
     let want = values(&common::expected(), "paper.image_score");
     let size = |p: &Path| std::fs::metadata(p).unwrap().len() as f64;
     let (full, _) = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32);
-    for (precision, share, tolerance) in
-        [(Precision::F16, 0.55, 2e-3), (Precision::Int8, 0.3, 0.02)]
-    {
+    for (precision, arithmetic, share, tolerance) in [
+        (Precision::F16, Arithmetic::F32, 0.55, 2e-3),
+        (Precision::Int8, Arithmetic::F32, 0.3, 0.02),
+        (Precision::Int8, Arithmetic::Int8, 0.3, 0.02),
+    ] {
         let (path, bundle) = common::golden_bundle(folder.path(), Selection::Paper, precision);
         let ratio = size(&path) / size(&full);
         assert!(ratio < share, "{precision:?} is {ratio:.3} of f32");
-        for (i, got) in inspect(&bundle, AdaptationMode::Exact).iter().enumerate() {
+        let got = inspect_in(&bundle, AdaptationMode::Exact, arithmetic);
+        for (i, got) in got.iter().enumerate() {
             let moved = (got.score - want[i]).abs();
-            println!("{precision:?}, image {i}: image score moves by {moved:.5}, file {ratio:.3}");
-            assert!(
-                moved < tolerance,
-                "{precision:?}, image {i}: {} for {}",
-                got.score,
-                want[i]
-            );
+            let what = format!("{precision:?} in {arithmetic:?}, image {i}");
+            println!("{what}: image score moves by {moved:.5}, file {ratio:.3}");
+            assert!(moved < tolerance, "{what}: {} for {}", got.score, want[i]);
         }
     }
 }
@@ -231,6 +241,7 @@ fn linear_adaptation_is_near_and_off_is_the_unadapted_prototype() {
         Options {
             adaptation: AdaptationMode::Off,
             threads: 1,
+            arithmetic: Arithmetic::Auto,
         },
     )
     .unwrap();
@@ -259,6 +270,7 @@ fn threads_do_not_change_a_verdict() {
         Options {
             adaptation: AdaptationMode::Exact,
             threads: 3,
+            arithmetic: Arithmetic::Auto,
         },
     )
     .unwrap();
@@ -281,6 +293,7 @@ fn golden_prototypes(prompts: &Path, clip: &Path) {
     let options = Options {
         adaptation: AdaptationMode::Exact,
         threads: 1,
+        arithmetic: Arithmetic::Auto,
     };
     let inspector = Inspector::new(&bundle, options).unwrap();
     let want = values(&common::expected(), "paper.text_features");

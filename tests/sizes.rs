@@ -8,6 +8,7 @@ use faprompt_edge::bundle::manifest::{Precision, Selection};
 use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
 use faprompt_edge::inspector::{Inspector, Options};
 use faprompt_edge::ops::slice;
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::clip::{Clip, Dense, Norm};
 use faprompt_edge::train::export::export;
 use faprompt_edge::train::prompts::Prompts;
@@ -178,7 +179,10 @@ fn encoder_matches_definition(clip: &Clip, bundle: &Bundle) {
         .collect::<Vec<_>>();
     let class = v.proj.dot(&x.row(0)).to_vec();
     let frame = Tensor::from_shape(&[3, size, size], &pixels).unwrap();
-    let features = Encoder::load(bundle).unwrap().run(frame).unwrap();
+    let features = Encoder::load(bundle, Arithmetic::Auto)
+        .unwrap()
+        .run(frame)
+        .unwrap();
     let far = relative(slice(&features.patches).unwrap(), &patches);
     assert!(far < 1e-3, "patch features are off by {far}");
     let far = relative(slice(&features.image).unwrap(), &class);
@@ -197,7 +201,7 @@ fn linear_matches_matrix(bundle: &Bundle) {
     let jacobian =
         Array2::from_shape_vec((width, width), read("linear/jacobian", &[width, width])).unwrap();
     let mean = Array1::from(read("prototypes/abnormal", &[width]));
-    let adaptation = Adaptation::load(bundle, AdaptationMode::Linear).unwrap();
+    let adaptation = Adaptation::load(bundle, AdaptationMode::Linear, Arithmetic::Auto).unwrap();
     for scale in [0.0f32, 0.5, 2.0] {
         let selected: Vec<f32> = (0..inputs)
             .map(|i| scale * ((i * 31 % 89) as f32 / 44.0 - 1.0))
@@ -232,6 +236,7 @@ fn every_size_gives_the_references_adaptation() {
         let options = Options {
             adaptation: AdaptationMode::Exact,
             threads: 1,
+            arithmetic: Arithmetic::Auto,
         };
         let mut inspector = Inspector::new(&bundle, options).unwrap();
         let frame = image::RgbImage::from_fn(70, 50, |x, y| {

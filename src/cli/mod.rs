@@ -18,6 +18,7 @@ use faprompt_edge::control::StoreError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::warn;
 use faprompt_edge::runtime::StartError;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,9 @@ struct Network {
     /// How the abnormal prototype follows each image
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
+    /// How int8 weights are multiplied
+    #[arg(long, value_enum, default_value = "auto")]
+    arithmetic: Arithmetic,
 }
 
 /// Why a command stopped.
@@ -153,7 +157,7 @@ impl Network {
         threads: usize,
         started: PathBuf,
     ) -> impl Fn(&str) -> Result<Inspector, CliError> + Send + use<> {
-        let (key, adaptation) = (self.key.clone(), self.adaptation);
+        let (key, adaptation, arithmetic) = (self.key.clone(), self.adaptation, self.arithmetic);
         move |path| {
             let path = match path {
                 "" => started.as_path(),
@@ -165,6 +169,7 @@ impl Network {
                 Options {
                     adaptation,
                     threads,
+                    arithmetic,
                 },
             )
         }
@@ -178,6 +183,7 @@ impl Network {
         let options = Options {
             adaptation: self.adaptation,
             threads,
+            arithmetic: self.arithmetic,
         };
         inspector(bundle, options)
     }

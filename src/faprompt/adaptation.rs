@@ -6,9 +6,11 @@
 
 use crate::bundle::{Bundle, BundleError};
 use crate::graph::{self, Builder};
-use crate::ops::linear::{Activation, Linear};
+use crate::ops::activation::Activation;
+use crate::ops::linear::Linear;
 use crate::ops::rows::{MeanRows, PickRows};
 use crate::ops::suffix::{OverwriteRows, SuffixAttention, SuffixEmbed};
+use crate::ops::weights::Arithmetic;
 use std::sync::Arc;
 use tract_core::prelude::*;
 
@@ -43,10 +45,14 @@ impl Adaptation {
     ///
     /// # Errors
     /// [`BundleError::Architecture`] if tensors are missing or of other shapes than the manifest says.
-    pub fn load(bundle: &Bundle, mode: AdaptationMode) -> Result<Adaptation, BundleError> {
+    pub fn load(
+        bundle: &Bundle,
+        mode: AdaptationMode,
+        arithmetic: Arithmetic,
+    ) -> Result<Adaptation, BundleError> {
         let plan = match mode {
-            AdaptationMode::Exact => Some(exact(bundle)?),
-            AdaptationMode::Linear => Some(linear(bundle)?),
+            AdaptationMode::Exact => Some(exact(bundle, arithmetic)?),
+            AdaptationMode::Linear => Some(linear(bundle, arithmetic)?),
             AdaptationMode::Off => None,
         };
         Ok(Adaptation { plan })
@@ -66,11 +72,14 @@ impl Adaptation {
 }
 
 /// psi: Linear, ReLU, Linear. Returns the model under construction and the prior's outlet.
-fn prior_network(bundle: &Bundle) -> Result<(Builder<'_>, OutletId), BundleError> {
+fn prior_network(
+    bundle: &Bundle,
+    arithmetic: Arithmetic,
+) -> Result<(Builder<'_>, OutletId), BundleError> {
     let manifest = bundle.manifest();
     let (width, hidden) = (manifest.text.width, manifest.prior.hidden);
     let inputs = manifest.prior.selected_patches * width;
-    let mut b = Builder::new(bundle, "prior");
+    let mut b = Builder::new(bundle, "prior", arithmetic);
     let selected = b.source("selected", &[1, inputs])?;
     let fc1 = b
         .linear("fc1", [hidden, inputs], 1)?
@@ -81,9 +90,9 @@ fn prior_network(bundle: &Bundle) -> Result<(Builder<'_>, OutletId), BundleError
     Ok((b, prior))
 }
 
-fn linear(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
+fn linear(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Arc<TypedRunnableModel>, BundleError> {
     let width = bundle.manifest().text.width;
-    let (mut b, prior) = prior_network(bundle)?;
+    let (mut b, prior) = prior_network(bundle, arithmetic)?;
     b.enter("linear");
     let jacobian = b.weights("jacobian", [width, width], 1)?;
     b.enter("prototypes");
@@ -92,7 +101,7 @@ fn linear(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
     b.finish(&[prior, adapted])
 }
 
-fn exact(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
+fn exact(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Arc<TypedRunnableModel>, BundleError> {
     let manifest = bundle.manifest();
     let (width, layers, heads) = (
         manifest.text.width,
@@ -112,7 +121,7 @@ fn exact(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
         count,
     };
 
-    let (mut b, prior) = prior_network(bundle)?;
+    let (mut b, prior) = prior_network(bundle, arithmetic)?;
     b.enter("tower");
     let base = b.tensor("suffix", &[all, width])?;
     let mut x = b.wire(
@@ -136,19 +145,21 @@ fn exact(bundle: &Bundle) -> Result<Arc<TypedRunnableModel>, BundleError> {
             prefix_keys: b.tensor(&format!("{block}.prefix_keys"), &[prefix, width])?,
             prefix_values: b.tensor(&format!("{block}.prefix_values"), &[prefix, width])?,
         };
-        let normed = b.layer_norm(&format!("{block}.ln_1"), width, x)?;
+        let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
         let last = i + 1 == layers;
         let active = if last { count } else { all };
         let heads_out = if last {
-            let asking = b.wire(&format!("{block}.eos"), eos.clone(), &[normed])?;
             let (q, kv) = b.split_qkv(&block, width, count, all)?;
-            let q = b.wire(&format!("{block}.q"), q, &[asking])?;
-            let kv = b.wire(&format!("{block}.kv"), kv, &[normed])?;
-            x = b.wire(&format!("{block}.residual"), eos.clone(), &[x])?;
+            let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
+            let kv = b.wire(&format!("{block}.kv"), kv, &[x])?;
+            x = b.wire(&format!("{block}.eos"), eos.clone(), &[x])?;
+            let q = b.wire(&format!("{block}.q"), q, &[x])?;
             b.wire(&format!("{block}.attention"), attention, &[q, kv])?
         } else {
-            let qkv = b.linear(&format!("{block}.qkv"), [3 * width, width], all)?;
-            let qkv = b.wire(&format!("{block}.qkv"), qkv, &[normed])?;
+            let qkv = b
+                .linear(&format!("{block}.qkv"), [3 * width, width], all)?
+                .with_norm(norm);
+            let qkv = b.wire(&format!("{block}.qkv"), qkv, &[x])?;
             b.wire(&format!("{block}.attention"), attention, &[qkv])?
         };
         let out = b

@@ -131,7 +131,7 @@ pub struct Epilogue<'a> {
 /// A weight matrix [outputs, inputs], packed once for the kernel that this processor runs best, in the
 /// type that it is stored in.
 #[derive(Debug)]
-pub struct Weights {
+pub struct FloatWeights {
     kernel: Kernel,
     packed: Box<dyn MMMInputValue>,
     /// Multiplies each output column: int8's scales.
@@ -140,12 +140,12 @@ pub struct Weights {
     inputs: usize,
 }
 
-impl Weights {
+impl FloatWeights {
     /// Packs `weights` [outputs, inputs] for products with about `rows` activation rows.
     ///
     /// # Errors
     /// An empty matrix, or one that no kernel takes.
-    pub fn pack(weights: &Matrix, rows: usize) -> TractResult<Weights> {
+    pub fn pack(weights: &Matrix, rows: usize) -> TractResult<FloatWeights> {
         let [outputs, inputs] = weights.shape();
         let kernel = Kernel::pick(outputs, inputs, rows)?;
         let format = &kernel.mmm.packings()[kernel.packing].0;
@@ -161,13 +161,18 @@ impl Weights {
             Matrix::Int8 { scales, .. } => Some(tensor1(scales)),
             _ => None,
         };
-        Ok(Weights {
+        Ok(FloatWeights {
             kernel,
             packed,
             scales,
             outputs,
             inputs,
         })
+    }
+
+    /// The kernel's name.
+    pub fn kernel(&self) -> &str {
+        self.kernel.mmm.name()
     }
 
     /// Output columns.
@@ -303,7 +308,7 @@ impl Right {
         let scale = scale.map(tensor0);
         let target = Mat::new(out, 0, m, self.n, stride)?;
         let target = target.view();
-        // SAFETY: as in `Weights::product`.
+        // SAFETY: as in `FloatWeights::product`.
         unsafe {
             let mut ops: TVec<FusedSpec> = tvec!(FusedSpec::AddMatMul {
                 a: AsInputValue::Borrowed(&*packed),
@@ -346,7 +351,7 @@ mod tests {
         for (n, k, m) in [(1, 5, 3), (7, 64, 33), (60, 96, 128), (197, 40, 17)] {
             let (x, w) = (tensor(&[n, k], 1), tensor(&[m, k], 2));
             let (bias, residual) = (tensor(&[m], 3), tensor(&[n, m], 4));
-            let weights = Weights::pack(&Matrix::F32(w.clone()), n).unwrap();
+            let weights = FloatWeights::pack(&Matrix::F32(w.clone()), n).unwrap();
             let mut out = Tensor::zero::<f32>(&[n + 2, m]).unwrap();
             let epilogue = Epilogue {
                 scale: Some(0.5),
@@ -423,7 +428,7 @@ mod tests {
             );
             for (matrix, wide) in [half, int8] {
                 let mut out = Tensor::zero::<f32>(&[n, m]).unwrap();
-                let weights = Weights::pack(&matrix, n).unwrap();
+                let weights = FloatWeights::pack(&matrix, n).unwrap();
                 weights
                     .product(&Mat::whole(&x).unwrap(), Epilogue::default(), &mut out, 0)
                     .unwrap();

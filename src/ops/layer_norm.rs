@@ -1,6 +1,8 @@
 //! Layer normalisation over the last axis, one pass over each row's statistics.
 
-use super::{slice, slice_mut, sum_lanes};
+use super::gemm::buffer;
+use super::simd::vectorised;
+use super::{par_rows, slice, slice_mut, sum_lanes};
 use tract_core::internal::*;
 
 /// CLIP's epsilon, in both towers.
@@ -15,14 +17,65 @@ pub struct LayerNorm {
     pub beta: Arc<Tensor>,
 }
 
-/// Normalises one row in place.
-pub fn normalise_row(row: &mut [f32], gamma: &[f32], beta: &[f32]) {
-    let width = row.len() as f32;
-    let mean = sum_lanes(row, |v| v) / width;
-    let variance = sum_lanes(row, |v| (v - mean) * (v - mean)) / width;
-    let inverse = 1.0 / (variance + EPSILON).sqrt();
-    for ((v, g), b) in row.iter_mut().zip(gamma).zip(beta) {
-        *v = (*v - mean) * inverse * g + b;
+/// The numbers of a [`LayerNorm`].
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    /// Scale.
+    pub gamma: &'a [f32],
+    /// Shift, as long.
+    pub beta: &'a [f32],
+}
+
+impl Norm<'_> {
+    /// Normalises the rows of `x` over all threads.
+    ///
+    /// # Errors
+    /// `x` is no whole number of rows.
+    pub fn rows(&self, x: &[f32]) -> TractResult<Tensor> {
+        let width = self.gamma.len();
+        ensure!(
+            x.len().is_multiple_of(width),
+            "{} elements in rows of {width}",
+            x.len()
+        );
+        let mut out = buffer(&[x.len() / width, width])?;
+        par_rows(slice_mut(&mut out)?, width, 1, |first, out| {
+            let x = x[first * width..].chunks_exact(width);
+            x.zip(out.chunks_exact_mut(width))
+                .for_each(|(x, out)| self.row(x, out));
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Normalises one row.
+    pub fn row(&self, x: &[f32], out: &mut [f32]) {
+        normalise(x, self.gamma, self.beta, out);
+    }
+}
+
+vectorised! {
+    fn normalise(x: &[f32], gamma: &[f32], beta: &[f32], out: &mut [f32]) {
+        let width = x.len() as f32;
+        let mean = sum_lanes(x, |v| v) / width;
+        let variance = sum_lanes(x, |v| (v - mean) * (v - mean)) / width;
+        let inverse = 1.0 / (variance + EPSILON).sqrt();
+        for ((out, v), (g, b)) in out.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
+            *out = (*v - mean) * inverse * g + b;
+        }
+    }
+}
+
+impl LayerNorm {
+    /// Its numbers.
+    ///
+    /// # Errors
+    /// They are not plain f32.
+    pub fn norm(&self) -> TractResult<Norm<'_>> {
+        Ok(Norm {
+            gamma: slice(&self.gamma)?,
+            beta: slice(&self.beta)?,
+        })
     }
 }
 
@@ -37,16 +90,7 @@ impl EvalOp for LayerNorm {
     op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut x = args_1!(inputs).into_tensor();
-        let (gamma, beta) = (slice(&self.gamma)?, slice(&self.beta)?);
-        let width = gamma.len();
-        let total = x.len();
-        tract_linalg::multithread::par_chunks_mut(slice_mut(&mut x)?, width, total, |_, rows| {
-            rows.chunks_exact_mut(width)
-                .for_each(|row| normalise_row(row, gamma, beta));
-            Ok(())
-        })?;
-        Ok(tvec!(x.into_tvalue()))
+        Ok(tvec!(self.norm()?.rows(slice(&inputs[0])?)?.into_tvalue()))
     }
 }
 
@@ -82,7 +126,11 @@ mod tests {
         let mean = row.iter().map(|v| *v as f64).sum::<f64>() / 37.0;
         let var = row.iter().map(|v| (*v as f64 - mean).powi(2)).sum::<f64>() / 37.0;
         let mut got = row.clone();
-        normalise_row(&mut got, &gamma, &beta);
+        Norm {
+            gamma: &gamma,
+            beta: &beta,
+        }
+        .row(&row, &mut got);
         for i in 0..37 {
             let want =
                 gamma[i] as f64 * (row[i] as f64 - mean) / (var + 1e-5).sqrt() + beta[i] as f64;

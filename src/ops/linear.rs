@@ -1,31 +1,17 @@
-//! A dense layer with everything that follows it fused: bias, activation, residual.
+//! A dense layer with everything around it fused: normalisation before, bias, activation, residual after.
 
-use super::gemm::{Epilogue, Mat, Weights, buffer};
-use super::slice_mut;
+use super::activation::{Activation, QUICK_GELU};
+use super::gemm::buffer;
+use super::layer_norm::LayerNorm;
+use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
-use tract_linalg::routines::Func;
 
-/// QuickGELU's slope: x * sigmoid(1.702 x), from OpenAI's CLIP.
-pub const QUICK_GELU: f32 = 1.702;
-
-/// What a [`Linear`] does to its sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    None,
-    /// `1.702 * QuickGELU(x) = silu(1.702 x)`: the factor is left in, and the layer that follows
-    /// divides it out ([`Linear::after_quick_gelu`]), so that the activation is one kernel call.
-    ScaledQuickGelu,
-    /// x * Phi(x) = x * (1 + erf(x / sqrt 2)) / 2.
-    Gelu,
-    /// max(x, 0).
-    Relu,
-}
-
-/// `activation(scale * x W^T + bias) + residual` on [rows, inputs] f32; the residual is the second input.
+/// `activation(scale * norm(x) W^T + bias) + residual` on [rows, inputs] f32; the residual is the second
+/// input.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weights: Arc<Weights>,
+    norm: Option<Arc<LayerNorm>>,
     bias: Option<Arc<Tensor>>,
     scale: Option<f32>,
     activation: Activation,
@@ -35,6 +21,7 @@ pub struct Linear {
 impl PartialEq for Linear {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.weights, &other.weights)
+            && self.norm == other.norm
             && self.bias == other.bias
             && self.scale.map(f32::to_bits) == other.scale.map(f32::to_bits)
             && self.activation == other.activation
@@ -49,10 +36,19 @@ impl Linear {
     pub fn new(weights: Arc<Weights>, bias: Option<Arc<Tensor>>) -> Linear {
         Linear {
             weights,
+            norm: None,
             bias,
             scale: None,
             activation: Activation::None,
             residual: false,
+        }
+    }
+
+    /// The same on a normalised input.
+    pub fn with_norm(self, norm: Arc<LayerNorm>) -> Linear {
+        Linear {
+            norm: Some(norm),
+            ..self
         }
     }
 
@@ -84,10 +80,11 @@ impl Op for Linear {
     }
     fn info(&self) -> TractResult<Vec<String>> {
         Ok(vec![format!(
-            "{} -> {}, {:?}",
+            "{} -> {}, {:?}, {}",
             self.weights.inputs(),
             self.weights.outputs(),
-            self.activation
+            self.activation,
+            self.weights.kernel()
         )])
     }
     op_as_typed_op!();
@@ -99,49 +96,15 @@ impl EvalOp for Linear {
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let rows = inputs[0].shape()[0];
         let mut out = buffer(&[rows, self.weights.outputs()])?;
+        let norm = self.norm.as_ref().map(|n| n.norm()).transpose()?;
         let epilogue = Epilogue {
             scale: self.scale,
             bias: self.bias.as_deref(),
-            rescale: (self.activation == Activation::ScaledQuickGelu).then_some(QUICK_GELU),
+            activation: self.activation,
             residual: inputs.get(1).map(|r| &**r),
         };
         self.weights
-            .product(&Mat::whole(&inputs[0])?, epilogue, &mut out, 0)?;
-        let (width, total) = (self.weights.outputs(), out.len());
-        match self.activation {
-            Activation::None => (),
-            Activation::Relu => slice_mut(&mut out)?
-                .iter_mut()
-                .for_each(|v| *v = v.max(0.0)),
-            Activation::Gelu => {
-                let erf = Func::Erf.ew_f32()?;
-                tract_linalg::multithread::par_chunks_mut(
-                    slice_mut(&mut out)?,
-                    width,
-                    total,
-                    |_, rows| {
-                        let mut phi: Vec<f32> = rows
-                            .iter()
-                            .map(|x| x * std::f32::consts::FRAC_1_SQRT_2)
-                            .collect();
-                        erf.run(&mut phi)?;
-                        rows.iter_mut()
-                            .zip(phi)
-                            .for_each(|(x, e)| *x *= 0.5 + 0.5 * e);
-                        Ok(())
-                    },
-                )?;
-            }
-            Activation::ScaledQuickGelu => {
-                let silu = Func::Silu.ew_f32()?;
-                tract_linalg::multithread::par_chunks_mut(
-                    slice_mut(&mut out)?,
-                    width,
-                    total,
-                    |_, rows| silu.run(rows),
-                )?;
-            }
-        }
+            .product(&inputs[0], norm, epilogue, &mut out, 0)?;
         Ok(tvec!(out.into_tvalue()))
     }
 }
@@ -158,6 +121,12 @@ impl TypedOp for Linear {
             "FusedLinear of {} inputs on {:?}",
             self.weights.inputs(),
             inputs[0]
+        );
+        ensure!(
+            self.norm
+                .as_ref()
+                .is_none_or(|n| n.gamma.len() == self.weights.inputs()),
+            "FusedLinear: a norm of another width"
         );
         ensure!(
             !(self.residual && self.activation != Activation::None),
@@ -180,12 +149,13 @@ impl TypedOp for Linear {
 #[cfg(test)]
 mod tests {
     use super::super::panels::Matrix;
+    use super::super::weights::Arithmetic;
     use super::*;
 
     #[test]
     fn quick_gelu_through_two_layers() {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
-        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 50).unwrap());
+        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 50, Arithmetic::Auto).unwrap());
         let first = Linear::new(weights.clone(), None).with_activation(Activation::ScaledQuickGelu);
         let second = Linear::new(weights, None).after_quick_gelu();
         let xs: Vec<f32> = (-40..=40).map(|i| i as f32 / 5.0).collect();
@@ -214,7 +184,7 @@ mod tests {
     #[test]
     fn gelu_and_relu() {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
-        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 5).unwrap());
+        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 5, Arithmetic::Auto).unwrap());
         // torch.nn.functional.gelu
         let table = [
             (-3.0, -0.0040497),

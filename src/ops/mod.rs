@@ -3,16 +3,22 @@
 //! They know tensors and nothing else; the graphs that use them are built in `vision::encoder` and
 //! `faprompt::adaptation`. All work on f32 and use the threads of the tract executor in force.
 
+pub mod activation;
 pub mod attention;
 pub mod gemm;
+pub mod int8;
 pub mod layer_norm;
 pub mod linear;
 pub mod panels;
 pub mod patch_embed;
 pub mod rows;
+pub(crate) mod simd;
 pub mod suffix;
+pub mod weights;
 
+use rayon::prelude::*;
 use tract_core::internal::*;
+use tract_linalg::multithread::{Executor, current_tract_executor};
 
 /// The elements of a contiguous f32 tensor.
 ///
@@ -30,6 +36,32 @@ pub fn slice_mut(t: &mut Tensor) -> TractResult<&mut [f32]> {
     t.to_plain_array_view_mut::<f32>()?
         .into_slice()
         .context("a tensor that is not contiguous")
+}
+
+/// Runs `work` on the rows of `out`, spread over the threads of the executor in force: each gets the
+/// index of its first row and a run of whole rows, whose number is a multiple of `granule` but for the
+/// last.
+///
+/// # Errors
+/// The first of `work`'s.
+pub(crate) fn par_rows<T: Send>(
+    out: &mut [T],
+    row_len: usize,
+    granule: usize,
+    work: impl Fn(usize, &mut [T]) -> TractResult<()> + Sync + Send,
+) -> TractResult<()> {
+    let run = |out: &mut [T]| {
+        let rows = (out.len() / row_len).div_ceil(rayon::current_num_threads());
+        let rows = rows.next_multiple_of(granule).max(1);
+        out.par_chunks_mut(rows * row_len)
+            .enumerate()
+            .try_for_each(|(i, chunk)| work(i * rows, chunk))
+    };
+    match current_tract_executor() {
+        Executor::MultiThread(pool) if pool.current_num_threads() > 1 => pool.install(|| run(out)),
+        Executor::RayonGlobal => run(out),
+        _ => work(0, out),
+    }
 }
 
 /// Sums in 16 lanes, so that the compiler can use vector registers without reordering a serial sum.

@@ -1,7 +1,8 @@
 //! Patch embedding: conv1 with stride = kernel, the class token and the positional embedding in one step.
 
-use super::gemm::{Epilogue, Mat, Weights, buffer};
+use super::gemm::buffer;
 use super::slice_mut;
+use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
 
 /// [3, side, side] f32 to [1 + patches, width] f32.
@@ -65,8 +66,7 @@ impl EvalOp for PatchEmbed {
             residual: Some(&self.positions),
             ..Epilogue::default()
         };
-        self.weights
-            .product(&Mat::whole(&rows)?, epilogue, &mut out, 1)?;
+        self.weights.product(&rows, None, epilogue, &mut out, 1)?;
         Ok(tvec!(out.into_tvalue()))
     }
 }
@@ -97,6 +97,7 @@ impl TypedOp for PatchEmbed {
 #[cfg(test)]
 mod tests {
     use super::super::panels::Matrix;
+    use super::super::weights::Arithmetic;
     use super::super::{slice, testing};
     use super::*;
 
@@ -109,7 +110,9 @@ mod tests {
         let class_row = testing::tensor(&[width], 3);
         let positions = testing::tensor(&[grid * grid, width], 4);
         let op = PatchEmbed {
-            weights: Arc::new(Weights::pack(&Matrix::F32(conv.clone()), grid * grid).unwrap()),
+            weights: Arc::new(
+                Weights::pack(&Matrix::F32(conv.clone()), grid * grid, Arithmetic::Auto).unwrap(),
+            ),
             class_row: Arc::new(class_row.clone()),
             positions: Arc::new(positions.clone()),
             patch,

@@ -17,6 +17,7 @@ use crate::bundle::manifest::{
 use crate::bundle::{Bundle, BundleWriter, save};
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
+use crate::ops::weights::Arithmetic;
 use indicatif::ProgressBar;
 use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
@@ -403,6 +404,7 @@ fn self_check(bytes: Vec<u8>) -> Result<Bundle, TrainError> {
         let options = Options {
             adaptation,
             threads: 1,
+            arithmetic: Arithmetic::F32,
         };
         Inspector::new(&bundle, options).map_err(TrainError::SelfCheck)
     };

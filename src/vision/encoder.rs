@@ -9,6 +9,7 @@ use crate::graph::{self, Builder};
 use crate::ops::attention::Attention;
 use crate::ops::patch_embed::PatchEmbed;
 use crate::ops::rows::PickRows;
+use crate::ops::weights::Arithmetic;
 use std::sync::Arc;
 use tract_core::prelude::*;
 
@@ -32,7 +33,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`BundleError::Architecture`] if tensors are missing or of other shapes than the manifest says.
-    pub fn load(bundle: &Bundle) -> Result<Encoder, BundleError> {
+    pub fn load(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Encoder, BundleError> {
         let manifest = bundle.manifest();
         let (width, layers, heads) = (
             manifest.vision.width,
@@ -45,7 +46,7 @@ impl Encoder {
             manifest.text.width,
         );
         let (patches, size) = (grid * grid, manifest.image.size);
-        let mut b = Builder::new(bundle, PART);
+        let mut b = Builder::new(bundle, PART, arithmetic);
 
         let embed_op = PatchEmbed {
             weights: b.weights("conv1", [width, 3 * patch * patch], patches)?,
@@ -66,38 +67,27 @@ impl Encoder {
                 y = Some(x);
             }
             let rows = 1 + patches;
-            let normed = b.layer_norm(&format!("{block}.ln_1"), width, x)?;
+            let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
             let attention = Attention { heads, vv };
             let heads_out = if last {
-                let class = b.wire(
-                    &format!("{block}.class"),
-                    PickRows {
-                        first: 0,
-                        step: 1,
-                        count: 1,
-                    },
-                    &[normed],
-                )?;
                 let (q, kv) = b.split_qkv(&block, width, 1, rows)?;
-                let q = b.wire(&format!("{block}.q"), q, &[class])?;
-                let kv = b.wire(&format!("{block}.kv"), kv, &[normed])?;
+                let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
+                let kv = b.wire(&format!("{block}.kv"), kv, &[x])?;
+                let class = PickRows {
+                    first: 0,
+                    step: 1,
+                    count: 1,
+                };
+                x = b.wire(&format!("{block}.class"), class, &[x])?;
+                let q = b.wire(&format!("{block}.q"), q, &[x])?;
                 b.wire_all(&format!("{block}.attention"), attention, &[q, kv])?
             } else {
-                let qkv = b.linear(&format!("{block}.qkv"), [3 * width, width], rows)?;
-                let qkv = b.wire(&format!("{block}.qkv"), qkv, &[normed])?;
+                let qkv = b
+                    .linear(&format!("{block}.qkv"), [3 * width, width], rows)?
+                    .with_norm(norm);
+                let qkv = b.wire(&format!("{block}.qkv"), qkv, &[x])?;
                 b.wire_all(&format!("{block}.attention"), attention, &[qkv])?
             };
-            if last {
-                x = b.wire(
-                    &format!("{block}.residual"),
-                    PickRows {
-                        first: 0,
-                        step: 1,
-                        count: 1,
-                    },
-                    &[x],
-                )?;
-            }
             let out = b
                 .linear(&format!("{block}.out"), [width, width], rows)?
                 .with_residual();

@@ -123,6 +123,7 @@ pub fn tower_matches_reference(clip: &Clip, prompts: &Prompts, bundle: &Bundle) 
     use faprompt_edge::bundle::manifest::Manifest;
     use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
     use faprompt_edge::ops::slice;
+    use faprompt_edge::ops::weights::Arithmetic;
     use faprompt_edge::train::reference::Reference;
     use ndarray::{Array1, s};
     use tract_core::prelude::Tensor;
@@ -130,7 +131,7 @@ pub fn tower_matches_reference(clip: &Clip, prompts: &Prompts, bundle: &Bundle) 
     let manifest: &Manifest = bundle.manifest();
     let width = manifest.text.width;
     let inputs = manifest.prior.selected_patches * width;
-    let adaptation = Adaptation::load(bundle, AdaptationMode::Exact).unwrap();
+    let adaptation = Adaptation::load(bundle, AdaptationMode::Exact, Arithmetic::Auto).unwrap();
     let reference = Reference {
         text: &clip.text,
         activation: clip.activation,

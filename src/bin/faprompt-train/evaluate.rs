@@ -6,6 +6,7 @@ use faprompt_edge::bundle::Bundle;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
@@ -50,6 +51,9 @@ pub struct Evaluate {
     /// How the abnormal prototype follows each image
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
+    /// How a bundle's int8 weights are multiplied
+    #[arg(long, value_enum, default_value = "auto", conflicts_with = "prompts")]
+    arithmetic: Arithmetic,
     /// Write figures and the score of every picture to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -119,6 +123,7 @@ impl Judge {
             let options = Options {
                 adaptation: a.adaptation,
                 threads: a.threads.unwrap_or(cores()),
+                arithmetic: a.arithmetic,
             };
             let inspector = Inspector::new(&Bundle::open(path, None)?, options)?;
             let name = format!("{} ({})", path.display(), inspector.manifest().name);

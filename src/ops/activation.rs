@@ -1,0 +1,84 @@
+//! What layers do to their sums, in the form that tract-linalg's kernels have it.
+
+use tract_core::internal::*;
+use tract_linalg::element_wise::ElementWise;
+use tract_linalg::routines::Func;
+
+/// QuickGELU's slope: x * sigmoid(1.702 x), from OpenAI's CLIP.
+pub const QUICK_GELU: f32 = 1.702;
+
+/// What a layer does to its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `1.702 * QuickGELU(x) = silu(1.702 x)`: the factor is left in, and the layer that follows
+    /// divides it out (`Linear::after_quick_gelu`), so that the activation is one kernel call.
+    ScaledQuickGelu,
+    /// x * Phi(x) = x * (1 + erf(x / sqrt 2)) / 2.
+    Gelu,
+    /// max(x, 0).
+    Relu,
+}
+
+/// An activation with the kernel that this processor runs for it.
+pub struct ActivationKernel {
+    activation: Activation,
+    kernel: Option<Box<dyn ElementWise<f32>>>,
+}
+
+impl Activation {
+    /// Multiplies the sums before [`ActivationKernel::run`].
+    pub fn factor(self) -> f32 {
+        match self {
+            Activation::ScaledQuickGelu => QUICK_GELU,
+            _ => 1.0,
+        }
+    }
+
+    /// Looks its kernel up.
+    ///
+    /// # Errors
+    /// tract-linalg has none.
+    pub fn kernel(self) -> TractResult<ActivationKernel> {
+        let kernel = match self {
+            Activation::None | Activation::Relu => None,
+            Activation::ScaledQuickGelu => Some(Func::Silu.ew_f32()?),
+            Activation::Gelu => Some(Func::Erf.ew_f32()?),
+        };
+        Ok(ActivationKernel {
+            activation: self,
+            kernel,
+        })
+    }
+}
+
+impl ActivationKernel {
+    /// Applies it in place to sums that were multiplied by [`Activation::factor`].
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn run(&self, values: &mut [f32]) -> TractResult<()> {
+        match (self.activation, &self.kernel) {
+            (Activation::Relu, _) => values.iter_mut().for_each(|v| *v = v.max(0.0)),
+            (Activation::Gelu, Some(erf)) => {
+                let mut buffer = [0f32; 256];
+                for values in values.chunks_mut(buffer.len()) {
+                    let phi = &mut buffer[..values.len()];
+                    phi.iter_mut()
+                        .zip(&*values)
+                        .for_each(|(p, x)| *p = x * std::f32::consts::FRAC_1_SQRT_2);
+                    erf.run(phi)?;
+                    values
+                        .iter_mut()
+                        .zip(phi)
+                        .for_each(|(x, e)| *x *= 0.5 + 0.5 * *e);
+                }
+            }
+            (_, Some(kernel)) => kernel.run(values)?,
+            (_, None) => (),
+        }
+        Ok(())
+    }
+}

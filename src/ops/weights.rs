@@ -1,0 +1,302 @@
+//! Weight matrices in the arithmetic that this processor runs quickest.
+
+use super::activation::Activation;
+use super::gemm::{self, FloatWeights, Mat, buffer};
+use super::int8::kernel::Kernel;
+use super::int8::{self, Panels};
+use super::layer_norm::Norm;
+use super::panels::Matrix;
+use super::{par_rows, slice, slice_mut};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tract_core::internal::*;
+use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+/// How products with int8 weights are computed. Others are always computed in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arithmetic {
+    /// Whichever is quicker on this processor, measured when a bundle is loaded.
+    #[default]
+    Auto,
+    /// Weights widened to f32.
+    F32,
+    /// Activations rounded to int8, row by row.
+    Int8,
+}
+
+/// A weight matrix [outputs, inputs], packed once for the kernel that this processor runs best.
+#[derive(Debug)]
+pub enum Weights {
+    /// Multiplied in f32, in whatever type they are stored.
+    Float(FloatWeights),
+    /// Multiplied in int8.
+    Int8(Panels),
+}
+
+/// What happens to a product on its way to memory, in this order.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Multiplies the product.
+    pub scale: Option<f32>,
+    /// Added to every output row: one value per output column.
+    pub bias: Option<&'a Tensor>,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// Added element by element: as many rows and columns as the output, contiguous.
+    pub residual: Option<&'a Tensor>,
+}
+
+impl Weights {
+    /// Packs `weights` [outputs, inputs] for products with about `rows` activation rows.
+    ///
+    /// # Errors
+    /// An empty matrix, or one that no kernel takes.
+    pub fn pack(weights: &Matrix, rows: usize, arithmetic: Arithmetic) -> TractResult<Weights> {
+        if let Matrix::Int8 {
+            values,
+            columns,
+            scales,
+        } = weights
+        {
+            let int8 = match arithmetic {
+                Arithmetic::F32 => false,
+                Arithmetic::Int8 => true,
+                Arithmetic::Auto => int8_is_quicker(*columns, rows)?,
+            };
+            if int8 {
+                return Ok(Weights::Int8(Panels::pack(
+                    Kernel::best(),
+                    values,
+                    *columns,
+                    scales,
+                )?));
+            }
+        }
+        Ok(Weights::Float(FloatWeights::pack(weights, rows)?))
+    }
+
+    /// Output columns.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Weights::Float(w) => w.outputs(),
+            Weights::Int8(w) => w.outputs(),
+        }
+    }
+
+    /// Input columns.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Weights::Float(w) => w.inputs(),
+            Weights::Int8(w) => w.inputs(),
+        }
+    }
+
+    /// What they are multiplied with, in words.
+    pub fn kernel(&self) -> &str {
+        match self {
+            Weights::Float(w) => w.kernel(),
+            Weights::Int8(w) => w.kernel(),
+        }
+    }
+
+    /// The rows of `x` [n, inputs], normalised first if there is a `norm`, times the transposed weights,
+    /// written to the n rows of `out` [.., outputs] from row `first_row` on.
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other.
+    pub fn product(
+        &self,
+        x: &Tensor,
+        norm: Option<Norm>,
+        epilogue: Epilogue,
+        out: &mut Tensor,
+        first_row: usize,
+    ) -> TractResult<()> {
+        let (inputs, outputs) = (self.inputs(), self.outputs());
+        let n = x.len() / inputs;
+        let span = first_row * outputs..(first_row + n) * outputs;
+        ensure!(
+            x.len() == n * inputs && span.end <= out.len(),
+            "{:?} times {inputs} x {outputs} into {:?} from row {first_row} on",
+            x.shape(),
+            out.shape()
+        );
+        match self {
+            Weights::Int8(panels) => {
+                let epilogue = int8::Epilogue {
+                    scale: epilogue.scale.unwrap_or(1.0),
+                    bias: epilogue.bias.map(slice).transpose()?,
+                    activation: epilogue.activation,
+                    residual: epilogue.residual.map(slice).transpose()?,
+                };
+                panels.product(slice(x)?, norm, epilogue, &mut slice_mut(out)?[span])
+            }
+            Weights::Float(weights) => {
+                let normed = norm.map(|norm| norm.rows(slice(x)?)).transpose()?;
+                let x = Mat::new(normed.as_ref().unwrap_or(x), 0, n, inputs, inputs)?;
+                let activation = epilogue.activation;
+                let fused = gemm::Epilogue {
+                    scale: epilogue.scale,
+                    bias: epilogue.bias,
+                    rescale: Some(activation.factor()).filter(|f| *f != 1.0),
+                    residual: epilogue.residual,
+                };
+                weights.product(&x, fused, out, first_row)?;
+                if activation == Activation::None {
+                    return Ok(());
+                }
+                let kernel = activation.kernel()?;
+                par_rows(&mut slice_mut(out)?[span], outputs, 1, |_, rows| {
+                    kernel.run(rows)
+                })
+            }
+        }
+    }
+}
+
+/// Whether int8 arithmetic beats f32 on this processor for products of `inputs` columns and about `rows`
+/// rows: both run on a small part of such a product, the best of some runs counts. Kept for the
+/// process.
+fn int8_is_quicker(inputs: usize, rows: usize) -> TractResult<bool> {
+    const OUTPUTS: usize = 64;
+    const RUNS: usize = 4;
+    static KNOWN: Mutex<Option<HashMap<(usize, usize), bool>>> = Mutex::new(None);
+    let rows = rows.min(48);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.get_or_insert_default();
+    if let Some(answer) = known.get(&(inputs, rows)) {
+        return Ok(*answer);
+    }
+    let matrix = Matrix::Int8 {
+        values: (0..OUTPUTS * inputs).map(|i| i as i8).collect(),
+        columns: inputs,
+        scales: vec![1.0; OUTPUTS],
+    };
+    let values: Vec<f32> = (0..rows * inputs).map(|i| (i % 251) as f32).collect();
+    let x = Tensor::from_shape(&[rows, inputs], &values)?;
+    let mut out = buffer(&[rows, OUTPUTS])?;
+    let mut time = |arithmetic| -> TractResult<Duration> {
+        let weights = Weights::pack(&matrix, rows, arithmetic)?;
+        let mut best = Duration::MAX;
+        for _ in 0..RUNS {
+            let start = Instant::now();
+            weights.product(&x, None, Epilogue::default(), &mut out, 0)?;
+            best = best.min(start.elapsed());
+        }
+        Ok(best)
+    };
+    let (float, int8) = multithread_tract_scope(Executor::SingleThread, || -> TractResult<_> {
+        Ok((time(Arithmetic::F32)?, time(Arithmetic::Int8)?))
+    })?;
+    log::debug!(
+        "{rows} rows of {inputs}: f32 {float:?}, int8 {int8:?} ({:?})",
+        Kernel::best()
+    );
+    Ok(*known.entry((inputs, rows)).or_insert(int8 < float))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{numbers, tensor};
+    use super::*;
+
+    /// int8 arithmetic rounds activations to 1/255 of their row's range: against the f32 product of the
+    /// same weights, its error stays within what that rounding can cause.
+    #[test]
+    fn int8_products_match_f32_ones_with_every_epilogue() {
+        for (n, k, m) in [
+            (1, 6, 3),
+            (1, 64, 300),
+            (7, 64, 33),
+            (60, 96, 128),
+            (197, 40, 17),
+        ] {
+            let matrix = Matrix::Int8 {
+                values: numbers(m * k, 2)
+                    .iter()
+                    .map(|v| (v * 127.0) as i8)
+                    .collect(),
+                columns: k,
+                scales: (0..m).map(|r| 0.01 + r as f32 / 1e4).collect(),
+            };
+            let (x, bias, residual) = (tensor(&[n, k], 1), tensor(&[m], 3), tensor(&[n, m], 4));
+            let (gamma, beta) = (numbers(k, 5), numbers(k, 6));
+            let norm = Norm {
+                gamma: &gamma,
+                beta: &beta,
+            };
+            let plain = Epilogue {
+                scale: Some(0.5),
+                bias: Some(&bias),
+                ..Epilogue::default()
+            };
+            let active = |activation| Epilogue {
+                activation,
+                ..plain
+            };
+            let cases = [
+                (
+                    None,
+                    Epilogue {
+                        residual: Some(&residual),
+                        ..plain
+                    },
+                ),
+                (Some(norm), Epilogue::default()),
+                (Some(norm), active(Activation::ScaledQuickGelu)),
+                (None, active(Activation::Gelu)),
+                (None, active(Activation::Relu)),
+            ];
+            for (case, (norm, epilogue)) in cases.into_iter().enumerate() {
+                let run = |arithmetic, threads| {
+                    let weights = Weights::pack(&matrix, n, arithmetic).unwrap();
+                    let mut out = Tensor::zero::<f32>(&[n + 2, m]).unwrap();
+                    multithread_tract_scope(Executor::multithread(threads), || {
+                        weights.product(&x, norm, epilogue, &mut out, 1).unwrap()
+                    });
+                    out
+                };
+                let (float, int8) = (run(Arithmetic::F32, 1), run(Arithmetic::Int8, 1));
+                assert_eq!(int8, run(Arithmetic::Int8, 3), "threads change case {case}");
+                let bound = 4.0 / 255.0 * 127.0 * 0.04 * (k as f32).sqrt();
+                let (float, int8) = (slice(&float).unwrap(), slice(&int8).unwrap());
+                for (i, (a, b)) in float.iter().zip(int8).enumerate() {
+                    assert!(
+                        (a - b).abs() < bound,
+                        "case {case} {n}x{k}x{m} [{i}]: {b} for {a}"
+                    );
+                }
+                assert!(
+                    int8[..m]
+                        .iter()
+                        .chain(&int8[(n + 1) * m..])
+                        .all(|v| *v == 0.0)
+                );
+                assert!(case > 2 || float != int8, "case {case} did not run in int8");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_no_number_stays_none() {
+        let matrix = Matrix::Int8 {
+            values: vec![1; 64],
+            columns: 8,
+            scales: vec![1.0; 8],
+        };
+        let weights = Weights::pack(&matrix, 2, Arithmetic::Int8).unwrap();
+        let mut x = vec![1f32; 16];
+        x[11] = f32::NAN;
+        let x = Tensor::from_shape(&[2, 8], &x).unwrap();
+        let mut out = buffer(&[2, 8]).unwrap();
+        weights
+            .product(&x, None, Epilogue::default(), &mut out, 0)
+            .unwrap();
+        let out = slice(&out).unwrap();
+        assert!(
+            out[..8].iter().all(|v| *v == 8.0) && out[8..].iter().all(|v| v.is_nan()),
+            "{out:?}"
+        );
+    }
+}
