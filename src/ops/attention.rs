@@ -1,15 +1,15 @@
 //! Multi-head attention over all tokens, and the V-V path that shares its values.
 
-use super::gemm::{Mat, Right, buffer};
-use super::{slice, slice_mut};
-use rayon::prelude::*;
+use super::gemm::buffer;
+use super::scratch::Scratch;
+use super::tile::{Kernel, Rows, STEP};
+use super::{par_rows, slice, slice_mut};
 use tract_core::internal::*;
-use tract_linalg::multithread::{Executor, current_tract_executor, multithread_tract_scope};
 use tract_linalg::routines::{Func, softmax_rows_f32};
 
 /// Queries handled at once: bounds the score buffer to `QUERY_BLOCK` x tokens per thread, so that
-/// it stays in the cache however large the grid is.
-const QUERY_BLOCK: usize = 128;
+/// it stays in the cache however large the grid is. A multiple of all kernels' rows.
+const QUERY_BLOCK: usize = 48;
 
 /// `softmax(q k^T / sqrt(d)) v` per head, heads of `width / heads` side by side.
 ///
@@ -25,13 +25,8 @@ pub struct Attention {
     pub vv: bool,
 }
 
-/// Softmax over the first `used` columns of each row of `row_len`; the others become zero.
-fn softmax_rows(scores: &mut [f32], row_len: usize, used: usize) -> TractResult<()> {
-    if used < row_len {
-        scores
-            .chunks_exact_mut(row_len)
-            .for_each(|row| row[used..].fill(f32::NEG_INFINITY));
-    }
+/// Softmax over the rows.
+fn softmax_rows(scores: &mut [f32], row_len: usize) -> TractResult<()> {
     if let Some(kernel) = softmax_rows_f32().filter(|_| row_len.is_multiple_of(4)) {
         kernel(scores, row_len);
         return Ok(());
@@ -47,75 +42,154 @@ fn softmax_rows(scores: &mut [f32], row_len: usize, used: usize) -> TractResult<
     Ok(())
 }
 
-/// Where one head's queries, keys and values lie: tensor and first column.
-#[derive(Clone, Copy)]
-struct Columns<'a> {
-    tensor: &'a Tensor,
-    column: usize,
+/// Keys and values of all heads, as [`tile`] takes them.
+struct Packed {
+    tokens: usize,
+    /// Tokens and head width, rounded up to whole steps.
+    row_len: usize,
+    width: usize,
+    d: usize,
+    /// Per head [d, row_len], scaled by 1 / sqrt(d).
+    keys: Scratch,
+    /// Per head [tokens, width].
+    values: Scratch,
 }
 
-impl<'a> Columns<'a> {
-    /// `rows` rows of the head's `d` columns from row `first` on.
-    fn rows(&self, first: usize, rows: usize, d: usize) -> TractResult<Mat<'a>> {
-        let stride = self.tensor.shape()[1];
-        Mat::new(self.tensor, first * stride + self.column, rows, d, stride)
-    }
-
-    fn len(&self) -> usize {
-        self.tensor.shape()[0]
-    }
-}
-
-/// One head's result, [queries, d], contiguous.
-fn head(q: Columns, k: Columns, v: Columns, d: usize) -> TractResult<Vec<f32>> {
-    let (queries, tokens) = (q.len(), k.len());
-    let block = QUERY_BLOCK.min(queries);
-    let keys = Right::pack(&k.rows(0, tokens, d)?, true, block)?;
-    let values = Right::pack(&v.rows(0, tokens, d)?, false, block)?;
-    let row_len = tokens.next_multiple_of(4);
-    let scale = 1.0 / (d as f32).sqrt();
-    let mut out = Vec::with_capacity(queries * d);
-    for first in (0..queries).step_by(block) {
-        let rows = block.min(queries - first);
-        let mut scores = buffer(&[rows, row_len])?;
-        keys.product(&q.rows(first, rows, d)?, Some(scale), &mut scores, row_len)?;
-        softmax_rows(slice_mut(&mut scores)?, row_len, tokens)?;
-        let mut part = buffer(&[rows, d])?;
-        values.product(
-            &Mat::new(&scores, 0, rows, tokens, row_len)?,
-            None,
-            &mut part,
+impl Packed {
+    /// Of the heads whose columns begin at `keys` and at `values` in rows of `stride`.
+    fn new(
+        kv: &[f32],
+        stride: usize,
+        heads: usize,
+        d: usize,
+        keys: usize,
+        values: usize,
+    ) -> TractResult<Packed> {
+        let tokens = kv.len() / stride;
+        let (row_len, width) = (tokens.next_multiple_of(STEP), d.next_multiple_of(STEP));
+        let mut packed = Packed {
+            tokens,
+            row_len,
+            width,
             d,
-        )?;
-        out.extend_from_slice(slice(&part)?);
+            keys: Scratch::take(heads * d * row_len),
+            values: Scratch::take(heads * tokens * width),
+        };
+        let scale = 1.0 / (d as f32).sqrt();
+        par_rows(&mut packed.keys, d * row_len, 1, |first, all| {
+            for (h, panel) in all.chunks_exact_mut(d * row_len).enumerate() {
+                let first = keys + (first + h) * d;
+                transpose(&kv[first..], stride, tokens, scale, panel, row_len);
+            }
+            Ok(())
+        })?;
+        par_rows(&mut packed.values, tokens * width, 1, |first, all| {
+            for (h, panel) in all.chunks_exact_mut(tokens * width).enumerate() {
+                let first = values + (first + h) * d;
+                for (row, out) in kv.chunks_exact(stride).zip(panel.chunks_exact_mut(width)) {
+                    out[..d].copy_from_slice(&row[first..first + d]);
+                    out[d..].fill(0.0);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(packed)
     }
-    Ok(out)
 }
 
-/// Runs `work` for each of `n` heads, over the threads of the executor in force.
-fn per_head(
-    n: usize,
-    work: impl Fn(usize) -> TractResult<Vec<f32>> + Sync,
-) -> TractResult<Vec<Vec<f32>>> {
-    // A thread that has a head works on it alone: the matrix kernels must not split it again.
-    let alone = |h| multithread_tract_scope(Executor::SingleThread, || work(h));
-    match current_tract_executor() {
-        Executor::SingleThread => (0..n).map(work).collect(),
-        Executor::MultiThread(pool) => pool.install(|| (0..n).into_par_iter().map(alone).collect()),
-        Executor::RayonGlobal => (0..n).into_par_iter().map(alone).collect(),
-    }
-}
-
-/// Puts the heads' [rows, d] results side by side.
-fn interleave(heads: &[Vec<f32>], rows: usize, d: usize) -> TractResult<Tensor> {
-    let width = heads.len() * d;
-    let mut out = buffer(&[rows, width])?;
-    for (r, row) in slice_mut(&mut out)?.chunks_exact_mut(width).enumerate() {
-        for (target, head) in row.chunks_exact_mut(d).zip(heads) {
-            target.copy_from_slice(&head[r * d..(r + 1) * d]);
+/// The columns of `x`, rows `stride` apart, as rows of `out`, scaled; what is left of them becomes zero.
+fn transpose(
+    x: &[f32],
+    stride: usize,
+    rows: usize,
+    scale: f32,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    for (first, block) in (0..rows).step_by(STEP).map(|r| (r, STEP.min(rows - r))) {
+        for (column, out) in out.chunks_exact_mut(out_stride).enumerate() {
+            let out = &mut out[first..first + STEP];
+            for r in 0..block {
+                out[r] = x[(first + r) * stride + column] * scale;
+            }
+            out[block..].fill(0.0);
         }
     }
-    Ok(out)
+}
+
+/// Queries of all heads against all keys: [queries, heads * d], `queries` rows `stride` apart.
+fn attend(
+    q: &[f32],
+    stride: usize,
+    packed: &Packed,
+    out: &mut [f32],
+    out_width: usize,
+) -> TractResult<()> {
+    let kernel = Kernel::best();
+    let Packed {
+        tokens,
+        row_len,
+        width,
+        d,
+        ..
+    } = *packed;
+    par_rows(out, out_width, kernel.rows, |first, out| {
+        let mut scores = Scratch::take(QUERY_BLOCK * row_len);
+        let mut result = Scratch::take(kernel.rows * width);
+        for (block, out) in out.chunks_mut(QUERY_BLOCK * out_width).enumerate() {
+            let (first, rows) = (first + block * QUERY_BLOCK, out.len() / out_width);
+            let scores = &mut scores[..rows * row_len];
+            for h in 0..out_width / d {
+                let keys = &packed.keys[h * d * row_len..][..d * row_len];
+                for column in (0..row_len).step_by(kernel.columns()) {
+                    let columns = kernel.columns().min(row_len - column);
+                    let keys = Rows {
+                        values: &keys[column..],
+                        stride: row_len,
+                    };
+                    for row in (0..rows).step_by(kernel.rows) {
+                        let high = kernel.rows.min(rows - row);
+                        let q = Rows {
+                            values: &q[(first + row) * stride + h * d..],
+                            stride,
+                        };
+                        let scores = &mut scores[row * row_len + column..];
+                        kernel.tile([high, d, columns], q, keys, scores, row_len);
+                    }
+                }
+                for row in scores.chunks_exact_mut(row_len) {
+                    row[tokens..].fill(f32::NEG_INFINITY);
+                }
+                softmax_rows(scores, row_len)?;
+                let values = &packed.values[h * tokens * width..][..tokens * width];
+                for row in (0..rows).step_by(kernel.rows) {
+                    let high = kernel.rows.min(rows - row);
+                    let weights = Rows {
+                        values: &scores[row * row_len..],
+                        stride: row_len,
+                    };
+                    for column in (0..width).step_by(kernel.columns()) {
+                        let columns = kernel.columns().min(width - column);
+                        let values = Rows {
+                            values: &values[column..],
+                            stride: width,
+                        };
+                        kernel.tile(
+                            [high, tokens, columns],
+                            weights,
+                            values,
+                            &mut result[column..],
+                            width,
+                        );
+                    }
+                    for (r, result) in result.chunks_exact(width).take(high).enumerate() {
+                        out[(row + r) * out_width + h * d..][..d].copy_from_slice(&result[..d]);
+                    }
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 impl Attention {
@@ -143,21 +217,19 @@ impl EvalOp for Attention {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (q, kv) = (&*inputs[0], &*inputs[inputs.len() - 1]);
-        let (k_column, v_column, width) = self.layout(inputs.len(), kv.shape()[1]);
+        let stride = kv.shape()[1];
+        let (k_column, v_column, width) = self.layout(inputs.len(), stride);
         let d = width / self.heads;
-        let columns = |tensor, column| Columns { tensor, column };
-        let work = |h: usize| {
-            let v = columns(kv, v_column + h % self.heads * d);
-            if h < self.heads {
-                head(columns(q, h * d), columns(kv, k_column + h * d), v, d)
-            } else {
-                head(v, v, v, d)
-            }
+        let kv = slice(kv)?;
+        let attention = |q: &[f32], q_stride, k_column| -> TractResult<TValue> {
+            let packed = Packed::new(kv, stride, self.heads, d, k_column, v_column)?;
+            let mut out = buffer(&[q.len().div_ceil(q_stride), width])?;
+            attend(q, q_stride, &packed, slice_mut(&mut out)?, width)?;
+            Ok(out.into_tvalue())
         };
-        let heads = per_head(self.heads * (1 + self.vv as usize), work)?;
-        let mut outputs = tvec!(interleave(&heads[..self.heads], q.shape()[0], d)?.into_tvalue());
+        let mut outputs = tvec!(attention(slice(q)?, q.shape()[1], k_column)?);
         if self.vv {
-            outputs.push(interleave(&heads[self.heads..], kv.shape()[0], d)?.into_tvalue());
+            outputs.push(attention(&kv[v_column..], stride, v_column)?);
         }
         Ok(outputs)
     }
@@ -199,6 +271,7 @@ impl TypedOp for Attention {
 mod tests {
     use super::super::testing;
     use super::*;
+    use tract_linalg::multithread::{Executor, multithread_tract_scope};
 
     fn check(tokens: usize, width: usize, heads: usize) {
         let d = width / heads;

@@ -256,72 +256,6 @@ impl FloatWeights {
     }
 }
 
-/// A right-hand matrix packed for several products with changing left-hand rows.
-pub struct Right {
-    kernel: Kernel,
-    packed: Box<dyn MMMInputValue>,
-    k: usize,
-    n: usize,
-}
-
-impl Right {
-    /// Packs `b`, given as [n, k] (`transposed`) or as [k, n], for left-hand matrices of about `rows` rows.
-    ///
-    /// # Errors
-    /// No kernel for the shape.
-    pub fn pack(b: &Mat, transposed: bool, rows: usize) -> TractResult<Right> {
-        let [k, n] = if transposed {
-            [b.shape[1], b.shape[0]]
-        } else {
-            b.shape
-        };
-        let kernel = Kernel::pick(rows, k, n)?;
-        let packed = kernel.pack_b(b, transposed)?;
-        Ok(Right {
-            kernel,
-            packed,
-            k,
-            n,
-        })
-    }
-
-    /// `scale * a b`, written to `out`, whose rows lie `stride` elements apart.
-    ///
-    /// # Errors
-    /// Shapes that do not fit each other.
-    pub fn product(
-        &self,
-        a: &Mat,
-        scale: Option<f32>,
-        out: &mut Tensor,
-        stride: usize,
-    ) -> TractResult<()> {
-        ensure!(
-            a.shape[1] == self.k,
-            "{} columns against {} rows",
-            a.shape[1],
-            self.k
-        );
-        let m = a.shape[0];
-        let mmm = &self.kernel.mmm;
-        let packed = self.kernel.pack_a(a)?;
-        let scale = scale.map(tensor0);
-        let target = Mat::new(out, 0, m, self.n, stride)?;
-        let target = target.view();
-        // SAFETY: as in `FloatWeights::product`.
-        unsafe {
-            let mut ops: TVec<FusedSpec> = tvec!(FusedSpec::AddMatMul {
-                a: AsInputValue::Borrowed(&*packed),
-                b: AsInputValue::Borrowed(&*self.packed),
-                packing: self.kernel.packing,
-            });
-            ops.extend(scale.as_ref().map(|s| FusedSpec::BinScalar(s, BinOp::Mul)));
-            ops.push(FusedSpec::Store(mmm.c_view(Some(0), Some(1)).wrap(&target)));
-            mmm.run(m, self.n, &ops)
-        }
-    }
-}
-
 /// A contiguous f32 tensor whose contents are about to be overwritten in full.
 pub fn buffer(shape: &[usize]) -> TractResult<Tensor> {
     // SAFETY: f32 has no invalid bit pattern, and every caller writes all elements before reading any.
@@ -450,46 +384,6 @@ mod tests {
                     .zip(&wide[(m - 1) * k..])
                     .fold(0f32, |f, (a, b)| f.max((a * scale - b).abs()));
                 assert!(far < 1e-6, "the last row is off by {far}");
-            }
-        }
-    }
-
-    #[test]
-    fn strided_operands_and_outputs() {
-        let (n, k, m) = (9, 8, 13);
-        let x = tensor(&[n, 3 * k], 5);
-        let w = tensor(&[m, k], 6);
-        let right = Right::pack(&Mat::whole(&w).unwrap(), true, n).unwrap();
-        let mut out = Tensor::zero::<f32>(&[n, 16]).unwrap();
-        right
-            .product(&Mat::new(&x, k, n, k, 3 * k).unwrap(), None, &mut out, 16)
-            .unwrap();
-        let xs = x
-            .try_as_plain_ram()
-            .unwrap()
-            .as_slice::<f32>()
-            .unwrap()
-            .to_vec();
-        let ws = w
-            .try_as_plain_ram()
-            .unwrap()
-            .as_slice::<f32>()
-            .unwrap()
-            .to_vec();
-        let os = out
-            .try_as_plain_ram()
-            .unwrap()
-            .as_slice::<f32>()
-            .unwrap()
-            .to_vec();
-        let middle: Vec<f32> = (0..n)
-            .flat_map(|r| xs[r * 3 * k + k..r * 3 * k + 2 * k].to_vec())
-            .collect();
-        let reference = naive(&middle, &ws, n, k, m);
-        for r in 0..n {
-            for c in 0..16 {
-                let want = if c < m { reference[r * m + c] } else { 0.0 };
-                assert!((os[r * 16 + c] as f64 - want).abs() < 1e-5);
             }
         }
     }

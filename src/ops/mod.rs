@@ -12,8 +12,10 @@ pub mod linear;
 pub mod panels;
 pub mod patch_embed;
 pub mod rows;
+mod scratch;
 pub(crate) mod simd;
 pub mod suffix;
+mod tile;
 pub mod weights;
 
 use rayon::prelude::*;

@@ -5,6 +5,8 @@
 //! before a pointer is made.
 #![allow(unsafe_code)]
 
+use std::sync::LazyLock;
+
 /// Inputs that one instruction multiplies and adds: weights are packed in groups of as many.
 pub const GROUP: usize = 4;
 
@@ -81,7 +83,8 @@ impl Kernel {
 
     /// The first of [`Kernel::all`].
     pub fn best() -> Kernel {
-        Kernel::all()[0]
+        static BEST: LazyLock<Kernel> = LazyLock::new(|| Kernel::all()[0]);
+        *BEST
     }
 }
 

@@ -1,0 +1,248 @@
+"""The peers that `compare.py` times: FAPrompt's published procedure in PyTorch, and the encoder in ONNX Runtime.
+
+All read the CLIP checkpoint that the bundles were made from. Run as a program, this is a worker: it builds one peer, judges a
+first frame, and then answers every line on standard input with the milliseconds of one more frame, as JSON.
+Usage: peers.py KIND CHECKPOINT IMAGE_SIZE THREADS FOLDER, KIND one of the keys of KINDS.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+from safetensors.numpy import load_file
+
+TOKENS, PROMPTS = 77, 11  # the published prompts: one normal, ten abnormal, padded to CLIP's 77 tokens
+EPSILON = 1e-5
+
+
+class Clip:
+    """Sizes and f32 tensors of a checkpoint in OpenAI's names."""
+
+    def __init__(self, path, size):
+        self.tensors = {k: v.astype(np.float32) for k, v in load_file(path).items()}
+        self.width, _, self.patch, _ = self["visual.conv1.weight"].shape
+        self.size, self.grid = size, size // self.patch
+        self.layers = self.count("visual.")
+        self.heads = self.width // 64
+        self.vv_layers = self.layers * 19 // 24  # AnomalyCLIP's 19 of ViT-L's 24, in proportion
+        self.text_width = self["ln_final.weight"].shape[0]
+
+    def __getitem__(self, name):
+        return self.tensors[name]
+
+    def count(self, side):
+        return 1 + max(int(k.split("resblocks.")[1].split(".")[0]) for k in self.tensors
+                       if k.startswith(f"{side}transformer.resblocks."))
+
+    def positions(self):
+        """Positional embeddings, resized bilinearly to the grid: the values do not matter for the time."""
+        own = self["visual.positional_embedding"]
+        side = int((len(own) - 1) ** 0.5)
+        if side == self.grid:
+            return own
+        at = (np.arange(self.grid) + 0.5) * side / self.grid - 0.5
+        low = np.clip(np.floor(at).astype(int), 0, side - 1)
+        high, part = np.minimum(low + 1, side - 1), np.clip(at - low, 0, 1)[:, None]
+        grid = own[1:].reshape(side, side, -1)
+        grid = grid[low] * (1 - part[..., None]) + grid[high] * part[..., None]
+        grid = grid[:, low] * (1 - part) + grid[:, high] * part
+        return np.concatenate([own[:1], grid.reshape(self.grid ** 2, -1)]).astype(np.float32)
+
+
+def frame(size):
+    return np.random.default_rng(1).standard_normal((1, 3, size, size), dtype=np.float32)
+
+
+def onnx_model(clip):
+    """The image encoder with the V-V stream as an ONNX graph, in the operators that an exporter would use."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, weights = [], {}
+
+    def put(name, value):
+        weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def add(op, *inputs, outputs=None, **attributes):
+        outputs = outputs or [f"{op}_{len(nodes)}"]
+        nodes.append(helper.make_node(op, list(inputs), outputs, **attributes))
+        return outputs[0]
+
+    def norm(x, name):
+        return add("LayerNormalization", x, put(f"{name}.weight", clip[f"{name}.weight"]),
+                   put(f"{name}.bias", clip[f"{name}.bias"]), axis=-1, epsilon=EPSILON)
+
+    def linear(x, name, weight, bias):
+        return add("Add", add("MatMul", x, put(f"{name}.w", weight.T)), put(f"{name}.b", bias))
+
+    width, heads, tokens = clip.width, clip.heads, clip.grid ** 2 + 1
+    split = put("split", np.array([1, tokens, heads, 64]))
+    joined = put("joined", np.array([1, tokens, width]))
+    scale = put("scale", np.float32(0.125))
+    slope = put("slope", np.float32(1.702))
+
+    def heads_of(x, order):
+        return add("Transpose", add("Reshape", x, split), perm=order)
+
+    def attend(q, k, v):
+        weights_ = add("Softmax", add("MatMul", add("Mul", q, scale), k), axis=-1)
+        return add("Reshape", add("Transpose", add("MatMul", weights_, v), perm=[0, 2, 1, 3]), joined)
+
+    patches = add("Conv", "image", put("conv1", clip["visual.conv1.weight"]), strides=[clip.patch] * 2)
+    patches = add("Reshape", patches, put("flat", np.array([1, width, tokens - 1])))
+    patches = add("Transpose", patches, perm=[0, 2, 1])
+    x = add("Concat", put("class", clip["visual.class_embedding"].reshape(1, 1, width)), patches, axis=1)
+    x = norm(add("Add", x, put("positions", clip.positions())), "visual.ln_pre")
+    y = None
+    for i in range(clip.layers):
+        at = f"visual.transformer.resblocks.{i}"
+        n = norm(x, f"{at}.ln_1")
+        qkv_w, qkv_b = clip[f"{at}.attn.in_proj_weight"], clip[f"{at}.attn.in_proj_bias"]
+        out_w, out_b = clip[f"{at}.attn.out_proj.weight"], clip[f"{at}.attn.out_proj.bias"]
+        thirds = [f"{at}.q", f"{at}.k", f"{at}.v"]
+        add("Split", linear(n, f"{at}.qkv", qkv_w, qkv_b), outputs=thirds, axis=-1, num_outputs=3)
+        q, v = (heads_of(t, [0, 2, 1, 3]) for t in (thirds[0], thirds[2]))
+        k = heads_of(thirds[1], [0, 2, 3, 1])
+        if i >= clip.layers - clip.vv_layers:
+            y = y or x
+            across = attend(v, heads_of(thirds[2], [0, 2, 3, 1]), v)
+            y = add("Add", y, linear(across, f"{at}.out", out_w, out_b))
+        x = add("Add", x, linear(attend(q, k, v), f"{at}.out", out_w, out_b))
+        h = linear(norm(x, f"{at}.ln_2"), f"{at}.fc", clip[f"{at}.mlp.c_fc.weight"], clip[f"{at}.mlp.c_fc.bias"])
+        h = add("Mul", h, add("Sigmoid", add("Mul", h, slope)))
+        x = add("Add", x, linear(h, f"{at}.proj", clip[f"{at}.mlp.c_proj.weight"], clip[f"{at}.mlp.c_proj.bias"]))
+    project = put("proj", clip["visual.proj"])
+    add("MatMul", norm(y, "visual.ln_post"), project, outputs=["patches"])
+    add("MatMul", x, project, outputs=["class_feature"])
+
+    def value(name, shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    features = [1, tokens, clip["visual.proj"].shape[1]]
+    graph = helper.make_graph(nodes, "encoder", [value("image", [1, 3, clip.size, clip.size])],
+                              [value("patches", features), value("class_feature", features)], list(weights.values()))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def onnxruntime_peer(clip, threads, folder, int8):
+    import onnxruntime as ort
+
+    path = os.path.join(folder, f"encoder-{clip.size}-{'int8' if int8 else 'f32'}.onnx")
+    if not os.path.exists(path):
+        import onnx
+        model = onnx_model(clip)
+        if int8:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+            quantize_dynamic(model, path, weight_type=QuantType.QInt8, per_channel=True)
+        else:
+            onnx.save(model, path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    image = {"image": frame(clip.size)}
+
+    def run():
+        start = time.perf_counter()
+        outputs = session.run(None, image)
+        return {"encode": 1e3 * (time.perf_counter() - start)}, outputs
+
+    return run, ort.__version__
+
+
+def torch_peer(clip, threads, compiled):
+    """Image encoder with the V-V stream, then all prompts of 77 tokens again for each image, with the prior added."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+
+    class Block(nn.Module):
+        def __init__(self, at, width):
+            super().__init__()
+            self.attn = nn.MultiheadAttention(width, width // 64, batch_first=True)
+            self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
+            own = {k[len(at) + 1:]: torch.from_numpy(v) for k, v in clip.tensors.items() if k.startswith(at + ".")}
+            self.load_state_dict(own)
+
+        def forward(self, x, mask=None):
+            n = self.ln_1(x)
+            x = x + self.attn(n, n, n, need_weights=False, attn_mask=mask)[0]
+            h = self.mlp["c_fc"](self.ln_2(x))
+            return x + self.mlp["c_proj"](h * torch.sigmoid(1.702 * h))
+
+        def across(self, x):
+            tokens, width = x.shape[1:]
+            v = self.ln_1(x) @ self.attn.in_proj_weight[2 * width:].T + self.attn.in_proj_bias[2 * width:]
+            v = v.view(tokens, width // 64, 64).transpose(0, 1)
+            attended = torch.softmax(v @ v.transpose(1, 2) / 8, -1) @ v
+            return self.attn.out_proj(attended.transpose(0, 1).reshape(1, tokens, width))
+
+    t = {k: torch.from_numpy(v) for k, v in clip.tensors.items() if "resblocks" not in k}
+    positions = torch.from_numpy(clip.positions())
+    images = nn.ModuleList([Block(f"visual.transformer.resblocks.{i}", clip.width) for i in range(clip.layers)]).eval()
+    texts = nn.ModuleList([Block(f"transformer.resblocks.{i}", clip.text_width) for i in range(clip.count(""))]).eval()
+    mask = torch.full((TOKENS, TOKENS), float("-inf")).triu(1)
+
+    def normed(x, name):
+        return nn.functional.layer_norm(x, x.shape[-1:], t[f"{name}.weight"], t[f"{name}.bias"], EPSILON)
+
+    def encode(image):
+        x = nn.functional.conv2d(image, t["visual.conv1.weight"], stride=clip.patch).flatten(2).transpose(1, 2)
+        x = torch.cat([t["visual.class_embedding"].view(1, 1, -1), x], 1) + positions
+        x = normed(x, "visual.ln_pre")
+        y = x
+        for i, block in enumerate(images):
+            if i == clip.layers - clip.vv_layers:
+                y = x
+            if i >= clip.layers - clip.vv_layers:
+                y = y + block.across(x)
+            x = block(x)
+        return normed(y, "visual.ln_post") @ t["visual.proj"], x @ t["visual.proj"]
+
+    def adapt(x):
+        for block in texts:
+            x = block(x, mask)
+        return normed(x[:, -1], "ln_final") @ t["text_projection"]
+
+    if compiled:
+        encode, adapt = torch.compile(encode), torch.compile(adapt)
+    image = torch.from_numpy(frame(clip.size))
+    prompts = torch.randn(PROMPTS, TOKENS, clip.text_width) * 0.02
+
+    def run():
+        start = time.perf_counter()
+        outputs = encode(image)
+        middle = time.perf_counter()
+        adapt(prompts)
+        end = time.perf_counter()
+        return {"encode": 1e3 * (middle - start), "adapt": 1e3 * (end - middle), "total": 1e3 * (end - start)}, \
+            [o.numpy() for o in outputs]
+
+    return run, torch.__version__
+
+
+KINDS = {
+    "ONNX Runtime f32": lambda clip, threads, folder: onnxruntime_peer(clip, threads, folder, False),
+    "ONNX Runtime int8": lambda clip, threads, folder: onnxruntime_peer(clip, threads, folder, True),
+    "PyTorch published": lambda clip, threads, folder: torch_peer(clip, threads, False),
+    "PyTorch compiled": lambda clip, threads, folder: torch_peer(clip, threads, True),
+}
+
+
+def main():
+    kind, checkpoint, size, threads, folder = sys.argv[1:]
+    run, version = KINDS[kind](Clip(checkpoint, int(size)), int(threads), folder)
+    _, (patches, image) = run()
+    # A digest of the features: all peers must agree on what they compute.
+    digest = [float(np.abs(patches[0, 1:]).mean()), float(np.abs(image[0, 0]).mean())]
+    print(json.dumps({"version": version, "digest": digest}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(run()[0]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+//! Working memory that is handed from operator to operator, so that a frame allocates none of it.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// What is not in use. As many as were ever in use at a time, each as long as it ever had to be.
+static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+/// A buffer on loan; goes back when dropped.
+pub struct Scratch(Vec<f32>);
+
+impl Scratch {
+    /// A buffer of `len` unspecified numbers.
+    pub fn take(len: usize) -> Scratch {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The shortest that is long enough, else the longest: few grow, and they grow once.
+        let index = (0..free.len()).min_by_key(|i| {
+            let capacity = free[*i].capacity();
+            (capacity < len, capacity.abs_diff(len))
+        });
+        let mut buffer = index.map_or_else(Vec::new, |i| free.swap_remove(i));
+        drop(free);
+        buffer.resize(len, 0.0);
+        Scratch(buffer)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.0);
+        FREE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(buffer);
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}

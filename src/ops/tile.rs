@@ -1,0 +1,280 @@
+//! f32 products of a few rows with a few columns, without packing the rows.
+//!
+//! tract-linalg's kernels want both operands packed; in attention, whose operands are small and new for
+//! every head, packing takes as long as a third of the arithmetic. `unsafe` because of intrinsics;
+//! [`Kernel::tile`] checks all lengths before a pointer is made.
+#![allow(unsafe_code)]
+
+use std::sync::LazyLock;
+
+/// Columns come in steps of as many.
+pub const STEP: usize = 16;
+
+/// A matrix inside a slice: rows `stride` apart.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// The elements, from the first one on.
+    pub values: &'a [f32],
+    /// Distance of two rows.
+    pub stride: usize,
+}
+
+/// Arguments: rows, depth, x and its stride, panel and its stride, out and its stride.
+type Tile = unsafe fn(usize, usize, *const f32, usize, *const f32, usize, *mut f32, usize);
+
+/// A way to multiply tiles on this processor.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    /// The instructions that it uses.
+    pub name: &'static str,
+    /// Rows of a tile, at most.
+    pub rows: usize,
+    /// Functions for 16, 32, ... columns.
+    tiles: &'static [Tile],
+}
+
+impl Kernel {
+    /// The kernels of this processor, quickest first; the last one is plain Rust.
+    pub fn all() -> Vec<Kernel> {
+        let mut all = vec![];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::is_x86_feature_detected as has;
+            if has!("avx512f") {
+                all.push(x86::AVX512);
+            }
+            if has!("avx2") && has!("fma") {
+                all.push(x86::FMA);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.push(aarch64::NEON);
+        all.push(PLAIN);
+        all
+    }
+
+    /// The first of [`Kernel::all`].
+    pub fn best() -> Kernel {
+        static BEST: LazyLock<Kernel> = LazyLock::new(|| Kernel::all()[0]);
+        *BEST
+    }
+
+    /// Columns of a tile, at most.
+    pub fn columns(&self) -> usize {
+        self.tiles.len() * STEP
+    }
+
+    /// `out[r, c] = sum over i < depth of x[r, i] * panel[i, c]` for `rows` rows (at most the kernel's)
+    /// and `columns` columns, a multiple of [`STEP`].
+    ///
+    /// # Panics
+    /// Slices that are too short, or a tile that is too large.
+    #[inline]
+    pub fn tile(
+        &self,
+        [rows, depth, columns]: [usize; 3],
+        x: Rows,
+        panel: Rows,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
+        assert!((1..=self.rows).contains(&rows) && columns > 0 && columns.is_multiple_of(STEP));
+        let need = |rows: usize, stride: usize, width: usize| (rows - 1) * stride + width;
+        assert!(depth > 0 && need(rows, x.stride, depth) <= x.values.len());
+        assert!(need(depth, panel.stride, columns) <= panel.values.len());
+        assert!(need(rows, out_stride, columns) <= out.len());
+        let tile = self.tiles[columns / STEP - 1];
+        let (x, panel, out) = (
+            (x.values.as_ptr(), x.stride),
+            (panel.values.as_ptr(), panel.stride),
+            out.as_mut_ptr(),
+        );
+        // SAFETY: lengths are checked above, the processor's features in `all`, where alone kernels are made.
+        unsafe { tile(rows, depth, x.0, x.1, panel.0, panel.1, out, out_stride) }
+    }
+}
+
+/// Plain Rust: slow, and what the others are tested against.
+const PLAIN: Kernel = Kernel {
+    name: "plain",
+    rows: 4,
+    tiles: &[plain],
+};
+
+#[allow(clippy::too_many_arguments)]
+unsafe fn plain(
+    rows: usize,
+    depth: usize,
+    x: *const f32,
+    x_stride: usize,
+    panel: *const f32,
+    panel_stride: usize,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    for r in 0..rows {
+        let mut sums = [0f32; STEP];
+        // SAFETY: `Kernel::tile` checked that these elements are there.
+        unsafe {
+            for i in 0..depth {
+                let x = *x.add(r * x_stride + i);
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum += x * *panel.add(i * panel_stride + c);
+                }
+            }
+            out.add(r * out_stride)
+                .cast::<[f32; STEP]>()
+                .write_unaligned(sums);
+        }
+    }
+}
+
+/// Defines a kernel function: `$rows` x `$vectors` registers of sums. Rows that are not wanted repeat the
+/// last one and are not stored.
+macro_rules! tile {
+    ($name:ident, $features:literal, $rows:expr, $lanes:literal, $zero:expr, $load:expr, $broadcast:expr, $fma:expr, $store:expr) => {
+        #[target_feature(enable = $features)]
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn $name<const VECTORS: usize>(
+            rows: usize,
+            depth: usize,
+            x: *const f32,
+            x_stride: usize,
+            panel: *const f32,
+            panel_stride: usize,
+            out: *mut f32,
+            out_stride: usize,
+        ) {
+            // SAFETY: `Kernel::tile` checked `rows` x `depth` elements of x, `depth` x VECTORS registers of
+            // the panel and `rows` x VECTORS registers of out.
+            unsafe {
+                let x: [*const f32; $rows] =
+                    std::array::from_fn(|r| x.add(r.min(rows - 1) * x_stride));
+                let mut sums = [[$zero; VECTORS]; $rows];
+                for i in 0..depth {
+                    let w: [_; VECTORS] =
+                        std::array::from_fn(|v| $load(panel.add(i * panel_stride + v * $lanes)));
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        let x = $broadcast(x.add(i));
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            *sum = $fma(*sum, x, w);
+                        }
+                    }
+                }
+                for (r, sums) in sums.iter().enumerate().take(rows) {
+                    for (v, sum) in sums.iter().enumerate() {
+                        $store(out.add(r * out_stride + v * $lanes), *sum);
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Kernel;
+    use std::arch::x86_64::*;
+
+    const ROWS: usize = 6;
+
+    pub const AVX512: Kernel = Kernel {
+        name: "AVX-512",
+        rows: ROWS,
+        tiles: &[avx512::<1>, avx512::<2>, avx512::<3>, avx512::<4>],
+    };
+
+    tile!(
+        avx512,
+        "avx512f",
+        ROWS,
+        16,
+        _mm512_setzero_ps(),
+        |p| _mm512_loadu_ps(p),
+        |p: *const f32| _mm512_set1_ps(*p),
+        |s, x, w| _mm512_fmadd_ps(x, w, s),
+        |p, s| _mm512_storeu_ps(p, s)
+    );
+
+    pub const FMA: Kernel = Kernel {
+        name: "FMA",
+        rows: ROWS,
+        tiles: &[fma::<2>],
+    };
+
+    tile!(
+        fma,
+        "avx2,fma",
+        ROWS,
+        8,
+        _mm256_setzero_ps(),
+        |p| _mm256_loadu_ps(p),
+        |p: *const f32| _mm256_set1_ps(*p),
+        |s, x, w| _mm256_fmadd_ps(x, w, s),
+        |p, s| _mm256_storeu_ps(p, s)
+    );
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use super::Kernel;
+    use std::arch::aarch64::*;
+
+    const ROWS: usize = 6;
+
+    pub const NEON: Kernel = Kernel {
+        name: "NEON",
+        rows: ROWS,
+        tiles: &[neon::<4>],
+    };
+
+    tile!(
+        neon,
+        "neon",
+        ROWS,
+        4,
+        vdupq_n_f32(0.0),
+        |p| vld1q_f32(p),
+        |p: *const f32| vld1q_dup_f32(p),
+        |s, x, w| vfmaq_f32(s, x, w),
+        |p, s| vst1q_f32(p, s)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::numbers;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_kernel_multiplies(
+            depth in 1usize..70, gaps in prop::array::uniform3(0usize..5), seed in any::<u64>(),
+        ) {
+            for kernel in Kernel::all() {
+                for rows in 1..=kernel.rows {
+                    for columns in (STEP..=kernel.columns()).step_by(STEP) {
+                        let (xs, ps, os) = (depth + gaps[0], columns + gaps[1], columns + gaps[2]);
+                        // Not an element more than what the tile needs.
+                        let x = numbers((rows - 1) * xs + depth, seed);
+                        let panel = numbers((depth - 1) * ps + columns, seed ^ 1);
+                        let mut out = vec![7f32; (rows - 1) * os + columns];
+                        let view = |values, stride| Rows { values, stride };
+                        kernel.tile([rows, depth, columns], view(&x, xs), view(&panel, ps), &mut out, os);
+                        for (i, got) in out.iter().enumerate() {
+                            let (r, c) = (i / os, i % os);
+                            let want = if c >= columns { 7.0 } else {
+                                (0..depth).map(|i| f64::from(x[r * xs + i]) * f64::from(panel[i * ps + c])).sum()
+                            };
+                            prop_assert!(
+                                (f64::from(*got) - want).abs() < 1e-4,
+                                "{} {rows} x {depth} x {columns} [{r}, {c}]: {got} for {want}", kernel.name
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
