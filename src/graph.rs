@@ -5,8 +5,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::ops::activation::Activation;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::linear::Linear;
-use crate::ops::panels::Matrix;
-use crate::ops::weights::{Arithmetic, Weights};
+use crate::ops::weights::{Arithmetic, Matrix, Weights};
 use std::sync::Arc;
 use tract_core::internal::*;
 

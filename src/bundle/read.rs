@@ -5,7 +5,7 @@ use super::envelope::{
 };
 use super::map::Bytes;
 use super::{BundleError, Manifest, PublicKey, signature};
-use crate::ops::panels::Matrix;
+use crate::ops::weights::Matrix;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;

@@ -1,7 +1,7 @@
 //! Multi-head attention over all tokens, and the V-V path that shares its values.
 
-use super::gemm::buffer;
 use super::scratch::Scratch;
+use super::scratch::buffer;
 use super::tile::{Kernel, Rows, STEP};
 use super::{par_rows, slice, slice_mut};
 use tract_core::internal::*;

@@ -1,6 +1,6 @@
 //! Layer normalisation over the last axis, one pass over each row's statistics.
 
-use super::gemm::buffer;
+use super::scratch::buffer;
 use super::simd::vectorised;
 use super::{par_rows, slice, slice_mut, sum_lanes};
 use tract_core::internal::*;

@@ -1,8 +1,8 @@
 //! A dense layer with everything around it fused: normalisation before, bias, activation, residual after.
 
 use super::activation::{Activation, QUICK_GELU};
-use super::gemm::buffer;
 use super::layer_norm::LayerNorm;
+use super::scratch::buffer;
 use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
 
@@ -79,13 +79,7 @@ impl Op for Linear {
         "FusedLinear".into()
     }
     fn info(&self) -> TractResult<Vec<String>> {
-        Ok(vec![format!(
-            "{} -> {}, {:?}, {}",
-            self.weights.inputs(),
-            self.weights.outputs(),
-            self.activation,
-            self.weights.kernel()
-        )])
+        Ok(vec![format!("{:?}, {:?}", self.weights, self.activation)])
     }
     op_as_typed_op!();
 }
@@ -148,8 +142,7 @@ impl TypedOp for Linear {
 
 #[cfg(test)]
 mod tests {
-    use super::super::panels::Matrix;
-    use super::super::weights::Arithmetic;
+    use super::super::weights::{Arithmetic, Matrix};
     use super::*;
 
     #[test]

@@ -5,12 +5,12 @@
 
 pub mod activation;
 pub mod attention;
-pub mod gemm;
+mod float;
 pub mod int8;
 pub mod layer_norm;
 pub mod linear;
-pub mod panels;
 pub mod patch_embed;
+mod product;
 pub mod rows;
 mod scratch;
 pub(crate) mod simd;

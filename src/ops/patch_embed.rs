@@ -1,6 +1,6 @@
 //! Patch embedding: conv1 with stride = kernel, the class token and the positional embedding in one step.
 
-use super::gemm::buffer;
+use super::scratch::buffer;
 use super::slice_mut;
 use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
@@ -96,8 +96,7 @@ impl TypedOp for PatchEmbed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::panels::Matrix;
-    use super::super::weights::Arithmetic;
+    use super::super::weights::{Arithmetic, Matrix};
     use super::super::{slice, testing};
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Small row operators that the towers need: picking, overwriting, shifting and averaging rows.
 
-use super::gemm::buffer;
+use super::scratch::buffer;
 use super::{slice, slice_mut};
 use tract_core::internal::*;
 

@@ -1,7 +1,9 @@
 //! Working memory that is handed from operator to operator, so that a frame allocates none of it.
+#![allow(unsafe_code)]
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
+use tract_core::prelude::{Tensor, TractResult};
 
 /// What is not in use. As many as were ever in use at a time, each as long as it ever had to be.
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
@@ -45,4 +47,10 @@ impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.0
     }
+}
+
+/// A contiguous f32 tensor whose contents are about to be overwritten in full.
+pub fn buffer(shape: &[usize]) -> TractResult<Tensor> {
+    // SAFETY: f32 has no invalid bit pattern, and every caller writes all elements before reading any.
+    unsafe { Tensor::uninitialized::<f32>(shape) }
 }

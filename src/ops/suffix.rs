@@ -3,7 +3,7 @@
 //! The tokens before A^k are the same for every prompt and every image, and the mask is causal, so
 //! their keys and values are constants of each block: only the suffix rows are ever computed.
 
-use super::gemm::buffer;
+use super::scratch::buffer;
 use super::{dot, slice, slice_mut};
 use tract_core::internal::*;
 

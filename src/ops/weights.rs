@@ -1,17 +1,77 @@
 //! Weight matrices in the arithmetic that this processor runs quickest.
 
 use super::activation::Activation;
-use super::gemm::{self, FloatWeights, Mat, buffer};
-use super::int8::kernel::Kernel;
-use super::int8::{self, Panels};
 use super::layer_norm::Norm;
-use super::panels::Matrix;
-use super::{par_rows, slice, slice_mut};
+use super::scratch::buffer;
+use super::{float, int8, product, slice, slice_mut, tile};
+use half::f16;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tract_core::internal::*;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+/// A weight matrix [rows, columns] as a bundle stores it.
+#[derive(Clone, Debug)]
+pub enum Matrix {
+    /// f32, as it is.
+    F32(Tensor),
+    /// f16, row-major.
+    F16 {
+        /// `rows * columns` elements.
+        values: Vec<f16>,
+        /// Row length.
+        columns: usize,
+    },
+    /// int8, row-major; row r is `scales[r]` times its values.
+    Int8 {
+        /// `rows * columns` elements.
+        values: Vec<i8>,
+        /// Row length.
+        columns: usize,
+        /// One per row.
+        scales: Vec<f32>,
+    },
+}
+
+impl Matrix {
+    /// [rows, columns].
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Matrix::F32(t) => [t.shape()[0], t.len() / t.shape()[0].max(1)],
+            Matrix::F16 { values, columns } => [values.len() / columns, *columns],
+            Matrix::Int8 {
+                values, columns, ..
+            } => [values.len() / columns, *columns],
+        }
+    }
+
+    /// The rows `from..to`.
+    ///
+    /// # Errors
+    /// There are not as many.
+    pub fn rows(&self, from: usize, to: usize) -> TractResult<Matrix> {
+        let [rows, columns] = self.shape();
+        ensure!(from < to && to <= rows, "rows {from}..{to} of {rows}");
+        let span = from * columns..to * columns;
+        Ok(match self {
+            Matrix::F32(t) => Matrix::F32(t.slice(0, from, to)?),
+            Matrix::F16 { values, columns } => Matrix::F16 {
+                values: values[span].to_vec(),
+                columns: *columns,
+            },
+            Matrix::Int8 {
+                values,
+                columns,
+                scales,
+            } => Matrix::Int8 {
+                values: values[span].to_vec(),
+                columns: *columns,
+                scales: scales[from..to].to_vec(),
+            },
+        })
+    }
+}
 
 /// How products with int8 weights are computed. Others are always computed in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -29,9 +89,9 @@ pub enum Arithmetic {
 #[derive(Debug)]
 pub enum Weights {
     /// Multiplied in f32, in whatever type they are stored.
-    Float(FloatWeights),
+    Float(float::Panels),
     /// Multiplied in int8.
-    Int8(Panels),
+    Int8(int8::Panels),
 }
 
 /// What happens to a product on its way to memory, in this order.
@@ -65,15 +125,18 @@ impl Weights {
                 Arithmetic::Auto => int8_is_quicker(*columns, rows)?,
             };
             if int8 {
-                return Ok(Weights::Int8(Panels::pack(
-                    Kernel::best(),
+                return Ok(Weights::Int8(int8::Panels::pack(
+                    int8::kernel::Kernel::best(),
                     values,
                     *columns,
                     scales,
                 )?));
             }
         }
-        Ok(Weights::Float(FloatWeights::pack(weights, rows)?))
+        Ok(Weights::Float(float::Panels::pack(
+            tile::Kernel::best(),
+            weights,
+        )?))
     }
 
     /// Output columns.
@@ -89,14 +152,6 @@ impl Weights {
         match self {
             Weights::Float(w) => w.inputs(),
             Weights::Int8(w) => w.inputs(),
-        }
-    }
-
-    /// What they are multiplied with, in words.
-    pub fn kernel(&self) -> &str {
-        match self {
-            Weights::Float(w) => w.kernel(),
-            Weights::Int8(w) => w.kernel(),
         }
     }
 
@@ -122,35 +177,16 @@ impl Weights {
             x.shape(),
             out.shape()
         );
+        let epilogue = product::Epilogue {
+            scale: epilogue.scale.unwrap_or(1.0),
+            bias: epilogue.bias.map(slice).transpose()?,
+            activation: epilogue.activation,
+            residual: epilogue.residual.map(slice).transpose()?,
+        };
+        let (x, out) = (slice(x)?, &mut slice_mut(out)?[span]);
         match self {
-            Weights::Int8(panels) => {
-                let epilogue = int8::Epilogue {
-                    scale: epilogue.scale.unwrap_or(1.0),
-                    bias: epilogue.bias.map(slice).transpose()?,
-                    activation: epilogue.activation,
-                    residual: epilogue.residual.map(slice).transpose()?,
-                };
-                panels.product(slice(x)?, norm, epilogue, &mut slice_mut(out)?[span])
-            }
-            Weights::Float(weights) => {
-                let normed = norm.map(|norm| norm.rows(slice(x)?)).transpose()?;
-                let x = Mat::new(normed.as_ref().unwrap_or(x), 0, n, inputs, inputs)?;
-                let activation = epilogue.activation;
-                let fused = gemm::Epilogue {
-                    scale: epilogue.scale,
-                    bias: epilogue.bias,
-                    rescale: Some(activation.factor()).filter(|f| *f != 1.0),
-                    residual: epilogue.residual,
-                };
-                weights.product(&x, fused, out, first_row)?;
-                if activation == Activation::None {
-                    return Ok(());
-                }
-                let kernel = activation.kernel()?;
-                par_rows(&mut slice_mut(out)?[span], outputs, 1, |_, rows| {
-                    kernel.run(rows)
-                })
-            }
+            Weights::Int8(panels) => panels.product(x, norm, epilogue, out),
+            Weights::Float(panels) => panels.product(x, norm, epilogue, out),
         }
     }
 }
@@ -191,7 +227,7 @@ fn int8_is_quicker(inputs: usize, rows: usize) -> TractResult<bool> {
     })?;
     log::debug!(
         "{rows} rows of {inputs}: f32 {float:?}, int8 {int8:?} ({:?})",
-        Kernel::best()
+        int8::kernel::Kernel::best()
     );
     Ok(*known.entry((inputs, rows)).or_insert(int8 < float))
 }

@@ -10,9 +10,6 @@ use std::sync::LazyLock;
 /// Inputs that one instruction multiplies and adds: weights are packed in groups of as many.
 pub const GROUP: usize = 4;
 
-/// Largest tile of any kernel, in rows and columns: what a buffer for its sums must hold.
-pub const MAX_TILE: usize = 6 * 64;
-
 /// Sums a tile: `rows` x `columns` of the kernel, over `groups` groups of inputs. Arguments: groups,
 /// activations, bytes between their rows, weights, sums.
 type Tile = unsafe fn(usize, *const u8, usize, *const i8, *mut i32);
@@ -296,6 +293,7 @@ mod aarch64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::product::MAX_TILE;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,0 +1,161 @@
+//! What all products of activations with weights have in common: how the work is divided, and what happens
+//! to a tile of sums on its way to memory.
+
+use super::activation::{Activation, ActivationKernel};
+use super::par_rows;
+use super::simd::vectorised;
+use tract_core::internal::*;
+
+/// Most numbers that a tile of any kernel has.
+pub const MAX_TILE: usize = 6 * 64;
+
+/// Bytes of activations that a thread multiplies before it goes on to the next rows: they stay in the
+/// second-level cache while all weights pass by.
+const BLOCK: usize = 192 << 10;
+
+/// What happens to a sum of products on its way to memory, in this order.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a> {
+    /// Multiplies the product.
+    pub scale: f32,
+    /// Added to every row: one value per output.
+    pub bias: Option<&'a [f32]>,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// Added element by element, as many rows as the output.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// The sizes of a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Columns of the activations.
+    pub inputs: usize,
+    /// Columns of the result.
+    pub outputs: usize,
+    /// Rows of a kernel's tile.
+    pub tile_rows: usize,
+    /// Columns of a kernel's tile, and of a panel of weights.
+    pub tile_columns: usize,
+    /// Bytes that an activation takes while it is multiplied.
+    pub element: usize,
+}
+
+/// A part of a product that one thread computes: some whole rows, or some columns of a single row.
+pub struct Block<'a> {
+    /// Its rows of activations.
+    pub x: &'a [f32],
+    /// Rows.
+    pub rows: usize,
+    /// First column; a multiple of the panels' width.
+    pub first_column: usize,
+    /// Columns.
+    pub columns: usize,
+    sizes: Sizes,
+    bias: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+    scale: f32,
+    factor: f32,
+    activation: &'a ActivationKernel,
+    out: &'a mut [f32],
+}
+
+/// Divides `x` times the weights among the threads; `work` computes a block.
+///
+/// # Errors
+/// Lengths that do not fit each other, or `work`'s own.
+pub fn divide(
+    x: &[f32],
+    sizes: Sizes,
+    epilogue: Epilogue,
+    out: &mut [f32],
+    work: impl Fn(&mut Block) -> TractResult<()> + Sync,
+) -> TractResult<()> {
+    let Sizes {
+        inputs, outputs, ..
+    } = sizes;
+    let rows = out.len() / outputs;
+    ensure!(
+        x.len() == rows * inputs
+            && out.len() == rows * outputs
+            && epilogue.bias.is_none_or(|b| b.len() == outputs)
+            && epilogue.residual.is_none_or(|r| r.len() == out.len()),
+        "{} elements times {inputs} x {outputs} into {}",
+        x.len(),
+        out.len()
+    );
+    let activation = epilogue.activation.kernel()?;
+    let run = |first_row: usize, first_column: usize, rows: usize, out: &mut [f32]| {
+        let first = first_row * outputs + first_column;
+        let columns = out.len() / rows;
+        work(&mut Block {
+            x: &x[first_row * inputs..][..rows * inputs],
+            rows,
+            first_column,
+            columns,
+            sizes,
+            bias: epilogue.bias.map(|b| &b[first_column..][..columns]),
+            residual: epilogue.residual.map(|r| &r[first..][..out.len()]),
+            scale: epilogue.scale,
+            factor: epilogue.activation.factor(),
+            activation: &activation,
+            out,
+        })
+    };
+    if rows == 1 {
+        return par_rows(out, 1, sizes.tile_columns, |first, out| {
+            run(0, first, 1, out)
+        });
+    }
+    let block = (BLOCK / (inputs * sizes.element))
+        .max(1)
+        .next_multiple_of(sizes.tile_rows);
+    par_rows(out, outputs, sizes.tile_rows, |first, out| {
+        out.chunks_mut(block * outputs)
+            .enumerate()
+            .try_for_each(|(i, out)| run(first + i * block, 0, out.len() / outputs, out))
+    })
+}
+
+impl Block<'_> {
+    /// Takes the sums of a tile whose first row and column within the block are given, as rows of
+    /// `tile_columns` values, and writes what becomes of them.
+    ///
+    /// # Errors
+    /// The activation's kernel.
+    pub fn finish(&mut self, row: usize, column: usize, values: &mut [f32]) -> TractResult<()> {
+        let width = self.sizes.tile_columns;
+        let rows = self.sizes.tile_rows.min(self.rows - row);
+        let wide = width.min(self.columns - column);
+        let values = &mut values[..rows * width];
+        let bias = self
+            .bias
+            .map_or(&NO_BIAS[..wide], |b| &b[column..column + wide]);
+        scale_and_shift(values, width, self.scale * self.factor, bias, self.factor);
+        self.activation.run(values)?;
+        for (r, values) in values.chunks_exact(width).enumerate() {
+            let start = (row + r) * self.columns + column;
+            let out = &mut self.out[start..start + wide];
+            match self.residual {
+                None => out.copy_from_slice(&values[..wide]),
+                Some(residual) => {
+                    for ((o, v), r) in out.iter_mut().zip(values).zip(&residual[start..]) {
+                        *o = v + r;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bias of layers without one.
+const NO_BIAS: [f32; MAX_TILE] = [0.0; MAX_TILE];
+
+vectorised! {
+    fn scale_and_shift(values: &mut [f32], width: usize, scale: f32, bias: &[f32], factor: f32) {
+        for row in values.chunks_exact_mut(width) {
+            row.iter_mut().zip(bias).for_each(|(v, bias)| *v = *v * scale + bias * factor);
+        }
+    }
+}
