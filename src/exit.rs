@@ -54,6 +54,8 @@ pub enum ExitCode {
     Interrupted = 35,
     /// The station was told to start again: whoever watches over it does so.
     Restart = 40,
+    /// A serial port could not be opened.
+    Port = 41,
     /// A fault inside the program.
     Internal = 70,
 }

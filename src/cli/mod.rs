@@ -4,6 +4,7 @@
 mod bench;
 mod board;
 mod bundle;
+mod console;
 mod doctor;
 mod inspect;
 mod memory;
@@ -42,6 +43,8 @@ enum Command {
     Run(run::Run),
     /// Time and memory per stage
     Bench(bench::Bench),
+    /// Talk to a station over a serial port: commands, and a live view of its scores
+    Console(console::Console),
     /// What this machine has, what is wrong with it, and what to do
     Doctor(doctor::Doctor),
     /// Put the outputs into their safe state, and leave
@@ -90,6 +93,8 @@ pub enum CliError {
     Start(#[from] StartError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Console(#[from] console::ConsoleError),
     #[error("{path}: {reason}", path = path.display())]
     Config { path: PathBuf, reason: String },
     #[error("{path}: cannot be written: {source}", path = path.display())]
@@ -113,6 +118,7 @@ impl CliError {
             CliError::Start(StartError::Output { .. }) => ExitCode::OutputFailed,
             CliError::Start(_) => ExitCode::Internal,
             CliError::Store(_) => ExitCode::Memory,
+            CliError::Console(e) => e.exit_code(),
             CliError::Config { .. } => ExitCode::Config,
             CliError::Output { .. } => ExitCode::OutputFailed,
             CliError::Usage(_) => ExitCode::Usage,
@@ -233,6 +239,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(a) => a.run(),
         Command::Run(a) => a.run(),
         Command::Bench(a) => a.run(),
+        Command::Console(a) => a.run(),
         Command::Doctor(a) => a.run(),
         Command::Safe(a) => a.run(),
         Command::Board(a) => a.run(),

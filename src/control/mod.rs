@@ -13,6 +13,7 @@
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
 //! | [`refusal`] | numbers of all refusals |
 //! | [`port`] | the serial port and its thread |
+//! | [`modbus`] | Modbus RTU, beside or instead of the command set |
 //! | [`teach`], [`password`] | threshold from good parts; access levels |
 //! | [`docs`] | the tables of the README |
 //! | [`host`] | the station, as control sees it |
@@ -21,6 +22,7 @@ pub mod command;
 pub mod docs;
 pub mod host;
 pub mod memory;
+pub mod modbus;
 pub mod password;
 pub mod port;
 pub mod refusal;

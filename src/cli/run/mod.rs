@@ -7,7 +7,7 @@ mod watchdog;
 
 use super::{CliError, Network, cores};
 use clap::Args;
-use faprompt_edge::board::spec::Gpio;
+use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::table::{Parameter, STEPS};
@@ -68,6 +68,9 @@ pub struct Run {
     /// Serial port for the command set [default: the board's]
     #[arg(long, value_name = "PORT")]
     serial: Option<PathBuf>,
+    /// Serial port for Modbus RTU [default: the board's]
+    #[arg(long, value_name = "PORT")]
+    modbus: Option<PathBuf>,
     /// Threads for one frame [default: all cores]
     #[arg(long, value_parser = super::threads)]
     threads: Option<usize>,
@@ -173,14 +176,15 @@ impl Run {
         let inspector = load("")?;
         let warning = inspector.manifest().warning();
 
-        let board_port = board
-            .serial
-            .control
-            .as_ref()
-            .map(|p| PathBuf::from(&p.device));
-        let serial = self.serial.clone().or(board_port);
+        let device = |port: &Option<SerialPort>| port.as_ref().map(|p| PathBuf::from(&p.device));
+        let serial = self.serial.clone().or(device(&board.serial.control));
+        let modbus = self.modbus.clone().or(device(&board.serial.modbus));
         let factory = self.factory(&board, inspector.manifest().scores.threshold)?;
-        let state = ports::folder(self.state.as_deref(), serial.is_some(), &self.out);
+        let state = ports::folder(
+            self.state.as_deref(),
+            serial.is_some() || modbus.is_some(),
+            &self.out,
+        );
         let mut stored = state.map(|s| Store::open(&s, &factory)).transpose()?;
         let mut volatile = factory;
         let memory = stored
@@ -229,16 +233,11 @@ impl Run {
         ctrlc::set_handler(move || stop.stop.store(true, Ordering::Relaxed))
             .map_err(|e| CliError::Internal(e.to_string()))?;
         let ports = match stored {
-            Some((store, restored)) => {
+            Some(memory) => {
                 let load = Box::new(move |bundle: &str| load(bundle).map_err(|e| e.to_string()));
                 let handle = station.handle(load, &bundle);
-                Some(Ports::open(
-                    handle,
-                    store,
-                    restored,
-                    serial.as_deref(),
-                    &shared,
-                )?)
+                let (serial, modbus) = (serial.as_deref(), modbus.as_deref());
+                Some(Ports::open(handle, memory, serial, modbus, &shared)?)
             }
             None => None,
         };

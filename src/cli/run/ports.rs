@@ -1,6 +1,7 @@
 //! The ports through which the station is set: one thread each, all of them on one control.
 
 use super::super::CliError;
+use faprompt_edge::control::modbus;
 use faprompt_edge::control::port::{self, PortSettings};
 use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::values::Values;
@@ -23,23 +24,39 @@ fn lock(control: &Mutex<Control<Handle>>) -> MutexGuard<'_, Control<Handle>> {
 }
 
 impl Ports {
-    /// Starts to serve the port, if there is one.
+    /// Starts to serve the ports that there are. Without one of its own, Modbus is spoken on the serial
+    /// port if the parameters say so.
     pub fn open(
         handle: Handle,
-        store: Store,
-        restored: Restored,
+        (store, restored): (Store, Restored),
         serial: Option<&Path>,
+        modbus: Option<&Path>,
         shared: &Arc<Shared>,
     ) -> Result<Self, CliError> {
         let values = restored.stored.memory.values();
         let control = Arc::new(Mutex::new(Control::new(handle, store, restored)));
         let mut threads = vec![];
+        let mut start = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            let thread = Builder::new().name(name.into()).spawn(body);
+            threads.push(thread.map_err(|e| CliError::Internal(e.to_string()))?);
+            Ok::<_, CliError>(())
+        };
+        let speaks_modbus = values.text(Parameter::SerialProtocol) == "modbus";
+        let (serial, modbus) = match (serial, modbus) {
+            (Some(only), None) if speaks_modbus => (None, Some(only)),
+            ports => ports,
+        };
         if let Some(path) = serial {
-            let settings = PortSettings::ascii(path, baud(&values, Parameter::SerialBaud));
+            let settings = PortSettings::ascii(path, baud(&values));
             let (control, shared) = (control.clone(), shared.clone());
             let body = move || port::serve(settings, &control, &shared.stop);
-            let thread = Builder::new().name("serial".into()).spawn(body);
-            threads.push(thread.map_err(|e| CliError::Internal(e.to_string()))?);
+            start("serial", Box::new(body))?;
+        }
+        if let Some(path) = modbus {
+            let settings = modbus::settings(path, &values);
+            let (control, shared) = (control.clone(), shared.clone());
+            let body = move || modbus::serve(settings, &control, &shared.stop);
+            start("modbus", Box::new(body))?;
         }
         Ok(Ports { control, threads })
     }
@@ -67,9 +84,13 @@ impl Ports {
     }
 }
 
-/// A port's speed.
-fn baud(values: &Values, parameter: Parameter) -> u32 {
-    values.text(parameter).parse().unwrap_or(115_200)
+/// The serial port's speed.
+fn baud(values: &Values) -> u32 {
+    // Every choice is a number.
+    values
+        .text(Parameter::SerialBaud)
+        .parse()
+        .unwrap_or(115_200)
 }
 
 /// The folder of a station's memory: what the command line says, or one beside the results if there is

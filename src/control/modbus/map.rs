@@ -1,0 +1,417 @@
+//! What lies where. Numbers leave the machine: only append, never change, never reuse. A test pins them.
+//!
+//! Holding registers below [`FIRST_OWN`] are the parameters', see [`TABLE`](super::super::table::TABLE).
+
+use super::super::host::{Mode, SelfTest, Snapshot};
+use super::super::table::{Access, COUNT, Parameter, STEPS};
+use crate::line::{Cause, Outcome, Statistics};
+
+/// Version of this map: grows when something is added to it.
+pub const VERSION: u16 = 1;
+
+/// The first holding register that is no parameter's.
+pub const FIRST_OWN: u16 = 200;
+
+/// What 16 bits tell for a number that there is not, such as the score of a part that was not judged.
+pub const NONE: u64 = 0xffff;
+/// The same of 32 bits.
+pub const NONE_LONG: u64 = 0xffff_ffff;
+
+/// What the registers are read from: one moment.
+#[derive(Debug)]
+pub struct Picture<'a> {
+    /// The station.
+    pub snapshot: &'a Snapshot,
+    /// Number of the recipe in use.
+    pub recipe: u8,
+    /// The threshold in force, in steps of 0.0001.
+    pub threshold: u32,
+    /// Code of the last write that was refused; 0 if there was none.
+    pub refusal: u16,
+    /// Whether this client has changes pending.
+    pub pending: bool,
+    /// Whether the memory has a fault.
+    pub memory_fault: bool,
+}
+
+/// One, two or four input registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Input {
+    /// The first one.
+    pub register: u16,
+    /// How many; the high word comes first.
+    pub words: u16,
+    /// What it is called.
+    pub name: &'static str,
+    /// Unit; empty if it has none.
+    pub unit: &'static str,
+    /// What it is, in one line.
+    pub help: &'static str,
+    read: fn(&Picture<'_>) -> u64,
+}
+
+impl Input {
+    /// Its number; the largest that fits if it is too large.
+    fn number(&self, picture: &Picture<'_>) -> u64 {
+        let largest = match self.words {
+            1 => NONE,
+            2 => NONE_LONG,
+            _ => u64::MAX,
+        };
+        (self.read)(picture).min(largest)
+    }
+}
+
+macro_rules! inputs {
+    ($($register:literal $words:literal $name:literal $unit:literal $help:literal = $read:expr;)*) => {
+        /// Every input register.
+        pub const INPUTS: &[Input] = &[$(Input {
+            register: $register,
+            words: $words,
+            name: $name,
+            unit: $unit,
+            help: $help,
+            read: $read,
+        },)*];
+    };
+}
+
+/// A part of the version of this program.
+fn version(part: usize) -> u64 {
+    let mut parts = env!("CARGO_PKG_VERSION").split(['.', '-']);
+    parts.nth(part).and_then(|p| p.parse().ok()).unwrap_or(0)
+}
+
+fn last_outcome(picture: &Picture<'_>) -> u64 {
+    match picture.snapshot.last.map(|l| l.outcome) {
+        None => 0,
+        Some(Outcome::Good) => 1,
+        Some(Outcome::Reject) => 2,
+        Some(Outcome::RejectBecause(cause)) => 10 + cause as u64,
+    }
+}
+
+/// Steps of 0.0001, rounded down: the score of a good part never reads as one above the threshold.
+fn steps(score: f32) -> u64 {
+    match score.is_nan() {
+        true => NONE,
+        false => (f64::from(score) * f64::from(STEPS)) as u64,
+    }
+}
+
+fn challenge(picture: &Picture<'_>) -> u64 {
+    match picture.snapshot.challenge {
+        None => 0,
+        Some(report) if !report.is_over() => 1,
+        Some(report) if report.passed() => 2,
+        Some(_) => 3,
+    }
+}
+
+fn self_test(picture: &Picture<'_>) -> u64 {
+    match picture.snapshot.self_test {
+        SelfTest::None => 0,
+        SelfTest::Running => 1,
+        SelfTest::Passed => 2,
+        SelfTest::Failed(_) => 3,
+    }
+}
+
+fn outputs(picture: &Picture<'_>) -> u64 {
+    let bits = (0..8).map(|i| u64::from(DISCRETES[i].1(picture)) << i);
+    bits.sum()
+}
+
+/// A number of the last challenge; 0 if there was none.
+macro_rules! report {
+    ($field:ident) => {
+        |p| p.snapshot.challenge.map_or(0, |r| u64::from(r.$field))
+    };
+}
+
+/// A latency; [`NONE_LONG`] if there is none.
+fn latency(picture: &Picture<'_>, of: fn(&Statistics) -> Option<u64>) -> u64 {
+    let statistics = &picture.snapshot.statistics;
+    let some = (statistics.latency.count > 0).then(|| of(statistics));
+    some.flatten().unwrap_or(NONE_LONG)
+}
+
+/// Rejects for a cause.
+fn failed(picture: &Picture<'_>, cause: Cause) -> u64 {
+    picture.snapshot.statistics.outcomes.failed[cause as usize]
+}
+
+/// A field of the statistics.
+macro_rules! count {
+    ($($field:ident).+) => { |p| p.snapshot.statistics.$($field).+ };
+}
+
+#[rustfmt::skip]
+inputs! {
+    0 1 "map_version" "" "Version of this map" = |_| u64::from(VERSION);
+    1 1 "parameters" "" "Lines of the parameter table; lines are only added, so this is its version" = |_| COUNT as u64;
+    2 1 "version_major" "" "Version of the program" = |_| version(0);
+    3 1 "version_minor" "" "" = |_| version(1);
+    4 1 "version_patch" "" "" = |_| version(2);
+    5 1 "mode" "" "0 starting, 1 running, 2 disarmed, 3 stopped, 4 blind (camera down), 5 halted" = |p| p.snapshot.mode as u64;
+    6 1 "recipe" "" "Recipe in use" = |p| u64::from(p.recipe);
+    7 1 "self_test" "" "0 not asked for, 1 running, 2 passed, 3 failed" = self_test;
+    8 1 "refusal" "" "Code of the last write that was refused, 0 if there was none: says more than the exception" = |p| u64::from(p.refusal);
+    9 1 "outputs" "" "Discrete inputs 0 to 7 as bits" = outputs;
+    10 2 "alarms" "" "Latched alarms, bit n for alarm n" = |p| u64::from(p.snapshot.alarms.bits());
+    12 4 "last_part" "" "Number of the last part that got its outcome" = |p| p.snapshot.last.map_or(0, |l| l.part.0);
+    16 1 "last_outcome" "" "0 no part yet, 1 good, 2 reject, 10 and above reject because: 10 camera fault, 11 inference error, 12 late, 13 queue full, 14 no frame, 15 unknown, 16 not ready, 17 challenge" = last_outcome;
+    17 1 "last_score" "0.0001" "Its score; 65535 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.score).map_or(NONE, steps);
+    18 2 "last_latency" "us" "From its trigger to its verdict; 4294967295 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.latency_us).unwrap_or(NONE_LONG);
+    20 1 "challenge" "" "0 none, 1 running, 2 passed, 3 failed" = challenge;
+    21 1 "challenge_pieces" "" "Test pieces of the challenge that runs, or the last one" = report!(pieces);
+    22 1 "challenge_detected" "" "Rejected by their verdict" = report!(detected);
+    23 1 "challenge_missed" "" "Called good" = report!(missed);
+    24 1 "challenge_not_judged" "" "Without a verdict in time" = report!(not_judged);
+    25 1 "threshold" "0.0001" "Threshold in force" = |p| u64::from(p.threshold);
+    26 2 "latency_min" "us" "From trigger to verdict; 4294967295 if there is none" = |p| latency(p, |s| Some(s.latency.min_us));
+    28 2 "latency_mean" "us" "" = |p| latency(p, |s| s.latency.mean_us());
+    30 2 "latency_p99" "us" "What 99 % do not exceed, at most 12.5 % too high" = |p| latency(p, |s| s.latency.percentile_us(99));
+    32 2 "latency_max" "us" "" = |p| latency(p, |s| Some(s.latency.max_us));
+    100 4 "parts" "" "All parts" = count!(outcomes.parts);
+    104 4 "good" "" "Good ones" = count!(outcomes.good);
+    108 4 "rejects" "" "Rejects by score" = count!(outcomes.rejects);
+    112 4 "rejects_camera_fault" "" "Rejects without a verdict: no usable frame" = |p| failed(p, Cause::CameraFault);
+    116 4 "rejects_inference_error" "" "the network failed" = |p| failed(p, Cause::InferenceError);
+    120 4 "rejects_late" "" "the verdict came late or never" = |p| failed(p, Cause::Late);
+    124 4 "rejects_queue_full" "" "too many parts on the belt" = |p| failed(p, Cause::QueueFull);
+    128 4 "rejects_no_frame" "" "no frame of it came" = |p| failed(p, Cause::NoFrame);
+    132 4 "rejects_unknown" "" "which part it is cannot be told" = |p| failed(p, Cause::Unknown);
+    136 4 "rejects_not_ready" "" "the station was not inspecting" = |p| failed(p, Cause::NotReady);
+    140 4 "rejects_challenge" "" "a test piece that was called good" = |p| failed(p, Cause::Challenge);
+    144 4 "next_part" "" "Number that the next part gets" = |p| p.snapshot.statistics.next_part.0;
+    148 4 "triggers_bounced" "" "Bounces: no part" = count!(triggers.bounced);
+    152 4 "triggers_too_close" "" "Parts too close to the one before" = count!(triggers.too_close);
+    156 4 "triggers_unpaired" "" "Parts of which no frame came" = count!(triggers.unpaired);
+    160 4 "triggers_unexpected" "" "Triggers from outside although the station gives its own" = count!(triggers.unexpected);
+    164 4 "triggers_skipped" "" "Intervals and pitches that could not be triggered in time" = count!(triggers.skipped);
+    168 4 "frames_paired" "" "Frames that found their part" = count!(frames.paired);
+    172 4 "frames_damaged" "" "Frames that found it and are damaged" = count!(frames.damaged);
+    176 4 "frames_unpaired" "" "Frames that found no part" = count!(frames.unpaired);
+    180 4 "frames_ignored" "" "Frames while the station was not inspecting" = count!(frames.ignored);
+    184 4 "verdicts_taken" "" "Verdicts in time" = count!(verdicts.taken);
+    188 4 "verdicts_late" "" "Verdicts after the deadline" = count!(verdicts.late);
+    192 4 "verdicts_duplicate" "" "Verdicts for a part that had one" = count!(verdicts.duplicate);
+    196 4 "verdicts_unknown" "" "Verdicts for no part" = count!(verdicts.unknown);
+    200 4 "verdicts_ignored" "" "Verdicts for a part whose reject was certain already" = count!(verdicts.ignored);
+    204 4 "rejects_confirmed" "" "Rejects seen in the bin" = count!(confirms.confirmed);
+    208 4 "rejects_unconfirmed" "" "Rejects not seen there" = count!(confirms.missing);
+    212 4 "confirms_unexpected" "" "Parts seen there that should not be" = count!(confirms.unexpected);
+    216 4 "encoder_reversals" "" "Times that the encoder stood before where it had been" = count!(encoder_reversals);
+    220 4 "actuated_late" "" "Parts for which the reject started when they had passed" = count!(actuated_late);
+}
+
+/// A discrete input's name, its state and what it is; its number is its place.
+pub type Discrete = (&'static str, fn(&Picture<'_>) -> bool, &'static str);
+
+/// Every discrete input. The first eight are the outputs by their [`Signal`](crate::line::Signal).
+#[rustfmt::skip]
+pub const DISCRETES: &[Discrete] = &[
+    ("good", |p| p.snapshot.outputs.good, "Output good: a part known to be good passes"),
+    ("reject", |p| p.snapshot.outputs.reject, "Output reject: a part to be rejected passes"),
+    ("ready", |p| p.snapshot.outputs.ready, "Output ready: the station inspects"),
+    ("busy", |p| p.snapshot.outputs.busy, "Output busy: a part waits for its frame or verdict"),
+    ("result", |p| p.snapshot.outputs.result, "Output result: the last verdict was good"),
+    ("fault", |p| p.snapshot.outputs.fault || p.memory_fault, "Output fault: an alarm is latched, the camera is down, or the memory has a fault"),
+    ("line_stop", |p| p.snapshot.outputs.line_stop, "Output line stop: the belt must stop"),
+    ("strobe", |p| p.snapshot.outputs.strobe, "Output strobe: light or camera trigger"),
+    ("changes_pending", |p| p.pending, "Holding registers were written and neither committed nor reverted"),
+    ("memory_fault", |p| p.memory_fault, "A damaged file was found at the start, or the memory cannot be written"),
+];
+
+/// Holding registers besides the parameters. Numbers leave the machine: only append.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The recipe in use; writing another number changes over at once.
+    Recipe = FIRST_OWN,
+    /// Test pieces of the next challenge.
+    ChallengePieces = 201,
+}
+
+/// Every one of them.
+pub const OWN: [Own; 2] = [Own::Recipe, Own::ChallengePieces];
+
+impl Own {
+    /// Its name, range, default, level and what it is.
+    pub const fn text(
+        self,
+    ) -> (
+        &'static str,
+        &'static str,
+        &'static str,
+        Access,
+        &'static str,
+    ) {
+        match self {
+            Own::Recipe => (
+                "recipe",
+                "1..32",
+                "1",
+                Access::Operator,
+                "Recipe in use; another number changes over at once, without COMMIT",
+            ),
+            Own::ChallengePieces => (
+                "challenge_pieces",
+                "1..255",
+                "5",
+                Access::View,
+                "Test pieces of the next challenge; kept until the program ends",
+            ),
+        }
+    }
+}
+
+/// A coil. Numbers leave the machine: only append.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coil {
+    /// Arm and disarm.
+    Run = 0,
+    /// One trigger.
+    Trigger = 1,
+    /// Acknowledge alarms.
+    Acknowledge = 2,
+    /// Counters to zero.
+    ResetCounters = 3,
+    /// Pending changes into force.
+    Commit = 4,
+    /// Pending changes dropped.
+    Revert = 5,
+    /// Start a challenge.
+    Challenge = 6,
+    /// Start the self-test.
+    SelfTest = 7,
+    /// Start again.
+    Reboot = 8,
+    /// Set since the program started.
+    PowerOn = 9,
+}
+
+/// Every coil, by number.
+pub const COILS: [Coil; 10] = [
+    Coil::Run,
+    Coil::Trigger,
+    Coil::Acknowledge,
+    Coil::ResetCounters,
+    Coil::Commit,
+    Coil::Revert,
+    Coil::Challenge,
+    Coil::SelfTest,
+    Coil::Reboot,
+    Coil::PowerOn,
+];
+
+impl Coil {
+    /// The coil with this number.
+    pub fn at(address: u16) -> Option<Coil> {
+        COILS.get(usize::from(address)).copied()
+    }
+
+    /// Its name, level and what it is.
+    #[rustfmt::skip]
+    pub const fn text(self) -> (&'static str, Access, &'static str) {
+        match self {
+            Coil::Run => ("run", Access::Operator, "1 arms, 0 disarms; reads 1 unless disarmed"),
+            Coil::Trigger => ("trigger", Access::Operator, "1 triggers one part, with trigger source command"),
+            Coil::Acknowledge => ("acknowledge", Access::Operator, "1 clears latched alarms, ends a stop"),
+            Coil::ResetCounters => ("reset_counters", Access::Operator, "1 sets all counters to zero"),
+            Coil::Commit => ("commit", Access::View, "1 brings pending changes into force, all or none; stored when answered"),
+            Coil::Revert => ("revert", Access::View, "1 drops pending changes"),
+            Coil::Challenge => ("challenge", Access::Operator, "1 starts a challenge of as many test pieces as holding register 201 says"),
+            Coil::SelfTest => ("self_test", Access::Operator, "1 starts the self-test"),
+            Coil::Reboot => ("reboot", Access::Engineer, "1 ends in an orderly way and starts again"),
+            Coil::PowerOn => ("power_on", Access::View, "Reads 1 from the start of the program until 0 is written; writing 1 does nothing"),
+        }
+    }
+
+    /// Whether it reads as on. Of what only orders something, never.
+    pub fn is_on(self, mode: Mode, power_on: bool) -> bool {
+        match self {
+            Coil::Run => mode != Mode::Disarmed,
+            Coil::PowerOn => power_on,
+            _ => false,
+        }
+    }
+}
+
+/// The word in an input register; `None` if there is no such register.
+pub fn input(register: u16, picture: &Picture<'_>) -> Option<u16> {
+    let found = INPUTS.iter().rev().find(|i| i.register <= register)?;
+    let place = register - found.register;
+    let after = found.words.checked_sub(place + 1)?;
+    Some(word(found.number(picture), after))
+}
+
+/// The word of a number that has `after` words after it.
+pub fn word(number: u64, after: u16) -> u16 {
+    (number >> (16 * after)) as u16
+}
+
+/// The parameter whose first or only register this is, and how many it has.
+pub fn parameter(register: u16) -> Option<(Parameter, u16)> {
+    let (parameter, place) = Parameter::at(register)?;
+    let registers = parameter.entry().register?;
+    (place == 0).then_some((parameter, registers.count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    /// Addresses and names are known to machines outside. A line may be added here, never changed.
+    #[test]
+    fn what_leaves_the_machine_never_changes() {
+        let mut now = format!("version {VERSION}\n");
+        for input in INPUTS {
+            let _ = writeln!(
+                now,
+                "input {}+{} {}",
+                input.register, input.words, input.name
+            );
+        }
+        for own in OWN {
+            let _ = writeln!(now, "holding {} {}", own as u16, own.text().0);
+        }
+        for (place, coil) in COILS.into_iter().enumerate() {
+            assert_eq!(coil as usize, place);
+            let _ = writeln!(now, "coil {place} {}", coil.text().0);
+        }
+        for (place, discrete) in DISCRETES.iter().enumerate() {
+            let _ = writeln!(now, "discrete {place} {}", discrete.0);
+        }
+        assert_eq!(now, include_str!("pinned.txt"));
+    }
+
+    #[test]
+    fn registers_do_not_overlap_and_own_ones_are_no_parameters() {
+        for pair in INPUTS.windows(2) {
+            assert!(pair[0].register + pair[0].words <= pair[1].register);
+        }
+        assert!((FIRST_OWN..=u16::MAX).all(|r| Parameter::at(r).is_none()));
+    }
+
+    #[test]
+    fn scores_read_as_steps_and_never_above_what_they_are() {
+        for (score, read) in [
+            (0.0, 0),
+            (0.5, 5000),
+            (0.500_09, 5000),
+            (1.0, 10_000),
+            (f32::NAN, NONE),
+        ] {
+            assert_eq!(steps(score), read);
+        }
+        // Steps of a threshold, as the parameter makes it, and back.
+        for step in 0..=STEPS {
+            let threshold = step as f32 / STEPS as f32;
+            assert!(steps(threshold) <= u64::from(step));
+        }
+    }
+}

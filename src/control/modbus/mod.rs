@@ -1,0 +1,483 @@
+//! Modbus RTU: the same parameters, state and orders as the command set, for a PLC.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`frame`] | bytes to frames, by silence and CRC |
+//! | [`map`] | what lies where |
+//! | [`docs`] | the tables of `MODBUS.md` |
+//!
+//! The crate `rmodbus` takes requests apart and puts answers together. What a frame writes, it writes
+//! whole or not at all. Must never answer a frame that is damaged, for another station or for all.
+
+pub mod docs;
+pub mod frame;
+pub mod map;
+
+use super::host::{Host, Order};
+use super::memory::RecipeNumber;
+use super::port::{Budget, Came, Link, PortSettings};
+use super::refusal::{Code, Refusal, allowed};
+use super::session::IDLE;
+use super::shared::{Control, SessionId, Who};
+use super::table::Parameter;
+use super::values::{Value, Values};
+use crate::line::settings::Pieces;
+use frame::{Frame, Framer};
+use map::{COILS, Coil, DISCRETES, Own, Picture};
+use rmodbus::consts::{ModbusErrorCode, ModbusFunction};
+use rmodbus::server::{ModbusFrame, Read, Write};
+use rmodbus::{ErrorKind, ModbusProto};
+use serialport::Parity;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a read waits while no frame is begun.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Registers in one write, at most.
+const WRITES: usize = 123;
+
+/// Test pieces of a challenge if nothing was written.
+const PIECES: Pieces = match Pieces::new(5) {
+    Ok(pieces) => pieces,
+    Err(_) => panic!("not in its range"),
+};
+
+/// The name of the port in the log of changes.
+const PORT: &str = "modbus";
+
+/// Why a request is refused.
+enum Exception {
+    /// The standard's own reasons.
+    Standard(ErrorKind),
+    /// Control's.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Exception {
+    fn from(refusal: Refusal) -> Self {
+        Exception::Refused(refusal)
+    }
+}
+
+const ADDRESS: Exception = Exception::Standard(ErrorKind::IllegalDataAddress);
+const VALUE: Exception = Exception::Standard(ErrorKind::IllegalDataValue);
+
+/// The exception that stands for a code.
+pub fn exception(code: Code) -> ErrorKind {
+    match code.number() / 100 {
+        2 => ErrorKind::IllegalDataValue,
+        // "Could also indicate that the server is in the wrong state to process a request of this type."
+        4 => ErrorKind::IllegalFunction,
+        3 | 5 => ErrorKind::SlaveDeviceBusy,
+        _ => ErrorKind::SlaveDeviceFailure,
+    }
+}
+
+/// The station on a Modbus line: one client's session.
+#[derive(Debug)]
+pub struct Slave {
+    address: u8,
+    session: SessionId,
+    pieces: Pieces,
+    /// Code of the last write that was refused.
+    refusal: u16,
+    power_on: bool,
+    /// When the client last said something.
+    last: Option<Instant>,
+}
+
+impl Slave {
+    /// The station at the address that is set.
+    pub fn new<H: Host>(control: &mut Control<H>) -> Self {
+        let address = control.memory().values().number(Parameter::ModbusAddress);
+        Slave {
+            // In range by its type.
+            address: u8::try_from(address).unwrap_or(1),
+            session: control.open(),
+            pieces: PIECES,
+            refusal: 0,
+            power_on: true,
+            last: None,
+        }
+    }
+
+    /// Answers a frame whose CRC is right. `None`: it is for another station, for all, or no request.
+    pub fn answer<H: Host>(
+        &mut self,
+        request: &Frame,
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Option<Frame> {
+        let function = *request.get(1)?;
+        // An answer of another station, or of this one as an echo.
+        if function >= 0x80 {
+            return None;
+        }
+        let mut answer = Frame::new();
+        let mut frame = ModbusFrame::new(self.address, request, ModbusProto::Rtu, &mut answer);
+        if !is_sound(request) {
+            // The crate does not look at the lengths of a frame before it uses them.
+            frame.responding_to_fn = function;
+            frame.error = Some(ModbusErrorCode::IllegalDataValue);
+            frame.response_required = request[0] == self.address;
+        } else {
+            frame.parse().ok()?;
+        }
+        if frame.processing_required {
+            self.last = Some(now);
+            self.process(&mut frame, now, control).ok()?;
+        }
+        if !frame.response_required {
+            return None;
+        }
+        frame.finalize_response().ok()?;
+        Some(answer)
+    }
+
+    fn process<H: Host>(
+        &mut self,
+        frame: &mut ModbusFrame<'_, Frame>,
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Result<(), ErrorKind> {
+        let function = frame.func;
+        if frame.readonly {
+            let result = match frame.get_external_read()? {
+                Read::Bits(bits) if function == ModbusFunction::GetCoils => {
+                    let mode = control.snapshot().mode;
+                    let coil = |a| Coil::at(a).map(|c| c.is_on(mode, self.power_on));
+                    read_bits(bits.address, bits.count, bits.buf, coil)
+                }
+                Read::Bits(bits) => self.picture(control, |picture| {
+                    let discrete = |a| DISCRETES.get(usize::from(a)).map(|d| d.1(picture));
+                    read_bits(bits.address, bits.count, bits.buf, discrete)
+                }),
+                Read::Words(words) if function == ModbusFunction::GetInputs => {
+                    self.picture(control, |picture| {
+                        let input = |a| map::input(a, picture);
+                        read_words(words.address, words.buf, input)
+                    })
+                }
+                Read::Words(words) => {
+                    read_words(words.address, words.buf, |a| self.holding(a, control))
+                }
+            };
+            let result = result.map_err(|e| self.kind(e));
+            return frame.process_external_read(result);
+        }
+        let result = match frame.get_external_write() {
+            Ok(Write::Bits(bits)) => {
+                self.write_coils(bits.address, bits.count, bits.data, now, control)
+            }
+            Ok(Write::Words(words)) => self.write_holding(words.address, words.data, now, control),
+            Err(kind) => Err(Exception::Standard(kind)),
+        };
+        let result = result.map_err(|e| self.kind(e));
+        frame.process_external_write(result)
+    }
+
+    /// The exception to answer; a refusal of control's is remembered.
+    fn kind(&mut self, exception: Exception) -> ErrorKind {
+        match exception {
+            Exception::Standard(kind) => kind,
+            Exception::Refused(refusal) => {
+                log::debug!("{PORT}: {} {refusal}", refusal.code.number());
+                self.refusal = refusal.code.number();
+                self::exception(refusal.code)
+            }
+        }
+    }
+
+    fn picture<H: Host, T>(
+        &self,
+        control: &mut Control<H>,
+        read: impl FnOnce(&Picture<'_>) -> T,
+    ) -> T {
+        let snapshot = control.snapshot();
+        let threshold = control.memory().get(Parameter::Threshold);
+        read(&Picture {
+            snapshot: &snapshot,
+            recipe: control.memory().active().get(),
+            threshold: number(threshold),
+            refusal: self.refusal,
+            pending: control.has_pending(self.session),
+            memory_fault: control.memory_fault(),
+        })
+    }
+
+    fn holding<H: Host>(&self, register: u16, control: &Control<H>) -> Option<u16> {
+        if let Some((parameter, place)) = Parameter::at(register) {
+            let after = parameter.entry().register?.count() - 1 - place;
+            let value = control.value(self.session, parameter);
+            return Some(map::word(u64::from(number(value)), after));
+        }
+        match map::OWN.into_iter().find(|o| *o as u16 == register)? {
+            Own::Recipe => Some(control.memory().active().get().into()),
+            // At most 255.
+            Own::ChallengePieces => Some(self.pieces.get() as u16),
+        }
+    }
+
+    /// All of them or, if one cannot be written, none.
+    fn write_holding<H: Host>(
+        &mut self,
+        first: u16,
+        data: &[u8],
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Result<(), Exception> {
+        let who = who(self.session, control);
+        let words: heapless::Vec<u16, WRITES> = words(data).collect();
+        let mut parameters = heapless::Vec::<(Parameter, u32), WRITES>::new();
+        let (mut recipe, mut pieces) = (None, None);
+        let mut rest = &words[..];
+        while let Some((&word, after)) = rest.split_first() {
+            // Never wraps: fewer words than addresses are left.
+            let place = (words.len() - rest.len()) as u16;
+            let register = first.checked_add(place).ok_or(ADDRESS)?;
+            rest = after;
+            if let Some((parameter, count)) = map::parameter(register) {
+                let mut value = u32::from(word);
+                if count == 2 {
+                    let (&low, after) = rest.split_first().ok_or(ADDRESS)?;
+                    value = value << 16 | u32::from(low);
+                    rest = after;
+                }
+                allowed(who.access, parameter.entry().access)?;
+                let checked = parameter.entry().check(&Value::Number(value));
+                checked.map_err(Refusal::from)?;
+                // Cannot fail: there are no more than words.
+                let _ = parameters.push((parameter, value));
+                continue;
+            }
+            match map::OWN.into_iter().find(|o| *o as u16 == register) {
+                Some(Own::Recipe) => {
+                    let number = RecipeNumber::new(word.into());
+                    recipe = Some(number.ok_or(Refusal::from(Code::NoSuchRecipe))?);
+                }
+                Some(Own::ChallengePieces) => {
+                    let number = Pieces::new(word.into());
+                    pieces =
+                        Some(number.map_err(|e| Refusal::new(Code::OutOfRange, e.to_string()))?);
+                }
+                // No register, or the second one of two.
+                None => return Err(ADDRESS),
+            }
+        }
+        // Access and range are checked: whether it may have changes pending at all, the first one tells.
+        for (parameter, value) in parameters {
+            control.set(&who, parameter, Value::Number(value))?;
+        }
+        if let Some(recipe) = recipe {
+            control.select_recipe(&who, recipe, now)?;
+        }
+        self.pieces = pieces.unwrap_or(self.pieces);
+        Ok(())
+    }
+
+    /// In the order of their numbers, up to the first that is refused.
+    fn write_coils<H: Host>(
+        &mut self,
+        first: u16,
+        count: u16,
+        data: &[u8],
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Result<(), Exception> {
+        let last = first
+            .checked_add(count.checked_sub(1).ok_or(VALUE)?)
+            .ok_or(ADDRESS)?;
+        if usize::from(last) >= COILS.len() {
+            return Err(ADDRESS);
+        }
+        for coil in first..=last {
+            let place = usize::from(coil - first);
+            let on = data[place / 8] & (1 << (place % 8)) != 0;
+            let coil = Coil::at(coil).ok_or(ADDRESS)?;
+            self.write_coil(coil, on, now, control)?;
+        }
+        Ok(())
+    }
+
+    fn write_coil<H: Host>(
+        &mut self,
+        coil: Coil,
+        on: bool,
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Result<(), Exception> {
+        let who = who(self.session, control);
+        let order = match (coil, on) {
+            // A PLC that writes its coils in every cycle orders nothing by that.
+            (Coil::Run, on) if on == coil.is_on(control.snapshot().mode, false) => return Ok(()),
+            (Coil::Run, true) => Order::Arm,
+            (Coil::Run, false) => Order::Disarm,
+            (Coil::PowerOn, on) => {
+                self.power_on &= on;
+                return Ok(());
+            }
+            (_, false) => return Ok(()),
+            (Coil::Commit, true) => {
+                control.commit(&who, now)?;
+                return Ok(());
+            }
+            (Coil::Revert, true) => {
+                control.revert(self.session);
+                return Ok(());
+            }
+            (Coil::Trigger, true) => Order::Trigger,
+            (Coil::Acknowledge, true) => Order::Reset,
+            (Coil::ResetCounters, true) => Order::ResetCounters,
+            (Coil::Challenge, true) => Order::Challenge(self.pieces),
+            (Coil::SelfTest, true) => Order::SelfTest,
+            (Coil::Reboot, true) => Order::Reboot,
+        };
+        Ok(control.order(&who, order)?)
+    }
+
+    /// Pending changes of a client that has said nothing for as long as a session may keep them are
+    /// dropped.
+    pub fn idle<H: Host>(&mut self, now: Instant, control: &mut Control<H>) {
+        if self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) >= IDLE)
+        {
+            self.hang_up(control);
+        }
+    }
+
+    /// The port is gone: pending changes are dropped.
+    pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
+        self.last = None;
+        control.revert(self.session);
+    }
+}
+
+fn who<H: Host>(session: SessionId, control: &Control<H>) -> Who<'static> {
+    Who {
+        session,
+        port: PORT,
+        access: control.modbus_access(),
+    }
+}
+
+fn number(value: &Value) -> u32 {
+    match value {
+        Value::Number(number) => *number,
+        Value::Text(_) => 0,
+    }
+}
+
+fn words(data: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    data.chunks_exact(2)
+        .map(|w| u16::from_be_bytes([w[0], w[1]]))
+}
+
+/// Whether the lengths in a request are those that its function has.
+fn is_sound(request: &Frame) -> bool {
+    let function = request[1];
+    // Others are not known, and the crate says so.
+    if !matches!(function, 1..=6 | 15 | 16) {
+        return true;
+    }
+    let Some(&[_, _, _, _, high, low, bytes]) = request.first_chunk() else {
+        return false;
+    };
+    let count = usize::from(u16::from_be_bytes([high, low]));
+    let body = match function {
+        1..=4 => return request.len() == 8 && count > 0,
+        5 | 6 => return request.len() == 8,
+        15 => count.div_ceil(8),
+        _ => 2 * count,
+    };
+    count > 0 && body == usize::from(bytes) && request.len() == 9 + body
+}
+
+fn read_bits(
+    first: u16,
+    count: u16,
+    bytes: &mut [u8],
+    bit: impl Fn(u16) -> Option<bool>,
+) -> Result<(), Exception> {
+    for place in 0..count {
+        let address = first.checked_add(place).ok_or(ADDRESS)?;
+        let on = bit(address).ok_or(ADDRESS)?;
+        bytes[usize::from(place / 8)] |= u8::from(on) << (place % 8);
+    }
+    Ok(())
+}
+
+fn read_words(
+    first: u16,
+    bytes: &mut [u8],
+    word: impl Fn(u16) -> Option<u16>,
+) -> Result<(), Exception> {
+    for (place, bytes) in (0..).zip(bytes.chunks_exact_mut(2)) {
+        let address = first.checked_add(place).ok_or(ADDRESS)?;
+        bytes.copy_from_slice(&word(address).ok_or(ADDRESS)?.to_be_bytes());
+    }
+    Ok(())
+}
+
+/// How the port is set: 8E1, 8O1, or 8N2 as the standard wants it without parity.
+pub fn settings(path: &Path, values: &Values) -> PortSettings {
+    let parity = match values.text(Parameter::ModbusParity) {
+        "odd" => Parity::Odd,
+        "even" => Parity::Even,
+        _ => Parity::None,
+    };
+    PortSettings {
+        path: path.to_path_buf(),
+        // The words of the choice are numbers.
+        baud: values.text(Parameter::ModbusBaud).parse().unwrap_or(19_200),
+        parity,
+        two_stop_bits: parity == Parity::None,
+    }
+}
+
+/// Serves Modbus on a port until `stop` is set; returns within some 20 ms then.
+pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, stop: &AtomicBool) {
+    // As in `port::serve`: nothing is half done across a panic.
+    let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut slave = Slave::new(&mut lock());
+    let mut framer = Framer::new(settings.baud);
+    let mut link = Link::new(settings);
+    let mut budget = Budget::new(Instant::now());
+    let mut bytes = [0; frame::LONGEST];
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if let Some(wait) = budget.wait(now) {
+            std::thread::sleep(wait.min(POLL));
+            // Half a frame is none.
+            framer.clear();
+        } else {
+            match link.read(&mut bytes, framer.wait(now).unwrap_or(POLL)) {
+                Came::Bytes(count) => {
+                    budget.took(count, 0);
+                    framer.push(&bytes[..count], Instant::now());
+                }
+                Came::Nothing => (),
+                Came::Gone => {
+                    framer.clear();
+                    slave.hang_up(&mut lock());
+                }
+            }
+        }
+        let now = Instant::now();
+        let mut control = lock();
+        control.tick(now);
+        slave.idle(now, &mut control);
+        let Some(request) = framer.take(now) else {
+            continue;
+        };
+        budget.took(0, 1);
+        let answer = slave.answer(&request, now, &mut control);
+        drop(control);
+        if let Some(answer) = answer {
+            link.write(&answer);
+        }
+    }
+}
