@@ -199,6 +199,8 @@ fn run_judges_every_part_once_and_only_good_ones_get_a_pulse() {
                 // No stall of a busy machine makes a part late.
                 "--delay-ms",
                 if threshold == "1" { "10000" } else { "1500" },
+                "--set",
+                "pulse_width_ms=1000",
             ],
         );
         let summary = json(&out_folder.join("summary.json"));

@@ -52,30 +52,3 @@ pub fn codes() -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// With `UPDATE_README` set, writes the tables instead of comparing them.
-    #[test]
-    fn the_readme_is_in_step() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/control/README.md");
-        let mut readme = std::fs::read_to_string(path).unwrap();
-        for (name, table) in [
-            ("parameters", parameters()),
-            ("commands", commands()),
-            ("codes", codes()),
-        ] {
-            let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end {name} -->"));
-            let from = readme.find(&begin).expect("a mark") + begin.len();
-            let to = readme.find(&end).expect("a mark");
-            if std::env::var_os("UPDATE_README").is_some() {
-                readme.replace_range(from..to, &table);
-                std::fs::write(path, &readme).unwrap();
-            } else {
-                assert_eq!(readme[from..to], table, "run the test with UPDATE_README=1");
-            }
-        }
-    }
-}

@@ -8,7 +8,7 @@ pub enum Cause {
     CameraFault = 0,
     /// The network failed.
     InferenceError = 1,
-    /// The verdict came after the part's deadline, or never.
+    /// The verdict came after the part's deadline, or never; or the output was switched after the part.
     Late = 2,
     /// More parts were on the belt than the queue holds.
     QueueFull = 3,

@@ -109,36 +109,3 @@ pub fn exceptions() -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// With `UPDATE_README` set, writes the tables instead of comparing them.
-    #[test]
-    fn modbus_md_is_in_step() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/control/MODBUS.md");
-        let mut document = std::fs::read_to_string(path).unwrap();
-        for (name, table) in [
-            ("coils", coils()),
-            ("discretes", discretes()),
-            ("inputs", inputs()),
-            ("holding", holding()),
-            ("exceptions", exceptions()),
-        ] {
-            let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end {name} -->"));
-            let from = document.find(&begin).expect("a mark") + begin.len();
-            let to = document.find(&end).expect("a mark");
-            if std::env::var_os("UPDATE_README").is_some() {
-                document.replace_range(from..to, &table);
-                std::fs::write(path, &document).unwrap();
-            } else {
-                assert_eq!(
-                    document[from..to],
-                    table,
-                    "run the test with UPDATE_README=1"
-                );
-            }
-        }
-    }
-}

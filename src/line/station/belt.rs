@@ -7,7 +7,7 @@ use crate::line::event::{Event, Observer};
 use crate::line::inputs::Confirmations;
 use crate::line::outcome::{Cause, Outcome};
 use crate::line::queue::{Arrival, Entry, Pushed, State};
-use crate::line::settings::Axis;
+use crate::line::settings::{Axis, Wiring};
 use crate::line::time::{Micros, PartId, Position};
 use crate::line::trigger::CATCH_UP;
 
@@ -156,6 +156,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
         };
         let reached = self.reached(entry.last_due);
         let width = self.settings.width.us();
+        // Output `good` was off while the part passed: the ejector has taken it.
+        let ejected = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. })
+            && self.now >= reached.plus(width);
+        let outcome = match outcome {
+            Outcome::Good if ejected => Outcome::RejectBecause(Cause::Late),
+            outcome => outcome,
+        };
         if outcome.is_reject() {
             // From now, not from when it should have been: a reject is never shortened.
             self.gate.pass_reject(self.now.plus(width));

@@ -570,3 +570,22 @@ fn a_damaged_frame_is_dropped_with_the_part_it_shows() {
         .collect();
     assert_eq!(dropped, [(damaged, Some(0)), (stray, None)]);
 }
+
+#[test]
+fn a_good_part_whose_output_comes_after_it_was_ejected_and_counts_as_such() {
+    let mut line = started();
+    line.part(100_000, GOOD);
+    line.lateness = Box::new(|| 20_000);
+    line.run_to(170_000);
+    assert_eq!(line.outcome(0), because(Cause::Late));
+    assert!(line.alarm(Alarm::Overrun) && line.on(Signal::Good).is_empty());
+    // Wired to reject, a good part needs no output.
+    let mut line = started_with(Settings {
+        wiring: to_reject(),
+        ..settings()
+    });
+    line.part(100_000, GOOD);
+    line.lateness = Box::new(|| 20_000);
+    line.run_to(170_000);
+    assert_eq!(line.outcome(0), Some(Outcome::Good));
+}
