@@ -36,7 +36,7 @@ fn share(flood: &[u8], time: Duration) -> (f64, u64, u64) {
         let (mut sent, mut received) = (0, 0);
         while started.elapsed() < time {
             sent += cable.push(flood) as u64;
-            received += cable.drain() as u64;
+            received += cable.receive() as u64;
             std::thread::sleep(Duration::from_millis(1));
         }
         let elapsed = started.elapsed().as_secs_f64();

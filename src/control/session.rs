@@ -21,7 +21,7 @@ pub const IDLE: Duration = Duration::from_secs(15 * 60);
 /// Results that are told in one go.
 const RESULTS_AT_ONCE: usize = 64;
 
-/// What a client may still hear after it stopped reading: lines beyond it are lost.
+/// Bytes of the longest answer, LOG with all its lines; and some.
 pub const OUTPUT: usize = 48 * 1024;
 
 /// Where answers go.
@@ -424,13 +424,9 @@ fn sequence(out: &mut Output, sequence: Option<u16>) {
 fn refuse(out: &mut Output, number: Option<u16>, verb: Option<Verb>, refusal: &Refusal) {
     sequence(out, number);
     let name = verb.map_or("?", |v| v.entry().name);
-    let text: heapless::String<LINE> = refusal
-        .text
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(LINE / 4 * 3)
-        .collect();
-    let _ = write!(out, "ER,{name},{},{text}", refusal.code.number());
+    let _ = write!(out, "ER,{name},{},", refusal.code.number());
+    let plain = refusal.text.chars().filter(|c| matches!(c, ' '..='~'));
+    plain.take(LINE).for_each(|c| _ = out.push(c));
     end(out);
 }
 

@@ -50,25 +50,28 @@ impl Cable {
         }
     }
 
-    pub fn send(&mut self, mut bytes: &[u8]) {
-        let until = Instant::now() + PATIENCE;
-        while !bytes.is_empty() {
-            assert!(Instant::now() < until, "the port takes no more bytes");
-            match self.master.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(_) => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-    }
-
     /// Sends as much as the terminal takes; how much.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         self.master.write(bytes).unwrap_or(0)
     }
 
-    /// Throws away what has come; how much.
-    pub fn drain(&mut self) -> usize {
-        self.master.read(&mut [0; 65_536]).unwrap_or(0)
+    /// Takes over what has come; how much.
+    pub fn receive(&mut self) -> usize {
+        let mut bytes = [0; 4096];
+        let count = self.master.read(&mut bytes).unwrap_or(0);
+        self.received.extend(&bytes[..count]);
+        count
+    }
+
+    pub fn send(&mut self, mut bytes: &[u8]) {
+        let until = Instant::now() + PATIENCE;
+        while !bytes.is_empty() {
+            assert!(Instant::now() < until, "the port takes no more bytes");
+            match self.push(bytes) {
+                0 => std::thread::sleep(Duration::from_millis(1)),
+                count => bytes = &bytes[count..],
+            }
+        }
     }
 
     /// The next line.
@@ -82,15 +85,10 @@ impl Cable {
                     .trim_end()
                     .to_string();
             }
-            assert!(
-                Instant::now() < until,
-                "no answer; so far {:?}",
-                self.received
-            );
-            let mut bytes = [0; 1024];
-            match self.master.read(&mut bytes) {
-                Ok(count) => self.received.extend(&bytes[..count]),
-                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            let so_far = &self.received;
+            assert!(Instant::now() < until, "no answer; so far {so_far:?}");
+            if self.receive() == 0 {
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
     }

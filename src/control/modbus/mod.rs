@@ -92,7 +92,7 @@ pub struct Slave {
 impl Slave {
     /// The station at the address that is set.
     pub fn new<H: Host>(control: &mut Control<H>) -> Self {
-        let address = control.memory().values().number(Parameter::ModbusAddress);
+        let address = number(control.memory().get(Parameter::ModbusAddress));
         Slave {
             // In range by its type.
             address: u8::try_from(address).unwrap_or(1),

@@ -4,16 +4,22 @@
 //! or the end of that session. Everything that is confirmed is stored before. Must never hold up the
 //! station: it only asks the [`Host`], whose calls return at once.
 
-use super::host::{Host, Order, PartResult, SelfTest, Snapshot};
-use super::memory::{Memory, RecipeNumber};
-use super::password;
-use super::refusal::{Code, Refusal, allowed};
-use super::store::{Restored, Store, Stored};
-use super::table::{Access, Effect, Kind, Parameter, STEPS};
-use super::teach::{self, Teach};
-use super::values::{Value, Values};
+mod changes;
+mod teaching;
+
+pub use changes::Committed;
+pub use teaching::TeachReport;
+
+use crate::control::host::{Host, Order, PartResult, SelfTest, Snapshot};
+use crate::control::memory::Memory;
+use crate::control::password;
+use crate::control::refusal::{Code, Refusal, allowed};
+use crate::control::store::{Restored, Store, Stored};
+use crate::control::table::{Access, Parameter};
+use crate::control::teach::Teach;
 use crate::line::alarms::ALARMS;
 use crate::line::{AlarmSet, Statistics};
+use changes::{Pending, Wear};
 use heapless::Deque;
 use std::time::{Duration, Instant};
 
@@ -24,11 +30,6 @@ const ALARM_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the station is asked for news.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// Changes that may be stored one after the other, and how soon there may be one more: at worst 17,000
-/// writes of some 20 kB a day, a few years of the cheapest eMMC.
-const CHANGES: u32 = 30;
-const CHANGE_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two passwords that are tried or set, over all ports.
 const PASSWORD_EVERY: Duration = Duration::from_secs(1);
@@ -51,35 +52,6 @@ pub struct Who<'a> {
     pub access: Access,
 }
 
-/// What a COMMIT did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// How many parameters changed.
-    pub changes: usize,
-    /// The hardest effect among them; `None` if there were none.
-    pub effect: Option<Effect>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    owner: SessionId,
-    memory: Memory,
-}
-
-/// How a TEACH stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TeachReport {
-    /// Scores so far.
-    pub parts: usize,
-    /// Scores that it is to have.
-    pub wanted: usize,
-    /// Parts that passed without a score.
-    pub not_judged: u32,
-    /// If it is done: the threshold, in steps of 0.0001, and the histogram in lines of
-    /// `from,to,count,bar`.
-    pub done: Option<(u32, Vec<String>)>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Control<H> {
@@ -100,8 +72,7 @@ pub struct Control<H> {
     written_alarms: AlarmSet,
     challenge_running: bool,
     memory_failed: bool,
-    changes_left: u32,
-    change_again: Option<Instant>,
+    wear: Wear,
     password_again: Option<Instant>,
 }
 
@@ -125,8 +96,7 @@ impl<H: Host> Control<H> {
             written_alarms: restored.alarms,
             challenge_running: false,
             memory_failed: false,
-            changes_left: CHANGES,
-            change_again: None,
+            wear: Wear::default(),
             password_again: None,
         }
     }
@@ -217,196 +187,6 @@ impl<H: Host> Control<H> {
             return Err(Code::TooSoon.into());
         }
         self.password_again = Some(now + PASSWORD_EVERY);
-        Ok(())
-    }
-
-    /// A parameter's value as this session sees it: pending if it has changed it, else in force.
-    pub fn value(&self, session: SessionId, parameter: Parameter) -> &Value {
-        let own = self.pending.as_ref().filter(|p| p.owner == session);
-        own.map_or(&self.stored.memory, |p| &p.memory)
-            .get(parameter)
-    }
-
-    /// Whether this session has pending changes.
-    pub fn has_pending(&self, session: SessionId) -> bool {
-        self.pending.as_ref().is_some_and(|p| p.owner == session)
-    }
-
-    /// Sets a parameter from a text, pending until [`Control::commit`].
-    ///
-    /// # Errors
-    /// As [`Control::set`]; of a password also [`Code::TooSoon`].
-    pub fn set_text(
-        &mut self,
-        who: &Who<'_>,
-        parameter: Parameter,
-        text: &str,
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        let entry = parameter.entry();
-        let value = if entry.kind == Kind::Secret {
-            allowed(who.access, entry.access)?;
-            self.password_pace(now)?;
-            let hash = password::hash(text);
-            Value::Text(hash.map_err(|e| match e {
-                password::PasswordError::Text => Refusal::new(Code::BadText, e.to_string()),
-                password::PasswordError::Random => Refusal::new(Code::Hardware, e.to_string()),
-            })?)
-        } else {
-            entry.parse(text)?
-        };
-        self.set(who, parameter, value)
-    }
-
-    /// Sets a parameter, pending until [`Control::commit`].
-    ///
-    /// # Errors
-    /// A value, access or busy code.
-    pub fn set(
-        &mut self,
-        who: &Who<'_>,
-        parameter: Parameter,
-        value: Value,
-    ) -> Result<(), Refusal> {
-        allowed(who.access, parameter.entry().access)?;
-        parameter.entry().check(&value)?;
-        let stored = &self.stored.memory;
-        let pending = self.pending.get_or_insert_with(|| Pending {
-            owner: who.session,
-            memory: stored.clone(),
-        });
-        if pending.owner != who.session {
-            return Err(Code::PendingElsewhere.into());
-        }
-        pending.memory.set(parameter, value)?;
-        Ok(())
-    }
-
-    /// Drops a session's pending changes.
-    pub fn revert(&mut self, session: SessionId) {
-        self.pending.take_if(|p| p.owner == session);
-    }
-
-    /// Brings a session's pending changes into force, all or none; they are stored when this returns.
-    ///
-    /// # Errors
-    /// [`Code::Contradiction`] names the parameter; [`Code::WearLimit`], [`Code::Memory`] and the host's.
-    /// The changes stay pending.
-    pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Committed, Refusal> {
-        let own = self.pending.as_ref().filter(|p| p.owner == who.session);
-        let Some(memory) = own.map(|p| p.memory.clone()) else {
-            return match self.pending {
-                None => Ok(Committed {
-                    changes: 0,
-                    effect: None,
-                }),
-                Some(_) => Err(Code::PendingElsewhere.into()),
-            };
-        };
-        let committed = self.replace(who, memory, now)?;
-        self.pending = None;
-        Ok(committed)
-    }
-
-    /// Uses another recipe from now on.
-    ///
-    /// # Errors
-    /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`].
-    pub fn select_recipe(
-        &mut self,
-        who: &Who<'_>,
-        recipe: RecipeNumber,
-        now: Instant,
-    ) -> Result<(), Refusal> {
-        allowed(who.access, Access::Operator)?;
-        if recipe == self.stored.memory.active() {
-            return Ok(());
-        }
-        self.nothing_pending(who.session)?;
-        if self.teach.is_some() {
-            return Err(Code::Teaching.into());
-        }
-        let mut memory = self.stored.memory.clone();
-        memory.select(recipe);
-        self.replace(who, memory, now).map(|_| ())
-    }
-
-    fn nothing_pending(&self, session: SessionId) -> Result<(), Refusal> {
-        match &self.pending {
-            None => Ok(()),
-            Some(p) if p.owner == session => Err(Code::PendingChanges.into()),
-            Some(_) => Err(Code::PendingElsewhere.into()),
-        }
-    }
-
-    /// Checks, stores, applies. If the station refuses, what was before is stored again.
-    fn replace(
-        &mut self,
-        who: &Who<'_>,
-        memory: Memory,
-        now: Instant,
-    ) -> Result<Committed, Refusal> {
-        let (old, new) = (self.stored.memory.values(), memory.values());
-        let (from, to) = (self.stored.memory.active(), memory.active());
-        let changed: Vec<Parameter> = new.changed(&old).collect();
-        let mut effects: Vec<Effect> = changed.iter().map(|p| p.entry().effect).collect();
-        if from != to {
-            effects.push(Effect::BeltCleared);
-        }
-        let committed = Committed {
-            changes: changed.len(),
-            effect: effects.iter().copied().max(),
-        };
-        if effects.is_empty() {
-            return Ok(committed);
-        }
-        memory.check()?;
-        let settings = new.settings()?;
-        self.spare_the_flash(now)?;
-        let mut stored = self.stored.clone();
-        stored.memory = memory;
-        if from != to {
-            stored.note(&line(who, "recipe", &from.to_string(), &to.to_string()));
-        } else {
-            for entry in changed.iter().map(|p| p.entry()) {
-                let show = |values: &Values| entry.show(values.get(entry.parameter)).to_string();
-                stored.note(&line(who, entry.name, &show(&old), &show(&new)));
-            }
-        }
-        self.save(&stored)?;
-        let at_once = effects.into_iter().filter(|e| *e != Effect::Restart).max();
-        if let Some(effect) = at_once
-            && let Err(refused) = self.host.apply(&new, &settings, effect)
-        {
-            let before = self.stored.clone();
-            self.save(&before)?;
-            return Err(refused.into());
-        }
-        self.stored = stored;
-        Ok(committed)
-    }
-
-    /// Stores the settings; a failure is a fault until it works again.
-    fn save(&mut self, stored: &Stored) -> Result<(), Refusal> {
-        let result = self.store.save(stored);
-        self.memory_failed = result.is_err();
-        self.log_dirty &= result.is_err();
-        self.host.fault(stored.fault || self.memory_failed);
-        Ok(result?)
-    }
-
-    fn spare_the_flash(&mut self, now: Instant) -> Result<(), Refusal> {
-        let since = *self.change_again.get_or_insert(now);
-        let more = now.saturating_duration_since(since).as_secs() / CHANGE_EVERY.as_secs();
-        if more > 0 {
-            let more = u32::try_from(more).unwrap_or(CHANGES);
-            self.changes_left = self.changes_left.saturating_add(more).min(CHANGES);
-            self.change_again = Some(now);
-        }
-        match self.changes_left.checked_sub(1) {
-            Some(left) => self.changes_left = left,
-            None => return Err(Code::WearLimit.into()),
-        }
         Ok(())
     }
 
@@ -571,75 +351,6 @@ impl<H: Host> Control<H> {
             self.save(&stored)?;
         }
         Ok(self.store.close(statistics, alarms)?)
-    }
-
-    /// Starts to collect the scores of good parts.
-    ///
-    /// # Errors
-    /// An access code, [`Code::OutOfRange`], [`Code::Teaching`].
-    pub fn teach(&mut self, who: &Who<'_>, parts: u32) -> Result<(), Refusal> {
-        allowed(who.access, Access::Operator)?;
-        if !teach::PARTS.contains(&parts) {
-            let text = format!("{} to {} parts", teach::PARTS.start(), teach::PARTS.end());
-            return Err(Refusal::new(Code::OutOfRange, text));
-        }
-        if self.teach.as_ref().is_some_and(|t| !t.is_done()) {
-            return Err(Code::Teaching.into());
-        }
-        // Parts that have passed are not among those to be taught.
-        self.collect();
-        self.teach = Some(Teach::new(self.stored.memory.active(), parts));
-        Ok(())
-    }
-
-    /// How a TEACH stands; `None` if there is none.
-    pub fn teach_report(&mut self) -> Option<TeachReport> {
-        self.collect();
-        let teach = self.teach.as_ref()?;
-        let done = teach.is_done().then(|| self.taught(teach)).flatten();
-        Some(TeachReport {
-            parts: teach.scores().len(),
-            wanted: teach.wanted(),
-            not_judged: teach.not_judged,
-            done: done.map(|threshold| (threshold, teach.histogram(threshold))),
-        })
-    }
-
-    fn taught(&self, teach: &Teach) -> Option<u32> {
-        let values = self.stored.memory.values();
-        let quantile = values.number(Parameter::TeachQuantile);
-        let margin = values.number(Parameter::TeachMargin);
-        teach::threshold(teach.scores(), quantile, margin)
-    }
-
-    /// Takes over the threshold of a finished TEACH; gives it.
-    ///
-    /// # Errors
-    /// [`Code::NothingTaught`], and as [`Control::commit`].
-    pub fn accept(&mut self, who: &Who<'_>, now: Instant) -> Result<f64, Refusal> {
-        allowed(who.access, Access::Operator)?;
-        self.nothing_pending(who.session)?;
-        self.collect();
-        let done = self.teach.as_ref().filter(|t| t.is_done());
-        let done = done.filter(|t| t.recipe == self.stored.memory.active());
-        let threshold = done
-            .and_then(|t| self.taught(t))
-            .ok_or(Code::NothingTaught)?;
-        let mut memory = self.stored.memory.clone();
-        memory.set(Parameter::Threshold, Value::Number(threshold))?;
-        self.replace(who, memory, now)?;
-        self.teach = None;
-        Ok(f64::from(threshold) / f64::from(STEPS))
-    }
-
-    /// Drops a TEACH.
-    ///
-    /// # Errors
-    /// An access code.
-    pub fn reject(&mut self, who: &Who<'_>) -> Result<(), Refusal> {
-        allowed(who.access, Access::Operator)?;
-        self.teach = None;
-        Ok(())
     }
 }
 
