@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz serial-check bench peers demo gpu-check clean
+.PHONY: run test build setup fuzz serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -61,11 +61,13 @@ bench: build
 	    --untrained --precision int8 --out $(CACHE)/bench/b16.bundle; }
 	$(BIN)/faprompt-edge bench --bundle $(CACHE)/bench/b16.bundle
 
-# The same sizes in PyTorch by the published procedure, side by side.
-peers: bench
+# This program beside ONNX Runtime and PyTorch, same weights, in turn; LARGE=--large adds ViT-L/14 at 518 px.
+# PyTorch takes some gigabytes of disk.
+COMPARE ?= out/compare
+compare: build
 	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
-	$(CACHE)/peers/bin/pip install -q torch==2.15.0 numpy
-	$(CACHE)/peers/bin/python benches/published.py $(BIN)/faprompt-edge $(CACHE)/bench/b16.bundle
+	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
+	$(CACHE)/peers/bin/python benches/compare.py --programs $(BIN) --cache $(CACHE)/compare --out $(COMPARE) $(LARGE) $(COMPARE_FLAGS)
 
 # How models/faprompt-demo.bundle was made: about an hour and a half of two cores, from nothing but the
 # seed. Interrupt it as you like: every step goes on where it stopped.

@@ -41,8 +41,8 @@
 //! # }
 //! ```
 //!
-//! `unsafe` stands in four named modules, each with its reason: `ops::gemm`, `ops::panels` (kernels take
-//! raw pointers), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call). The
+//! `unsafe` stands in named modules, each with its reason: `ops::tile` and `ops::int8::kernel` (vector
+//! instructions), `ops::simd` (calls after asking the processor), `ops::scratch` (uninitialised tensors), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call). The
 //! trainer has one more call with the feature `cuda` (`train::nn::device`).
 
 pub mod board;

@@ -37,6 +37,23 @@ impl Bytes {
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?;
         Ok(Bytes::Mapped(map))
     }
+
+    /// Gives the memory behind `len` mapped bytes from `offset` on back to the system, which reads them
+    /// again if they are asked for again. What was copied out of a bundle need not stay twice.
+    pub fn release(&self, offset: usize, len: usize) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            // SAFETY: a read-only map of a file: its pages hold nothing but what the file holds.
+            let released = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
+            };
+            if let Err(e) = released {
+                log::debug!("a bundle's memory stays: {e}");
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = (offset, len);
+    }
 }
 
 impl Deref for Bytes {

@@ -89,6 +89,8 @@ impl Bundle {
                 what,
             });
         }
+        // Checking has read all of it; what is loaded is read again.
+        bytes.release(0, bytes.len());
         let manifest: Manifest = serde_json::from_str(envelope.manifest.get())
             .map_err(|e| BundleError::architecture(MANIFEST, e))?;
         manifest.check()?;
@@ -173,7 +175,7 @@ impl Bundle {
         if rows == 0 || columns == 0 {
             return Err(fail(format!("tensor `{name}` is empty")));
         }
-        match dtype {
+        let matrix = match dtype {
             Dtype::F32 => {
                 let values = floats(bytes);
                 finite(values.iter().all(|v| v.is_finite()))?;
@@ -207,7 +209,10 @@ impl Bundle {
                 })
             }
             other => Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
-        }
+        };
+        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        self.bytes.release(start, bytes.len());
+        matrix
     }
 
     /// The tensor `PART/NAME` of the given shape, stored as f32 or f16, as f32.
