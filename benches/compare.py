@@ -4,7 +4,8 @@ Makes random weights of each size, exports them to bundles, and lets every conte
 f32 and int8, ONNX Runtime in f32 and dynamic int8 (image encoder), PyTorch by FAPrompt's published procedure (image encoder, then
 all prompts of 77 tokens again), plain and through torch.compile. Ratios are taken round by round, so that they hold when the
 machine's speed drifts. Writes compare.md, compare.svg and compare.json.
-Usage: compare.py --programs FOLDER --cache FOLDER --out FOLDER [--rounds N] [--threads N,M] [--models A,B] [--large]
+Usage: compare.py --programs FOLDER --cache FOLDER --out FOLDER [--rounds N] [--threads N,M] [--models A,B] [--without PEER,PEER]
+[--large]
 """
 
 import argparse
@@ -127,21 +128,20 @@ def middle(values):
     return {"median": median, "low": low, "high": high}
 
 
-def compare(programs, cache, label, threads, rounds):
+def compare(programs, cache, label, threads, rounds, peers):
     folder, size = prepare(programs, cache, label)
     contenders, missing = {}, {}
     for name, precision in OURS.items():
         contenders[name] = Ours(programs, folder, precision, threads)
-    for kind in PEERS:
+    for kind in peers:
         try:
             contenders[kind] = Peer(kind, folder, size, threads)
         except RuntimeError as error:
             missing[kind] = str(error)
     digests = {kind: c.digest for kind, c in contenders.items() if isinstance(c, Peer)}
-    plain = digests["ONNX Runtime f32"]
     for kind, digest in digests.items():
-        if any(abs(a - b) > 0.02 * abs(b) for a, b in zip(digest, plain)):
-            sys.exit(f"{kind} computes something else: {digest} against {plain}")
+        if any(abs(a - b) > 0.02 * abs(b) for a, b in zip(digest, next(iter(digests.values())))):
+            sys.exit(f"{kind} computes something else: {digest} against {digests}")
     frames = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -207,16 +207,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", default="")
     parser.add_argument("--models", default="")
+    parser.add_argument("--without", default="", help="peers to leave out, by comma")
     parser.add_argument("--large", action="store_true", help=f"{LARGE} too: many minutes")
     a = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     threads = [int(t) for t in a.threads.split(",") if t] or sorted({1, cores})
     models = [m for m in a.models.split(",") if m] or [m for m in MODELS if a.large or m != LARGE]
+    peers = [p for p in PEERS if p not in a.without.split(",")]
     a.out.mkdir(parents=True, exist_ok=True)
     results = []
     for model in models:
         for n in threads:
-            results.append(compare(a.programs, a.cache, model, n, a.rounds))
+            results.append(compare(a.programs, a.cache, model, n, a.rounds, peers))
             # After every size: an interrupted run leaves what is done.
             text = markdown(results, a.rounds)
             (a.out / "compare.md").write_text(text)

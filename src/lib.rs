@@ -42,8 +42,9 @@
 //! ```
 //!
 //! `unsafe` stands in named modules, each with its reason: `ops::tile` and `ops::int8::kernel` (vector
-//! instructions), `ops::simd` (calls after asking the processor), `ops::scratch` (uninitialised tensors), `bundle::map` (memory map), and the device program's `cli::memory` (one libc call). The
-//! trainer has one more call with the feature `cuda` (`train::nn::device`).
+//! instructions), `ops::simd` (calls after asking the processor), `ops::scratch` (uninitialised tensors),
+//! `bundle::map` (memory map), and the device program's `cli::memory` (one libc call). The trainer has
+//! one more call with the feature `cuda` (`train::nn::device`).
 
 pub mod board;
 pub mod bundle;
