@@ -51,13 +51,29 @@ impl<'a> Builder<'a> {
         self.bundle.matrix(&format!("{}/{name}", self.part), shape)
     }
 
+    /// A single row (the prior, the class row's last steps) is never rounded: its product takes as long as
+    /// reading the weights, and the whole image's score hangs on it.
     fn pack(&self, weights: &Matrix, rows: usize) -> Result<Arc<Weights>, BundleError> {
-        Weights::pack(weights, rows, self.arithmetic)
+        match rows {
+            1 => self.pack_in(weights, rows, Arithmetic::F32),
+            _ => self.pack_in(weights, rows, self.arithmetic),
+        }
+    }
+
+    fn pack_in(
+        &self,
+        weights: &Matrix,
+        rows: usize,
+        arithmetic: Arithmetic,
+    ) -> Result<Arc<Weights>, BundleError> {
+        Weights::pack(weights, rows, arithmetic)
             .map(Arc::new)
             .map_err(|e| self.fail(e))
     }
 
-    /// The matrix `PART/name`, packed for about `rows` rows of activations.
+    /// The matrix `PART/name`, packed for about `rows` rows of activations and multiplied in f32: the first
+    /// and the last steps of a tower, a fiftieth of the arithmetic, where no later layer averages rounding
+    /// errors out.
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
@@ -67,7 +83,7 @@ impl<'a> Builder<'a> {
         shape: [usize; 2],
         rows: usize,
     ) -> Result<Arc<Weights>, BundleError> {
-        self.pack(&self.matrix(name, shape)?, rows)
+        self.pack_in(&self.matrix(name, shape)?, rows, Arithmetic::F32)
     }
 
     /// The layer of `name.weight` [outputs, inputs] and `name.bias`.
@@ -80,7 +96,7 @@ impl<'a> Builder<'a> {
         shape: [usize; 2],
         rows: usize,
     ) -> Result<Linear, BundleError> {
-        let weights = self.weights(&format!("{name}.weight"), shape, rows)?;
+        let weights = self.pack(&self.matrix(&format!("{name}.weight"), shape)?, rows)?;
         Ok(Linear::new(
             weights,
             Some(self.tensor(&format!("{name}.bias"), &shape[..1])?),
