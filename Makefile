@@ -1,5 +1,6 @@
 # make run   sets up what is missing, builds, runs the main job: a simulated station
 # make test  sets up what is missing, runs every test
+# make rig   the station on a real arm64 kernel
 #
 # Everything compiled lies outside the checkout and is reused.
 
@@ -9,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz serial-check bench compare demo gpu-check clean
+.PHONY: run test build setup fuzz rig serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -51,6 +52,13 @@ serial-check: setup
 	test -x $(CACHE)/serial/bin/python || python3 -m venv $(CACHE)/serial
 	$(CACHE)/serial/bin/pip install -q pymodbus==3.16.1 pyserial==3.5
 	FAPROMPT_PYTHON=$(CACHE)/serial/bin/python cargo test $(CARGO_FLAGS) --test modbus --test console -- --ignored --nocapture
+
+# The station on a real arm64 kernel in QEMU, with faults made from outside; PHOTOS=folder feeds photos,
+# else rendered parts. The device program is compiled for arm64 once (a quarter of an hour of two cores).
+rig: build
+	cargo build $(CARGO_FLAGS) --example rig-frames
+	tests/rig/setup > /dev/null
+	device=$$(tests/rig/cross) && tests/rig/run --device $$device --host $(BIN) $(if $(PHOTOS),--photos $(PHOTOS))
 
 # Time and memory per stage at ViT-B/16's sizes, random weights.
 bench: build

@@ -85,8 +85,8 @@ pub enum Message {
 pub struct Outlets {
     /// Frames to judge.
     pub jobs: SyncSender<super::inference::Job>,
-    /// Triggers, for a camera that exposes when asked.
-    pub expose: Option<SyncSender<Micros>>,
+    /// Triggers, for the camera: when it has to expose, or to answer.
+    pub expose: SyncSender<Micros>,
     /// Places of frames that show no part.
     pub release: Release,
     /// What is written down.
@@ -150,9 +150,8 @@ impl Observer for Tell {
                     due: due.0,
                     ..NOT_JUDGED
                 };
-                if let Some(expose) = &self.outlets.expose {
-                    self.missed += u64::from(expose.try_send(at).is_err());
-                }
+                // Without room the part has no frame, and is rejected.
+                let _ = self.outlets.expose.try_send(at);
             }
             Event::Paired { part, frame } => self.job(Job::Judge { part, frame }),
             Event::Dropped { frame, .. } if frame == NO_PICTURE => (),
@@ -572,7 +571,7 @@ impl<P: OutputPin> Actuator<P> {
             }
             self.pins.wiring = settings.wiring;
         }
-        self.shared.set_threshold(settings.threshold.get());
+        self.shared.set(&settings);
         self.settings = settings;
         self.station = Some(station);
     }

@@ -9,7 +9,7 @@ use super::slots::{Free, Release, Slot, Slots};
 use super::system::now;
 use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch};
 use crate::control::host::Refused;
-use crate::line::{Frame, FrameId, Micros, Settings, Trigger};
+use crate::line::{Frame, FrameId, Micros, Trigger};
 use image::RgbImage;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long one look at the camera takes at most: whoever stops the station waits as long.
 const LOOK: Duration = Duration::from_millis(100);
+/// After so long a simulated belt says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// From the end of an exposure until its frame is here, at most.
 const TRANSFER: Duration = Duration::from_millis(500);
 /// Missed exposures that are told one by one. A gap that is longer is told as a camera that was down:
@@ -40,31 +42,27 @@ pub struct Adjust {
     pub answer: SyncSender<Result<(), Refused>>,
 }
 
-/// When a camera that does not expose by itself does.
+/// When a camera that does not expose by itself does, unless the station triggers it.
 #[derive(Clone, Copy, Debug)]
 pub enum Exposing {
     /// When the last exposure has been judged.
     OneByOne,
     /// At a fixed rate, judged or not.
     Every(Duration),
-    /// When the station triggers.
-    OnTrigger,
 }
 
 /// The thread's state.
 pub struct CameraThread {
     /// The camera.
     pub open: Open,
-    /// When exposures happen, unless the camera exposes by itself.
+    /// When exposures happen, unless the camera exposes by itself or the station triggers.
     pub exposing: Exposing,
-    /// The moments of the station's triggers, unless every exposure is one.
-    pub triggers: Option<Receiver<Micros>>,
+    /// The moments of the station's triggers.
+    pub triggers: Receiver<Micros>,
     /// Exposure time and gain at the start.
     pub adjustment: Adjustment,
     /// Changes of them.
     pub adjusts: Receiver<Adjust>,
-    /// The station's.
-    pub settings: Settings,
     /// End after so many exposures.
     pub limit: Option<u64>,
     /// Frames.
@@ -138,12 +136,19 @@ impl CameraThread {
     /// Waits until the station inspects, and a pulse width longer: a part that is triggered earlier may
     /// overlap what was missed before, and would be rejected with it.
     fn ready(&self) {
+        let start = Instant::now();
+        let mut told = false;
         while !self.shared.stopping() && !self.shared.snapshot().outputs.ready {
+            self.shared.camera.beat();
             std::thread::sleep(Duration::from_millis(1));
+            if !told && start.elapsed() > PATIENCE {
+                told = true;
+                let alarms = self.shared.snapshot().alarms.bits();
+                log::warn!("the line is stopped, alarms {alarms:#x} are latched: acknowledge them");
+            }
         }
-        std::thread::sleep(Duration::from_millis(
-            u64::from(self.settings.width.get()) + 2,
-        ));
+        let width = self.shared.settings().width.get();
+        std::thread::sleep(Duration::from_millis(u64::from(width) + 2));
     }
 
     /// A camera that exposes when it is asked to.
@@ -165,28 +170,28 @@ impl CameraThread {
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.shared.camera.beat();
             self.adjust(Some(&mut camera));
-            let triggered = match &self.exposing {
-                Exposing::Every(period) => {
+            let trigger = self.shared.settings().trigger;
+            let triggered = if matches!(trigger, Trigger::FreeRun) {
+                while self.triggers.try_recv().is_ok() {}
+                if let Exposing::Every(period) = self.exposing {
                     let at = start + period.saturating_mul(taken as u32);
                     std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                    None
                 }
-                Exposing::OnTrigger => match self.triggers.as_ref().map(|t| t.recv_timeout(LOOK)) {
-                    Some(Ok(at)) => Some(at),
-                    Some(Err(RecvTimeoutError::Timeout)) => continue,
-                    Some(Err(RecvTimeoutError::Disconnected)) | None => return Err(Gone),
-                },
-                Exposing::OneByOne => None,
+                None
+            } else {
+                match self.triggers.recv_timeout(LOOK) {
+                    Ok(at) => Some(at),
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return Err(Gone),
+                }
             };
-            let patience = match self.exposing {
-                Exposing::OneByOne => LOOK,
-                _ => Duration::ZERO,
-            };
-            let place = self.free.take(patience);
-            if place.is_err() && matches!(self.exposing, Exposing::OneByOne) {
+            // Who waits for verdicts has a place soon; a belt waits for nobody.
+            let waits = triggered.is_none() && matches!(self.exposing, Exposing::OneByOne);
+            let place = self.free.take(if waits { LOOK } else { Duration::ZERO });
+            if place.is_err() && waits {
                 continue;
             }
-            let exposed = triggered.map(|at| at.plus(self.settings.trigger.exposure_delay_us()));
+            let exposed = triggered.map(|at| at.plus(trigger.exposure_delay_us()));
             taken += 1;
             match place {
                 Ok(place) => {
@@ -249,10 +254,11 @@ impl CameraThread {
     /// when the watch says so.
     fn live(&mut self) -> Result<(), Gone> {
         let mut camera = None;
-        let mut watch = Watch::new(self.pace(None), now().0);
+        let mut trigger = self.shared.settings().trigger;
+        let mut watch = Watch::new(pace(&trigger, None), now().0);
         match self.opened() {
             Ok(opened) => {
-                watch = Watch::new(self.pace(opened.frame_time()), now().0);
+                watch = Watch::new(pace(&trigger, opened.frame_time()), now().0);
                 camera = Some(opened);
             }
             Err(e) => {
@@ -268,7 +274,13 @@ impl CameraThread {
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.shared.camera.beat();
             self.adjust(camera.as_mut());
-            while let Some(at) = self.triggers.as_ref().and_then(|t| t.try_recv().ok()) {
+            let set_to = self.shared.settings().trigger;
+            if set_to != trigger && !watch.is_blind() {
+                trigger = set_to;
+                let frame_time = camera.as_ref().and_then(|c| c.frame_time());
+                watch = Watch::new(pace(&trigger, frame_time), now().0);
+            }
+            while let Ok(at) = self.triggers.try_recv() {
                 watch.triggered(at.0);
             }
             if self.shared.retry.swap(false, Ordering::Relaxed) {
@@ -355,7 +367,7 @@ impl CameraThread {
                 self.tell(Message::Start)?;
             }
             let at = Micros(exposure.at_us);
-            if matches!(self.settings.trigger, Trigger::FreeRun) {
+            if matches!(trigger, Trigger::FreeRun) {
                 self.gap(exposure.missed, last, at)?;
             }
             last = Some(at);
@@ -370,19 +382,6 @@ impl CameraThread {
             }
         }
         Ok(())
-    }
-
-    /// When the camera counts as stalled.
-    fn pace(&self, frame_time: Option<Duration>) -> Pace {
-        let us = |time: Duration| time.as_micros() as u64;
-        match self.settings.trigger.exposure_window_us() {
-            None => Pace::FreeRunning {
-                frame_time_us: frame_time.map(us),
-            },
-            Some(window) => Pace::Triggered {
-                answer_us: window + us(TRANSFER),
-            },
-        }
     }
 
     /// Exposures that the driver dropped between the last frame and this one: parts nobody looked at.
@@ -406,4 +405,17 @@ fn fill(slot: &mut Slot, exposure: Exposure, at: Micros) {
     slot.defective = exposure.defective;
     slot.exposed = at;
     slot.error = (!exposure.whole).then(|| "the frame is damaged".into());
+}
+
+/// When the camera counts as stalled.
+fn pace(trigger: &Trigger, frame_time: Option<Duration>) -> Pace {
+    let us = |time: Duration| time.as_micros() as u64;
+    match trigger.exposure_window_us() {
+        None => Pace::FreeRunning {
+            frame_time_us: frame_time.map(us),
+        },
+        Some(window) => Pace::Triggered {
+            answer_us: window + us(TRANSFER),
+        },
+    }
 }

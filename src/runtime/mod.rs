@@ -205,24 +205,22 @@ pub fn start<P: OutputPin + Send + 'static>(
     inspector.inspect(&known_frame)?;
     let patience = SILENCE.max(second.elapsed() * 20);
 
-    let on_trigger = !matches!(settings.trigger, Trigger::FreeRun);
-    let exposing = match (on_trigger, config.rate) {
-        (true, _) => Exposing::OnTrigger,
-        (false, Some(rate)) => Exposing::Every(Duration::from_secs_f64(1.0 / rate)),
-        (false, None) => Exposing::OneByOne,
+    let exposing = match config.rate {
+        Some(rate) => Exposing::Every(Duration::from_secs_f64(1.0 / rate)),
+        None => Exposing::OneByOne,
     };
-    let places = match exposing {
-        Exposing::OneByOne if !open.live => 1,
-        _ => PLACES,
-    };
+    let in_turn = !open.live
+        && matches!(exposing, Exposing::OneByOne)
+        && matches!(settings.trigger, Trigger::FreeRun);
+    let places = if in_turn { 1 } else { PLACES };
     let (slots, free, release) = Slots::new(places);
     let (messages, received) = sync_channel(MESSAGES);
-    // Room for every place, and for a self-test.
-    let (jobs, judged) = sync_channel::<Job>(places + 1);
+    // Room for every place, and for what control asks for: a self-test, another network.
+    let (jobs, judged) = sync_channel::<Job>(places + 4);
     let (expose, triggers) = sync_channel(MESSAGES);
     let outlets = Outlets {
         jobs: jobs.clone(),
-        expose: on_trigger.then_some(expose),
+        expose,
         release: release.clone(),
         record: record.clone(),
     };
@@ -249,8 +247,7 @@ pub fn start<P: OutputPin + Send + 'static>(
         adjustment: config.adjustment,
         adjusts,
         exposing,
-        triggers: on_trigger.then_some(triggers),
-        settings,
+        triggers,
         limit: config.limit,
         slots,
         free,

@@ -513,6 +513,10 @@ impl Recorder {
             None if known.picture && self.keeps(result.outcome) => {
                 self.awaited
                     .insert(result.part, (known.name, result.outcome.word()));
+                // Those whose picture found no room on its way never come.
+                if self.awaited.len() > PICTURES {
+                    self.awaited.pop_first();
+                }
             }
             None => (),
         }

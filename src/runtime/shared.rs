@@ -58,6 +58,8 @@ pub struct Shared {
     pub camera: Beat,
     /// Which pictures are kept.
     pub(super) archive: ArchiveSetting,
+    /// What the station is set to.
+    settings: Mutex<Settings>,
     /// Everybody must end.
     pub stop: AtomicBool,
     /// A camera that is given up is to be tried again.
@@ -97,6 +99,7 @@ impl Shared {
             inference: Beat::new(),
             camera: Beat::new(),
             archive: ArchiveSetting::default(),
+            settings: Mutex::new(*settings),
             stop: AtomicBool::new(false),
             retry: AtomicBool::new(false),
             source_ended: AtomicBool::new(false),
@@ -143,8 +146,15 @@ impl Shared {
         f32::from_bits(self.threshold.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_threshold(&self, threshold: f32) {
+    /// What the station is set to.
+    pub(super) fn settings(&self) -> Settings {
+        *lock(&self.settings)
+    }
+
+    pub(super) fn set(&self, settings: &Settings) {
+        let threshold = settings.threshold.get();
         self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+        *lock(&self.settings) = *settings;
     }
 
     /// Whether the source has no more frames.

@@ -335,6 +335,7 @@ fn coils_order() {
     for _ in 0..3 {
         assert_eq!(bench.ask(&[15, 0, 0, 0, 10, 2, 0b01, 0]), [15, 0, 0, 0, 10]);
     }
+    bench.coil(9, true).unwrap();
     assert_eq!((bench.bit(1, 0), bench.bit(1, 9)), (true, false));
     assert_eq!(bench.ask(&[1, 0, 0, 0, 10]), [1, 2, 1, 0]);
     bench.coil(8, true).unwrap();

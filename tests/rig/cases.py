@@ -1,0 +1,419 @@
+"""What the rig shows, one function per case: each adds lines to the table and leaves the machine as it was."""
+
+import hashlib
+import json
+import threading
+import time
+import tomllib
+from collections import Counter
+
+import pixels
+from machine import RigError
+from station import (CONFIRM, DELAY_MS, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Station, apart_ms, scheduled)
+
+GENERATED = "--source pattern --rate 1 --frames 1000000"
+ALL_GOOD = ["trigger_source=free_run", "threshold=1.0"]
+TO_REJECT = ["wiring=energise_to_reject", "confirm=on", "confirm_window_ms=5000"]
+
+
+class Rig:
+    """What every case needs."""
+
+    def __init__(self, machine, share, disk, belt, table, score, threshold):
+        self.machine, self.share, self.disk, self.belt, self.table = machine, share, disk, belt, table
+        self.score = score  # of a folder of pictures, by the host
+        verdicts = [(s > threshold, s) for s in score(share / "frames")]
+        self.verdicts = verdicts  # per photo: (reject, score), the host's
+        self.threshold = threshold
+        clear = sorted(range(len(verdicts)), key=lambda i: -abs(verdicts[i][1] - threshold))
+        self.good = [i for i in clear if not verdicts[i][0]]  # the clearest first
+        self.bad = [i for i in clear if verdicts[i][0]]
+
+    def install(self):
+        self.machine.check("cp /host/faprompt-edge /host/rig.bundle /host/*.toml /tmp")
+
+    def station(self, name, *settings, **more):
+        return Station(self.machine, name, self.threshold, settings, **more)
+
+    def edge(self):
+        return len(self.machine.pins.edges)
+
+    def only_good_passed(self, station):
+        """Whether output `good` was on exactly while parts known to be good passed."""
+        return apart_ms(station.pulses(GOOD), scheduled(station.parts(), rejects=False))
+
+
+def tally(parts):
+    """How many parts had which outcome."""
+    return dict(Counter(p.outcome for p in parts))
+
+
+class BinSensor:
+    """The sensor in the reject bin: sees a part for as long as the ejector pushes, unless it looks away."""
+
+    def __init__(self, pins):
+        self.pins, self.seen, self.blind, self.done = pins, 0, False, False
+        self.place = len(pins.edges)
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self):
+        while not self.done:
+            with self.pins.changed:
+                if len(self.pins.edges) == self.place:
+                    self.pins.changed.wait(0.5)
+                new, self.place = self.pins.edges[self.place :], len(self.pins.edges)
+            for edge in new:
+                if edge.line == REJECT and not self.blind:
+                    self.pins.drive(CONFIRM, edge.level)
+                    self.seen += edge.level
+
+    def stop(self):
+        self.done = True
+        self.thread.join()
+
+
+def belt_of_photos(rig):
+    """Every photo once, energise-to-reject with a sensor in the bin."""
+    station = rig.station("belt", *TO_REJECT)
+    station.wait_ready()
+    sensor, first = BinSensor(rig.machine.pins), rig.edge()
+    began = time.monotonic()
+    for photo in range(len(rig.verdicts)):
+        rig.belt.part(photo)
+    station.settle()
+    parts = station.parts()
+    wrong = [p for p, (reject, _) in zip(parts, rig.verdicts) if p.outcome != ("reject" if reject else "good")]
+    apart = max((abs(p.score - score) for p, (_, score) in zip(parts, rig.verdicts) if p.score is not None), default=1.0)
+    count = len(rig.verdicts)
+    rig.table.add("verdicts of photos", f"{count} parts, every verdict the host's",
+                  f"{len(parts)} parts, {len(wrong)} other verdicts, scores apart by {apart:.1e}, {time.monotonic() - began:.0f} s",
+                  len(parts) == count and not wrong and apart < 1e-4)
+    pulses, promised = rig.machine.pins.pulses(REJECT, first), scheduled(parts, rejects=True)
+    off = apart_ms(pulses, promised)
+    rig.table.add("reject pulses at the pin", f"{len(promised)} pulses of {PULSE_MS} ms when due, within 1 ms",
+                  f"{len(pulses)} pulses, at most {off} ms off", off is not None and off < 1.0)
+    alarms = station.alarms()
+    rig.table.add("bin sensor confirms", f"{len(promised)} seen, no alarm", f"{sensor.seen} seen, alarms {alarms}",
+                  sensor.seen == len(pulses) and not alarms)
+    sensor.blind = True
+    edge = rig.edge()
+    rig.belt.part(rig.bad[0])
+    stopped = rig.machine.pins.wait(LINE_STOP, 1, edge, timeout=30)
+    fault = rig.machine.pins.level(FAULT)
+    sensor.blind = False
+    station.reset()
+    rig.table.add("bin sensor misses one", "alarm RejectUnconfirmed, LINE STOP and FAULT on, off after reset",
+                  f"alarms {station.alarms()}, stop {bool(stopped)}, fault {fault}, then {rig.machine.pins.level(LINE_STOP)}, {rig.machine.pins.level(FAULT)}",
+                  station.alarms() == ["RejectUnconfirmed"] and stopped and fault
+                  and not rig.machine.pins.level(LINE_STOP) and not rig.machine.pins.level(FAULT))
+    sensor.stop()
+    code = station.stop()
+    at_end = [rig.machine.pins.level(line) for line in (GOOD, REJECT, READY, FAULT, LINE_STOP)]
+    rig.table.add("orderly end", "exit code 0; reject, fault, line stop on, the rest off", f"exit code {code}, {at_end}",
+                  code == 0 and at_end == [0, 1, 0, 1, 1])
+
+
+def energise_for_good(rig):
+    """The default wiring, `good` is on exactly while a good part passes; and int8 arithmetic."""
+    station = rig.station("good", arithmetic="int8")
+    station.wait_ready()
+    for good, bad in zip(rig.good[:6], rig.bad[:6]):
+        rig.belt.part(good)
+        rig.belt.part(bad)
+    station.settle()
+    off = rig.only_good_passed(station)
+    pulses = station.pulses(GOOD)
+    rig.table.add("energise for good", "6 good pulses when due, within 1 ms; reject never on",
+                  f"{len(pulses)} pulses, at most {off} ms off, {len(station.pulses(REJECT))} of reject, {tally(station.parts())}",
+                  len(pulses) == 6 and off is not None and off < 1.0 and not station.pulses(REJECT))
+    station.stop()
+
+
+def pixel_formats(rig):
+    """The clearest parts in every other format that matters: YUV, grey, the raw Bayer of a camera without an ISP."""
+    photos = rig.good[:2] + rig.bad[:2]
+    frames = (rig.share / "frames.rgb").read_bytes()
+    size = WIDTH * HEIGHT * 3
+    for fourcc in ("GREY", "YUYV", "NV12", "RGGB"):
+        folder = rig.share / fourcc
+        folder.mkdir()
+        raw = b""
+        for n, photo in enumerate(photos):
+            data, seen = pixels.encode(fourcc, frames[photo * size : (photo + 1) * size], WIDTH, HEIGHT)
+            pixels.png(folder / f"{n}.png", seen, WIDTH, HEIGHT)
+            raw += data
+        (rig.share / "format.raw").write_bytes(raw)
+        rig.belt.change(fourcc, "format.raw")
+        rig.machine.check(f"sed 's/^.camera.$/&\\nformat = \"{fourcc}\"/' /tmp/board.toml > /tmp/format.toml")
+        station = rig.station(f"format-{fourcc}", board="format.toml")
+        station.wait_ready()
+        for n in range(len(photos)):
+            rig.belt.part(n)
+        station.settle()
+        expected, parts = rig.score(folder), station.parts()
+        apart = max((abs(p.score - s) for p, s in zip(parts, expected) if p.score is not None), default=1.0)
+        same = [p.outcome == ("reject" if s > rig.threshold else "good") for p, s in zip(parts, expected)]
+        rig.table.add(f"camera streams {fourcc}", "4 parts, verdicts and scores (within 0.01) of a reference conversion",
+                      f"{sum(same)} of {len(parts)} verdicts, scores apart by {apart:.1e}",
+                      len(parts) == 4 and all(same) and apart < 0.01)
+        station.stop()
+    rig.belt.change("RGB3", "frames.rgb")
+
+
+def camera_unplugged(rig):
+    station = rig.station("unplug")
+    station.wait_ready()
+    rig.belt.part(rig.good[0])
+    station.settle()
+    edge = rig.edge()
+    rig.machine.check("v4l2-ctl -d0 -c disconnect=1")
+    rig.belt.dark()
+    blind = rig.machine.pins.wait(READY, 0, edge, timeout=60)
+    for _ in range(3):
+        rig.belt.trigger()
+    fault = rig.machine.pins.level(FAULT)
+    station.settle()
+    edge = rig.edge()
+    rig.belt.light_up()
+    rig.belt.show(rig.good[1])
+    back = rig.machine.pins.wait(READY, 1, edge, timeout=60)
+    station.reset()
+    station.settle()
+    rig.belt.part(rig.good[1])
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    off = rig.only_good_passed(station)
+    rig.table.add("camera unplugged", "READY off, FAULT on, parts rejected; plugged in again: good parts pass",
+                  f"ready off {bool(blind)}, fault {fault}, back {bool(back)}, {outcomes}, alarms {station.alarms()}",
+                  blind and fault and back and outcomes[0] == outcomes[-1] == "good" and len(outcomes) == 5
+                  and all(o.startswith("reject:") for o in outcomes[1:4]) and "Camera" in station.alarms() and off is not None and off < 1.0)
+    station.stop()
+
+
+def camera_error(rig):
+    """EIO while streaming: vivid says so once for every buffer, until it is streamed anew."""
+    station = rig.station("eio")
+    station.wait_ready()
+    edge = rig.edge()
+    rig.machine.check("v4l2-ctl -d0 -c inject_fatal_streaming_error=1")
+    blind = rig.machine.pins.wait(READY, 0, edge, timeout=60)
+    back = blind and rig.machine.pins.wait(READY, 1, edge, timeout=60)
+    station.reset()
+    station.settle()
+    rig.belt.part(rig.good[0])
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    rig.table.add("camera: EIO", "READY off and on again, then a good part passes",
+                  f"off {bool(blind)}, on {bool(back)}, {outcomes}, alarms {station.alarms()}",
+                  blind and back and outcomes == ["good"] and "Camera" in station.alarms())
+    station.stop()
+
+
+def frames_dropped(rig):
+    station = rig.station("drop")
+    station.wait_ready()
+    rig.machine.check("v4l2-ctl -d0 -c percentage_of_dropped_buffers=60")
+    shown = [rig.good[i] for i in range(20)]
+    for photo in shown:
+        rig.belt.part(photo)
+    rig.machine.check("v4l2-ctl -d0 -c percentage_of_dropped_buffers=0")
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    off = rig.only_good_passed(station)
+    kinds = tally(station.parts())
+    rig.table.add("60 % of frames dropped", "20 parts, one outcome each, some without a frame; good only on for good ones",
+                  f"{kinds}, at most {off} ms off",
+                  len(outcomes) == 20 and kinds.get("reject: no frame", 0) > 0 and set(kinds) <= {"good", "reject: no frame", "reject: camera fault"}
+                  and off is not None and off < 1.0)
+    station.stop()
+
+
+def damaged_frame(rig):
+    station = rig.station("damaged")
+    station.wait_ready()
+    rig.belt.show(rig.good[0])
+    rig.machine.pins.drive(TRIGGER, 1)
+    rig.machine.check("for i in 1 2 3 4 5; do v4l2-ctl -d0 -c inject_v4l2_buf_flag_error=1; done; usleep 20000")
+    rig.machine.pins.drive(TRIGGER, 0)
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    rig.table.add("camera: buffer ERROR flag", "1 part, rejected or judged from a whole frame", str(outcomes), len(outcomes) == 1)
+    station.stop()
+
+
+def stream_refused(rig):
+    rig.machine.check("v4l2-ctl -d0 -c inject_vidioc_streamon_error=1")
+    station = rig.station("streamon")
+    station.wait_ready()
+    station.reset()
+    rig.belt.part(rig.good[0])
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    said = "camera" in station.log()
+    rig.table.add("camera: STREAMON refused", "says so, tries again, then a good part passes", f"said {said}, {outcomes}",
+                  said and outcomes == ["good"])
+    station.stop()
+
+
+def line_held(rig):
+    rig.machine.check("(gpioset -m signal gpiochip0 1=0 > /dev/null 2>&1 &); usleep 100000")
+    edge = rig.edge()
+    station = rig.station("held")
+    code = rig.machine.sh(f"wait {station.pid}").code
+    said = [l for l in station.log().splitlines() if "gpioset" in l]
+    moved = [e for e in rig.machine.pins.edges[edge:] if e.line in (GOOD, READY) and e.level]
+    rig.machine.check("killall gpioset; usleep 50000")
+    rig.table.add("GPIO line held by another process", "ends with an error that names the holder; good and ready never on",
+                  f"exit code {code}: {said[-1:]}", code > 1 and said and not moved)
+
+
+def serial_gone(rig):
+    """The serial adapter is unplugged in mid-session and plugged in again."""
+    machine = rig.machine
+    machine.plug()
+    station = rig.station("serial", board="usb.toml")
+    station.wait_ready()
+
+    def ask():
+        machine.usb.data.clear()
+        machine.usb.send(b"IDN\r")
+        return machine.usb.read_to(rb"(OK|ER),IDN[^\r]*\r", timeout=30).strip()
+
+    before = ask()
+    used = f"set -- $(cat /proc/{station.pid}/stat); echo $(($14 + $15))"
+    machine.unplug()
+    start = int(machine.check(used).out)
+    rig.belt.part(rig.good[0])
+    rig.belt.part(rig.bad[0])
+    station.settle()
+    busy = int(machine.check(used).out) - start
+    machine.plug()
+    machine.check("sleep 3")
+    after = ask()
+    outcomes = [p.outcome for p in station.parts()]
+    rig.table.add("serial port gone and back", "inspection goes on, the port answers again", f"{outcomes}, {after!r}, {busy} ticks",
+                  outcomes == ["good", "reject"] and before == after)
+    station.stop()
+    machine.unplug()
+
+
+def killed(rig):
+    """kill -9 while `good` is on: the PL061 keeps its levels, and nobody feeds the watchdog."""
+    edge = rig.edge()
+    station = rig.station("killed", *ALL_GOOD, pulse_ms=5000, source=GENERATED)
+    rig.machine.pins.wait(GOOD, 1, edge)
+    station.kill()
+    _watchdog_resets(rig, "killed in mid-pulse", rig.machine.pins.level(GOOD) == 1)
+    rig.machine.wait_boot()
+    rig.install()
+
+
+def killed_and_restarted(rig):
+    """kill -9 while `good` is on; then what the service does: `safe`, and the station again."""
+    edge, pins = rig.edge(), rig.machine.pins
+    station = rig.station("victim", *ALL_GOOD, pulse_ms=5000, source=GENERATED)
+    pins.wait(GOOD, 1, edge)
+    station.kill()
+    was_on = pins.level(GOOD)
+    code = rig.machine.sh("/tmp/faprompt-edge safe --board /tmp/board.toml").code
+    levels = [pins.level(line) for line in (GOOD, READY, FAULT, LINE_STOP)]
+    again = rig.station("again", *ALL_GOOD, source=GENERATED)
+    again.wait_ready()
+    again.stop()
+    rig.table.add("killed in mid-pulse, restarted", "good is on, `safe` ends it: fault and line stop on; then ready again",
+                  f"on {was_on}, exit code {code}, {levels}, ready again", was_on == 1 and code == 0 and levels == [0, 0, 1, 1])
+
+
+def hung(rig):
+    """SIGSTOP: every thread hangs, the pins keep their levels."""
+    edge = rig.edge()
+    station = rig.station("hung", *ALL_GOOD, pulse_ms=5000, source=GENERATED)
+    rig.machine.pins.wait(GOOD, 1, edge)
+    rig.machine.check(f"kill -STOP {station.pid}")
+    _watchdog_resets(rig, "hang", rig.machine.pins.level(GOOD) == 1)
+
+
+def _watchdog_resets(rig, name, was_on):
+    pins, edge = rig.machine.pins, rig.edge()
+    uptime = rig.machine.check("cut -d' ' -f1 /proc/uptime")
+    rig.machine.start("sleep 100")
+    off = pins.wait(GOOD, 0, edge)
+    seconds = off and off.ns / 1e9 - float(uptime.out)
+    levels = [pins.level(line) for line in range(8)]
+    rig.table.add(name, "good stays on until the watchdog resets the machine, within 5 s; then all pins off",
+                  f"on {was_on}, off after {seconds and round(seconds, 2)} s, {levels}",
+                  was_on and seconds is not None and seconds < 5 and not any(levels))
+
+
+def power_cuts(rig):
+    """The memory after a power cut at any moment of commits, recipe changes and counter writes; and a writer
+    that flushes nothing, which must be caught."""
+    machine, disk = rig.machine, rig.disk
+    machine.check("mkdir -p /mnt && mount /dev/vda /mnt")
+    station = rig.station("cuts", "trigger_source=free_run", source=GENERATED + " --state /mnt/state")
+    station.wait_ready()
+
+    def ask(line):
+        machine.serial.data.clear()
+        machine.serial.send(line.encode() + b"\r")
+        answer = machine.serial.read_to(rb"(OK|ER),[^\r\n]*[\r\n]", timeout=60).decode().strip()
+        if not answer.startswith("OK"):
+            raise RigError(f"{line}: {answer}")
+
+    first, states, kept = disk.length(), [None], []  # what was ever confirmed; from which place of the log on
+    for n in range(1, 28):
+        if n % 3:
+            for line in (f"SET station_name s{n}", f"SET debounce_us {1000 + n}", "COMMIT"):
+                ask(line)
+            states.append((f"s{n}", 1000 + n, states[-1][2] if states[-1] else 1))
+        else:
+            ask(f"RECIPE {n}")
+            states.append((*states[-1][:2], n))
+        kept.append(disk.length())
+        machine.check("sleep 4")  # counters are written every 10 s
+    station.stop()
+    last = disk.length()
+    bad, points, counted = [], 0, 0
+    for place, read in disk.crash_points(200, first, last):
+        needed = sum(length <= place for length in kept)
+        found = stored(read("/state/memory"))
+        now = found and (found["station"]["station_name"], found["station"]["debounce_us"], found["active"])
+        counters, parts = checked(read("/state/counters"), "counters"), checked(read("/state/parts"), "parts")
+        numbers = counters is None or json.loads(counters)["statistics"]["next_part"] <= int(parts)
+        points, counted = points + 1, counted + (counters is not None)
+        if not numbers or not (now in states[needed : needed + 2] or needed == 0 and now not in states[1:]):
+            bad.append((place, states[needed], now))
+    rig.table.add("power cuts: commits, recipes, counters", "150 crash points or more, 0 violations",
+                  f"{points} points in {last - first} writes, {counted} with counters, {len(bad)} violations {bad[:2]}",
+                  points >= 150 and not bad and counted > 0)
+    first, kept = disk.length(), []
+    for n in range(1, 31):
+        machine.check(f"{{ echo {n}; yes {n} | head -c 3000; echo; echo {n}; }} > /mnt/careless")
+        kept.append(disk.length())
+    machine.check("sync; umount /mnt")
+    caught = points = 0
+    for place, read in disk.crash_points(60, first):
+        text, needed = read("/careless"), sum(length <= place for length in kept)
+        lines = text.split() if text else [b"0"]
+        points, caught = points + 1, caught + (lines[0] != lines[-1] or int(lines[0].strip(b"\0") or 0) < needed)
+    rig.table.add("power cuts: a writer that does not flush", "is caught", f"{caught} of {points} points violated", caught > points / 2)
+
+
+def checked(data, kind):
+    """The body of one of the memory's files; a file that is there must be whole."""
+    if data is None:
+        return None
+    head, body = data.split(b"\n", 1)
+    if head.split() != [b"faprompt-edge", kind.encode(), b"1", hashlib.sha256(body).hexdigest().encode()]:
+        raise RigError(f"{kind} is damaged: {head}")
+    return body
+
+
+def stored(data):
+    body = checked(data, "memory")
+    return body and tomllib.loads(body.decode())["parameters"]
+
+
+ALL = [belt_of_photos, energise_for_good, pixel_formats, camera_unplugged, camera_error, frames_dropped, damaged_frame, stream_refused,
+       line_held, serial_gone, power_cuts, killed_and_restarted, killed, hung]
