@@ -9,14 +9,16 @@
 //! | module | what it does | may use |
 //! |---|---|---|
 //! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `exit` |
-//! | [`ops`] | the project's own tract operators, on tract-linalg's kernels | nothing of the project |
+//! | [`ops`] | the project's own tract operators, on own kernels and tract-linalg's | nothing of the project |
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `ops` |
-//! | [`capture`] | where frames come from | nothing of the project |
+//! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
-//! | [`board`] | `boards/*.toml` to pins; simulated ones | nothing of the project |
+//! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
+//! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types) |
+//! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
 //! | [`exit`] | exit codes | nothing of the project |
 //! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, pretrain on rendered pictures | everything |
@@ -43,8 +45,9 @@
 //!
 //! `unsafe` stands in named modules, each with its reason: `ops::tile` and `ops::int8::kernel` (vector
 //! instructions), `ops::simd` (calls after asking the processor), `ops::scratch` (uninitialised tensors),
-//! `bundle::map` (memory map), and the device program's `cli::memory` (one libc call). The trainer has
-//! one more call with the feature `cuda` (`train::nn::device`).
+//! `bundle::map` (memory map), `capture::v4l2::sys` (what the `v4l` crate leaves out), `runtime::system`
+//! (priority, locked memory, watchdog), and the device program's `cli::memory` (one libc call). The trainer
+//! has one more call with the feature `cuda` (`train::nn::device`).
 
 pub mod board;
 pub mod bundle;
