@@ -40,13 +40,13 @@ class Belt:
 
     def light_up(self):
         """Starts what feeds vivid; it must be started again when the camera was unplugged."""
-        feed = "v4l2-ctl -d1 --stream-out-mmap=2 --stream-from=/tmp/belt > /tmp/feed.log 2>&1 3>&-"
+        feed = "v4l2-ctl -d1 --stream-out-mmap=2 --stream-from=/tmp/camera > /tmp/feed.log 2>&1 3>&-"
         # Opened for reading too: that waits for nobody.
-        self.machine.check(f"rm -f /tmp/belt; mkfifo /tmp/belt; exec 4<> /tmp/belt; ({feed} 4>&- &)")
+        self.machine.check(f"rm -f /tmp/camera; mkfifo /tmp/camera; exec 4<> /tmp/camera; ({feed} 4>&- &)")
         self.show(0)
 
     def dark(self):
-        self.machine.check("exec 4>&-; killall v4l2-ctl; usleep 20000")
+        self.machine.check("exec 4>&-; killall -q v4l2-ctl; usleep 20000")
 
     def show(self, photo):
         """From here on every frame of the camera is this photo: its second copy is read when the first is out."""
@@ -135,6 +135,13 @@ def merged(pulses):
         else:
             joined.append((start, end))
     return joined
+
+
+def unmatched(seen, expected):
+    """What to say of pulses that are nowhere near one of the other list."""
+    far = lambda pulse, others: all(abs(pulse[0] - other[0]) > MS for other in others)
+    missing, more = [p for p in expected if far(p, seen)], [p for p in seen if far(p, expected)]
+    return f"; not seen {missing[:2]}, not expected {more[:2]}" if missing or more else ""
 
 
 def scheduled(parts, rejects):

@@ -9,7 +9,7 @@ use faprompt_edge::control::{Control, Restored, Store};
 use faprompt_edge::line::Statistics;
 use faprompt_edge::runtime::shared::{Handle, Shared};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
@@ -17,10 +17,6 @@ use std::time::Instant;
 pub struct Ports {
     control: Arc<Mutex<Control<Handle>>>,
     threads: Vec<JoinHandle<()>>,
-}
-
-fn lock(control: &Mutex<Control<Handle>>) -> MutexGuard<'_, Control<Handle>> {
-    control.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ports {
@@ -61,9 +57,14 @@ impl Ports {
         Ok(Ports { control, threads })
     }
 
-    /// Does what is due: counters and alarms to the memory.
+    /// Does what is due: counters and alarms to the memory. While a port holds control, it does so itself.
     pub fn tick(&self) {
-        lock(&self.control).tick(Instant::now());
+        match self.control.try_lock() {
+            Ok(mut control) => control.tick(Instant::now()),
+            // A port's thread panicked: what it left is whole, see `port::serve`.
+            Err(TryLockError::Poisoned(control)) => control.into_inner().tick(Instant::now()),
+            Err(TryLockError::WouldBlock) => (),
+        }
     }
 
     /// Ends the ports, and stores the last counters.
