@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 import time
 import tomllib
 from collections import Counter
@@ -58,39 +57,33 @@ def tally(parts):
 
 
 class BinSensor:
-    """The sensor in the reject bin: sees a part for as long as the ejector pushes, unless it looks away."""
+    """The sensor in the reject bin: sees what was ejected since it last looked, part by part."""
 
-    def __init__(self, pins):
-        self.pins, self.seen, self.blind, self.done = pins, 0, False, False
-        self.place = len(pins.edges)
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
+    def __init__(self, machine):
+        self.machine, self.seen, self.place = machine, 0, len(machine.pins.edges)
 
-    def _watch(self):
-        while not self.done:
-            with self.pins.changed:
-                if len(self.pins.edges) == self.place:
-                    self.pins.changed.wait(0.5)
-                new, self.place = self.pins.edges[self.place :], len(self.pins.edges)
-            for edge in new:
-                if edge.line == REJECT and not self.blind:
-                    self.pins.drive(CONFIRM, edge.level)
-                    self.seen += edge.level
-
-    def stop(self):
-        self.done = True
-        self.thread.join()
+    def look(self):
+        pins = self.machine.pins
+        new, self.place = pins.edges[self.place :], len(pins.edges)
+        for edge in new:
+            if edge.line == REJECT and edge.level:
+                self.seen += 1
+                for level in (1, 0):
+                    pins.drive(CONFIRM, level)
+                    self.machine.check("usleep 5000")
 
 
 def belt_of_photos(rig):
     """Every photo once, energise-to-reject with a sensor in the bin."""
     station = rig.station("belt", *TO_REJECT)
     station.wait_ready()
-    sensor, first = BinSensor(rig.machine.pins), rig.edge()
+    sensor, first = BinSensor(rig.machine), rig.edge()
     began = time.monotonic()
     for photo in range(len(rig.verdicts)):
         rig.belt.part(photo)
+        sensor.look()
     station.settle()
+    sensor.look()
     parts = station.parts()
     wrong = [p for p, (reject, _) in zip(parts, rig.verdicts) if p.outcome != ("reject" if reject else "good")]
     apart = max((abs(p.score - score) for p, (_, score) in zip(parts, rig.verdicts) if p.score is not None), default=1.0)
@@ -105,18 +98,15 @@ def belt_of_photos(rig):
     alarms = station.alarms()
     rig.table.add("bin sensor confirms", f"{len(promised)} seen, no alarm", f"{sensor.seen} seen, alarms {alarms}",
                   sensor.seen == len(pulses) and not alarms)
-    sensor.blind = True
     edge = rig.edge()
     rig.belt.part(rig.bad[0])
     stopped = rig.machine.pins.wait(LINE_STOP, 1, edge)
     fault = rig.machine.pins.level(FAULT)
-    sensor.blind = False
     station.reset()
     rig.table.add("bin sensor misses one", "alarm RejectUnconfirmed, LINE STOP and FAULT on, off after reset",
                   f"alarms {station.alarms()}, stop {bool(stopped)}, fault {fault}, then {rig.machine.pins.level(LINE_STOP)}, {rig.machine.pins.level(FAULT)}",
                   station.alarms() == ["RejectUnconfirmed"] and stopped and fault
                   and not rig.machine.pins.level(LINE_STOP) and not rig.machine.pins.level(FAULT))
-    sensor.stop()
     code = station.stop()
     at_end = [rig.machine.pins.level(line) for line in (GOOD, REJECT, READY, FAULT, LINE_STOP)]
     rig.table.add("orderly end", "exit code 0; reject, fault, line stop on, the rest off", f"exit code {code}, {at_end}",

@@ -102,7 +102,8 @@ class Station:
         return [json.loads(line) for line in self.machine.check(f"cat /tmp/{self.name}/{file}").out.splitlines()]
 
     def parts(self):
-        return [Part(l["part"], l["outcome"], l.get("score"), l["due"] * 1000) for l in self._lines("verdicts.jsonl")]
+        due = lambda line: line["triggered_us"] * 1000 + DELAY_MS * MS
+        return [Part(l["part"], l["outcome"], l.get("score"), due(l)) for l in self._lines("verdicts.jsonl")]
 
     def alarms(self):
         return [l["alarm"] for l in self._lines("events.jsonl") if l["event"] == "alarm"]
