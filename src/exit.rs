@@ -38,6 +38,8 @@ pub enum ExitCode {
     Memory = 22,
     /// A file of parameters is wrong.
     Config = 23,
+    /// A release was refused, or no slot holds an intact one.
+    Release = 24,
     /// `doctor` found something that is wrong.
     Problems = 21,
     /// CLIP weights could not be read.
@@ -52,6 +54,10 @@ pub enum ExitCode {
     Diverged = 34,
     /// The user stopped training; a checkpoint is saved.
     Interrupted = 35,
+    /// A node could not be flashed: it runs what it ran before.
+    Flash = 36,
+    /// The node went back to what it ran before: the new release did not become ready.
+    RolledBack = 37,
     /// The station was told to start again: whoever watches over it does so.
     Restart = 40,
     /// A serial port could not be opened.

@@ -132,6 +132,7 @@ pub struct Inspector {
     normal: Vec<f32>,
     abnormal: Vec<f32>,
     executor: Executor,
+    exact: bool,
 }
 
 impl Inspector {
@@ -162,12 +163,19 @@ impl Inspector {
             abnormal: prototype("abnormal")?,
             manifest,
             executor,
+            exact: options.adaptation == AdaptationMode::Exact,
         })
     }
 
     /// The bundle's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What the known frame's score is to be, if the bundle says so and scores are adapted as they were when
+    /// it was measured.
+    pub fn known_score(&self) -> Option<f32> {
+        self.manifest.known_score.filter(|_| self.exact)
     }
 
     /// The normal prototype F_n, [C], unit length.

@@ -17,8 +17,10 @@
 //! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
-//! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types) |
+//! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
+//! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
+//! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
 //! | [`exit`] | exit codes | nothing of the project |
 //! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, pretrain on rendered pictures | everything |
@@ -26,7 +28,7 @@
 //! Judging one photo:
 //!
 //! ```no_run
-//! use faprompt_edge::bundle::Bundle;
+//! use faprompt_edge::bundle::{Bundle, Keys};
 //! use faprompt_edge::capture::load;
 //! use faprompt_edge::faprompt::AdaptationMode;
 //! use faprompt_edge::inspector::{Inspector, Options};
@@ -34,7 +36,7 @@
 //! use std::path::Path;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let bundle = Bundle::open(Path::new("line1.bundle"), None)?;
+//! let bundle = Bundle::open(Path::new("line1.bundle"), &Keys::default())?;
 //! let options = Options { adaptation: AdaptationMode::Exact, threads: 4, arithmetic: Arithmetic::Auto };
 //! let mut inspector = Inspector::new(&bundle, options)?;
 //! let inspection = inspector.inspect(&load(Path::new("part.png"))?)?;
@@ -53,12 +55,14 @@ pub mod board;
 pub mod bundle;
 pub mod capture;
 pub mod control;
+mod durable;
 pub mod exit;
 pub mod faprompt;
 pub mod graph;
 pub mod inspector;
 pub mod line;
 pub mod ops;
+pub mod release;
 pub mod report;
 pub mod runtime;
 #[cfg(feature = "train")]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{export_to, options};
 use faprompt_edge::bundle::manifest::{Precision, Selection};
-use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
+use faprompt_edge::bundle::{Bundle, BundleError, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
@@ -275,9 +275,9 @@ fn sign(bundle: &Path, pair: &minisign::KeyPair) {
 fn signatures() {
     let folder = tempfile::tempdir().unwrap();
     let (bundle, key_file, pair) = signed(folder.path());
-    let key = PublicKey::load(&key_file).unwrap();
-    let open = |key: &PublicKey| {
-        Bundle::open(&bundle, Some(key))
+    let key = Keys::load(&[&key_file]).unwrap();
+    let open = |keys: &Keys| {
+        Bundle::open(&bundle, keys)
             .map(|_| ())
             .map_err(|e| e.exit_code())
     };
@@ -289,9 +289,23 @@ fn signatures() {
         other.pk.to_box().unwrap().to_string(),
     )
     .unwrap();
+    let other = folder.path().join("other.pub");
     assert_eq!(
-        open(&PublicKey::load(&folder.path().join("other.pub")).unwrap()),
+        open(&Keys::load(&[&other]).unwrap()),
         Err(ExitCode::BundleSignature)
+    );
+    // While keys are changed, both are trusted. Other files of the folder are no keys.
+    let both = Keys::installed(folder.path()).unwrap();
+    assert_eq!(both.files().count(), 2);
+    assert_eq!(open(&both), Ok(()));
+    assert!(
+        Keys::installed(&folder.path().join("none"))
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        Keys::installed(&other).err().map(|e| e.exit_code()),
+        Some(ExitCode::PublicKey)
     );
     // Checked before anything is parsed: what is wrong with the contents does not matter.
     let signature = bundle.with_extension("bundle.minisig");
@@ -308,7 +322,7 @@ fn signatures() {
     std::fs::write(&key_file, "untrusted comment: x\nAAAA\n").unwrap();
     for path in [key_file, folder.path().join("absent.pub")] {
         assert_eq!(
-            PublicKey::load(&path).err().map(|e| e.exit_code()),
+            Keys::load(&[&path]).err().map(|e| e.exit_code()),
             Some(ExitCode::PublicKey)
         );
     }
@@ -329,7 +343,7 @@ fn the_fuzzers_seeds_are_bundles() {
 #[test]
 fn what_is_no_file_is_unreadable() {
     for path in [Path::new("/nonexistent/x.bundle"), Path::new("/")] {
-        let error = Bundle::open(path, None).err().unwrap();
+        let error = Bundle::open(path, &Keys::default()).err().unwrap();
         assert_eq!(error.exit_code(), ExitCode::BundleUnreadable);
         assert!(
             error.to_string().contains(&path.display().to_string()),

@@ -5,7 +5,7 @@ mod common;
 
 use common::{golden, relative, values};
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
-use faprompt_edge::bundle::{Bundle, manifest};
+use faprompt_edge::bundle::{Bundle, Keys, manifest};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
@@ -66,7 +66,11 @@ fn check(weights: &str, folder: &str) {
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = scratch.path().join("layout.bundle");
     export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
-    let encoder = Encoder::load(&Bundle::open(&out, None).unwrap(), Arithmetic::Auto).unwrap();
+    let encoder = Encoder::load(
+        &Bundle::open(&out, &Keys::default()).unwrap(),
+        Arithmetic::Auto,
+    )
+    .unwrap();
     let pixels = Tensor::from_shape(&[3, 32, 32], &values(&want, "pixels")).unwrap();
     let image = encoder.run(pixels).unwrap().image;
     let far = relative(
@@ -120,7 +124,11 @@ fn open_clip_without_quick_gelu_is_read_as_gelu() {
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = folder.path().join("gelu.bundle");
     export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
-    common::tower_matches_reference(&clip, &prompts, &Bundle::open(&out, None).unwrap());
+    common::tower_matches_reference(
+        &clip,
+        &prompts,
+        &Bundle::open(&out, &Keys::default()).unwrap(),
+    );
 }
 
 #[test]

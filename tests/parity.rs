@@ -3,8 +3,8 @@
 mod common;
 
 use common::{apart, golden, relative, values};
-use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::faprompt::{AdaptationMode, score};
 use faprompt_edge::inspector::{Inspection, Inspector, Options};
 use faprompt_edge::ops::weights::Arithmetic;
@@ -184,7 +184,7 @@ fn the_papers_score_rule_is_the_plain_mean_of_the_maxima() {
     options.score_rule = ScoreRule::Paper;
     let out = folder.path().join("rule.bundle");
     common::export_to(&clip, &prompts, &options, &out);
-    let bundle = Bundle::open(&out, None).unwrap();
+    let bundle = Bundle::open(&out, &Keys::default()).unwrap();
     let want = common::expected();
     let max = |key: &str, i: usize| {
         let scores = values(&want, key);
@@ -289,7 +289,7 @@ fn golden_prototypes(prompts: &Path, clip: &Path) {
         &common::options(Selection::Paper, Precision::F32),
         &out,
     );
-    let bundle = Bundle::open(&out, None).unwrap();
+    let bundle = Bundle::open(&out, &Keys::default()).unwrap();
     let options = Options {
         adaptation: AdaptationMode::Exact,
         threads: 1,

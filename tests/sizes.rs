@@ -3,8 +3,8 @@
 mod common;
 
 use common::relative;
-use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, Selection};
+use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
 use faprompt_edge::inspector::{Inspector, Options};
 use faprompt_edge::ops::slice;
@@ -229,7 +229,7 @@ fn every_size_gives_the_references_adaptation() {
         (options.image_size, options.vv_layers) = (image_size, Some(vv));
         let out = folder.path().join("x.bundle");
         export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
-        let bundle = Bundle::open(&out, None).unwrap();
+        let bundle = Bundle::open(&out, &Keys::default()).unwrap();
         common::tower_matches_reference(&clip, &prompts, &bundle);
         encoder_matches_definition(&clip, &bundle);
         linear_matches_matrix(&bundle);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use faprompt_edge::bundle::Bundle;
+use faprompt_edge::bundle::{Bundle, Keys};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -270,7 +270,12 @@ fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
         "--out",
         &s(&bundle),
     ]));
-    assert!(Bundle::open(&bundle, None).unwrap().manifest().trained);
+    assert!(
+        Bundle::open(&bundle, &Keys::default())
+            .unwrap()
+            .manifest()
+            .trained
+    );
     let (device, trainer) = (at("device.json"), at("trainer.json"));
     let html = at("page.html");
     good(train(&[

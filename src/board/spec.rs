@@ -488,6 +488,16 @@ pub enum Arch {
     X86_64,
 }
 
+impl Arch {
+    /// What `uname -m` calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arch::Aarch64 => "aarch64",
+            Arch::X86_64 => "x86_64",
+        }
+    }
+}
+
 /// Hints for the thread that drives the outputs.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -194,6 +194,10 @@ pub struct Manifest {
     pub precision: Precision,
     /// Measured error of `--adaptation linear`.
     pub linear_error: Vec<LinearError>,
+    /// The known frame's image score with exact adaptation, as the exporter measured it: a device that comes
+    /// to another one computes wrongly. `None`: nobody measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_score: Option<f32>,
     /// SHA-256 of the files that it was made from.
     pub sources: BTreeMap<String, String>,
 }
@@ -307,6 +311,9 @@ impl Manifest {
             self.image.size as f32,
         )?;
         within("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
+        if let Some(score) = self.known_score {
+            within("known_score", score, 0.0, 1.0)?;
+        }
         for (key, text) in [
             ("name", &self.name),
             ("description", &self.description),
@@ -315,6 +322,15 @@ impl Manifest {
             within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
         }
         Ok(())
+    }
+
+    /// Multiplications of the image encoder's matrices for one frame: what a frame costs at least.
+    pub fn encoder_products(&self) -> f64 {
+        let tokens = (self.image.grid() * self.image.grid() + 1) as f64;
+        let width = self.vision.width as f64;
+        // Per block: 3 for query, key, value, 1 for the output, 4 + 4 for the MLP; the V-V stream has an
+        // output of its own.
+        tokens * width * width * (12 * self.vision.layers + self.vv_layers) as f64
     }
 
     /// A line that every output of an untrained bundle carries.

@@ -17,6 +17,6 @@ mod write;
 pub use error::BundleError;
 pub use manifest::Manifest;
 pub use read::Bundle;
-pub use signature::PublicKey;
+pub use signature::{Keys, signature_of};
 #[cfg(feature = "train")]
 pub use write::{BundleWriter, save};

@@ -4,7 +4,7 @@ use super::envelope::{
     self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of,
 };
 use super::map::Bytes;
-use super::{BundleError, Manifest, PublicKey, signature};
+use super::{BundleError, Keys, Manifest, signature_of};
 use crate::ops::weights::Matrix;
 use half::f16;
 use safetensors::Dtype;
@@ -24,15 +24,17 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Maps the file at `path` and checks it whole: with `key` the signature next to it first, then
+    /// Maps the file at `path` and checks it whole: if there are keys the signature next to it first, then
     /// format, version, digests, manifest.
     ///
     /// # Errors
     /// Every [`BundleError`].
-    pub fn open(path: &Path, key: Option<&PublicKey>) -> Result<Bundle, BundleError> {
+    pub fn open(path: &Path, keys: &Keys) -> Result<Bundle, BundleError> {
         let bytes = Bytes::map(path)?;
-        if let Some(key) = key {
-            key.verify(&bytes, &signature::path_for(path))?;
+        if !keys.is_empty() {
+            let beside = signature_of(path);
+            let signature = std::fs::read_to_string(&beside).ok();
+            keys.verify(&bytes, signature.as_deref(), &beside.display().to_string())?;
         }
         Bundle::check(bytes)
     }

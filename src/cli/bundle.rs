@@ -1,8 +1,8 @@
 //! `bundle info` and `bundle verify`.
 
-use super::{CliError, open, output};
+use super::{CliError, keys, open, output};
 use clap::Subcommand;
-use faprompt_edge::bundle::Bundle;
+use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ pub enum BundleCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Check every digest, and with --key the signature FILE.minisig
+    /// Check every digest, and, if there are keys, the signature FILE.minisig
     Verify {
         /// The bundle
         file: PathBuf,
-        /// minisign public key
+        /// minisign public key, several times for several [default: those in /etc/faprompt-edge/keys]
         #[arg(long)]
-        key: Option<PathBuf>,
+        key: Vec<PathBuf>,
     },
 }
 
@@ -31,7 +31,7 @@ impl BundleCommand {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let text = match self {
             BundleCommand::Info { file, json } => {
-                let bundle = open(file, None)?;
+                let bundle = Bundle::open(file, &Keys::default())?;
                 if *json {
                     let text = serde_json::to_string_pretty(bundle.manifest());
                     text.map_err(|e| CliError::Internal(e.to_string()))? + "\n"
@@ -40,11 +40,10 @@ impl BundleCommand {
                 }
             }
             BundleCommand::Verify { file, key } => {
-                let bundle = open(file, key.as_deref())?;
-                let signature = if key.is_some() {
-                    "signature valid, "
-                } else {
-                    "no key given: signature not checked, "
+                let bundle = open(file, key)?;
+                let signature = match keys(key)?.is_empty() {
+                    false => "signature valid, ",
+                    true => "no key given: signature not checked, ",
                 };
                 let warning = bundle
                     .manifest()

@@ -9,7 +9,7 @@ use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::list_devices;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;
-use faprompt_edge::runtime::inference::known_frame;
+use faprompt_edge::runtime::inference::self_test;
 use rustix::process::{Resource, getrlimit};
 use std::fmt::Display;
 use std::path::Path;
@@ -99,13 +99,16 @@ impl Doctor {
             let bundle = self.network.open()?;
             let mut inspector = self.network.inspector(&bundle, cores())?;
             let loaded = started.elapsed().as_millis();
-            let inspection = inspector
-                .inspect(&known_frame())
-                .map_err(|e| CliError::Internal(e.to_string()))?;
+            let started = Instant::now();
+            let score = self_test(&mut inspector).map_err(|e| CliError::Internal(e.to_string()))?;
+            let known = match inspector.known_score() {
+                Some(expected) => format!("score {score:.4}, in the bundle {expected:.4}"),
+                None => format!("score {score:.4}; the bundle does not say which it should be"),
+            };
             findings.note(format_args!(
-                "{}: loaded in {loaded} ms, a frame judged in {:.0} ms with {} threads, threshold {}",
+                "{}: loaded in {loaded} ms; the known frame: {known}; judged in {} ms with {} threads; threshold {}",
                 path.display(),
-                inspection.ms.total(),
+                started.elapsed().as_millis(),
                 cores(),
                 inspector.manifest().scores.threshold
             ));

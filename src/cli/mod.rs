@@ -10,16 +10,18 @@ mod inspect;
 mod memory;
 mod run;
 mod safe;
+mod slot;
 
 use clap::{Args, Parser, Subcommand};
 use faprompt_edge::board::BoardError;
-use faprompt_edge::bundle::{Bundle, BundleError, PublicKey};
+use faprompt_edge::bundle::{Bundle, BundleError, Keys};
 use faprompt_edge::capture::CaptureError;
 use faprompt_edge::control::StoreError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::ops::weights::Arithmetic;
+use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::warn;
 use faprompt_edge::runtime::StartError;
 use std::path::{Path, PathBuf};
@@ -55,6 +57,8 @@ enum Command {
     /// Look into a bundle
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// The two slots that releases are flashed into
+    Slot(slot::SlotArguments),
 }
 
 /// What every command that runs a network takes.
@@ -63,9 +67,10 @@ struct Network {
     /// The bundle [default: $FAPROMPT_BUNDLE, else the one in models/ or /usr/share/faprompt-edge/]
     #[arg(long)]
     bundle: Option<PathBuf>,
-    /// minisign public key: refuse a bundle without a valid FILE.minisig
+    /// minisign public key, several times for several: refuse a bundle without a valid FILE.minisig
+    /// [default: those in /etc/faprompt-edge/keys]
     #[arg(long)]
-    key: Option<PathBuf>,
+    key: Vec<PathBuf>,
     /// How the abnormal prototype follows each image
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
@@ -92,6 +97,8 @@ pub enum CliError {
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
+    Release(#[from] ReleaseError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Console(#[from] console::ConsoleError),
@@ -117,6 +124,7 @@ impl CliError {
             CliError::Board(_) => ExitCode::Board,
             CliError::Start(StartError::Output { .. }) => ExitCode::OutputFailed,
             CliError::Start(_) => ExitCode::Internal,
+            CliError::Release(e) => e.exit_code(),
             CliError::Store(_) => ExitCode::Memory,
             CliError::Console(e) => e.exit_code(),
             CliError::Config { .. } => ExitCode::Config,
@@ -169,7 +177,7 @@ impl Network {
                 "" => started.as_path(),
                 path => Path::new(path),
             };
-            let bundle = open(path, key.as_deref())?;
+            let bundle = open(path, &key)?;
             inspector(
                 &bundle,
                 Options {
@@ -182,7 +190,7 @@ impl Network {
     }
 
     fn open(&self) -> Result<Bundle, CliError> {
-        open(&self.path()?, self.key.as_deref())
+        open(&self.path()?, &self.key)
     }
 
     fn inspector(&self, bundle: &Bundle, threads: usize) -> Result<Inspector, CliError> {
@@ -204,9 +212,16 @@ fn inspector(bundle: &Bundle, options: Options) -> Result<Inspector, CliError> {
     Ok(inspector)
 }
 
-fn open(path: &Path, key: Option<&Path>) -> Result<Bundle, CliError> {
-    let key = key.map(PublicKey::load).transpose()?;
-    Bundle::open(path, key.as_ref()).map_err(|source| match source {
+/// The keys that are named, else those of this machine.
+fn keys(named: &[PathBuf]) -> Result<Keys, BundleError> {
+    match named {
+        [] => Keys::installed(Path::new(Keys::FOLDER)),
+        named => Keys::load(named),
+    }
+}
+
+fn open(path: &Path, named: &[PathBuf]) -> Result<Bundle, CliError> {
+    Bundle::open(path, &keys(named)?).map_err(|source| match source {
         // It names the file itself.
         BundleError::Unreadable { .. } => CliError::Bundle(source),
         source => CliError::BundleAt {
@@ -244,6 +259,7 @@ pub fn main() -> ExitCode {
         Command::Safe(a) => a.run(),
         Command::Board(a) => a.run(),
         Command::Bundle(a) => a.run(),
+        Command::Slot(a) => a.run(),
     };
     result.unwrap_or_else(|e| {
         warn(format_args!("faprompt-edge: {e}"));

@@ -28,12 +28,12 @@ pub mod system;
 
 use crate::board::{InputLine, Inputs};
 use crate::capture::Adjustment;
-use crate::inspector::{InspectError, Inspector};
+use crate::inspector::Inspector;
 use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Message, Outlets, RealTime};
 use camera::{Adjust, CameraThread, Exposing, Open};
 use embedded_hal::digital::OutputPin;
-use inference::{Inference, Job};
+use inference::{Inference, Job, SelfTestError, self_test};
 use record::{Archive, Recorder, Style, Truth};
 use shared::{Handle, Load, Shared};
 use slots::Slots;
@@ -83,9 +83,9 @@ pub struct Config {
 /// Why a station does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The network cannot judge a frame.
-    #[error("the network cannot judge the known frame: {0}")]
-    Network(#[from] InspectError),
+    /// The network does not pass its self-test.
+    #[error("self-test: {0}")]
+    Network(#[from] SelfTestError),
     /// A result could not be written.
     #[error("{path}: cannot be written: {source}", path = path.display())]
     Output {
@@ -199,10 +199,9 @@ pub fn start<P: OutputPin + Send + 'static>(
     let (recorder, record) = Recorder::create(&config.out, config.keep, style, shared.clone())
         .map_err(|(path, source)| StartError::Output { path, source })?;
     // The first frame is slower than all others: memory is touched for the first time.
-    let known_frame = inference::known_frame();
-    let known = inspector.inspect(&known_frame)?.score;
+    let known = self_test(&mut inspector)?;
     let second = Instant::now();
-    inspector.inspect(&known_frame)?;
+    self_test(&mut inspector)?;
     let patience = SILENCE.max(second.elapsed() * 20);
 
     let exposing = match config.rate {

@@ -18,6 +18,7 @@ use crate::bundle::{Bundle, BundleWriter, save};
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
 use crate::ops::weights::Arithmetic;
+use crate::runtime::inference::known_frame;
 use indicatif::ProgressBar;
 use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
@@ -165,6 +166,7 @@ fn manifest(
         },
         precision: options.precision,
         linear_error: vec![],
+        known_score: None,
         sources: BTreeMap::from([
             ("clip".into(), clip.digest.clone()),
             ("prompts".into(), prompts.digest.clone()),
@@ -386,9 +388,10 @@ pub fn export(
         path: out.to_path_buf(),
         source,
     };
+    manifest.known_score = Some(self_check(w.0.bytes(&manifest).map_err(failed)?)?);
+    // What is written is what was checked, but for that one number.
     let bytes = w.0.bytes(&manifest).map_err(failed)?;
-    // What was checked is what is written.
-    let bundle = self_check(bytes)?;
+    let bundle = Bundle::from_bytes(bytes).map_err(TrainError::SelfCheck)?;
     save(bundle.bytes(), out).map_err(failed)?;
     Ok(Exported {
         manifest,
@@ -397,8 +400,8 @@ pub fn export(
 }
 
 /// Opens the new bundle with the device's code, which checks every digest and every shape, builds all
-/// its networks and judges a grey frame.
-fn self_check(bytes: Vec<u8>) -> Result<Bundle, TrainError> {
+/// its networks and judges the known frame.
+fn self_check(bytes: Vec<u8>) -> Result<f32, TrainError> {
     let bundle = Bundle::from_bytes(bytes).map_err(TrainError::SelfCheck)?;
     let load = |adaptation| {
         let options = Options {
@@ -409,10 +412,7 @@ fn self_check(bytes: Vec<u8>) -> Result<Bundle, TrainError> {
         Inspector::new(&bundle, options).map_err(TrainError::SelfCheck)
     };
     load(AdaptationMode::Linear)?;
-    let frame = image::RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));
-    let failed = |e| TrainError::Options(format!("the network fails on a grey frame: {e}"));
-    load(AdaptationMode::Exact)?
-        .inspect(&frame)
-        .map_err(failed)?;
-    Ok(bundle)
+    let failed = |e| TrainError::Options(format!("the network fails on the known frame: {e}"));
+    let inspection = load(AdaptationMode::Exact)?.inspect(&known_frame());
+    Ok(inspection.map_err(failed)?.score)
 }

@@ -12,6 +12,7 @@
 //! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
 //! | [`export`], [`reference`] | checkpoint to bundle |
 //! | [`evaluate`], [`metrics`], [`page`] | figures of merit and the report |
+//! | [`flash`] | a release onto a node |
 //! | [`random`] | weights without meaning, for benchmarks |
 
 pub mod ablate;
@@ -20,6 +21,7 @@ pub mod datasets;
 pub mod evaluate;
 pub mod export;
 pub mod fit;
+pub mod flash;
 pub mod metrics;
 pub mod nn;
 pub mod page;
@@ -99,6 +101,9 @@ pub enum TrainError {
     /// A bundle that cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// A node that was not flashed.
+    #[error(transparent)]
+    Flash(#[from] flash::FlashError),
 }
 
 impl TrainError {
@@ -114,6 +119,7 @@ impl TrainError {
             TrainError::Interrupted { .. } => ExitCode::Interrupted,
             TrainError::SelfCheck(_) => ExitCode::Internal,
             TrainError::Bundle(e) => e.exit_code(),
+            TrainError::Flash(e) => e.exit_code(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What several test files need: the golden data, and bundles made of it.
 #![allow(dead_code)]
 
-use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::{ExportOptions, Exported, export};
 use faprompt_edge::train::prompts::Prompts;
@@ -93,7 +93,7 @@ pub fn golden_bundle(
         &options(selection, precision),
         &out,
     );
-    let bundle = Bundle::open(&out, None).unwrap();
+    let bundle = Bundle::open(&out, &Keys::default()).unwrap();
     (out, bundle)
 }
 

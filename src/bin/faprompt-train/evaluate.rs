@@ -2,7 +2,7 @@
 
 use crate::fit::{encode, open_cache};
 use clap::Args;
-use faprompt_edge::bundle::Bundle;
+use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
@@ -125,7 +125,7 @@ impl Judge {
                 threads: a.threads.unwrap_or(cores()),
                 arithmetic: a.arithmetic,
             };
-            let inspector = Inspector::new(&Bundle::open(path, None)?, options)?;
+            let inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
             let name = format!("{} ({})", path.display(), inspector.manifest().name);
             let warning = inspector.manifest().warning();
             return Ok((Judge::Device(Box::new(inspector)), name, warning));

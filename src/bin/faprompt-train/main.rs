@@ -4,6 +4,7 @@ mod ablate;
 mod evaluate;
 mod export;
 mod fit;
+mod flash;
 mod pretrain;
 mod random;
 
@@ -14,7 +15,7 @@ use faprompt_edge::report::warn;
 #[command(
     name = "faprompt-train",
     version,
-    about = "Makes bundles for faprompt-edge"
+    about = "Makes bundles for faprompt-edge, and puts them onto nodes"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -37,6 +38,8 @@ enum Command {
     Render(pretrain::Render),
     /// Look at the pictures that `pretrain` renders
     Sheet(pretrain::Sheet),
+    /// Put program, bundle and board onto a node; it goes back by itself if they do not become ready
+    Flash(flash::Flash),
     /// Write random weights and prompts of a known architecture, for benchmarks and trials
     Random(random::Random),
 }
@@ -51,6 +54,7 @@ fn main() -> std::process::ExitCode {
         Command::Pretrain(a) => a.run(),
         Command::Render(a) => a.run(),
         Command::Sheet(a) => a.run(),
+        Command::Flash(a) => a.run(),
         Command::Random(a) => a.run(),
     };
     let code = match result {

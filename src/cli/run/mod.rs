@@ -16,6 +16,7 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::Outputs;
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
+use faprompt_edge::runtime::inference::self_test;
 use faprompt_edge::runtime::record::Archive;
 use faprompt_edge::runtime::shared::{adjustment, log_level};
 use faprompt_edge::runtime::{self, Config, Report};
@@ -175,6 +176,7 @@ impl Run {
             .loader(self.threads.unwrap_or(cores()), path.clone());
         let inspector = load("")?;
         let warning = inspector.manifest().warning();
+        watchdog::first_frames(inspector.manifest());
 
         let device = |port: &Option<SerialPort>| port.as_ref().map(|p| PathBuf::from(&p.device));
         let serial = self.serial.clone().or(device(&board.serial.control));
@@ -234,7 +236,11 @@ impl Run {
             .map_err(|e| CliError::Internal(e.to_string()))?;
         let ports = match stored {
             Some(memory) => {
-                let load = Box::new(move |bundle: &str| load(bundle).map_err(|e| e.to_string()));
+                let load = Box::new(move |bundle: &str| {
+                    let mut inspector = load(bundle).map_err(|e| e.to_string())?;
+                    self_test(&mut inspector).map_err(|e| e.to_string())?;
+                    Ok(inspector)
+                });
                 let handle = station.handle(load, &bundle);
                 let (serial, modbus) = (serial.as_deref(), modbus.as_deref());
                 Some(Ports::open(handle, memory, serial, modbus, &shared)?)

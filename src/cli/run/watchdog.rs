@@ -1,6 +1,7 @@
 //! The watchdogs, fed only while every thread makes progress: systemd's, and the board's own.
 
 use faprompt_edge::board::Board;
+use faprompt_edge::bundle::Manifest;
 use faprompt_edge::control::host::{Mode, Snapshot};
 use faprompt_edge::runtime::system;
 use sd_notify::NotifyState;
@@ -11,10 +12,27 @@ use std::time::{Duration, Instant};
 /// How often they are fed. Every board's time-out is several times longer.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// A station whose camera is not there says that it is ready after so long: it rejects every part, with
+/// FAULT on, until the camera comes. One on trial never says so: the release before it comes back.
+const WITHOUT_CAMERA: Duration = Duration::from_secs(20);
+
 pub struct Watchdogs {
     board: Option<File>,
     fed: Option<Instant>,
     told: Option<Mode>,
+    opened: Instant,
+    ready: bool,
+    trial: bool,
+}
+
+/// Asks systemd for the time that the network takes for its first two frames on the slowest processor.
+pub fn first_frames(manifest: &Manifest) {
+    /// Products per second of one Cortex-A57 without dot products, a tenth of what it can do.
+    const SLOWEST: f64 = 1e9;
+    let limit = Duration::from_secs(30)
+        + Duration::from_secs_f64(2.0 * manifest.encoder_products() / SLOWEST);
+    let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+    let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(limit)]);
 }
 
 impl Watchdogs {
@@ -40,6 +58,10 @@ impl Watchdogs {
             board: device,
             fed: None,
             told: None,
+            opened: Instant::now(),
+            ready: false,
+            // From `slot choose`.
+            trial: std::env::var_os("FAPROMPT_TRIAL").is_some_and(|v| v == "1"),
         }
     }
 
@@ -49,7 +71,13 @@ impl Watchdogs {
             self.told = Some(snapshot.mode);
             let status = format!("{:?}", snapshot.mode);
             // Without systemd there is nobody to tell, and that is no error.
-            let _ = sd_notify::notify(&[NotifyState::Status(&status), NotifyState::Ready]);
+            let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+        }
+        let blind = matches!(snapshot.mode, Mode::Starting | Mode::Blind | Mode::Halted);
+        let waits = blind && (self.trial || self.opened.elapsed() < WITHOUT_CAMERA);
+        if !self.ready && !waits {
+            self.ready = true;
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
         if self.fed.is_some_and(|fed| fed.elapsed() < EVERY) {
             return;

@@ -5,15 +5,14 @@
 //! and `parts`. Must never mix old and new, never lose what was confirmed, never give a part number twice.
 
 mod counts;
-mod files;
 #[cfg(test)]
 mod tests;
 
 use super::memory::Memory;
 use super::values::alarms;
+use crate::durable::{Files, Folder};
 use crate::line::{AlarmSet, PartId, Statistics};
 use counts::Counts;
-use files::{Files, Folder};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;

@@ -1,6 +1,5 @@
 //! Power cuts at every step of every write, by a model of a disk that keeps only what was flushed.
 
-use super::files::Files;
 use super::*;
 use crate::control::memory::RecipeNumber;
 use crate::control::table::Parameter;

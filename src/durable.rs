@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What the store does with files. One implementation writes them; another, in the tests, keeps a record
+/// What is done with files. One implementation writes them; another, in the tests, keeps a record
 /// of every step and loses what was not flushed.
-pub(super) trait Files {
+pub(crate) trait Files {
     /// The bytes of a file; `None` if there is none.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
     /// Makes a file, or makes it anew.
@@ -34,15 +34,15 @@ pub(super) trait Files {
 
 /// A real folder.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
-    /// Held as long as the store is open.
+    /// Held as long as the folder is open.
     _lock: File,
 }
 
 impl Folder {
     /// Opens it, makes it if there is none; one program at a time.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         let lock = File::create(path.join("lock"))?;
         lock.try_lock().map_err(|e| match e {

@@ -1,0 +1,128 @@
+//! `faprompt-train flash`.
+
+use clap::Args;
+use faprompt_edge::board::Board;
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::release::package::Sources;
+use faprompt_edge::report::{say, warn};
+use faprompt_edge::train::TrainError;
+use faprompt_edge::train::flash::{FlashError, Flashed, Plan, Ready, Ssh, card, secret_key};
+use faprompt_edge::train::progress::bar;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments of `flash`.
+#[derive(Args)]
+pub struct Flash {
+    /// Which board the node is: a name (`faprompt-edge board list`) or a file
+    #[arg(long)]
+    board: String,
+    /// The bundle
+    #[arg(long)]
+    bundle: PathBuf,
+    /// The node, as ssh calls it (user@host), or the folder where the root file system of its card is mounted
+    #[arg(long, value_name = "HOST|DIR", required_unless_present = "out")]
+    to: Option<String>,
+    /// What `make node` built: ARCH/faprompt-edge and ARCH/faprompt-edge.deb
+    #[arg(long, value_name = "DIR", default_value = "out/node")]
+    built: PathBuf,
+    /// The device program [default: in --built, for the board's processor]
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// The program's version
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    program_version: String,
+    /// The package for a node that has none [default: in --built, for the board's processor]
+    #[arg(long, value_name = "DEB")]
+    package: Option<PathBuf>,
+    /// minisign secret key: sign the release, and the bundle if it has no signature
+    #[arg(long, value_name = "FILE")]
+    sign: Option<PathBuf>,
+    /// Write the release into a file instead: `faprompt-edge slot install < FILE` on the node, as root
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    out: Option<PathBuf>,
+    /// Only say every step
+    #[arg(long)]
+    dry_run: bool,
+    /// Also if the node runs this release already
+    #[arg(long)]
+    again: bool,
+    /// Seconds until the node must be ready
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    patience: u64,
+    /// For ssh, as in --ssh-option=-p --ssh-option=2222
+    #[arg(long = "ssh-option", value_name = "OPTION", allow_hyphen_values = true)]
+    ssh_options: Vec<String>,
+}
+
+impl Flash {
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let board = Board::resolve(&self.board).map_err(FlashError::from)?;
+        // The names in the board's file are those of `uname -m`.
+        let arch = board.cpu.arch.name();
+        let built = self.built.join(arch);
+        let sources = Sources {
+            program: self.program.clone().unwrap_or(built.join("faprompt-edge")),
+            version: self.program_version.clone(),
+            arch: arch.into(),
+            bundle: self.bundle.clone(),
+            board: self.board.clone(),
+        };
+        if !sources.program.is_file() {
+            return Err(TrainError::Options(format!(
+                "{}: no device program for {arch}: build it with `make node`, or name it with --program",
+                sources.program.display()
+            )));
+        }
+        let key = self.sign.as_deref().map(secret_key).transpose()?;
+        let ready = Ready::new(&sources, key.as_ref())?;
+        ready.warnings.iter().for_each(warn);
+        let plan = Plan {
+            deb: self
+                .package
+                .clone()
+                .unwrap_or(built.join("faprompt-edge.deb")),
+            patience: Duration::from_secs(self.patience),
+            again: self.again,
+        };
+        if let Some(out) = &self.out {
+            ready.save(out)?;
+            say(format_args!("{}: release {}", out.display(), ready.id()));
+            return Ok(ExitCode::Good);
+        }
+        // clap asks for one of both.
+        let to = self.to.as_deref().unwrap_or_default();
+        if self.dry_run {
+            say(format_args!("release {}\n\n{}", ready.id(), ready.text()));
+            for (number, (what, command)) in plan.steps(&ready).into_iter().enumerate() {
+                say(format_args!("{}. {what}", number + 1));
+                if let Some(command) = command {
+                    say(format_args!("   ssh {to} -- {command}"));
+                }
+            }
+            return Ok(ExitCode::Good);
+        }
+        if std::path::Path::new(to).is_dir() {
+            card(to.as_ref(), &ready)?;
+            say(format_args!(
+                "release {} is on the card, on trial when the node boots; then: faprompt-edge slot status",
+                ready.id()
+            ));
+            return Ok(ExitCode::Good);
+        }
+        let ssh = Ssh::new(to, &self.ssh_options)?;
+        let bar = bar(0, "sending");
+        match plan.run(&ssh, &ready, &bar, &|line| say(line))? {
+            Flashed::Runs(after) => say(format_args!(
+                "release {} runs: self-test passed, ready {:.0} s after its start",
+                ready.id(),
+                after.as_secs_f64()
+            )),
+            Flashed::Ran => say(format_args!(
+                "the node runs release {} already (--again sends it anyway)",
+                ready.id()
+            )),
+        }
+        Ok(ExitCode::Good)
+    }
+}

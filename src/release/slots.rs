@@ -1,0 +1,578 @@
+//! Two slots, and which of them runs at the next start.
+//!
+//! `state.toml` says which slot is active and which is on trial; it is replaced whole, so that a power cut
+//! leaves the old or the new one. A trial gets one start: if the station has not reported ready by the next
+//! one, for whatever reason, the active slot runs again. Folders of a slot are only ever exchanged while
+//! nothing refers to them.
+
+use super::manifest::{Member, Release, ReleaseId};
+use super::package::{MANIFEST, SIGNATURE, unpack};
+use super::{ReleaseError, at};
+use crate::bundle::Keys;
+use crate::durable::{Files, Folder};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const STATE: &str = "state.toml";
+/// In a slot that was confirmed at least once: its turn, to tell the later one if the state is lost.
+const CONFIRMED: &str = "confirmed";
+/// A release that is still being received.
+const INCOMING: &str = "incoming";
+/// A new program has so long to answer a question at installation.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Another step is waited for so long. None takes a second, but a slow card may.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Room that must be left on the disk, bytes: state, log and counters go on.
+const RESERVE: u64 = 4 << 20;
+
+/// A slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// Both.
+    pub const BOTH: [Slot; 2] = [Slot::A, Slot::B];
+
+    /// The other one.
+    pub const fn other(self) -> Slot {
+        match self {
+            Slot::A => Slot::B,
+            Slot::B => Slot::A,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Slot::A => "a",
+            Slot::B => "b",
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A release that has to show that it becomes ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Where it is.
+    pub slot: Slot,
+    /// Which it is.
+    pub release: ReleaseId,
+    /// Whether it had its start.
+    pub started: bool,
+}
+
+/// How the last trial ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which release was tried.
+    pub release: ReleaseId,
+    /// Whether it runs since.
+    pub kept: bool,
+    /// Why not, if not.
+    pub why: String,
+}
+
+/// What `state.toml` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Confirmations so far.
+    #[serde(default)]
+    turn: u64,
+    /// The slot that runs; `None`: what the package installed.
+    active: Option<Slot>,
+    trial: Option<Trial>,
+    last: Option<Ended>,
+}
+
+/// What is known of a slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Holds {
+    /// Which release.
+    pub release: ReleaseId,
+    /// The program's version.
+    pub version: String,
+    /// The board.
+    pub board: String,
+    /// The bundle's name.
+    pub bundle: String,
+    /// Whether it ever became ready.
+    pub confirmed: bool,
+}
+
+/// All of it, for people and for the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The slot that runs; `None`: what the package installed.
+    pub active: Option<Slot>,
+    /// What is on trial.
+    pub trial: Option<Trial>,
+    /// How the last trial ended.
+    pub last: Option<Ended>,
+    /// What slot a holds.
+    pub a: Option<Holds>,
+    /// What slot b holds.
+    pub b: Option<Holds>,
+}
+
+impl Status {
+    /// What a slot holds.
+    pub fn of(&self, slot: Slot) -> Option<&Holds> {
+        match slot {
+            Slot::A => self.a.as_ref(),
+            Slot::B => self.b.as_ref(),
+        }
+    }
+
+    /// The release that is active; `None`: what the package installed.
+    pub fn running(&self) -> Option<&ReleaseId> {
+        Some(&self.of(self.active?)?.release)
+    }
+}
+
+/// What runs at this start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The slot; `None`: what the package installed.
+    pub slot: Option<Slot>,
+    /// Whether it is on trial.
+    pub trial: bool,
+    /// What went wrong before; for the log.
+    pub problems: Vec<String>,
+}
+
+/// The slots of a node.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    root: PathBuf,
+    run: PathBuf,
+    packaged: PathBuf,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Slots::under(Path::new("/"))
+    }
+}
+
+impl Slots {
+    /// The slots of the system whose root folder is `root`: `/`, or where a card is mounted.
+    pub fn under(root: &Path) -> Slots {
+        Slots {
+            root: root.join("opt/faprompt-edge"),
+            run: root.join("run/faprompt-edge"),
+            packaged: root.join("usr/lib/faprompt-edge/packaged"),
+        }
+    }
+
+    fn folder(&self, slot: Slot) -> PathBuf {
+        self.root.join(slot.name())
+    }
+
+    /// The slots' folder, for this step only.
+    fn open(&self) -> Result<Folder, ReleaseError> {
+        let since = Instant::now();
+        loop {
+            match Folder::open(&self.root) {
+                Ok(folder) => return Ok(folder),
+                Err(e) if since.elapsed() > PATIENCE => return Err(at(&self.root)(e)),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    fn read(&self) -> Result<State, String> {
+        let path = self.root.join(STATE);
+        let read = || match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|e| e.to_string()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+            Err(e) => Err(e.to_string()),
+        };
+        read().map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    fn write(&self, files: &mut impl Files, state: &State) -> Result<(), ReleaseError> {
+        let text = toml::to_string(state).unwrap_or_else(|e| unreachable!("plain values: {e}"));
+        files
+            .replace(STATE, text.as_bytes())
+            .map_err(at(&self.root.join(STATE)))
+    }
+
+    /// The state, or, if it cannot be read, what the slots tell of it: the one that was confirmed last.
+    fn restored(&self, problems: &mut Vec<String>) -> State {
+        self.read().unwrap_or_else(|e| {
+            let last = Slot::BOTH
+                .into_iter()
+                .filter_map(|slot| Some((self.turn(slot)?, slot)))
+                .max_by_key(|(turn, _)| *turn);
+            problems.push(format!("{e}: going by what was confirmed last"));
+            State {
+                turn: last.map_or(0, |(turn, _)| turn),
+                active: last.map(|(_, slot)| slot),
+                trial: None,
+                last: None,
+            }
+        })
+    }
+
+    fn turn(&self, slot: Slot) -> Option<u64> {
+        let text = fs::read_to_string(self.folder(slot).join(CONFIRMED)).ok()?;
+        text.trim().parse().ok()
+    }
+
+    fn manifest(&self, slot: Slot) -> Result<(Release, ReleaseId), ReleaseError> {
+        let path = self.folder(slot).join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        Ok((Release::parse(&text)?, ReleaseId::of(&text)))
+    }
+
+    /// Whether a slot holds an intact release that is trusted.
+    fn intact(&self, slot: Slot, keys: &Keys) -> Result<Release, ReleaseError> {
+        let folder = self.folder(slot);
+        if !keys.is_empty() {
+            let path = folder.join(MANIFEST);
+            let text = fs::read(&path).map_err(at(&path))?;
+            let signature = fs::read_to_string(folder.join(SIGNATURE)).ok();
+            keys.verify(&text, signature.as_deref(), MANIFEST)?;
+        }
+        let (release, _) = self.manifest(slot)?;
+        release.verify(&folder)?;
+        Ok(release)
+    }
+
+    /// Says what is where.
+    pub fn status(&self) -> Status {
+        let holds = |slot| {
+            let (release, id) = self.manifest(slot).ok()?;
+            Some(Holds {
+                release: id,
+                version: release.version,
+                board: release.board,
+                bundle: release.bundle,
+                confirmed: self.turn(slot).is_some(),
+            })
+        };
+        let state = self.restored(&mut vec![]);
+        Status {
+            active: state.active,
+            trial: state.trial,
+            last: state.last,
+            a: holds(Slot::A),
+            b: holds(Slot::B),
+        }
+    }
+
+    /// Receives a package into the idle slot and puts it on trial at the next start. `runs_here` is false
+    /// for a card of another machine: its program cannot be asked then.
+    ///
+    /// # Errors
+    /// Every [`ReleaseError`]; what runs is not touched.
+    pub fn install(
+        &self,
+        from: impl Read,
+        keys: &Keys,
+        runs_here: bool,
+    ) -> Result<(Slot, ReleaseId), ReleaseError> {
+        fs::create_dir_all(&self.root).map_err(at(&self.root))?;
+        let lock = File::create(self.root.join("installing")).map_err(at(&self.root))?;
+        lock.try_lock()
+            .map_err(|_| ReleaseError::Busy("another release is being received".into()))?;
+        let incoming = self.root.join(INCOMING);
+        remove(&incoming)?;
+        let received = self.receive(from, keys, &incoming, runs_here);
+        let result = received.and_then(|(_, id)| Ok((self.exchange(&incoming, &id)?, id)));
+        if result.is_err() {
+            // Nothing of it is kept; that it cannot be removed is less than why it was refused.
+            let _ = remove(&incoming);
+        }
+        result
+    }
+
+    fn receive(
+        &self,
+        from: impl Read,
+        keys: &Keys,
+        incoming: &Path,
+        runs_here: bool,
+    ) -> Result<(Release, ReleaseId), ReleaseError> {
+        fs::create_dir(incoming).map_err(at(incoming))?;
+        let (release, id) = unpack(from, keys, incoming, |release| {
+            let arch = std::env::consts::ARCH;
+            if runs_here && release.arch != arch {
+                let what = format!("its program is for {}, this is {arch}", release.arch);
+                return Err(ReleaseError::Unfit(what));
+            }
+            self.room(release.size())
+        })?;
+        if runs_here {
+            answers(incoming, &release, keys)?;
+        }
+        Ok((release, id))
+    }
+
+    fn room(&self, needed: u64) -> Result<(), ReleaseError> {
+        let disk = rustix::fs::statvfs(&self.root).map_err(|e| at(&self.root)(e.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let needed = needed.saturating_add(RESERVE);
+        match free < needed {
+            true => Err(ReleaseError::Full {
+                path: self.root.clone(),
+                needed,
+                free,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts what was received into the idle slot.
+    fn exchange(&self, incoming: &Path, id: &ReleaseId) -> Result<Slot, ReleaseError> {
+        let mut files = self.open()?;
+        let mut state = self.restored(&mut vec![]);
+        let slot = state.active.map_or(Slot::A, Slot::other);
+        if let Some(trial) = state.trial.take() {
+            // Before its folder goes, nothing may refer to it.
+            state.last = Some(Ended {
+                release: trial.release,
+                kept: false,
+                why: "another release came before it was ready".into(),
+            });
+            self.write(&mut files, &state)?;
+        }
+        remove(&self.folder(slot))?;
+        fs::rename(incoming, self.folder(slot)).map_err(at(incoming))?;
+        files.sync_folder().map_err(at(&self.root))?;
+        state.trial = Some(Trial {
+            slot,
+            release: id.clone(),
+            started: false,
+        });
+        self.write(&mut files, &state)?;
+        Ok(slot)
+    }
+
+    /// Chooses what runs at this start, and points `/run/faprompt-edge/slot` to it.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NoneIntact`]: the station must not start; everything is rejected.
+    pub fn choose(&self, keys: &Keys) -> Result<Choice, ReleaseError> {
+        let mut problems = Vec::new();
+        let mut files = self.open()?;
+        let mut state = self.restored(&mut problems);
+        let before = state.clone();
+        let mut choice = None;
+        if let Some(trial) = state.trial.take() {
+            let verdict = match trial.started {
+                true => Err("it ended or lost power before it was ready".to_string()),
+                false => self.intact(trial.slot, keys).map_err(|e| e.to_string()),
+            };
+            match verdict {
+                Ok(release) => {
+                    choice = Some((trial.slot, release));
+                    state.trial = Some(Trial {
+                        started: true,
+                        ..trial
+                    });
+                }
+                Err(why) => {
+                    problems.push(format!("release {} is not kept: {why}", trial.release));
+                    state.last = Some(Ended {
+                        release: trial.release,
+                        kept: false,
+                        why,
+                    });
+                }
+            }
+        }
+        let trial = choice.is_some();
+        if let (None, Some(active)) = (&choice, state.active) {
+            choice = Some(match self.intact(active, keys) {
+                Ok(release) => (active, release),
+                Err(e) => {
+                    problems.push(format!("slot {active}: {e}"));
+                    let other = active.other();
+                    // Only one that ran before: nobody would see it fail.
+                    let release = match self.turn(other) {
+                        Some(_) => self.intact(other, keys),
+                        None => Err(ReleaseError::NoOther),
+                    };
+                    let release = release.map_err(|e| {
+                        problems.push(format!("slot {other}: {e}"));
+                        ReleaseError::NoneIntact(problems.join("; "))
+                    })?;
+                    state.active = Some(other);
+                    (other, release)
+                }
+            });
+        }
+        if state != before || !problems.is_empty() {
+            self.write(&mut files, &state)?;
+        }
+        self.point(choice.as_ref(), trial)?;
+        Ok(Choice {
+            slot: choice.map(|(slot, _)| slot),
+            trial,
+            problems,
+        })
+    }
+
+    /// Where the unit finds program and bundle, and what it tells the program.
+    fn point(&self, choice: Option<&(Slot, Release)>, trial: bool) -> Result<(), ReleaseError> {
+        let target = choice.map_or(self.packaged.clone(), |(slot, _)| self.folder(*slot));
+        fs::create_dir_all(&self.run).map_err(at(&self.run))?;
+        let (new, link) = (self.run.join("slot.new"), self.run.join("slot"));
+        remove(&new)?;
+        symlink(&target, &new)
+            .and_then(|()| fs::rename(&new, &link))
+            .map_err(at(&link))?;
+        let mut text = format!(
+            "FAPROMPT_BUNDLE={}\nFAPROMPT_TRIAL={}\n",
+            target.join(Member::Bundle.name()).display(),
+            u8::from(trial)
+        );
+        // What was installed without flashing takes the board from /etc/default/faprompt-edge.
+        match choice {
+            None => (),
+            Some((_, r)) if r.files.contains_key(&Member::Board) => {
+                text += &format!("FAPROMPT_BOARD={}\n", target.join(&r.board).display());
+            }
+            Some((_, r)) => text += &format!("FAPROMPT_BOARD={}\n", r.board),
+        }
+        let environment = self.run.join("slot.env");
+        fs::write(&environment, text).map_err(at(&environment))
+    }
+
+    /// The station is ready: what is on trial becomes active. Nothing to do without a trial.
+    ///
+    /// # Errors
+    /// [`ReleaseError::File`].
+    pub fn confirm(&self) -> Result<Option<Slot>, ReleaseError> {
+        let mut files = self.open()?;
+        let mut state = self.restored(&mut vec![]);
+        let Some(trial) = state.trial.take_if(|t| t.started) else {
+            return Ok(None);
+        };
+        state.turn += 1;
+        let slot = trial.slot;
+        let path = self.folder(slot).join(CONFIRMED);
+        fs::write(&path, format!("{}\n", state.turn))
+            .and_then(|()| File::open(&path)?.sync_all())
+            .and_then(|()| File::open(self.folder(slot))?.sync_all())
+            .map_err(at(&path))?;
+        state.active = Some(slot);
+        state.last = Some(Ended {
+            release: trial.release,
+            kept: true,
+            why: String::new(),
+        });
+        self.write(&mut files, &state)?;
+        Ok(Some(slot))
+    }
+
+    /// Puts the other release on trial at the next start, if it ran here before.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NoOther`], [`ReleaseError::Busy`], a release that is damaged.
+    pub fn back(&self, keys: &Keys) -> Result<(Slot, ReleaseId), ReleaseError> {
+        let mut files = self.open()?;
+        let mut state = self.restored(&mut vec![]);
+        if state.trial.is_some() {
+            return Err(ReleaseError::Busy("a release is on trial".into()));
+        }
+        let slot = state.active.map(Slot::other).ok_or(ReleaseError::NoOther)?;
+        self.turn(slot).ok_or(ReleaseError::NoOther)?;
+        self.intact(slot, keys)?;
+        let (_, release) = self.manifest(slot)?;
+        state.trial = Some(Trial {
+            slot,
+            release: release.clone(),
+            started: false,
+        });
+        self.write(&mut files, &state)?;
+        Ok((slot, release))
+    }
+}
+
+/// Removes a folder or a file, if there is one.
+fn remove(path: &Path) -> Result<(), ReleaseError> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the new program whether it runs here, and whether it knows its board and its bundle.
+fn answers(folder: &Path, release: &Release, keys: &Keys) -> Result<(), ReleaseError> {
+    let version = ask(folder, &["--version"])?;
+    if version.split_whitespace().last() != Some(release.version.as_str()) {
+        let what = format!(
+            "its program says `{}`, not {}",
+            version.trim(),
+            release.version
+        );
+        return Err(ReleaseError::Unfit(what));
+    }
+    match release.files.contains_key(&Member::Board) {
+        true => ask(folder, &["board", "check", Member::Board.name()])?,
+        false => ask(folder, &["board", "show", &release.board])?,
+    };
+    let mut verify = vec!["bundle", "verify", Member::Bundle.name()];
+    let keys: Vec<String> = keys.files().map(|k| k.display().to_string()).collect();
+    keys.iter().for_each(|key| verify.extend(["--key", key]));
+    ask(folder, &verify).map(|_| ())
+}
+
+/// The output of the new program, which must end well and soon.
+fn ask(folder: &Path, arguments: &[&str]) -> Result<String, ReleaseError> {
+    let unfit = |what: String| ReleaseError::Unfit(format!("`{}`: {what}", arguments.join(" ")));
+    let mut child = Command::new(folder.join(Member::Program.name()))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| unfit(format!("its program does not start here: {e}")))?;
+    let since = Instant::now();
+    // What it prints is a page; the pipe holds 16 of them.
+    let status = loop {
+        match child.try_wait().map_err(|e| unfit(e.to_string()))? {
+            Some(status) => break status,
+            None if since.elapsed() > ANSWER => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(unfit(format!("no answer in {} s", ANSWER.as_secs())));
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let output = child.wait_with_output().map_err(|e| unfit(e.to_string()))?;
+    match status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(unfit(format!(
+            "{status}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ))),
+    }
+}
