@@ -257,7 +257,7 @@ fn what_the_service_is_told() {
     assert!(!told().contains("FAPROMPT_BOARD"), "{}", told());
 
     let board = folder.path().join("mine.toml");
-    fs::write(&board, "based_on = \"sim\"\nname = \"mine\"\n").unwrap();
+    fs::write(&board, "base = \"sim\"\nname = \"mine\"\n").unwrap();
     let mut release = sources(folder.path(), "1.0.0");
     release.board = board.display().to_string();
     install(&slots, &package(&release, None), &keys).unwrap();

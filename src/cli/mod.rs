@@ -1,6 +1,7 @@
 //! The device program's commands. Arguments are parsed without touching anything; each command then
 //! resolves them, runs and answers with an exit code.
 
+mod backup;
 mod bench;
 mod board;
 mod bundle;
@@ -11,6 +12,7 @@ mod memory;
 mod run;
 mod safe;
 mod slot;
+mod support;
 
 use clap::{Args, Parser, Subcommand};
 use faprompt_edge::board::BoardError;
@@ -57,6 +59,12 @@ enum Command {
     /// Look into a bundle
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// Write parameters and recipes into a file
+    Backup(backup::Backup),
+    /// Take parameters and recipes from a file
+    Restore(backup::Restore),
+    /// Write one archive for diagnosis: no secrets, no pictures of parts unless asked for
+    Support(support::Support),
     /// The two slots that releases are flashed into
     Slot(slot::SlotArguments),
 }
@@ -260,6 +268,9 @@ pub fn main() -> ExitCode {
         Command::Board(a) => a.run(),
         Command::Bundle(a) => a.run(),
         Command::Slot(a) => a.run(),
+        Command::Backup(a) => a.run(),
+        Command::Restore(a) => a.run(),
+        Command::Support(a) => a.run(),
     };
     result.unwrap_or_else(|e| {
         warn(format_args!("faprompt-edge: {e}"));

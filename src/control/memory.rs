@@ -204,6 +204,28 @@ impl Memory {
         }
     }
 
+    /// Whether what any recipe would put in force goes together.
+    ///
+    /// # Errors
+    /// [`Contradiction`] of the first recipe that has one.
+    pub fn check_all(&self) -> Result<(), Contradiction> {
+        RecipeNumber::all().try_for_each(|recipe| {
+            let mut memory = self.clone();
+            memory.select(recipe);
+            memory.check()
+        })
+    }
+
+    /// The same without passwords, not even as hashes.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Memory {
+        for entry in TABLE.iter().filter(|e| matches!(e.kind, Kind::Secret)) {
+            // No password is always allowed.
+            let _ = self.set_everywhere(entry.parameter, &Value::Text(String::new()));
+        }
+        self
+    }
+
     /// As TOML: `active`, `[station]`, `[recipe.N]`.
     pub fn to_toml(&self) -> toml::Table {
         let of = |values: &Values, scope| -> toml::Table {

@@ -115,6 +115,29 @@ impl Store {
         Ok((Store { folder, path }, restored))
     }
 
+    /// The settings as they are stored, while a station may be running: changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there are none, or they cannot be read.
+    pub fn look(path: &Path, factory: &Memory) -> Result<Stored, StoreError> {
+        let file = path.join("memory");
+        let at = |error| StoreError {
+            path: file.clone(),
+            error,
+        };
+        let bytes = std::fs::read(&file).map_err(at)?;
+        let damaged = |e: String| at(io::Error::new(io::ErrorKind::InvalidData, e));
+        let body = decode("memory", &bytes).map_err(|e| damaged(e.into()))?;
+        let file: MemoryFile = toml::from_str(body).map_err(|e| damaged(e.to_string()))?;
+        let mut stored = Stored {
+            memory: factory.clone(),
+            log: file.log,
+            fault: file.fault,
+        };
+        let _ = stored.memory.merge(&file.parameters);
+        Ok(stored)
+    }
+
     /// Stores the settings: they are safe when this returns.
     ///
     /// # Errors

@@ -466,7 +466,7 @@ fn probe(ssh: &Ssh) -> Result<Node, FlashError> {
 /// Puts a half-done installation right first: the power may have been cut in it.
 fn install_deb(sudo: &str) -> String {
     format!(
-        "f=$(mktemp --suffix=.deb) && cat > $f && {{ {sudo}dpkg --configure -a; {sudo}dpkg -i $f; }} >&2; r=$?; rm -f $f; exit $r"
+        "f=$(mktemp --suffix=.deb) && cat > $f && {{ {sudo}dpkg --force-confold --configure -a; {sudo}dpkg --force-confold -i $f; }} >&2; r=$?; rm -f $f; exit $r"
     )
 }
 

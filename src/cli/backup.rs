@@ -1,0 +1,84 @@
+//! `backup` and `restore`: parameters and recipes as a file that people can read.
+
+use super::{CliError, output};
+use clap::Args;
+use faprompt_edge::control::{Memory, Store};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::report::say;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+/// Where the service keeps its memory.
+pub const STATE: &str = "/var/lib/faprompt-edge";
+
+#[derive(Args)]
+pub struct Backup {
+    /// The file, TOML. It holds the passwords' hashes: keep it as you keep keys
+    file: PathBuf,
+    /// The station's memory; the station may be running
+    #[arg(long, value_name = "DIR", default_value = STATE)]
+    state: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Restore {
+    /// What `backup` wrote
+    file: PathBuf,
+    /// The station's memory; the station must not be running (systemctl stop faprompt-edge)
+    #[arg(long, value_name = "DIR", default_value = STATE)]
+    state: PathBuf,
+}
+
+impl Backup {
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let stored = Store::look(&self.state, &Memory::default())?;
+        let text = format!(
+            "# Parameters and recipes of a faprompt-edge {} station: `faprompt-edge restore FILE` on another one.\n{}",
+            env!("CARGO_PKG_VERSION"),
+            stored.memory.to_toml()
+        );
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&self.file)
+            .map_err(output(&self.file))?;
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(output(&self.file))?;
+        say(self.file.display());
+        Ok(ExitCode::Good)
+    }
+}
+
+impl Restore {
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let wrong = |reason: String| CliError::Config {
+            path: self.file.clone(),
+            reason,
+        };
+        let text = std::fs::read_to_string(&self.file).map_err(|e| wrong(e.to_string()))?;
+        let (mut store, mut restored) = Store::open(&self.state, &Memory::default())?;
+        let stored = &mut restored.stored;
+        stored
+            .memory
+            .read(&text)
+            .map_err(|e| wrong(e.to_string()))?;
+        // Every recipe must be one that a station can run, not only the one in use.
+        stored
+            .memory
+            .check_all()
+            .map_err(|e| wrong(e.to_string()))?;
+        stored.note(&format!("restored,{}", self.file.display()));
+        store.save(stored)?;
+        say(format_args!(
+            "{}: restored; recipe {} is in use when the station starts",
+            self.state.display(),
+            stored.memory.active()
+        ));
+        Ok(ExitCode::Good)
+    }
+}

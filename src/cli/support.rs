@@ -1,0 +1,209 @@
+//! `support`: one archive for whoever is to find out what is wrong. Without secrets, and without pictures
+//! of products unless they are asked for.
+
+use super::{CliError, backup, output};
+use clap::Args;
+use faprompt_edge::control::{Memory, Store};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::release::slots::Slots;
+use faprompt_edge::report::say;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use walkdir::WalkDir;
+
+/// Of each file the end: what happened last.
+const TAIL: u64 = 4 << 20;
+
+/// Commands whose output is taken, under the name it gets. One that is missing is noted, and no error.
+const COMMANDS: [(&str, &[&str]); 11] = [
+    ("system/uname.txt", &["uname", "-a"]),
+    (
+        "system/journal.txt",
+        &[
+            "journalctl",
+            "-u",
+            "faprompt-edge",
+            "-n",
+            "5000",
+            "--no-pager",
+        ],
+    ),
+    (
+        "system/service.txt",
+        &["systemctl", "status", "faprompt-edge", "--no-pager", "-l"],
+    ),
+    ("system/kernel.txt", &["dmesg", "--ctime"]),
+    ("system/disk.txt", &["df", "-h"]),
+    ("system/memory.txt", &["free", "-m"]),
+    ("system/usb.txt", &["lsusb"]),
+    ("system/modules.txt", &["lsmod"]),
+    ("system/camera.txt", &["v4l2-ctl", "--list-devices"]),
+    ("system/gpio.txt", &["gpioinfo"]),
+    ("system/package.txt", &["dpkg-query", "-W", "faprompt-edge"]),
+];
+
+/// Files of the system that say what it is.
+const FILES: [(&str, &str); 4] = [
+    ("system/cpuinfo.txt", "/proc/cpuinfo"),
+    ("system/os-release.txt", "/etc/os-release"),
+    ("system/default.txt", "/etc/default/faprompt-edge"),
+    ("system/model.txt", "/proc/device-tree/model"),
+];
+
+#[derive(Args)]
+pub struct Support {
+    /// The archive (tar)
+    file: PathBuf,
+    /// The board that this is meant to be, for `doctor` [default: $FAPROMPT_BOARD]
+    #[arg(long)]
+    board: Option<String>,
+    /// The station's memory
+    #[arg(long, value_name = "DIR", default_value = backup::STATE)]
+    state: PathBuf,
+    /// The station's results [default: out in the memory's folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// With pictures of rejected parts
+    #[arg(long)]
+    photos: bool,
+}
+
+impl Support {
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let file = File::create(&self.file).map_err(output(&self.file))?;
+        let mut archive = Archive {
+            tar: tar::Builder::new(BufWriter::new(file)),
+            missing: String::new(),
+        };
+        self.fill(&mut archive).map_err(output(&self.file))?;
+        let mut left_out = archive.missing.clone();
+        if !self.photos {
+            left_out += "pictures of parts: not asked for (--photos)\n";
+        }
+        left_out += "passwords, keys: never\n";
+        archive
+            .add("left-out.txt", left_out.as_bytes())
+            .and_then(|()| archive.tar.into_inner())
+            .and_then(|mut file| file.flush())
+            .map_err(output(&self.file))?;
+        let size = fs::metadata(&self.file).map_or(0, |m| m.len());
+        say(format_args!(
+            "{} ({:.1} MB)",
+            self.file.display(),
+            size as f64 / 1e6
+        ));
+        Ok(ExitCode::Good)
+    }
+
+    fn fill(&self, archive: &mut Archive) -> io::Result<()> {
+        archive.add("version.txt", env!("CARGO_PKG_VERSION").as_bytes())?;
+        let slots = serde_json::to_string_pretty(&Slots::default().status())?;
+        archive.add("slots.json", slots.as_bytes())?;
+        match Store::look(&self.state, &Memory::default()) {
+            Ok(stored) => {
+                let plain = stored.memory.without_secrets().to_toml().to_string();
+                archive.add("station/parameters.toml", plain.as_bytes())?;
+                let log: String = stored.log.iter().map(|l| format!("{l}\n")).collect();
+                archive.add("station/changes.txt", log.as_bytes())?;
+            }
+            Err(e) => archive.misses("station/parameters.toml", e),
+        }
+        archive.file("station/counters.txt", &self.state.join("counters"))?;
+        let out = self.out.clone().unwrap_or(self.state.join("out"));
+        for name in ["summary.json", "events.jsonl", "verdicts.jsonl"] {
+            archive.file(&format!("station/{name}"), &out.join(name))?;
+        }
+        if self.photos {
+            let pictures = WalkDir::new(out.join("rejects")).sort_by_file_name();
+            for entry in pictures.into_iter().filter_map(Result::ok) {
+                if entry.file_type().is_file() {
+                    let name = format!("photos/{}", entry.file_name().to_string_lossy());
+                    archive.file(&name, entry.path())?;
+                }
+            }
+        }
+        self.own(archive)?;
+        for (name, command) in COMMANDS {
+            archive.output(name, Command::new(command[0]).args(&command[1..]))?;
+        }
+        for (name, path) in FILES {
+            archive.file(name, Path::new(path))?;
+        }
+        Ok(())
+    }
+
+    /// What this program itself says of the machine.
+    fn own(&self, archive: &mut Archive) -> io::Result<()> {
+        let program = std::env::current_exe()?;
+        let mut doctor = Command::new(&program);
+        doctor.arg("doctor");
+        let board = self
+            .board
+            .clone()
+            .or_else(|| std::env::var("FAPROMPT_BOARD").ok());
+        if let Some(board) = &board {
+            doctor.args(["--board", board]);
+            let mut show = Command::new(&program);
+            archive.output("board.txt", show.args(["board", "show", board]))?;
+        }
+        archive.output("doctor.txt", &mut doctor)
+    }
+}
+
+struct Archive {
+    tar: tar::Builder<BufWriter<File>>,
+    missing: String,
+}
+
+impl Archive {
+    fn add(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        self.tar
+            .append_data(&mut header, Path::new("faprompt-support").join(name), bytes)
+    }
+
+    fn misses(&mut self, name: &str, why: impl std::fmt::Display) {
+        self.missing += &format!("{name}: {why}\n");
+    }
+
+    /// The end of a file.
+    fn file(&mut self, name: &str, path: &Path) -> io::Result<()> {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(path)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+            let mut bytes = vec![];
+            file.take(TAIL).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => self.add(name, &bytes),
+            Err(e) => {
+                self.misses(name, format_args!("{}: {e}", path.display()));
+                Ok(())
+            }
+        }
+    }
+
+    /// What a command prints, on both ways.
+    fn output(&mut self, name: &str, command: &mut Command) -> io::Result<()> {
+        match command.output() {
+            Ok(output) => {
+                let mut text = output.stdout;
+                text.extend(output.stderr);
+                self.add(name, &text)
+            }
+            Err(e) => {
+                self.misses(
+                    name,
+                    format_args!("{}: {e}", command.get_program().display()),
+                );
+                Ok(())
+            }
+        }
+    }
+}

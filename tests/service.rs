@@ -1,0 +1,457 @@
+//! What the service, the host and an integrator call: self-test and readiness, flashing, backup, support.
+
+mod common;
+
+use faprompt_edge::bundle::envelope::{METADATA_KEY, manifest_digest};
+use faprompt_edge::bundle::manifest::{Precision, Selection};
+use faprompt_edge::bundle::{Bundle, Keys};
+use faprompt_edge::control::table::Parameter;
+use faprompt_edge::control::{Memory, Store, Value};
+use faprompt_edge::faprompt::AdaptationMode;
+use faprompt_edge::inspector::{Inspector, Options};
+use faprompt_edge::ops::weights::Arithmetic;
+use faprompt_edge::runtime::inference::self_test;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const EDGE: &str = env!("CARGO_BIN_EXE_faprompt-edge");
+const TRAIN: &str = env!("CARGO_BIN_EXE_faprompt-train");
+
+fn call(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
+    let mut command = Command::new(program);
+    arguments.iter().for_each(|a| {
+        command.arg(a);
+    });
+    command.output().unwrap()
+}
+
+/// The exit code and what was said about it.
+fn end(output: &Output) -> (i32, String) {
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(said).unwrap(),
+    )
+}
+
+fn bundle(folder: &Path) -> PathBuf {
+    common::golden_bundle(folder, Selection::Paper, Precision::Int8).0
+}
+
+/// The same bundle, intact, with another known score.
+fn with_known_score(bundle: &Path, score: Option<f64>, to: &Path) {
+    let bytes = fs::read(bundle).unwrap();
+    let (length, rest) = bytes.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let text = header["__metadata__"][METADATA_KEY].as_str().unwrap();
+    let mut envelope: serde_json::Value = serde_json::from_str(text).unwrap();
+    let manifest = envelope["manifest"].as_object_mut().unwrap();
+    match score {
+        Some(score) => manifest.insert("known_score".into(), score.into()),
+        None => manifest.remove("known_score"),
+    };
+    let digest = manifest_digest(&envelope["manifest"].to_string());
+    envelope["digests"]["manifest"] = digest.into();
+    header["__metadata__"][METADATA_KEY] = envelope.to_string().into();
+    let mut header = header.to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(to, [&length[..], &header, data].concat()).unwrap();
+}
+
+#[test]
+fn the_known_frame_has_its_score_however_it_is_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = Bundle::open(&bundle(folder.path()), &Keys::default()).unwrap();
+    let expected = bundle.manifest().known_score.unwrap();
+    for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+        let options = Options {
+            adaptation: AdaptationMode::Exact,
+            threads: 2,
+            arithmetic,
+        };
+        let mut inspector = Inspector::new(&bundle, options).unwrap();
+        let found = self_test(&mut inspector).unwrap();
+        assert!(
+            (found - expected).abs() < 0.01,
+            "{arithmetic:?}: {found} {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_station_that_computes_wrongly_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path());
+    let known = Bundle::open(&bundle, &Keys::default())
+        .unwrap()
+        .manifest()
+        .known_score
+        .unwrap();
+    let other = folder.path().join("other.bundle");
+    let run = |more: &[&str]| {
+        let mut command = Command::new(EDGE);
+        command
+            .args(["run", "--frames", "2", "--quiet", "--bundle"])
+            .arg(&other);
+        command
+            .args(more)
+            .arg("--out")
+            .arg(folder.path().join("out"));
+        end(&command.output().unwrap())
+    };
+    with_known_score(&bundle, Some(f64::from(known) + 0.05), &other);
+    let (code, said) = run(&[]);
+    assert_eq!(code, 70, "{said}");
+    assert!(
+        said.contains("self-test") && said.contains("known frame"),
+        "{said}"
+    );
+    // Scores that are not adapted as they were when it was measured cannot be compared.
+    assert!(run(&["--adaptation", "off"]).0 <= 1);
+    with_known_score(&bundle, None, &other);
+    assert!(run(&[]).0 <= 1);
+}
+
+#[test]
+fn the_service_is_told_when_the_station_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    systemd
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut station = Command::new(EDGE)
+        .args([
+            "run", "--quiet", "--rate", "50", "--frames", "200", "--bundle",
+        ])
+        .arg(bundle(folder.path()))
+        .arg("--out")
+        .arg(folder.path().join("out"))
+        .env("NOTIFY_SOCKET", &socket)
+        .env("FAPROMPT_TRIAL", "1")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut told, mut buffer) = (vec![], [0; 256]);
+    while !told.iter().any(|t: &String| t.contains("STOPPING=1")) {
+        let n = systemd.recv(&mut buffer).unwrap();
+        told.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+    }
+    let at = |what: &str| told.iter().position(|t| t.contains(what));
+    assert_eq!(
+        told.iter().filter(|t| t.contains("READY=1")).count(),
+        1,
+        "{told:?}"
+    );
+    // Time for the first frames is asked for before, and the watchdog is fed after it.
+    assert!(
+        at("EXTEND_TIMEOUT_USEC=").unwrap() < at("READY=1").unwrap(),
+        "{told:?}"
+    );
+    assert!(
+        at("STATUS=Running").unwrap() <= at("READY=1").unwrap(),
+        "{told:?}"
+    );
+    assert!(at("WATCHDOG=1").is_some(), "{told:?}");
+    assert!(station.wait().unwrap().code().unwrap() <= 1);
+}
+
+/// A station's memory with a recipe, a password and a line in its log.
+fn memory(folder: &Path) -> (PathBuf, String) {
+    let state = folder.join("state");
+    let (mut store, mut restored) = Store::open(&state, &Memory::default()).unwrap();
+    let hash = faprompt_edge::control::password::hash("secret word").unwrap();
+    let memory = &mut restored.stored.memory;
+    memory
+        .set(Parameter::EngineerPassword, Value::Text(hash.clone()))
+        .unwrap();
+    memory
+        .set(Parameter::RecipeName, Value::Text("cap M8".into()))
+        .unwrap();
+    memory
+        .set(Parameter::Threshold, Value::Number(3210))
+        .unwrap();
+    restored.stored.note("engineer,threshold,0.5,0.321");
+    store.save(&restored.stored).unwrap();
+    (state, hash)
+}
+
+#[test]
+fn a_backup_makes_another_station_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, _) = memory(folder.path());
+    let file = folder.path().join("line1.toml");
+    // While the station runs, too.
+    let running = Store::open(&state, &Memory::default()).unwrap();
+    assert_eq!(
+        end(&call(EDGE, &[&"backup", &file, &"--state", &state])).0,
+        0
+    );
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0);
+    let (code, said) = end(&call(EDGE, &[&"restore", &file, &"--state", &state]));
+    assert_eq!(
+        code, 22,
+        "a station that runs is not changed behind its back: {said}"
+    );
+    drop(running);
+
+    let other = folder.path().join("other");
+    assert_eq!(
+        end(&call(EDGE, &[&"restore", &file, &"--state", &other])).0,
+        0
+    );
+    let look = |path: &Path| Store::look(path, &Memory::default()).unwrap();
+    assert_eq!(look(&other).memory, look(&state).memory);
+    assert!(look(&other).log.iter().any(|l| l.starts_with("restored,")));
+
+    // What does not go together, in a recipe that is not in use, changes nothing.
+    let before = look(&other);
+    for (wrong, word) in [
+        ("[recipe.7]\nthreshold = 2.0\n", "threshold"),
+        ("[recipe.7]\nrecipe_name = \"cap M8\"\n", "recipe_name"),
+        ("no toml", "not TOML"),
+    ] {
+        fs::write(&file, wrong).unwrap();
+        let (code, said) = end(&call(EDGE, &[&"restore", &file, &"--state", &other]));
+        assert_eq!(code, 23, "{said}");
+        assert!(said.contains(word) && said.contains("line1.toml"), "{said}");
+        assert_eq!(look(&other), before);
+    }
+    let (code, said) = end(&call(
+        EDGE,
+        &[&"backup", &file, &"--state", &folder.path().join("none")],
+    ));
+    assert_eq!(code, 22, "{said}");
+}
+
+#[test]
+fn support_tells_everything_but_secrets_and_products() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, hash) = memory(folder.path());
+    let rejects = state.join("out/rejects");
+    fs::create_dir_all(&rejects).unwrap();
+    fs::write(rejects.join("part-7.png"), "a picture").unwrap();
+    fs::write(state.join("out/events.jsonl"), "{\"event\":\"x\"}\n").unwrap();
+    let archive = folder.path().join("support.tar");
+    let names = |more: &[&str]| {
+        let mut command = Command::new(EDGE);
+        command
+            .arg("support")
+            .arg(&archive)
+            .arg("--state")
+            .arg(&state)
+            .args(["--board", "sim"]);
+        assert_eq!(end(&command.args(more).output().unwrap()).0, 0);
+        let mut tar = tar::Archive::new(fs::File::open(&archive).unwrap());
+        let entries = tar.entries().unwrap();
+        entries
+            .map(|e| e.unwrap().path().unwrap().display().to_string())
+            .collect::<BTreeSet<_>>()
+    };
+    let found = names(&[]);
+    for name in [
+        "version.txt",
+        "doctor.txt",
+        "board.txt",
+        "slots.json",
+        "left-out.txt",
+        "station/parameters.toml",
+        "station/changes.txt",
+        "station/events.jsonl",
+        "system/cpuinfo.txt",
+    ] {
+        assert!(
+            found.contains(&format!("faprompt-support/{name}")),
+            "{name}: {found:?}"
+        );
+    }
+    let bytes = fs::read(&archive).unwrap();
+    let holds = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+    assert!(holds("cap M8") && holds("engineer,threshold,0.5,0.321"));
+    assert!(!holds(&hash) && !holds("$argon2") && !holds("a picture"));
+    assert!(names(&["--photos"]).contains("faprompt-support/photos/part-7.png"));
+}
+
+/// `flash` with this machine's own program, and more arguments.
+fn flash(bundle: &Path, board: &str, more: &[&dyn AsRef<std::ffi::OsStr>]) -> (i32, String) {
+    let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![
+        &"flash",
+        &"--bundle",
+        &bundle,
+        &"--board",
+        &board,
+        &"--program",
+        &EDGE,
+    ];
+    arguments.extend(more);
+    end(&call(TRAIN, &arguments))
+}
+
+/// This machine's architecture as a board.
+fn board() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "qemu-virt",
+        _ => "generic-x86",
+    }
+}
+
+#[test]
+fn a_release_goes_onto_a_card_and_is_what_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path());
+    let root = folder.path().join("card");
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    let (code, said) = flash(&bundle, board(), &[&"--to", &root]);
+    assert_eq!(code, 36, "{said}");
+    assert!(said.contains("usr/bin/faprompt-edge"), "{said}");
+    fs::copy(EDGE, root.join("usr/bin/faprompt-edge")).unwrap();
+    let (code, said) = flash(&bundle, board(), &[&"--to", &root]);
+    assert_eq!(code, 0, "{said}");
+    let slot = |command: &str| end(&call(EDGE, &[&"slot", &"--root", &root, &command]));
+    assert_eq!(slot("choose"), (0, "slot a, on trial\n".into()));
+    assert_eq!(slot("confirm"), (0, "slot a is kept\n".into()));
+    let (_, said) = slot("status");
+    assert!(
+        said.contains("active     slot a") && said.contains(board()),
+        "{said}"
+    );
+    assert_eq!(slot("back").0, 24);
+    // What was chosen runs, as the unit calls it.
+    let chosen = fs::canonicalize(root.join("run/faprompt-edge/slot")).unwrap();
+    let version = call(
+        chosen.join("faprompt-edge").to_str().unwrap(),
+        &[&"--version"],
+    );
+    assert!(version.status.success());
+    assert_eq!(
+        fs::read(chosen.join("bundle")).unwrap(),
+        fs::read(&bundle).unwrap()
+    );
+}
+
+fn keys(folder: &TempDir) -> (PathBuf, PathBuf) {
+    let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let (public, secret) = (
+        folder.path().join("line.pub"),
+        folder.path().join("line.key"),
+    );
+    fs::write(&public, pair.pk.to_box().unwrap().to_string()).unwrap();
+    fs::write(&secret, pair.sk.to_box(None).unwrap().to_string()).unwrap();
+    (public, secret)
+}
+
+#[test]
+fn a_signed_release_satisfies_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path());
+    let (public, secret) = keys(&folder);
+    let (package, root) = (
+        folder.path().join("release.tar"),
+        folder.path().join("node"),
+    );
+    let install = || {
+        let mut command = Command::new(EDGE);
+        command
+            .arg("slot")
+            .arg("--root")
+            .arg(&root)
+            .arg("--key")
+            .arg(&public)
+            .arg("install");
+        end(&command
+            .stdin(fs::File::open(&package).unwrap())
+            .output()
+            .unwrap())
+    };
+    assert_eq!(flash(&bundle, board(), &[&"--out", &package]).0, 0);
+    let (code, said) = install();
+    assert_eq!(code, 16, "{said}");
+    assert_eq!(
+        flash(&bundle, board(), &[&"--out", &package, &"--sign", &secret]).0,
+        0
+    );
+    assert_eq!(install().0, 0);
+    // The bundle was signed too: the program asks for that whenever it loads one.
+    let verify = call(
+        EDGE,
+        &[
+            &"bundle",
+            &"verify",
+            &root.join("opt/faprompt-edge/a/bundle"),
+            &"--key",
+            &public,
+        ],
+    );
+    assert_eq!(end(&verify).0, 0);
+}
+
+#[test]
+fn flash_says_every_step_and_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path());
+    let (code, said) = flash(&bundle, board(), &[&"--to", &"line@node", &"--dry-run"]);
+    assert_eq!(code, 0, "{said}");
+    for word in [
+        "1. look at the node",
+        "slot install",
+        "systemctl restart",
+        "line@node",
+        "sha256",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    // Nobody listens there.
+    let (code, said) = flash(
+        &bundle,
+        board(),
+        &[
+            &"--to",
+            &"nobody@127.0.0.1",
+            &"--ssh-option=-p",
+            &"--ssh-option=1",
+        ],
+    );
+    assert_eq!(code, 36, "{said}");
+    // A part that is gone before any processor has judged it.
+    let quick = folder.path().join("quick.toml");
+    fs::write(
+        &quick,
+        format!(
+            "base = \"{}\"\nname = \"quick\"\n[reject]\ndelay_ms = 0\n",
+            board()
+        ),
+    )
+    .unwrap();
+    let (code, said) = flash(
+        &bundle,
+        quick.to_str().unwrap(),
+        &[&"--to", &"line@node", &"--dry-run"],
+    );
+    assert_eq!(code, 32, "{said}");
+    assert!(said.contains("reject.delay_ms"), "{said}");
+    let none = folder.path().join("none");
+    let (code, said) = end(&call(
+        TRAIN,
+        &[
+            &"flash",
+            &"--bundle",
+            &bundle,
+            &"--board",
+            &board(),
+            &"--built",
+            &none,
+            &"--to",
+            &"line@node",
+        ],
+    ));
+    assert_eq!(code, 32, "{said}");
+    assert!(said.contains("make node"), "{said}");
+}
