@@ -313,8 +313,13 @@ fn a_release_goes_onto_a_card_and_is_what_starts() {
     assert_eq!(code, 36, "{said}");
     assert!(said.contains("usr/bin/faprompt-edge"), "{said}");
     fs::copy(EDGE, root.join("usr/bin/faprompt-edge")).unwrap();
+    let unit = "systemd/system/faprompt-edge.service";
+    fs::create_dir_all(root.join("usr/lib/systemd/system")).unwrap();
+    fs::write(root.join("usr/lib").join(unit), "[Service]").unwrap();
     let (code, said) = flash(&bundle, board(), &[&"--to", &root]);
     assert_eq!(code, 0, "{said}");
+    let wanted = root.join("etc/systemd/system/multi-user.target.wants/faprompt-edge.service");
+    assert_eq!(fs::read_link(wanted).unwrap(), Path::new("/usr/lib").join(unit));
     let slot = |command: &str| end(&call(EDGE, &[&"slot", &"--root", &root, &command]));
     assert_eq!(slot("choose"), (0, "slot a, on trial\n".into()));
     assert_eq!(slot("confirm"), (0, "slot a is kept\n".into()));

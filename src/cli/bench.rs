@@ -5,6 +5,7 @@ use clap::Args;
 use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{InspectError, Stage, Stages};
+use faprompt_edge::ops::int8::kernel::Kernel;
 use faprompt_edge::report::percentile;
 use faprompt_edge::runtime::inference::known_frame;
 use image::RgbImage;
@@ -56,6 +57,8 @@ struct Report<'a> {
     bundle: &'a str,
     warning: Option<&'a str>,
     cpu: String,
+    /// The instructions that int8 weights would be multiplied with in int8.
+    int8_kernel: &'static str,
     load_ms: f64,
     rows: Vec<Row>,
 }
@@ -187,6 +190,7 @@ impl Bench {
             bundle: &path,
             warning,
             cpu: cpu(),
+            int8_kernel: Kernel::best().name,
             load_ms,
             rows,
         };
@@ -204,8 +208,8 @@ impl Bench {
 
     fn table(&self, r: &Report) -> String {
         let mut out = format!(
-            "{} on {}, medians of {} frames, ms\n",
-            r.bundle, r.cpu, self.frames
+            "{} on {} (int8: {}), medians of {} frames, ms\n",
+            r.bundle, r.cpu, r.int8_kernel, self.frames
         );
         out += "threads  preprocess    encode     adapt     score     total  adapt/encode\n";
         for row in &r.rows {

@@ -228,6 +228,32 @@ def frames_dropped(rig):
     station.stop()
 
 
+def camera_stalls(rig):
+    """The device is there and says nothing: noticed when a triggered part gets no frame."""
+    station = rig.station("stall")
+    station.wait_ready()
+    rig.belt.part(rig.good[0])
+    station.settle()
+    edge = rig.edge()
+    rig.machine.check("v4l2-ctl -d0 -c percentage_of_dropped_buffers=100")
+    rig.belt.trigger()
+    blind, edge = rig.machine.pins.wait(READY, 0, edge), rig.edge()
+    rig.belt.trigger()
+    fault = rig.machine.pins.level(FAULT)
+    rig.machine.check("v4l2-ctl -d0 -c percentage_of_dropped_buffers=0")
+    back = blind and rig.machine.pins.wait(READY, 1, edge)
+    station.settle()
+    station.reset()
+    rig.belt.part(rig.good[1])
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    rig.table.add("camera stalls", "READY off, FAULT on, parts rejected; frames again: good parts pass",
+                  f"ready off {bool(blind)}, fault {fault}, back {bool(back)}, {outcomes}, alarms {station.alarms()}",
+                  blind and fault and back and outcomes[0] == outcomes[-1] == "good" and len(outcomes) == 4
+                  and all(o.startswith("reject:") for o in outcomes[1:3]) and "Camera" in station.alarms())
+    station.stop()
+
+
 def damaged_frame(rig):
     station = rig.station("damaged")
     station.wait_ready()
@@ -401,6 +427,19 @@ def power_cuts(rig):
     rig.table.add("power cuts: a writer that does not flush", "is caught", f"{caught} of {points} points violated", caught > points / 2)
 
 
+def instructions(rig):
+    """The machine's clock advances by 1 ns per instruction: what `bench` takes for time are instructions. Little
+    else runs meanwhile."""
+    def bench(arithmetic):
+        command = f"/tmp/faprompt-edge bench --bundle /host/demo.bundle --threads 1 --frames 1 --arithmetic {arithmetic} --json"
+        report = json.loads(rig.machine.check(command, timeout=300).out)
+        return report["int8_kernel"], report["rows"][0]["total_ms"]
+
+    (kernel, int8), (_, f32) = bench("int8"), bench("f32")
+    rig.table.add("instructions per frame", "the shipped bundle: fewer with int8 dot products (SDOT) than in f32",
+                  f"int8 {int8:.0f} million ({kernel}), f32 {f32:.0f} million", kernel == "SDOT" and int8 < f32)
+
+
 def checked(data, kind):
     """The body of one of the memory's files; a file that is there must be whole."""
     if data is None:
@@ -416,5 +455,5 @@ def stored(data):
     return body and tomllib.loads(body.decode())["parameters"]
 
 
-ALL = [belt_of_photos, energise_for_good, pixel_formats, camera_unplugged, camera_error, frames_dropped, damaged_frame, stream_refused,
-       line_held, serial_gone, power_cuts, killed_and_restarted, killed, hung]
+ALL = [belt_of_photos, energise_for_good, pixel_formats, camera_unplugged, camera_error, frames_dropped, camera_stalls, damaged_frame,
+       stream_refused, line_held, serial_gone, instructions, power_cuts, killed_and_restarted, killed, hung]

@@ -485,8 +485,8 @@ fn status(sudo: &str) -> String {
     format!("{sudo}faprompt-edge slot status --json")
 }
 
-/// Puts a release onto a card whose root file system is mounted at `root`; its node starts it, on trial,
-/// when it boots.
+/// Puts a release onto a card whose root file system is mounted at `root`, and enables the service; its
+/// node starts it, on trial, when it boots.
 ///
 /// # Errors
 /// [`FlashError::Release`]; [`FlashError::Local`] if the package is not installed there.
@@ -504,5 +504,14 @@ pub fn card(root: &Path, ready: &Ready) -> Result<(), FlashError> {
     std::io::Seek::rewind(&mut package).map_err(|e| FlashError::Local(e.to_string()))?;
     let keys = Keys::installed(&root.join(Keys::FOLDER.trim_start_matches('/')))?;
     Slots::under(root).install(package, &keys, false)?;
+    // What `systemctl enable` does.
+    let unit = Path::new("usr/lib/systemd/system/faprompt-edge.service");
+    let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    let link = wants.join("faprompt-edge.service");
+    if root.join(unit).is_file() && link.symlink_metadata().is_err() {
+        std::fs::create_dir_all(&wants)
+            .and_then(|()| std::os::unix::fs::symlink(Path::new("/").join(unit), &link))
+            .map_err(|e| FlashError::Local(format!("{}: {e}", link.display())))?;
+    }
     Ok(())
 }

@@ -49,10 +49,11 @@ impl Ssh {
             "ServerAliveInterval=5",
             "ServerAliveCountMax=3",
         ];
+        // ssh takes the first value of an option: the user's come first.
+        command.args(&self.options);
         for option in kept {
             command.args(["-o", option]);
         }
-        command.args(&self.options);
         command
     }
 
