@@ -1,6 +1,7 @@
 # make run   sets up what is missing, builds, runs the main job: a simulated station
 # make test  sets up what is missing, runs every test
 # make rig   the station on a real arm64 kernel
+# make node BOARD=jetson-orin-nano   the Debian package for that board's processor
 #
 # Everything compiled lies outside the checkout and is reused.
 
@@ -10,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz rig serial-check bench compare demo gpu-check clean
+.PHONY: run test build setup fuzz rig node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -58,7 +59,24 @@ serial-check: setup
 rig: build
 	cargo build $(CARGO_FLAGS) --example rig-frames
 	tests/rig/setup > /dev/null
-	device=$$(tests/rig/cross) && tests/rig/run --device $$device --host $(BIN) $(if $(PHOTOS),--photos $(PHOTOS))
+	device=$$(boards/deploy/cross) && tests/rig/run --device $$device --host $(BIN) $(if $(PHOTOS),--photos $(PHOTOS))
+
+# The node's package: boards/deploy/README.md. One serves all boards of a processor; which board it is is said
+# on the node. `faprompt-train flash` looks for package and program in out/node.
+PACKAGE = deb=$$(boards/deploy/package $(1)) && mkdir -p out/node/$(2) && cp $$deb out/node/$(2)/faprompt-edge.deb && \
+	dpkg-deb --fsys-tarfile $$deb | tar -xO ./usr/bin/faprompt-edge > out/node/$(2)/faprompt-edge && \
+	chmod 755 out/node/$(2)/faprompt-edge && echo $$deb
+node: $(if $(shell grep -s '^arch = "x86_64"' boards/$(BOARD).toml),deb,node-arm64)
+node-arm64: setup
+	@test -z "$(BOARD)" -o -e "boards/$(BOARD).toml" || { echo "there is no boards/$(BOARD).toml"; exit 2; }
+	$(call PACKAGE,arm64,aarch64)
+
+deb: build
+	$(call PACKAGE,$$(dpkg --print-architecture),$$(uname -m))
+
+# Both packages in fresh Debian userlands, Debian 11's for arm64 too; a table. Needs root for chroots.
+deb-check: build
+	boards/deploy/check
 
 # Time and memory per stage at ViT-B/16's sizes, random weights.
 bench: build
