@@ -85,6 +85,7 @@ fn a_package_is_taken_whole_or_not_at_all() {
     slots.choose(&keys).unwrap();
     slots.confirm().unwrap();
     let before = slots.status();
+    assert_eq!(before.problems, Vec::<String>::new());
 
     let good = package(&sources(folder.path(), "2.0.0"), None);
     // Behind the last file come zeros that nobody needs.
@@ -348,6 +349,7 @@ proptest! {
                 Event::Forget => {
                     if place.exists() {
                         fs::write(place.join("state.toml"), "active = ").unwrap();
+                        prop_assert_eq!(slots.status().problems.len(), 1);
                         // A release that waited is forgotten with it.
                         waits = None;
                     }

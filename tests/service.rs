@@ -319,7 +319,10 @@ fn a_release_goes_onto_a_card_and_is_what_starts() {
     let (code, said) = flash(&bundle, board(), &[&"--to", &root]);
     assert_eq!(code, 0, "{said}");
     let wanted = root.join("etc/systemd/system/multi-user.target.wants/faprompt-edge.service");
-    assert_eq!(fs::read_link(wanted).unwrap(), Path::new("/usr/lib").join(unit));
+    assert_eq!(
+        fs::read_link(wanted).unwrap(),
+        Path::new("/usr/lib").join(unit)
+    );
     let slot = |command: &str| end(&call(EDGE, &[&"slot", &"--root", &root, &command]));
     assert_eq!(slot("choose"), (0, "slot a, on trial\n".into()));
     assert_eq!(slot("confirm"), (0, "slot a is kept\n".into()));

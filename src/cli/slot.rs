@@ -45,10 +45,13 @@ enum SlotCommand {
 
 impl SlotArguments {
     pub fn run(&self) -> Result<ExitCode, CliError> {
+        // Nothing in the slots is secret, whatever the service's umask: everybody may ask for the status.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let slots = Slots::under(&self.root);
         match &self.command {
             SlotCommand::Status { json } => {
                 let status = slots.status();
+                status.problems.iter().for_each(warn);
                 let text = match json {
                     true => serde_json::to_string(&status)
                         .map_err(|e| CliError::Internal(e.to_string()))?,

@@ -129,6 +129,9 @@ pub struct Status {
     pub a: Option<Holds>,
     /// What slot b holds.
     pub b: Option<Holds>,
+    /// What could not be read; the rest is a guess then.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 impl Status {
@@ -268,8 +271,10 @@ impl Slots {
                 confirmed: self.turn(slot).is_some(),
             })
         };
-        let state = self.restored(&mut vec![]);
+        let mut problems = vec![];
+        let state = self.restored(&mut problems);
         Status {
+            problems,
             active: state.active,
             trial: state.trial,
             last: state.last,

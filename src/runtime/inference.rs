@@ -107,6 +107,12 @@ impl Inference {
         loop {
             self.shared.inference.beat();
             match jobs.recv_timeout(BEAT) {
+                // Whatever waits is rejected at the end anyway.
+                Ok(Job::Judge { frame, .. } | Job::Damaged { frame, .. })
+                    if self.shared.stopping() =>
+                {
+                    self.release.give(frame);
+                }
                 Ok(Job::Judge { part, frame }) => {
                     self.judge(part, frame);
                     self.release.give(frame);

@@ -373,7 +373,7 @@ impl Plan {
         });
         bar.finish_and_clear();
         say(said?.trim().to_string());
-        ssh.output(&restart(node.sudo))?;
+        persistent(|| ssh.output(&restart(node.sudo)))?;
         let started = Instant::now();
         say("started, on trial".into());
         self.wait(ssh, &node, &id, started)
@@ -426,6 +426,17 @@ impl Plan {
             std::thread::sleep(ASK);
         }
     }
+}
+
+/// systemd refuses connections for a moment while it reads its units again: asks a few times.
+fn persistent<T>(mut ask: impl FnMut() -> Result<T, FlashError>) -> Result<T, FlashError> {
+    for _ in 0..3 {
+        match ask() {
+            Err(FlashError::Node { .. }) => std::thread::sleep(ASK),
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 fn unfit(ssh: &Ssh, what: String) -> FlashError {
