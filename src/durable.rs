@@ -32,23 +32,43 @@ pub(crate) trait Files {
     }
 }
 
+/// A file that one program at a time holds.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Makes the file and takes it; `None` if another program has it.
+    pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
+        let file = File::create(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough: a child that another thread forks at this moment has a copy.
+        let _ = self.0.unlock();
+    }
+}
+
 /// A real folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     /// Held as long as the folder is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
     /// Opens it, makes it if there is none; one program at a time.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        let lock = File::create(path.join("lock"))?;
-        lock.try_lock().map_err(|e| match e {
-            fs::TryLockError::WouldBlock => io::Error::other("another program uses this folder"),
-            fs::TryLockError::Error(e) => e,
-        })?;
+        let lock = Lock::take(&path.join("lock"))?
+            .ok_or_else(|| io::Error::other("another program uses this folder"))?;
         Ok(Folder {
             path: path.to_path_buf(),
             _lock: lock,

@@ -7,7 +7,9 @@ use faprompt_edge::board::{self, Board};
 use faprompt_edge::control::{Memory, Store};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::{Outputs, Wiring};
-use std::path::PathBuf;
+use faprompt_edge::report::warn;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Safe {
@@ -22,17 +24,30 @@ pub struct Safe {
 impl Safe {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
-        let wiring = match &self.state {
-            None => Wiring::default(),
-            Some(state) => {
-                let (_, restored) = Store::open(state, &Memory::default())?;
-                let values = restored.stored.memory.values();
-                let settings = values.settings();
-                settings.map_err(|e| CliError::Usage(e.to_string()))?.wiring
-            }
-        };
+        let wiring = self.state.as_deref().map_or_else(Wiring::default, wiring);
         // Lines are requested at their safe levels; what they do after that is the board's `unattended`.
         board::outputs(&board, &Outputs::safe(wiring))?;
         Ok(ExitCode::Good)
+    }
+}
+
+/// How the ejector is wired. Only looks: the memory may be a newer program's, or damaged, and the outputs
+/// must become safe all the same.
+fn wiring(state: &Path) -> Wiring {
+    let stored = match Store::look(state, &Memory::default()) {
+        Ok(stored) => stored,
+        Err(e) => {
+            if e.error.kind() != ErrorKind::NotFound {
+                warn(format_args!("{e}; outputs as with energise_for_good"));
+            }
+            return Wiring::default();
+        }
+    };
+    match stored.memory.values().settings() {
+        Ok(settings) => settings.wiring,
+        Err(e) => {
+            warn(format_args!("{e}; outputs as with energise_for_good"));
+            Wiring::default()
+        }
     }
 }

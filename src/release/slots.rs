@@ -9,7 +9,7 @@ use super::manifest::{Member, Release, ReleaseId};
 use super::package::{MANIFEST, SIGNATURE, unpack};
 use super::{ReleaseError, at};
 use crate::bundle::Keys;
-use crate::durable::{Files, Folder};
+use crate::durable::{Files, Folder, Lock};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File};
@@ -295,9 +295,10 @@ impl Slots {
         runs_here: bool,
     ) -> Result<(Slot, ReleaseId), ReleaseError> {
         fs::create_dir_all(&self.root).map_err(at(&self.root))?;
-        let lock = File::create(self.root.join("installing")).map_err(at(&self.root))?;
-        lock.try_lock()
-            .map_err(|_| ReleaseError::Busy("another release is being received".into()))?;
+        let place = self.root.join("installing");
+        let _lock = Lock::take(&place)
+            .map_err(at(&place))?
+            .ok_or_else(|| ReleaseError::Busy("another release is being received".into()))?;
         let incoming = self.root.join(INCOMING);
         remove(&incoming)?;
         let received = self.receive(from, keys, &incoming, runs_here);
