@@ -1,7 +1,7 @@
 # make run   sets up what is missing, builds, runs the main job: a simulated station
 # make test  sets up what is missing, runs every test
 # make rig   the station on a real arm64 kernel
-# make node BOARD=jetson-orin-nano   the Debian package for that board's processor
+# make node BOARD=jetson-orin-nano   program and Debian package for that board's processor
 #
 # Everything compiled lies outside the checkout and is reused.
 
@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz rig node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
+.PHONY: run test build setup fuzz rig flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -60,6 +60,11 @@ rig: build
 	cargo build $(CARGO_FLAGS) --example rig-frames
 	tests/rig/setup > /dev/null
 	device=$$(boards/deploy/cross) && tests/rig/run --device $$device --host $(BIN) $(if $(PHOTOS),--photos $(PHOTOS))
+
+# Flashing on an arm64 node in QEMU, with faults made from outside. Its disk is made once (10 minutes).
+flash-check: build
+	tests/node/setup > /dev/null
+	package=$$(boards/deploy/package arm64) && tests/node/run --train $(BIN)/faprompt-train --deb $$package
 
 # The node's package: boards/deploy/README.md. One serves all boards of a processor; which board it is is said
 # on the node. `faprompt-train flash` looks for package and program in out/node.
