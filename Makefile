@@ -100,20 +100,22 @@ compare: build
 	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
 	$(CACHE)/peers/bin/python benches/compare.py --programs $(BIN) --cache $(CACHE)/compare --out $(COMPARE) $(LARGE) $(COMPARE_FLAGS)
 
-# How models/faprompt-demo.bundle was made: about an hour and a half of two cores, from nothing but the
-# seed. Interrupt it as you like: every step goes on where it stopped.
+# How models/faprompt-demo.bundle was made: about two hours of two cores, from nothing but the seeds.
+# Interrupt it as you like: every step goes on where it stopped.
 DEMO := $(CACHE)/demo
-DEMO_THRESHOLD ?= 0.224
+DEMO_THRESHOLD ?= 0.423
 demo: build
 	test -f $(DEMO)/clip/clip.safetensors || \
 	  $(BIN)/faprompt-train pretrain --recipe cpu --seed 111 --out $(DEMO)/clip --resume
+	test -f $(DEMO)/refined/clip.safetensors || \
+	  $(BIN)/faprompt-train pretrain --recipe cpu --refine $(DEMO)/clip/clip.safetensors --seed 444 --out $(DEMO)/refined --resume
 	test -f $(DEMO)/rendered/meta.json || \
 	  $(BIN)/faprompt-train render --scenes 1000 --side 448 --seed 222 --out $(DEMO)/rendered
-	$(BIN)/faprompt-train fit $(DEMO)/rendered --clip $(DEMO)/clip/clip.safetensors --epochs 5 \
-	  --cache $(DEMO)/features --out $(DEMO)/prompts --resume
-	$(BIN)/faprompt-train export --clip $(DEMO)/clip/clip.safetensors --prompts $(DEMO)/prompts/prompts.safetensors \
+	$(BIN)/faprompt-train fit $(DEMO)/rendered --clip $(DEMO)/refined/clip.safetensors --start words --lr 2e-5 --epochs 2 \
+	  --cache $(DEMO)/features --out $(DEMO)/fitted --resume
+	$(BIN)/faprompt-train export --clip $(DEMO)/refined/clip.safetensors --prompts $(DEMO)/fitted/prompts.safetensors \
 	  --precision int8 --threshold $(DEMO_THRESHOLD) --name "rendered demonstration" \
-	  --description "trained on rendered pictures only (pretrain --recipe cpu, seed 111)" \
+	  --description "trained on rendered pictures only (pretrain --recipe cpu, seeds 111 and 444)" \
 	  --out models/faprompt-demo.bundle
 
 # The GPU variants of the trainer compile (not linked: burn's CUDA backend downloads an LLVM of its own

@@ -3,7 +3,16 @@
 
 mod common;
 
+use burn::tensor::Device;
 use faprompt_edge::bundle::{Bundle, Keys};
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::fit::learner::Learner;
+use faprompt_edge::train::fit::{Options, frozen};
+use faprompt_edge::train::nn::Maker;
+use faprompt_edge::train::nn::layers::{tensor, unit, values};
+use faprompt_edge::train::prompts::Prompts;
+use instant_clip_tokenizer::Tokenizer;
+use ndarray::Axis;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -190,6 +199,53 @@ fn pretraining_is_reproducible_and_goes_on_where_it_stopped() {
         32,
         &["50 px", "16"],
     );
+}
+
+#[test]
+fn a_second_course_begins_with_known_weights() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |recipe: &str, name: &str| {
+        let (clip, out) = (s(&ground.clip()), s(&folder.path().join(name)));
+        train(&[
+            "pretrain", "--recipe", recipe, "--refine", &clip, "--out", &out,
+        ])
+    };
+    let said = good(run("trial", "a"));
+    assert!(said.contains("peak"), "{said}");
+    good(run("trial", "b"));
+    let at = |name: &str| folder.path().join(name).join("clip.safetensors");
+    same(&at("a"), &at("b"));
+    assert!(bytes(&at("a")) != bytes(&ground.clip()));
+    refused(run("cpu", "c"), 30, &["clip.safetensors", "64", "192"]);
+}
+
+/// Prompts that begin with words score as the words themselves do: deep prompts and prior change nothing.
+#[test]
+fn prompts_can_begin_with_words() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let still = ["--epochs", "1", "--lr", "1e-12", "--start", "words"];
+    good(ground.fit(folder.path(), &still));
+    let clip = Clip::load(&ground.clip()).unwrap();
+    let prompts = Prompts::load(&folder.path().join("prompts.safetensors"), &clip).unwrap();
+    let device = Device::flex();
+    let options = Options::paper(&clip);
+    let frozen = frozen(&clip, &prompts, &options, &device);
+    let learner = Learner::new(&prompts, &options.variant, &mut Maker::new(&device, false));
+    let own = values(&learner.base(&frozen).normal);
+    let tokenizer = Tokenizer::new();
+    let mut tokens = vec![tokenizer.start_of_text()];
+    tokenizer.encode("a cropped photo of a object.", &mut tokens);
+    tokens.push(tokenizer.end_of_text());
+    let rows: Vec<usize> = tokens.iter().map(|t| t.to_u16().into()).collect();
+    let table = clip.text.embedding.as_ref().unwrap();
+    let rows = tensor::<2, _>(&table.select(Axis(0), &rows), &device).unsqueeze_dim(0);
+    let plain = values(&unit(frozen.text.encode(rows, &[tokens.len() - 1], &[])));
+    for (a, b) in own.iter().zip(&plain) {
+        assert!((a - b).abs() < 1e-4, "{a} is not {b}");
+    }
+    assert!(prompts.fc2.weight.iter().all(|w| w.abs() < 1e-6));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A host that is silent for so long is gone: its connection was cut.
-const SILENCE_S: i64 = 30;
+const SILENCE_S: i64 = 60;
 
 #[derive(Args)]
 pub struct SlotArguments {

@@ -6,9 +6,10 @@ use super::fit;
 use super::fit::checkpoint::RECORD;
 use super::fit::variant::PriorSource;
 use super::random::normal;
+use super::render::Defect;
 use super::tensors::{TensorError, Tensors};
 use instant_clip_tokenizer::{Token, Tokenizer};
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis, concatenate, s};
+use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewMut1, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ use std::path::{Path, PathBuf};
 pub const NORMAL_WORDS: &str = "object.";
 /// The words behind an abnormal prompt's (the paper's text leaves "damaged" out; its code has it).
 pub const ABNORMAL_WORDS: &str = "damaged object.";
+
+/// The words that learned tokens may begin with.
+const PHRASE: &str = "a cropped photo of a";
 
 /// Stands for words whose embeddings came with the prompts.
 pub const FROM_FILE: &str = "(from the checkpoint)";
@@ -105,7 +109,7 @@ impl Prompts {
             PriorSource::Off | PriorSource::Patches => options.patches * c,
         };
         let hidden = (inputs / 16).max(1);
-        Ok(Prompts {
+        let mut prompts = Prompts {
             path: clip.path.clone(),
             digest: String::new(),
             untrained: false,
@@ -124,7 +128,39 @@ impl Prompts {
             normal_suffix,
             abnormal_suffix,
             words: (NORMAL_WORDS.into(), ABNORMAL_WORDS.into()),
-        })
+        };
+        if options.start == fit::Start::Words {
+            prompts.say(clip, variant.own_tokens).map_err(fail)?;
+        }
+        Ok(prompts)
+    }
+
+    /// Puts words where learned tokens are, and a prior of zero; deep prompts stay.
+    fn say(&mut self, clip: &Clip, own_tokens: bool) -> Result<(), TensorError> {
+        let tokens = |text: &str| -> Result<Array2<f32>, TensorError> {
+            let rows = words(clip, text)?.1;
+            Ok(rows.slice(s![..-1, ..]).to_owned())
+        };
+        let put = |rows: &mut dyn Iterator<Item = ArrayViewMut1<f32>>, from: &[Array1<f32>]| {
+            for (mut row, token) in rows.zip(from.iter().cycle()) {
+                row.assign(token);
+            }
+        };
+        let phrase: Vec<_> = tokens(PHRASE)?.outer_iter().map(|r| r.to_owned()).collect();
+        put(&mut self.normal.outer_iter_mut(), &phrase);
+        // Words of one token only: half a word says little.
+        let mut defects = vec![];
+        for defect in Defect::ALL {
+            let rows = tokens(defect.word())?;
+            if rows.nrows() == 1 {
+                defects.push(rows.row(0).to_owned());
+            }
+        }
+        let from = if own_tokens { &phrase } else { &defects };
+        put(&mut self.abnormal.rows_mut().into_iter(), from);
+        self.fc2.weight.fill(0.0);
+        self.fc2.bias.fill(0.0);
+        Ok(())
     }
 
     /// K.

@@ -10,7 +10,7 @@ use faprompt_edge::train::datasets::{self, Sample};
 use faprompt_edge::train::fit::cache::Cache;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
-use faprompt_edge::train::fit::{Encoded, Epoch, Options, fit};
+use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit};
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ pub struct Learning {
     /// Learning rate
     #[arg(long, default_value_t = 1e-3)]
     lr: f64,
+    /// What the prompts begin with
+    #[arg(long, value_enum, default_value = "random")]
+    start: Start,
     /// Of the first numbers and the order of pictures
     #[arg(long, default_value_t = 111)]
     seed: u64,
@@ -100,6 +103,7 @@ impl Learning {
             epochs: self.epochs,
             batch: self.batch,
             lr: self.lr,
+            start: self.start,
             seed: self.seed,
             image_size: self.image_size.unwrap_or(paper.image_size),
             vv_layers: self.vv_layers.unwrap_or(paper.vv_layers),
@@ -188,6 +192,7 @@ pub fn encode<'a>(
         samples,
         paths,
         cache,
+        masks: Masks::default(),
     })
 }
 

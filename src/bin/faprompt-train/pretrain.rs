@@ -40,13 +40,21 @@ impl Recipe {
         (Sizes { image, text }, vv_layers)
     }
 
-    fn phases(self) -> Vec<Phase> {
+    /// Of the course from nothing, or of the second one.
+    fn phases(self, second: bool) -> Vec<Phase> {
         let phase = |side, pairs, steps| Phase { side, pairs, steps };
-        match self {
-            Recipe::Cpu => vec![phase(112, 12, 3000), phase(224, 4, 1400)],
-            Recipe::Gpu => vec![phase(112, 128, 8000), phase(224, 64, 8000)],
-            Recipe::Trial => vec![phase(48, 2, 4), phase(64, 2, 4)],
+        match (self, second) {
+            (Recipe::Cpu, false) => vec![phase(112, 12, 3000), phase(224, 4, 1400)],
+            (Recipe::Cpu, true) => vec![phase(160, 8, 500), phase(224, 6, 600)],
+            (Recipe::Gpu, false) => vec![phase(112, 128, 8000), phase(224, 64, 8000)],
+            (Recipe::Gpu, true) => vec![phase(160, 64, 4000), phase(224, 64, 4000)],
+            (Recipe::Trial, _) => vec![phase(48, 2, 4), phase(64, 2, 4)],
         }
+    }
+
+    /// Largest learning rate.
+    fn rate(second: bool) -> f64 {
+        if second { 5e-4 } else { 1e-3 }
     }
 }
 
@@ -65,9 +73,13 @@ pub struct Pretrain {
     /// Same seed, same pictures, same numbers
     #[arg(long, default_value_t = 111)]
     seed: u64,
-    /// Largest learning rate
-    #[arg(long, default_value_t = 1e-3)]
-    lr: f64,
+    /// A second course, with phases of its own: begin with these weights instead of nothing, vary the
+    /// photography more, and teach the largest patch score as well
+    #[arg(long, value_name = "CLIP")]
+    refine: Option<PathBuf>,
+    /// Largest learning rate [default: 1e-3, or 5e-4 in a second course]
+    #[arg(long)]
+    lr: Option<f64>,
     /// Weight decay of matrices
     #[arg(long, default_value_t = 0.05)]
     weight_decay: f32,
@@ -96,17 +108,20 @@ impl Pretrain {
             sizes,
             vv_layers,
             phases: if self.phases.is_empty() {
-                self.recipe.phases()
+                self.recipe.phases(self.refine.is_some())
             } else {
                 self.phases.clone()
             },
             seed: self.seed,
-            lr: self.lr,
+            lr: self
+                .lr
+                .unwrap_or_else(|| Recipe::rate(self.refine.is_some())),
             weight_decay: self.weight_decay,
             products: self.products.unwrap_or(self.device.products()),
             out: self.out.clone(),
             save_every: self.save_every.max(1),
             resume: self.resume,
+            refine: self.refine.clone(),
             stop_after: self.stop_after,
         };
         let device = self.device.open()?;

@@ -1,7 +1,7 @@
 //! Prompts on disk: what `export` reads, and what `--resume` goes on from.
 
-use super::Options;
 use super::variant::Variant;
+use super::{Options, Start};
 use crate::bundle;
 use crate::bundle::manifest::{ScoreRule, Selection};
 use crate::train::TrainError;
@@ -37,6 +37,9 @@ pub struct Record {
     pub batch: usize,
     /// Learning rate.
     pub lr: f64,
+    /// What the prompts began with.
+    #[serde(default)]
+    pub start: Start,
     /// Of the first numbers and the order of pictures.
     pub seed: u64,
 }

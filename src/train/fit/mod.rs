@@ -25,18 +25,35 @@ use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use cache::Cache;
 use checkpoint::{Checkpoint, Record};
+use clap::ValueEnum;
 use encode::Encoder;
 use indicatif::ProgressBar;
 use learner::{Frozen, Learner};
 use losses::{ADAPTED_WEIGHT, ORTHOGONAL_WEIGHT, Terms};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use variant::Variant;
 
 /// The published code's T.
 const TEMPERATURE: f64 = 0.07;
+
+/// What the prompts begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// Gaussian numbers (the paper's).
+    #[default]
+    Random,
+    /// Words that the text encoder knows, deep prompts that change nothing and a prior of zero: the first
+    /// scores are those of plain words. For small encoders, whose words say more than few pictures teach.
+    Words,
+}
 
 /// What to learn, and how. Defaults are the paper's.
 #[derive(Clone, Debug)]
@@ -65,6 +82,8 @@ pub struct Options {
     pub batch: usize,
     /// Learning rate.
     pub lr: f64,
+    /// What the prompts begin with.
+    pub start: Start,
     /// Of the first numbers and the order of pictures.
     pub seed: u64,
     /// Side of the input in pixels.
@@ -94,6 +113,7 @@ impl Options {
             epochs: 15,
             batch: 8,
             lr: 1e-3,
+            start: Start::Random,
             seed: 111,
             image_size: clip.default_image_size(),
             vv_layers: clip.default_vv_layers(),
@@ -114,6 +134,7 @@ impl Options {
             clip: clip.digest.clone(),
             batch: self.batch,
             lr: self.lr,
+            start: self.start,
             seed: self.seed,
         }
     }
@@ -281,6 +302,39 @@ pub struct Epoch {
     pub pictures: usize,
 }
 
+/// The masks of a set, each read once and kept as the places where it changes.
+#[derive(Default)]
+pub struct Masks(RefCell<BTreeMap<(usize, usize), Vec<usize>>>);
+
+impl Masks {
+    /// Appends sample `i`'s mask at `size`, 1 where abnormal.
+    fn append(
+        &self,
+        i: usize,
+        path: &Path,
+        size: usize,
+        out: &mut Vec<f32>,
+    ) -> Result<(), TrainError> {
+        let mut kept = self.0.borrow_mut();
+        let changes = match kept.entry((i, size)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let mut before = false;
+                let mask = evaluate::mask(path, size)?;
+                let changed = |at: &usize| std::mem::replace(&mut before, mask[*at]) != mask[*at];
+                new.insert((0..mask.len()).filter(changed).collect())
+            }
+        };
+        let (first, mut value) = (out.len(), 0.0);
+        for at in changes.iter() {
+            out.resize(first + at, value);
+            value = 1.0 - value;
+        }
+        out.resize(first + size * size, value);
+        Ok(())
+    }
+}
+
 /// A set that is encoded and ready to be learned from or judged.
 pub struct Encoded<'a> {
     /// The pictures.
@@ -289,6 +343,8 @@ pub struct Encoded<'a> {
     pub paths: Vec<PathBuf>,
     /// Where they are kept.
     pub cache: &'a Cache,
+    /// Filled as they are needed.
+    pub masks: Masks,
 }
 
 /// The batch of samples `chosen`.
@@ -309,7 +365,7 @@ pub fn load(
         patches.extend(features.patches);
         image.extend(features.image);
         match &sample.mask {
-            Some(path) => masks.extend(evaluate::mask(path, size)?.into_iter().map(f32::from)),
+            Some(path) => set.masks.append(*i, path, size, &mut masks)?,
             None => masks.resize(masks.len() + size * size, 0.0),
         }
         labels.push(f32::from(sample.anomalous));
@@ -346,7 +402,7 @@ pub fn fit(
     options: &Options,
     set: &Encoded,
     encoder: &mut Encoder,
-    out: Option<(&std::path::Path, bool)>,
+    out: Option<(&Path, bool)>,
     device: &Device,
     stop: Interrupt,
     bar: &ProgressBar,
@@ -395,6 +451,13 @@ pub fn fit(
         }
     };
     let frozen = frozen(clip, &prompts, options, &device);
+    if done == 0 && options.start == Start::Words {
+        let rows = Tensor::cat(
+            vec![frozen.start.clone(), tensor(&prompts.normal, &device)],
+            0,
+        );
+        prompts.deep = frozen.text.unchanged(rows, &prompts.deep);
+    }
     let mut learner = Learner::new(
         &prompts,
         &options.variant,

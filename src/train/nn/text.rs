@@ -9,6 +9,7 @@ use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Text;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ndarray::Array2;
 
 /// The tower without its token table.
 #[derive(Module, Debug)]
@@ -134,6 +135,20 @@ impl TextTower {
             values,
             rows: n,
         }
+    }
+
+    /// Deep prompts, of the sizes of `like`, that overwrite rows of a prefix [n, width] by what they are.
+    pub fn unchanged(&self, rows: Tensor<2>, like: &[Array2<f32>]) -> Vec<Array2<f32>> {
+        let [n, _] = rows.dims();
+        let mask = causal(n, 0, &rows.device());
+        let mut x = (rows + self.positions.val().narrow(0, 0, n)).unsqueeze_dim::<3>(0);
+        let mut deep = vec![];
+        for (block, like) in self.blocks.iter().zip(like) {
+            let [q, k, v] = block.heads_of(x.clone());
+            x = block.mlp(x + block.attend(q, k, v, Some(mask.clone())));
+            deep.push(matrix(&x.clone().narrow(1, 1, like.nrows()).squeeze_dim(0)));
+        }
+        deep
     }
 
     /// What follows the prefix, embeddings [P, s, width] with the end token last; raw features [P, C].

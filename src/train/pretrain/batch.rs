@@ -137,6 +137,8 @@ pub struct Plan {
     pub positions: usize,
     /// Scenes; twice as many pictures.
     pub pairs: usize,
+    /// Whether distance, tone, colour and texture vary beyond what one camera does.
+    pub varied: bool,
 }
 
 /// CLIP's normalisation of each 8-bit level and channel.
@@ -194,7 +196,12 @@ impl Batch {
         let pictures: Vec<Picture> = (0..plan.pairs)
             .into_par_iter()
             .flat_map_iter(|i| {
-                let (a, b) = render::pair(plan.seed, first + i as u64, plan.side, plan.part);
+                let pair = if plan.varied {
+                    render::varied_pair
+                } else {
+                    render::pair
+                };
+                let (a, b) = pair(plan.seed, first + i as u64, plan.side, plan.part);
                 [a, b].map(|p| {
                     let (image, mask) = turned(p.image, p.mask, ways[i]);
                     Picture { image, mask, ..p }

@@ -18,7 +18,7 @@ pub const VOCABULARY: usize = 49408;
 const CONTEXT: usize = 77;
 
 /// The sizes of a dual encoder; heads are 64 wide, as in CLIP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Image width, blocks, patch side, patches per side.
     pub image: (usize, usize, usize, usize),

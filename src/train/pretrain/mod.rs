@@ -81,6 +81,9 @@ pub struct Options {
     pub save_every: usize,
     /// Go on from the folder's checkpoint.
     pub resume: bool,
+    /// Weights to begin with instead of nothing: a second course, with varied photography and the largest
+    /// patch score taught as well.
+    pub refine: Option<PathBuf>,
     /// Stop after this many steps of this run, as Ctrl-C would.
     pub stop_after: Option<usize>,
 }
@@ -97,6 +100,9 @@ struct State {
     seed: u64,
     phases: Vec<Phase>,
     lr: f64,
+    /// Whether it is a second course.
+    #[serde(default)]
+    refined: bool,
 }
 
 /// Figures on validation scenes, of families that training never shows.
@@ -171,6 +177,23 @@ pub fn validate(
     })
 }
 
+/// Weights that a second course begins with.
+fn known(path: &Path, sizes: &Sizes) -> Result<Clip, TrainError> {
+    let clip = Clip::load(path)?;
+    let (v, t) = (&clip.visual, &clip.text);
+    let found = Sizes {
+        image: (v.width, v.blocks.len(), v.patch, v.grid),
+        text: (t.width, t.blocks.len()),
+    };
+    if found != *sizes || t.embedding.is_none() {
+        return Err(TrainError::Weights {
+            path: path.into(),
+            what: format!("{found:?}, where the recipe trains {sizes:?}"),
+        });
+    }
+    Ok(clip)
+}
+
 /// A failed write.
 fn output(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError + '_ {
     move |source| TrainError::Output {
@@ -204,6 +227,7 @@ impl Checkpoint<'_> {
             seed: self.options.seed,
             phases: self.options.phases.clone(),
             lr: self.options.lr,
+            refined: self.options.refine.is_some(),
         }
     }
 
@@ -284,7 +308,11 @@ pub fn pretrain(
         words: &words,
     };
     let device = device.clone().autodiff();
-    let mut clip = init::clip(&options.sizes, options.seed);
+    let mut clip = match &options.refine {
+        None => init::clip(&options.sizes, options.seed),
+        Some(path) => known(path, &options.sizes)?,
+    };
+    clip.untrained = true;
     clip.vv_layers = Some(options.vv_layers);
     let mut adam = optimizer(options);
     let mut start = 0;
@@ -335,6 +363,7 @@ pub fn pretrain(
         patch,
         positions: grid,
         pairs: VALIDATION_PAIRS,
+        varied: false,
     };
     let checking =
         |model: &DualEncoder| validate(&model.valid(), &held_out, &words, &device.clone().inner());
@@ -356,16 +385,21 @@ pub fn pretrain(
             patch,
             positions: grid,
             pairs: phase.pairs,
+            varied: options.refine.is_some(),
         };
         let first = start.max(range.start);
         let batches = stream(plan, (first - range.start) as u64, phase.steps as u64);
         for (step, batch) in (first..range.end).zip(batches) {
             let losses = model.losses(&batch, &device);
-            let parts = losses.parts.map(|p| p.into_scalar::<f32>());
+            let parts: Vec<f32> = losses
+                .parts
+                .into_iter()
+                .map(|p| p.into_scalar::<f32>())
+                .collect();
             if let Some(term) = parts.iter().position(|p| !p.is_finite()) {
                 return Err(TrainError::Diverged {
                     step,
-                    term: ["contrastive", "patches", "kinds", "images", "probe"][term].into(),
+                    term: model::TERMS[term].into(),
                     checkpoint: saved,
                 });
             }
@@ -379,9 +413,14 @@ pub fn pretrain(
             if done % 50 == 0 || pause {
                 let rate = pictures as f64 / clock.elapsed().as_secs_f64();
                 (pictures, clock) = (0, Instant::now());
+                let terms: Vec<String> = model::TERMS
+                    .iter()
+                    .zip(&parts)
+                    .map(|(name, v)| format!("{name} {v:.3}"))
+                    .collect();
                 told(format!(
-                    "step {done}/{steps}  contrastive {:.3}  patches {:.3}  kinds {:.3}  images {:.3}  probe {:.3}  {rate:.0} pictures/s",
-                    parts[0], parts[1], parts[2], parts[3], parts[4],
+                    "step {done}/{steps}  {}  {rate:.0} pictures/s",
+                    terms.join("  ")
                 ));
             }
             if pause {

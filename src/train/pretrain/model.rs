@@ -26,6 +26,8 @@ pub struct DualEncoder {
     /// A plain classifier of raw patch features, [C, 1 + CLASSES]: abnormal, and which defect. It shows
     /// the image tower what to look for before the text tower can say it, and is thrown away.
     probe: Param<Tensor<2>>,
+    /// Weight of the largest patch score's loss.
+    peak: f64,
 }
 
 /// Names of what only training needs, in a checkpoint.
@@ -42,12 +44,17 @@ pub struct Losses {
     /// What is minimised.
     pub total: Tensor<1>,
     /// CLIP's contrastive loss, patches against normal and damaged, patches against defect words,
-    /// images against normal and damaged, and the probe's.
-    pub parts: [Tensor<1>; 5],
+    /// images against normal and damaged, the probe's, and the largest patch score's where it counts; as
+    /// [`TERMS`] names them.
+    pub parts: Vec<Tensor<1>>,
 }
 
-/// Weights of the parts.
+/// Names of the parts.
+pub const TERMS: [&str; 6] = ["contrastive", "patches", "kinds", "images", "probe", "peak"];
+/// Weights of the parts but the last.
 const WEIGHTS: [f64; 5] = [0.25, 1.0, 0.25, 0.5, 0.5];
+/// Weight of the largest patch score's loss in a second course: from nothing it would drown the others.
+const PEAK: f64 = 0.3;
 
 /// What a batch's pictures came to, for validation.
 pub struct Scores {
@@ -72,6 +79,7 @@ impl DualEncoder {
             tokens: m.param(tensor(&rows, device)),
             scale: m.param(Tensor::from_data([(1.0f32 / 0.07).ln()], device)),
             probe: m.param(Tensor::zeros([c, 1 + CLASSES], device)),
+            peak: options.refine.as_ref().map_or(0.0, |_| PEAK),
         }
     }
 
@@ -208,10 +216,13 @@ impl DualEncoder {
         let flat = patches.reshape([b * n, c]);
         let logit = flat.clone().matmul(axis.clone()).reshape([b, n]);
         let dense = entropy(logit.clone(), labels.clone(), 3.0)
-            + segmentation(burn::tensor::activation::sigmoid(logit), labels.clone())
-                .mul_scalar(0.25);
+            + segmentation(
+                burn::tensor::activation::sigmoid(logit.clone()),
+                labels.clone(),
+            )
+            .mul_scalar(0.25);
         let anomalous = Tensor::<1>::from_data(batch.labels.as_slice(), device).reshape([b, 1]);
-        let global = entropy(images.matmul(axis), anomalous, 1.0);
+        let global = entropy(images.matmul(axis), anomalous.clone(), 1.0);
 
         // Abnormal patches against the defect words.
         let kinds = texts.narrow(0, states + captions, CLASSES);
@@ -231,10 +242,13 @@ impl DualEncoder {
         let which = log_softmax(probed.narrow(1, 1, CLASSES), 1) * kind;
         let probe = plain + which.sum().neg().mul_scalar(0.25) / count;
 
-        let parts = [contrastive, dense, kinds, global, probe];
+        let mut parts = vec![contrastive, dense, kinds, global, probe];
+        if self.peak > 0.0 {
+            parts.push(peak(logit, labels, anomalous));
+        }
         let total = parts
             .iter()
-            .zip(WEIGHTS)
+            .zip(WEIGHTS.into_iter().chain([self.peak]))
             .map(|(p, w)| p.clone().mul_scalar(w))
             .reduce(|a, b| a + b)
             .expect("parts");
@@ -248,6 +262,14 @@ fn axis(texts: Tensor<2>) -> Tensor<2> {
     (texts.clone().narrow(0, 1, 1) - texts.narrow(0, 0, 1))
         .mul_scalar(1.0 / TEMPERATURE)
         .transpose()
+}
+
+/// Cross-entropy of each picture's largest patch logit, half of its image score: of all patches if the
+/// picture is normal, of those that the defect touches if not.
+fn peak(logit: Tensor<2>, labels: Tensor<2>, anomalous: Tensor<2>) -> Tensor<1> {
+    let untouched = labels.equal_elem(0.0).float() * anomalous.clone();
+    let largest = (logit - untouched.mul_scalar(1e4)).max_dim(1);
+    entropy(largest, anomalous, 1.0)
 }
 
 /// Binary cross-entropy of logits; positives count `weight` times.

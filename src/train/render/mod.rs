@@ -22,11 +22,13 @@ mod stain;
 mod surface;
 mod textile;
 mod thread;
+mod vary;
 mod work;
 
 pub use caption::vocabulary;
 pub use dataset::write;
 pub use sheet::sheet;
+pub use vary::varied_pair;
 
 use image::{GrayImage, RgbImage};
 use layers::{Colour, luma};

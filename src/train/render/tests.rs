@@ -16,6 +16,36 @@ fn same_arguments_same_bytes() {
 }
 
 #[test]
+fn varied_pairs_are_the_same_for_a_seed_and_differ_at_the_defect() {
+    let (mut inside, mut outside, mut defects) = ((0.0, 0.0), (0.0, 0.0), 0);
+    for index in 0..24 {
+        let (a, b) = varied_pair(5, index, 96, Part::Train);
+        let (c, d) = varied_pair(5, index, 96, Part::Train);
+        assert_eq!((&a.image, &b.image), (&c.image, &d.image));
+        assert_eq!(b.mask, d.mask);
+        assert_eq!(
+            (b.image.dimensions(), b.mask.dimensions()),
+            ((96, 96), (96, 96))
+        );
+        assert_eq!(
+            b.defect.is_some(),
+            b.mask.as_raw().contains(&255),
+            "{index}"
+        );
+        defects += usize::from(b.defect.is_some());
+        for ((p, q), m) in a.image.pixels().zip(b.image.pixels()).zip(b.mask.as_raw()) {
+            let d: f64 = (0..3).map(|k| f64::from(p.0[k].abs_diff(q.0[k]))).sum();
+            let to = if *m > 0 { &mut inside } else { &mut outside };
+            *to = (to.0 + d, to.1 + 1.0);
+        }
+    }
+    assert!(defects >= 20, "{defects} defects of 24 are left");
+    // Outside only the grain differs.
+    let (inside, outside) = (inside.0 / inside.1, outside.0 / outside.1);
+    assert!(inside > 2.0 * outside, "{inside} inside, {outside} outside");
+}
+
+#[test]
 fn every_kind_occurs_and_only_the_mask_changes() {
     let mut kinds = BTreeSet::new();
     for index in 0..160 {
