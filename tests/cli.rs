@@ -266,8 +266,10 @@ fn run_wired_to_reject_pulses_for_every_reject() {
     let out = s.edge("run", &arguments);
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
     let summary = json(&out_folder.join("summary.json"));
-    // The first pulse is the start: what passes before the station is ready is rejected.
-    assert_eq!(summary["reject_pulses"].as_u64(), Some(4));
+    // The first pulse is the start: what passes before the station is ready is rejected. On a machine that is
+    // slow to start it touches the first part's.
+    let pulses = summary["reject_pulses"].as_u64().unwrap();
+    assert!((3..=4).contains(&pulses), "{pulses}");
     let unconfirmed = 1 << 3;
     assert_eq!(
         summary["alarms"].as_u64().unwrap() & unconfirmed,

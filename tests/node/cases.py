@@ -324,10 +324,11 @@ def full_disk(c):
         node.check("rm /root/full")
         # Full only in the middle of the copy: half the release, then no room, then the rest.
         stream = c.package(c.new).read_bytes()
+        node.check("fallocate -l $(( $(df --output=avail -B1 /opt | tail -1) - 40000000 )) /root/full")
         process = subprocess.Popen(node.ssh("sudo faprompt-edge slot install"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         process.stdin.write(stream[: len(stream) // 2])
         process.stdin.flush()
-        node.check("until [ -s /opt/faprompt-edge/incoming/faprompt-edge ]; do sleep 0.2; done; sleep 1; sync; fallocate -l $(df --output=avail -B1 /opt | tail -1) /root/full || dd if=/dev/zero of=/root/full bs=1M 2> /dev/null; true")
+        node.check("until [ -s /opt/faprompt-edge/incoming/faprompt-edge ]; do sleep 0.2; done; dd if=/dev/zero of=/root/rest bs=256k 2> /dev/null; true")
         try:
             out = process.communicate(stream[len(stream) // 2 :], 900)[0]
         except BrokenPipeError:
@@ -336,8 +337,8 @@ def full_disk(c):
         c.refused("disk that fills in mid-copy", node, before, Result(process.returncode, out.decode(errors="replace")), RELEASE, "No space")
         ready = node.sh("systemctl restart faprompt-edge")
         wrong = c.still(node, before)
-        c.table.add("a start with a full disk", "old becomes ready", f"code {ready.code}; {wrong or 'old runs'}", not wrong)
-        node.check("rm /root/full")
+        c.table.add("a start with a full disk", "old becomes ready", f"code {ready.code}; {wrong or 'old runs'}" + node.journal()[-1500:] * bool(wrong), not wrong)
+        node.check("rm /root/full /root/rest")
         done = c.flash(node, c.new)
         wrong = c.still(node, before, "new")
         c.table.add("with room again", "the update runs", f"code {done.code}; {wrong or 'new runs'}", done.code == 0 and not wrong)

@@ -221,13 +221,25 @@ impl<F: Files> Keep<F> {
         let mut counts = counts.unwrap_or_default();
         let next = counts.statistics.next_part.0.max(parts.unwrap_or(0));
         counts.statistics.next_part = PartId(next);
-        keep.reserve(next)?;
         if !problems.is_empty() {
             stored.fault = true;
             problems
                 .iter()
                 .for_each(|p| stored.note(&format!("memory,{p}")));
-            keep.save(&stored)?;
+        }
+        let written = match problems.is_empty() {
+            true => keep.reserve(next),
+            false => keep.reserve(next).and_then(|()| keep.save(&stored)),
+        };
+        match written {
+            // A full disk is no reason to stop the line: the station runs, with FAULT on. Until there is room
+            // part numbers are not reserved, and a power cut may give some of them again.
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                stored.fault = true;
+                keep.reserved = next;
+                problems.push(format!("{e}: nothing can be kept until there is room"));
+            }
+            written => written?,
         }
         let restored = Restored {
             stored,

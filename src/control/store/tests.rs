@@ -300,3 +300,41 @@ fn part_numbers_go_on_without_a_gap_after_an_orderly_end_and_are_never_used_twic
     let (_, restored) = open();
     assert_eq!(restored.statistics.next_part, PartId(500 + RESERVED));
 }
+
+/// A disk without room: what is there can be read, nothing can be written.
+struct Full(Recorder);
+
+impl Files for Full {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.0.read(name)
+    }
+    fn write(&mut self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+    fn sync(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn sync_folder(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_does_not_stop_the_station() {
+    let (mut keep, mut restored) = Keep::open(Recorder::default(), &Memory::default()).unwrap();
+    let memory = &mut restored.stored.memory;
+    memory
+        .set(Parameter::StationName, Value::Text("press 3".into()))
+        .unwrap();
+    keep.save(&restored.stored).unwrap();
+    let next = restored.statistics.next_part;
+    let (full, found) = Keep::open(Full(keep.files), &Memory::default()).unwrap();
+    assert_eq!(found.stored.memory, restored.stored.memory);
+    assert!(found.stored.fault && found.problems.len() == 1);
+    assert!(found.statistics.next_part > next);
+    // Nothing is reserved: the first counters that can be written reserve anew.
+    assert_eq!(full.reserved, found.statistics.next_part.0);
+}
