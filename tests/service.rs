@@ -2,6 +2,8 @@
 
 mod common;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use faprompt_edge::bundle::envelope::{METADATA_KEY, manifest_digest};
 use faprompt_edge::bundle::manifest::{Precision, Selection};
 use faprompt_edge::bundle::{Bundle, Keys};
@@ -386,6 +388,16 @@ fn a_signed_release_satisfies_the_key() {
         flash(&bundle, board(), &[&"--out", &package, &"--sign", &secret]).0,
         0
     );
+    assert_eq!(install().0, 0);
+    // `minisign -G -W` writes zeros for the checksum, the last 32 bytes of a key without a password.
+    let text = fs::read_to_string(&secret).unwrap();
+    let (comment, key) = text.trim().split_once('\n').unwrap();
+    let mut bytes = STANDARD.decode(key).unwrap();
+    let checksum = bytes.len() - 32;
+    bytes[checksum..].fill(0);
+    fs::write(&secret, format!("{comment}\n{}\n", STANDARD.encode(bytes))).unwrap();
+    let (code, said) = flash(&bundle, board(), &[&"--out", &package, &"--sign", &secret]);
+    assert_eq!(code, 0, "{said}");
     assert_eq!(install().0, 0);
     // The bundle was signed too: the program asks for that whenever it loads one.
     let verify = call(

@@ -335,10 +335,12 @@ def full_disk(c):
             out = process.stdout.read()
             process.wait(900)
         c.refused("disk that fills in mid-copy", node, before, Result(process.returncode, out.decode(errors="replace")), RELEASE, "No space")
+        # What was received was removed again: no block may be left.
+        node.sh("dd if=/dev/zero of=/root/last bs=256k 2> /dev/null; dd if=/dev/zero of=/root/least bs=4k 2> /dev/null")
         ready = node.sh("systemctl restart faprompt-edge")
         wrong = c.still(node, before)
         c.table.add("a start with a full disk", "old becomes ready", f"code {ready.code}; {wrong or 'old runs'}" + node.journal()[-1500:] * bool(wrong), not wrong)
-        node.check("rm /root/full /root/rest")
+        node.check("rm /root/full /root/rest /root/last /root/least")
         done = c.flash(node, c.new)
         wrong = c.still(node, before, "new")
         c.table.add("with room again", "the update runs", f"code {done.code}; {wrong or 'new runs'}", done.code == 0 and not wrong)
