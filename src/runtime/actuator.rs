@@ -5,6 +5,7 @@
 //! has to tell goes into queues with room, and what finds no room is counted. Whatever way it ends, a
 //! panic included, the pins are left in their safe state.
 
+use super::mailbox::{Mailbox, Post};
 use super::record::{Record, RecordSender};
 use super::shared::Shared;
 use super::slots::Release;
@@ -19,13 +20,19 @@ use crate::line::{
 use embedded_hal::digital::OutputPin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 /// How often it shows that it is alive if nothing happens.
 const BEAT: Duration = Duration::from_millis(100);
 /// Messages taken before time goes on, so that a flood of them cannot hold up what is due.
 const BATCH: usize = 32;
+
+/// Messages that wait for the actuator. Whoever finds no room waits, but the actuator takes them at
+/// 400,000 a second.
+pub const MESSAGES: usize = 1024;
+/// Tells the actuator.
+pub type ToActuator = Post<Message, MESSAGES>;
 
 /// What happened.
 pub enum Message {
@@ -84,9 +91,9 @@ pub enum Message {
 /// A job for the inference thread, or an exposure for a camera that waits to be asked.
 pub struct Outlets {
     /// Frames to judge.
-    pub jobs: SyncSender<super::inference::Job>,
+    pub jobs: super::inference::Jobs,
     /// Triggers, for the camera: when it has to expose, or to answer.
-    pub expose: SyncSender<Micros>,
+    pub expose: Post<Micros, MESSAGES>,
     /// Places of frames that show no part.
     pub release: Release,
     /// What is written down.
@@ -316,7 +323,7 @@ pub struct Actuator<P: OutputPin> {
     station: Option<Station<Tell>>,
     settings: Settings,
     pins: SafePins<P>,
-    messages: Receiver<Message>,
+    messages: Mailbox<Message, MESSAGES>,
     shared: Arc<Shared>,
     real_time: RealTime,
     jitter: Latency,
@@ -329,7 +336,7 @@ impl<P: OutputPin> Actuator<P> {
         settings: Settings,
         (statistics, latched): (Statistics, AlarmSet),
         pins: Pins<P>,
-        messages: Receiver<Message>,
+        messages: Mailbox<Message, MESSAGES>,
         outlets: Outlets,
         shared: Arc<Shared>,
         real_time: RealTime,
@@ -407,15 +414,15 @@ impl<P: OutputPin> Actuator<P> {
         self.handle(message);
         for _ in 1..BATCH {
             match self.messages.try_recv() {
-                Ok(Message::Finish) => {
+                Some(Message::Finish) => {
                     self.shared.stop.store(true, Ordering::Relaxed);
                     return;
                 }
-                Ok(message) => {
+                Some(message) => {
                     self.turn();
                     self.handle(message);
                 }
-                Err(_) => return,
+                None => return,
             }
         }
     }

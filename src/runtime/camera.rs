@@ -3,7 +3,8 @@
 //! Every exposure is told to the station, with or without a picture: one that found no place, that was
 //! missed or is damaged still shows a part, and that part must be rejected.
 
-use super::actuator::{Message, NO_PICTURE};
+use super::actuator::{MESSAGES, Message, NO_PICTURE, ToActuator};
+use super::mailbox::Mailbox;
 use super::shared::Shared;
 use super::slots::{Free, Release, Slot, Slots};
 use super::system::now;
@@ -58,7 +59,7 @@ pub struct CameraThread {
     /// When exposures happen, unless the camera exposes by itself or the station triggers.
     pub exposing: Exposing,
     /// The moments of the station's triggers.
-    pub triggers: Receiver<Micros>,
+    pub triggers: Mailbox<Micros, MESSAGES>,
     /// Exposure time and gain at the start.
     pub adjustment: Adjustment,
     /// Changes of them.
@@ -72,7 +73,7 @@ pub struct CameraThread {
     /// To give places back.
     pub release: Release,
     /// To the actuator.
-    pub messages: SyncSender<Message>,
+    pub messages: ToActuator,
     /// Signs of life.
     pub shared: Arc<Shared>,
 }
@@ -172,7 +173,7 @@ impl CameraThread {
             self.adjust(Some(&mut camera));
             let trigger = self.shared.settings().trigger;
             let triggered = if matches!(trigger, Trigger::FreeRun) {
-                while self.triggers.try_recv().is_ok() {}
+                while self.triggers.try_recv().is_some() {}
                 if let Exposing::Every(period) = self.exposing {
                     let at = start + period.saturating_mul(taken as u32);
                     std::thread::sleep(at.saturating_duration_since(Instant::now()));
@@ -280,7 +281,7 @@ impl CameraThread {
                 let frame_time = camera.as_ref().and_then(|c| c.frame_time());
                 watch = Watch::new(pace(&trigger, frame_time), now().0);
             }
-            while let Ok(at) = self.triggers.try_recv() {
+            while let Some(at) = self.triggers.try_recv() {
                 watch.triggered(at.0);
             }
             if self.shared.retry.swap(false, Ordering::Relaxed) {

@@ -1,6 +1,7 @@
 //! The thread that judges frames. A verdict leaves it before anything else is made of the frame.
 
-use super::actuator::Message;
+use super::actuator::{Message, ToActuator};
+use super::mailbox::{Mailbox, Post};
 use super::record::{Keep, Picture, Record, RecordSender};
 use super::shared::Shared;
 use super::slots::{Release, Slots};
@@ -10,7 +11,7 @@ use crate::inspector::{InspectError, Inspector};
 use crate::line::{FrameId, Outcome, PartId, Verdict};
 use image::RgbImage;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// How often it shows that it is alive if there is nothing to judge.
@@ -40,6 +41,11 @@ pub enum SelfTestError {
         expected: f32,
     },
 }
+
+/// Jobs that wait: one for every place, and what control asks for: a self-test, another network.
+pub const JOBS: usize = 64;
+/// Gives the network something to do.
+pub type Jobs = Post<Job, JOBS>;
 
 /// Something to do.
 pub enum Job {
@@ -72,7 +78,7 @@ pub struct Inference {
     /// Where they go back.
     pub release: Release,
     /// To the actuator.
-    pub messages: SyncSender<Message>,
+    pub messages: ToActuator,
     /// What is written down.
     pub record: RecordSender,
     /// Signs of life.
@@ -103,7 +109,7 @@ pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
 
 impl Inference {
     /// Runs until nobody gives jobs any more. `known` is the known frame's score.
-    pub fn run(mut self, jobs: &Receiver<Job>, mut known: f32) {
+    pub fn run(mut self, jobs: &Mailbox<Job, JOBS>, mut known: f32) {
         loop {
             self.shared.inference.beat();
             match jobs.recv_timeout(BEAT) {

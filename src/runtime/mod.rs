@@ -21,6 +21,7 @@
 pub mod actuator;
 pub mod camera;
 pub mod inference;
+mod mailbox;
 pub mod record;
 pub mod shared;
 pub mod slots;
@@ -30,10 +31,11 @@ use crate::board::{InputLine, Inputs};
 use crate::capture::Adjustment;
 use crate::inspector::Inspector;
 use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
-use actuator::{Actuator, Ended, Message, Outlets, RealTime};
+use actuator::{Actuator, Ended, Message, Outlets, RealTime, ToActuator};
 use camera::{Adjust, CameraThread, Exposing, Open};
 use embedded_hal::digital::OutputPin;
-use inference::{Inference, Job, SelfTestError, self_test};
+use inference::{Inference, Jobs, SelfTestError, self_test};
+use mailbox::mailbox;
 use record::{Archive, Recorder, Style, Truth};
 use shared::{Handle, Load, Shared};
 use slots::Slots;
@@ -46,13 +48,21 @@ use std::time::{Duration, Instant};
 
 /// Frames in memory at once: those that wait to be judged while the camera goes on.
 const PLACES: usize = 8;
-/// Messages that wait for the actuator. Whoever finds no room waits, but the actuator takes them at
-/// 400,000 a second.
-const MESSAGES: usize = 1024;
 /// A thread that gave no sign of life for so long hangs.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often the threads are looked after.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What is told of a running station.
+pub enum Sign<'a> {
+    /// Every thread makes progress; told again and again.
+    Alive(&'a Shared),
+    /// The station has ended, its outputs are safe; told once.
+    Safe {
+        /// Whether no thread failed.
+        orderly: bool,
+    },
+}
 
 /// What a station is made of, apart from devices.
 pub struct Config {
@@ -117,8 +127,8 @@ pub struct Report {
 /// A station that runs.
 pub struct Running {
     shared: Arc<Shared>,
-    messages: SyncSender<Message>,
-    jobs: SyncSender<Job>,
+    messages: ToActuator,
+    jobs: Jobs,
     adjust: SyncSender<Adjust>,
     adjustment: Adjustment,
     actuator: JoinHandle<Ended>,
@@ -139,7 +149,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Tells the actuator what the inputs do.
-fn watch_inputs(mut inputs: Inputs, messages: &SyncSender<Message>, shared: &Shared) {
+fn watch_inputs(mut inputs: Inputs, messages: &ToActuator, shared: &Shared) {
     let mut lost = 0;
     while !shared.stopping() {
         let change = match inputs.next(LOOK) {
@@ -213,10 +223,9 @@ pub fn start<P: OutputPin + Send + 'static>(
         && matches!(settings.trigger, Trigger::FreeRun);
     let places = if in_turn { 1 } else { PLACES };
     let (slots, free, release) = Slots::new(places);
-    let (messages, received) = sync_channel(MESSAGES);
-    // Room for every place, and for what control asks for: a self-test, another network.
-    let (jobs, judged) = sync_channel::<Job>(places + 4);
-    let (expose, triggers) = sync_channel(MESSAGES);
+    let (messages, received) = mailbox();
+    let (jobs, judged) = mailbox();
+    let (expose, triggers) = mailbox();
     let outlets = Outlets {
         jobs: jobs.clone(),
         expose,
@@ -313,9 +322,9 @@ impl Running {
         self.others.iter().find(ended).map(|(name, _)| *name)
     }
 
-    /// Waits until the station has ended, by itself or because it was asked to. `alive` is called all the
-    /// while, as long as every thread makes progress: feed watchdogs there.
-    pub fn wait(self, mut alive: impl FnMut(&Shared)) -> Report {
+    /// Waits until the station has ended, by itself or because it was asked to, and tells of it: what keeps
+    /// watchdogs quiet.
+    pub fn wait(self, mut tell: impl FnMut(Sign)) -> Report {
         let mut failed = None;
         while !self.actuator.is_finished() && !self.shared.stopping() {
             failed = self.failed();
@@ -323,7 +332,7 @@ impl Running {
                 log::error!("the {thread} thread failed: the station ends, its outputs are safe");
                 break;
             }
-            alive(&self.shared);
+            tell(Sign::Alive(&self.shared));
             std::thread::sleep(LOOK);
         }
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -331,6 +340,10 @@ impl Running {
         let _ = self.messages.try_send(Message::Finish);
         drop((self.messages, self.jobs, self.adjust));
         let ended = self.actuator.join();
+        // The others may have to write yet, on a disk that takes seconds.
+        tell(Sign::Safe {
+            orderly: failed.is_none() && ended.is_ok(),
+        });
         for (name, thread) in self.others {
             // One that hangs is not waited for: the process is about to end.
             if failed != Some(name) && thread.join().is_err() {

@@ -3,6 +3,7 @@
 //! Looks on from the side: the line never waits for it. What finds no room in its queue, or cannot be
 //! written, is counted. What it keeps is bounded, on disk too.
 
+use super::mailbox::{Mailbox, Post, mailbox};
 use super::shared::{Shared, lock};
 use crate::control::host::PartResult;
 use crate::control::table::Parameter;
@@ -17,7 +18,6 @@ use std::fs::File;
 use std::io::{Error, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 
 /// Records that wait: some seconds of the fastest line.
@@ -153,7 +153,7 @@ pub enum Record {
 /// Where records go.
 #[derive(Clone)]
 pub struct RecordSender {
-    records: SyncSender<Record>,
+    records: Post<Record, WAITING>,
     pictures: Arc<AtomicUsize>,
 }
 
@@ -166,7 +166,7 @@ impl RecordSender {
                 self.pictures.fetch_add(1, Ordering::Relaxed);
             }
             Ok(()) => (),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+            Err(_) => {
                 shared.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -290,7 +290,7 @@ fn is_overlay(name: &str) -> bool {
 
 /// The thread's state.
 pub struct Recorder {
-    records: Receiver<Record>,
+    records: Mailbox<Record, WAITING>,
     pictures: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     style: Style,
@@ -356,7 +356,7 @@ impl Recorder {
         if summary.is_file() {
             std::fs::remove_file(&summary).map_err(|e| (summary, e))?;
         }
-        let (sender, records) = sync_channel(WAITING);
+        let (sender, records) = mailbox();
         let pictures = Arc::new(AtomicUsize::new(0));
         let sender = RecordSender {
             records: sender,
@@ -382,7 +382,7 @@ impl Recorder {
 
     /// Writes until nobody sends any more.
     pub fn run(mut self) -> Truth {
-        while let Ok(record) = self.records.recv() {
+        while let Some(record) = self.records.recv() {
             self.take(record);
         }
         self.truth

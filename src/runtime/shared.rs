@@ -1,9 +1,9 @@
 //! What the threads show each other: the station's state, its signs of life, and the handle that
 //! control holds on it.
 
-use super::actuator::Message;
+use super::actuator::{Message, ToActuator};
 use super::camera::Adjust;
-use super::inference::Job;
+use super::inference::{Job, Jobs};
 use super::record::{Archive, ArchiveSetting};
 use super::system::now;
 use crate::capture::Adjustment;
@@ -174,8 +174,8 @@ pub type Load = Box<dyn FnMut(&str) -> Result<Inspector, String> + Send>;
 /// Control's handle on the station.
 pub struct Handle {
     shared: Arc<Shared>,
-    messages: SyncSender<Message>,
-    jobs: SyncSender<Job>,
+    messages: ToActuator,
+    jobs: Jobs,
     results: Results,
     adjust: SyncSender<Adjust>,
     adjustment: Adjustment,
@@ -187,8 +187,8 @@ pub struct Handle {
 impl Handle {
     pub(super) fn new(
         shared: Arc<Shared>,
-        messages: SyncSender<Message>,
-        jobs: SyncSender<Job>,
+        messages: ToActuator,
+        jobs: Jobs,
         (adjust, adjustment): (SyncSender<Adjust>, Adjustment),
         load: Load,
         bundle: String,

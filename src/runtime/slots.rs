@@ -3,11 +3,15 @@
 //! A place is free, being filled by the camera thread, waiting for its part, or being judged: its
 //! number goes from hand to hand, so that no two ever want the same one.
 
+use super::mailbox::{Mailbox, Post, mailbox};
 use crate::line::{FrameId, Micros};
 use image::RgbImage;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// More numbers than there are places, so that there is room for every place while one is being taken.
+const ROOM: usize = 64;
 
 /// One frame.
 #[derive(Debug, Default)]
@@ -29,17 +33,18 @@ pub struct Slot {
 pub struct Slots(Arc<[Mutex<Slot>]>);
 
 /// Takes free places.
-pub struct Free(Receiver<FrameId>);
+pub struct Free(Mailbox<FrameId, ROOM>);
 
 /// Gives places back.
 #[derive(Clone)]
-pub struct Release(SyncSender<FrameId>);
+pub struct Release(Post<FrameId, ROOM>);
 
 impl Slots {
-    /// So many free places.
+    /// So many free places, fewer than 64.
     pub fn new(count: usize) -> (Slots, Free, Release) {
         let slots = (0..count).map(|_| Mutex::default()).collect();
-        let (release, free) = sync_channel(count);
+        debug_assert!(count < ROOM);
+        let (release, free) = mailbox();
         let release = Release(release);
         (0..count).for_each(|i| release.give(FrameId(i as u64)));
         (Slots(slots), Free(free), release)

@@ -212,7 +212,7 @@ def camera_error(rig):
 def frames_dropped(rig):
     station = rig.station("drop")
     station.wait_ready()
-    rig.machine.check("v4l2-ctl -d0 -c percentage_of_dropped_buffers=60")
+    rig.machine.check("v4l2-ctl -d0 -c percentage_of_dropped_buffers=80")
     shown = [rig.good[i] for i in range(20)]
     for photo in shown:
         rig.belt.part(photo)
@@ -221,7 +221,7 @@ def frames_dropped(rig):
     outcomes = [p.outcome for p in station.parts()]
     off = rig.only_good_passed(station)
     kinds = tally(station.parts())
-    rig.table.add("60 % of frames dropped", "20 parts, one outcome each, some without a frame; good only on for good ones",
+    rig.table.add("80 % of frames dropped", "20 parts, one outcome each, some without a frame; good only on for good ones",
                   f"{kinds}, at most {off} ms off",
                   len(outcomes) == 20 and kinds.get("reject: no frame", 0) > 0 and set(kinds) <= {"good", "reject: no frame", "reject: camera fault"}
                   and off is not None and off < 1.0)
@@ -457,3 +457,5 @@ def stored(data):
 
 ALL = [belt_of_photos, energise_for_good, pixel_formats, camera_unplugged, camera_error, frames_dropped, camera_stalls, damaged_frame,
        stream_refused, line_held, serial_gone, instructions, power_cuts, killed_and_restarted, killed, hung]
+# Within `make test`: what no test without a kernel can show.
+LEAN = [belt_of_photos, energise_for_good, camera_unplugged, line_held, killed_and_restarted, hung]

@@ -11,8 +11,9 @@ GOOD, REJECT, READY, RESET, CONFIRM, FAULT, LINE_STOP, TRIGGER = range(8)
 WIDTH, HEIGHT = 320, 240
 MS = 1_000_000  # ns
 
-# vivid waits whole kernel ticks of 4 ms: 8 to 16 ms between frames. One exposure at least is in the window.
-PAIRING = ["trigger_source=edge", "exposure_delay_us=14000", "pairing_window_us=10000", "part_spacing_us=21000"]
+# vivid waits whole kernel ticks of 4 ms, 8 to 16 ms between frames, and longer when the only core is busy judging. A
+# part stands still for 50 ms (Belt.trigger): every exposure from 4 to 44 ms after the edge shows it.
+PAIRING = ["trigger_source=edge", "exposure_delay_us=24000", "pairing_window_us=20000", "part_spacing_us=41000"]
 DELAY_MS, PULSE_MS = 200, 20
 
 Part = namedtuple("Part", "number outcome score due_ns")

@@ -19,7 +19,7 @@ use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::inference::self_test;
 use faprompt_edge::runtime::record::Archive;
 use faprompt_edge::runtime::shared::{adjustment, log_level};
-use faprompt_edge::runtime::{self, Config, Report};
+use faprompt_edge::runtime::{self, Config, Report, Sign};
 use ports::Ports;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -248,16 +248,13 @@ impl Run {
             None => None,
         };
         let mut watchdog = Watchdogs::open(&board);
-        let report = station.wait(|shared| {
-            watchdog.feed(&shared.snapshot());
-            if let Some(ports) = &ports {
-                ports.tick();
-            }
+        let report = station.wait(|sign| match sign {
+            Sign::Alive(shared) => watchdog.feed(&shared.snapshot()),
+            Sign::Safe { orderly } => watchdog.close(orderly),
         });
         if let Some(ports) = ports {
             ports.close(&report.ended.statistics);
         }
-        watchdog.close(report.failed.is_none());
         let summary = Summary::new(&board.name, &path, warning, shared.threshold(), &report);
         say(&summary);
         say(format_args!(

@@ -1,4 +1,5 @@
-//! The ports through which the station is set: one thread each, all of them on one control.
+//! The ports through which the station is set: one thread each, all of them on one control. One more keeps the
+//! memory: a disk may take seconds, and whoever waits for it must not be who feeds the watchdogs.
 
 use super::super::CliError;
 use faprompt_edge::control::modbus;
@@ -11,7 +12,10 @@ use faprompt_edge::runtime::shared::{Handle, Shared};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often is looked whether something has to be stored.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Control over a station, and the threads of its ports.
 pub struct Ports {
@@ -20,7 +24,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Starts to serve the ports that there are. Without one of its own, Modbus is spoken on the serial
+    /// Starts to serve the ports that there are, and to store counters and alarms when it is due. Without one of its own, Modbus is spoken on the serial
     /// port if the parameters say so.
     pub fn open(
         handle: Handle,
@@ -54,17 +58,15 @@ impl Ports {
             let body = move || modbus::serve(settings, &control, &shared.stop);
             start("modbus", Box::new(body))?;
         }
+        let (kept, shared) = (control.clone(), shared.clone());
+        let body = move || {
+            while !shared.stopping() {
+                tick(&kept);
+                std::thread::sleep(LOOK);
+            }
+        };
+        start("memory", Box::new(body))?;
         Ok(Ports { control, threads })
-    }
-
-    /// Does what is due: counters and alarms to the memory. While a port holds control, it does so itself.
-    pub fn tick(&self) {
-        match self.control.try_lock() {
-            Ok(mut control) => control.tick(Instant::now()),
-            // A port's thread panicked: what it left is whole, see `port::serve`.
-            Err(TryLockError::Poisoned(control)) => control.into_inner().tick(Instant::now()),
-            Err(TryLockError::WouldBlock) => (),
-        }
     }
 
     /// Ends the ports, and stores the last counters.
@@ -82,6 +84,16 @@ impl Ports {
         if let Err(e) = control.close(statistics) {
             log::error!("{e}");
         }
+    }
+}
+
+/// Does what is due: counters and alarms to the memory. While a port holds control, it does so itself.
+fn tick(control: &Mutex<Control<Handle>>) {
+    match control.try_lock() {
+        Ok(mut control) => control.tick(Instant::now()),
+        // A port's thread panicked: what it left is whole, see `port::serve`.
+        Err(TryLockError::Poisoned(control)) => control.into_inner().tick(Instant::now()),
+        Err(TryLockError::WouldBlock) => (),
     }
 }
 

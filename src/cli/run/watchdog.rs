@@ -91,11 +91,11 @@ impl Watchdogs {
         }
     }
 
-    /// The station has ended. Only an orderly end keeps the board from being reset.
-    pub fn close(mut self, orderly: bool) {
+    /// The outputs are safe. Only an orderly end keeps the board from being reset.
+    pub fn close(&mut self, orderly: bool) {
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        if let (true, Some(device)) = (orderly, &mut self.board) {
-            // The "magic close" of the kernel's watchdog API.
+        if orderly && let Some(mut device) = self.board.take() {
+            // The "magic close" of the kernel's watchdog API: this, and closing the file.
             let _ = device.write_all(b"V");
         }
     }

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// How often the node is asked.
 const ASK: Duration = Duration::from_secs(1);
+/// How often a node that is not ready yet is told of.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Products per second of one core of the fastest processor among the boards, with int8 dot products:
 /// Cortex-A78AE at 2.2 GHz, two pipes of 16. No network is quicker than this.
@@ -234,7 +236,7 @@ fn fits(board: &Board, manifest: &Manifest, bundle: &Path) -> Result<Vec<String>
             board: board.name.clone(),
             bundle: bundle.display().to_string(),
             what: format!(
-                "a frame takes more than {least:.0} ms on {} cores, but the part is at the reject station after \
+                "a frame takes more than {least:.2} ms on {} cores, but the part is at the reject station after \
                  {} ms (reject.delay_ms): every part would be rejected as late. Take a smaller network, or move \
                  the station",
                 board.cpu.cores, board.reject.delay_ms
@@ -387,7 +389,7 @@ impl Plan {
         persistent(|| ssh.output(&restart(node.sudo)))?;
         let started = Instant::now();
         say("started, on trial".into());
-        self.wait(ssh, &node, &id, started)
+        self.wait(ssh, &node, &id, started, say)
     }
 
     fn wait(
@@ -396,18 +398,20 @@ impl Plan {
         node: &Node,
         id: &ReleaseId,
         started: Instant,
+        say: &dyn Fn(String),
     ) -> Result<Flashed, FlashError> {
+        let mut told = started;
         loop {
             let answer = ssh.output(&status(node.sudo));
             // A node that is being started again does not answer; neither does half an answer count.
             let now: Option<Status> = answer.ok().and_then(|t| serde_json::from_str(&t).ok());
-            match now {
+            match &now {
                 Some(now) if now.trial.is_none() => {
-                    let why = match now.last {
+                    let why = match &now.last {
                         Some(last) if last.release == *id && last.kept => {
                             return Ok(Flashed::Runs(started.elapsed()));
                         }
-                        Some(last) if last.release == *id => last.why,
+                        Some(last) if last.release == *id => last.why.clone(),
                         _ => "it is not on trial any more".into(),
                     };
                     let log = format!(
@@ -427,6 +431,15 @@ impl Plan {
                 }
                 Some(_) => (),
                 None => ssh.reconnect(),
+            }
+            if told.elapsed() > TELL {
+                told = Instant::now();
+                let state = if now.is_some() {
+                    "still on trial"
+                } else {
+                    "the node does not answer"
+                };
+                say(format!("{state} after {} s", started.elapsed().as_secs()));
             }
             if started.elapsed() > self.patience {
                 return Err(FlashError::Silent {

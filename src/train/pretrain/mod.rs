@@ -81,8 +81,8 @@ pub struct Options {
     pub save_every: usize,
     /// Go on from the folder's checkpoint.
     pub resume: bool,
-    /// Weights to begin with instead of nothing: a second course, with varied photography and the largest
-    /// patch score taught as well.
+    /// Weights to begin with instead of nothing: a second course, with varied photography, which also
+    /// teaches the largest patch score and that the defective picture of a scene has the larger scores.
     pub refine: Option<PathBuf>,
     /// Stop after this many steps of this run, as Ctrl-C would.
     pub stop_after: Option<usize>,
@@ -114,6 +114,9 @@ pub struct Validation {
     pub max_auroc: f64,
     /// AUROC over patches.
     pub patch_auroc: f64,
+    /// Part of the scenes whose defective picture has the larger image probability plus largest patch
+    /// score than its good one.
+    pub pairs: f64,
 }
 
 /// Learning rate at a step: a warm-up, then half a cosine down to nothing.
@@ -147,6 +150,7 @@ pub fn validate(
     device: &Device,
 ) -> Option<Validation> {
     let (mut images, mut maxima, mut patches) = (vec![], vec![], vec![]);
+    let mut ordered = 0;
     let step = 8.min(plan.pairs);
     for index in 0..plan.pairs / step {
         let plan = Plan {
@@ -163,6 +167,11 @@ pub fn validate(
         for (i, row) in dense.chunks_exact(n).enumerate() {
             maxima.push((crate::faprompt::score::max(row), batch.labels[i] > 0.5));
         }
+        let from = images.len() - batch.pictures;
+        let sums: Vec<f32> = (from..images.len())
+            .map(|i| images[i].0 + maxima[i].0)
+            .collect();
+        ordered += sums.chunks_exact(2).filter(|s| s[1] > s[0]).count();
         patches.extend(
             dense
                 .iter()
@@ -171,6 +180,7 @@ pub fn validate(
         );
     }
     Some(Validation {
+        pairs: ordered as f64 / (images.len() / 2) as f64,
         image_auroc: Ranking::new(images).auroc()?,
         max_auroc: Ranking::new(maxima).auroc()?,
         patch_auroc: Ranking::new(patches).auroc()?,
@@ -435,10 +445,11 @@ pub fn pretrain(
                 last = checking(&model);
                 if let Some(v) = last {
                     told(format!(
-                        "step {done}  unseen families: image AUROC {:.1} (largest patch {:.1}), patch AUROC {:.1}",
+                        "step {done}  unseen families: image AUROC {:.1} (largest patch {:.1}), patch AUROC {:.1}, pairs in order {:.1}",
                         100.0 * v.image_auroc,
                         100.0 * v.max_auroc,
-                        100.0 * v.patch_auroc
+                        100.0 * v.patch_auroc,
+                        100.0 * v.pairs
                     ));
                 }
                 clock = Instant::now();

@@ -26,8 +26,8 @@ pub struct DualEncoder {
     /// A plain classifier of raw patch features, [C, 1 + CLASSES]: abnormal, and which defect. It shows
     /// the image tower what to look for before the text tower can say it, and is thrown away.
     probe: Param<Tensor<2>>,
-    /// Weight of the largest patch score's loss.
-    peak: f64,
+    /// Weights of what only a second course teaches: the largest patch score's loss and the pairs'.
+    second: [f64; 2],
 }
 
 /// Names of what only training needs, in a checkpoint.
@@ -44,17 +44,25 @@ pub struct Losses {
     /// What is minimised.
     pub total: Tensor<1>,
     /// CLIP's contrastive loss, patches against normal and damaged, patches against defect words,
-    /// images against normal and damaged, the probe's, and the largest patch score's where it counts; as
-    /// [`TERMS`] names them.
+    /// images against normal and damaged, the probe's, and in a second course the largest patch score's and
+    /// the pairs'; as [`TERMS`] names them.
     pub parts: Vec<Tensor<1>>,
 }
 
 /// Names of the parts.
-pub const TERMS: [&str; 6] = ["contrastive", "patches", "kinds", "images", "probe", "peak"];
-/// Weights of the parts but the last.
+pub const TERMS: [&str; 7] = [
+    "contrastive",
+    "patches",
+    "kinds",
+    "images",
+    "probe",
+    "peak",
+    "pairs",
+];
+/// Weights of the parts that every course has.
 const WEIGHTS: [f64; 5] = [0.25, 1.0, 0.25, 0.5, 0.5];
-/// Weight of the largest patch score's loss in a second course: from nothing it would drown the others.
-const PEAK: f64 = 0.3;
+/// Weights of the last two in a second course: from nothing they would drown the others.
+const SECOND: [f64; 2] = [0.3, 0.3];
 
 /// What a batch's pictures came to, for validation.
 pub struct Scores {
@@ -79,7 +87,7 @@ impl DualEncoder {
             tokens: m.param(tensor(&rows, device)),
             scale: m.param(Tensor::from_data([(1.0f32 / 0.07).ln()], device)),
             probe: m.param(Tensor::zeros([c, 1 + CLASSES], device)),
-            peak: options.refine.as_ref().map_or(0.0, |_| PEAK),
+            second: options.refine.as_ref().map_or([0.0; 2], |_| SECOND),
         }
     }
 
@@ -222,7 +230,8 @@ impl DualEncoder {
             )
             .mul_scalar(0.25);
         let anomalous = Tensor::<1>::from_data(batch.labels.as_slice(), device).reshape([b, 1]);
-        let global = entropy(images.matmul(axis), anomalous.clone(), 1.0);
+        let image_logit = images.matmul(axis);
+        let global = entropy(image_logit.clone(), anomalous.clone(), 1.0);
 
         // Abnormal patches against the defect words.
         let kinds = texts.narrow(0, states + captions, CLASSES);
@@ -243,12 +252,15 @@ impl DualEncoder {
         let probe = plain + which.sum().neg().mul_scalar(0.25) / count;
 
         let mut parts = vec![contrastive, dense, kinds, global, probe];
-        if self.peak > 0.0 {
-            parts.push(peak(logit, labels, anomalous));
+        if self.second != [0.0; 2] {
+            let largest = largest(logit, labels, anomalous.clone());
+            parts.push(entropy(largest.clone(), anomalous.clone(), 1.0));
+            let order = |logit| order(logit, anomalous.clone());
+            parts.push((order(image_logit) + order(largest)).mul_scalar(0.5));
         }
         let total = parts
             .iter()
-            .zip(WEIGHTS.into_iter().chain([self.peak]))
+            .zip(WEIGHTS.into_iter().chain(self.second))
             .map(|(p, w)| p.clone().mul_scalar(w))
             .reduce(|a, b| a + b)
             .expect("parts");
@@ -264,12 +276,23 @@ fn axis(texts: Tensor<2>) -> Tensor<2> {
         .transpose()
 }
 
-/// Cross-entropy of each picture's largest patch logit, half of its image score: of all patches if the
-/// picture is normal, of those that the defect touches if not.
-fn peak(logit: Tensor<2>, labels: Tensor<2>, anomalous: Tensor<2>) -> Tensor<1> {
-    let untouched = labels.equal_elem(0.0).float() * anomalous.clone();
-    let largest = (logit - untouched.mul_scalar(1e4)).max_dim(1);
-    entropy(largest, anomalous, 1.0)
+/// Each picture's largest patch logit, half of its image score, [B, 1]: of all patches if the picture is
+/// normal, of those that the defect touches if not.
+fn largest(logit: Tensor<2>, labels: Tensor<2>, anomalous: Tensor<2>) -> Tensor<2> {
+    let untouched = labels.equal_elem(0.0).float() * anomalous;
+    (logit - untouched.mul_scalar(1e4)).max_dim(1)
+}
+
+/// How surely the defective picture of each scene has the larger logit: a station compares parts of one
+/// product, so what all pictures of a scene share must not count. [B, 1] in pairs (normal, abnormal).
+fn order(logit: Tensor<2>, anomalous: Tensor<2>) -> Tensor<1> {
+    let pairs = logit.dims()[0] / 2;
+    let second = |t: Tensor<2>| t.reshape([pairs, 2]).narrow(1, 1, 1);
+    // A defect that was cut away makes no pair.
+    let counts = second(anomalous);
+    let first = logit.clone().reshape([pairs, 2]).narrow(1, 0, 1);
+    let sure = log_sigmoid(second(logit) - first) * counts.clone();
+    sure.sum().neg() / counts.sum().add_scalar(1e-6)
 }
 
 /// Binary cross-entropy of logits; positives count `weight` times.
