@@ -52,7 +52,7 @@ impl core::fmt::Display for ChallengeError {
 impl core::error::Error for ChallengeError {}
 
 /// The challenge that runs, or the last one.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Challenge {
     report: Option<ChallengeReport>,
     /// Pieces that are yet to be triggered.

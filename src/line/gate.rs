@@ -48,6 +48,11 @@ impl Gate {
         self.reject_until = self.reject_until.max(until);
     }
 
+    /// Until when rejects pass that are known by now.
+    pub(super) fn rejects_until(&self) -> Micros {
+        self.reject_until
+    }
+
     /// Whether a block of parts is passing.
     pub(super) fn set_block(&mut self, passing: bool) {
         self.block = passing;

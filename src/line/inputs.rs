@@ -31,7 +31,7 @@ pub enum Input {
 }
 
 /// An input that means something once it has lasted.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Lasting {
     since: Option<Micros>,
     least_us: u64,

@@ -22,6 +22,9 @@ impl<O: Observer, const N: usize> Station<O, N> {
             self.gate.flush_passes(passed);
         }
         self.gate.advance(self.now);
+        if self.barred().is_none() {
+            self.reach = self.settings.delay.delay();
+        }
         self.arrivals();
         self.unconfirmed();
         self.conditions();

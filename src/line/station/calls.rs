@@ -198,8 +198,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if up && self.camera_down {
             self.camera_down = false;
             if self.settings.trigger == Trigger::FreeRun {
-                let missed = self.here().plus(self.settings.delay.delay());
-                self.gate.flush(missed, Cause::CameraFault);
+                self.gate
+                    .flush(self.here().plus(self.reach), Cause::CameraFault);
             }
         }
         self.conditions();

@@ -89,6 +89,9 @@ pub struct Station<O, const N: usize = PARTS> {
     camera_down: bool,
     last_good: bool,
     strobe_until: Micros,
+    /// How far before the reject station something may lie that was missed; more than the delay only
+    /// while a part that was placed by a longer one may be on the belt.
+    reach: u64,
 }
 
 impl<O: Observer, const N: usize> Station<O, N> {
@@ -124,7 +127,62 @@ impl<O: Observer, const N: usize> Station<O, N> {
             camera_down: false,
             last_good: false,
             strobe_until: Micros(0),
+            reach: settings.delay.delay(),
         }
+    }
+
+    /// The same station with other settings. What is on the belt was placed by the old ones: it is
+    /// rejected, over the longer of both delays. What the machine around says, alarms, a stop, a camera
+    /// that is down and the last challenge stay. If the delay's axis changes, nobody knows where that is:
+    /// the line stops until [`Station::reset`].
+    pub fn renew(mut self, settings: Settings, now: Micros) -> Self {
+        self.advance(now);
+        let (old, was_stopped) = (self.settings, self.stopped);
+        self.halt();
+        let Station {
+            now,
+            count,
+            alarms,
+            challenge,
+            bin_full,
+            bin_open,
+            low_air,
+            confirm_input,
+            stop_input,
+            reset_input,
+            started,
+            camera_down,
+            reach,
+            ..
+        } = self;
+        let rejected_until = self.gate.rejects_until();
+        let (statistics, observer) = self.finish(now);
+        let same_axis = old.delay.axis() == settings.delay.axis();
+        let new = Station::new(settings, statistics, observer);
+        let mut new = Station {
+            now,
+            count,
+            alarms,
+            challenge,
+            bin_full,
+            bin_open,
+            low_air,
+            confirm_input,
+            stop_input,
+            reset_input,
+            started,
+            camera_down,
+            reach: if same_axis { new.reach.max(reach) } else { new.reach },
+            ..new
+        };
+        // A reject is never shortened.
+        new.gate.pass_reject(rejected_until);
+        if let Some((count, pitch)) = count.zip(settings.trigger.pitch()) {
+            new.pace.start(count, pitch);
+        }
+        new.stopped = was_stopped || !same_axis || ALARMS.into_iter().any(|a| new.stops(a));
+        new.resume();
+        new
     }
 
     /// Takes over alarms that an earlier run left latched: they stay until [`Station::reset`], and stop
@@ -310,8 +368,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if !self.started || self.stopped {
             return;
         }
-        let missed = self.here().plus(self.settings.delay.delay());
-        self.gate.flush(missed, Cause::NotReady);
+        self.gate
+            .flush(self.here().plus(self.reach), Cause::NotReady);
         if let Some(step) = self.settings.trigger.interval_us() {
             self.pace.start(self.now.0, step);
         }

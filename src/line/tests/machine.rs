@@ -121,3 +121,72 @@ fn a_challenge_passes_only_if_every_piece_is_rejected_by_its_verdict() {
     assert_eq!(refused, Err(ChallengeError::NotReady));
     assert_eq!(line.on(Signal::Good), [(170_000, 180_000)]);
 }
+
+/// The same line, other settings.
+fn renew(line: &mut super::simulation::Simulation<8>, settings: Settings) {
+    let unused = Station::new(settings, Statistics::default(), Default::default());
+    let old = std::mem::replace(&mut line.station, unused);
+    line.station = old.renew(settings, Micros(line.now));
+    line.at(line.now, |_, _| ());
+}
+
+#[test]
+fn new_settings_do_not_forget_what_the_machine_says() {
+    let mut stop = settings();
+    stop.alarms.stop_on = AlarmSet::DEFAULT_STOP;
+    let other = Settings {
+        width: PulseWidth::new(11).unwrap(),
+        ..stop
+    };
+    for input in [Input::Stop, Input::BinFull, Input::BinOpen, Input::LowAir] {
+        let mut line = started_with(stop);
+        line.input(200_000, input, true);
+        line.run_to(30_000_000);
+        assert!(line.station.outputs().line_stop, "{input:?}");
+        renew(&mut line, other);
+        line.at(30_100_000, |s, now| s.reset(now));
+        assert!(line.station.outputs().line_stop, "{input:?} lasts");
+        line.input(30_200_000, input, false);
+        line.at(30_300_000, |s, now| s.reset(now));
+        assert!(line.station.outputs().ready, "{input:?} is over");
+    }
+}
+
+#[test]
+fn a_part_placed_by_a_longer_delay_is_rejected_where_it_is() {
+    let long = Settings {
+        wiring: to_reject(),
+        delay: RejectDelay::millis(2000, 5).unwrap(),
+        ..settings()
+    };
+    let short = Settings {
+        delay: RejectDelay::millis(100, 5).unwrap(),
+        ..long
+    };
+    let mut line = started_with(long);
+    line.part(3_000_000, BAD);
+    line.run_to(3_100_000);
+    renew(&mut line, short);
+    // The belt stands still for a second.
+    line.at(3_200_000, |s, now| s.stop(now));
+    line.at(4_200_000, |s, now| s.reset(now));
+    line.run_to(9_000_000);
+    assert_eq!(line.on(Signal::Reject)[1..], [(3_100_000, 6_210_000)]);
+    line.at(9_000_000, |s, now| s.stop(now));
+    line.at(9_000_000, |s, now| s.reset(now));
+    line.run_to(9_200_000);
+    assert_eq!(line.on(Signal::Reject)[2..], [(9_000_000, 9_110_000)]);
+}
+
+#[test]
+fn another_axis_stops_the_line() {
+    let mut line = started();
+    let counts = Settings {
+        delay: RejectDelay::counts(100, 5).unwrap(),
+        ..settings()
+    };
+    renew(&mut line, counts);
+    assert!(line.station.outputs().line_stop);
+    line.at(200_000, |s, now| s.reset(now));
+    assert!(line.station.outputs().ready);
+}
