@@ -52,7 +52,7 @@ pub struct VerdictCounts {
 pub struct ConfirmCounts {
     /// Seen in the bin.
     pub confirmed: u64,
-    /// Not seen within the window, or given up when the line stopped.
+    /// Not seen within the window, or given up at the end.
     pub missing: u64,
     /// Seen, though no reject was due.
     pub unexpected: u64,

@@ -85,6 +85,11 @@ impl Confirmations {
         }
     }
 
+    /// Waits for those that others waited for, too.
+    pub(super) fn take_over(&mut self, others: Confirmations) {
+        self.started = others.started;
+    }
+
     /// A reject started: the sensor must see it within the window. Whether there was room.
     pub(super) fn expect(&mut self, started: Micros) -> bool {
         self.started.push_back(started).is_ok()

@@ -229,9 +229,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let now = self.now;
         while self.confirmations.as_mut().is_some_and(|c| c.missing(now)) {
             self.statistics.confirms.missing += 1;
-            if !self.stopped {
-                self.raise(Alarm::RejectUnconfirmed);
-            }
+            // Though the line may have stopped meanwhile: where the part is, is not known.
+            self.raise(Alarm::RejectUnconfirmed);
         }
     }
 }

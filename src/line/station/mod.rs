@@ -156,6 +156,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             ..
         } = self;
         let rejected_until = self.gate.rejects_until();
+        let unseen = self.confirmations.take();
         let (statistics, observer) = self.finish(now);
         let same_axis = old.delay.axis() == settings.delay.axis();
         let new = Station::new(settings, statistics, observer);
@@ -175,6 +176,9 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reach: if same_axis { new.reach.max(reach) } else { new.reach },
             ..new
         };
+        if let (Some(new), Some(old)) = (&mut new.confirmations, unseen) {
+            new.take_over(old);
+        }
         // A reject is never shortened.
         new.gate.pass_reject(rejected_until);
         if let Some((count, pitch)) = count.zip(settings.trigger.pitch()) {

@@ -190,3 +190,36 @@ fn another_axis_stops_the_line() {
     line.at(200_000, |s, now| s.reset(now));
     assert!(line.station.outputs().ready);
 }
+
+#[test]
+fn a_reject_that_nobody_saw_is_an_alarm_though_the_line_stopped_meanwhile() {
+    for change in [false, true] {
+        let to_reject = Settings {
+            wiring: to_reject(),
+            ..settings()
+        };
+        let mut line = started_with(to_reject);
+        line.part(100_000, BAD);
+        match change {
+            true => renew(
+                &mut line,
+                Settings {
+                    width: PulseWidth::new(11).unwrap(),
+                    ..to_reject
+                },
+            ),
+            false => line.input(200_000, Input::Stop, true),
+        }
+        if change {
+            // Nothing has started yet that the sensor could see.
+            line.run_to(300_000);
+            assert!(!line.alarm(Alarm::RejectUnconfirmed));
+            line.part(300_000, BAD);
+            line.run_to(360_000);
+            renew(&mut line, to_reject);
+        }
+        line.run_to(500_000);
+        assert!(line.alarm(Alarm::RejectUnconfirmed), "change {change}");
+        assert_eq!(line.station.statistics().confirms.missing, 1);
+    }
+}
