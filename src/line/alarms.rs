@@ -26,7 +26,8 @@ pub enum Alarm {
     Challenge = 9,
     /// More parts were on the belt than the queue holds.
     QueueFull = 10,
-    /// The core was called so late that a reject came after its part, or triggers were skipped.
+    /// The core was called so late that a reject came when half its part had passed, or triggers were
+    /// skipped.
     Overrun = 11,
 }
 

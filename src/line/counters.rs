@@ -158,8 +158,8 @@ pub struct Statistics {
     pub confirms: ConfirmCounts,
     /// Calls in which the encoder stood before where it had been.
     pub encoder_reversals: u64,
-    /// Parts for which the reject could only start when they had passed. Known only if the reject delay
-    /// is a time.
+    /// Parts for which the reject could only start when half of them had passed. Known only if the reject
+    /// delay is a time.
     pub actuated_late: u64,
     /// From trigger to verdict, of verdicts in time and late ones.
     pub latency: Latency,

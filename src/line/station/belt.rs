@@ -172,7 +172,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
             if entry.block {
                 self.gate.set_block(false);
             }
-            if barred.is_none() && self.now >= reached.plus(width) {
+            // Before it, output `good` may have been on for the part in front.
+            if barred.is_none() && self.now >= reached.plus(width / 2) {
                 self.statistics.actuated_late += 1;
                 self.raise(Alarm::Overrun);
             }

@@ -589,3 +589,19 @@ fn a_good_part_whose_output_comes_after_it_was_ejected_and_counts_as_such() {
     line.run_to(170_000);
     assert_eq!(line.outcome(0), Some(Outcome::Good));
 }
+
+#[test]
+fn a_reject_that_starts_when_half_its_part_has_passed_is_an_alarm() {
+    for wiring in [Wiring::default(), to_reject()] {
+        for (late, alarm) in [(4_999, false), (5_000, true)] {
+            let mut line = started_with(Settings {
+                wiring,
+                ..settings()
+            });
+            line.part(100_000, BAD);
+            line.lateness = Box::new(move || late);
+            line.run_to(170_000);
+            assert_eq!(line.alarm(Alarm::Overrun), alarm, "{wiring:?}, {late} us");
+        }
+    }
+}
