@@ -216,7 +216,8 @@ struct SafePins<P: OutputPin> {
 }
 
 impl<P: OutputPin> SafePins<P> {
-    fn drive(&mut self, outputs: Outputs) {
+    /// Whether every pin shows it.
+    fn drive(&mut self, outputs: Outputs) -> bool {
         if let Err((signal, e)) = self.pins.drive(&outputs) {
             if self.failed.replace(signal).is_none() {
                 log::error!("output {signal:?} cannot be written: {e:?}; it is tried again");
@@ -227,6 +228,7 @@ impl<P: OutputPin> SafePins<P> {
         self.good_pulses += u64::from(outputs.good && !self.written.good);
         self.reject_pulses += u64::from(outputs.reject && !self.written.reject);
         self.written = outputs;
+        self.failed.is_none()
     }
 }
 
@@ -433,7 +435,16 @@ impl<P: OutputPin> Actuator<P> {
         let next = station.tick(now());
         let mut outputs = station.outputs();
         outputs.fault |= self.flags.fault;
-        self.pins.drive(outputs);
+        if !self.pins.drive(outputs) {
+            // A `good` that stays on passes whatever comes: the belt stops, until a reset finds every pin
+            // working.
+            station.stop(now());
+            outputs = Outputs {
+                fault: true,
+                ..station.outputs()
+            };
+            self.pins.drive(outputs);
+        }
         let snapshot = Snapshot {
             now: now(),
             mode: self.flags.mode(outputs),
@@ -482,7 +493,16 @@ impl<P: OutputPin> Actuator<P> {
                 }
                 station.on_verdict(part, verdict, now);
             }
-            Message::Input { input, active, at } => station.on_input(input, active, at, now),
+            Message::Input { input, active, at } => {
+                station.on_input(input, active, at, now);
+                if (input, active) == (Input::Reset, true) {
+                    self.shared.retry.store(true, Ordering::Relaxed);
+                }
+                // A reset does not arm what was disarmed by an order.
+                if self.flags.disarmed {
+                    station.stop(now);
+                }
+            }
             Message::Encoder(count) => station.on_encoder(count, now),
             Message::LostEdges(lost) => station.on_lost_edges(lost, now),
             Message::Camera { up, halted } => {
@@ -563,19 +583,7 @@ impl<P: OutputPin> Actuator<P> {
         if only_threshold && !clear {
             station.set_threshold(settings.threshold);
         } else {
-            let (alarms, held) = (station.alarms(), station.outputs().line_stop);
-            let (statistics, tell) = station.finish(now);
-            station = Station::new(settings, statistics, tell);
-            station.latch(alarms, now);
-            if self.flags.camera_down {
-                station.on_camera(false, now);
-            }
-            if self.flags.disarmed || held {
-                station.stop(now);
-            }
-            if self.flags.started {
-                station.start(now);
-            }
+            station = station.renew(settings, now);
             self.pins.wiring = settings.wiring;
         }
         self.shared.set(&settings);
@@ -661,5 +669,141 @@ mod tests {
         });
         assert!(thread.join().is_err());
         assert_eq!(levels(), (false, true));
+    }
+
+    /// A thread's state, with these pins and nobody around it.
+    fn alone<P: OutputPin>(pins: Pins<P>) -> Actuator<P> {
+        let settings = crate::control::values::Values::default()
+            .settings()
+            .unwrap();
+        let shared = Arc::new(Shared::new(&settings, Statistics::default()));
+        let folder = tempfile::tempdir().unwrap();
+        let style = crate::runtime::record::Style {
+            warning: None,
+            smoothing_sigma: 1.0,
+            lines: false,
+        };
+        let (_, record) = crate::runtime::record::Recorder::create(
+            folder.path(),
+            false,
+            style,
+            shared.clone(),
+        )
+        .map_err(|(_, e)| e)
+        .unwrap();
+        let (_, _, release) = crate::runtime::slots::Slots::new(1);
+        let outlets = Outlets {
+            jobs: std::sync::mpsc::sync_channel(1).0,
+            expose: std::sync::mpsc::sync_channel(1).0,
+            release,
+            record,
+        };
+        let (_, messages) = std::sync::mpsc::sync_channel(1);
+        let nothing = (Statistics::default(), AlarmSet::NONE);
+        let mut actuator = Actuator::new(
+            settings,
+            nothing,
+            pins,
+            messages,
+            outlets,
+            shared,
+            RealTime::default(),
+        );
+        actuator.handle(Message::Start);
+        actuator
+    }
+
+    fn order<P: OutputPin>(actuator: &mut Actuator<P>, order: Order) {
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        actuator.handle(Message::Order(order, answer));
+        answered.recv().unwrap().unwrap();
+    }
+
+    fn input<P: OutputPin>(actuator: &mut Actuator<P>, input: Input, active: bool) {
+        let at = now();
+        actuator.handle(Message::Input { input, active, at });
+    }
+
+    fn shown<P: OutputPin>(actuator: &mut Actuator<P>) -> Outputs {
+        actuator.turn();
+        actuator.shared.snapshot().outputs
+    }
+
+    /// A pin that the kernel does not switch while it is broken.
+    struct Breaking(Arc<AtomicBool>);
+
+    #[derive(Debug)]
+    struct Broken;
+
+    impl embedded_hal::digital::Error for Broken {
+        fn kind(&self) -> embedded_hal::digital::ErrorKind {
+            embedded_hal::digital::ErrorKind::Other
+        }
+    }
+
+    impl ErrorType for Breaking {
+        type Error = Broken;
+    }
+
+    impl OutputPin for Breaking {
+        fn set_low(&mut self) -> Result<(), Broken> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Err(Broken),
+                false => Ok(()),
+            }
+        }
+        fn set_high(&mut self) -> Result<(), Broken> {
+            self.set_low()
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
+        let broken = Arc::new(AtomicBool::new(false));
+        let pins = Pins::default().with(Signal::Good, Breaking(broken.clone()), Active::High);
+        let mut station = alone(pins);
+        assert!(shown(&mut station).ready);
+        // The next write of it fails.
+        broken.store(true, Ordering::Relaxed);
+        station.pins.drive(Outputs {
+            good: true,
+            ..station.pins.written
+        });
+        let outputs = shown(&mut station);
+        assert!(outputs.line_stop && outputs.fault && !outputs.ready);
+        order(&mut station, Order::Reset);
+        assert!(shown(&mut station).line_stop, "it is still broken");
+        broken.store(false, Ordering::Relaxed);
+        assert!(shown(&mut station).line_stop, "until a reset");
+        order(&mut station, Order::Reset);
+        let outputs = shown(&mut station);
+        assert!(outputs.ready && !outputs.line_stop && !outputs.fault);
+    }
+
+    #[test]
+    fn the_reset_input_does_not_arm_what_an_order_disarmed() {
+        let mut station = alone(Pins::<Watched>::default());
+        order(&mut station, Order::Disarm);
+        input(&mut station, Input::Reset, true);
+        assert!(!shown(&mut station).ready);
+        assert!(station.shared.retry.load(Ordering::Relaxed), "the camera");
+        order(&mut station, Order::Arm);
+        assert!(shown(&mut station).ready);
+    }
+
+    #[test]
+    fn new_settings_leave_a_stop_that_lasts() {
+        let mut station = alone(Pins::<Watched>::default());
+        input(&mut station, Input::Stop, true);
+        let settings = Box::new(station.settings);
+        station.handle(Message::Apply {
+            settings,
+            clear: true,
+        });
+        order(&mut station, Order::Reset);
+        assert!(shown(&mut station).line_stop);
+        input(&mut station, Input::Stop, false);
+        order(&mut station, Order::Reset);
+        assert!(shown(&mut station).ready);
     }
 }
