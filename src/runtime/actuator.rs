@@ -621,6 +621,7 @@ impl<P: OutputPin> Actuator<P> {
 mod tests {
     use super::*;
     use crate::line::Active;
+    use crate::runtime::mailbox::mailbox;
     use embedded_hal::digital::ErrorType;
     use std::convert::Infallible;
     use std::sync::atomic::AtomicBool;
@@ -676,7 +677,11 @@ mod tests {
         let settings = crate::control::values::Values::default()
             .settings()
             .unwrap();
-        let shared = Arc::new(Shared::new(&settings, Statistics::default()));
+        let shared = Arc::new(Shared::new(
+            &settings,
+            Statistics::default(),
+            AlarmSet::NONE,
+        ));
         let folder = tempfile::tempdir().unwrap();
         let style = crate::runtime::record::Style {
             warning: None,
@@ -693,12 +698,12 @@ mod tests {
         .unwrap();
         let (_, _, release) = crate::runtime::slots::Slots::new(1);
         let outlets = Outlets {
-            jobs: std::sync::mpsc::sync_channel(1).0,
-            expose: std::sync::mpsc::sync_channel(1).0,
+            jobs: mailbox().0,
+            expose: mailbox().0,
             release,
             record,
         };
-        let (_, messages) = std::sync::mpsc::sync_channel(1);
+        let (_, messages) = mailbox();
         let nothing = (Statistics::default(), AlarmSet::NONE);
         let mut actuator = Actuator::new(
             settings,

@@ -149,7 +149,15 @@ impl CameraThread {
             }
         }
         let width = self.shared.settings().width.get();
-        std::thread::sleep(Duration::from_millis(u64::from(width) + 2));
+        self.rest(Instant::now() + Duration::from_millis(u64::from(width) + 2));
+    }
+
+    /// Sleeps until then, alive.
+    fn rest(&self, until: Instant) {
+        while !self.shared.stopping() && Instant::now() < until {
+            self.shared.camera.beat();
+            std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK));
+        }
     }
 
     /// A camera that exposes when it is asked to.
@@ -176,7 +184,7 @@ impl CameraThread {
                 while self.triggers.try_recv().is_some() {}
                 if let Exposing::Every(period) = self.exposing {
                     let at = start + period.saturating_mul(taken as u32);
-                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                    self.rest(at);
                 }
                 None
             } else {

@@ -30,6 +30,7 @@ pub mod system;
 use crate::board::{InputLine, Inputs};
 use crate::capture::Adjustment;
 use crate::inspector::Inspector;
+use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Message, Outlets, RealTime, ToActuator};
 use camera::{Adjust, CameraThread, Exposing, Open};
@@ -46,8 +47,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Frames in memory at once: those that wait to be judged while the camera goes on.
-const PLACES: usize = 8;
+/// Frames in memory at once: those that wait for their trigger, one that the camera fills, and some that
+/// wait to be judged.
+const PLACES: usize = HELD_FRAMES + 4;
 /// A thread that gave no sign of life for so long hangs.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often the threads are looked after.
@@ -134,7 +136,7 @@ pub struct Running {
     actuator: JoinHandle<Ended>,
     recorder: JoinHandle<Truth>,
     others: Vec<(&'static str, JoinHandle<()>)>,
-    /// A frame may take as long before the inference thread is taken for hanging.
+    /// A frame may take as long before the inference or the camera thread is taken for hanging.
     patience: Duration,
 }
 
@@ -199,7 +201,11 @@ pub fn start<P: OutputPin + Send + 'static>(
     mut inspector: Inspector,
 ) -> Result<Running, StartError> {
     let settings = config.settings;
-    let shared = Arc::new(Shared::new(&settings, config.statistics));
+    let shared = Arc::new(Shared::new(
+        &settings,
+        config.statistics,
+        config.latched,
+    ));
     shared.archive.set(config.archive);
     let style = Style {
         warning: inspector.manifest().warning(),
@@ -315,6 +321,11 @@ impl Running {
         if silent(self.patience, self.shared.inference.silent_us()) {
             return Some("inference");
         }
+        // A camera that is being opened takes its time, but the station knows that it is blind then.
+        let sees = self.shared.snapshot().outputs.ready && !self.shared.drained();
+        if sees && silent(self.patience, self.shared.camera.silent_us()) {
+            return Some("camera");
+        }
         // The camera thread ends when there are no more frames; it then has told so.
         let ended = |(name, thread): &&(&str, JoinHandle<()>)| {
             thread.is_finished() && (*name != "camera" || !self.shared.drained())
@@ -334,6 +345,11 @@ impl Running {
             }
             tell(Sign::Alive(&self.shared));
             std::thread::sleep(LOOK);
+        }
+        if failed == Some("actuator") {
+            // It owns the pins and is not waited for: with the process, the system takes them back, and
+            // whoever started it makes them safe.
+            std::process::abort();
         }
         self.shared.stop.store(true, Ordering::Relaxed);
         let restart = self.shared.restart.load(Ordering::Relaxed);

@@ -81,13 +81,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Before anything runs.
-    pub(super) fn new(settings: &Settings, statistics: Statistics) -> Self {
+    pub(super) fn new(settings: &Settings, statistics: Statistics, alarms: AlarmSet) -> Self {
         Shared {
             snapshot: Mutex::new(Snapshot {
                 now: now(),
                 mode: Mode::Starting,
                 outputs: Outputs::safe(settings.wiring),
-                alarms: AlarmSet::NONE,
+                alarms,
                 statistics,
                 challenge: None,
                 last: None,
@@ -292,15 +292,19 @@ impl Host for Handle {
         settings: &Settings,
         effect: Effect,
     ) -> Result<(), Refused> {
+        // What can be refused comes first: nothing is changed then.
+        let bundle = values.text(Parameter::Bundle);
+        let inspector = match bundle == self.bundle {
+            true => None,
+            false => Some((self.load)(bundle).map_err(|e| {
+                log::error!("bundle `{bundle}`: {e}");
+                Refused::Hardware("the bundle cannot be used, the log says why")
+            })?),
+        };
         self.adjust(adjustment(values))?;
         self.shared.archive.set(Archive::of(values));
         log::set_max_level(log_level(values));
-        let bundle = values.text(Parameter::Bundle);
-        if bundle != self.bundle {
-            let inspector = (self.load)(bundle).map_err(|e| {
-                log::error!("bundle `{bundle}`: {e}");
-                Refused::Hardware("the bundle cannot be used, the log says why")
-            })?;
+        if let Some(inspector) = inspector {
             self.jobs
                 .send(Job::Replace(Box::new(inspector)))
                 .map_err(|_| GONE)?;
@@ -320,5 +324,40 @@ impl Host for Handle {
 
     fn next_result(&mut self) -> Option<PartResult> {
         lock(&self.results).pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::table::Effect;
+    use crate::control::values::Value;
+    use crate::runtime::mailbox::mailbox;
+
+    #[test]
+    fn a_bundle_that_is_refused_leaves_the_camera_alone() {
+        let mut values = Values::default();
+        let settings = values.settings().unwrap();
+        let shared = Arc::new(Shared::new(
+            &settings,
+            Statistics::default(),
+            AlarmSet::NONE,
+        ));
+        let (messages, told) = mailbox();
+        let (jobs, _jobs) = mailbox();
+        let (adjust, adjusts) = sync_channel(1);
+        let adjust = (adjust, Adjustment::default());
+        let load = Box::new(|_: &str| Err("damaged".to_string()));
+        let mut handle = Handle::new(shared, messages, jobs, adjust, load, String::new());
+        let set = [
+            (Parameter::Bundle, Value::Text("other".into())),
+            (Parameter::CameraExposureUs, Value::Number(5000)),
+        ];
+        for (parameter, value) in set {
+            values.set(parameter, value).unwrap();
+        }
+        let refused = handle.apply(&values, &settings, Effect::BeltCleared);
+        assert!(matches!(refused, Err(Refused::Hardware(_))), "{refused:?}");
+        assert!(adjusts.try_recv().is_err() && told.try_recv().is_none());
     }
 }
