@@ -36,8 +36,8 @@ pub struct Exposure {
     /// When, in microseconds on CLOCK_MONOTONIC: the start of the exposure or the end of its transfer,
     /// whichever the driver stamps.
     pub at_us: u64,
-    /// Whether the picture is complete. If not, bytes are missing or the driver flagged an error, and
-    /// the part must be rejected.
+    /// Whether the picture is complete and its moment known. If not, bytes are missing, the driver flagged
+    /// an error or gave no time, and the part must be rejected.
     pub whole: bool,
     /// Exposures that were missed right before this one.
     pub missed: u64,

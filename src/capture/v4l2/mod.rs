@@ -249,6 +249,12 @@ fn trusted(stamp_us: Option<u64>, last_us: u64, now_us: u64) -> Option<u64> {
     stamp_us.filter(|stamp| (last_us..=now_us).contains(stamp))
 }
 
+/// The moment of an exposure without a stamp: that of its arrival, if somebody waited for it. A frame that
+/// lay in the queue may show any part of the last second.
+fn arrival(now_us: u64, awaited: bool) -> Option<u64> {
+    awaited.then_some(now_us)
+}
+
 impl Camera for V4l2Camera {
     /// A timeout leaves the stream running. After any other error the device is closed until
     /// [`Camera::reopen`].
@@ -270,22 +276,24 @@ impl Camera for V4l2Camera {
             }
         };
         let now = now_us();
-        let at_us = trusted(frame.stamp_us, self.last_us, now).unwrap_or_else(|| {
+        let at_us = trusted(frame.stamp_us, self.last_us, now).or_else(|| {
             if !std::mem::replace(&mut open.stamps_told, true) {
                 log::warn!(
                     "{}: the driver's time stamps are not of the monotonic clock, lie in the future or go \
-                     back; the time of arrival is taken instead",
+                     back; the time of arrival is taken instead, and a frame that was not waited for rejects",
                     self.settings.device.display()
                 );
             }
-            now
+            arrival(now, frame.awaited)
         });
+        let timed = at_us.is_some();
+        let at_us = at_us.unwrap_or(now);
         self.last_us = at_us;
         let missed = missed(open.last_sequence, frame.sequence);
         open.last_sequence = Some(frame.sequence);
         let sequence = self.exposures + missed;
         self.exposures = sequence + 1;
-        let mut whole = !frame.flawed;
+        let mut whole = !frame.flawed && timed;
         if let Err(e) = open.converter.convert(frame.bytes, image) {
             log::warn!(
                 "{}: exposure {sequence}: {e}",
@@ -367,6 +375,7 @@ mod tests {
         assert_eq!(trusted(Some(10), 5, 9), None);
         assert_eq!(trusted(Some(4), 5, 9), None);
         assert_eq!(trusted(None, 5, 9), None);
+        assert_eq!((arrival(9, true), arrival(9, false)), (Some(9), None));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Frame<'a> {
     pub sequence: u32,
     /// Microseconds on CLOCK_MONOTONIC, if the driver stamps by that clock.
     pub stamp_us: Option<u64>,
+    /// Whether it came while it was waited for. If not, it lay in the queue nobody knows how long.
+    pub awaited: bool,
 }
 
 /// A running stream.
@@ -57,11 +59,16 @@ impl Stream {
             return Ok(None);
         };
         let deadline = Instant::now() + timeout;
+        let mut awaited = false;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = match awaited {
+                true => deadline.saturating_duration_since(Instant::now()),
+                false => Duration::ZERO,
+            };
             let millis = left.as_micros().div_ceil(1000).min(3_600_000) as i32;
             match inner.handle().poll(libc::POLLIN, millis) {
-                Ok(0) => return Ok(None),
+                Ok(0) if awaited => return Ok(None),
+                Ok(0) => awaited = true,
                 Ok(_) => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 Err(e) => return Err(e),
@@ -74,6 +81,7 @@ impl Stream {
             flawed: meta.flags.contains(Flags::ERROR) || used > buffer.len(),
             sequence: meta.sequence,
             stamp_us: stamp(meta),
+            awaited,
         }))
     }
 }
