@@ -668,3 +668,14 @@ fn the_host_program_names_what_is_wrong() {
         assert!(!out.exists());
     }
 }
+
+#[test]
+fn a_camera_that_hangs_ends_the_station() {
+    let station = Station::new();
+    let out = station.path("out");
+    let faults = ["--rate", "20", "--faults", "late@5:60s"];
+    let arguments = [&["--out", out.to_str().unwrap()], &faults[..]].concat();
+    let run = station.edge("run", &arguments);
+    assert_eq!(run.status.code(), Some(70));
+    assert!(text(&run.stderr).contains("the camera thread failed"));
+}

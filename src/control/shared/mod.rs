@@ -205,6 +205,11 @@ impl<H: Host> Control<H> {
         if order == Order::Trigger && source != "command" {
             return Err(Code::WrongTrigger.into());
         }
+        // Test pieces are no good parts.
+        let teaching = self.teach.as_ref().is_some_and(|t| !t.is_done());
+        if matches!(order, Order::Challenge(_)) && teaching {
+            return Err(Code::Teaching.into());
+        }
         if order == Order::Reboot {
             // While the memory can still be written in peace.
             self.write(&before)?;

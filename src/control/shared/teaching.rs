@@ -26,7 +26,7 @@ impl<H: Host> Control<H> {
     /// Starts to collect the scores of good parts.
     ///
     /// # Errors
-    /// An access code, [`Code::OutOfRange`], [`Code::Teaching`].
+    /// An access code, [`Code::OutOfRange`], [`Code::Teaching`], [`Code::Busy`].
     pub fn teach(&mut self, who: &Who<'_>, parts: u32) -> Result<(), Refusal> {
         allowed(who.access, Access::Operator)?;
         if !teach::PARTS.contains(&parts) {
@@ -35,6 +35,10 @@ impl<H: Host> Control<H> {
         }
         if self.teach.as_ref().is_some_and(|t| !t.is_done()) {
             return Err(Code::Teaching.into());
+        }
+        let challenge = self.host.snapshot().challenge;
+        if challenge.is_some_and(|c| !c.is_over()) {
+            return Err(Refusal::new(Code::Busy, "a challenge is running"));
         }
         // Parts that have passed are not among those to be taught.
         self.collect();
@@ -65,7 +69,8 @@ impl<H: Host> Control<H> {
     /// Takes over the threshold of a finished TEACH; gives it.
     ///
     /// # Errors
-    /// [`Code::NothingTaught`], and as [`Control::commit`].
+    /// [`Code::NothingTaught`], [`Code::OutOfRange`] of a threshold above which no score lies, and as
+    /// [`Control::commit`].
     pub fn accept(&mut self, who: &Who<'_>, now: Instant) -> Result<f64, Refusal> {
         allowed(who.access, Access::Operator)?;
         self.nothing_pending(who.session)?;
@@ -75,6 +80,10 @@ impl<H: Host> Control<H> {
         let threshold = done
             .and_then(|t| self.taught(t))
             .ok_or(Code::NothingTaught)?;
+        if threshold >= STEPS {
+            let text = "the taught threshold is 1: no part would ever be rejected";
+            return Err(Refusal::new(Code::OutOfRange, text));
+        }
         let mut memory = self.stored.memory.clone();
         memory.set(Parameter::Threshold, Value::Number(threshold))?;
         self.replace(who, memory, now)?;
