@@ -688,14 +688,10 @@ mod tests {
             smoothing_sigma: 1.0,
             lines: false,
         };
-        let (_, record) = crate::runtime::record::Recorder::create(
-            folder.path(),
-            false,
-            style,
-            shared.clone(),
-        )
-        .map_err(|(_, e)| e)
-        .unwrap();
+        let (_, record) =
+            crate::runtime::record::Recorder::create(folder.path(), false, style, shared.clone())
+                .map_err(|(_, e)| e)
+                .unwrap();
         let (_, _, release) = crate::runtime::slots::Slots::new(1);
         let outlets = Outlets {
             jobs: mailbox().0,

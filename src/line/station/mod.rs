@@ -173,7 +173,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reset_input,
             started,
             camera_down,
-            reach: if same_axis { new.reach.max(reach) } else { new.reach },
+            reach: if same_axis {
+                new.reach.max(reach)
+            } else {
+                new.reach
+            },
             ..new
         };
         if let (Some(new), Some(old)) = (&mut new.confirmations, unseen) {
