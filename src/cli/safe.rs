@@ -24,30 +24,40 @@ pub struct Safe {
 impl Safe {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
-        let wiring = self.state.as_deref().map_or_else(Wiring::default, wiring);
+        let wiring = self.state.as_deref().map(wiring);
+        let safe = match wiring {
+            Some(None) => Outputs {
+                reject: true,
+                ..Outputs::safe(Wiring::default())
+            },
+            Some(Some(wiring)) => Outputs::safe(wiring),
+            None => Outputs::safe(Wiring::default()),
+        };
         // Lines are requested at their safe levels; what they do after that is the board's `unattended`.
-        board::outputs(&board, &Outputs::safe(wiring))?;
+        board::outputs(&board, &safe)?;
         Ok(ExitCode::Good)
     }
 }
 
-/// How the ejector is wired. Only looks: the memory may be a newer program's, or damaged, and the outputs
-/// must become safe all the same.
-fn wiring(state: &Path) -> Wiring {
+/// How the ejector is wired; `None` if nobody knows: `good` off and `reject` on are safe either way. Only
+/// looks: the memory may be a newer program's, or damaged, and the outputs must become safe all the same.
+fn wiring(state: &Path) -> Option<Wiring> {
     let stored = match Store::look(state, &Memory::default()) {
         Ok(stored) => stored,
         Err(e) => {
-            if e.error.kind() != ErrorKind::NotFound {
-                warn(format_args!("{e}; outputs as with energise_for_good"));
+            // Never stored: the factory's.
+            if e.error.kind() == ErrorKind::NotFound {
+                return Some(Wiring::default());
             }
-            return Wiring::default();
+            warn(format_args!("{e}; outputs safe for either wiring"));
+            return None;
         }
     };
     match stored.memory.values().settings() {
-        Ok(settings) => settings.wiring,
+        Ok(settings) => Some(settings.wiring),
         Err(e) => {
-            warn(format_args!("{e}; outputs as with energise_for_good"));
-            Wiring::default()
+            warn(format_args!("{e}; outputs safe for either wiring"));
+            None
         }
     }
 }

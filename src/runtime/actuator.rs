@@ -336,7 +336,7 @@ impl<P: OutputPin> Actuator<P> {
     /// A station that is not started, its outputs safe.
     pub fn new(
         settings: Settings,
-        (statistics, latched): (Statistics, AlarmSet),
+        (statistics, latched, stopped): (Statistics, AlarmSet, bool),
         pins: Pins<P>,
         messages: Mailbox<Message, MESSAGES>,
         outlets: Outlets,
@@ -354,6 +354,9 @@ impl<P: OutputPin> Actuator<P> {
         };
         let mut station = Station::new(settings, statistics, tell);
         station.latch(latched, now());
+        if stopped {
+            station.stop(now());
+        }
         let safe = Outputs::safe(settings.wiring);
         let mut pins = SafePins {
             pins,
@@ -673,7 +676,7 @@ mod tests {
     }
 
     /// A thread's state, with these pins and nobody around it.
-    fn alone<P: OutputPin>(pins: Pins<P>) -> Actuator<P> {
+    fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
         let settings = crate::control::values::Values::default()
             .settings()
             .unwrap();
@@ -700,7 +703,7 @@ mod tests {
             record,
         };
         let (_, messages) = mailbox();
-        let nothing = (Statistics::default(), AlarmSet::NONE);
+        let nothing = (Statistics::default(), AlarmSet::NONE, stopped);
         let mut actuator = Actuator::new(
             settings,
             nothing,
@@ -762,7 +765,7 @@ mod tests {
     fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
         let broken = Arc::new(AtomicBool::new(false));
         let pins = Pins::default().with(Signal::Good, Breaking(broken.clone()), Active::High);
-        let mut station = alone(pins);
+        let mut station = alone(pins, false);
         assert!(shown(&mut station).ready);
         // The next write of it fails.
         broken.store(true, Ordering::Relaxed);
@@ -783,7 +786,7 @@ mod tests {
 
     #[test]
     fn the_reset_input_does_not_arm_what_an_order_disarmed() {
-        let mut station = alone(Pins::<Watched>::default());
+        let mut station = alone(Pins::<Watched>::default(), false);
         order(&mut station, Order::Disarm);
         input(&mut station, Input::Reset, true);
         assert!(!shown(&mut station).ready);
@@ -794,7 +797,7 @@ mod tests {
 
     #[test]
     fn new_settings_leave_a_stop_that_lasts() {
-        let mut station = alone(Pins::<Watched>::default());
+        let mut station = alone(Pins::<Watched>::default(), false);
         input(&mut station, Input::Stop, true);
         let settings = Box::new(station.settings);
         station.handle(Message::Apply {
@@ -804,6 +807,14 @@ mod tests {
         order(&mut station, Order::Reset);
         assert!(shown(&mut station).line_stop);
         input(&mut station, Input::Stop, false);
+        order(&mut station, Order::Reset);
+        assert!(shown(&mut station).ready);
+    }
+
+    #[test]
+    fn lost_settings_stop_the_line_until_a_reset() {
+        let mut station = alone(Pins::<Watched>::default(), true);
+        assert!(shown(&mut station).line_stop);
         order(&mut station, Order::Reset);
         assert!(shown(&mut station).ready);
     }

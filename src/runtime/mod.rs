@@ -74,6 +74,8 @@ pub struct Config {
     pub statistics: Statistics,
     /// The alarms that it left latched.
     pub latched: AlarmSet,
+    /// The line stays stopped until a reset: somebody must look at the settings first.
+    pub stopped: bool,
     /// Exposure time and gain of the camera.
     pub adjustment: Adjustment,
     /// Which pictures are kept.
@@ -240,7 +242,7 @@ pub fn start<P: OutputPin + Send + 'static>(
     };
     let actuator = Actuator::new(
         settings,
-        (config.statistics, config.latched),
+        (config.statistics, config.latched, config.stopped),
         pins,
         received,
         outlets,

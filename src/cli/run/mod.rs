@@ -203,10 +203,11 @@ impl Run {
             "" => inspector,
             bundle => load(bundle)?,
         };
-        let (statistics, latched) = stored.as_ref().map_or_else(Default::default, |(_, r)| {
-            r.problems.iter().for_each(|p| log::error!("{p}"));
-            (r.statistics, r.alarms)
-        });
+        let (statistics, latched, stopped) =
+            stored.as_ref().map_or_else(Default::default, |(_, r)| {
+                r.problems.iter().for_each(|p| log::error!("{p}"));
+                (r.statistics, r.alarms, r.settings_lost)
+            });
 
         log::set_max_level(log_level(&values));
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
@@ -215,6 +216,7 @@ impl Run {
             settings,
             statistics,
             latched,
+            stopped,
             adjustment: adjustment(&values),
             archive: Archive::of(&values),
             real_time: RealTime {

@@ -77,6 +77,9 @@ pub struct Restored {
     pub statistics: Statistics,
     /// Alarms that were latched.
     pub alarms: AlarmSet,
+    /// The settings were damaged and may be the factory's, and nobody has acknowledged it: how the ejector
+    /// is wired and where it is, is not known.
+    pub settings_lost: bool,
     /// What was wrong, for the log.
     pub problems: Vec<String>,
 }
@@ -212,6 +215,7 @@ impl<F: Files> Keep<F> {
         let mut keep = Keep { files, reserved: 0 };
         let mut problems = Vec::new();
         let mut stored = keep.memory(factory, &mut problems)?;
+        let settings_lost = stored.fault || !problems.is_empty();
         let counts: Option<Counts> = keep.load("counters", &mut problems, |body| {
             serde_json::from_str(body).map_err(|e| e.to_string())
         })?;
@@ -245,6 +249,7 @@ impl<F: Files> Keep<F> {
             stored,
             statistics: counts.statistics,
             alarms: alarms(counts.alarms),
+            settings_lost,
             problems,
         };
         Ok((keep, restored))

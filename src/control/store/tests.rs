@@ -270,9 +270,10 @@ fn a_damaged_file_is_put_aside_and_the_fault_stays_until_acknowledged() {
         assert_eq!(std::fs::read(aside).unwrap(), bad);
         assert_eq!(found.problems.len(), 1);
         assert!(found.stored.fault && found.stored.memory == Memory::default());
+        assert!(found.settings_lost);
         // After another power cut too.
         let (_, again) = open();
-        assert!(again.stored.fault && again.problems.is_empty());
+        assert!(again.stored.fault && again.settings_lost && again.problems.is_empty());
         assert!(
             again.stored.log[0].contains("damaged"),
             "{:?}",
