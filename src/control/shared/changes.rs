@@ -202,6 +202,15 @@ impl<H: Host> Control<H> {
         if effects.is_empty() {
             return Ok(committed);
         }
+        // Scores of another network, or in other light, are not those that are being taught.
+        let taught_by = [
+            Parameter::Bundle,
+            Parameter::CameraExposureUs,
+            Parameter::CameraGain,
+        ];
+        if self.teach.is_some() && changed.iter().any(|p| taught_by.contains(p)) {
+            return Err(Code::Teaching.into());
+        }
         memory.check()?;
         let settings = new.settings()?;
         self.wear.take(now)?;
