@@ -73,6 +73,7 @@ impl Restore {
             .check_all()
             .map_err(|e| wrong(e.to_string()))?;
         stored.note(&format!("restored,{}", self.file.display()));
+        stored.settings_lost = false;
         store.save(stored)?;
         say(format_args!(
             "{}: restored; recipe {} is in use when the station starts",

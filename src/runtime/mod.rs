@@ -203,11 +203,7 @@ pub fn start<P: OutputPin + Send + 'static>(
     mut inspector: Inspector,
 ) -> Result<Running, StartError> {
     let settings = config.settings;
-    let shared = Arc::new(Shared::new(
-        &settings,
-        config.statistics,
-        config.latched,
-    ));
+    let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
     shared.archive.set(config.archive);
     let style = Style {
         warning: inspector.manifest().warning(),

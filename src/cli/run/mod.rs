@@ -50,7 +50,8 @@ pub struct Run {
     /// Folder for verdicts, events, the summary and overlays of the rejects
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
-    /// Parameters, as in `--set reject_delay_ms=800` (see `HELP` on the serial port, or src/control/README.md)
+    /// Parameters, as in `--set reject_delay_ms=800` (see `HELP` on the serial port, or src/control/README.md);
+    /// with a memory they are stored at the next COMMIT
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(Parameter, Value)>,
     /// Scores above it are rejects: short for --set threshold= [default: the bundle's]
@@ -192,6 +193,7 @@ impl Run {
         let memory = stored
             .as_mut()
             .map_or(&mut volatile, |(_, restored)| &mut restored.stored.memory);
+        let before = memory.values();
         self.overrides(memory)?;
         let values = memory.values();
         let settings = memory
@@ -203,10 +205,23 @@ impl Run {
             "" => inspector,
             bundle => load(bundle)?,
         };
+        if let Some((_, restored)) = stored.as_mut() {
+            // The first COMMIT stores them with the rest: the log must know where they come from.
+            for p in values.changed(&before) {
+                let show = |v: &Values| p.entry().show(v.get(p)).to_string();
+                let line = format!(
+                    "command line,{},{},{}",
+                    p.name(),
+                    show(&before),
+                    show(&values)
+                );
+                restored.stored.note(&line);
+            }
+        }
         let (statistics, latched, stopped) =
             stored.as_ref().map_or_else(Default::default, |(_, r)| {
                 r.problems.iter().for_each(|p| log::error!("{p}"));
-                (r.statistics, r.alarms, r.settings_lost)
+                (r.statistics, r.alarms, r.stored.settings_lost)
             });
 
         log::set_max_level(log_level(&values));

@@ -239,6 +239,7 @@ impl<H: Host> Control<H> {
                 let left = self.host.snapshot().alarms.bits();
                 // What was damaged is known now. A memory that cannot be written stays a fault.
                 self.stored.fault = false;
+                self.stored.settings_lost = false;
                 self.host.fault(self.memory_failed);
                 ("alarms", before.alarms.bits().to_string(), left.to_string())
             }

@@ -8,7 +8,7 @@ mod counts;
 #[cfg(test)]
 mod tests;
 
-use super::memory::Memory;
+use super::memory::{FileError, Memory};
 use super::values::alarms;
 use crate::durable::{Files, Folder};
 use crate::line::{AlarmSet, PartId, Statistics};
@@ -55,6 +55,8 @@ pub struct Stored {
     pub log: VecDeque<String>,
     /// Something was damaged and nobody has acknowledged it.
     pub fault: bool,
+    /// It was settings: how the ejector is wired and where it is may be the factory's word only.
+    pub settings_lost: bool,
 }
 
 impl Stored {
@@ -77,9 +79,6 @@ pub struct Restored {
     pub statistics: Statistics,
     /// Alarms that were latched.
     pub alarms: AlarmSet,
-    /// The settings were damaged and may be the factory's, and nobody has acknowledged it: how the ejector
-    /// is wired and where it is, is not known.
-    pub settings_lost: bool,
     /// What was wrong, for the log.
     pub problems: Vec<String>,
 }
@@ -89,6 +88,8 @@ pub struct Restored {
 struct MemoryFile {
     #[serde(default)]
     fault: bool,
+    #[serde(default)]
+    settings_lost: bool,
     #[serde(default)]
     log: VecDeque<String>,
     parameters: toml::Table,
@@ -136,9 +137,16 @@ impl Store {
             memory: factory.clone(),
             log: file.log,
             fault: file.fault,
+            settings_lost: file.settings_lost,
         };
-        let _ = stored.memory.merge(&file.parameters);
-        Ok(stored)
+        let wrong = stored.memory.merge(&file.parameters);
+        match wrong
+            .into_iter()
+            .find(|e| !matches!(e, FileError::Unknown(_)))
+        {
+            Some(e) => Err(damaged(e.to_string())),
+            None => Ok(stored),
+        }
     }
 
     /// Stores the settings: they are safe when this returns.
@@ -215,7 +223,7 @@ impl<F: Files> Keep<F> {
         let mut keep = Keep { files, reserved: 0 };
         let mut problems = Vec::new();
         let mut stored = keep.memory(factory, &mut problems)?;
-        let settings_lost = stored.fault || !problems.is_empty();
+        stored.settings_lost |= !problems.is_empty();
         let counts: Option<Counts> = keep.load("counters", &mut problems, |body| {
             serde_json::from_str(body).map_err(|e| e.to_string())
         })?;
@@ -249,7 +257,6 @@ impl<F: Files> Keep<F> {
             stored,
             statistics: counts.statistics,
             alarms: alarms(counts.alarms),
-            settings_lost,
             problems,
         };
         Ok((keep, restored))
@@ -264,12 +271,16 @@ impl<F: Files> Keep<F> {
             ..Stored::default()
         };
         if let Some(file) = file {
-            // Keys of a newer program, after a step back to an older one: left out, not damage.
             for error in stored.memory.merge(&file.parameters) {
-                log::warn!("memory: {error}; left out");
+                match error {
+                    // Of a newer program, after a step back to an older one: left out, not damage.
+                    FileError::Unknown(_) => log::warn!("memory: {error}; left out"),
+                    error => problems.push(format!("memory: {error}; the default is loaded")),
+                }
             }
             stored.log = file.log;
             stored.fault = file.fault;
+            stored.settings_lost = file.settings_lost;
         }
         Ok(stored)
     }
@@ -310,6 +321,7 @@ impl<F: Files> Keep<F> {
     fn save(&mut self, stored: &Stored) -> io::Result<()> {
         let file = MemoryFile {
             fault: stored.fault,
+            settings_lost: stored.settings_lost,
             log: stored.log.clone(),
             parameters: stored.memory.to_toml(),
         };
