@@ -75,13 +75,17 @@ fn trivial(frame: &RgbImage) -> [f32; 3] {
     ]
 }
 
-/// A mask at the map's size, as the published code makes it: resized bilinearly, cut at one half.
+/// A mask at the map's size, as the published code makes it: whatever is not black is abnormal (VisA's
+/// masks hold the numbers of defects, from 1 on), resized bilinearly, cut at one half.
 pub fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
     let picture = load(path).map_err(|e| TrainError::Data {
         path: path.to_path_buf(),
         what: e.to_string(),
     })?;
-    let grey: GrayImage = imageops::grayscale(&picture);
+    let mut grey: GrayImage = imageops::grayscale(&picture);
+    for value in grey.iter_mut() {
+        *value = if *value > 0 { 255 } else { 0 };
+    }
     let side = side as u32;
     Ok(imageops::resize(&grey, side, side, FilterType::Triangle)
         .iter()
