@@ -1,7 +1,8 @@
 //! A folder of photos as a camera: each file is one exposure, in name order.
 
 use super::{Camera, CaptureError, Exposure, MAX_PIXELS, now_us};
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::error::{DecodingError, ImageFormatHint};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walkdir::WalkDir;
@@ -52,6 +53,17 @@ pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
         .map_err(unreadable)?
         .with_guessed_format()
         .map_err(unreadable)?;
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        // Of a picture that was cut off the decoder fills the rest with grey and says nothing. A
+        // thumbnail's end marker comes before the picture's scan.
+        let file = std::fs::read(path).map_err(unreadable)?;
+        let last = |marker| file.windows(2).rposition(|pair| pair == [0xff, marker]);
+        if last(0xd9) < last(0xda) {
+            let hint = ImageFormatHint::Exact(ImageFormat::Jpeg);
+            let why = DecodingError::new(hint, "cut off: no end marker");
+            return Err(damaged(ImageError::Decoding(why)));
+        }
+    }
     let decoder = reader.into_decoder().map_err(damaged)?;
     // Before anything is allocated for the pixels.
     let (width, height) = decoder.dimensions();
