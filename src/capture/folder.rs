@@ -12,10 +12,11 @@ const EXTENSIONS: [&str; 11] = [
     "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm",
 ];
 
-/// All pictures in or under `path`, in name order; `path` itself if it is a file.
+/// All pictures in or under `path`, in name order; `path` itself if it is a file. A folder under it that
+/// cannot be read, and a link to nowhere, are listed too: whoever loads them is told why.
 ///
 /// # Errors
-/// [`CaptureError::Unreadable`] if `path` or a folder under it cannot be read.
+/// [`CaptureError::Unreadable`] if `path` cannot be read.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
     let unreadable = |source| CaptureError::Unreadable {
         path: path.to_path_buf(),
@@ -26,9 +27,18 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
     }
     let mut files = vec![];
     for entry in WalkDir::new(path).sort_by_file_name() {
-        let entry = entry.map_err(|e| unreadable(e.into()))?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) if e.depth() > 0 => {
+                files.extend(e.path().map(Path::to_path_buf));
+                continue;
+            }
+            Err(e) => return Err(unreadable(e.into())),
+        };
         let known = |e: &std::ffi::OsStr| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x));
-        if entry.path().is_file() && entry.path().extension().is_some_and(known) {
+        let path = entry.path();
+        let picture = path.is_file() || (entry.path_is_symlink() && !path.exists());
+        if picture && path.extension().is_some_and(known) {
             files.push(entry.into_path());
         }
     }
