@@ -114,7 +114,7 @@ impl fmt::Display for Summary<'_> {
             ("missed test piece", self.rejects_missed_test_piece),
         ] {
             if count > 0 {
-                writeln!(f, "rejects: {what:13}{count}")?;
+                writeln!(f, "rejects: {what:12} {count}")?;
             }
         }
         writeln!(
