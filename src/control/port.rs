@@ -173,7 +173,13 @@ impl Link {
                 Came::Nothing
             }
             Err(e) => {
-                log::debug!("{}: {e}", self.settings.path.display());
+                // Said once for each time that it is gone.
+                let level = match self.wait == REOPEN.0 {
+                    true => log::Level::Warn,
+                    false => log::Level::Debug,
+                };
+                let path = self.settings.path.display();
+                log::log!(level, "{path}: {e}; tried again until it is there");
                 self.wait_longer()
             }
         }
