@@ -1,6 +1,6 @@
 //! `bundle info` and `bundle verify`.
 
-use super::{CliError, keys, open, output};
+use super::{CliError, keys, open, open_with, output};
 use clap::Subcommand;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
@@ -31,7 +31,7 @@ impl BundleCommand {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let text = match self {
             BundleCommand::Info { file, json } => {
-                let bundle = Bundle::open(file, &Keys::default())?;
+                let bundle = open_with(file, &Keys::default())?;
                 if *json {
                     let text = serde_json::to_string_pretty(bundle.manifest());
                     text.map_err(|e| CliError::Internal(e.to_string()))? + "\n"

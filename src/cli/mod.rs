@@ -229,7 +229,12 @@ fn keys(named: &[PathBuf]) -> Result<Keys, BundleError> {
 }
 
 fn open(path: &Path, named: &[PathBuf]) -> Result<Bundle, CliError> {
-    Bundle::open(path, &keys(named)?).map_err(|source| match source {
+    open_with(path, &keys(named)?)
+}
+
+/// A bundle; what is wrong with it is told with its name.
+fn open_with(path: &Path, keys: &Keys) -> Result<Bundle, CliError> {
+    Bundle::open(path, keys).map_err(|source| match source {
         // It names the file itself.
         BundleError::Unreadable { .. } => CliError::Bundle(source),
         source => CliError::BundleAt {
