@@ -22,6 +22,7 @@ use faprompt_edge::train::progress::{Interrupt, bar};
 use faprompt_edge::train::prompts::Prompts;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `evaluate`.
@@ -214,6 +215,17 @@ impl Judge {
 impl Evaluate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
+        for path in [&self.json, &self.html].into_iter().flatten() {
+            // Hours later it would be too late to say so.
+            File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|source| TrainError::Output {
+                    path: path.clone(),
+                    source,
+                })?;
+        }
         let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);
         // Every set is read before the first is judged: a mistake in the last one costs no hours.
