@@ -79,6 +79,15 @@ fn meta(path: &Path) -> Result<Vec<Sample>, TrainError> {
 fn table(path: &Path) -> Result<Vec<Sample>, TrainError> {
     let mut reader = csv::Reader::from_path(path).map_err(|e| fail(path, e))?;
     let root = path.parent().unwrap_or(Path::new("."));
+    let header = reader.headers().map_err(|e| fail(path, e))?;
+    if !["image", "label"].iter().all(|c| header.iter().any(|h| h == *c)) {
+        let found: Vec<&str> = header.iter().collect();
+        let what = format!(
+            "line 1: `{}`; it names the columns, with commas between them: image, label and, if there are any, mask, class, type",
+            found.join(",")
+        );
+        return Err(fail(path, what));
+    }
     let mut samples = vec![];
     for (i, row) in reader.deserialize::<Row>().enumerate() {
         // The header is line 1.
@@ -184,7 +193,7 @@ pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
     if samples.is_empty() {
         return Err(fail(
             path,
-            "no samples: neither meta.json, nor a CSV file, nor CLASS/test/KIND folders as in MVTec AD",
+            "no samples: neither meta.json, nor a CSV file with rows, nor CLASS/test/KIND folders as in MVTec AD",
         ));
     }
     for sample in &samples {
