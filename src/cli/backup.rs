@@ -39,16 +39,29 @@ impl Backup {
             env!("CARGO_PKG_VERSION"),
             stored.memory.to_toml()
         );
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&self.file)
-            .map_err(output(&self.file))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(output(&self.file))?;
+        if self.file.exists() && !self.file.is_file() {
+            return Err(output(&self.file)(std::io::Error::other("not a regular file")));
+        }
+        // The last backup stays until this one is whole, and no file keeps wider rights than these.
+        let mut new = self.file.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        let written = (|| {
+            let mut file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &self.file)
+        })();
+        if let Err(e) = written {
+            // The first error is the one that matters.
+            let _ = std::fs::remove_file(&new);
+            return Err(output(&self.file)(e));
+        }
         say(self.file.display());
         Ok(ExitCode::Good)
     }
@@ -61,6 +74,9 @@ impl Restore {
             reason,
         };
         let text = std::fs::read_to_string(&self.file).map_err(|e| wrong(e.to_string()))?;
+        if text.trim().is_empty() {
+            return Err(wrong("it is empty: nothing to restore".into()));
+        }
         let (mut store, mut restored) = Store::open(&self.state, &Memory::default())?;
         let stored = &mut restored.stored;
         stored
