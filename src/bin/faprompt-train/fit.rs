@@ -8,6 +8,7 @@ use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::{self, Sample};
 use faprompt_edge::train::fit::cache::Cache;
+use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
 use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit};
@@ -260,6 +261,13 @@ impl Fit {
             own_tokens: self.own_tokens,
         };
         let samples = with_masks(samples(&self.data)?);
+        if !samples.iter().any(|s| s.anomalous) {
+            return Err(TrainError::Options(
+                "no abnormal picture with a mask to learn from".into(),
+            ));
+        }
+        // Hours of encoding later it would be too late to say so.
+        Checkpoint::begin(&self.out, self.resume, &clip, &options)?;
         let cache = self.learning.cache(&clip, &options)?;
         let device = self.learning.device.open()?;
         let stop = Interrupt::catch()?;

@@ -77,6 +77,31 @@ impl Record {
     }
 }
 
+/// What two records say differently.
+fn differences(there: &Record, here: &Record) -> Vec<String> {
+    let fields = |record| match serde_json::to_value(record) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (there, here) = (fields(there), fields(here));
+    let differs = |(name, value): (&String, &serde_json::Value)| {
+        let other = here.get(name)?;
+        (value != other).then(|| format!("{name}: there {value}, here {other}"))
+    };
+    there.iter().filter_map(differs).collect()
+}
+
+/// What the record does not say of the prompts, for it shows in the tensors.
+fn sizes(prompts: &Prompts) -> [(&'static str, Vec<usize>); 4] {
+    let deep = prompts.deep.first().map_or(0, |d| d.nrows());
+    [
+        ("--e", vec![prompts.normal.nrows()]),
+        ("--k, --ea", prompts.abnormal.shape()[..2].to_vec()),
+        ("--m (or --prior), times the width", vec![prompts.fc1.weight.ncols()]),
+        ("--deep-blocks, --deep-length", vec![prompts.deep.len(), deep]),
+    ]
+}
+
 /// The folder of a run.
 pub struct Checkpoint {
     out: PathBuf,
@@ -143,6 +168,34 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Makes the folder `out`, and reads what is there to go on from.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`]; [`TrainError::Output`]; [`TrainError::Options`] if there is something to go on
+    /// from and `resume` does not say so.
+    #[allow(clippy::type_complexity)]
+    pub fn begin(
+        out: &Path,
+        resume: bool,
+        clip: &Clip,
+        options: &Options,
+    ) -> Result<(Checkpoint, Option<(Prompts, Record, Bytes)>), TrainError> {
+        std::fs::create_dir_all(out).map_err(|source| TrainError::Output {
+            path: out.into(),
+            source,
+        })?;
+        let checkpoint = Checkpoint::new(out);
+        let saved = checkpoint.load(clip, options)?;
+        match &saved {
+            Some((_, record, _)) if !resume => Err(TrainError::Options(format!(
+                "{} holds prompts of {} epochs: go on with --resume, or choose another --out",
+                out.display(),
+                record.epoch
+            ))),
+            _ => Ok((checkpoint, saved)),
+        }
+    }
+
     /// Prompts, record and optimizer state of the last finished epoch; `None` if there is none.
     ///
     /// # Errors
@@ -162,11 +215,18 @@ impl Checkpoint {
             path: path.clone(),
             what: "it was not written by `fit`".into(),
         })?;
-        let wanted = options.record(clip, record.epoch);
-        if record != wanted {
+        let mut differs = differences(&record, &options.record(clip, record.epoch));
+        let (there, here) = (sizes(&prompts), sizes(&Prompts::fresh(clip, options)?));
+        for ((name, there), (_, here)) in there.into_iter().zip(here) {
+            if there != here {
+                differs.push(format!("{name}: there {there:?}, here {here:?}"));
+            }
+        }
+        if !differs.is_empty() {
             return Err(TrainError::Options(format!(
-                "{} was learned with other options:\n  there {record:?}\n  here  {wanted:?}",
-                path.display()
+                "{} was learned with other options:\n  {}",
+                path.display(),
+                differs.join("\n  ")
             )));
         }
         let optimizer = self.optimizer(record.epoch);

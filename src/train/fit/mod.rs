@@ -428,19 +428,8 @@ pub fn fit(
     let checkpoint = match out {
         None => None,
         Some((folder, resume)) => {
-            std::fs::create_dir_all(folder).map_err(|source| TrainError::Output {
-                path: folder.into(),
-                source,
-            })?;
-            let checkpoint = Checkpoint::new(folder);
-            if let Some((saved, record, state)) = checkpoint.load(clip, options)? {
-                if !resume {
-                    return Err(TrainError::Options(format!(
-                        "{} holds prompts of {} epochs: go on with --resume, or choose another --out",
-                        folder.display(),
-                        record.epoch
-                    )));
-                }
+            let (checkpoint, saved) = Checkpoint::begin(folder, resume, clip, options)?;
+            if let Some((saved, record, state)) = saved {
                 (prompts, done) = (saved, record.epoch);
                 optimizer = optimizer.from_bytes(state).map_err(|e| TrainError::Data {
                     path: folder.into(),
