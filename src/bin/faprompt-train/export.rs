@@ -4,7 +4,7 @@ use clap::Args;
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
-use faprompt_edge::report::say;
+use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::{ExportOptions, export};
@@ -74,6 +74,13 @@ impl Export {
         ));
         let bar = bar(0, "Jacobian");
         let learned = Record::of(&prompts)?;
+        if learned.is_none() && self.selection.is_none() {
+            warn(format_args!(
+                "{}: does not say how it was learned; a checkpoint of the published code needs --selection upstream, \
+                 without it `paper` is taken",
+                self.prompts.display()
+            ));
+        }
         let options = ExportOptions {
             name: self.name.clone(),
             image_size: self.image_size.or(learned.as_ref().map(|r| r.image_size)),
