@@ -1,6 +1,7 @@
 //! `faprompt-train export`.
 
 use clap::Args;
+use faprompt_edge::bundle::signature_of;
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
@@ -100,6 +101,13 @@ impl Export {
             threads: self.threads.unwrap_or(cores()),
         };
         let exported = export(&clip, &prompts, &options, &self.out, &bar)?;
+        let signature = signature_of(&self.out);
+        if std::fs::remove_file(&signature).is_ok() {
+            warn(format_args!(
+                "{}: removed: it was the signature of the bundle that this one replaces",
+                signature.display()
+            ));
+        }
         bar.finish_and_clear();
         let m = &exported.manifest;
         say(format_args!(
