@@ -45,7 +45,7 @@ pub struct Export {
     #[arg(long, value_enum)]
     activation: Option<ActivationKind>,
     /// Image scores above it are rejects, unless the station sets another, 0..=1
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = threshold)]
     threshold: f32,
     /// Name in the manifest [default: the architecture's]
     #[arg(long)]
@@ -59,6 +59,14 @@ pub struct Export {
     /// Threads [default: all]
     #[arg(long)]
     threads: Option<usize>,
+}
+
+/// A threshold on the command line: finite, 0..=1.
+fn threshold(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
+        _ => Err("a number from 0 to 1".into()),
+    }
 }
 
 impl Export {
