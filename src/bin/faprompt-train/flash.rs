@@ -75,6 +75,8 @@ impl Flash {
             )));
         }
         let key = self.sign.as_deref().map(secret_key).transpose()?;
+        // To sign writes a file beside the bundle.
+        let key = key.filter(|_| !self.dry_run);
         let ready = Ready::new(&sources, key.as_ref())?;
         ready.warnings.iter().for_each(warn);
         let plan = Plan {
@@ -86,7 +88,9 @@ impl Flash {
             again: self.again,
         };
         if let Some(out) = &self.out {
-            ready.save(out)?;
+            if !self.dry_run {
+                ready.save(out)?;
+            }
             say(format_args!("{}: release {}", out.display(), ready.id()));
             return Ok(ExitCode::Good);
         }
