@@ -114,6 +114,11 @@ impl Flash {
             ));
             return Ok(ExitCode::Good);
         }
+        if to.contains('/') {
+            return Err(TrainError::Options(format!(
+                "--to {to}: no such folder, and no host's name has a slash"
+            )));
+        }
         let ssh = Ssh::new(to, &self.ssh_options)?;
         let bar = bar(0, "sending");
         match plan.run(&ssh, &ready, &bar, &|line| say(line))? {
