@@ -2,6 +2,7 @@
 
 use super::super::{CliError, output};
 use faprompt_edge::line::Cause;
+use faprompt_edge::line::alarms::ALARMS;
 use faprompt_edge::runtime::Report;
 use serde::Serialize;
 use std::fmt;
@@ -130,7 +131,9 @@ impl fmt::Display for Summary<'_> {
             )?;
         }
         if self.alarms != 0 {
-            writeln!(f, "alarms latched        {:#x}", self.alarms)?;
+            let latched = ALARMS.iter().filter(|a| self.alarms & (1 << **a as u8) != 0);
+            let names: Vec<_> = latched.map(|a| format!("{} {a:?}", *a as u8)).collect();
+            writeln!(f, "alarms latched        {}", names.join(", "))?;
         }
         let ms = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.1} ms"));
         writeln!(
