@@ -490,8 +490,13 @@ impl Recorder {
         }
         if self.style.lines {
             let number = |v: Option<String>| v.unwrap_or_else(|| "-".into());
+            // Most errors begin with what failed, and that is their part's name.
+            let shown = match error {
+                Some(error) if error.starts_with(name) => "",
+                _ => name,
+            };
             say(format_args!(
-                "part {:4}  {:24} {:>6} {:>9} ms  {name} {}",
+                "part {:4}  {:24} {:>6} {:>9} ms  {shown} {}",
                 line.part,
                 line.outcome,
                 number(line.score.map(|s| format!("{s:.4}"))),
