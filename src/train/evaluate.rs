@@ -78,10 +78,7 @@ fn trivial(frame: &RgbImage) -> [f32; 3] {
 /// A mask at the map's size, as the published code makes it: whatever is not black is abnormal (VisA's
 /// masks hold the numbers of defects, from 1 on), resized bilinearly, cut at one half.
 pub fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
-    let picture = load(path).map_err(|e| TrainError::Data {
-        path: path.to_path_buf(),
-        what: e.to_string(),
-    })?;
+    let picture = load(path)?;
     let mut grey: GrayImage = imageops::grayscale(&picture);
     for value in grey.iter_mut() {
         *value = if *value > 0 { 255 } else { 0 };
@@ -108,7 +105,7 @@ pub fn truth(sample: &Sample, side: usize) -> Result<Option<Vec<bool>>, TrainErr
 /// Judges every sample. Pictures that cannot be judged are returned with the reason; the others go on.
 ///
 /// # Errors
-/// [`TrainError::Data`] for a mask that cannot be read: figures without it would be of other pictures.
+/// [`TrainError::Picture`] for a mask that cannot be read: figures without it would be of other pictures.
 pub fn judge(
     inspector: &mut Inspector,
     samples: Vec<Sample>,

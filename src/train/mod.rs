@@ -34,6 +34,7 @@ pub mod render;
 pub mod tensors;
 
 use crate::bundle::BundleError;
+use crate::capture::CaptureError;
 use crate::exit::ExitCode;
 use std::path::PathBuf;
 
@@ -64,6 +65,9 @@ pub enum TrainError {
         /// What is wrong.
         what: String,
     },
+    /// A picture or mask that cannot be read; the message names it.
+    #[error(transparent)]
+    Picture(#[from] CaptureError),
     /// Options that do not fit each other or the weights.
     #[error("{0}")]
     Options(String),
@@ -112,7 +116,7 @@ impl TrainError {
         match self {
             TrainError::Weights { .. } => ExitCode::Weights,
             TrainError::Prompts { .. } => ExitCode::Prompts,
-            TrainError::Data { .. } => ExitCode::Data,
+            TrainError::Data { .. } | TrainError::Picture(_) => ExitCode::Data,
             TrainError::Options(_) => ExitCode::Options,
             TrainError::Output { .. } => ExitCode::OutputFailed,
             TrainError::Diverged { .. } => ExitCode::Diverged,

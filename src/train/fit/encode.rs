@@ -59,7 +59,7 @@ impl Encoder {
             path: path.into(),
             what,
         };
-        let frame = capture::load(path).map_err(|e| fail(e.to_string()))?;
+        let frame = capture::load(path)?;
         let tensor = self
             .preprocessor
             .run(&frame)
@@ -73,7 +73,7 @@ impl Encoder {
     /// Features of picture files.
     ///
     /// # Errors
-    /// [`TrainError::Data`] for a picture that cannot be read.
+    /// [`TrainError::Picture`] for a picture that cannot be read.
     pub fn run(&mut self, paths: &[PathBuf]) -> Result<Vec<Features>, TrainError> {
         let mut all = vec![];
         for path in paths {

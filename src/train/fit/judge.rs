@@ -22,7 +22,7 @@ const BATCH: usize = 8;
 /// What prompts say of every picture of a set, in its order.
 ///
 /// # Errors
-/// [`TrainError::Data`] for a picture or mask that cannot be read, [`TrainError::Interrupted`].
+/// [`TrainError::Picture`] for a picture or mask that cannot be read, [`TrainError::Interrupted`].
 #[allow(clippy::too_many_arguments)]
 pub fn judge(
     clip: &Clip,

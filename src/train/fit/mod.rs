@@ -350,7 +350,7 @@ pub struct Encoded<'a> {
 /// The batch of samples `chosen`.
 ///
 /// # Errors
-/// [`TrainError::Data`] for a picture or mask that cannot be read.
+/// [`TrainError::Picture`] for a picture or mask that cannot be read.
 pub fn load(
     set: &Encoded,
     encoder: &mut Encoder,
