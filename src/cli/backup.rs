@@ -40,7 +40,9 @@ impl Backup {
             stored.memory.to_toml()
         );
         if self.file.exists() && !self.file.is_file() {
-            return Err(output(&self.file)(std::io::Error::other("not a regular file")));
+            return Err(output(&self.file)(std::io::Error::other(
+                "not a regular file",
+            )));
         }
         // The last backup stays until this one is whole, and no file keeps wider rights than these.
         let mut new = self.file.clone().into_os_string();

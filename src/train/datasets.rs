@@ -80,7 +80,10 @@ fn table(path: &Path) -> Result<Vec<Sample>, TrainError> {
     let mut reader = csv::Reader::from_path(path).map_err(|e| fail(path, e))?;
     let root = path.parent().unwrap_or(Path::new("."));
     let header = reader.headers().map_err(|e| fail(path, e))?;
-    if !["image", "label"].iter().all(|c| header.iter().any(|h| h == *c)) {
+    if !["image", "label"]
+        .iter()
+        .all(|c| header.iter().any(|h| h == *c))
+    {
         let found: Vec<&str> = header.iter().collect();
         let what = format!(
             "line 1: `{}`; it names the columns, with commas between them: image, label and, if there are any, mask, class, type",

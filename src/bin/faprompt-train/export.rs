@@ -1,8 +1,8 @@
 //! `faprompt-train export`.
 
 use clap::Args;
-use faprompt_edge::bundle::signature_of;
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::signature_of;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};

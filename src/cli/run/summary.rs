@@ -131,7 +131,9 @@ impl fmt::Display for Summary<'_> {
             )?;
         }
         if self.alarms != 0 {
-            let latched = ALARMS.iter().filter(|a| self.alarms & (1 << **a as u8) != 0);
+            let latched = ALARMS
+                .iter()
+                .filter(|a| self.alarms & (1 << **a as u8) != 0);
             let names: Vec<_> = latched.map(|a| format!("{} {a:?}", *a as u8)).collect();
             writeln!(f, "alarms latched        {}", names.join(", "))?;
         }

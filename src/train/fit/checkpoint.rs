@@ -97,8 +97,14 @@ fn sizes(prompts: &Prompts) -> [(&'static str, Vec<usize>); 4] {
     [
         ("--e", vec![prompts.normal.nrows()]),
         ("--k, --ea", prompts.abnormal.shape()[..2].to_vec()),
-        ("--m (or --prior), times the width", vec![prompts.fc1.weight.ncols()]),
-        ("--deep-blocks, --deep-length", vec![prompts.deep.len(), deep]),
+        (
+            "--m (or --prior), times the width",
+            vec![prompts.fc1.weight.ncols()],
+        ),
+        (
+            "--deep-blocks, --deep-length",
+            vec![prompts.deep.len(), deep],
+        ),
     ]
 }
 
