@@ -97,10 +97,10 @@ fn table(path: &Path) -> Result<Vec<Sample>, TrainError> {
         let row = row.map_err(|e| fail(path, format!("line {}: {e}", i + 2)))?;
         let anomalous = match row.label.trim().to_ascii_lowercase().as_str() {
             "0" | "good" | "normal" | "ok" => false,
-            "1" | "bad" | "anomalous" | "defective" | "ng" => true,
+            "1" | "bad" | "anomalous" | "anomaly" | "defective" | "ng" => true,
             other => {
                 let what = format!(
-                    "line {}: label `{other}`; 0, good, normal, ok or 1, bad, anomalous, defective, ng",
+                    "line {}: label `{other}`; 0, good, normal, ok or 1, bad, anomalous, anomaly, defective, ng",
                     i + 2
                 );
                 return Err(fail(path, what));
@@ -137,23 +137,24 @@ fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// `CLASS/test/KIND/*`, masks in `CLASS/ground_truth/KIND/NAME_mask.png`.
+/// `CLASS/test/KIND/*`, masks in `CLASS/ground_truth/KIND/NAME_mask.png`, or, as in BTAD, `NAME.png` or
+/// `NAME.bmp`. Normal pictures are those of the kinds `good` and, there, `ok`.
 fn mvtec_class(class: &Path) -> Result<Vec<Sample>, TrainError> {
     let mut samples = vec![];
     for folder in folders(&class.join("test"))? {
         let kind = name(&folder);
-        let anomalous = kind != "good";
+        let anomalous = !["good", "ok"].contains(&kind.as_str());
         for image in crate::capture::list(&folder).map_err(|e| fail(&folder, e))? {
             let stem = image
                 .file_stem()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            let mask = class
-                .join("ground_truth")
-                .join(&kind)
-                .join(format!("{stem}_mask.png"));
-            let mask = (anomalous && mask.is_file()).then_some(mask);
+            let masks = class.join("ground_truth").join(&kind);
+            let mask = ["_mask.png", ".png", ".bmp"]
+                .iter()
+                .map(|end| masks.join(format!("{stem}{end}")))
+                .find(|mask| anomalous && mask.is_file());
             samples.push(Sample {
                 image,
                 mask,
