@@ -11,6 +11,7 @@ use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::table::{Parameter, STEPS};
+use faprompt_edge::control::values::Values;
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::Outputs;
