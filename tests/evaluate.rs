@@ -100,6 +100,8 @@ fn data_sets_that_cannot_be_read_say_why() {
     };
     let image = folder.path().join("a.png");
     RgbImage::new(4, 4).save(&image).unwrap();
+    let mask = folder.path().join("mask.png");
+    GrayImage::new(8, 4).save(&mask).unwrap();
     for (path, word) in [
         (folder.path().join("absent"), "absent"),
         (write("cut.json", "{\"test\": {"), "cut.json"),
@@ -108,7 +110,14 @@ fn data_sets_that_cannot_be_read_say_why() {
             write("label.csv", "image,label\na.png,maybe\n"),
             "line 2: label `maybe`",
         ),
-        (write("column.csv", "picture,label\na.png,1\n"), "line 2"),
+        (
+            write("column.csv", "picture,label\na.png,1\n"),
+            "line 1: `picture,label`",
+        ),
+        (
+            write("size.csv", "image,mask,label\na.png,mask.png,1\n"),
+            "mask of 8 x 4 pixels",
+        ),
         (write("gone.csv", "image,label\ngone.png,1\n"), "gone.png"),
         (
             write("mask.csv", "image,mask,label\na.png,gone_mask.png,1\n"),

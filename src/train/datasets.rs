@@ -2,6 +2,8 @@
 //! folders, and a CSV table.
 
 use super::TrainError;
+use crate::bundle::envelope::hex;
+use image::ImageReader;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -117,6 +119,45 @@ fn table(path: &Path) -> Result<Vec<Sample>, TrainError> {
     Ok(samples)
 }
 
+/// Tells sets apart without reading their pictures: SHA-256 of every sample's labels, its picture's name, and
+/// how long picture and mask are. A set that was moved to another folder stays the same.
+pub fn digest(samples: &[Sample]) -> String {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    let mut all = Sha256::new();
+    for s in samples {
+        let line = format!(
+            "{:?} {} {:?}\n",
+            (&s.class, &s.kind, s.anomalous, name(&s.image)),
+            length(&s.image),
+            s.mask.as_deref().map(length)
+        );
+        all.update(line.as_bytes());
+    }
+    hex(&all.finalize())
+}
+
+/// Refuses a mask of another size than its picture: it would be stretched over it, and be of other places. Files
+/// that are no pictures are told by who loads them.
+fn fits(sample: &Sample) -> Result<(), TrainError> {
+    let Some(mask) = &sample.mask else {
+        return Ok(());
+    };
+    let size = |path: &Path| {
+        let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+        reader.into_dimensions().ok()
+    };
+    match (size(mask), size(&sample.image)) {
+        (Some((w, h)), Some((width, height))) if (w, h) != (width, height) => Err(fail(
+            mask,
+            format!(
+                "a mask of {w} x {h} pixels, but its picture {} has {width} x {height}",
+                sample.image.display()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The folders in `path`, in name order.
 fn folders(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let mut found = vec![];
@@ -171,8 +212,8 @@ fn mvtec_class(class: &Path) -> Result<Vec<Sample>, TrainError> {
 /// columns image, mask, class, type, label, or a folder in MVTec AD's layout (of one class or of many).
 ///
 /// # Errors
-/// [`TrainError::Data`]: no known layout, a malformed file, no samples, or a file that is named but
-/// missing.
+/// [`TrainError::Data`]: no known layout, a malformed file, no samples, a file that is named but missing, or a
+/// mask of another size than its picture.
 pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
     let samples = if path.is_file() {
         if path
@@ -212,6 +253,7 @@ pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
                 ));
             }
         }
+        fits(sample)?;
     }
     Ok(samples)
 }
