@@ -140,23 +140,29 @@ fn evaluate_reports_every_class_the_mean_and_the_pool() {
     mvtec(&root);
     let (bundle, _) = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32);
     let json = folder.path().join("report.json");
-    let call = || {
+    let evaluate = |set: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
         command
             .arg("evaluate")
             .arg("--bundle")
             .arg(&bundle)
-            .arg(&root)
+            .arg(set)
             .arg("--json")
             .arg(&json);
         command.output().unwrap()
     };
+    let call = || evaluate(&root);
     let out = call();
     assert_eq!(
         out.status.code(),
         Some(0),
         "{}",
         String::from_utf8_lossy(&out.stderr)
+    );
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        said.contains("4 of 6 abnormal pictures have a mask"),
+        "{said}"
     );
     let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     let set = &report[0];
@@ -205,6 +211,10 @@ fn evaluate_reports_every_class_the_mean_and_the_pool() {
         }
     }
     assert!((auroc(&set["pooled"]) - wins / pairs).abs() < 1e-9);
+    let good = root.join("good.csv");
+    std::fs::write(&good, "image,label\nnut/test/good/001.png,0\n").unwrap();
+    let said = evaluate(&good).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("AUROC and F1max need both kinds"));
     // A broken picture is named, not counted, and changes the exit code.
     std::fs::write(root.join("nut/test/good/000.png"), b"broken").unwrap();
     let out = call();

@@ -212,6 +212,25 @@ impl Judge {
     }
 }
 
+/// Says of a set why figures are missing, or are of fewer pictures than they seem to be.
+fn doubts(path: &Path, judged: &[Judged]) {
+    let bad = judged.iter().filter(|j| j.sample.anomalous).count();
+    let marked = judged.iter().filter(|j| j.sample.mask.is_some()).count();
+    if bad == 0 || bad == judged.len() {
+        warn(format_args!(
+            "{}: {bad} of {} pictures are abnormal: AUROC and F1max need both kinds",
+            path.display(),
+            judged.len()
+        ));
+    }
+    if (1..bad).contains(&marked) {
+        warn(format_args!(
+            "{}: {marked} of {bad} abnormal pictures have a mask; pixel figures leave the others out",
+            path.display()
+        ));
+    }
+}
+
 impl Evaluate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
@@ -248,6 +267,7 @@ impl Evaluate {
                 .iter()
                 .for_each(|f| warn(format_args!("not counted: {f}")));
             any_failed |= !failed.is_empty();
+            doubts(path, &judged);
             let classes = evaluate::by_class(&judged);
             let (mean, pooled) = (
                 evaluate::mean(&classes),
