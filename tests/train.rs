@@ -315,6 +315,14 @@ fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
         32,
         &["other options"],
     );
+    // The same folder, but not the same pictures.
+    let some = ground.data().join("some.csv");
+    let rows = "image,mask,label\nimages/000001-bad.png,masks/000001.png,1\n";
+    std::fs::write(&some, rows).unwrap();
+    let (clip, out) = (s(&ground.clip()), s(&at("a")));
+    let other = ["fit", &s(&some), "--clip", &clip, "--out", &out];
+    let other = [&other[..], &["--epochs", "3", "--resume"]].concat();
+    refused(train(&other), 32, &["other pictures or masks"]);
 
     let bundle = at("own.bundle");
     good(train(&[

@@ -5,6 +5,7 @@ use super::TrainError;
 use crate::bundle::envelope::hex;
 use image::ImageReader;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

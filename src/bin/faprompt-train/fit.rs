@@ -267,7 +267,7 @@ impl Fit {
             ));
         }
         // Hours of encoding later it would be too late to say so.
-        Checkpoint::begin(&self.out, self.resume, &clip, &options)?;
+        Checkpoint::begin(&self.out, self.resume, &clip, &options, &samples)?;
         let cache = self.learning.cache(&clip, &options)?;
         let device = self.learning.device.open()?;
         let stop = Interrupt::catch()?;

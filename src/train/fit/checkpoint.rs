@@ -6,6 +6,7 @@ use crate::bundle;
 use crate::bundle::manifest::{ScoreRule, Selection};
 use crate::train::TrainError;
 use crate::train::clip::Clip;
+use crate::train::datasets::{Sample, digest};
 use crate::train::prompts::Prompts;
 use crate::train::tensors::store::Store;
 use burn::optim::ModuleOptimizer;
@@ -33,6 +34,9 @@ pub struct Record {
     pub vv_layers: usize,
     /// SHA-256 of the CLIP weights.
     pub clip: String,
+    /// What they were learned from, as [`digest`] tells it; empty in files that do not say.
+    #[serde(default)]
+    pub data: String,
     /// Pictures per step.
     pub batch: usize,
     /// Learning rate.
@@ -77,7 +81,7 @@ impl Record {
     }
 }
 
-/// What two records say differently.
+/// What two records say differently; a record that does not say its data may have any.
 fn differences(there: &Record, here: &Record) -> Vec<String> {
     let fields = |record| match serde_json::to_value(record) {
         Ok(serde_json::Value::Object(fields)) => fields,
@@ -86,7 +90,13 @@ fn differences(there: &Record, here: &Record) -> Vec<String> {
     let (there, here) = (fields(there), fields(here));
     let differs = |(name, value): (&String, &serde_json::Value)| {
         let other = here.get(name)?;
-        (value != other).then(|| format!("{name}: there {value}, here {other}"))
+        if value == other || (name == "data" && value == "") {
+            return None;
+        }
+        Some(match name.as_str() {
+            "data" => "data: there other pictures or masks".into(),
+            _ => format!("{name}: there {value}, here {other}"),
+        })
     };
     there.iter().filter_map(differs).collect()
 }
@@ -185,13 +195,14 @@ impl Checkpoint {
         resume: bool,
         clip: &Clip,
         options: &Options,
+        samples: &[Sample],
     ) -> Result<(Checkpoint, Option<(Prompts, Record, Bytes)>), TrainError> {
         std::fs::create_dir_all(out).map_err(|source| TrainError::Output {
             path: out.into(),
             source,
         })?;
         let checkpoint = Checkpoint::new(out);
-        let saved = checkpoint.load(clip, options)?;
+        let saved = checkpoint.load(clip, options, samples)?;
         match &saved {
             Some((_, record, _)) if !resume => Err(TrainError::Options(format!(
                 "{} holds prompts of {} epochs: go on with --resume, or choose another --out",
@@ -206,11 +217,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`TrainError::Prompts`], [`TrainError::Data`], or [`TrainError::Options`] for a run with other
-    /// options.
+    /// options or of other data.
     pub fn load(
         &self,
         clip: &Clip,
         options: &Options,
+        samples: &[Sample],
     ) -> Result<Option<(Prompts, Record, Bytes)>, TrainError> {
         let path = self.prompts();
         if !path.is_file() {
@@ -221,7 +233,10 @@ impl Checkpoint {
             path: path.clone(),
             what: "it was not written by `fit`".into(),
         })?;
-        let mut differs = differences(&record, &options.record(clip, record.epoch));
+        let mut differs = differences(
+            &record,
+            &options.record(clip, &digest(samples), record.epoch),
+        );
         let (there, here) = (sizes(&prompts), sizes(&Prompts::fresh(clip, options)?));
         for ((name, there), (_, here)) in there.into_iter().zip(here) {
             if there != here {
@@ -230,7 +245,7 @@ impl Checkpoint {
         }
         if !differs.is_empty() {
             return Err(TrainError::Options(format!(
-                "{} was learned with other options:\n  {}",
+                "{} was learned with other options or data:\n  {}",
                 path.display(),
                 differs.join("\n  ")
             )));

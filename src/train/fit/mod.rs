@@ -13,7 +13,7 @@ pub mod variant;
 
 use super::TrainError;
 use super::clip::Clip;
-use super::datasets::Sample;
+use super::datasets::{Sample, digest};
 use super::evaluate;
 use super::nn::layers::{put, tensor};
 use super::nn::text::TextTower;
@@ -122,8 +122,8 @@ impl Options {
         }
     }
 
-    /// What a checkpoint with these options says.
-    fn record(&self, clip: &Clip, epoch: usize) -> Record {
+    /// What a checkpoint with these options says, learned from pictures of this digest.
+    fn record(&self, clip: &Clip, data: &str, epoch: usize) -> Record {
         Record {
             epoch,
             variant: self.variant,
@@ -132,6 +132,7 @@ impl Options {
             image_size: self.image_size,
             vv_layers: self.vv_layers,
             clip: clip.digest.clone(),
+            data: data.into(),
             batch: self.batch,
             lr: self.lr,
             start: self.start,
@@ -428,7 +429,8 @@ pub fn fit(
     let checkpoint = match out {
         None => None,
         Some((folder, resume)) => {
-            let (checkpoint, saved) = Checkpoint::begin(folder, resume, clip, options)?;
+            let (checkpoint, saved) =
+                Checkpoint::begin(folder, resume, clip, options, set.samples)?;
             if let Some((saved, record, state)) = saved {
                 (prompts, done) = (saved, record.epoch);
                 optimizer = optimizer.from_bytes(state).map_err(|e| TrainError::Data {
@@ -454,7 +456,7 @@ pub fn fit(
     );
     let grid = options.image_size / clip.visual.patch;
     let u = losses::enlargement(grid, options.image_size, &device);
-    let n = set.samples.len();
+    let (n, data) = (set.samples.len(), digest(set.samples));
     let steps = n.div_ceil(options.batch);
     bar.set_length((steps * options.epochs) as u64);
     bar.set_position((steps * done) as u64);
@@ -496,7 +498,11 @@ pub fn fit(
         }
         learner.export(&mut prompts);
         if let Some(c) = &checkpoint {
-            c.save(&prompts, &options.record(clip, epoch + 1), &optimizer)?;
+            c.save(
+                &prompts,
+                &options.record(clip, &data, epoch + 1),
+                &optimizer,
+            )?;
         }
         let epoch = Epoch {
             number: epoch + 1,
