@@ -667,6 +667,39 @@ fn the_host_program_names_what_is_wrong() {
         );
         assert!(!out.exists());
     }
+    let alone = ["evaluate", "--clip", str(&clip), "."];
+    let said = text(&Command::new(TRAIN).args(alone).output().unwrap().stderr);
+    assert!(
+        said.contains("--prompts") && !said.contains("--bundle <"),
+        "{said}"
+    );
+    // The published code feeds the first patches to the prior: so does a bundle of its checkpoint.
+    let mut export = vec!["export", "--clip", str(&clip), "--prompts", str(&prompts)];
+    export.extend(["--out", str(&out), "--image-size", "84", "--vv-layers", "4"]);
+    let exported = Command::new(TRAIN).args(export).output().unwrap();
+    assert_eq!(exported.status.code(), Some(0));
+    let info = Command::new(EDGE)
+        .args(["bundle", "info", "--json", str(&out)])
+        .output()
+        .unwrap();
+    let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+    assert_eq!(info["prior"]["selection"], "upstream");
+}
+
+#[test]
+fn a_boards_file_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = || {
+        Command::new(EDGE)
+            .args(["board", "new", "mine", "--base", "sim"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    assert_eq!(new().status.code(), Some(0));
+    let again = new();
+    assert_eq!(again.status.code(), Some(5));
+    assert!(text(&again.stderr).contains("mine.toml: cannot be written: it is there already"));
 }
 
 #[test]

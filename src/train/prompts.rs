@@ -49,6 +49,8 @@ pub struct Prompts {
     pub normal_suffix: Array2<f32>,
     /// The same behind an abnormal prompt.
     pub abnormal_suffix: Array2<f32>,
+    /// Whether the published code learned them.
+    pub published: bool,
     /// What `fit` learned them with, JSON; only in this program's own files.
     pub record: Option<String>,
     /// Logits of a learned weighting of the K prompts, [K]; only in this program's own files.
@@ -122,6 +124,7 @@ impl Prompts {
                 .collect(),
             fc1: dense(&mut rng, hidden, inputs),
             fc2: dense(&mut rng, c, hidden),
+            published: false,
             record: None,
             weights: None,
             start,
@@ -398,6 +401,8 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         normal,
         abnormal,
         deep,
+        // `random` uses the same names, but nobody learned its numbers.
+        published: !own && !t.is_untrained(),
         record: t.note(RECORD).map(String::from),
         weights,
         fc1,

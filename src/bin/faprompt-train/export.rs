@@ -83,13 +83,10 @@ impl Export {
         ));
         let bar = bar(0, "Jacobian");
         let learned = Record::of(&prompts)?;
-        if learned.is_none() && self.selection.is_none() {
-            warn(format_args!(
-                "{}: does not say how it was learned; a checkpoint of the published code needs --selection upstream, \
-                 without it `paper` is taken",
-                self.prompts.display()
-            ));
-        }
+        let otherwise = match prompts.published {
+            true => Selection::Upstream,
+            false => Selection::Paper,
+        };
         let options = ExportOptions {
             name: self.name.clone(),
             image_size: self.image_size.or(learned.as_ref().map(|r| r.image_size)),
@@ -97,7 +94,7 @@ impl Export {
             selection: self
                 .selection
                 .or(learned.as_ref().map(|r| r.selection))
-                .unwrap_or(Selection::Paper),
+                .unwrap_or(otherwise),
             score_rule: self
                 .score_rule
                 .or(learned.as_ref().map(|r| r.rule))
@@ -119,7 +116,7 @@ impl Export {
         bar.finish_and_clear();
         let m = &exported.manifest;
         say(format_args!(
-            "{}: {:.1} MB, {:?}, {:?}, {} px, V-V in {} of {} blocks, {} prompts, {} patches",
+            "{}: {:.1} MB, {:?}, {:?}, {} px, V-V in {} of {} blocks, {} prompts, {} patches ({:?} selection)",
             self.out.display(),
             exported.bytes as f64 / 1e6,
             m.precision,
@@ -129,6 +126,7 @@ impl Export {
             m.vision.layers,
             m.prompts.abnormal_prompts,
             m.prior.selected_patches,
+            m.prior.selection,
         ));
         say(format_args!(
             "linear adaptation against exact, |difference| of unit prototypes:"
