@@ -656,6 +656,16 @@ fn the_host_program_names_what_is_wrong() {
             "/nonexistent/x.bundle",
         ),
         (vec!["export", "--clip", str(&clip)], 2, "--prompts"),
+        (
+            vec!["evaluate", "--clip", str(&clip), "--threads", "0", "."],
+            2,
+            "1 to 1024",
+        ),
+        (
+            vec!["evaluate", "--bundle", "b", "--device", "cpu", "."],
+            2,
+            "'--device <DEVICE>' cannot be used with",
+        ),
     ];
     for (arguments, code, word) in cases {
         let result = Command::new(TRAIN).args(&arguments).output().unwrap();

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub struct Evaluate {
     /// The bundle
-    #[arg(long, required_unless_present = "prompts", conflicts_with_all = ["prompts", "clip"])]
+    #[arg(long, required_unless_present_any = ["prompts", "clip"], conflicts_with_all = ["prompts", "clip"])]
     bundle: Option<PathBuf>,
     /// Instead of a bundle: CLIP weights, with --prompts
     #[arg(long, requires = "prompts")]
@@ -44,7 +44,7 @@ pub struct Evaluate {
     #[arg(long, default_value_t = 20.0)]
     cache_gb: f64,
     /// Where to compute, with --prompts
-    #[arg(long, value_enum, default_value = "cpu")]
+    #[arg(long, value_enum, default_value = "cpu", conflicts_with = "bundle")]
     device: DeviceKind,
     /// Data sets: folders with meta.json (AnomalyCLIP) or in MVTec AD's layout, or CSV files (image, mask, class, type, label)
     #[arg(required = true)]
@@ -62,7 +62,7 @@ pub struct Evaluate {
     #[arg(long)]
     html: Option<PathBuf>,
     /// Threads [default: all]
-    #[arg(long)]
+    #[arg(long, value_parser = crate::threads)]
     threads: Option<usize>,
 }
 

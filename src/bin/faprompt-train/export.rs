@@ -32,7 +32,7 @@ pub struct Export {
     /// Blocks with the V-V stream, counted from the last [default: as learned or trained, else 19 of 24, in proportion]
     #[arg(long)]
     vv_layers: Option<usize>,
-    /// Patches that feed the prior: the most abnormal ones, or the first (checkpoints of the published code) [default: as learned, else paper]
+    /// Patches that feed the prior: the most abnormal ones, or the first [default: as learned; upstream for the published code's files; else paper]
     #[arg(long, value_enum)]
     selection: Option<Selection>,
     /// How the maxima of both score maps are combined [default: as learned, else code]
@@ -57,7 +57,7 @@ pub struct Export {
     #[arg(long)]
     untrained: bool,
     /// Threads [default: all]
-    #[arg(long)]
+    #[arg(long, value_parser = crate::threads)]
     threads: Option<usize>,
 }
 
