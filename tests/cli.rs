@@ -564,6 +564,12 @@ fn an_untrained_bundle_says_so_in_every_output() {
         "--precision",
         "int8",
     ]);
+    // Weights that somebody has trained are not replaced by random ones.
+    std::fs::copy(common::golden_clip(s.folder.path()), &clip).unwrap();
+    let again = ["random", "--model", "tiny", "--out", str(&random)];
+    let again = Command::new(TRAIN).args(again).output().unwrap();
+    assert_eq!(again.status.code(), Some(32));
+    assert!(text(&again.stderr).contains("clip.safetensors"));
     let photos = s.photos(&["a.png"]);
     let call = |arguments: &[&str]| Command::new(EDGE).args(arguments).output().unwrap();
     let json = call(&["inspect", "--bundle", str(&bundle), str(&photos), "--json"]);

@@ -2,8 +2,8 @@
 
 use super::TrainError;
 use super::pretrain::init::VOCABULARY;
-use super::tensors::UNTRAINED;
 use super::tensors::store::Store;
+use super::tensors::{Tensors, UNTRAINED};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::path::{Path, PathBuf};
@@ -149,16 +149,28 @@ impl Maker {
 }
 
 /// Writes `clip.safetensors` (OpenAI's names) and `prompts.safetensors` (the
-/// published code's names) to `folder`; returns their paths.
+/// published code's names) to `folder`; returns their paths. Only random ones are replaced.
 ///
 /// # Errors
-/// [`TrainError::Output`].
+/// [`TrainError::Output`]; [`TrainError::Options`] if there are others.
 pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBuf), TrainError> {
     use rand_chacha::rand_core::SeedableRng;
     std::fs::create_dir_all(folder).map_err(|source| TrainError::Output {
         path: folder.into(),
         source,
     })?;
+    let (clip, prompts) = (
+        folder.join("clip.safetensors"),
+        folder.join("prompts.safetensors"),
+    );
+    for path in [&clip, &prompts] {
+        if path.exists() && !Tensors::load(path).is_ok_and(|t| t.is_untrained()) {
+            return Err(TrainError::Options(format!(
+                "{} is there already, and is not random: choose another --out",
+                path.display()
+            )));
+        }
+    }
     let ((width, layers, patch, pixels), (text, text_layers)) = (sizes.vision, sizes.text);
     let (e, ea, k) = sizes.tokens;
     let scale = |w: usize| (w as f32).powf(-0.5);
@@ -202,7 +214,6 @@ pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBu
         at += 1;
         value
     });
-    let clip = folder.join("clip.safetensors");
     m.write(&clip)?;
 
     let mut m = start(1);
@@ -249,7 +260,6 @@ pub fn write(sizes: &Sizes, seed: u64, folder: &Path) -> Result<(PathBuf, PathBu
             },
         );
     }
-    let prompts = folder.join("prompts.safetensors");
     m.write(&prompts)?;
     Ok((clip, prompts))
 }
