@@ -457,6 +457,23 @@ fn flash_says_every_step_and_what_is_wrong() {
     );
     assert_eq!(code, 32, "{said}");
     assert!(said.contains("reject.delay_ms"), "{said}");
+    // A program for another processor.
+    let mut program = fs::read(EDGE).unwrap();
+    program.truncate(64);
+    program[18] ^= 1;
+    let other = folder.path().join("other");
+    fs::write(&other, program).unwrap();
+    let to = ["--to", "line@node", "--dry-run", "--board", board()];
+    let (code, said) = end(&Command::new(TRAIN)
+        .args(["flash", "--bundle"])
+        .arg(&bundle)
+        .arg("--program")
+        .arg(&other)
+        .args(to)
+        .output()
+        .unwrap());
+    assert_eq!(code, 32, "{said}");
+    assert!(said.contains("a program for ELF machine"), "{said}");
     let none = folder.path().join("none");
     let (code, said) = end(&call(
         TRAIN,

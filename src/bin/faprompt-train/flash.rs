@@ -8,7 +8,9 @@ use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::flash::{FlashError, Flashed, Plan, Ready, Ssh, card, secret_key};
 use faprompt_edge::train::progress::bar;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Arguments of `flash`.
@@ -55,6 +57,24 @@ pub struct Flash {
     ssh_options: Vec<String>,
 }
 
+/// What processor a program is for, if it is another one than `arch`. Files that are no ELF say nothing; the node
+/// asks every program for its version anyway.
+fn other_processor(program: &Path, arch: &str) -> Option<String> {
+    let mut header = [0; 20];
+    File::open(program).ok()?.read_exact(&mut header).ok()?;
+    if header[..4] != *b"\x7fELF" {
+        return None;
+    }
+    // e_machine, as elf.h numbers it; all of these are little-endian.
+    let machine = match u16::from_le_bytes([header[18], header[19]]) {
+        62 => "x86_64".into(),
+        183 => "aarch64".into(),
+        40 => "32-bit ARM".into(),
+        other => format!("ELF machine {other}"),
+    };
+    (machine != arch).then_some(machine)
+}
+
 impl Flash {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let board = Board::resolve(&self.board).map_err(FlashError::from)?;
@@ -72,6 +92,13 @@ impl Flash {
             return Err(TrainError::Options(format!(
                 "{}: no device program for {arch}: build it with `make node`, or name it with --program",
                 sources.program.display()
+            )));
+        }
+        if let Some(other) = other_processor(&sources.program, arch) {
+            return Err(TrainError::Options(format!(
+                "{}: a program for {other}, but board {} is {arch}",
+                sources.program.display(),
+                board.name
             )));
         }
         let key = self.sign.as_deref().map(secret_key).transpose()?;
