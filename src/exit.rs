@@ -60,7 +60,7 @@ pub enum ExitCode {
     RolledBack = 37,
     /// The station was told to start again: whoever watches over it does so.
     Restart = 40,
-    /// A serial port could not be opened.
+    /// A serial port could not be opened, or nobody answered there.
     Port = 41,
     /// A fault inside the program.
     Internal = 70,

@@ -190,13 +190,20 @@ fn lines_from_a_pipe_are_answered_and_a_port_that_is_not_there_is_named() {
         lines[1].starts_with("OK,COUNTERS,lines=")
             && lines.last() == Some(&"ER,?,100,unknown command; HELP lists them")
     );
-    let mut console = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"));
-    console
-        .args(["console", "--port", "/dev/ttyNOT"])
-        .stdin(Stdio::null());
-    let output = console.output().expect("a console");
-    assert_eq!(output.status.code(), Some(41));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/dev/ttyNOT"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let silent = Wire::new(folder.path());
+    for (port, what) in [
+        (std::path::Path::new("/dev/ttyNOT"), "/dev/ttyNOT"),
+        (&script, "no serial port"),
+        (&silent.client, "no answer"),
+    ] {
+        let mut console = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"));
+        console.args(["console", "--port"]).arg(port);
+        let output = console.stdin(Stdio::null()).output().expect("a console");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(41), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
 }
 
 #[test]

@@ -195,6 +195,12 @@ impl Console {
                 choose(ports.map_err(|e| ConsoleError::Choice(e.to_string()))?)?
             }
         };
+        let is_file = |m: std::fs::Metadata| m.is_file() || m.is_dir();
+        if std::fs::metadata(&port).is_ok_and(is_file) {
+            let what = "no serial port, such as /dev/ttyUSB0";
+            let source = serialport::Error::new(serialport::ErrorKind::InvalidInput, what);
+            return Err(ConsoleError::Open { port, source });
+        }
         give_back_on_signals()?;
         let (told, news) = channel();
         let open = Link::open(&port, self.baud, told);
@@ -221,11 +227,15 @@ impl Console {
             false => Printer::start(news, say),
         };
         let title = format!("{port} {} baud", self.baud);
+        let mut unanswered = false;
         match link.ask("IDN") {
             Ok(answer) => say(format_args!("{title}: {}", answer.join("\n"))),
-            Err(e) => warn(format_args!(
-                "{title}: {e}; is that its speed, and does it speak the command set on this port?"
-            )),
+            Err(e) => {
+                unanswered = true;
+                warn(format_args!(
+                    "{title}: {e}; is that its speed, and does it speak the command set on this port?"
+                ));
+            }
         }
         say(OWN.map(|(word, help)| format!("{word}: {help}")).join("; ")
             + "; HELP: the station's commands");
@@ -252,9 +262,17 @@ impl Console {
                     .map_err(terminal)?,
                 _ => match link.ask(line) {
                     Ok(answer) => answer.iter().for_each(say),
-                    Err(e) => warn(e),
+                    Err(e) => {
+                        unanswered = true;
+                        warn(e);
+                    }
                 },
             }
+        };
+        // A person has seen it; a script sees the exit code only.
+        let result = match result {
+            Ok(_) if unanswered && !std::io::stdin().is_terminal() => Ok(ExitCode::Port),
+            result => result,
         };
         // Nothing depends on it.
         let _ = file.map(|f| editor.save_history(&f));
