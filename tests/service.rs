@@ -382,8 +382,20 @@ fn a_signed_release_satisfies_the_key() {
             .unwrap())
     };
     assert_eq!(flash(&bundle, board(), &[&"--out", &package]).0, 0);
+    fs::create_dir(&root).unwrap();
     let (code, said) = install();
     assert_eq!(code, 16, "{said}");
+    // No package at all: its bytes are not shown.
+    fs::copy(&public, &package).unwrap();
+    let (code, said) = install();
+    assert_eq!(code, 24, "{said}");
+    assert!(
+        said.contains("does not begin as") && !said.contains("untrusted"),
+        "{said}"
+    );
+    let (code, said) = flash(&bundle, board(), &[&"--out", &package, &"--sign", &public]);
+    assert_eq!(code, 36, "{said}");
+    assert!(said.contains("no secret key"), "{said}");
     assert_eq!(
         flash(&bundle, board(), &[&"--out", &package, &"--sign", &secret]).0,
         0

@@ -47,6 +47,10 @@ impl SlotArguments {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         // Nothing in the slots is secret, whatever the service's umask: everybody may ask for the status.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        if !self.root.is_dir() {
+            let what = format!("--root {}: no such folder", self.root.display());
+            return Err(CliError::Usage(what));
+        }
         let slots = Slots::under(&self.root);
         match &self.command {
             SlotCommand::Status { json } => {

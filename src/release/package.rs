@@ -165,17 +165,26 @@ pub fn unpack(
     let mut entries = archive.entries().map_err(broken)?.peekable();
     let mut next =
         |name: &str| match entries.next_if(|e| e.as_ref().is_ok_and(|e| is_named(e, name))) {
-            Some(entry) => entry.map(Some).map_err(broken),
+            Some(entry) => entry.map(Some),
             None => match entries.next_if(Result::is_err) {
-                Some(Err(e)) => Err(broken(e)),
+                Some(Err(e)) => Err(e),
                 _ => Ok(None),
             },
         };
     let missing = |name: &str| ReleaseError::Package(format!("{name} is not where it belongs"));
 
-    let mut entry = next(MANIFEST)?.ok_or_else(|| missing(MANIFEST))?;
+    let other = "it does not begin as `faprompt-train flash` begins one";
+    let mut entry = match next(MANIFEST) {
+        Ok(Some(entry)) => entry,
+        Ok(None) => return Err(ReleaseError::Package(other.into())),
+        // The crate shows what it could not read as a header; whoever sends it knows it.
+        Err(e) if e.kind() == io::ErrorKind::Other => {
+            return Err(ReleaseError::Package(other.into()));
+        }
+        Err(e) => return Err(broken(e)),
+    };
     let text = short_text(&mut entry, MANIFEST_LIMIT).map_err(broken)?;
-    let signature = match next(SIGNATURE)? {
+    let signature = match next(SIGNATURE).map_err(broken)? {
         Some(mut entry) => Some(short_text(&mut entry, SIGNATURE_LIMIT).map_err(broken)?),
         None => None,
     };
@@ -187,7 +196,9 @@ pub fn unpack(
         store(folder, SIGNATURE, 0o644, signature.as_bytes())?;
     }
     for (member, expected) in &release.files {
-        let entry = next(member.name())?.ok_or_else(|| missing(member.name()))?;
+        let entry = next(member.name())
+            .map_err(broken)?
+            .ok_or_else(|| missing(member.name()))?;
         // One byte more than there should be is enough to see that it is not the same.
         let found = store(
             folder,

@@ -137,7 +137,8 @@ pub fn secret_key(path: &Path) -> Result<minisign::SecretKey, FlashError> {
     match without_password(&text) {
         Some(key) => Ok(key),
         None => minisign::SecretKeyBox::from_string(&text)
-            .and_then(|sealed| sealed.into_secret_key(None))
+            .map_err(|e| wrong(&format!("no secret key as `minisign -G` writes it: {e}")))?
+            .into_secret_key(None)
             .map_err(|e| wrong(&e)),
     }
 }
