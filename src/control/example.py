@@ -3,6 +3,7 @@
 Usage: example.py PORT THRESHOLD PARTS
 """
 
+import csv
 import sys
 
 import serial
@@ -37,7 +38,7 @@ class Station:
             number, _, answer = line.partition(" ")
             if number != f"#{self.number}":
                 continue
-            outcome, _, *values = answer.split(",")
+            outcome, _, *values = next(csv.reader([answer]))  # a text with a comma is quoted
             if outcome != "OK":
                 raise Refused(answer)
             return values

@@ -1,14 +1,15 @@
 //! One session: what comes in on a port, answered line by line.
 //!
 //! An answer is `OK,COMMAND[,value...]` or `ER,COMMAND,code,text`. Where more lines follow, its last value
-//! is `lines=N`, and each of them begins with the command's name. Lines of RESULT come between answers,
-//! never inside. Must never keep the [`Control`] longer than one line takes.
+//! is `lines=N`, and each of them begins with the command's name. A value with a comma stands in double quotes.
+//! Lines of RESULT come between answers, never inside. Must never keep the [`Control`] longer than one line takes.
 
 use super::command::{Assembler, Command, LINE, Line, VERBS, Verb, parse};
 use super::host::{Host, Mode, Order, PartResult, SelfTest, Snapshot};
 use super::refusal::{Code, Refusal};
 use super::shared::{Control, SessionId, Who, alarm_names, self_test_name};
 use super::table::{Access, LEVELS, Parameter, Register, TABLE};
+use super::values::quoted;
 use crate::line::settings::Pieces;
 use crate::line::{Cause, Outcome};
 use std::fmt::{self, Write};
@@ -166,7 +167,7 @@ impl Session {
         match command.verb {
             Verb::Idn => {
                 let (product, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-                let name = control.memory().text(Parameter::StationName);
+                let name = quoted(control.memory().text(Parameter::StationName));
                 let level = who.access.name();
                 let _ = write!(out, ",{product},{version},{name},{level}");
                 let open = control.open_level();
@@ -179,16 +180,16 @@ impl Session {
             Verb::Get => {
                 let parameter = parameter(command.first)?;
                 let value = control.value(self.id, parameter);
-                let shown = parameter.entry().show(value);
-                let _ = write!(out, ",{},{shown}", parameter.name());
+                let shown = parameter.entry().show(value).to_string();
+                let _ = write!(out, ",{},{}", parameter.name(), quoted(&shown));
             }
             Verb::Set => {
                 let parameter = parameter(command.first)?;
                 let text = command.second.unwrap_or_default();
                 control.set_text(&who, parameter, text, now)?;
                 let value = control.value(self.id, parameter);
-                let shown = parameter.entry().show(value);
-                let _ = write!(out, ",{},{shown}", parameter.name());
+                let shown = parameter.entry().show(value).to_string();
+                let _ = write!(out, ",{},{}", parameter.name(), quoted(&shown));
             }
             Verb::List => {
                 let start = command.first.unwrap_or_default();
@@ -197,7 +198,8 @@ impl Session {
                     begin.is_some_and(|b| b.eq_ignore_ascii_case(start))
                 });
                 more.extend(listed.map(|e| {
-                    let value = e.show(control.value(self.id, e.parameter));
+                    let value = e.show(control.value(self.id, e.parameter)).to_string();
+                    let value = quoted(&value);
                     let (unit, range, level) = (e.unit, e.range(), e.access.name());
                     let default = e.default_value();
                     let default = e.show(&default);
@@ -266,7 +268,8 @@ impl Session {
                     control.select_recipe(&who, found, now)?;
                 }
                 let memory = control.memory();
-                let _ = write!(out, ",{},{}", memory.active(), memory.name(memory.active()));
+                let name = quoted(memory.name(memory.active()));
+                let _ = write!(out, ",{},{name}", memory.active());
             }
             Verb::Teach => self.teach(command.first, &who, now, control, out, more)?,
             Verb::Challenge => match command.first {

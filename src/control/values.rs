@@ -7,6 +7,7 @@ use crate::line::settings::{
     RejectDelay, RejectRate, StrobeWidth, Threshold,
 };
 use crate::line::{AlarmSet, Interval, Pairing, SettingError, Settings, Trigger, Wiring};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A value.
@@ -65,6 +66,14 @@ pub enum Reason {
 /// What a text may consist of.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"')
+}
+
+/// As answers and the log have a text: one with a comma, which would look like two values, in double quotes.
+pub fn quoted(text: &str) -> Cow<'_, str> {
+    match text.contains(',') {
+        true => format!("\"{text}\"").into(),
+        false => text.into(),
+    }
 }
 
 impl Entry {

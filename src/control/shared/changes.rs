@@ -7,7 +7,7 @@ use crate::control::password::{self, PasswordError};
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::Stored;
 use crate::control::table::{Access, Effect, Kind, Parameter};
-use crate::control::values::{Value, Values};
+use crate::control::values::{Value, Values, quoted};
 use std::time::{Duration, Instant};
 
 /// Changes that may be stored one after the other, and how soon there may be one more: at worst 17,000
@@ -220,7 +220,9 @@ impl<H: Host> Control<H> {
             stored.note(&line(who, "recipe", &from.to_string(), &to.to_string()));
         } else {
             for entry in changed.iter().map(|p| p.entry()) {
-                let show = |values: &Values| entry.show(values.get(entry.parameter)).to_string();
+                let show = |values: &Values| {
+                    quoted(&entry.show(values.get(entry.parameter)).to_string()).into_owned()
+                };
                 stored.note(&line(who, entry.name, &show(&old), &show(&new)));
             }
         }
