@@ -520,7 +520,10 @@ impl<P: OutputPin> Actuator<P> {
             }
             Message::Apply { settings, clear } => self.apply(*settings, clear),
             Message::Fault(on) => self.flags.fault = on,
-            Message::Drain => self.flags.draining = true,
+            Message::Drain => {
+                self.flags.draining = true;
+                station.drain(now);
+            }
             Message::Finish => (),
         }
     }

@@ -14,7 +14,8 @@ use faprompt_edge::control::table::{Parameter, STEPS};
 use faprompt_edge::control::values::Values;
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::line::Outputs;
+use faprompt_edge::line::settings::Axis;
+use faprompt_edge::line::{Outputs, Trigger};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::inference::self_test;
@@ -224,6 +225,16 @@ impl Run {
                 r.problems.iter().for_each(|p| log::error!("{p}"));
                 (r.statistics, r.alarms, r.stored.settings_lost)
             });
+
+        let counted = settings.delay.axis() == Axis::Counts
+            || matches!(settings.trigger, Trigger::Encoder { .. });
+        if limit.is_some() && counted && board.inputs.encoder_a.is_none() {
+            return Err(CliError::Usage(format!(
+                "board {}: parts are tracked by encoder counts, but there is no encoder (inputs.encoder_a): the run \
+                 would never end. Set reject_axis=time, and no trigger_source=encoder",
+                board.name
+            )));
+        }
 
         log::set_max_level(log_level(&values));
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;

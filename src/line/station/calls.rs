@@ -13,10 +13,14 @@ use crate::line::trigger::{CATCH_UP, Edge, Trigger};
 
 impl<O: Observer, const N: usize> Station<O, N> {
     /// A trigger from outside ([`Trigger::Edge`], [`Trigger::Command`]) that happened `at`. With any
-    /// other source it is counted and makes no part.
+    /// other source, and after [`Station::drain`], it is counted and makes no part.
     pub fn on_trigger(&mut self, at: Micros, now: Micros) {
         self.advance(now);
-        if let Trigger::Edge { .. } | Trigger::Command { .. } = self.settings.trigger {
+        let from_outside = matches!(
+            self.settings.trigger,
+            Trigger::Edge { .. } | Trigger::Command { .. }
+        );
+        if from_outside && !self.draining {
             // A trigger that has not happened yet is a clock that is off: it cannot be later than now.
             let at = at.min(self.now);
             self.edge(at, None);
@@ -155,7 +159,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         match self.count {
             None => {
                 self.count = Some(count);
-                if let Some(pitch) = pitch {
+                if let (Some(pitch), false) = (pitch, self.draining) {
                     self.pace.start(count, pitch);
                 }
                 if self.settings.delay.axis() == Axis::Counts && self.gate.flush_end().is_some() {

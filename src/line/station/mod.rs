@@ -87,6 +87,7 @@ pub struct Station<O, const N: usize = PARTS> {
     started: bool,
     stopped: bool,
     camera_down: bool,
+    draining: bool,
     last_good: bool,
     strobe_until: Micros,
     /// How far before the reject station something may lie that was missed; more than the delay only
@@ -125,6 +126,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             started: false,
             stopped: false,
             camera_down: false,
+            draining: false,
             last_good: false,
             strobe_until: Micros(0),
             reach: settings.delay.delay(),
@@ -152,6 +154,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reset_input,
             started,
             camera_down,
+            draining,
             reach,
             ..
         } = self;
@@ -173,6 +176,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reset_input,
             started,
             camera_down,
+            draining,
             reach: if same_axis {
                 new.reach.max(reach)
             } else {
@@ -185,7 +189,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
         // A reject is never shortened.
         new.gate.pass_reject(rejected_until);
-        if let Some((count, pitch)) = count.zip(settings.trigger.pitch()) {
+        let counted = count.zip(settings.trigger.pitch());
+        if let (Some((count, pitch)), false) = (counted, draining) {
             new.pace.start(count, pitch);
         }
         new.stopped = was_stopped || !same_axis || ALARMS.into_iter().any(|a| new.stops(a));
@@ -230,6 +235,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
     pub fn stop(&mut self, now: Micros) {
         self.advance(now);
         self.halt();
+    }
+
+    /// There will be no more frames: makes no more parts. Those on the belt go their way.
+    pub fn drain(&mut self, now: Micros) {
+        self.advance(now);
+        self.draining = true;
+        self.pace.stop();
     }
 
     /// Clears the alarms and ends a stop, unless an alarm that stops the line has reason to be raised
@@ -378,7 +390,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
         self.gate
             .flush(self.here().plus(self.reach), Cause::NotReady);
-        if let Some(step) = self.settings.trigger.interval_us() {
+        if let (Some(step), false) = (self.settings.trigger.interval_us(), self.draining) {
             self.pace.start(self.now.0, step);
         }
     }

@@ -514,6 +514,29 @@ fn nonsense_cannot_be_set() {
 }
 
 #[test]
+fn a_station_that_drains_makes_no_more_parts() {
+    let interval = Trigger::Interval(Interval::new(20, pairing()).unwrap());
+    for trigger in [interval, settings().trigger] {
+        let mut line = started_with(Settings {
+            trigger,
+            ..settings()
+        });
+        line.at(110_000, |s, now| s.on_trigger(now, now));
+        line.at(130_000, |s, now| s.drain(now));
+        let parts = line.station.statistics().next_part.0;
+        assert!(parts > 0);
+        // Nor after a stop, nor when it is asked to.
+        line.at(140_000, |s, now| s.stop(now));
+        line.at(150_000, |s, now| s.reset(now));
+        line.at(160_000, |s, now| s.on_trigger(now, now));
+        line.run_to(900_000);
+        let statistics = line.station.statistics();
+        assert_eq!(statistics.next_part.0, parts);
+        assert_eq!(statistics.outcomes.parts, parts, "those on the belt pass");
+    }
+}
+
+#[test]
 fn alarms_of_an_earlier_run_stay_latched_and_stop_the_line_until_reset() {
     let mut line = Simulation::<8>::new(Settings {
         alarms: AlarmSettings::default(),
