@@ -1,6 +1,7 @@
 //! Alarms: what raises them, and that they stay until somebody resets them.
 
 use super::settings::{ConsecutiveRejects, RejectRate};
+use core::fmt;
 
 /// What is wrong. Numbers leave the machine: only append.
 #[repr(u8)]
@@ -102,6 +103,21 @@ impl AlarmSet {
     }
 }
 
+/// Numbers and names, or "none".
+impl fmt::Display for AlarmSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        let latched = ALARMS.into_iter().filter(|a| self.contains(*a));
+        for (i, alarm) in latched.enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {alarm:?}", alarm as u8)?;
+        }
+        Ok(())
+    }
+}
+
 /// Rejects in a row and among the last parts.
 #[derive(Debug)]
 pub(super) struct RejectWatch {
@@ -174,6 +190,8 @@ mod tests {
         assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));
         assert!(AlarmSet::DEFAULT_STOP.contains(Alarm::Challenge));
         assert!(AlarmSet::NONE.is_empty());
+        let two = AlarmSet::of(&[Alarm::Camera, Alarm::BinFull]);
+        assert_eq!(two.to_string(), "4 BinFull, 7 Camera");
     }
 
     #[test]

@@ -144,8 +144,8 @@ impl CameraThread {
             std::thread::sleep(Duration::from_millis(1));
             if !told && start.elapsed() > PATIENCE {
                 told = true;
-                let alarms = self.shared.snapshot().alarms.bits();
-                log::warn!("the line is stopped, alarms {alarms:#x} are latched: acknowledge them");
+                let alarms = self.shared.snapshot().alarms;
+                log::warn!("the line is stopped; alarms to acknowledge: {alarms}");
             }
         }
         let width = self.shared.settings().width.get();
