@@ -175,7 +175,7 @@ impl CameraThread {
         self.tell(Message::Start)?;
         self.ready();
         let start = Instant::now();
-        let mut taken = 0;
+        let (mut taken, mut up) = (0, true);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.shared.camera.beat();
             self.adjust(Some(&mut camera));
@@ -204,7 +204,7 @@ impl CameraThread {
             taken += 1;
             match place {
                 Ok(place) => {
-                    if !self.expose(camera.as_mut(), place, exposed)? {
+                    if !self.expose(camera.as_mut(), place, exposed, &mut up)? {
                         return Ok(());
                     }
                 }
@@ -220,15 +220,23 @@ impl CameraThread {
         Ok(())
     }
 
-    /// Takes one picture into a place; whether there was one more.
+    /// Takes one picture into a place; whether there was one more. Tells when the camera goes down, and when it
+    /// is `up` again: it comes back by itself.
     fn expose(
         &self,
         camera: &mut dyn Camera,
         place: FrameId,
         exposed: Option<Micros>,
+        up: &mut bool,
     ) -> Result<bool, Gone> {
         let mut slot = self.slots.at(place);
-        let (taken, whole) = match camera.capture(&mut slot.image, LOOK) {
+        let result = camera.capture(&mut slot.image, LOOK);
+        let works = !matches!(&result, Err(e) if e.needs_reopening());
+        if works != std::mem::replace(up, works) {
+            let halted = false;
+            self.tell(Message::Camera { up: works, halted })?;
+        }
+        let (taken, whole) = match result {
             Ok(exposure) => {
                 let whole = exposure.whole;
                 let at = exposed.unwrap_or(Micros(exposure.at_us));
