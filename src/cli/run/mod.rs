@@ -139,6 +139,25 @@ impl Run {
 
     /// What the command line changes for this run.
     fn overrides(&self, memory: &mut Memory) -> Result<(), CliError> {
+        let is_set = |parameter| self.settings.iter().any(|(p, _)| *p == parameter);
+        for (parameter, short, given) in [
+            (
+                Parameter::Threshold,
+                "--threshold",
+                self.threshold.is_some(),
+            ),
+            (
+                Parameter::RejectDelayMs,
+                "--delay-ms",
+                self.delay_ms.is_some(),
+            ),
+        ] {
+            if given && is_set(parameter) {
+                let name = parameter.name();
+                let what = format!("{short} is short for --set {name}=: give one of both");
+                return Err(CliError::Usage(what));
+            }
+        }
         if let Some(path) = &self.config {
             let text = std::fs::read_to_string(path).map_err(|source| CliError::Config {
                 path: path.clone(),
