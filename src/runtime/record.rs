@@ -8,6 +8,7 @@ use super::shared::{Shared, lock};
 use crate::control::host::PartResult;
 use crate::control::table::Parameter;
 use crate::control::values::Values;
+use crate::durable::Lock;
 use crate::inspector::Inspection;
 use crate::line::{Alarm, AlarmSet, ChallengeReport, Micros, Outcome, PartId};
 use crate::report::{Caption, overlay, say, warn};
@@ -306,6 +307,8 @@ pub struct Recorder {
     /// Pictures whose part has yet to arrive.
     held: BTreeMap<PartId, Box<Picture>>,
     truth: Truth,
+    /// Of the folder: another program's results are not mixed with these.
+    _lock: Lock,
 }
 
 impl Recorder {
@@ -314,7 +317,7 @@ impl Recorder {
     /// taken for this run's, and is removed.
     ///
     /// # Errors
-    /// The path that failed, and the system's reason.
+    /// The path that failed, and the system's reason; the folder, if another program has it.
     pub fn create(
         out: &Path,
         keep: bool,
@@ -324,6 +327,15 @@ impl Recorder {
         let rejects = out.join("rejects");
         let at = |e| (rejects.clone(), e);
         std::fs::create_dir_all(&rejects).map_err(at)?;
+        let path = out.join(".lock");
+        let lock = match Lock::take(&path) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                let what = "another program writes its results there: choose another --out";
+                return Err((out.into(), Error::other(what)));
+            }
+            Err(e) => return Err((path, e)),
+        };
         let mut overlays = VecDeque::new();
         for entry in std::fs::read_dir(&rejects).map_err(at)? {
             let entry = entry.map_err(at)?;
@@ -376,6 +388,7 @@ impl Recorder {
             awaited: BTreeMap::new(),
             held: BTreeMap::new(),
             truth: Truth::default(),
+            _lock: lock,
         };
         Ok((recorder, sender))
     }

@@ -49,7 +49,8 @@ pub struct Run {
     /// Exposures per second of a folder or the generator [default: one when the last is judged]
     #[arg(long, value_parser = rate)]
     rate: Option<f64>,
-    /// Folder for verdicts, events, the summary and overlays of the rejects
+    /// Folder for verdicts, events, the summary and overlays of the rejects; a run that ends by itself removes
+    /// what an earlier one left there
     #[arg(long, value_name = "DIR", default_value = "out")]
     out: PathBuf,
     /// Parameters, as in `--set reject_delay_ms=800` (see `HELP` on the serial port, or src/control/README.md);
