@@ -1,4 +1,5 @@
-//! From the text of a board's file to a [`Board`], or to every mistake that is in it.
+//! From the text of a board's file to a [`Board`], or to the mistakes that are in it: those that contradict one another
+//! all at once, a value that cannot be read alone.
 //!
 //! A file says only what differs from what it is based on (`base = "..."`, if not said `boards/base.toml`):
 //! tables are merged, everything else replaces, and `"none"` takes away a table of the base. Shared with

@@ -6,7 +6,7 @@ use faprompt_edge::board::{self, Board};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::warn;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Error, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
@@ -18,7 +18,7 @@ pub enum BoardCommand {
         /// A board's name, or a file (.toml)
         board: String,
     },
-    /// Check your own files: every mistake with file, line and key
+    /// Check your own files: mistakes with file, line and key. A value that cannot be read hides what comes after it
     Check {
         /// The files
         #[arg(required = true)]
@@ -61,6 +61,12 @@ impl BoardCommand {
                 let path = PathBuf::from(format!("{name}.toml"));
                 File::create_new(&path)
                     .and_then(|mut file| file.write_all(text.as_bytes()))
+                    .map_err(|e| match e.kind() {
+                        ErrorKind::AlreadyExists => {
+                            Error::other("it is there already: choose another name, or remove it")
+                        }
+                        _ => e,
+                    })
                     .map_err(output(&path))?;
                 format!("{}\n", path.display())
             }
