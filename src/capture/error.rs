@@ -109,6 +109,9 @@ impl CaptureError {
 
 /// What to do about a system error, where it is known.
 fn hint(source: &io::Error) -> &'static str {
+    if source.raw_os_error() == Some(rustix::io::Errno::NOTTY.raw_os_error()) {
+        return "; it is no camera: `faprompt-edge doctor` lists those that there are";
+    }
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
             "; add the user to the group video (usermod -aG video USER), or to the unit: SupplementaryGroups=video"

@@ -59,6 +59,12 @@ pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
         path: path.to_path_buf(),
         source,
     };
+    let kind = std::fs::metadata(path).map_err(unreadable)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        // A pipe would be waited for.
+        let what = std::io::Error::other("neither a file nor a folder");
+        return Err(unreadable(what));
+    }
     let reader = ImageReader::open(path)
         .map_err(unreadable)?
         .with_guessed_format()

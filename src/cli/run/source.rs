@@ -27,10 +27,12 @@ impl Run {
     fn source(&self, board: &Board) -> Result<Source, CliError> {
         Ok(match &self.source {
             Some(path) if path == Path::new("pattern") => Source::Pattern(self.seed),
-            Some(path) if path.starts_with("/dev") => Source::Device(CameraSettings {
-                device: path.clone(),
-                ..settings(board)?
-            }),
+            Some(path) if path.starts_with("/dev") && !path.is_dir() => {
+                Source::Device(CameraSettings {
+                    device: path.clone(),
+                    ..settings(board)?
+                })
+            }
             Some(path) => Source::Folder(path.clone()),
             None if board.gpio == Gpio::Simulated => Source::Pattern(self.seed),
             None => Source::Device(settings(board)?),
