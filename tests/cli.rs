@@ -118,11 +118,13 @@ fn a_broken_image_is_reported_on_its_line_and_the_rest_go_on() {
     std::fs::write(photos.join("d.jpg"), b"not a picture").unwrap();
     std::fs::write(photos.join("e.png"), b"").unwrap();
     std::fs::write(photos.join("notes.txt"), b"ignored").unwrap();
-    let out = s.edge("inspect", &[str(&photos), "--json", "--threshold", "1"]);
+    // A device could be read for ever.
+    let all = [str(&photos), "/dev/zero", "--json", "--threshold", "1"];
+    let out = s.edge("inspect", &all);
     assert_eq!(out.status.code(), Some(3));
     let found = lines(&out);
-    assert_eq!(found.len(), 5);
-    for (line, broken) in found.iter().zip([false, true, false, true, true]) {
+    assert_eq!(found.len(), 6);
+    for (line, broken) in found.iter().zip([false, true, false, true, true, true]) {
         assert_eq!(line.get("error").is_some(), broken, "{line}");
         if broken {
             assert!(
@@ -133,7 +135,8 @@ fn a_broken_image_is_reported_on_its_line_and_the_rest_go_on() {
             );
         }
     }
-    assert!(text(&out.stderr).contains("5 inspected, 2 good, 0 rejects, 3 could not be inspected"));
+    assert!(text(&out.stdout).contains("/dev/zero: cannot be read: neither a file nor a folder"));
+    assert!(text(&out.stderr).contains("6 inspected, 2 good, 0 rejects, 4 could not be inspected"));
 }
 
 #[test]
@@ -381,11 +384,50 @@ fn run_refuses_parameters_that_are_wrong_or_contradict() {
         ("pulse_width_ms=0", "pulse_width_ms"),
         ("pulse_width_ms", "NAME=VALUE"),
         ("wiring=energise_to_reject", "confirm"),
+        // It would never end.
+        ("reject_axis=counts", "inputs.encoder_a"),
     ] {
         let out = s.edge("run", &["--set", setting, "--out", str(&s.path("out"))]);
         assert_eq!(out.status.code(), Some(2), "{setting}");
         assert!(text(&out.stderr).contains(word), "{}", text(&out.stderr));
     }
+    let both = ["--threshold", "0.3", "--set", "threshold=0.4"];
+    let out = s.edge(
+        "run",
+        &[&both[..], &["--out", str(&s.path("out"))]].concat(),
+    );
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("one of both"));
+}
+
+/// What happens after the last frame keeps no run from its end, and a camera that fails is an alarm.
+#[test]
+fn run_ends_after_its_last_frame_and_tells_that_the_camera_was_down() {
+    let s = Station::new();
+    let out_folder = s.path("out");
+    let mut arguments = vec![
+        "--frames",
+        "4",
+        "--faults",
+        "eio@2",
+        "--out",
+        str(&out_folder),
+    ];
+    arguments.extend(["--threshold", "1", "--set", "trigger_source=interval"]);
+    let out = s.edge("run", &arguments);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    let summary = json(&out_folder.join("summary.json"));
+    assert!(summary["rejects_camera_fault"].as_u64().unwrap() >= 1);
+    let camera = 1 << 7;
+    assert_eq!(summary["alarms"].as_u64().unwrap() & camera, camera);
+    // A folder that another program writes into.
+    let lock = std::fs::File::open(out_folder.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let before = verdicts(&out_folder);
+    let out = s.edge("run", &arguments);
+    assert_eq!(out.status.code(), Some(5), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("another program"));
+    assert_eq!(verdicts(&out_folder), before);
 }
 
 #[test]
@@ -415,7 +457,12 @@ fn every_kind_of_mistake_has_its_exit_code_and_names_its_object() {
         (
             vec!["inspect", "--bundle", bundle, "/nonexistent"],
             3,
-            "1 could not be inspected",
+            "1 could not be inspected\n",
+        ),
+        (
+            vec!["slot", "--root", "/nonexistent", "status"],
+            2,
+            "no such folder",
         ),
         (
             vec![

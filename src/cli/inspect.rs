@@ -142,9 +142,16 @@ impl Inspect {
             counters.count(outcome);
         }
         let failed: u64 = counters.failed.iter().sum();
-        let rate = counters.parts as f64 / started.elapsed().as_secs_f64();
+        let judged = counters.parts - failed;
+        let rate = match judged {
+            0 => String::new(),
+            _ => {
+                let seconds = started.elapsed().as_secs_f64();
+                format!(", {:.2} per second", judged as f64 / seconds)
+            }
+        };
         warn(format_args!(
-            "{} inspected, {} good, {} rejects, {failed} could not be inspected, {rate:.2} per second",
+            "{} inspected, {} good, {} rejects, {failed} could not be inspected{rate}",
             counters.parts, counters.good, counters.rejects
         ));
         Ok(match (failed, counters.rejects) {
