@@ -288,8 +288,8 @@ enum Event {
     Back,
     /// A file of a slot is damaged.
     Damage(Slot),
-    /// The state cannot be read any more.
-    Forget,
+    /// The state cannot be read any more, or is gone.
+    Forget { gone: bool },
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -299,7 +299,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => Just(Event::Dies),
         2 => Just(Event::Back),
         1 => prop_oneof![Just(Slot::A), Just(Slot::B)].prop_map(Event::Damage),
-        1 => Just(Event::Forget),
+        1 => any::<bool>().prop_map(|gone| Event::Forget { gone }),
     ];
     prop::collection::vec(event, 1..24)
 }
@@ -346,9 +346,14 @@ proptest! {
                         damaged = true;
                     }
                 }
-                Event::Forget => {
-                    if place.exists() {
-                        fs::write(place.join("state.toml"), "active = ").unwrap();
+                Event::Forget { gone } => {
+                    let state = place.join("state.toml");
+                    let kept = Slot::BOTH.iter().any(|s| place.join(name(*s)).join("confirmed").exists());
+                    if place.exists() && (kept || !gone) {
+                        match gone {
+                            true => fs::remove_file(&state).unwrap(),
+                            false => fs::write(&state, "active = ").unwrap(),
+                        }
                         prop_assert_eq!(slots.status().problems.len(), 1);
                         // A release that waited is forgotten with it.
                         waits = None;

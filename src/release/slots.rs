@@ -204,7 +204,13 @@ impl Slots {
         let path = self.root.join(STATE);
         let read = || match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|e| e.to_string()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+            // Nothing was ever installed, or the file is lost.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                match Slot::BOTH.into_iter().any(|slot| self.turn(slot).is_some()) {
+                    true => Err("is gone".into()),
+                    false => Ok(State::default()),
+                }
+            }
             Err(e) => Err(e.to_string()),
         };
         read().map_err(|e| format!("{}: {e}", path.display()))
