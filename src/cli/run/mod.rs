@@ -11,7 +11,7 @@ use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::table::{Parameter, STEPS};
-use faprompt_edge::control::values::Values;
+use faprompt_edge::control::values::{Values, quoted};
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::settings::Axis;
@@ -230,7 +230,7 @@ impl Run {
         if let Some((_, restored)) = stored.as_mut() {
             // The first COMMIT stores them with the rest: the log must know where they come from.
             for p in values.changed(&before) {
-                let show = |v: &Values| p.entry().show(v.get(p)).to_string();
+                let show = |v: &Values| quoted(&p.entry().show(v.get(p)).to_string()).into_owned();
                 let line = format!(
                     "command line,{},{},{}",
                     p.name(),
