@@ -137,9 +137,12 @@ pub fn secret_key(path: &Path) -> Result<minisign::SecretKey, FlashError> {
     match without_password(&text) {
         Some(key) => Ok(key),
         None => minisign::SecretKeyBox::from_string(&text)
-            .map_err(|e| wrong(&format!("no secret key as `minisign -G` writes it: {e}")))?
-            .into_secret_key(None)
-            .map_err(|e| wrong(&e)),
+            .and_then(|key| key.into_secret_key(None))
+            .map_err(|e| {
+                wrong(&format!(
+                    "no secret key as `minisign -G` writes it, or another password: {e}"
+                ))
+            }),
     }
 }
 
