@@ -5,6 +5,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::ops::activation::Activation;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::linear::Linear;
+use crate::ops::scratch::Pool;
 use crate::ops::weights::{Arithmetic, Matrix, Weights};
 use std::sync::Arc;
 use tract_core::internal::*;
@@ -232,23 +233,33 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// tract's own.
-    pub fn finish(mut self, outputs: &[OutletId]) -> Result<Arc<TypedRunnableModel>, BundleError> {
+    pub fn finish(mut self, outputs: &[OutletId]) -> Result<Plan, BundleError> {
         let part = self.part;
         self.model
             .select_output_outlets(outputs)
             .and_then(|()| self.model.into_optimized())
             .and_then(|m| m.into_runnable())
+            .and_then(|plan| plan.spawn())
+            .map(|mut state| {
+                state.turn_state.shared.insert(Pool::default());
+                Plan(state)
+            })
             .map_err(|e| BundleError::architecture(part, format!("{e:#}")))
     }
 }
 
-/// Runs a model of one input and two outputs.
-///
-/// # Errors
-/// tract's own.
-pub fn run(plan: &Arc<TypedRunnableModel>, input: Tensor) -> TractResult<[TValue; 2]> {
-    let mut out = plan.run(tvec!(input.into_tvalue()))?;
-    ensure!(out.len() == 2, "a model of {} outputs", out.len());
-    let second = out.remove(1);
-    Ok([out.remove(0), second])
+/// A model of one input and two outputs, ready to run, with the memory that it keeps from frame to frame.
+pub struct Plan(TypedSimpleState);
+
+impl Plan {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn run(&mut self, input: TValue) -> TractResult<[TValue; 2]> {
+        let mut out = self.0.run(tvec!(input))?;
+        ensure!(out.len() == 2, "a model of {} outputs", out.len());
+        let second = out.remove(1);
+        Ok([out.remove(0), second])
+    }
 }

@@ -9,6 +9,7 @@ use crate::ops::{slice, slice_mut};
 use crate::vision::{Encoder, PreprocessError, Preprocessor};
 use image::RgbImage;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 use tract_core::prelude::*;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
@@ -61,7 +62,7 @@ pub enum Stage {
 }
 
 /// What is known of a frame.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Inspection {
     /// The image score, 0..=1; above the threshold is a reject.
     pub score: f32,
@@ -99,6 +100,12 @@ impl Inspection {
     }
 }
 
+/// Other values in the same memory.
+fn refill(to: &mut Vec<f32>, from: &[f32]) {
+    to.clear();
+    to.extend_from_slice(from);
+}
+
 /// Refuses scores that are no numbers.
 fn finite(what: &str, values: &[f32]) -> TractResult<()> {
     match values.iter().find(|v| !v.is_finite()) {
@@ -133,6 +140,20 @@ pub struct Inspector {
     abnormal: Vec<f32>,
     executor: Executor,
     exact: bool,
+    work: Work,
+    last: Inspection,
+}
+
+/// Memory that every frame uses again.
+struct Work {
+    /// Unit patch features, [N, C].
+    patches: Vec<f32>,
+    /// The unit image feature, [C].
+    image: Vec<f32>,
+    /// The patches that feed the prior.
+    chosen: Vec<usize>,
+    /// Their features, [1, M * C].
+    selected: Arc<Tensor>,
 }
 
 impl Inspector {
@@ -155,12 +176,25 @@ impl Inspector {
             0 | 1 => Executor::SingleThread,
             n => Executor::multithread_with_name(n, "inference"),
         };
+        let selected = Tensor::zero::<f32>(&[1, manifest.prior.selected_patches * width])
+            .map_err(|e| BundleError::architecture("prior", e))?;
         Ok(Inspector {
             preprocessor: Preprocessor::new(&manifest.image),
             encoder: Encoder::load(bundle, options.arithmetic)?,
             adaptation: Adaptation::load(bundle, options.adaptation, options.arithmetic)?,
             normal: prototype("normal")?,
             abnormal: prototype("abnormal")?,
+            work: Work {
+                patches: vec![],
+                image: vec![],
+                chosen: vec![],
+                selected: Arc::new(selected),
+            },
+            last: Inspection {
+                grid: manifest.image.grid(),
+                side: manifest.image.size,
+                ..Inspection::default()
+            },
             manifest,
             executor,
             exact: options.adaptation == AdaptationMode::Exact,
@@ -188,11 +222,11 @@ impl Inspector {
         &self.abnormal
     }
 
-    /// Judges a frame.
+    /// Judges a frame. The answer stays until the next frame, whose answer takes its memory.
     ///
     /// # Errors
     /// A frame without pixels, or a network that fails or answers with something that is no number.
-    pub fn inspect(&mut self, frame: &RgbImage) -> Result<Inspection, InspectError> {
+    pub fn inspect(&mut self, frame: &RgbImage) -> Result<&Inspection, InspectError> {
         self.observe(frame, &mut |_| ())
     }
 
@@ -204,27 +238,24 @@ impl Inspector {
         &mut self,
         frame: &RgbImage,
         ended: &mut dyn FnMut(Stage),
-    ) -> Result<Inspection, InspectError> {
+    ) -> Result<&Inspection, InspectError> {
         let start = Instant::now();
         let tensor = self.preprocessor.run(frame)?;
-        let preprocess = start.elapsed().as_secs_f64() * 1e3;
+        self.last.ms.preprocess = start.elapsed().as_secs_f64() * 1e3;
         ended(Stage::Preprocess);
-        let mut inspection =
-            multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
-                .map_err(InspectError::Inference)?;
-        inspection.ms.preprocess = preprocess;
-        if inspection.score.is_finite() {
-            Ok(inspection)
+        multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
+            .map_err(InspectError::Inference)?;
+        if self.last.score.is_finite() {
+            Ok(&self.last)
         } else {
-            Err(InspectError::NotFinite(inspection.score))
+            Err(InspectError::NotFinite(self.last.score))
         }
     }
 
     /// Judges a normalised frame [3, S, S].
-    fn judge(&self, frame: Tensor, ended: &mut dyn FnMut(Stage)) -> TractResult<Inspection> {
-        let spec = &self.manifest;
-        let (width, temperature) = (self.normal.len(), spec.scores.temperature);
-        let mut ms = Stages::default();
+    fn judge(&mut self, frame: TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<()> {
+        let (spec, work, last) = (&self.manifest.scores, &mut self.work, &mut self.last);
+        let (normal, width) = (&self.normal, self.normal.len());
         let mut clock = Instant::now();
         let mut lap = |stage| {
             let ms = clock.elapsed().as_secs_f64() * 1e3;
@@ -234,62 +265,52 @@ impl Inspector {
         };
 
         let features = self.encoder.run(frame)?;
-        ms.encode = lap(Stage::Encode);
-        let (mut patches, mut image) =
-            (features.patches.into_tensor(), features.image.into_tensor());
-        let (patches, image) = (slice_mut(&mut patches)?, slice_mut(&mut image)?);
-        score::normalise_rows(patches, width);
-        score::normalise_rows(image, width);
-        let patch_scores = score::patch_scores(patches, &self.normal, &self.abnormal, temperature);
-        // A patch that is no number would be skipped by the maxima: the part is not known to be good.
-        finite("patch scores", &patch_scores)?;
-        let chosen = score::select(
-            &patch_scores,
-            spec.prior.selected_patches,
-            spec.prior.selection,
-        );
-        let selected: Vec<f32> = chosen
-            .iter()
-            .flat_map(|i| &patches[i * width..][..width])
-            .copied()
-            .collect();
-        let selected = Tensor::from_shape(&[1, selected.len()], &selected)?;
-        ms.score = lap(Stage::Score);
-        let (prior, abnormal) = match self.adaptation.run(selected)? {
-            Some(adapted) => {
-                let mut abnormal = slice(&adapted.abnormal)?.to_vec();
-                score::normalise_rows(&mut abnormal, width);
-                (slice(&adapted.prior)?.to_vec(), abnormal)
-            }
-            None => (vec![], self.abnormal.clone()),
+        last.ms.encode = lap(Stage::Encode);
+        refill(&mut work.patches, slice(&features.patches)?);
+        refill(&mut work.image, slice(&features.image)?);
+        score::normalise_rows(&mut work.patches, width);
+        score::normalise_rows(&mut work.image, width);
+        let score_patches = |abnormal: &[f32], scores: &mut Vec<f32>| {
+            score::patch_scores(&work.patches, normal, abnormal, spec.temperature, scores);
         };
-        ms.adapt = lap(Stage::Adapt);
-        let patch_scores_adapted =
-            score::patch_scores(patches, &self.normal, &abnormal, temperature);
-        finite("adapted patch scores", &patch_scores_adapted)?;
-        let image_probability = score::abnormality(image, &self.normal, &abnormal, temperature);
-        let (max_score, max_score_adapted) =
-            (score::max(&patch_scores), score::max(&patch_scores_adapted));
-        let score = score::image_score(
-            image_probability,
-            max_score,
-            max_score_adapted,
-            spec.scores.rule,
+        score_patches(&self.abnormal, &mut last.patch_scores);
+        // A patch that is no number would be skipped by the maxima: the part is not known to be good.
+        finite("patch scores", &last.patch_scores)?;
+        let prior = &self.manifest.prior;
+        score::select(
+            &last.patch_scores,
+            prior.selected_patches,
+            prior.selection,
+            &mut work.chosen,
         );
-        ms.score += lap(Stage::Score);
-        Ok(Inspection {
-            score,
-            image_probability,
-            max_score,
-            max_score_adapted,
-            prior_norm: score::norm(&prior),
-            patch_scores,
-            patch_scores_adapted,
-            prior,
-            abnormal,
-            ms,
-            grid: spec.image.grid(),
-            side: spec.image.size,
-        })
+        let selected = slice_mut(Arc::make_mut(&mut work.selected))?.chunks_exact_mut(width);
+        for (row, patch) in selected.zip(&work.chosen) {
+            row.copy_from_slice(&work.patches[patch * width..][..width]);
+        }
+        last.ms.score = lap(Stage::Score);
+        match self.adaptation.run(work.selected.clone().into_tvalue())? {
+            Some(adapted) => {
+                refill(&mut last.abnormal, slice(&adapted.abnormal)?);
+                score::normalise_rows(&mut last.abnormal, width);
+                refill(&mut last.prior, slice(&adapted.prior)?);
+            }
+            None => refill(&mut last.abnormal, &self.abnormal),
+        }
+        last.ms.adapt = lap(Stage::Adapt);
+        score_patches(&last.abnormal, &mut last.patch_scores_adapted);
+        finite("adapted patch scores", &last.patch_scores_adapted)?;
+        last.image_probability =
+            score::abnormality(&work.image, normal, &last.abnormal, spec.temperature);
+        last.max_score = score::max(&last.patch_scores);
+        last.max_score_adapted = score::max(&last.patch_scores_adapted);
+        last.score = score::image_score(
+            last.image_probability,
+            last.max_score,
+            last.max_score_adapted,
+            spec.rule,
+        );
+        last.prior_norm = score::norm(&last.prior);
+        last.ms.score += lap(Stage::Score);
+        Ok(())
     }
 }

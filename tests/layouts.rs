@@ -66,7 +66,7 @@ fn check(weights: &str, folder: &str) {
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = scratch.path().join("layout.bundle");
     export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
-    let encoder = Encoder::load(
+    let mut encoder = Encoder::load(
         &Bundle::open(&out, &Keys::default()).unwrap(),
         Arithmetic::Auto,
     )

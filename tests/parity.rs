@@ -41,7 +41,7 @@ fn inspect_in(
     )
     .unwrap();
     (0..3)
-        .map(|i| inspector.inspect(&picture(i)).unwrap())
+        .map(|i| inspector.inspect(&picture(i)).unwrap().clone())
         .collect()
 }
 
@@ -56,7 +56,7 @@ fn preprocessing_and_encoder() {
         values(&want, "image_features_raw"),
     );
     let mut preprocessor = Preprocessor::new(&bundle.manifest().image);
-    let encoder = Encoder::load(&bundle, Arithmetic::Auto).unwrap();
+    let mut encoder = Encoder::load(&bundle, Arithmetic::Auto).unwrap();
     for i in 0..3 {
         let golden = &pixels[i * 3 * 84 * 84..(i + 1) * 3 * 84 * 84];
         let own = preprocessor.run(&picture(i)).unwrap();
@@ -162,7 +162,8 @@ fn prototypes_scores_and_maps_of_both_selections() {
                 &probability[i..i + 1],
             );
             check("image score", &[got.score], &image_score[i..i + 1]);
-            let order = score::select(&got.patch_scores, 10, Selection::Paper);
+            let mut order = vec![];
+            score::select(&got.patch_scores, 10, Selection::Paper, &mut order);
             let golden_order: Vec<usize> = chosen[i * 10..(i + 1) * 10]
                 .iter()
                 .map(|v| *v as usize)

@@ -201,7 +201,8 @@ fn linear_matches_matrix(bundle: &Bundle) {
     let jacobian =
         Array2::from_shape_vec((width, width), read("linear/jacobian", &[width, width])).unwrap();
     let mean = Array1::from(read("prototypes/abnormal", &[width]));
-    let adaptation = Adaptation::load(bundle, AdaptationMode::Linear, Arithmetic::Auto).unwrap();
+    let mut adaptation =
+        Adaptation::load(bundle, AdaptationMode::Linear, Arithmetic::Auto).unwrap();
     for scale in [0.0f32, 0.5, 2.0] {
         let selected: Vec<f32> = (0..inputs)
             .map(|i| scale * ((i * 31 % 89) as f32 / 44.0 - 1.0))

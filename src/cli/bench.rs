@@ -157,9 +157,8 @@ impl Bench {
                 Stage::Score => memory.score = peak(),
             };
             inspector.observe(&frame, &mut ended).map_err(failed)?;
-            let mut judge = || inspector.inspect(&frame).map_err(failed);
             let stages = (0..self.frames)
-                .map(|_| judge().map(|i| i.ms))
+                .map(|_| inspector.inspect(&frame).map(|i| i.ms).map_err(failed))
                 .collect::<Result<Vec<Stages>, _>>()?;
             let median = |f: fn(&Stages) -> f64| {
                 percentile(&stages.iter().map(f).collect::<Vec<_>>(), 0.5).unwrap_or(0.0)

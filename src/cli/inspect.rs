@@ -174,7 +174,7 @@ impl Inspect {
             .and_then(|frame| {
                 inspector
                     .inspect(&frame)
-                    .map(|i| (frame, i))
+                    .map(|i| (frame, i.clone()))
                     .map_err(|e| format!("{file}: {e}"))
             });
         let (frame, inspection) = match judged {

@@ -5,7 +5,7 @@
 //! the end token's row is read; and the mean over the K prompts commutes with the final projection.
 
 use crate::bundle::{Bundle, BundleError};
-use crate::graph::{self, Builder};
+use crate::graph::{Builder, Plan};
 use crate::ops::activation::Activation;
 use crate::ops::linear::Linear;
 use crate::ops::rows::{MeanRows, PickRows};
@@ -29,7 +29,7 @@ pub enum AdaptationMode {
 /// A tract model from the selected patches [1, M * C] to the prior [1, C] and the raw mean of the K
 /// adapted abnormal features [1, C].
 pub struct Adaptation {
-    plan: Option<Arc<TypedRunnableModel>>,
+    plan: Option<Plan>,
 }
 
 /// What adaptation makes of the selected patches.
@@ -62,11 +62,11 @@ impl Adaptation {
     ///
     /// # Errors
     /// tract's own; none is known for an input of the right shape.
-    pub fn run(&self, selected: Tensor) -> TractResult<Option<Adapted>> {
-        let Some(plan) = &self.plan else {
+    pub fn run(&mut self, selected: impl Into<TValue>) -> TractResult<Option<Adapted>> {
+        let Some(plan) = &mut self.plan else {
             return Ok(None);
         };
-        let [prior, abnormal] = graph::run(plan, selected)?;
+        let [prior, abnormal] = plan.run(selected.into())?;
         Ok(Some(Adapted { prior, abnormal }))
     }
 }
@@ -90,7 +90,7 @@ fn prior_network(
     Ok((b, prior))
 }
 
-fn linear(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Arc<TypedRunnableModel>, BundleError> {
+fn linear(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Plan, BundleError> {
     let width = bundle.manifest().text.width;
     let (mut b, prior) = prior_network(bundle, arithmetic)?;
     b.enter("linear");
@@ -101,7 +101,7 @@ fn linear(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Arc<TypedRunnableMo
     b.finish(&[prior, adapted])
 }
 
-fn exact(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Arc<TypedRunnableModel>, BundleError> {
+fn exact(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Plan, BundleError> {
     let manifest = bundle.manifest();
     let (width, layers, heads) = (
         manifest.text.width,

@@ -23,27 +23,29 @@ pub fn abnormality(x: &[f32], normal: &[f32], abnormal: &[f32], temperature: f32
     1.0 / (1.0 + ((dot(x, normal) - dot(x, abnormal)) / temperature).exp())
 }
 
-/// The abnormal score of each patch: `patches` [N, C], unit rows.
+/// The abnormal score of each patch, in place of what `scores` held: `patches` [N, C], unit rows.
 pub fn patch_scores(
     patches: &[f32],
     normal: &[f32],
     abnormal: &[f32],
     temperature: f32,
-) -> Vec<f32> {
-    patches
-        .chunks_exact(normal.len())
-        .map(|p| abnormality(p, normal, abnormal, temperature))
-        .collect()
+    scores: &mut Vec<f32>,
+) {
+    let rows = patches.chunks_exact(normal.len());
+    scores.clear();
+    scores.extend(rows.map(|p| abnormality(p, normal, abnormal, temperature)));
 }
 
-/// The indices of the `count` patches that feed the prior; ties go to the lower index.
-pub fn select(scores: &[f32], count: usize, selection: Selection) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
+/// The indices of the `count` patches that feed the prior, in place of what `chosen` held; ties go to
+/// the lower index.
+pub fn select(scores: &[f32], count: usize, selection: Selection, chosen: &mut Vec<usize>) {
+    chosen.clear();
+    chosen.extend(0..scores.len());
     if selection == Selection::Paper {
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        // A stable sort would need memory of its own.
+        chosen.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
     }
-    order.truncate(count);
-    order
+    chosen.truncate(count);
 }
 
 /// The largest value.
@@ -67,8 +69,14 @@ mod tests {
     #[test]
     fn selection_is_by_score_or_by_raster_order() {
         let scores = [0.1, 0.9, 0.5, 0.9, 0.2];
-        assert_eq!(select(&scores, 3, Selection::Paper), [1, 3, 2]);
-        assert_eq!(select(&scores, 3, Selection::Upstream), [0, 1, 2]);
+        let mut chosen = vec![];
+        for (selection, want) in [
+            (Selection::Paper, [1, 3, 2]),
+            (Selection::Upstream, [0, 1, 2]),
+        ] {
+            select(&scores, 3, selection, &mut chosen);
+            assert_eq!(chosen, want);
+        }
     }
 
     #[test]

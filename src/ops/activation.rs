@@ -1,5 +1,6 @@
 //! What layers do to their sums, in the form that tract-linalg's kernels have it.
 
+use std::sync::LazyLock;
 use tract_core::internal::*;
 use tract_linalg::element_wise::ElementWise;
 use tract_linalg::routines::Func;
@@ -22,10 +23,28 @@ pub enum Activation {
     Relu,
 }
 
+/// A kernel of this processor, looked up once; `None` if tract-linalg has none.
+pub(super) struct Routine(LazyLock<Option<Box<dyn ElementWise<f32>>>>);
+
+impl Routine {
+    /// It.
+    ///
+    /// # Errors
+    /// tract-linalg has none.
+    pub(super) fn get(&self) -> TractResult<&dyn ElementWise<f32>> {
+        self.0.as_deref().context("no kernel for a function")
+    }
+}
+
+/// e^x.
+pub(super) static EXP: Routine = Routine(LazyLock::new(|| Func::Exp.ew_f32().ok()));
+static SILU: Routine = Routine(LazyLock::new(|| Func::Silu.ew_f32().ok()));
+static ERF: Routine = Routine(LazyLock::new(|| Func::Erf.ew_f32().ok()));
+
 /// An activation with the kernel that this processor runs for it.
 pub struct ActivationKernel {
     activation: Activation,
-    kernel: Option<Box<dyn ElementWise<f32>>>,
+    kernel: Option<&'static dyn ElementWise<f32>>,
 }
 
 impl Activation {
@@ -44,8 +63,8 @@ impl Activation {
     pub fn kernel(self) -> TractResult<ActivationKernel> {
         let kernel = match self {
             Activation::None | Activation::Relu => None,
-            Activation::ScaledQuickGelu => Some(Func::Silu.ew_f32()?),
-            Activation::Gelu => Some(Func::Erf.ew_f32()?),
+            Activation::ScaledQuickGelu => Some(SILU.get()?),
+            Activation::Gelu => Some(ERF.get()?),
         };
         Ok(ActivationKernel {
             activation: self,
@@ -60,7 +79,7 @@ impl ActivationKernel {
     /// # Errors
     /// The kernel's own.
     pub fn run(&self, values: &mut [f32]) -> TractResult<()> {
-        match (self.activation, &self.kernel) {
+        match (self.activation, self.kernel) {
             (Activation::Relu, _) => values.iter_mut().for_each(|v| *v = v.max(0.0)),
             (Activation::Gelu, Some(erf)) => {
                 let mut buffer = [0f32; 256];

@@ -1,11 +1,11 @@
 //! Multi-head attention over all tokens, and the V-V path that shares its values.
 
-use super::scratch::Scratch;
-use super::scratch::buffer;
+use super::activation::EXP;
+use super::scratch::{Output, Scratch};
 use super::tile::{Kernel, Rows, STEP};
-use super::{par_rows, slice, slice_mut};
+use super::{par_rows, slice};
 use tract_core::internal::*;
-use tract_linalg::routines::{Func, softmax_rows_f32};
+use tract_linalg::routines::softmax_rows_f32;
 
 /// Queries handled at once: bounds the score buffer to `QUERY_BLOCK` x tokens per thread, so that
 /// it stays in the cache however large the grid is. A multiple of all kernels' rows.
@@ -31,7 +31,7 @@ fn softmax_rows(scores: &mut [f32], row_len: usize) -> TractResult<()> {
         kernel(scores, row_len);
         return Ok(());
     }
-    let exp = Func::Exp.ew_f32()?;
+    let exp = EXP.get()?;
     for row in scores.chunks_exact_mut(row_len) {
         let max = row.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
         row.iter_mut().for_each(|v| *v -= max);
@@ -215,7 +215,7 @@ impl Op for Attention {
 impl EvalOp for Attention {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (q, kv) = (&*inputs[0], &*inputs[inputs.len() - 1]);
         let stride = kv.shape()[1];
         let (k_column, v_column, width) = self.layout(inputs.len(), stride);
@@ -223,9 +223,9 @@ impl EvalOp for Attention {
         let kv = slice(kv)?;
         let attention = |q: &[f32], q_stride, k_column| -> TractResult<TValue> {
             let packed = Packed::new(kv, stride, self.heads, d, k_column, v_column)?;
-            let mut out = buffer(&[q.len().div_ceil(q_stride), width])?;
-            attend(q, q_stride, &packed, slice_mut(&mut out)?, width)?;
-            Ok(out.into_tvalue())
+            let mut out = Output::take(ctx, &[q.len().div_ceil(q_stride), width])?;
+            attend(q, q_stride, &packed, out.slice()?, width)?;
+            Ok(out.hand_on())
         };
         let mut outputs = tvec!(attention(slice(q)?, q.shape()[1], k_column)?);
         if self.vv {

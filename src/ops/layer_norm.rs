@@ -1,8 +1,8 @@
 //! Layer normalisation over the last axis, one pass over each row's statistics.
 
-use super::scratch::buffer;
+use super::scratch::Output;
 use super::simd::vectorised;
-use super::{par_rows, slice, slice_mut, sum_lanes};
+use super::{par_rows, slice, sum_lanes};
 use tract_core::internal::*;
 
 /// CLIP's epsilon, in both towers.
@@ -27,25 +27,24 @@ pub struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// Normalises the rows of `x` over all threads.
+    /// Normalises the rows of `x` to those of `out` over all threads.
     ///
     /// # Errors
-    /// `x` is no whole number of rows.
-    pub fn rows(&self, x: &[f32]) -> TractResult<Tensor> {
+    /// Lengths that differ, or no whole number of rows.
+    pub fn rows(&self, x: &[f32], out: &mut [f32]) -> TractResult<()> {
         let width = self.gamma.len();
         ensure!(
-            x.len().is_multiple_of(width),
-            "{} elements in rows of {width}",
-            x.len()
+            x.len() == out.len() && x.len().is_multiple_of(width),
+            "{} elements into {} in rows of {width}",
+            x.len(),
+            out.len()
         );
-        let mut out = buffer(&[x.len() / width, width])?;
-        par_rows(slice_mut(&mut out)?, width, 1, |first, out| {
+        par_rows(out, width, 1, |first, out| {
             let x = x[first * width..].chunks_exact(width);
             x.zip(out.chunks_exact_mut(width))
                 .for_each(|(x, out)| self.row(x, out));
             Ok(())
-        })?;
-        Ok(out)
+        })
     }
 
     /// Normalises one row.
@@ -89,8 +88,10 @@ impl Op for LayerNorm {
 impl EvalOp for LayerNorm {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        Ok(tvec!(self.norm()?.rows(slice(&inputs[0])?)?.into_tvalue()))
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut out = Output::take(ctx, inputs[0].shape())?;
+        self.norm()?.rows(slice(&inputs[0])?, out.slice()?)?;
+        Ok(tvec!(out.hand_on()))
     }
 }
 

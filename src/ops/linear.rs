@@ -2,7 +2,8 @@
 
 use super::activation::{Activation, QUICK_GELU};
 use super::layer_norm::LayerNorm;
-use super::scratch::buffer;
+use super::scratch::Output;
+use super::slice;
 use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
 
@@ -87,9 +88,9 @@ impl Op for Linear {
 impl EvalOp for Linear {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let rows = inputs[0].shape()[0];
-        let mut out = buffer(&[rows, self.weights.outputs()])?;
+        let mut out = Output::take(ctx, &[rows, self.weights.outputs()])?;
         let norm = self.norm.as_ref().map(|n| n.norm()).transpose()?;
         let epilogue = Epilogue {
             scale: self.scale,
@@ -98,8 +99,8 @@ impl EvalOp for Linear {
             residual: inputs.get(1).map(|r| &**r),
         };
         self.weights
-            .product(&inputs[0], norm, epilogue, &mut out, 0)?;
-        Ok(tvec!(out.into_tvalue()))
+            .product(slice(&inputs[0])?, norm, epilogue, out.tensor()?, 0)?;
+        Ok(tvec!(out.hand_on()))
     }
 }
 

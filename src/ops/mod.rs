@@ -12,7 +12,7 @@ pub mod linear;
 pub mod patch_embed;
 mod product;
 pub mod rows;
-mod scratch;
+pub(crate) mod scratch;
 pub(crate) mod simd;
 pub mod suffix;
 mod tile;

@@ -1,7 +1,6 @@
 //! Patch embedding: conv1 with stride = kernel, the class token and the positional embedding in one step.
 
-use super::scratch::buffer;
-use super::slice_mut;
+use super::scratch::{Output, Scratch};
 use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
 
@@ -30,20 +29,15 @@ impl Eq for PatchEmbed {}
 
 impl PatchEmbed {
     /// The patches as rows, each in (channel, y, x) order.
-    fn unfold(&self, image: &[f32]) -> TractResult<Tensor> {
+    fn unfold(&self, image: &[f32], rows: &mut [f32]) {
         let (p, grid, side) = (self.patch, self.grid, self.patch * self.grid);
-        let mut rows = buffer(&[grid * grid, 3 * p * p])?;
-        for (i, row) in slice_mut(&mut rows)?
-            .chunks_exact_mut(3 * p * p)
-            .enumerate()
-        {
+        for (i, row) in rows.chunks_exact_mut(3 * p * p).enumerate() {
             let (top, left) = (i / grid * p, i % grid * p);
             for (j, line) in row.chunks_exact_mut(p).enumerate() {
                 let start = (j / p * side + top + j % p) * side + left;
                 line.copy_from_slice(&image[start..start + p]);
             }
         }
-        Ok(rows)
     }
 }
 
@@ -57,17 +51,19 @@ impl Op for PatchEmbed {
 impl EvalOp for PatchEmbed {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let rows = self.unfold(super::slice(&inputs[0])?)?;
-        let width = self.weights.outputs();
-        let mut out = buffer(&[1 + self.grid * self.grid, width])?;
-        slice_mut(&mut out)?[..width].copy_from_slice(super::slice(&self.class_row)?);
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let (width, patches) = (self.weights.outputs(), self.grid * self.grid);
+        let mut rows = Scratch::take(patches * self.weights.inputs());
+        self.unfold(super::slice(&inputs[0])?, &mut rows);
+        let mut out = Output::take(ctx, &[1 + patches, width])?;
+        out.slice()?[..width].copy_from_slice(super::slice(&self.class_row)?);
         let epilogue = Epilogue {
             residual: Some(&self.positions),
             ..Epilogue::default()
         };
-        self.weights.product(&rows, None, epilogue, &mut out, 1)?;
-        Ok(tvec!(out.into_tvalue()))
+        self.weights
+            .product(&rows, None, epilogue, out.tensor()?, 1)?;
+        Ok(tvec!(out.hand_on()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Small row operators that the towers need: picking, overwriting, shifting and averaging rows.
 
-use super::scratch::buffer;
-use super::{slice, slice_mut};
+use super::scratch::Output;
+use super::slice;
 use tract_core::internal::*;
 
 /// The rows `first`, `first + step`, ... of [rows, width], `count` of them.
@@ -25,14 +25,14 @@ impl Op for PickRows {
 impl EvalOp for PickRows {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let width = inputs[0].shape()[1];
         let source = slice(&inputs[0])?;
-        let mut out = buffer(&[self.count, width])?;
-        for (i, row) in slice_mut(&mut out)?.chunks_exact_mut(width).enumerate() {
+        let mut out = Output::take(ctx, &[self.count, width])?;
+        for (i, row) in out.slice()?.chunks_exact_mut(width).enumerate() {
             row.copy_from_slice(&source[(self.first + i * self.step) * width..][..width]);
         }
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out.hand_on()))
     }
 }
 
@@ -66,15 +66,16 @@ impl Op for MeanRows {
 impl EvalOp for MeanRows {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (rows, width) = (inputs[0].shape()[0], inputs[0].shape()[1]);
-        let mut out = Tensor::zero::<f32>(&[1, width])?;
-        let mean = slice_mut(&mut out)?;
+        let mut out = Output::take(ctx, &[1, width])?;
+        let mean = out.slice()?;
+        mean.fill(0.0);
         for row in slice(&inputs[0])?.chunks_exact(width) {
             mean.iter_mut().zip(row).for_each(|(m, v)| *m += v);
         }
         mean.iter_mut().for_each(|m| *m /= rows as f32);
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out.hand_on()))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Working memory that is handed from operator to operator, so that a frame allocates none of it.
 #![allow(unsafe_code)]
 
+use super::slice_mut;
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
-use tract_core::prelude::{Tensor, TractResult};
+use tract_core::internal::*;
 
 /// What is not in use. As many as were ever in use at a time, each as long as it ever had to be.
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
@@ -53,4 +55,53 @@ impl DerefMut for Scratch {
 pub fn buffer(shape: &[usize]) -> TractResult<Tensor> {
     // SAFETY: f32 has no invalid bit pattern, and every caller writes all elements before reading any.
     unsafe { Tensor::uninitialized::<f32>(shape) }
+}
+
+/// The tensors that operators hand on, kept with a plan's state from frame to frame. One that nobody
+/// else holds is free: every value that a plan no longer needs is dropped by it.
+#[derive(Default)]
+pub struct Pool(RefCell<Vec<Arc<Tensor>>>);
+
+/// A contiguous f32 tensor that an operator fills: all of it, before it is handed on.
+pub struct Output<'a> {
+    tensor: Arc<Tensor>,
+    pool: Option<&'a Pool>,
+}
+
+impl<'a> Output<'a> {
+    /// A tensor of unspecified numbers: of the pool if the context has one (an operator outside of a
+    /// plan has none).
+    pub fn take(context: &EvalContext<'a>, shape: &[usize]) -> TractResult<Output<'a>> {
+        let pool = context.shared.and_then(|shared| shared.get::<Pool>());
+        let free = pool.and_then(|pool| {
+            let mut tensors = pool.0.borrow_mut();
+            let index = tensors
+                .iter_mut()
+                .position(|t| t.shape() == shape && Arc::get_mut(t).is_some())?;
+            Some(tensors.swap_remove(index))
+        });
+        let tensor = match free {
+            Some(tensor) => tensor,
+            None => Arc::new(buffer(shape)?),
+        };
+        Ok(Output { tensor, pool })
+    }
+
+    /// It, to be written.
+    pub fn tensor(&mut self) -> TractResult<&mut Tensor> {
+        Arc::get_mut(&mut self.tensor).context("a tensor that somebody else holds")
+    }
+
+    /// Its elements, to be written.
+    pub fn slice(&mut self) -> TractResult<&mut [f32]> {
+        slice_mut(self.tensor()?)
+    }
+
+    /// It, written.
+    pub fn hand_on(self) -> TValue {
+        if let Some(pool) = self.pool {
+            pool.0.borrow_mut().push(self.tensor.clone());
+        }
+        self.tensor.into_tvalue()
+    }
 }

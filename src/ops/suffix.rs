@@ -3,8 +3,8 @@
 //! The tokens before A^k are the same for every prompt and every image, and the mask is causal, so
 //! their keys and values are constants of each block: only the suffix rows are ever computed.
 
-use super::scratch::buffer;
-use super::{dot, slice, slice_mut};
+use super::scratch::{Output, Scratch};
+use super::{dot, slice};
 use tract_core::internal::*;
 
 /// The suffix rows of all prompts with the prior added to their abnormal tokens: [1, width] to
@@ -29,18 +29,17 @@ impl Op for SuffixEmbed {
 impl EvalOp for SuffixEmbed {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let prior = slice(&inputs[0])?;
-        let mut out = (*self.base).clone();
-        for (i, row) in slice_mut(&mut out)?
-            .chunks_exact_mut(prior.len())
-            .enumerate()
-        {
+        let mut out = Output::take(ctx, self.base.shape())?;
+        let rows = out.slice()?;
+        rows.copy_from_slice(slice(&self.base)?);
+        for (i, row) in rows.chunks_exact_mut(prior.len()).enumerate() {
             if i % self.rows < self.shifted {
                 row.iter_mut().zip(prior).for_each(|(v, p)| *v += p);
             }
         }
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out.hand_on()))
     }
 }
 
@@ -80,14 +79,16 @@ impl Op for OverwriteRows {
 impl EvalOp for OverwriteRows {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut out = args_1!(inputs).into_tensor();
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut out = Output::take(ctx, inputs[0].shape())?;
+        let rows = out.slice()?;
+        rows.copy_from_slice(slice(&inputs[0])?);
         let with = slice(&self.with)?;
         let width = self.with.shape()[1];
-        for prompt in slice_mut(&mut out)?.chunks_exact_mut(self.rows * width) {
+        for prompt in rows.chunks_exact_mut(self.rows * width) {
             prompt[..with.len()].copy_from_slice(with);
         }
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out.hand_on()))
     }
 }
 
@@ -134,7 +135,7 @@ impl Op for SuffixAttention {
 impl EvalOp for SuffixAttention {
     op_out_of_plan!();
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let width = self.prefix_keys.shape()[1];
         let d = width / self.heads;
         let whole = inputs.len() == 1;
@@ -149,15 +150,15 @@ impl EvalOp for SuffixAttention {
         let (prefix_keys, prefix_values) = (slice(&self.prefix_keys)?, slice(&self.prefix_values)?);
         let prefix = self.prefix_keys.shape()[0];
         let queries = if whole { self.rows } else { 1 };
-        let mut out = buffer(&[q.len() / q_stride, width])?;
+        let mut out = Output::take(ctx, &[q.len() / q_stride, width])?;
         let scale = 1.0 / (d as f32).sqrt();
         let total = kv.len();
         tract_linalg::multithread::par_chunks_mut(
-            slice_mut(&mut out)?,
+            out.slice()?,
             queries * width,
             total,
             |first, chunk| {
-                let mut weights = Vec::with_capacity(prefix + self.rows);
+                let mut weights = Scratch::take(prefix + self.rows);
                 for (p, target) in chunk.chunks_exact_mut(queries * width).enumerate() {
                     let prompt = first + p;
                     let own =
@@ -174,8 +175,10 @@ impl EvalOp for SuffixAttention {
                                     (0..visible)
                                         .map(|j| &own[j * kv_stride + k_column + at..][..d]),
                                 );
-                            weights.clear();
-                            weights.extend(keys.map(|key| dot(&query[at..at + d], key) * scale));
+                            let weights = &mut weights[..prefix + visible];
+                            for (weight, key) in weights.iter_mut().zip(keys) {
+                                *weight = dot(&query[at..at + d], key) * scale;
+                            }
                             let max = weights.iter().fold(f32::NEG_INFINITY, |m, w| m.max(*w));
                             weights.iter_mut().for_each(|w| *w = (*w - max).exp());
                             let inverse = 1.0 / weights.iter().sum::<f32>();
@@ -197,7 +200,7 @@ impl EvalOp for SuffixAttention {
                 Ok(())
             },
         )?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out.hand_on()))
     }
 }
 

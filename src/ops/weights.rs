@@ -162,7 +162,7 @@ impl Weights {
     /// Shapes that do not fit each other.
     pub fn product(
         &self,
-        x: &Tensor,
+        x: &[f32],
         norm: Option<Norm>,
         epilogue: Epilogue,
         out: &mut Tensor,
@@ -173,8 +173,8 @@ impl Weights {
         let span = first_row * outputs..(first_row + n) * outputs;
         ensure!(
             x.len() == n * inputs && span.end <= out.len(),
-            "{:?} times {inputs} x {outputs} into {:?} from row {first_row} on",
-            x.shape(),
+            "{} elements times {inputs} x {outputs} into {:?} from row {first_row} on",
+            x.len(),
             out.shape()
         );
         let epilogue = product::Epilogue {
@@ -183,7 +183,7 @@ impl Weights {
             activation: epilogue.activation,
             residual: epilogue.residual.map(slice).transpose()?,
         };
-        let (x, out) = (slice(x)?, &mut slice_mut(out)?[span]);
+        let out = &mut slice_mut(out)?[span];
         match self {
             Weights::Int8(panels) => panels.product(x, norm, epilogue, out),
             Weights::Float(panels) => panels.product(x, norm, epilogue, out),
@@ -209,8 +209,7 @@ fn int8_is_quicker(inputs: usize, rows: usize) -> TractResult<bool> {
         columns: inputs,
         scales: vec![1.0; OUTPUTS],
     };
-    let values: Vec<f32> = (0..rows * inputs).map(|i| (i % 251) as f32).collect();
-    let x = Tensor::from_shape(&[rows, inputs], &values)?;
+    let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 251) as f32).collect();
     let mut out = buffer(&[rows, OUTPUTS])?;
     let mut time = |arithmetic| -> TractResult<Duration> {
         let weights = Weights::pack(&matrix, rows, arithmetic)?;
@@ -289,7 +288,9 @@ mod tests {
                     let weights = Weights::pack(&matrix, n, arithmetic).unwrap();
                     let mut out = Tensor::zero::<f32>(&[n + 2, m]).unwrap();
                     multithread_tract_scope(Executor::multithread(threads), || {
-                        weights.product(&x, norm, epilogue, &mut out, 1).unwrap()
+                        weights
+                            .product(slice(&x).unwrap(), norm, epilogue, &mut out, 1)
+                            .unwrap()
                     });
                     out
                 };
@@ -324,7 +325,6 @@ mod tests {
         let weights = Weights::pack(&matrix, 2, Arithmetic::Int8).unwrap();
         let mut x = vec![1f32; 16];
         x[11] = f32::NAN;
-        let x = Tensor::from_shape(&[2, 8], &x).unwrap();
         let mut out = buffer(&[2, 8]).unwrap();
         weights
             .product(&x, None, Epilogue::default(), &mut out, 0)

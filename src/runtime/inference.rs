@@ -181,7 +181,7 @@ impl Inference {
         if let (true, Ok(inspection)) = (picture, result) {
             let picture = Box::new(Picture {
                 frame: std::mem::take(&mut slot.image),
-                inspection,
+                inspection: inspection.clone(),
             });
             self.record
                 .send(&self.shared, Record::Picture { part, picture });

@@ -19,6 +19,8 @@
 //! and its outputs are safe.
 
 pub mod actuator;
+#[cfg(test)]
+mod allocations;
 pub mod camera;
 pub mod inference;
 mod mailbox;

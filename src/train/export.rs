@@ -413,6 +413,6 @@ fn self_check(bytes: Vec<u8>) -> Result<f32, TrainError> {
     };
     load(AdaptationMode::Linear)?;
     let failed = |e| TrainError::Options(format!("the network fails on the known frame: {e}"));
-    let inspection = load(AdaptationMode::Exact)?.inspect(&known_frame());
-    Ok(inspection.map_err(failed)?.score)
+    let mut inspector = load(AdaptationMode::Exact)?;
+    Ok(inspector.inspect(&known_frame()).map_err(failed)?.score)
 }

@@ -5,7 +5,7 @@
 //! class row of the V-V stream is dropped before the final projection.
 
 use crate::bundle::{Bundle, BundleError};
-use crate::graph::{self, Builder};
+use crate::graph::{Builder, Plan};
 use crate::ops::attention::Attention;
 use crate::ops::patch_embed::PatchEmbed;
 use crate::ops::rows::PickRows;
@@ -17,7 +17,7 @@ const PART: &str = "encoder";
 
 /// The encoder, ready to run.
 pub struct Encoder {
-    plan: Arc<TypedRunnableModel>,
+    plan: Plan,
 }
 
 /// What the encoder makes of a frame; neither output is normalised.
@@ -120,8 +120,8 @@ impl Encoder {
     ///
     /// # Errors
     /// tract's own; none is known for a frame of the right shape.
-    pub fn run(&self, frame: Tensor) -> TractResult<Features> {
-        let [patches, image] = graph::run(&self.plan, frame)?;
+    pub fn run(&mut self, frame: impl Into<TValue>) -> TractResult<Features> {
+        let [patches, image] = self.plan.run(frame.into())?;
         Ok(Features { patches, image })
     }
 }

@@ -1,11 +1,13 @@
 //! RGB frame to normalised tensor, as the checkpoints were trained: Pillow's anti-aliased bicubic.
 
 use crate::bundle::manifest::ImageSpec;
+use crate::ops::slice_mut;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32x3;
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 use image::RgbImage;
-use tract_core::prelude::Tensor;
+use std::sync::Arc;
+use tract_core::prelude::{IntoTValue, TValue, Tensor};
 
 /// Why a frame could not be preprocessed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,8 @@ pub struct Preprocessor {
     source: Vec<F32x3>,
     between: TypedImage<'static, F32x3>,
     square: TypedImage<'static, F32x3>,
+    /// What was handed on last: written again once nobody else holds it.
+    tensor: Arc<Tensor>,
 }
 
 /// Rounds to the nearest of 256 levels, as storing to 8 bits does.
@@ -66,6 +70,9 @@ impl Preprocessor {
             source: vec![],
             between: TypedImage::new(size, 1),
             square: TypedImage::new(size, size),
+            tensor: Arc::new(
+                Tensor::zero::<f32>(&[3, spec.size, spec.size]).expect("a small tensor"),
+            ),
         }
     }
 
@@ -73,7 +80,7 @@ impl Preprocessor {
     ///
     /// # Errors
     /// A frame without pixels.
-    pub fn run(&mut self, frame: &RgbImage) -> Result<Tensor, PreprocessError> {
+    pub fn run(&mut self, frame: &RgbImage) -> Result<TValue, PreprocessError> {
         let (width, height) = frame.dimensions();
         if width == 0 || height == 0 {
             return Err(PreprocessError::Empty(width, height));
@@ -104,14 +111,13 @@ impl Preprocessor {
             .resize_typed(&self.between, &mut self.square, &self.options)?;
         round_levels(&mut self.square);
         let area = (self.size * self.size) as usize;
-        let mut values = vec![0f32; 3 * area];
+        let tensor = Arc::make_mut(&mut self.tensor);
+        let values = slice_mut(tensor).expect("the tensor is f32 and contiguous");
         for (i, pixel) in self.square.pixels().iter().enumerate() {
             for c in 0..3 {
                 values[c * area + i] = self.levels[c][pixel.0[c] as usize];
             }
         }
-        let size = self.size as usize;
-        Ok(Tensor::from_shape(&[3, size, size], &values)
-            .expect("the buffer has that many elements"))
+        Ok(self.tensor.clone().into_tvalue())
     }
 }

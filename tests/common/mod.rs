@@ -131,7 +131,7 @@ pub fn tower_matches_reference(clip: &Clip, prompts: &Prompts, bundle: &Bundle) 
     let manifest: &Manifest = bundle.manifest();
     let width = manifest.text.width;
     let inputs = manifest.prior.selected_patches * width;
-    let adaptation = Adaptation::load(bundle, AdaptationMode::Exact, Arithmetic::Auto).unwrap();
+    let mut adaptation = Adaptation::load(bundle, AdaptationMode::Exact, Arithmetic::Auto).unwrap();
     let reference = Reference {
         text: &clip.text,
         activation: clip.activation,

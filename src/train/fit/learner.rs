@@ -245,10 +245,12 @@ impl Learner {
                 let host = values(scores);
                 let rows: Vec<i64> = (0..b)
                     .flat_map(|i| {
-                        let chosen = crate::faprompt::score::select(
+                        let mut chosen = vec![];
+                        crate::faprompt::score::select(
                             &host[i * n..(i + 1) * n],
                             m,
                             Selection::Paper,
+                            &mut chosen,
                         );
                         chosen.into_iter().map(move |j| (i * n + j) as i64)
                     })

@@ -1,0 +1,225 @@
+//! What a part costs in allocations once the first ones are through. On the way from a verdict to a pin:
+//! none. On the way from a frame to its verdict: those of the resizing crate, which makes its
+//! coefficients anew for every picture, and none if the picture has the network's size.
+//!
+//! One thread judges. With more of them rayon's queue takes a block of memory now and then.
+
+use super::actuator::{Actuator, Ended, Message, Outlets, RealTime};
+use super::inference::{Inference, Job, known_frame};
+use super::mailbox::mailbox;
+use super::record::{RecordSender, Recorder, Style};
+use super::shared::Shared;
+use super::slots::Slots;
+use super::system::now;
+use crate::bundle::{Bundle, Keys};
+use crate::faprompt::AdaptationMode;
+use crate::inspector::{Inspector, Options};
+use crate::line::settings::{AlarmSettings, PulseWidth, RejectDelay, Threshold};
+use crate::line::{
+    Active, AlarmSet, Frame, FrameId, PartId, Pins, Settings, Signal, Statistics, Trigger, Verdict,
+    Wiring,
+};
+use crate::ops::weights::Arithmetic;
+use allocation_counter::measure;
+use embedded_hal::digital::{ErrorType, OutputPin};
+use image::RgbImage;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the resizing crate allocates for a picture: its number and bytes.
+const RESIZING: (u64, u64) = (6, 60_000);
+
+fn settings() -> Settings {
+    Settings {
+        trigger: Trigger::FreeRun,
+        threshold: Threshold::new(1.0).unwrap(),
+        delay: RejectDelay::millis(60, 5).unwrap(),
+        width: PulseWidth::new(1).unwrap(),
+        wiring: Wiring::default(),
+        strobe: None,
+        alarms: AlarmSettings {
+            consecutive: None,
+            rate: None,
+            latency: None,
+            stop_on: AlarmSet::NONE,
+        },
+    }
+}
+
+/// A recorder that nobody runs: what it is sent stays in its queue.
+fn record(folder: &Path, shared: &Arc<Shared>) -> (Recorder, RecordSender) {
+    let style = Style {
+        warning: None,
+        smoothing_sigma: 0.0,
+        lines: false,
+    };
+    Recorder::create(folder, false, style, shared.clone()).unwrap()
+}
+
+/// Allocations and bytes of a thread that judges the picture so many times.
+fn judging(options: Options, picture: &RgbImage, frames: usize) -> (u64, u64) {
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/faprompt-demo.bundle");
+    let bundle = Bundle::open(&bundle, &Keys::default()).unwrap();
+    let mut inspector = Inspector::new(&bundle, options).unwrap();
+    inspector.inspect(picture).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let shared = Arc::new(Shared::new(
+        &settings(),
+        Statistics::default(),
+        AlarmSet::NONE,
+    ));
+    let (_recorder, record) = record(folder.path(), &shared);
+    let (slots, _free, release) = Slots::new(1);
+    slots.at(FrameId(0)).image = picture.clone();
+    let (messages, verdicts) = mailbox();
+    let (sender, jobs) = mailbox();
+    for part in 0..frames as u64 {
+        let job = Job::Judge {
+            part: PartId(part),
+            frame: FrameId(0),
+        };
+        sender.try_send(job).ok().unwrap();
+    }
+    drop(sender);
+    let inference = Inference {
+        inspector,
+        slots,
+        release,
+        messages,
+        record,
+        shared,
+    };
+    let counts = measure(|| inference.run(&jobs, 0.0));
+    let scored = |m: &Message| matches!(m, Message::Verdict { score: Some(_), .. });
+    assert_eq!(
+        std::iter::from_fn(|| verdicts.try_recv())
+            .filter(scored)
+            .count(),
+        frames
+    );
+    (counts.count_total, counts.bytes_total)
+}
+
+#[test]
+fn a_frame_allocates_what_the_resizing_crate_does() {
+    let photo = known_frame();
+    for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+        for adaptation in [
+            AdaptationMode::Exact,
+            AdaptationMode::Linear,
+            AdaptationMode::Off,
+        ] {
+            let options = Options {
+                adaptation,
+                threads: 1,
+                arithmetic,
+            };
+            let per_frame = |picture: &RgbImage| {
+                judging(options, picture, 1);
+                let (one, five) = (judging(options, picture, 1), judging(options, picture, 5));
+                ((five.0 - one.0) / 4, (five.1 - one.1) / 4)
+            };
+            let (number, bytes) = per_frame(&photo);
+            assert!(
+                number <= RESIZING.0 && bytes <= RESIZING.1,
+                "{options:?}: {number} allocations, {bytes} bytes"
+            );
+            let square = RgbImage::from_pixel(224, 224, image::Rgb([90; 3]));
+            assert_eq!(per_frame(&square), (0, 0), "{options:?}");
+        }
+    }
+}
+
+/// A pin that is nowhere.
+struct Nowhere;
+
+impl ErrorType for Nowhere {
+    type Error = Infallible;
+}
+
+impl OutputPin for Nowhere {
+    fn set_low(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn set_high(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// Allocations of the thread that drives the pins while so many good parts pass.
+fn driving(parts: u64) -> (u64, Ended) {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = Arc::new(Shared::new(
+        &settings(),
+        Statistics::default(),
+        AlarmSet::NONE,
+    ));
+    let (_recorder, record) = record(folder.path(), &shared);
+    let (_slots, _free, release) = Slots::new(1);
+    let (messages, received) = mailbox();
+    let (jobs, judged) = mailbox();
+    let (expose, _triggers) = mailbox();
+    let outlets = Outlets {
+        jobs,
+        expose,
+        release,
+        record,
+    };
+    let pins = Pins::default().with(Signal::Good, Nowhere, Active::High);
+    let actuator = Actuator::new(
+        settings(),
+        (Statistics::default(), AlarmSet::NONE, false),
+        pins,
+        received,
+        outlets,
+        shared,
+        RealTime::default(),
+    );
+    let camera_and_inference = std::thread::spawn(move || {
+        messages.send(Message::Start).ok()?;
+        let mut passed = 0;
+        // Some parts may find no frame; that most of them do would be a fault.
+        for _ in 0..10 * parts {
+            if passed >= parts {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            let frame = Frame {
+                id: FrameId(0),
+                exposed: now(),
+                whole: true,
+            };
+            messages.send(Message::Frame(frame)).ok()?;
+            while let Some(Job::Judge { part, .. }) = judged.try_recv() {
+                passed += 1;
+                let verdict = Message::Verdict {
+                    part,
+                    verdict: Verdict::Score(0.0),
+                    score: Some(0.0),
+                };
+                messages.send(verdict).ok()?;
+            }
+        }
+        messages.send(Message::Drain).ok()
+    });
+    let mut ended = None;
+    let counts = measure(|| ended = Some(actuator.run()));
+    camera_and_inference.join().unwrap().unwrap();
+    (counts.count_total, ended.unwrap())
+}
+
+#[test]
+fn from_verdict_to_pin_nothing_is_allocated() {
+    // What is on the belt at the start is not known to be good.
+    driving(1);
+    let (few, many) = (driving(100), driving(300));
+    let good = |ended: &Ended| (ended.good_pulses, ended.statistics.outcomes.good);
+    let (few_good, many_good) = (good(&few.1), good(&many.1));
+    assert!(
+        many_good.0 > few_good.0 && many_good.1 > few_good.1,
+        "pulses and good parts: {few_good:?}, then {many_good:?}"
+    );
+    assert_eq!(few.0, many.0, "allocations");
+}
