@@ -24,20 +24,18 @@ pub enum Activation {
 }
 
 /// A kernel of this processor, looked up once; `None` if tract-linalg has none.
-pub(super) struct Routine(LazyLock<Option<Box<dyn ElementWise<f32>>>>);
+struct Routine(LazyLock<Option<Box<dyn ElementWise<f32>>>>);
 
 impl Routine {
     /// It.
     ///
     /// # Errors
     /// tract-linalg has none.
-    pub(super) fn get(&self) -> TractResult<&dyn ElementWise<f32>> {
+    fn get(&self) -> TractResult<&dyn ElementWise<f32>> {
         self.0.as_deref().context("no kernel for a function")
     }
 }
 
-/// e^x.
-pub(super) static EXP: Routine = Routine(LazyLock::new(|| Func::Exp.ew_f32().ok()));
 static SILU: Routine = Routine(LazyLock::new(|| Func::Silu.ew_f32().ok()));
 static ERF: Routine = Routine(LazyLock::new(|| Func::Erf.ew_f32().ok()));
 
@@ -74,6 +72,11 @@ impl Activation {
 }
 
 impl ActivationKernel {
+    /// Whether it leaves everything as it is.
+    pub fn is_none(&self) -> bool {
+        self.activation == Activation::None
+    }
+
     /// Applies it in place to sums that were multiplied by [`Activation::factor`].
     ///
     /// # Errors

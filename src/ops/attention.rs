@@ -1,7 +1,7 @@
 //! Multi-head attention over all tokens, and the V-V path that shares its values.
 
-use super::activation::EXP;
 use super::scratch::{Output, Scratch};
+use super::softmax::exp_row;
 use super::tile::{Kernel, Rows, STEP};
 use super::{par_rows, slice};
 use tract_core::internal::*;
@@ -25,25 +25,21 @@ pub struct Attention {
     pub vv: bool,
 }
 
-/// Softmax over the rows.
-fn softmax_rows(scores: &mut [f32], row_len: usize) -> TractResult<()> {
+/// Turns rows of scores into weights, and says what each row's must still be multiplied by.
+fn softmax_rows(scores: &mut [f32], row_len: usize, factors: &mut [f32]) {
+    // tract-linalg has it for ARM only.
     if let Some(kernel) = softmax_rows_f32().filter(|_| row_len.is_multiple_of(4)) {
         kernel(scores, row_len);
-        return Ok(());
+        factors.fill(1.0);
+        return;
     }
-    let exp = EXP.get()?;
-    for row in scores.chunks_exact_mut(row_len) {
-        let max = row.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
-        row.iter_mut().for_each(|v| *v -= max);
-        exp.run(row)?;
-        let inverse = 1.0 / super::sum_lanes(row, |v| v);
-        row.iter_mut().for_each(|v| *v *= inverse);
+    for (row, factor) in scores.chunks_exact_mut(row_len).zip(factors) {
+        *factor = 1.0 / exp_row(row);
     }
-    Ok(())
 }
 
 /// Keys and values of all heads, as [`tile`] takes them.
-struct Packed {
+struct Packed<'a> {
     tokens: usize,
     /// Tokens and head width, rounded up to whole steps.
     row_len: usize,
@@ -52,49 +48,53 @@ struct Packed {
     /// Per head [d, row_len], scaled by 1 / sqrt(d).
     keys: Scratch,
     /// Per head [tokens, width].
-    values: Scratch,
+    values: &'a Scratch,
 }
 
-impl Packed {
-    /// Of the heads whose columns begin at `keys` and at `values` in rows of `stride`.
-    fn new(
-        kv: &[f32],
-        stride: usize,
-        heads: usize,
-        d: usize,
-        keys: usize,
-        values: usize,
-    ) -> TractResult<Packed> {
-        let tokens = kv.len() / stride;
-        let (row_len, width) = (tokens.next_multiple_of(STEP), d.next_multiple_of(STEP));
-        let mut packed = Packed {
-            tokens,
-            row_len,
-            width,
-            d,
-            keys: Scratch::take(heads * d * row_len),
-            values: Scratch::take(heads * tokens * width),
-        };
-        let scale = 1.0 / (d as f32).sqrt();
-        par_rows(&mut packed.keys, d * row_len, 1, |first, all| {
-            for (h, panel) in all.chunks_exact_mut(d * row_len).enumerate() {
-                let first = keys + (first + h) * d;
-                transpose(&kv[first..], stride, tokens, scale, panel, row_len);
+/// Keys of the heads whose columns begin at `first` in rows of `stride`.
+fn pack_keys(
+    kv: &[f32],
+    stride: usize,
+    first: usize,
+    heads: usize,
+    d: usize,
+) -> TractResult<Scratch> {
+    let tokens = kv.len() / stride;
+    let row_len = tokens.next_multiple_of(STEP);
+    let mut keys = Scratch::take(heads * d * row_len);
+    let scale = 1.0 / (d as f32).sqrt();
+    par_rows(&mut keys, d * row_len, 1, |head, all| {
+        for (h, panel) in all.chunks_exact_mut(d * row_len).enumerate() {
+            let first = first + (head + h) * d;
+            transpose(&kv[first..], stride, tokens, scale, panel, row_len);
+        }
+        Ok(())
+    })?;
+    Ok(keys)
+}
+
+/// Values of the same.
+fn pack_values(
+    kv: &[f32],
+    stride: usize,
+    first: usize,
+    heads: usize,
+    d: usize,
+) -> TractResult<Scratch> {
+    let tokens = kv.len() / stride;
+    let width = d.next_multiple_of(STEP);
+    let mut values = Scratch::take(heads * tokens * width);
+    par_rows(&mut values, tokens * width, 1, |head, all| {
+        for (h, panel) in all.chunks_exact_mut(tokens * width).enumerate() {
+            let first = first + (head + h) * d;
+            for (row, out) in kv.chunks_exact(stride).zip(panel.chunks_exact_mut(width)) {
+                out[..d].copy_from_slice(&row[first..first + d]);
+                out[d..].fill(0.0);
             }
-            Ok(())
-        })?;
-        par_rows(&mut packed.values, tokens * width, 1, |first, all| {
-            for (h, panel) in all.chunks_exact_mut(tokens * width).enumerate() {
-                let first = values + (first + h) * d;
-                for (row, out) in kv.chunks_exact(stride).zip(panel.chunks_exact_mut(width)) {
-                    out[..d].copy_from_slice(&row[first..first + d]);
-                    out[d..].fill(0.0);
-                }
-            }
-            Ok(())
-        })?;
-        Ok(packed)
-    }
+        }
+        Ok(())
+    })?;
+    Ok(values)
 }
 
 /// The columns of `x`, rows `stride` apart, as rows of `out`, scaled; what is left of them becomes zero.
@@ -160,7 +160,8 @@ fn attend(
                 for row in scores.chunks_exact_mut(row_len) {
                     row[tokens..].fill(f32::NEG_INFINITY);
                 }
-                softmax_rows(scores, row_len)?;
+                let mut factors = [0f32; QUERY_BLOCK];
+                softmax_rows(scores, row_len, &mut factors);
                 let values = &packed.values[h * tokens * width..][..tokens * width];
                 for row in (0..rows).step_by(kernel.rows) {
                     let high = kernel.rows.min(rows - row);
@@ -183,7 +184,10 @@ fn attend(
                         );
                     }
                     for (r, result) in result.chunks_exact(width).take(high).enumerate() {
-                        out[(row + r) * out_width + h * d..][..d].copy_from_slice(&result[..d]);
+                        let out = &mut out[(row + r) * out_width + h * d..][..d];
+                        for (out, v) in out.iter_mut().zip(result) {
+                            *out = v * factors[row + r];
+                        }
                     }
                 }
             }
@@ -221,9 +225,23 @@ impl EvalOp for Attention {
         let (k_column, v_column, width) = self.layout(inputs.len(), stride);
         let d = width / self.heads;
         let kv = slice(kv)?;
-        let attention = |q: &[f32], q_stride, k_column| -> TractResult<TValue> {
-            let packed = Packed::new(kv, stride, self.heads, d, k_column, v_column)?;
-            let mut out = Output::take(ctx, &[q.len().div_ceil(q_stride), width])?;
+        // Both paths have the same values.
+        let mut values = None;
+        let mut attention = |q: &[f32], q_stride, k_column| -> TractResult<TValue> {
+            let rows = q.len().div_ceil(q_stride);
+            let mut out = Output::take(ctx, &[rows, width])?;
+            let tokens = kv.len() / stride;
+            let packed = Packed {
+                tokens,
+                row_len: tokens.next_multiple_of(STEP),
+                width: d.next_multiple_of(STEP),
+                d,
+                keys: pack_keys(kv, stride, k_column, self.heads, d)?,
+                values: match &mut values {
+                    Some(values) => values,
+                    none => none.insert(pack_values(kv, stride, v_column, self.heads, d)?),
+                },
+            };
             attend(q, q_stride, &packed, out.slice()?, width)?;
             Ok(out.hand_on())
         };
@@ -307,6 +325,7 @@ mod tests {
         check(5, 16, 2);
         check(37, 128, 2);
         check(200, 64, 1);
+        check(70, 160, 2);
     }
 
     #[test]

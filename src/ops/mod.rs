@@ -14,6 +14,7 @@ mod product;
 pub mod rows;
 pub(crate) mod scratch;
 pub(crate) mod simd;
+mod softmax;
 pub mod suffix;
 mod tile;
 pub mod weights;
@@ -64,6 +65,20 @@ pub(crate) fn par_rows<T: Send>(
         Executor::RayonGlobal => run(out),
         _ => work(0, out),
     }
+}
+
+/// Lanes, a power of two of them, folded to one: halves with each other, so that most steps are of
+/// whole registers and none waits for more than its two operands.
+#[inline(always)]
+pub(crate) fn fold_lanes<const N: usize>(mut lanes: [f32; N], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = N / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// Sums in 16 lanes, so that the compiler can use vector registers without reordering a serial sum.

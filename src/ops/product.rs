@@ -117,7 +117,37 @@ pub fn divide(
     })
 }
 
+/// Where a tile's numbers go if no activation stands between: rows `stride` apart.
+pub struct Target<'a> {
+    /// Multiplies the numbers.
+    pub scale: f32,
+    /// Added to every row; as many as the tile has columns here.
+    pub bias: &'a [f32],
+    /// Added element by element.
+    pub residual: Option<&'a [f32]>,
+    /// The result.
+    pub out: &'a mut [f32],
+    /// Distance of two rows, of the residual too.
+    pub stride: usize,
+}
+
 impl Block<'_> {
+    /// Where the tile goes whose first row and column within the block are given; `None` if it has to go
+    /// through an activation ([`Block::finish`]).
+    pub fn target(&mut self, row: usize, column: usize) -> Option<Target<'_>> {
+        let wide = self.sizes.tile_columns.min(self.columns - column);
+        let start = row * self.columns + column;
+        self.activation.is_none().then_some(Target {
+            scale: self.scale,
+            bias: self
+                .bias
+                .map_or(&NO_BIAS[..wide], |b| &b[column..column + wide]),
+            residual: self.residual.map(|r| &r[start..]),
+            out: &mut self.out[start..],
+            stride: self.columns,
+        })
+    }
+
     /// Takes the sums of a tile whose first row and column within the block are given, as rows of
     /// `tile_columns` values, and writes what becomes of them.
     ///

@@ -12,7 +12,7 @@ pub mod kernel;
 mod quantise;
 
 use super::layer_norm::Norm;
-use super::product::{Block, Epilogue, MAX_TILE, Sizes, divide};
+use super::product::{Block, Epilogue, MAX_TILE, Sizes, Target, divide};
 use super::simd::vectorised;
 use kernel::{GROUP, Kernel};
 use quantise::Rows;
@@ -168,14 +168,13 @@ impl Panels {
                 let high = tile.min(block.rows - row);
                 self.kernel
                     .tile(&x.bytes[row * x.stride..], x.stride, panel, &mut sums);
-                dequantise(
-                    &sums,
-                    &x.low[row..row + high],
-                    &x.step[row..row + high],
-                    columns,
-                    &mut values,
-                );
-                block.finish(row, column, &mut values)?;
+                let (low, step) = (&x.low[row..row + high], &x.step[row..row + high]);
+                if let Some(target) = block.target(row, column) {
+                    dequantise_to(&sums, low, step, columns, target);
+                } else {
+                    dequantise(&sums, low, step, columns, &mut values);
+                    block.finish(row, column, &mut values)?;
+                }
             }
         }
         Ok(())
@@ -199,6 +198,30 @@ vectorised! {
             let columns = columns.scales.iter().zip(columns.totals).zip(columns.shifts);
             for ((out, sum), ((scale, total), shift)) in out.iter_mut().zip(sums).zip(columns) {
                 *out = step * (sum + shift) as f32 * scale + low * total;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// The same on their way to memory.
+    fn dequantise_to(sums: &[i32], low: &[f32], step: &[f32], columns: Columns, target: Target) {
+        let Target { scale: factor, bias, residual, out, stride } = target;
+        let (width, wide) = (columns.scales.len(), bias.len());
+        let (scales, totals) = (&columns.scales[..wide], &columns.totals[..wide]);
+        let shifts = &columns.shifts[..wide];
+        for (r, (low, step)) in low.iter().zip(step).enumerate() {
+            let sums = &sums[r * width..][..wide];
+            let out = &mut out[r * stride..][..wide];
+            let number = |c: usize| {
+                (step * (sums[c] + shifts[c]) as f32 * scales[c] + low * totals[c]) * factor + bias[c]
+            };
+            match residual {
+                None => (0..wide).for_each(|c| out[c] = number(c)),
+                Some(residual) => {
+                    let residual = &residual[r * stride..][..wide];
+                    (0..wide).for_each(|c| out[c] = number(c) + residual[c]);
+                }
             }
         }
     }

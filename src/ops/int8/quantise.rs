@@ -1,5 +1,6 @@
 //! Activations as bytes: each row by its own range.
 
+use crate::ops::fold_lanes;
 use crate::ops::layer_norm::Norm;
 use crate::ops::simd::vectorised;
 
@@ -71,9 +72,9 @@ vectorised! {
         let (chunks, rest) = row.as_chunks::<LANES>();
         chunks.iter().for_each(|c| see(c));
         see(rest);
-        let low = low.into_iter().fold(f32::INFINITY, f32::min);
-        let high = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        let step = (high - low) / 255.0 + poison.iter().sum::<f32>();
+        let low = fold_lanes(low, |a, b| if a < b { a } else { b });
+        let high = fold_lanes(high, |a, b| if a > b { a } else { b });
+        let step = (high - low) / 255.0 + fold_lanes(poison, |a, b| a + b);
         let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
         for (byte, v) in bytes.iter_mut().zip(row) {
             // Adding 2^23 leaves the number, rounded to even, in the low bits: no conversion that
