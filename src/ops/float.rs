@@ -8,7 +8,7 @@ use super::layer_norm::Norm;
 use super::product::{Block, Epilogue, MAX_TILE, Sizes, divide};
 use super::scratch::Scratch;
 use super::simd::vectorised;
-use super::tile::{Kernel, Rows};
+use super::tile::{Kernel, Rows, STEP};
 use super::weights::Matrix;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -64,6 +64,30 @@ fn to_panels<T: Copy + Default>(values: &[T], rows: usize, columns: usize, r: us
 vectorised! {
     fn widen(from: &[i8], to: &mut [f32]) {
         from.iter().zip(to).for_each(|(v, t)| *t = f32::from(*v));
+    }
+}
+
+/// Adds each weight times its input to its column's sum.
+#[inline(always)]
+fn weigh<const COLUMNS: usize>(x: &[f32], panel: &[i8], sums: &mut [f32]) {
+    let mut acc = [0f32; COLUMNS];
+    for (weights, x) in panel.as_chunks::<COLUMNS>().0.iter().zip(x) {
+        for (sum, weight) in acc.iter_mut().zip(weights) {
+            *sum += x * f32::from(*weight);
+        }
+    }
+    sums.copy_from_slice(&acc);
+}
+
+vectorised! {
+    /// A single row times a panel as wide as `sums`. It takes as long as reading the weights, so they
+    /// are read once, as they are; a tile would compute the row six times.
+    fn row_by_panel(x: &[f32], panel: &[i8], sums: &mut [f32]) {
+        // The panels of all kernels are as wide as one of these.
+        match sums.len() {
+            64 => weigh::<64>(x, panel, sums),
+            _ => weigh::<STEP>(x, panel, sums),
+        }
     }
 }
 
@@ -170,6 +194,16 @@ impl Panels {
         for column in (0..block.columns).step_by(columns) {
             let output = block.first_column + column;
             let span = output / columns * panel_len..(output / columns + 1) * panel_len;
+            if let (1, 64 | STEP, Elements::Int8(panels)) = (block.rows, columns, &self.elements) {
+                let values = &mut values[..columns];
+                let x = normed.as_deref().unwrap_or(block.x);
+                row_by_panel(x, &panels[span], values);
+                if let Some(scales) = &self.scales {
+                    multiply(values, &scales[output..output + columns]);
+                }
+                block.finish(0, column, values)?;
+                continue;
+            }
             let panel: &[f32] = match (&self.elements, &mut wide) {
                 (Elements::F16(panels), Some(wide)) => {
                     panels[span].convert_to_f32_slice(wide);
