@@ -39,8 +39,8 @@
 //! let bundle = Bundle::open(Path::new("line1.bundle"), &Keys::default())?;
 //! let options = Options { adaptation: AdaptationMode::Exact, threads: 4, arithmetic: Arithmetic::Auto };
 //! let mut inspector = Inspector::new(&bundle, options)?;
-//! let inspection = inspector.inspect(&load(Path::new("part.png"))?)?;
-//! println!("{:.3} (reject above {})", inspection.score, inspector.manifest().scores.threshold);
+//! let score = inspector.inspect(&load(Path::new("part.png"))?)?.score;
+//! println!("{score:.3} (reject above {})", inspector.manifest().scores.threshold);
 //! # Ok(())
 //! # }
 //! ```

@@ -194,7 +194,9 @@ impl Panels {
         for column in (0..block.columns).step_by(columns) {
             let output = block.first_column + column;
             let span = output / columns * panel_len..(output / columns + 1) * panel_len;
-            if let (1, 64 | STEP, Elements::Int8(panels)) = (block.rows, columns, &self.elements) {
+            if let (true, 64 | STEP, Elements::Int8(panels)) =
+                (block.single, columns, &self.elements)
+            {
                 let values = &mut values[..columns];
                 let x = normed.as_deref().unwrap_or(block.x);
                 row_by_panel(x, &panels[span], values);

@@ -51,6 +51,9 @@ pub struct Block<'a> {
     pub first_column: usize,
     /// Columns.
     pub columns: usize,
+    /// Whether the whole product has a single row: a block of one may be what division left, and its sums
+    /// must not depend on the number of threads.
+    pub single: bool,
     sizes: Sizes,
     bias: Option<&'a [f32]>,
     residual: Option<&'a [f32]>,
@@ -85,6 +88,7 @@ pub fn divide(
         out.len()
     );
     let activation = epilogue.activation.kernel()?;
+    let single = rows == 1;
     let run = |first_row: usize, first_column: usize, rows: usize, out: &mut [f32]| {
         let first = first_row * outputs + first_column;
         let columns = out.len() / rows;
@@ -93,6 +97,7 @@ pub fn divide(
             rows,
             first_column,
             columns,
+            single,
             sizes,
             bias: epilogue.bias.map(|b| &b[first_column..][..columns]),
             residual: epilogue.residual.map(|r| &r[first..][..out.len()]),
@@ -102,7 +107,7 @@ pub fn divide(
             out,
         })
     };
-    if rows == 1 {
+    if single {
         return par_rows(out, 1, sizes.tile_columns, |first, out| {
             run(0, first, 1, out)
         });
