@@ -5,6 +5,8 @@
 //! has to tell goes into queues with room, and what finds no room is counted. Whatever way it ends, a
 //! panic included, the pins are left in their safe state.
 
+mod pins;
+
 use super::mailbox::{Mailbox, Post};
 use super::record::{Record, RecordSender};
 use super::shared::Shared;
@@ -15,9 +17,10 @@ use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
     Alarm, AlarmSet, Event, Frame, FrameId, Input, Micros, Observer, Outputs, PartId, Pins,
-    Settings, Signal, Station, Statistics, Trigger, Verdict, Wiring,
+    Settings, Station, Statistics, Trigger, Verdict,
 };
 use embedded_hal::digital::OutputPin;
+use pins::SafePins;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
@@ -202,39 +205,6 @@ impl Observer for Tell {
 impl Tell {
     fn log(&self, record: Record) {
         self.outlets.record.send(&self.shared, record);
-    }
-}
-
-/// Pins that are left safe.
-struct SafePins<P: OutputPin> {
-    pins: Pins<P>,
-    wiring: Wiring,
-    written: Outputs,
-    good_pulses: u64,
-    reject_pulses: u64,
-    failed: Option<Signal>,
-}
-
-impl<P: OutputPin> SafePins<P> {
-    /// Whether every pin shows it.
-    fn drive(&mut self, outputs: Outputs) -> bool {
-        if let Err((signal, e)) = self.pins.drive(&outputs) {
-            if self.failed.replace(signal).is_none() {
-                log::error!("output {signal:?} cannot be written: {e:?}; it is tried again");
-            }
-        } else {
-            self.failed = None;
-        }
-        self.good_pulses += u64::from(outputs.good && !self.written.good);
-        self.reject_pulses += u64::from(outputs.reject && !self.written.reject);
-        self.written = outputs;
-        self.failed.is_none()
-    }
-}
-
-impl<P: OutputPin> Drop for SafePins<P> {
-    fn drop(&mut self) {
-        self.drive(Outputs::safe(self.wiring));
     }
 }
 
@@ -624,201 +594,4 @@ impl<P: OutputPin> Actuator<P> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::line::Active;
-    use crate::runtime::mailbox::mailbox;
-    use embedded_hal::digital::ErrorType;
-    use std::convert::Infallible;
-    use std::sync::atomic::AtomicBool;
-
-    /// A pin that can be looked at from outside.
-    struct Watched(Arc<AtomicBool>);
-
-    impl ErrorType for Watched {
-        type Error = Infallible;
-    }
-
-    impl OutputPin for Watched {
-        fn set_low(&mut self) -> Result<(), Infallible> {
-            self.0.store(false, Ordering::Relaxed);
-            Ok(())
-        }
-        fn set_high(&mut self) -> Result<(), Infallible> {
-            self.0.store(true, Ordering::Relaxed);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_panic_leaves_the_pins_safe() {
-        let good = Arc::new(AtomicBool::new(false));
-        let stop = Arc::new(AtomicBool::new(false));
-        let pins = Pins::default()
-            .with(Signal::Good, Watched(good.clone()), Active::High)
-            .with(Signal::LineStop, Watched(stop.clone()), Active::High);
-        let levels = || (good.load(Ordering::Relaxed), stop.load(Ordering::Relaxed));
-        let thread = std::thread::spawn(move || {
-            let mut pins = SafePins {
-                pins,
-                wiring: Wiring::default(),
-                written: Outputs::default(),
-                good_pulses: 0,
-                reject_pulses: 0,
-                failed: None,
-            };
-            pins.drive(Outputs {
-                good: true,
-                ..Outputs::default()
-            });
-            let was = pins.written.good;
-            panic!("on purpose, with good = {was}");
-        });
-        assert!(thread.join().is_err());
-        assert_eq!(levels(), (false, true));
-    }
-
-    /// A thread's state, with these pins and nobody around it.
-    fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
-        let settings = crate::control::values::Values::default()
-            .settings()
-            .unwrap();
-        let shared = Arc::new(Shared::new(
-            &settings,
-            Statistics::default(),
-            AlarmSet::NONE,
-        ));
-        let folder = tempfile::tempdir().unwrap();
-        let style = crate::runtime::record::Style {
-            warning: None,
-            smoothing_sigma: 1.0,
-            lines: false,
-        };
-        let (_, record) =
-            crate::runtime::record::Recorder::create(folder.path(), false, style, shared.clone())
-                .map_err(|(_, e)| e)
-                .unwrap();
-        let (_, _, release) = crate::runtime::slots::Slots::new(1);
-        let outlets = Outlets {
-            jobs: mailbox().0,
-            expose: mailbox().0,
-            release,
-            record,
-        };
-        let (_, messages) = mailbox();
-        let nothing = (Statistics::default(), AlarmSet::NONE, stopped);
-        let mut actuator = Actuator::new(
-            settings,
-            nothing,
-            pins,
-            messages,
-            outlets,
-            shared,
-            RealTime::default(),
-        );
-        actuator.handle(Message::Start);
-        actuator
-    }
-
-    fn order<P: OutputPin>(actuator: &mut Actuator<P>, order: Order) {
-        let (answer, answered) = std::sync::mpsc::sync_channel(1);
-        actuator.handle(Message::Order(order, answer));
-        answered.recv().unwrap().unwrap();
-    }
-
-    fn input<P: OutputPin>(actuator: &mut Actuator<P>, input: Input, active: bool) {
-        let at = now();
-        actuator.handle(Message::Input { input, active, at });
-    }
-
-    fn shown<P: OutputPin>(actuator: &mut Actuator<P>) -> Outputs {
-        actuator.turn();
-        actuator.shared.snapshot().outputs
-    }
-
-    /// A pin that the kernel does not switch while it is broken.
-    struct Breaking(Arc<AtomicBool>);
-
-    #[derive(Debug)]
-    struct Broken;
-
-    impl embedded_hal::digital::Error for Broken {
-        fn kind(&self) -> embedded_hal::digital::ErrorKind {
-            embedded_hal::digital::ErrorKind::Other
-        }
-    }
-
-    impl ErrorType for Breaking {
-        type Error = Broken;
-    }
-
-    impl OutputPin for Breaking {
-        fn set_low(&mut self) -> Result<(), Broken> {
-            match self.0.load(Ordering::Relaxed) {
-                true => Err(Broken),
-                false => Ok(()),
-            }
-        }
-        fn set_high(&mut self) -> Result<(), Broken> {
-            self.set_low()
-        }
-    }
-
-    #[test]
-    fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
-        let broken = Arc::new(AtomicBool::new(false));
-        let pins = Pins::default().with(Signal::Good, Breaking(broken.clone()), Active::High);
-        let mut station = alone(pins, false);
-        assert!(shown(&mut station).ready);
-        // The next write of it fails.
-        broken.store(true, Ordering::Relaxed);
-        station.pins.drive(Outputs {
-            good: true,
-            ..station.pins.written
-        });
-        let outputs = shown(&mut station);
-        assert!(outputs.line_stop && outputs.fault && !outputs.ready);
-        order(&mut station, Order::Reset);
-        assert!(shown(&mut station).line_stop, "it is still broken");
-        broken.store(false, Ordering::Relaxed);
-        assert!(shown(&mut station).line_stop, "until a reset");
-        order(&mut station, Order::Reset);
-        let outputs = shown(&mut station);
-        assert!(outputs.ready && !outputs.line_stop && !outputs.fault);
-    }
-
-    #[test]
-    fn the_reset_input_does_not_arm_what_an_order_disarmed() {
-        let mut station = alone(Pins::<Watched>::default(), false);
-        order(&mut station, Order::Disarm);
-        input(&mut station, Input::Reset, true);
-        assert!(!shown(&mut station).ready);
-        assert!(station.shared.retry.load(Ordering::Relaxed), "the camera");
-        order(&mut station, Order::Arm);
-        assert!(shown(&mut station).ready);
-    }
-
-    #[test]
-    fn new_settings_leave_a_stop_that_lasts() {
-        let mut station = alone(Pins::<Watched>::default(), false);
-        input(&mut station, Input::Stop, true);
-        let settings = Box::new(station.settings);
-        station.handle(Message::Apply {
-            settings,
-            clear: true,
-        });
-        order(&mut station, Order::Reset);
-        assert!(shown(&mut station).line_stop);
-        input(&mut station, Input::Stop, false);
-        order(&mut station, Order::Reset);
-        assert!(shown(&mut station).ready);
-    }
-
-    #[test]
-    fn lost_settings_stop_the_line_until_a_reset() {
-        let mut station = alone(Pins::<Watched>::default(), true);
-        assert!(shown(&mut station).line_stop);
-        order(&mut station, Order::Reset);
-        assert!(shown(&mut station).ready);
-    }
-}
+mod tests;

@@ -1,0 +1,43 @@
+//! The outputs' pins: written as the core wants them, and left safe whatever way their owner ends.
+
+use crate::line::{Outputs, Pins, Signal, Wiring};
+use embedded_hal::digital::OutputPin;
+
+/// Pins that are left safe.
+pub(super) struct SafePins<P: OutputPin> {
+    /// The pins.
+    pub(super) pins: Pins<P>,
+    /// How the ejector is wired: what is safe.
+    pub(super) wiring: Wiring,
+    /// What was asked for last.
+    pub(super) written: Outputs,
+    /// How often output `good` came on.
+    pub(super) good_pulses: u64,
+    /// How often output `reject` came on.
+    pub(super) reject_pulses: u64,
+    /// The pin that could not be written last time.
+    pub(super) failed: Option<Signal>,
+}
+
+impl<P: OutputPin> SafePins<P> {
+    /// Whether every pin shows it.
+    pub(super) fn drive(&mut self, outputs: Outputs) -> bool {
+        if let Err((signal, e)) = self.pins.drive(&outputs) {
+            if self.failed.replace(signal).is_none() {
+                log::error!("output {signal:?} cannot be written: {e:?}; it is tried again");
+            }
+        } else {
+            self.failed = None;
+        }
+        self.good_pulses += u64::from(outputs.good && !self.written.good);
+        self.reject_pulses += u64::from(outputs.reject && !self.written.reject);
+        self.written = outputs;
+        self.failed.is_none()
+    }
+}
+
+impl<P: OutputPin> Drop for SafePins<P> {
+    fn drop(&mut self) {
+        self.drive(Outputs::safe(self.wiring));
+    }
+}
