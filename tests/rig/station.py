@@ -72,11 +72,11 @@ class Station:
     def __init__(self, machine, name, threshold, settings=(), pulse_ms=PULSE_MS, board="board.toml", arithmetic="f32", source=""):
         self.machine, self.name, self.pulse_ms = machine, name, pulse_ms
         self.first_edge = len(machine.pins.edges)
-        sets = [f"reject_delay_ms={DELAY_MS}", f"pulse_width_ms={pulse_ms}", "alarm_consecutive=0", "archive=off"]
+        sets = [f"threshold={threshold:.4f}", f"reject_delay_ms={DELAY_MS}", f"pulse_width_ms={pulse_ms}", "alarm_consecutive=0", "archive=off"]
         sets = " ".join(f"--set {s}" for s in [*PAIRING, *sets, *settings])
         machine.check(
             f"rm -rf /tmp/{name}; /tmp/faprompt-edge run --board /tmp/{board} --bundle /tmp/rig.bundle --arithmetic {arithmetic} --threads 1"
-            f" {source} --threshold {threshold:.4f} --quiet --out /tmp/{name} {sets} > /tmp/{name}.log 2>&1 3>&- 4>&- & pid=$!"
+            f" {source} --quiet --out /tmp/{name} {sets} > /tmp/{name}.log 2>&1 3>&- 4>&- & pid=$!"
         )
         self.pid = int(machine.check("echo $pid").out)
 
