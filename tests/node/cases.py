@@ -277,7 +277,7 @@ def broken_programs(c):
         ("program that hangs", script(c.folder / "hangs", "exec sleep 1000"), ROLLED_BACK, "did not become ready"),
         ("program that is killed", script(c.folder / "killed", "sleep 2; kill -SEGV $$"), ROLLED_BACK, "did not become ready"),
         ("program that answers nothing", hello, FLASH, "no answer"),
-        ("program for another processor", host, FLASH, "does not start here"),
+        ("program for another processor", host, OPTIONS, "a program for x86_64"),
         ("program that is half there", half(c.new.program, c.folder / "half"), FLASH, "does not fit"),
     ):
         with c.machine(c.installed) as node:
