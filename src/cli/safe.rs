@@ -24,14 +24,13 @@ pub struct Safe {
 impl Safe {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
-        let wiring = self.state.as_deref().map(wiring);
-        let safe = match wiring {
-            Some(None) => Outputs {
+        let factory = Wiring::default();
+        let safe = match self.state.as_deref().map_or(Some(factory), wiring) {
+            Some(wiring) => Outputs::safe(wiring),
+            None => Outputs {
                 reject: true,
-                ..Outputs::safe(Wiring::default())
+                ..Outputs::safe(factory)
             },
-            Some(Some(wiring)) => Outputs::safe(wiring),
-            None => Outputs::safe(Wiring::default()),
         };
         // Lines are requested at their safe levels; what they do after that is the board's `unattended`.
         board::outputs(&board, &safe)?;

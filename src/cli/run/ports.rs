@@ -24,8 +24,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Starts to serve the ports that there are, and to store counters and alarms when it is due. Without one of its own, Modbus is spoken on the serial
-    /// port if the parameters say so.
+    /// Starts to serve the ports that there are, and to store counters and alarms when it is due. Without
+    /// one of its own, Modbus is spoken on the serial port if the parameters say so.
     pub fn open(
         handle: Handle,
         (store, restored): (Store, Restored),

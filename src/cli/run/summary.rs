@@ -1,8 +1,8 @@
 //! What a run came to, for people and as summary.json.
 
 use super::super::{CliError, output};
+use faprompt_edge::control::values::alarms;
 use faprompt_edge::line::Cause;
-use faprompt_edge::line::alarms::ALARMS;
 use faprompt_edge::runtime::Report;
 use serde::Serialize;
 use std::fmt;
@@ -131,11 +131,7 @@ impl fmt::Display for Summary<'_> {
             )?;
         }
         if self.alarms != 0 {
-            let latched = ALARMS
-                .iter()
-                .filter(|a| self.alarms & (1 << **a as u8) != 0);
-            let names: Vec<_> = latched.map(|a| format!("{} {a:?}", *a as u8)).collect();
-            writeln!(f, "alarms latched        {}", names.join(", "))?;
+            writeln!(f, "alarms latched        {}", alarms(self.alarms))?;
         }
         let ms = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.1} ms"));
         writeln!(
