@@ -70,7 +70,9 @@ flash-check: build
 	package=$$(boards/deploy/package arm64) && tests/node/run --train $(BIN)/faprompt-train --deb $$package
 
 # The node's package: boards/deploy/README.md. One serves all boards of a processor; which board it is is said
-# on the node. `faprompt-train flash` looks for package and program in out/node.
+# on the node. `faprompt-train flash` looks for package and program in out/node. CUDA=12: a program that also
+# judges on a Jetson's GPU (`--runtime cuda`).
+node-arm64: export FEATURES = $(if $(CUDA),cuda$(CUDA))
 PACKAGE = deb=$$(boards/deploy/package $(1)) && mkdir -p out/node/$(2) && cp $$deb out/node/$(2)/faprompt-edge.deb && \
 	dpkg-deb --fsys-tarfile $$deb | tar -xO ./usr/bin/faprompt-edge > out/node/$(2)/faprompt-edge && \
 	chmod 755 out/node/$(2)/faprompt-edge && echo $$deb
@@ -124,9 +126,12 @@ demo: build
 	  --description "trained on rendered pictures only (pretrain --recipe cpu, seeds 111, 444 and 666)" \
 	  --out models/faprompt-demo.bundle
 
-# The GPU variants of the trainer compile (not linked: burn's CUDA backend downloads an LLVM of its own
-# for that, which DOCS_RS skips); a quarter of an hour of a core from nothing.
+# The GPU variants compile: the device program's for both versions of CUDA, linked, and its graph with the
+# flash attention computes what the CPU's operators do; the trainer's (not linked: burn's CUDA backend
+# downloads an LLVM of its own for that, which DOCS_RS skips). Half an hour of a core from nothing.
 gpu-check: setup
+	cargo test $(CARGO_FLAGS),cuda12 --test gpu
+	cargo check --release --locked --features cuda13
 	CARGO_TARGET_DIR=$(CACHE)/gpu DOCS_RS=1 cargo check --release --locked --features cuda,wgpu --bin faprompt-train
 
 clean:

@@ -1,9 +1,11 @@
 //! A bundle made ready to judge frames: preprocess, encode, adapt, score.
 
-use crate::bundle::manifest::Manifest;
+use crate::bundle::manifest::{Manifest, ScoreRule};
 use crate::bundle::{Bundle, BundleError};
+use crate::capture::known_frame;
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
+use crate::gpu::{self, GpuError, Runtime};
 use crate::ops::weights::Arithmetic;
 use crate::ops::{slice, slice_mut};
 use crate::vision::{Encoder, PreprocessError, Preprocessor};
@@ -13,6 +15,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tract_core::prelude::*;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+/// The known frame's score may differ by so much between machines, kernels and number formats: int8
+/// arithmetic moves scores by up to 0.013, f16 by a few thousandths.
+pub const KNOWN_TOLERANCE: f32 = 0.02;
 
 /// Why a frame got no score. The line treats it as a reject.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +34,7 @@ pub enum InspectError {
     NotFinite(f32),
 }
 
-/// Milliseconds per stage.
+/// Milliseconds per stage; a GPU's whole work counts as `encode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Stages {
     /// Resizing and normalising.
@@ -98,6 +104,27 @@ impl Inspection {
             self.side,
         )
     }
+
+    /// What follows from patch scores, image probability and prior.
+    fn conclude(&mut self, rule: ScoreRule) {
+        self.max_score = score::max(&self.patch_scores);
+        self.max_score_adapted = score::max(&self.patch_scores_adapted);
+        self.score = score::image_score(
+            self.image_probability,
+            self.max_score,
+            self.max_score_adapted,
+            rule,
+        );
+        self.prior_norm = score::norm(&self.prior);
+    }
+}
+
+/// A GPU that works, or its error told: the CPU goes on, perhaps too slowly for the line, and whoever
+/// counts late parts should know why.
+fn told<T>(result: Result<T, GpuError>) -> Option<T> {
+    result
+        .inspect_err(|e| log::error!("no GPU: {e}; the CPU judges"))
+        .ok()
 }
 
 /// Other values in the same memory.
@@ -128,6 +155,20 @@ pub struct Options {
     pub threads: usize,
     /// How int8 weights are multiplied.
     pub arithmetic: Arithmetic,
+    /// What frames are judged on.
+    pub runtime: Runtime,
+}
+
+impl Default for Options {
+    /// Exact, on one thread of this processor.
+    fn default() -> Self {
+        Options {
+            adaptation: AdaptationMode::Exact,
+            threads: 1,
+            arithmetic: Arithmetic::Auto,
+            runtime: Runtime::Cpu,
+        }
+    }
 }
 
 /// A network that judges frames.
@@ -138,6 +179,8 @@ pub struct Inspector {
     adaptation: Adaptation,
     normal: Vec<f32>,
     abnormal: Vec<f32>,
+    /// Judges instead of encoder and adaptation as long as it can.
+    gpu: Option<gpu::Frame>,
     executor: Executor,
     exact: bool,
     work: Work,
@@ -178,7 +221,12 @@ impl Inspector {
         };
         let selected = Tensor::zero::<f32>(&[1, manifest.prior.selected_patches * width])
             .map_err(|e| BundleError::architecture("prior", e))?;
-        Ok(Inspector {
+        let gpu = match options.runtime {
+            Runtime::Cpu => None,
+            Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation)),
+        };
+        let mut inspector = Inspector {
+            gpu,
             preprocessor: Preprocessor::new(&manifest.image),
             encoder: Encoder::load(bundle, options.arithmetic)?,
             adaptation: Adaptation::load(bundle, options.adaptation, options.arithmetic)?,
@@ -198,7 +246,40 @@ impl Inspector {
             manifest,
             executor,
             exact: options.adaptation == AdaptationMode::Exact,
+        };
+        if let Some(gpu) = inspector.gpu.take() {
+            inspector.gpu = told(inspector.prove(gpu));
+        }
+        Ok(inspector)
+    }
+
+    /// Gives a GPU back if it gives the known frame the score that the CPU gives it.
+    fn prove(&mut self, mut gpu: gpu::Frame) -> Result<gpu::Frame, GpuError> {
+        let frame = self
+            .preprocessor
+            .run(&known_frame())
+            .map_err(|e| GpuError::Cuda(TractError::msg(e)))?;
+        self.judge_on(&mut gpu, frame.clone(), &mut |_| ())?;
+        let found = self.last.score;
+        multithread_tract_scope(self.executor.clone(), || {
+            self.judge_here(frame, &mut |_| ())
         })
+        .map_err(GpuError::Cuda)?;
+        let cpu = self.last.score;
+        // Also false for what is no number.
+        if (found - cpu).abs() <= KNOWN_TOLERANCE {
+            Ok(gpu)
+        } else {
+            Err(GpuError::Differs { gpu: found, cpu })
+        }
+    }
+
+    /// What the next frame is judged on.
+    pub fn runtime(&self) -> Runtime {
+        match self.gpu {
+            Some(_) => Runtime::Cuda,
+            None => Runtime::Cpu,
+        }
     }
 
     /// The bundle's manifest.
@@ -252,8 +333,52 @@ impl Inspector {
         }
     }
 
-    /// Judges a normalised frame [3, S, S].
+    /// Judges a normalised frame [3, S, S], on the GPU as long as there is one that works.
     fn judge(&mut self, frame: TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<()> {
+        if let Some(mut gpu) = self.gpu.take() {
+            self.gpu = told(self.judge_on(&mut gpu, frame.clone(), ended).map(|()| gpu));
+            if self.gpu.is_some() {
+                return Ok(());
+            }
+        }
+        self.judge_here(frame, ended)
+    }
+
+    /// Judges it on a GPU.
+    fn judge_on(
+        &mut self,
+        gpu: &mut gpu::Frame,
+        frame: TValue,
+        ended: &mut dyn FnMut(Stage),
+    ) -> Result<(), GpuError> {
+        let start = Instant::now();
+        let answer = gpu.run(frame)?;
+        let last = &mut self.last;
+        let mut take = || -> TractResult<()> {
+            refill(&mut last.patch_scores, answer.patch_scores()?);
+            refill(
+                &mut last.patch_scores_adapted,
+                answer.patch_scores_adapted()?,
+            );
+            refill(&mut last.abnormal, answer.abnormal()?);
+            refill(&mut last.prior, answer.prior()?);
+            last.image_probability = answer.image_probability()?;
+            finite("patch scores", &last.patch_scores)?;
+            finite("adapted patch scores", &last.patch_scores_adapted)?;
+            finite("probability", &[last.image_probability])
+        };
+        take().map_err(GpuError::Cuda)?;
+        last.conclude(self.manifest.scores.rule);
+        last.ms.encode = start.elapsed().as_secs_f64() * 1e3;
+        (last.ms.adapt, last.ms.score) = (0.0, 0.0);
+        for stage in [Stage::Encode, Stage::Adapt, Stage::Score] {
+            ended(stage);
+        }
+        Ok(())
+    }
+
+    /// Judges it on this processor.
+    fn judge_here(&mut self, frame: TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<()> {
         let (spec, work, last) = (&self.manifest.scores, &mut self.work, &mut self.last);
         let (normal, width) = (&self.normal, self.normal.len());
         let mut clock = Instant::now();
@@ -301,15 +426,7 @@ impl Inspector {
         finite("adapted patch scores", &last.patch_scores_adapted)?;
         last.image_probability =
             score::abnormality(&work.image, normal, &last.abnormal, spec.temperature);
-        last.max_score = score::max(&last.patch_scores);
-        last.max_score_adapted = score::max(&last.patch_scores_adapted);
-        last.score = score::image_score(
-            last.image_probability,
-            last.max_score,
-            last.max_score_adapted,
-            spec.rule,
-        );
-        last.prior_norm = score::norm(&last.prior);
+        last.conclude(spec.rule);
         last.ms.score += lap(Stage::Score);
         Ok(())
     }

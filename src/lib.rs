@@ -13,7 +13,8 @@
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
-//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `ops` |
+//! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
+//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `gpu`, `ops` |
 //! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
@@ -30,14 +31,12 @@
 //! ```no_run
 //! use faprompt_edge::bundle::{Bundle, Keys};
 //! use faprompt_edge::capture::load;
-//! use faprompt_edge::faprompt::AdaptationMode;
 //! use faprompt_edge::inspector::{Inspector, Options};
-//! use faprompt_edge::ops::weights::Arithmetic;
 //! use std::path::Path;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let bundle = Bundle::open(Path::new("line1.bundle"), &Keys::default())?;
-//! let options = Options { adaptation: AdaptationMode::Exact, threads: 4, arithmetic: Arithmetic::Auto };
+//! let options = Options { threads: 4, ..Options::default() };
 //! let mut inspector = Inspector::new(&bundle, options)?;
 //! let score = inspector.inspect(&load(Path::new("part.png"))?)?.score;
 //! println!("{score:.3} (reject above {})", inspector.manifest().scores.threshold);
@@ -58,6 +57,7 @@ pub mod control;
 mod durable;
 pub mod exit;
 pub mod faprompt;
+pub mod gpu;
 pub mod graph;
 pub mod inspector;
 pub mod line;

@@ -8,7 +8,6 @@ use faprompt_edge::bundle::{Bundle, BundleError, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
-use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::random::{self, Architecture};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -33,20 +32,12 @@ fn small() -> &'static [u8] {
 
 fn open(bytes: Vec<u8>) -> Result<Bundle, BundleError> {
     let bundle = Bundle::from_bytes(bytes)?;
-    Inspector::new(
-        &bundle,
-        Options {
-            adaptation: AdaptationMode::Exact,
-            threads: 1,
-            arithmetic: Arithmetic::Auto,
-        },
-    )?;
+    Inspector::new(&bundle, Options::default())?;
     Inspector::new(
         &bundle,
         Options {
             adaptation: AdaptationMode::Linear,
-            threads: 1,
-            arithmetic: Arithmetic::Auto,
+            ..Options::default()
         },
     )?;
     Ok(bundle)

@@ -35,8 +35,8 @@ fn inspect_in(
         bundle,
         Options {
             adaptation,
-            threads: 1,
             arithmetic,
+            ..Options::default()
         },
     )
     .unwrap();
@@ -106,15 +106,7 @@ fn prototypes_scores_and_maps_of_both_selections() {
         (Selection::Upstream, "upstream"),
     ] {
         let (_, bundle) = common::golden_bundle(folder.path(), selection, Precision::F32);
-        let inspector = Inspector::new(
-            &bundle,
-            Options {
-                adaptation: AdaptationMode::Exact,
-                threads: 1,
-                arithmetic: Arithmetic::Auto,
-            },
-        )
-        .unwrap();
+        let inspector = Inspector::new(&bundle, Options::default()).unwrap();
         let golden = |key: &str| values(&want, &format!("{name}.{key}"));
         let features = golden("text_features");
         assert!(apart(inspector.normal(), &features[..128]) < 1e-3);
@@ -241,8 +233,7 @@ fn linear_adaptation_is_near_and_off_is_the_unadapted_prototype() {
         &bundle,
         Options {
             adaptation: AdaptationMode::Off,
-            threads: 1,
-            arithmetic: Arithmetic::Auto,
+            ..Options::default()
         },
     )
     .unwrap();
@@ -269,9 +260,8 @@ fn threads_do_not_change_a_verdict() {
     let mut several = Inspector::new(
         &bundle,
         Options {
-            adaptation: AdaptationMode::Exact,
             threads: 3,
-            arithmetic: Arithmetic::Auto,
+            ..Options::default()
         },
     )
     .unwrap();
@@ -291,11 +281,7 @@ fn golden_prototypes(prompts: &Path, clip: &Path) {
         &out,
     );
     let bundle = Bundle::open(&out, &Keys::default()).unwrap();
-    let options = Options {
-        adaptation: AdaptationMode::Exact,
-        threads: 1,
-        arithmetic: Arithmetic::Auto,
-    };
+    let options = Options::default();
     let inspector = Inspector::new(&bundle, options).unwrap();
     let want = values(&common::expected(), "paper.text_features");
     assert!(apart(inspector.normal(), &want[..128]) < 1e-3);

@@ -78,6 +78,7 @@ fn the_known_frame_has_its_score_however_it_is_computed() {
             adaptation: AdaptationMode::Exact,
             threads: 2,
             arithmetic,
+            ..Options::default()
         };
         let mut inspector = Inspector::new(&bundle, options).unwrap();
         let found = self_test(&mut inspector).unwrap();

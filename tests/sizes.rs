@@ -234,11 +234,7 @@ fn every_size_gives_the_references_adaptation() {
         common::tower_matches_reference(&clip, &prompts, &bundle);
         encoder_matches_definition(&clip, &bundle);
         linear_matches_matrix(&bundle);
-        let options = Options {
-            adaptation: AdaptationMode::Exact,
-            threads: 1,
-            arithmetic: Arithmetic::Auto,
-        };
+        let options = Options::default();
         let mut inspector = Inspector::new(&bundle, options).unwrap();
         let frame = image::RgbImage::from_fn(70, 50, |x, y| {
             image::Rgb([(3 * x) as u8, (5 * y) as u8, 90])

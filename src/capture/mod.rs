@@ -17,7 +17,7 @@ pub use error::CaptureError;
 pub use fault::{Fault, FaultInjector, FaultPlan, FaultPlanError};
 pub use folder::{FolderCamera, list, load};
 pub use orientation::{Orientation, Rotation};
-pub use pattern::PatternCamera;
+pub use pattern::{PatternCamera, known_frame};
 pub use v4l2::{
     CameraSettings, ControlReport, DeviceReport, FormatReport, NodeReport, SettingsError,
     V4l2Camera, list_devices,

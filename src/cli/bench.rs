@@ -2,12 +2,13 @@
 
 use super::{CliError, Network, cores, output};
 use clap::Args;
+use faprompt_edge::capture::known_frame;
 use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::gpu::Runtime;
 use faprompt_edge::inspector::{InspectError, Stage, Stages};
 use faprompt_edge::ops::int8::kernel::Kernel;
 use faprompt_edge::report::percentile;
-use faprompt_edge::runtime::inference::known_frame;
 use image::RgbImage;
 use serde::Serialize;
 use std::io::Write;
@@ -59,6 +60,8 @@ struct Report<'a> {
     cpu: String,
     /// The instructions that int8 weights would be multiplied with in int8.
     int8_kernel: &'static str,
+    /// What judged: `cpu` although a GPU was asked for means that it failed.
+    runtime: Runtime,
     load_ms: f64,
     rows: Vec<Row>,
 }
@@ -136,7 +139,7 @@ impl Bench {
         let started = Instant::now();
         let bundle = self.network.open()?;
         let mut rows = vec![];
-        let (mut load_ms, mut warning) = (0.0, None);
+        let (mut load_ms, mut warning, mut runtime) = (0.0, None, Runtime::Cpu);
         for n in threads {
             // One network at a time: the memory that is reported is that of one.
             let mut inspector = self.network.inspector(&bundle, n)?;
@@ -177,6 +180,7 @@ impl Bench {
                 0.5,
             )
             .unwrap_or(0.0);
+            runtime = inspector.runtime();
             rows.push(Row {
                 threads: n,
                 total_ms: median(Stages::total),
@@ -190,6 +194,7 @@ impl Bench {
             warning,
             cpu: cpu(),
             int8_kernel: Kernel::best().name,
+            runtime,
             load_ms,
             rows,
         };
@@ -210,6 +215,9 @@ impl Bench {
             "{} on {} (int8: {}), medians of {} frames, ms\n",
             r.bundle, r.cpu, r.int8_kernel, self.frames
         );
+        if r.runtime == Runtime::Cuda {
+            out += "CUDA judges; all of its work stands under encode\n";
+        }
         out += "threads  preprocess    encode     adapt     score     total  adapt/encode\n";
         for row in &r.rows {
             let ms = &row.ms;

@@ -93,7 +93,7 @@ impl Doctor {
 
     fn bundle(&self, findings: &mut Findings) {
         say("bundle");
-        let look = || -> Result<(), CliError> {
+        let mut look = || -> Result<(), CliError> {
             let path = self.network.path()?;
             let started = Instant::now();
             let bundle = self.network.open()?;
@@ -112,6 +112,9 @@ impl Doctor {
                 cores(),
                 inspector.manifest().scores.threshold
             ));
+            if inspector.runtime() != self.network.runtime {
+                findings.problem("--runtime cuda: the CPU judges, for the reason above");
+            }
             Ok(())
         };
         if let Err(e) = look() {

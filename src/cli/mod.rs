@@ -21,6 +21,7 @@ use faprompt_edge::capture::CaptureError;
 use faprompt_edge::control::StoreError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
+use faprompt_edge::gpu::Runtime;
 use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::release::ReleaseError;
@@ -85,6 +86,10 @@ struct Network {
     /// How int8 weights are multiplied
     #[arg(long, value_enum, default_value = "auto")]
     arithmetic: Arithmetic,
+    /// What judges: this processor, or an NVIDIA GPU (in programs built with `--features cuda12` or `cuda13`;
+    /// if it fails, the processor goes on and says so)
+    #[arg(long, value_enum, default_value = "cpu")]
+    runtime: Runtime,
 }
 
 /// Why a command stopped.
@@ -173,27 +178,28 @@ impl Network {
             .ok_or_else(|| CliError::NoBundle(PLACES.join(", ")))
     }
 
+    fn options(&self, threads: usize) -> Options {
+        Options {
+            adaptation: self.adaptation,
+            threads,
+            arithmetic: self.arithmetic,
+            runtime: self.runtime,
+        }
+    }
+
     /// Makes networks: of a path, or, of an empty one, of the bundle that `started` names.
     fn loader(
         &self,
         threads: usize,
         started: PathBuf,
     ) -> impl Fn(&str) -> Result<Inspector, CliError> + Send + use<> {
-        let (key, adaptation, arithmetic) = (self.key.clone(), self.adaptation, self.arithmetic);
+        let (key, options) = (self.key.clone(), self.options(threads));
         move |path| {
             let path = match path {
                 "" => started.as_path(),
                 path => Path::new(path),
             };
-            let bundle = open(path, &key)?;
-            inspector(
-                &bundle,
-                Options {
-                    adaptation,
-                    threads,
-                    arithmetic,
-                },
-            )
+            inspector(&open(path, &key)?, options)
         }
     }
 
@@ -202,12 +208,7 @@ impl Network {
     }
 
     fn inspector(&self, bundle: &Bundle, threads: usize) -> Result<Inspector, CliError> {
-        let options = Options {
-            adaptation: self.adaptation,
-            threads,
-            arithmetic: self.arithmetic,
-        };
-        inspector(bundle, options)
+        inspector(bundle, self.options(threads))
     }
 }
 

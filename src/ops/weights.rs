@@ -46,6 +46,26 @@ impl Matrix {
         }
     }
 
+    /// All elements in f32, row-major.
+    ///
+    /// # Errors
+    /// None in practice: a f32 matrix is contiguous.
+    pub fn values(&self) -> TractResult<Vec<f32>> {
+        Ok(match self {
+            Matrix::F32(t) => slice(t)?.to_vec(),
+            Matrix::F16 { values, .. } => values.iter().map(|v| v.to_f32()).collect(),
+            Matrix::Int8 {
+                values,
+                columns,
+                scales,
+            } => values
+                .chunks_exact(*columns)
+                .zip(scales)
+                .flat_map(|(row, scale)| row.iter().map(move |v| f32::from(*v) * scale))
+                .collect(),
+        })
+    }
+
     /// The rows `from..to`.
     ///
     /// # Errors

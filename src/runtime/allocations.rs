@@ -5,13 +5,14 @@
 //! One thread judges. With more of them rayon's queue takes a block of memory now and then.
 
 use super::actuator::{Actuator, Ended, Message, Outlets, RealTime};
-use super::inference::{Inference, Job, known_frame};
+use super::inference::{Inference, Job};
 use super::mailbox::mailbox;
 use super::record::{RecordSender, Recorder, Style};
 use super::shared::Shared;
 use super::slots::Slots;
 use super::system::now;
 use crate::bundle::{Bundle, Keys};
+use crate::capture::known_frame;
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
 use crate::line::settings::{AlarmSettings, PulseWidth, RejectDelay, Threshold};
@@ -115,6 +116,7 @@ fn a_frame_allocates_what_the_resizing_crate_does() {
                 adaptation,
                 threads: 1,
                 arithmetic,
+                ..Options::default()
             };
             let per_frame = |picture: &RgbImage| {
                 judging(options, picture, 1);

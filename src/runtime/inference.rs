@@ -5,11 +5,11 @@ use super::mailbox::{Mailbox, Post};
 use super::record::{Keep, Picture, Record, RecordSender};
 use super::shared::Shared;
 use super::slots::{Release, Slots};
-use crate::capture::{Camera, PatternCamera};
+use crate::capture::known_frame;
 use crate::control::host::SelfTest;
-use crate::inspector::{InspectError, Inspector};
+use crate::gpu::Runtime;
+use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
 use crate::line::{FrameId, Outcome, PartId, Verdict};
-use image::RgbImage;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -17,11 +17,9 @@ use std::time::Duration;
 /// How often it shows that it is alive if there is nothing to judge.
 const BEAT: Duration = Duration::from_millis(250);
 /// The known frame's score may differ by so much from the first time it was judged. The same network
-/// on the same pixels gives the same score to the last bit or two.
+/// on the same pixels gives the same score to the last bit or two; on a CPU that had to take over from a
+/// GPU, [`KNOWN_TOLERANCE`].
 const SELF_TEST_TOLERANCE: f32 = 1e-4;
-/// And by so much from what the exporter measured, on another processor and with other kernels: int8
-/// arithmetic moves scores by up to 0.005.
-const KNOWN_TOLERANCE: f32 = 0.02;
 
 /// Why a network may not judge parts.
 #[derive(Debug, thiserror::Error)]
@@ -85,14 +83,6 @@ pub struct Inference {
     pub shared: Arc<Shared>,
 }
 
-/// The known frame: what the generator draws first.
-pub fn known_frame() -> RgbImage {
-    let mut image = RgbImage::default();
-    // The generator never fails; if it did, an empty frame would fail the judging.
-    let _ = PatternCamera::new(1).capture(&mut image, Duration::ZERO);
-    image
-}
-
 /// The known frame's score here.
 ///
 /// # Errors
@@ -110,6 +100,7 @@ pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
 impl Inference {
     /// Runs until nobody gives jobs any more. `known` is the known frame's score.
     pub fn run(mut self, jobs: &Mailbox<Job, JOBS>, mut known: f32) {
+        let mut on = self.inspector.runtime();
         loop {
             self.shared.inference.beat();
             match jobs.recv_timeout(BEAT) {
@@ -128,12 +119,14 @@ impl Inference {
                     self.release.give(frame);
                 }
                 Ok(Job::SelfTest) => {
-                    let result = self.self_test(known);
+                    let result = self.self_test(known, on);
                     self.shared.tested(result);
                 }
                 Ok(Job::Replace(inspector)) => {
                     self.inspector = *inspector;
-                    match self_test(&mut self.inspector) {
+                    let tested = self_test(&mut self.inspector);
+                    on = self.inspector.runtime();
+                    match tested {
                         Ok(score) => known = score,
                         // Whoever loaded it has tested it; what fails now fails for every frame, and
                         // rejects it.
@@ -203,14 +196,17 @@ impl Inference {
         );
     }
 
-    fn self_test(&mut self, known: f32) -> SelfTest {
-        match self.inspector.inspect(&known_frame()) {
-            Ok(i) if (i.score - known).abs() <= SELF_TEST_TOLERANCE => SelfTest::Passed,
-            Ok(i) => {
-                log::error!(
-                    "self-test: the known frame has score {} instead of {known}",
-                    i.score
-                );
+    /// `known` is the known frame's score, `on` what it was measured on.
+    fn self_test(&mut self, known: f32, on: Runtime) -> SelfTest {
+        let score = self.inspector.inspect(&known_frame()).map(|i| i.score);
+        let tolerance = match self.inspector.runtime() == on {
+            true => SELF_TEST_TOLERANCE,
+            false => KNOWN_TOLERANCE,
+        };
+        match score {
+            Ok(score) if (score - known).abs() <= tolerance => SelfTest::Passed,
+            Ok(score) => {
+                log::error!("self-test: the known frame has score {score} instead of {known}");
                 SelfTest::Failed("the known frame has another score")
             }
             Err(e) => {

@@ -15,10 +15,10 @@ use crate::bundle::manifest::{
     Selection, TowerSpec,
 };
 use crate::bundle::{Bundle, BundleWriter, save};
+use crate::capture::known_frame;
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
 use crate::ops::weights::Arithmetic;
-use crate::runtime::inference::known_frame;
 use indicatif::ProgressBar;
 use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
@@ -408,6 +408,7 @@ fn self_check(bytes: Vec<u8>) -> Result<f32, TrainError> {
             adaptation,
             threads: 1,
             arithmetic: Arithmetic::F32,
+            ..Options::default()
         };
         Inspector::new(&bundle, options).map_err(TrainError::SelfCheck)
     };

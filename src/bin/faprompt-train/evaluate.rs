@@ -125,6 +125,7 @@ impl Judge {
                 adaptation: a.adaptation,
                 threads: a.threads.unwrap_or(cores()),
                 arithmetic: a.arithmetic,
+                ..Options::default()
             };
             let inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
             let name = format!("{} ({})", path.display(), inspector.manifest().name);

@@ -1,0 +1,153 @@
+//! Frames on an NVIDIA GPU: the whole of [`graph::frame`] in tract's CUDA runtime, in f16.
+//!
+//! The CPU's networks stay loaded beside it. Whatever goes wrong here (no driver, no toolkit, a card that
+//! falls off the bus) is told once, and from then on the CPU judges: a GPU must never cost a verdict.
+
+pub mod graph;
+
+use crate::bundle::{Bundle, BundleError};
+use crate::faprompt::AdaptationMode;
+use crate::ops::slice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tract_core::internal::*;
+use tract_core::runtime::{State, runtime_for_name};
+// Nothing calls it: it announces its runtime to tract-core when it is linked.
+#[cfg(feature = "cuda-runtime")]
+use tract_cuda as _;
+
+/// What frames are judged on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// This processor.
+    #[default]
+    Cpu,
+    /// The first NVIDIA GPU; the CPU if there is none that works.
+    Cuda,
+}
+
+/// Why the GPU does not judge.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    /// A program without the runtime.
+    #[error(
+        "this program was built without CUDA: build it with `--features cuda12` (Jetson, JetPack 6) or `cuda13`"
+    )]
+    NotBuilt,
+    /// The bundle does not fit.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Driver, toolkit or card.
+    #[error("{0:#}")]
+    Cuda(TractError),
+    /// A library stopped in the middle.
+    #[error("a library of CUDA's failed: {0}")]
+    Panicked(String),
+    /// It computes something else than the CPU.
+    #[error(
+        "a frame has score {gpu:.4} there and {cpu:.4} on the CPU: it computes this bundle wrongly"
+    )]
+    Differs {
+        /// The score there.
+        gpu: f32,
+        /// The score here.
+        cpu: f32,
+    },
+}
+
+/// tract's runtime and cudarc below it panic where a library lacks a symbol or a card is gone.
+fn guarded<T>(work: impl FnOnce() -> Result<T, GpuError>) -> Result<T, GpuError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(GpuError::Panicked(text.unwrap_or("no reason given").into()))
+    })
+}
+
+/// A network on a runtime of tract's.
+pub struct Frame {
+    state: Box<dyn State>,
+}
+
+/// What [`Frame::run`] makes of a frame.
+pub struct Answer(TVec<TValue>);
+
+impl Answer {
+    /// Abnormal score of each patch, raster order.
+    pub fn patch_scores(&self) -> TractResult<&[f32]> {
+        slice(&self.0[0])
+    }
+
+    /// The same with the adapted prototype.
+    pub fn patch_scores_adapted(&self) -> TractResult<&[f32]> {
+        slice(&self.0[1])
+    }
+
+    /// q: the abnormal probability of the image feature.
+    pub fn image_probability(&self) -> TractResult<f32> {
+        slice(&self.0[2])?
+            .first()
+            .copied()
+            .context("an empty probability")
+    }
+
+    /// The adapted abnormal prototype, [C], unit length.
+    pub fn abnormal(&self) -> TractResult<&[f32]> {
+        slice(&self.0[3])
+    }
+
+    /// Omega, [C]; empty if adaptation is off.
+    pub fn prior(&self) -> TractResult<&[f32]> {
+        self.0.get(4).map_or(Ok(&[]), |prior| slice(prior))
+    }
+}
+
+impl Frame {
+    /// Loads a bundle onto the first NVIDIA GPU, in f16. The first time on a machine, CUDA's compiler makes
+    /// the kernels, which takes a minute or two; they are kept in `~/.cache/tract`.
+    ///
+    /// # Errors
+    /// [`GpuError`].
+    pub fn cuda(bundle: &Bundle, adaptation: AdaptationMode) -> Result<Frame, GpuError> {
+        Frame::on("cuda", bundle, adaptation, f16::datum_type())
+    }
+
+    /// Loads a bundle into the runtime of this name (`cpu` and `cuda` are tract's), its products computed in
+    /// `numbers` (f16 or f32).
+    ///
+    /// # Errors
+    /// [`GpuError`].
+    pub fn on(
+        runtime: &str,
+        bundle: &Bundle,
+        adaptation: AdaptationMode,
+        numbers: DatumType,
+    ) -> Result<Frame, GpuError> {
+        guarded(|| {
+            let runtime = runtime_for_name(runtime)
+                .map_err(GpuError::Cuda)?
+                .ok_or(GpuError::NotBuilt)?;
+            let model = graph::frame(bundle, adaptation, numbers)?;
+            let state = runtime
+                .prepare(model)
+                .and_then(|runnable| runnable.spawn())
+                .map_err(GpuError::Cuda)?;
+            Ok(Frame { state })
+        })
+    }
+
+    /// Judges a normalised frame [3, S, S].
+    ///
+    /// # Errors
+    /// [`GpuError::Cuda`] and [`GpuError::Panicked`]; the network is of no use afterwards.
+    pub fn run(&mut self, frame: TValue) -> Result<Answer, GpuError> {
+        guarded(|| {
+            self.state
+                .run(tvec!(frame))
+                .map(Answer)
+                .map_err(GpuError::Cuda)
+        })
+    }
+}
