@@ -130,8 +130,8 @@ demo: build
 # flash attention computes what the CPU's operators do; the trainer's (not linked: burn's CUDA backend
 # downloads an LLVM of its own for that, which DOCS_RS skips). Half an hour of a core from nothing.
 gpu-check: setup
-	cargo test $(CARGO_FLAGS),cuda12 --test gpu
-	cargo check --release --locked --features cuda13
+	CARGO_TARGET_DIR=$(CACHE)/gpu cargo test $(CARGO_FLAGS),cuda12 --test gpu
+	CARGO_TARGET_DIR=$(CACHE)/gpu cargo check --release --locked --features cuda13
 	CARGO_TARGET_DIR=$(CACHE)/gpu DOCS_RS=1 cargo check --release --locked --features cuda,wgpu --bin faprompt-train
 
 clean:

@@ -240,10 +240,7 @@ impl<'a> Builder<'a> {
             .and_then(|()| self.model.into_optimized())
             .and_then(|m| m.into_runnable())
             .and_then(|plan| plan.spawn())
-            .map(|mut state| {
-                state.turn_state.shared.insert(Pool::default());
-                Plan(state)
-            })
+            .map(Plan::new)
             .map_err(|e| BundleError::architecture(part, format!("{e:#}")))
     }
 }
@@ -252,6 +249,19 @@ impl<'a> Builder<'a> {
 pub struct Plan(TypedSimpleState);
 
 impl Plan {
+    fn new(mut state: TypedSimpleState) -> Plan {
+        state.turn_state.shared.insert(Pool::default());
+        Plan(state)
+    }
+
+    /// The same model with the same weights, with memory of its own.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn beside(&self) -> TractResult<Plan> {
+        self.0.plan().spawn().map(Plan::new)
+    }
+
     /// Runs it.
     ///
     /// # Errors

@@ -105,6 +105,15 @@ impl Inspection {
         )
     }
 
+    /// Before the first frame.
+    fn of(manifest: &Manifest) -> Inspection {
+        Inspection {
+            grid: manifest.image.grid(),
+            side: manifest.image.size,
+            ..Inspection::default()
+        }
+    }
+
     /// What follows from patch scores, image probability and prior.
     fn conclude(&mut self, rule: ScoreRule) {
         self.max_score = score::max(&self.patch_scores);
@@ -187,6 +196,14 @@ pub struct Inspector {
     last: Inspection,
 }
 
+/// Threads for one frame.
+fn executor(threads: usize) -> Executor {
+    match threads {
+        0 | 1 => Executor::SingleThread,
+        n => Executor::multithread_with_name(n, "inference"),
+    }
+}
+
 /// Memory that every frame uses again.
 struct Work {
     /// Unit patch features, [N, C].
@@ -197,6 +214,18 @@ struct Work {
     chosen: Vec<usize>,
     /// Their features, [1, M * C].
     selected: Arc<Tensor>,
+}
+
+impl Work {
+    fn new(manifest: &Manifest) -> TractResult<Work> {
+        let inputs = manifest.prior.selected_patches * manifest.text.width;
+        Ok(Work {
+            patches: vec![],
+            image: vec![],
+            chosen: vec![],
+            selected: Arc::new(Tensor::zero::<f32>(&[1, inputs])?),
+        })
+    }
 }
 
 impl Inspector {
@@ -215,12 +244,6 @@ impl Inspector {
             score::normalise_rows(&mut values, width);
             Ok(values)
         };
-        let executor = match options.threads {
-            0 | 1 => Executor::SingleThread,
-            n => Executor::multithread_with_name(n, "inference"),
-        };
-        let selected = Tensor::zero::<f32>(&[1, manifest.prior.selected_patches * width])
-            .map_err(|e| BundleError::architecture("prior", e))?;
         let gpu = match options.runtime {
             Runtime::Cpu => None,
             Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation)),
@@ -232,25 +255,40 @@ impl Inspector {
             adaptation: Adaptation::load(bundle, options.adaptation, options.arithmetic)?,
             normal: prototype("normal")?,
             abnormal: prototype("abnormal")?,
-            work: Work {
-                patches: vec![],
-                image: vec![],
-                chosen: vec![],
-                selected: Arc::new(selected),
-            },
-            last: Inspection {
-                grid: manifest.image.grid(),
-                side: manifest.image.size,
-                ..Inspection::default()
-            },
+            work: Work::new(&manifest).map_err(|e| BundleError::architecture("prior", e))?,
+            last: Inspection::of(&manifest),
             manifest,
-            executor,
+            executor: executor(options.threads),
             exact: options.adaptation == AdaptationMode::Exact,
         };
         if let Some(gpu) = inspector.gpu.take() {
             inspector.gpu = told(inspector.prove(gpu));
         }
         Ok(inspector)
+    }
+
+    /// Another one with the same weights, which are in memory once, to judge other frames at the same time
+    /// in another thread, by as many threads of its own.
+    ///
+    /// # Errors
+    /// tract's own; none is known.
+    pub fn beside(&self) -> TractResult<Inspector> {
+        Ok(Inspector {
+            manifest: self.manifest.clone(),
+            preprocessor: Preprocessor::new(&self.manifest.image),
+            encoder: self.encoder.beside()?,
+            adaptation: self.adaptation.beside()?,
+            normal: self.normal.clone(),
+            abnormal: self.abnormal.clone(),
+            gpu: self.gpu.as_ref().map(gpu::Frame::beside).transpose()?,
+            executor: match &self.executor {
+                Executor::MultiThread(pool) => executor(pool.current_num_threads()),
+                one => one.clone(),
+            },
+            exact: self.exact,
+            work: Work::new(&self.manifest)?,
+            last: Inspection::of(&self.manifest),
+        })
     }
 
     /// Gives a GPU back if it gives the known frame the score that the CPU gives it.

@@ -243,6 +243,58 @@ fn run_judges_every_part_once_and_only_good_ones_get_a_pulse() {
     }
 }
 
+/// Networks side by side share weights and nothing else: every part has the score that one network gives it.
+#[test]
+fn frames_judged_side_by_side_have_the_scores_of_frames_judged_in_turn() {
+    let s = Station::new();
+    let names = [
+        "a.png", "b.png", "c.png", "d.png", "e.png", "f.png", "g.png",
+    ];
+    let photos = s.photos(&names);
+    std::fs::write(photos.join("cc.png"), "no picture").unwrap();
+    let inspect = |parallel: &str| {
+        let out = s.edge("inspect", &[str(&photos), "--json", "--parallel", parallel]);
+        assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
+        let mut found = lines(&out);
+        for line in &mut found {
+            line.as_object_mut().unwrap().remove("ms");
+        }
+        found
+    };
+    let in_turn = inspect("1");
+    assert_eq!(in_turn.len(), 8);
+    assert_eq!(in_turn, inspect("3"));
+
+    // One frame per place in memory, and as many places as networks: none is missed however slow the machine.
+    let run = |parallel: &str| {
+        let folder = s.path(&format!("out{parallel}"));
+        let out = s.edge(
+            "run",
+            &[
+                "--frames",
+                "30",
+                "--delay-ms",
+                "4000",
+                "--quiet",
+                "--parallel",
+                parallel,
+                "--out",
+                str(&folder),
+            ],
+        );
+        assert!(out.status.code() <= Some(1), "{}", text(&out.stderr));
+        let mut scores: Vec<(u64, f64)> = verdicts(&folder)
+            .iter()
+            .filter_map(|v| Some((v["part"].as_u64()?, v["score"].as_f64()?)))
+            .collect();
+        scores.sort_by_key(|(part, _)| *part);
+        scores
+    };
+    let in_turn = run("1");
+    assert_eq!(in_turn.len(), 30);
+    assert_eq!(in_turn, run("4"));
+}
+
 #[test]
 fn run_wired_to_reject_pulses_for_every_reject() {
     let s = Station::new();

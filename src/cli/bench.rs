@@ -6,13 +6,15 @@ use faprompt_edge::capture::known_frame;
 use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::gpu::Runtime;
-use faprompt_edge::inspector::{InspectError, Stage, Stages};
+use faprompt_edge::inspector::{InspectError, Inspector, Stage, Stages};
 use faprompt_edge::ops::int8::kernel::Kernel;
 use faprompt_edge::report::percentile;
 use image::RgbImage;
 use serde::Serialize;
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::time::Instant;
 
 #[derive(Args)]
@@ -50,6 +52,10 @@ struct Row {
     ms: Stages,
     peak_mb: StageMemory,
     total_ms: f64,
+    /// Frames per second one after the other, each by all these threads.
+    per_second: f64,
+    /// And as many side by side as there are threads, each by one.
+    parallel_per_second: f64,
     adapt_share_of_encode: f64,
 }
 
@@ -181,9 +187,17 @@ impl Bench {
             )
             .unwrap_or(0.0);
             runtime = inspector.runtime();
+            let per_second = 1e3 / median(Stages::total);
+            drop(inspector);
+            let parallel_per_second = match n {
+                1 => per_second,
+                n => self.side_by_side(self.network.inspector(&bundle, 1)?, n, &frame)?,
+            };
             rows.push(Row {
                 threads: n,
                 total_ms: median(Stages::total),
+                per_second,
+                parallel_per_second,
                 adapt_share_of_encode: share,
                 ms,
                 peak_mb: memory,
@@ -210,6 +224,37 @@ impl Bench {
         Ok(ExitCode::Good)
     }
 
+    /// Frames per second of `n` networks of one thread each.
+    fn side_by_side(&self, first: Inspector, n: usize, frame: &RgbImage) -> Result<f64, CliError> {
+        let failed = |e: &dyn Display| CliError::Internal(e.to_string());
+        let mut networks = vec![first];
+        while networks.len() < n {
+            networks.push(networks[0].beside().map_err(|e| failed(&e))?);
+        }
+        let barrier = Barrier::new(n);
+        let seconds = std::thread::scope(|scope| {
+            let judge = |mut network: Inspector| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    let first = network.inspect(frame).map(drop);
+                    barrier.wait();
+                    let started = Instant::now();
+                    for _ in 0..self.frames {
+                        network.inspect(frame)?;
+                    }
+                    first.map(|()| started.elapsed().as_secs_f64())
+                })
+            };
+            let threads: Vec<_> = networks.into_iter().map(judge).collect();
+            let seconds = threads.into_iter().map(|t| match t.join() {
+                Ok(seconds) => seconds.map_err(|e| failed(&e)),
+                Err(_) => Err(failed(&"a thread panicked")),
+            });
+            seconds.collect::<Result<Vec<f64>, CliError>>()
+        })?;
+        Ok(seconds.iter().map(|s| self.frames as f64 / s).sum())
+    }
+
     fn table(&self, r: &Report) -> String {
         let mut out = format!(
             "{} on {} (int8: {}), medians of {} frames, ms\n",
@@ -218,18 +263,20 @@ impl Bench {
         if r.runtime == Runtime::Cuda {
             out += "CUDA judges; all of its work stands under encode\n";
         }
-        out += "threads  preprocess    encode     adapt     score     total  adapt/encode\n";
+        out += "threads  preprocess    encode     adapt     score     total  adapt/encode    per s  side by side\n";
         for row in &r.rows {
             let ms = &row.ms;
             out += &format!(
-                "{:7} {:11.2} {:9.2} {:9.2} {:9.2} {:9.2} {:12.1}%\n",
+                "{:7} {:11.2} {:9.2} {:9.2} {:9.2} {:9.2} {:12.1}% {:8.2} {:13.2}\n",
                 row.threads,
                 ms.preprocess,
                 ms.encode,
                 ms.adapt,
                 ms.score,
                 row.total_ms,
-                100.0 * row.adapt_share_of_encode
+                100.0 * row.adapt_share_of_encode,
+                row.per_second,
+                row.parallel_per_second
             );
         }
         out += &format!(

@@ -1,6 +1,6 @@
 //! `inspect`: photos in, a line per photo out.
 
-use super::{CliError, Network, cores, folder, output};
+use super::{CliError, Cores, Network, folder, output};
 use clap::Args;
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
@@ -9,9 +9,11 @@ use faprompt_edge::line::{Cause, Counters, Outcome};
 use faprompt_edge::report::{Caption, overlay, warn, write_map};
 use image::RgbImage;
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 #[derive(Args)]
@@ -33,9 +35,8 @@ pub struct Inspect {
     /// Scores above it are rejects [default: the bundle's]
     #[arg(long, value_parser = super::threshold)]
     threshold: Option<f32>,
-    /// Threads for one photo [default: all cores]
-    #[arg(long, value_parser = super::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    cores: Cores,
 }
 
 /// What is said of a photo that was judged.
@@ -125,22 +126,51 @@ impl Inspect {
             )));
         }
         let bundle = self.network.open()?;
-        let mut inspector = self
-            .network
-            .inspector(&bundle, self.threads.unwrap_or(cores()))?;
+        let inspector = self.network.inspector(&bundle, self.cores.threads())?;
         drop(bundle);
         let threshold = self
             .threshold
             .unwrap_or(inspector.manifest().scores.threshold);
+        let mut networks = vec![inspector];
+        while networks.len() < usize::from(self.cores.parallel).min(jobs.len()) {
+            let another = networks[0].beside();
+            networks.push(another.map_err(|e| CliError::Internal(format!("{e:#}")))?);
+        }
         let mut counters = Counters::default();
         let started = Instant::now();
-        for job in &jobs {
-            let outcome = match self.judge(&mut inspector, job, threshold)? {
-                Some(outcome) => outcome,
-                None => Outcome::RejectBecause(Cause::CameraFault),
-            };
-            counters.count(outcome);
-        }
+        let next = AtomicUsize::new(0);
+        let (sender, lines) = sync_channel(networks.len());
+        std::thread::scope(|scope| {
+            for mut inspector in networks {
+                let (sender, jobs, next) = (sender.clone(), &jobs, &next);
+                scope.spawn(move || {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(job) = jobs.get(i) else { return };
+                        let line = self.judge(&mut inspector, job, threshold);
+                        // Nobody listens any more if an output could not be written.
+                        if sender.send((i, line)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            // Lines appear in the order of the photos.
+            let mut waiting = BTreeMap::new();
+            let mut due = 0;
+            for (i, line) in lines {
+                waiting.insert(i, line);
+                while let Some(line) = waiting.remove(&due) {
+                    let (line, outcome) = line?;
+                    writeln!(std::io::stdout(), "{line}")
+                        .map_err(output(Path::new("standard output")))?;
+                    counters.count(outcome.unwrap_or(Outcome::RejectBecause(Cause::CameraFault)));
+                    due += 1;
+                }
+            }
+            Ok::<(), CliError>(())
+        })?;
         let failed: u64 = counters.failed.iter().sum();
         let judged = counters.parts - failed;
         let rate = match judged {
@@ -161,13 +191,13 @@ impl Inspect {
         })
     }
 
-    /// Judges one photo; `None` if that failed, which its line says.
+    /// Judges one photo: its line, and `None` if that failed, which the line says.
     fn judge(
         &self,
         inspector: &mut Inspector,
         job: &Job,
         threshold: f32,
-    ) -> Result<Option<Outcome>, CliError> {
+    ) -> Result<(String, Option<Outcome>), CliError> {
         let file = job.path.display().to_string();
         let judged = load(&job.path)
             .map_err(|e| e.to_string())
@@ -180,14 +210,11 @@ impl Inspect {
         let (frame, inspection) = match judged {
             Ok(pair) => pair,
             Err(error) => {
-                self.say(
-                    &Failed {
-                        file: &file,
-                        error: &error,
-                    },
-                    || format!("error   {error}"),
-                )?;
-                return Ok(None);
+                let failed = Failed {
+                    file: &file,
+                    error: &error,
+                };
+                return Ok((self.line(&failed, || format!("error   {error}"))?, None));
             }
         };
         let outcome = Outcome::of(inspection.score, threshold);
@@ -216,25 +243,25 @@ impl Inspect {
         } else {
             ""
         };
-        self.say(&line, || {
+        let line = self.line(&line, || {
             format!(
                 "{verdict:7} {:.4}  {:7.1} ms  {file}{mark}",
                 inspection.score,
                 inspection.ms.total()
             )
         })?;
-        Ok(Some(outcome))
+        Ok((line, Some(outcome)))
     }
 
-    /// Prints a line. A reader that went away (`| head`) ends the program like any other output that
-    /// cannot be written.
-    fn say(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
-        let line = if self.json {
-            serde_json::to_string(json).map_err(|e| CliError::Internal(e.to_string()))?
-        } else {
-            text()
-        };
-        writeln!(std::io::stdout(), "{line}").map_err(output(Path::new("standard output")))
+    fn line(
+        &self,
+        json: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<String, CliError> {
+        if !self.json {
+            return Ok(text());
+        }
+        serde_json::to_string(json).map_err(|e| CliError::Internal(e.to_string()))
     }
 
     fn write(

@@ -26,7 +26,7 @@ use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::warn;
-use faprompt_edge::runtime::StartError;
+use faprompt_edge::runtime::{PARALLEL, StartError};
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
@@ -90,6 +90,24 @@ struct Network {
     /// if it fails, the processor goes on and says so)
     #[arg(long, value_enum, default_value = "cpu")]
     runtime: Runtime,
+}
+
+/// How a command uses the cores.
+#[derive(Args)]
+struct Cores {
+    /// Threads for one frame [default: all cores, divided among --parallel]
+    #[arg(long, value_parser = threads)]
+    threads: Option<usize>,
+    /// Frames judged side by side: more of them per second, none of them sooner
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=PARALLEL as i64))]
+    parallel: u16,
+}
+
+impl Cores {
+    fn threads(&self) -> usize {
+        self.threads
+            .unwrap_or((cores() / usize::from(self.parallel)).max(1))
+    }
 }
 
 /// Why a command stopped.

@@ -58,6 +58,16 @@ impl Adaptation {
         Ok(Adaptation { plan })
     }
 
+    /// The same adaptation with the same weights, with memory of its own.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn beside(&self) -> TractResult<Adaptation> {
+        Ok(Adaptation {
+            plan: self.plan.as_ref().map(Plan::beside).transpose()?,
+        })
+    }
+
     /// Runs it on the selected, normalised patch features [1, M * C]; `None` if adaptation is off.
     ///
     /// # Errors

@@ -138,6 +138,16 @@ impl Frame {
         })
     }
 
+    /// The same network with the same weights, with memory of its own.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn beside(&self) -> TractResult<Frame> {
+        Ok(Frame {
+            state: self.state.runnable().spawn()?,
+        })
+    }
+
     /// Judges a normalised frame [3, S, S].
     ///
     /// # Errors

@@ -94,7 +94,7 @@ pub enum Message {
 /// A job for the inference thread, or an exposure for a camera that waits to be asked.
 pub struct Outlets {
     /// Frames to judge.
-    pub jobs: super::inference::Jobs,
+    pub judges: super::inference::Judges,
     /// Triggers, for the camera: when it has to expose, or to answer.
     pub expose: Post<Micros, MESSAGES>,
     /// Places of frames that show no part.
@@ -144,7 +144,7 @@ impl Tell {
 
     fn job(&mut self, job: super::inference::Job) {
         // There is room for every place; it fails only when the inference thread is gone.
-        self.missed += u64::from(self.outlets.jobs.try_send(job).is_err());
+        self.missed += u64::from(self.outlets.judges.try_send(job).is_err());
     }
 }
 

@@ -5,7 +5,7 @@
 //! One thread judges. With more of them rayon's queue takes a block of memory now and then.
 
 use super::actuator::{Actuator, Ended, Message, Outlets, RealTime};
-use super::inference::{Inference, Job};
+use super::inference::{Inference, Job, Judges};
 use super::mailbox::mailbox;
 use super::record::{RecordSender, Recorder, Style};
 use super::shared::Shared;
@@ -70,6 +70,7 @@ fn judging(options: Options, picture: &RgbImage, frames: usize) -> (u64, u64) {
         &settings(),
         Statistics::default(),
         AlarmSet::NONE,
+        1,
     ));
     let (_recorder, record) = record(folder.path(), &shared);
     let (slots, _free, release) = Slots::new(1);
@@ -85,6 +86,7 @@ fn judging(options: Options, picture: &RgbImage, frames: usize) -> (u64, u64) {
     }
     drop(sender);
     let inference = Inference {
+        index: 0,
         inspector,
         slots,
         release,
@@ -157,6 +159,7 @@ fn driving(parts: u64) -> (u64, Ended) {
         &settings(),
         Statistics::default(),
         AlarmSet::NONE,
+        1,
     ));
     let (_recorder, record) = record(folder.path(), &shared);
     let (_slots, _free, release) = Slots::new(1);
@@ -164,7 +167,7 @@ fn driving(parts: u64) -> (u64, Ended) {
     let (jobs, judged) = mailbox();
     let (expose, _triggers) = mailbox();
     let outlets = Outlets {
-        jobs,
+        judges: Judges::new(vec![jobs]),
         expose,
         release,
         record,

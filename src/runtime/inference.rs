@@ -13,6 +13,7 @@ use crate::line::{FrameId, Outcome, PartId, Verdict};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
+use tract_core::internal::{TractResult, format_err};
 
 /// How often it shows that it is alive if there is nothing to judge.
 const BEAT: Duration = Duration::from_millis(250);
@@ -67,8 +68,60 @@ pub enum Job {
     Replace(Box<Inspector>),
 }
 
+/// The networks that judge side by side, each in a thread of its own.
+#[derive(Clone)]
+pub struct Judges {
+    jobs: Arc<[Jobs]>,
+    next: usize,
+}
+
+impl Judges {
+    /// One per way to a network.
+    pub fn new(jobs: Vec<Jobs>) -> Judges {
+        Judges {
+            jobs: jobs.into(),
+            next: 0,
+        }
+    }
+
+    /// Gives a frame to the next network: frames take equally long. Never waits.
+    ///
+    /// # Errors
+    /// The job, if there is no room or nobody judges any more.
+    pub fn try_send(&mut self, job: Job) -> Result<(), Job> {
+        let post = &self.jobs[self.next];
+        self.next = (self.next + 1) % self.jobs.len();
+        post.try_send(job)
+    }
+
+    /// Has the first network test itself: all have the same weights.
+    ///
+    /// # Errors
+    /// There is no room, or nobody judges any more.
+    pub fn self_test(&self) -> Result<(), Job> {
+        self.jobs[0].try_send(Job::SelfTest)
+    }
+
+    /// Puts another network in every place. Waits for room.
+    ///
+    /// # Errors
+    /// Nobody judges any more, or it cannot be had so many times.
+    pub fn replace(&self, inspector: Inspector) -> TractResult<()> {
+        let gone = |_| format_err!("the inference thread is gone");
+        for post in &self.jobs[1..] {
+            let job = Job::Replace(Box::new(inspector.beside()?));
+            post.send(job).map_err(gone)?;
+        }
+        self.jobs[0]
+            .send(Job::Replace(Box::new(inspector)))
+            .map_err(gone)
+    }
+}
+
 /// The thread's state.
 pub struct Inference {
+    /// Which of [`Shared::inference`]'s signs of life is its own.
+    pub index: usize,
     /// The network.
     pub inspector: Inspector,
     /// Where frames are.
@@ -102,7 +155,7 @@ impl Inference {
     pub fn run(mut self, jobs: &Mailbox<Job, JOBS>, mut known: f32) {
         let mut on = self.inspector.runtime();
         loop {
-            self.shared.inference.beat();
+            self.shared.inference[self.index].beat();
             match jobs.recv_timeout(BEAT) {
                 // Whatever waits is rejected at the end anyway.
                 Ok(Job::Judge { frame, .. } | Job::Damaged { frame, .. })

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`actuator`] | owns the core and the pins; the only thread that must be on time |
 //! | [`camera`] | fills frame places; keeps the camera alive |
-//! | [`inference`] | frame to verdict |
+//! | [`inference`] | frame to verdict; a thread per network |
 //! | [`record`] | results, overlays, alarms to disk |
 //! | [`shared`] | state, signs of life, control's handle |
 //! | [`slots`] | the frames in memory |
@@ -37,7 +37,7 @@ use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Message, Outlets, RealTime, ToActuator};
 use camera::{Adjust, CameraThread, Exposing, Open};
 use embedded_hal::digital::OutputPin;
-use inference::{Inference, Jobs, SelfTestError, self_test};
+use inference::{Inference, Judges, SelfTestError, self_test};
 use mailbox::mailbox;
 use record::{Archive, Recorder, Style, Truth};
 use shared::{Handle, Load, Shared};
@@ -48,10 +48,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
+use tract_core::prelude::TractError;
 
 /// Frames in memory at once: those that wait for their trigger, one that the camera fills, and some that
 /// wait to be judged.
 const PLACES: usize = HELD_FRAMES + 4;
+/// The most frames that are judged side by side.
+pub const PARALLEL: usize = 16;
 /// A thread that gave no sign of life for so long hangs.
 const SILENCE: Duration = Duration::from_secs(3);
 /// How often the threads are looked after.
@@ -92,6 +95,8 @@ pub struct Config {
     pub lines: bool,
     /// End after so many exposures.
     pub limit: Option<u64>,
+    /// Frames that are judged side by side, 1..=[`PARALLEL`].
+    pub parallel: usize,
     /// Exposures per second of a camera that exposes when asked; `None`: one after the other.
     pub rate: Option<f64>,
 }
@@ -110,6 +115,9 @@ pub enum StartError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The network cannot be had so many times.
+    #[error("--parallel: {0:#}")]
+    Parallel(TractError),
     /// A thread could not be started.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -134,7 +142,7 @@ pub struct Report {
 pub struct Running {
     shared: Arc<Shared>,
     messages: ToActuator,
-    jobs: Jobs,
+    judges: Judges,
     adjust: SyncSender<Adjust>,
     adjustment: Adjustment,
     actuator: JoinHandle<Ended>,
@@ -205,7 +213,12 @@ pub fn start<P: OutputPin + Send + 'static>(
     mut inspector: Inspector,
 ) -> Result<Running, StartError> {
     let settings = config.settings;
-    let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
+    let shared = Arc::new(Shared::new(
+        &settings,
+        config.statistics,
+        config.latched,
+        config.parallel,
+    ));
     shared.archive.set(config.archive);
     let style = Style {
         warning: inspector.manifest().warning(),
@@ -227,13 +240,18 @@ pub fn start<P: OutputPin + Send + 'static>(
     let in_turn = !open.live
         && matches!(exposing, Exposing::OneByOne)
         && matches!(settings.trigger, Trigger::FreeRun);
-    let places = if in_turn { 1 } else { PLACES };
+    let places = if in_turn {
+        config.parallel
+    } else {
+        PLACES + config.parallel - 1
+    };
     let (slots, free, release) = Slots::new(places);
     let (messages, received) = mailbox();
-    let (jobs, judged) = mailbox();
+    let (jobs, waiting): (Vec<_>, Vec<_>) = (0..config.parallel).map(|_| mailbox()).unzip();
+    let judges = Judges::new(jobs);
     let (expose, triggers) = mailbox();
     let outlets = Outlets {
-        jobs: jobs.clone(),
+        judges: judges.clone(),
         expose,
         release: release.clone(),
         record: record.clone(),
@@ -247,14 +265,26 @@ pub fn start<P: OutputPin + Send + 'static>(
         shared.clone(),
         config.real_time,
     );
-    let inference = Inference {
-        inspector,
-        slots: slots.clone(),
-        release: release.clone(),
-        messages: messages.clone(),
-        record,
-        shared: shared.clone(),
-    };
+    let mut networks = vec![inspector];
+    while networks.len() < config.parallel {
+        networks.push(networks[0].beside().map_err(StartError::Parallel)?);
+    }
+    let mut others = vec![];
+    for (index, (inspector, jobs)) in networks.into_iter().zip(waiting).enumerate() {
+        let inference = Inference {
+            index,
+            inspector,
+            slots: slots.clone(),
+            release: release.clone(),
+            messages: messages.clone(),
+            record: record.clone(),
+            shared: shared.clone(),
+        };
+        let run = move || inference.run(&jobs, known);
+        others.push(("inference", spawn("inference", run)?));
+    }
+    // It ends when nobody has anything to write any more.
+    drop(record);
     let (adjust, adjusts) = sync_channel(1);
     let camera = CameraThread {
         open,
@@ -269,13 +299,7 @@ pub fn start<P: OutputPin + Send + 'static>(
         messages: messages.clone(),
         shared: shared.clone(),
     };
-    let mut others = vec![
-        (
-            "inference",
-            spawn("inference", move || inference.run(&judged, known))?,
-        ),
-        ("camera", spawn("camera", move || camera.run())?),
-    ];
+    others.push(("camera", spawn("camera", move || camera.run())?));
     if !inputs.is_empty() {
         let (messages, shared) = (messages.clone(), shared.clone());
         let body = move || watch_inputs(inputs, &messages, &shared);
@@ -287,7 +311,7 @@ pub fn start<P: OutputPin + Send + 'static>(
         others,
         shared,
         messages,
-        jobs,
+        judges,
         adjust,
         adjustment: config.adjustment,
         patience,
@@ -300,7 +324,7 @@ impl Running {
         Handle::new(
             self.shared.clone(),
             self.messages.clone(),
-            self.jobs.clone(),
+            self.judges.clone(),
             (self.adjust.clone(), self.adjustment),
             load,
             bundle.into(),
@@ -318,7 +342,8 @@ impl Running {
         if silent(SILENCE, self.shared.actuator.silent_us()) {
             return Some("actuator");
         }
-        if silent(self.patience, self.shared.inference.silent_us()) {
+        let mut networks = self.shared.inference.iter();
+        if networks.any(|beat| silent(self.patience, beat.silent_us())) {
             return Some("inference");
         }
         // A camera that is being opened takes its time, but the station knows that it is blind then.
@@ -354,7 +379,7 @@ impl Running {
         self.shared.stop.store(true, Ordering::Relaxed);
         let restart = self.shared.restart.load(Ordering::Relaxed);
         let _ = self.messages.try_send(Message::Finish);
-        drop((self.messages, self.jobs, self.adjust));
+        drop((self.messages, self.judges, self.adjust));
         let ended = self.actuator.join();
         // The others may have to write yet, on a disk that takes seconds.
         tell(Sign::Safe {

@@ -3,7 +3,7 @@
 
 use super::actuator::{Message, ToActuator};
 use super::camera::Adjust;
-use super::inference::{Job, Jobs};
+use super::inference::Judges;
 use super::record::{Archive, ArchiveSetting};
 use super::system::now;
 use crate::capture::Adjustment;
@@ -52,8 +52,8 @@ pub struct Shared {
     self_test: Mutex<SelfTest>,
     /// The actuator's.
     pub actuator: Beat,
-    /// The inference thread's; it beats when a frame is done, and while there is none.
-    pub inference: Beat,
+    /// The inference threads'; they beat when a frame is done, and while there is none.
+    pub inference: Vec<Beat>,
     /// The camera thread's.
     pub camera: Beat,
     /// Which pictures are kept.
@@ -81,7 +81,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Before anything runs.
-    pub(super) fn new(settings: &Settings, statistics: Statistics, alarms: AlarmSet) -> Self {
+    /// `judges` is the number of networks.
+    pub(super) fn new(
+        settings: &Settings,
+        statistics: Statistics,
+        alarms: AlarmSet,
+        judges: usize,
+    ) -> Self {
         Shared {
             snapshot: Mutex::new(Snapshot {
                 now: now(),
@@ -96,7 +102,7 @@ impl Shared {
             self_test: Mutex::new(SelfTest::None),
             listeners: Mutex::default(),
             actuator: Beat::new(),
-            inference: Beat::new(),
+            inference: std::iter::repeat_with(Beat::new).take(judges).collect(),
             camera: Beat::new(),
             archive: ArchiveSetting::default(),
             settings: Mutex::new(*settings),
@@ -175,7 +181,7 @@ pub type Load = Box<dyn FnMut(&str) -> Result<Inspector, String> + Send>;
 pub struct Handle {
     shared: Arc<Shared>,
     messages: ToActuator,
-    jobs: Jobs,
+    judges: Judges,
     results: Results,
     adjust: SyncSender<Adjust>,
     adjustment: Adjustment,
@@ -188,7 +194,7 @@ impl Handle {
     pub(super) fn new(
         shared: Arc<Shared>,
         messages: ToActuator,
-        jobs: Jobs,
+        judges: Judges,
         (adjust, adjustment): (SyncSender<Adjust>, Adjustment),
         load: Load,
         bundle: String,
@@ -198,7 +204,7 @@ impl Handle {
         Handle {
             shared,
             messages,
-            jobs,
+            judges,
             results,
             adjust,
             adjustment,
@@ -226,8 +232,8 @@ impl Handle {
         if *lock(&self.shared.self_test) == SelfTest::Running {
             return Err(Refused::Busy("the self-test runs"));
         }
-        self.jobs
-            .try_send(Job::SelfTest)
+        self.judges
+            .self_test()
             .map_err(|_| Refused::Busy("frames are waiting"))?;
         *lock(&self.shared.self_test) = SelfTest::Running;
         Ok(())
@@ -305,9 +311,10 @@ impl Host for Handle {
         self.shared.archive.set(Archive::of(values));
         log::set_max_level(log_level(values));
         if let Some(inspector) = inspector {
-            self.jobs
-                .send(Job::Replace(Box::new(inspector)))
-                .map_err(|_| GONE)?;
+            self.judges.replace(inspector).map_err(|e| {
+                log::error!("bundle `{bundle}`: {e:#}");
+                GONE
+            })?;
             self.bundle = bundle.into();
         }
         let apply = Message::Apply {
@@ -342,13 +349,15 @@ mod tests {
             &settings,
             Statistics::default(),
             AlarmSet::NONE,
+            1,
         ));
         let (messages, told) = mailbox();
         let (jobs, _jobs) = mailbox();
         let (adjust, adjusts) = sync_channel(1);
         let adjust = (adjust, Adjustment::default());
         let load = Box::new(|_: &str| Err("damaged".to_string()));
-        let mut handle = Handle::new(shared, messages, jobs, adjust, load, String::new());
+        let judges = Judges::new(vec![jobs]);
+        let mut handle = Handle::new(shared, messages, judges, adjust, load, String::new());
         let set = [
             (Parameter::Bundle, Value::Text("other".into())),
             (Parameter::CameraExposureUs, Value::Number(5000)),

@@ -116,6 +116,16 @@ impl Encoder {
         })
     }
 
+    /// The same encoder with the same weights, with memory of its own.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn beside(&self) -> TractResult<Encoder> {
+        Ok(Encoder {
+            plan: self.plan.beside()?,
+        })
+    }
+
     /// Encodes a normalised frame [3, S, S].
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod source;
 mod summary;
 mod watchdog;
 
-use super::{CliError, Network, cores};
+use super::{CliError, Cores, Network};
 use clap::Args;
 use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
@@ -76,9 +76,8 @@ pub struct Run {
     /// Serial port for Modbus RTU [default: the board's]
     #[arg(long, value_name = "PORT")]
     modbus: Option<PathBuf>,
-    /// Threads for one frame [default: all cores]
-    #[arg(long, value_parser = super::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    cores: Cores,
     /// Seed of the generator
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -194,9 +193,7 @@ impl Run {
         let board = Board::resolve(&self.board)?;
         let (open, limit) = self.camera(&board)?;
         let path = self.network.path()?;
-        let load = self
-            .network
-            .loader(self.threads.unwrap_or(cores()), path.clone());
+        let load = self.network.loader(self.cores.threads(), path.clone());
         let inspector = load("")?;
         let warning = inspector.manifest().warning();
         watchdog::first_frames(inspector.manifest());
@@ -276,6 +273,7 @@ impl Run {
             keep: limit.is_none(),
             lines: !self.quiet,
             limit,
+            parallel: self.cores.parallel.into(),
             rate: self.rate,
         };
         let station = runtime::start(config, pins, inputs, open, inspector)?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::line::{Active, Signal, Wiring};
+use crate::runtime::inference::Judges;
 use crate::runtime::mailbox::mailbox;
 use embedded_hal::digital::ErrorType;
 use std::convert::Infallible;
@@ -62,6 +63,7 @@ fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
         &settings,
         Statistics::default(),
         AlarmSet::NONE,
+        1,
     ));
     let folder = tempfile::tempdir().unwrap();
     let style = crate::runtime::record::Style {
@@ -75,7 +77,7 @@ fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
             .unwrap();
     let (_, _, release) = crate::runtime::slots::Slots::new(1);
     let outlets = Outlets {
-        jobs: mailbox().0,
+        judges: Judges::new(vec![mailbox().0]),
         expose: mailbox().0,
         release,
         record,
