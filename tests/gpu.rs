@@ -4,16 +4,20 @@
 mod common;
 
 use common::{apart, golden, golden_bundle};
-use faprompt_edge::bundle::manifest::{Precision, Selection};
+use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::capture::known_frame;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::gpu::{Frame, GpuError, Runtime, graph};
 use faprompt_edge::inspector::{Inspector, KNOWN_TOLERANCE, Options};
 use faprompt_edge::ops::weights::Arithmetic;
+use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::export::export;
+use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::vision::Preprocessor;
 use half::f16;
 use image::RgbImage;
+use indicatif::ProgressBar;
 use std::path::Path;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::einsum::prefix_matmul::rewrite_einsum_to_prefix_matmul;
@@ -90,6 +94,23 @@ fn half_precision_moves_scores_by_less_than_a_bundle_may_be_off() {
     let far = differences(&bundle, exact, f16::datum_type(), &known_frame());
     println!("{far:?}");
     assert!(far[0] > 0.0 && far[0] < KNOWN_TOLERANCE / 2.0, "{far:?}");
+}
+
+/// open_clip's models have the other activation.
+#[test]
+fn the_graph_has_both_activations() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut clip = Clip::load(&common::golden_clip(folder.path())).unwrap();
+    clip.activation = ActivationKind::Gelu;
+    let prompts = golden("faprompt-tiny/prompt_learner.safetensors");
+    let prompts = Prompts::load(&prompts, &clip).unwrap();
+    let out = folder.path().join("gelu.bundle");
+    let options = common::options(Selection::Paper, Precision::F32);
+    export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
+    let bundle = Bundle::open(&out, &Keys::default()).unwrap();
+    let exact = AdaptationMode::Exact;
+    let far = differences(&bundle, exact, f32::datum_type(), &known_frame());
+    assert!(far.iter().all(|d| *d < 2e-5), "off by {far:?}");
 }
 
 /// CUDA's runtime has one way to multiply: what does not become a matrix product stays on the CPU.

@@ -39,6 +39,7 @@ pub fn frame(
         bundle,
         numbers,
         part: "encoder",
+        known: HashMap::new(),
         model: TypedModel::default(),
     };
     graph
@@ -51,6 +52,8 @@ struct Graph<'a> {
     numbers: DatumType,
     /// The part of the bundle whose tensors are wanted, and the names' beginning.
     part: &'static str,
+    /// Where the bundle's tensors lie: the output projection of a block is used twice.
+    known: HashMap<String, OutletId>,
     model: TypedModel,
 }
 
@@ -157,14 +160,8 @@ impl Graph<'_> {
             }
             let out = self.attention(&format!("{block}.attention"), [q, k, v], width / heads)?;
             let out = self.join(&format!("{block}.joined"), out, rows, heads, width)?;
-            x = self.onto(
-                &format!("{block}.out"),
-                &block,
-                "out",
-                out,
-                x,
-                [width, width],
-            )?;
+            let layer = format!("{block}.out");
+            x = self.onto(&layer, &layer, 1.0, [out, x], [width, width])?;
             if let (Some(stream), true) = (y, vv) {
                 let out = self.attention(&format!("{block}.vv"), [v, v, v], width / heads)?;
                 let out = self.join(
@@ -175,7 +172,7 @@ impl Graph<'_> {
                     width,
                 )?;
                 let name = format!("{block}.vv_out");
-                y = Some(self.onto(&name, &block, "out", out, stream, [width, width])?);
+                y = Some(self.onto(&name, &layer, 1.0, [out, stream], [width, width])?);
             }
             x = self.mlp(&block, x, width)?;
         }
@@ -317,14 +314,8 @@ impl Graph<'_> {
                 &[count, active, heads, d],
                 &[count * active, width],
             )?;
-            x = self.onto(
-                &format!("{block}.out"),
-                &block,
-                "out",
-                out,
-                x,
-                [width, width],
-            )?;
+            let layer = format!("{block}.out");
+            x = self.onto(&layer, &layer, 1.0, [out, x], [width, width])?;
             x = self.mlp(&block, x, width)?;
         }
         let x = self.layer_norm("ln_final", x, width, f32::datum_type())?;
@@ -384,27 +375,13 @@ impl Graph<'_> {
         Ok(parts)
     }
 
-    /// `x + layer(out)` in f32.
-    fn onto(
-        &mut self,
-        name: &str,
-        block: &str,
-        layer: &str,
-        out: OutletId,
-        x: OutletId,
-        shape: [usize; 2],
-    ) -> TractResult<OutletId> {
-        self.scaled_onto(name, &format!("{block}.{layer}"), 1.0, out, x, shape)
-    }
-
     /// `x + layer(out / factor)` in f32.
-    fn scaled_onto(
+    fn onto(
         &mut self,
         name: &str,
         layer: &str,
         factor: f32,
-        out: OutletId,
-        x: OutletId,
+        [out, x]: [OutletId; 2],
         shape: [usize; 2],
     ) -> TractResult<OutletId> {
         let weights = self.scaled_weights(
@@ -429,11 +406,12 @@ impl Graph<'_> {
         let fc = format!("{block}.fc");
         let shape = [4 * width, width];
         let weights = self.scaled_weights(&format!("{fc}.weight"), shape, self.numbers, factor)?;
-        let bias: Vec<f32> = self.values(&format!("{fc}.bias"), &[4 * width])?;
-        let bias: Vec<f32> = bias.iter().map(|b| b * factor).collect();
-        let bias = Tensor::from_shape(&[1, 4 * width], &bias)?;
-        let bias = bias.cast_to_dt(self.numbers)?.into_owned();
-        let bias = self.constant(&format!("{fc}.bias"), bias)?;
+        let name = format!("{fc}.bias");
+        let bias = self.once(&name, self.numbers, |graph| {
+            let values = graph.values(&name, &[4 * width])?;
+            let values: Vec<f32> = values.iter().map(|b| b * factor).collect();
+            Tensor::from_shape(&[1, 4 * width], &values)
+        })?;
         let h = self.product(&fc, normed, weights)?;
         let h = self.add(&format!("{fc}.sum"), h, bias)?;
         let h = if quick {
@@ -446,12 +424,11 @@ impl Graph<'_> {
             self.gelu(&format!("{fc}.gelu"), h)?
         };
         let shape = [width, 4 * width];
-        self.scaled_onto(
+        self.onto(
             &format!("{block}.mlp"),
             &format!("{block}.proj"),
             factor,
-            h,
-            x,
+            [h, x],
             shape,
         )
     }
@@ -630,9 +607,26 @@ impl Graph<'_> {
 
     /// The tensor `part/name` [len] as a row [1, len] of `numbers`.
     fn vector(&mut self, name: &str, len: usize, numbers: DatumType) -> TractResult<OutletId> {
-        let values = self.values(name, &[len])?;
-        let row = Tensor::from_shape(&[1, len], &values)?;
-        self.constant(name, row.cast_to_dt(numbers)?.into_owned())
+        self.once(name, numbers, |graph| {
+            Tensor::from_shape(&[1, len], &graph.values(name, &[len])?)
+        })
+    }
+
+    /// A tensor of the bundle in these numbers, on the device once.
+    fn once(
+        &mut self,
+        name: &str,
+        numbers: DatumType,
+        make: impl FnOnce(&Self) -> TractResult<Tensor>,
+    ) -> TractResult<OutletId> {
+        let key = format!("{}/{name} {numbers:?}", self.part);
+        if let Some(known) = self.known.get(&key) {
+            return Ok(*known);
+        }
+        let tensor = make(self)?.cast_to_dt(numbers)?.into_owned();
+        let outlet = self.constant(name, tensor)?;
+        self.known.insert(key, outlet);
+        Ok(outlet)
     }
 
     fn weights(
@@ -652,17 +646,14 @@ impl Graph<'_> {
         numbers: DatumType,
         factor: f32,
     ) -> TractResult<OutletId> {
-        let matrix = self
-            .bundle
-            .matrix(&format!("{}/{name}", self.part), shape)?;
-        let mut values = matrix.values()?;
-        if factor != 1.0 {
-            values.iter_mut().for_each(|v| *v *= factor);
-        }
-        let matrix = Tensor::from_shape(&shape, &values)?
-            .cast_to_dt(numbers)?
-            .into_owned();
-        self.constant(name, matrix)
+        self.once(name, numbers, |graph| {
+            let name = format!("{}/{name}", graph.part);
+            let mut values = graph.bundle.matrix(&name, shape)?.values()?;
+            if factor != 1.0 {
+                values.iter_mut().for_each(|v| *v *= factor);
+            }
+            Tensor::from_shape(&shape, &values)
+        })
     }
 
     /// `x` [rows, inputs] times the transpose of `weights` [outputs, inputs], in the weights' numbers.
