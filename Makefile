@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz rig flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
+.PHONY: run test build setup fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -63,6 +63,10 @@ rig: build
 	cargo build $(CARGO_FLAGS) --example rig-frames
 	tests/rig/setup > /dev/null
 	device=$$(boards/deploy/cross) && tests/rig/run --device $$device --host $(BIN) $(RIG) $(if $(PHOTOS),--photos $(PHOTOS))
+
+# The operators' tests on arm64 under qemu-user: Cortex-A76 (SDOT and f16) and Cortex-A57 (neither).
+arm-check: setup
+	boards/deploy/cross test
 
 # Flashing on an arm64 node in QEMU, with faults made from outside. Its disk is made once (10 minutes).
 flash-check: build

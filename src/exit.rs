@@ -32,6 +32,8 @@ pub enum ExitCode {
     BundleSignature = 16,
     /// The public key cannot be used.
     PublicKey = 17,
+    /// This processor cannot compute as was asked.
+    Processor = 18,
     /// No such board, or its description is wrong.
     Board = 20,
     /// The station's memory cannot be opened.

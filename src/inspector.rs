@@ -162,7 +162,7 @@ pub struct Options {
     pub adaptation: AdaptationMode,
     /// Threads for one frame.
     pub threads: usize,
-    /// How int8 weights are multiplied.
+    /// How weights are multiplied.
     pub arithmetic: Arithmetic,
     /// What frames are judged on.
     pub runtime: Runtime,
@@ -232,8 +232,10 @@ impl Inspector {
     /// Builds the networks of a bundle. Nothing of the bundle is needed afterwards.
     ///
     /// # Errors
-    /// [`BundleError::Architecture`] if the bundle's tensors do not fit its manifest.
+    /// [`BundleError::Architecture`] if the bundle's tensors do not fit its manifest,
+    /// [`BundleError::Processor`] if this processor does not have the arithmetic.
     pub fn new(bundle: &Bundle, options: Options) -> Result<Inspector, BundleError> {
+        options.arithmetic.check().map_err(BundleError::Processor)?;
         let manifest = bundle.manifest().clone();
         let width = manifest.text.width;
         let prototype = |name: &str| {

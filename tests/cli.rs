@@ -565,6 +565,12 @@ fn every_kind_of_mistake_has_its_exit_code_and_names_its_object() {
             2,
             "--frames",
         ),
+        #[cfg(not(target_arch = "aarch64"))]
+        (
+            vec!["bench", "--bundle", bundle, "--arithmetic", "f16"],
+            18,
+            "FEAT_FP16",
+        ),
     ];
     for (arguments, code, word) in cases {
         let out = Command::new(EDGE).args(&arguments).output().unwrap();

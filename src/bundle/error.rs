@@ -2,6 +2,7 @@
 
 use super::envelope::FORMAT_VERSION;
 use crate::exit::ExitCode;
+use crate::ops::weights::NoArithmetic;
 use std::path::PathBuf;
 
 /// Why a bundle was refused. Nothing of a refused bundle is kept.
@@ -53,6 +54,9 @@ pub enum BundleError {
     /// A public key that cannot be used.
     #[error("public key: {0}")]
     Key(String),
+    /// A way of computing that this processor does not have.
+    #[error(transparent)]
+    Processor(NoArithmetic),
 }
 
 impl BundleError {
@@ -75,6 +79,7 @@ impl BundleError {
             BundleError::Architecture { .. } => ExitCode::BundleArchitecture,
             BundleError::Signature(_) => ExitCode::BundleSignature,
             BundleError::Key(_) => ExitCode::PublicKey,
+            BundleError::Processor(_) => ExitCode::Processor,
         }
     }
 }

@@ -83,7 +83,7 @@ struct Network {
     /// How the abnormal prototype follows each image
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
-    /// How int8 weights are multiplied
+    /// How weights are multiplied; a processor without f16 arithmetic refuses f16
     #[arg(long, value_enum, default_value = "auto")]
     arithmetic: Arithmetic,
     /// What judges: this processor, or an NVIDIA GPU (in programs built with `--features cuda12` or `cuda13`;

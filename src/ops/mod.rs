@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod attention;
 mod float;
+pub mod fp16;
 pub mod int8;
 pub mod layer_norm;
 pub mod linear;

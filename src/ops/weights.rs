@@ -3,7 +3,7 @@
 use super::activation::Activation;
 use super::layer_norm::Norm;
 use super::scratch::buffer;
-use super::{float, int8, product, slice, slice_mut, tile};
+use super::{float, fp16, int8, product, slice, slice_mut, tile};
 use half::f16;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -93,16 +93,38 @@ impl Matrix {
     }
 }
 
-/// How products with int8 weights are computed. Others are always computed in f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+/// How products with weights are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Arithmetic {
-    /// Whichever is quicker on this processor, measured when a bundle is loaded.
+    /// f32, or what the weights are stored in where that is quicker, measured when a bundle is loaded.
     #[default]
     Auto,
     /// Weights widened to f32.
     F32,
-    /// Activations rounded to int8, row by row.
+    /// Activations rounded to int8, row by row, if the weights are int8; others are multiplied in f32.
     Int8,
+    /// Activations and weights rounded to f16; only on processors with FEAT_FP16.
+    F16,
+}
+
+/// Arithmetic that this processor does not have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this processor cannot multiply in f16 (that takes FEAT_FP16: Cortex-A76 or newer); use --arithmetic auto"
+)]
+pub struct NoArithmetic;
+
+impl Arithmetic {
+    /// Whether this processor has it.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(self) -> Result<(), NoArithmetic> {
+        match self {
+            Arithmetic::F16 => fp16::kernel::Kernel::best().ok_or(NoArithmetic).map(drop),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A weight matrix [outputs, inputs], packed once for the kernel that this processor runs best.
@@ -112,6 +134,8 @@ pub enum Weights {
     Float(float::Panels),
     /// Multiplied in int8.
     Int8(int8::Panels),
+    /// Multiplied in f16.
+    F16(fp16::Panels),
 }
 
 /// What happens to a product on its way to memory, in this order.
@@ -131,32 +155,36 @@ impl Weights {
     /// Packs `weights` [outputs, inputs] for products with about `rows` activation rows.
     ///
     /// # Errors
-    /// An empty matrix, or one that no kernel takes.
+    /// An empty matrix, one that no kernel takes, or arithmetic that this processor does not have.
     pub fn pack(weights: &Matrix, rows: usize, arithmetic: Arithmetic) -> TractResult<Weights> {
-        if let Matrix::Int8 {
-            values,
-            columns,
-            scales,
-        } = weights
-        {
-            let int8 = match arithmetic {
-                Arithmetic::F32 => false,
-                Arithmetic::Int8 => true,
-                Arithmetic::Auto => int8_is_quicker(*columns, rows)?,
-            };
-            if int8 {
-                return Ok(Weights::Int8(int8::Panels::pack(
-                    int8::kernel::Kernel::best(),
+        let own = match weights {
+            Matrix::F32(_) => Arithmetic::F32,
+            Matrix::F16 { .. } => Arithmetic::F16,
+            Matrix::Int8 { .. } => Arithmetic::Int8,
+        };
+        let arithmetic = match arithmetic {
+            Arithmetic::Auto if is_quicker(own, weights.shape()[1], rows)? => own,
+            Arithmetic::Auto => Arithmetic::F32,
+            asked => asked,
+        };
+        Ok(match (weights, arithmetic) {
+            (
+                Matrix::Int8 {
                     values,
-                    *columns,
+                    columns,
                     scales,
-                )?));
+                },
+                Arithmetic::Int8,
+            ) => {
+                let kernel = int8::kernel::Kernel::best();
+                Weights::Int8(int8::Panels::pack(kernel, values, *columns, scales)?)
             }
-        }
-        Ok(Weights::Float(float::Panels::pack(
-            tile::Kernel::best(),
-            weights,
-        )?))
+            (_, Arithmetic::F16) => {
+                let kernel = fp16::kernel::Kernel::best().ok_or(NoArithmetic)?;
+                Weights::F16(fp16::Panels::pack(kernel, weights)?)
+            }
+            _ => Weights::Float(float::Panels::pack(tile::Kernel::best(), weights)?),
+        })
     }
 
     /// Output columns.
@@ -164,6 +192,7 @@ impl Weights {
         match self {
             Weights::Float(w) => w.outputs(),
             Weights::Int8(w) => w.outputs(),
+            Weights::F16(w) => w.outputs(),
         }
     }
 
@@ -172,6 +201,7 @@ impl Weights {
         match self {
             Weights::Float(w) => w.inputs(),
             Weights::Int8(w) => w.inputs(),
+            Weights::F16(w) => w.inputs(),
         }
     }
 
@@ -206,28 +236,40 @@ impl Weights {
         let out = &mut slice_mut(out)?[span];
         match self {
             Weights::Int8(panels) => panels.product(x, norm, epilogue, out),
+            Weights::F16(panels) => panels.product(x, norm, epilogue, out),
             Weights::Float(panels) => panels.product(x, norm, epilogue, out),
         }
     }
 }
 
-/// Whether int8 arithmetic beats f32 on this processor for products of `inputs` columns and about `rows`
-/// rows: both run on a small part of such a product, the best of some runs counts. Kept for the
-/// process.
-fn int8_is_quicker(inputs: usize, rows: usize) -> TractResult<bool> {
+/// Whether `arithmetic` beats f32 on this processor for products of `inputs` columns and about `rows` rows
+/// with weights stored in it: both run on a small part of such a product, the best of some runs counts.
+/// Kept for the process.
+fn is_quicker(arithmetic: Arithmetic, inputs: usize, rows: usize) -> TractResult<bool> {
     const OUTPUTS: usize = 64;
     const RUNS: usize = 4;
-    static KNOWN: Mutex<Option<HashMap<(usize, usize), bool>>> = Mutex::new(None);
+    type Product = (Arithmetic, usize, usize);
+    static KNOWN: Mutex<Option<HashMap<Product, bool>>> = Mutex::new(None);
+    if arithmetic == Arithmetic::F32 || arithmetic.check().is_err() {
+        return Ok(false);
+    }
     let rows = rows.min(48);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_default();
-    if let Some(answer) = known.get(&(inputs, rows)) {
+    if let Some(answer) = known.get(&(arithmetic, inputs, rows)) {
         return Ok(*answer);
     }
-    let matrix = Matrix::Int8 {
-        values: (0..OUTPUTS * inputs).map(|i| i as i8).collect(),
-        columns: inputs,
-        scales: vec![1.0; OUTPUTS],
+    let values = (0..OUTPUTS * inputs).map(|i| i as i8);
+    let matrix = match arithmetic {
+        Arithmetic::F16 => Matrix::F16 {
+            values: values.map(f16::from).collect(),
+            columns: inputs,
+        },
+        _ => Matrix::Int8 {
+            values: values.collect(),
+            columns: inputs,
+            scales: vec![1.0; OUTPUTS],
+        },
     };
     let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 251) as f32).collect();
     let mut out = buffer(&[rows, OUTPUTS])?;
@@ -241,14 +283,13 @@ fn int8_is_quicker(inputs: usize, rows: usize) -> TractResult<bool> {
         }
         Ok(best)
     };
-    let (float, int8) = multithread_tract_scope(Executor::SingleThread, || -> TractResult<_> {
-        Ok((time(Arithmetic::F32)?, time(Arithmetic::Int8)?))
+    let (float, narrow) = multithread_tract_scope(Executor::SingleThread, || -> TractResult<_> {
+        Ok((time(Arithmetic::F32)?, time(arithmetic)?))
     })?;
-    log::debug!(
-        "{rows} rows of {inputs}: f32 {float:?}, int8 {int8:?} ({:?})",
-        int8::kernel::Kernel::best()
-    );
-    Ok(*known.entry((inputs, rows)).or_insert(int8 < float))
+    log::debug!("{rows} rows of {inputs}: F32 {float:?}, {arithmetic:?} {narrow:?}");
+    let answer = narrow < float;
+    known.insert((arithmetic, inputs, rows), answer);
+    Ok(answer)
 }
 
 #[cfg(test)]

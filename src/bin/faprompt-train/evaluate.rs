@@ -52,7 +52,7 @@ pub struct Evaluate {
     /// How the abnormal prototype follows each image
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
-    /// How a bundle's int8 weights are multiplied
+    /// How a bundle's weights are multiplied
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "prompts")]
     arithmetic: Arithmetic,
     /// Write figures and the score of every picture to this file
