@@ -7,7 +7,7 @@ use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::gpu::Runtime;
 use faprompt_edge::inspector::{InspectError, Inspector, Stage, Stages};
-use faprompt_edge::ops::{fp16, int8};
+use faprompt_edge::ops::{attention, fp16, int8};
 use faprompt_edge::report::percentile;
 use image::RgbImage;
 use serde::Serialize;
@@ -66,6 +66,8 @@ struct Report<'a> {
     cpu: String,
     /// The instructions that int8 weights would be multiplied with in int8.
     int8_kernel: &'static str,
+    /// Those of attention between such weights; none: f32's.
+    attention_kernel: Option<&'static str>,
     /// Those of f16 arithmetic, if this processor has it.
     f16_kernel: Option<&'static str>,
     /// What judged: `cpu` although a GPU was asked for means that it failed.
@@ -210,6 +212,7 @@ impl Bench {
             warning,
             cpu: cpu(),
             int8_kernel: int8::kernel::Kernel::best().name,
+            attention_kernel: attention::rounded_kernel(),
             f16_kernel: fp16::kernel::Kernel::best().map(|k| k.name),
             runtime,
             load_ms,
@@ -260,10 +263,11 @@ impl Bench {
 
     fn table(&self, r: &Report) -> String {
         let mut out = format!(
-            "{} on {} (int8: {}, f16: {}), medians of {} frames, ms\n",
+            "{} on {} (int8: {}, with attention in {}, f16: {}), medians of {} frames, ms\n",
             r.bundle,
             r.cpu,
             r.int8_kernel,
+            r.attention_kernel.unwrap_or("f32"),
             r.f16_kernel.unwrap_or("none"),
             self.frames
         );

@@ -2,7 +2,7 @@
 
 use super::scratch::{Output, Scratch};
 use super::softmax::exp_row;
-use super::tile::{Kernel, Rows, STEP};
+use super::tile::{Kernel, Rows, STEP, pair_columns, pair_neighbours, pair_rows};
 use super::{par_rows, slice};
 use tract_core::internal::*;
 use tract_linalg::routines::softmax_rows_f32;
@@ -23,6 +23,14 @@ pub struct Attention {
     pub heads: usize,
     /// Whether the second output is wanted.
     pub vv: bool,
+    /// Whether queries, keys, values and weights may be rounded to bf16, which some processors multiply
+    /// twice as fast; sums, and the softmax but for its result, are f32 always.
+    pub rounded: bool,
+}
+
+/// The instructions of rounded attention, if this processor has any for it.
+pub fn rounded_kernel() -> Option<&'static str> {
+    Kernel::pairs().map(|k| k.name)
 }
 
 /// Turns rows of scores into weights, and says what each row's must still be multiplied by.
@@ -40,6 +48,9 @@ fn softmax_rows(scores: &mut [f32], row_len: usize, factors: &mut [f32]) {
 
 /// Keys and values of all heads, as [`tile`] takes them.
 struct Packed<'a> {
+    kernel: Kernel,
+    /// Whether keys, values and what they are multiplied with are pairs: row i holds rows 2 i and 2 i + 1.
+    pairs: bool,
     tokens: usize,
     /// Tokens and head width, rounded up to whole steps.
     row_len: usize,
@@ -58,6 +69,7 @@ fn pack_keys(
     first: usize,
     heads: usize,
     d: usize,
+    pairs: bool,
 ) -> TractResult<Scratch> {
     let tokens = kv.len() / stride;
     let row_len = tokens.next_multiple_of(STEP);
@@ -67,6 +79,9 @@ fn pack_keys(
         for (h, panel) in all.chunks_exact_mut(d * row_len).enumerate() {
             let first = first + (head + h) * d;
             transpose(&kv[first..], stride, tokens, scale, panel, row_len);
+            if pairs {
+                pair_rows(panel, row_len);
+            }
         }
         Ok(())
     })?;
@@ -80,6 +95,7 @@ fn pack_values(
     first: usize,
     heads: usize,
     d: usize,
+    pairs: bool,
 ) -> TractResult<Scratch> {
     let tokens = kv.len() / stride;
     let width = d.next_multiple_of(STEP);
@@ -90,6 +106,9 @@ fn pack_values(
             for (row, out) in kv.chunks_exact(stride).zip(panel.chunks_exact_mut(width)) {
                 out[..d].copy_from_slice(&row[first..first + d]);
                 out[d..].fill(0.0);
+            }
+            if pairs {
+                pair_rows(panel, width);
             }
         }
         Ok(())
@@ -125,15 +144,22 @@ fn attend(
     out: &mut [f32],
     out_width: usize,
 ) -> TractResult<()> {
-    let kernel = Kernel::best();
     let Packed {
+        kernel,
+        pairs,
         tokens,
         row_len,
         width,
         d,
         ..
     } = *packed;
+    // Elements of a row of queries, and of weights.
+    let (depth, terms) = match pairs {
+        true => (d / 2, tokens.div_ceil(2)),
+        false => (d, tokens),
+    };
     par_rows(out, out_width, kernel.rows, |first, out| {
+        let mut paired = Scratch::take(if pairs { QUERY_BLOCK * depth } else { 0 });
         let mut scores = Scratch::take(QUERY_BLOCK * row_len);
         let mut result = Scratch::take(kernel.rows * width);
         for (block, out) in out.chunks_mut(QUERY_BLOCK * out_width).enumerate() {
@@ -141,6 +167,20 @@ fn attend(
             let scores = &mut scores[..rows * row_len];
             for h in 0..out_width / d {
                 let keys = &packed.keys[h * d * row_len..][..d * row_len];
+                let mut queries = Rows {
+                    values: &q[first * stride + h * d..],
+                    stride,
+                };
+                if pairs {
+                    let q = queries.values.chunks(stride).take(rows);
+                    for (q, paired) in q.zip(paired.chunks_exact_mut(depth)) {
+                        pair_columns(&q[..d], paired);
+                    }
+                    queries = Rows {
+                        values: &paired,
+                        stride: depth,
+                    };
+                }
                 for column in (0..row_len).step_by(kernel.columns()) {
                     let columns = kernel.columns().min(row_len - column);
                     let keys = Rows {
@@ -150,11 +190,11 @@ fn attend(
                     for row in (0..rows).step_by(kernel.rows) {
                         let high = kernel.rows.min(rows - row);
                         let q = Rows {
-                            values: &q[(first + row) * stride + h * d..],
-                            stride,
+                            values: &queries.values[row * queries.stride..],
+                            ..queries
                         };
                         let scores = &mut scores[row * row_len + column..];
-                        kernel.tile([high, d, columns], q, keys, scores, row_len);
+                        kernel.tile([high, depth, columns], q, keys, scores, row_len);
                     }
                 }
                 for row in scores.chunks_exact_mut(row_len) {
@@ -162,6 +202,11 @@ fn attend(
                 }
                 let mut factors = [0f32; QUERY_BLOCK];
                 softmax_rows(scores, row_len, &mut factors);
+                if pairs {
+                    for row in scores.chunks_exact_mut(row_len) {
+                        pair_neighbours(row);
+                    }
+                }
                 let values = &packed.values[h * tokens * width..][..tokens * width];
                 for row in (0..rows).step_by(kernel.rows) {
                     let high = kernel.rows.min(rows - row);
@@ -176,7 +221,7 @@ fn attend(
                             stride: width,
                         };
                         kernel.tile(
-                            [high, tokens, columns],
+                            [high, terms, columns],
                             weights,
                             values,
                             &mut result[column..],
@@ -225,6 +270,7 @@ impl EvalOp for Attention {
         let (k_column, v_column, width) = self.layout(inputs.len(), stride);
         let d = width / self.heads;
         let kv = slice(kv)?;
+        let pairs = Kernel::pairs().filter(|_| self.rounded && d.is_multiple_of(2));
         // Both paths have the same values.
         let mut values = None;
         let mut attention = |q: &[f32], q_stride, k_column| -> TractResult<TValue> {
@@ -232,14 +278,23 @@ impl EvalOp for Attention {
             let mut out = Output::take(ctx, &[rows, width])?;
             let tokens = kv.len() / stride;
             let packed = Packed {
+                kernel: pairs.unwrap_or_else(Kernel::best),
+                pairs: pairs.is_some(),
                 tokens,
                 row_len: tokens.next_multiple_of(STEP),
                 width: d.next_multiple_of(STEP),
                 d,
-                keys: pack_keys(kv, stride, k_column, self.heads, d)?,
+                keys: pack_keys(kv, stride, k_column, self.heads, d, pairs.is_some())?,
                 values: match &mut values {
                     Some(values) => values,
-                    none => none.insert(pack_values(kv, stride, v_column, self.heads, d)?),
+                    none => none.insert(pack_values(
+                        kv,
+                        stride,
+                        v_column,
+                        self.heads,
+                        d,
+                        pairs.is_some(),
+                    )?),
                 },
             };
             attend(q, q_stride, &packed, out.slice()?, width)?;
@@ -291,10 +346,19 @@ mod tests {
     use super::*;
     use tract_linalg::multithread::{Executor, multithread_tract_scope};
 
-    fn check(tokens: usize, width: usize, heads: usize) {
+    fn check(tokens: usize, width: usize, heads: usize, rounded: bool) {
+        // bf16 keeps 8 bits of queries, keys, values and weights, all of them up to 1.
+        let bound = if rounded { 1e-2 } else { 1e-4 };
         let d = width / heads;
         let qkv = testing::tensor(&[tokens, 3 * width], 9);
-        let got = testing::eval(&Attention { heads, vv: true }, &[&qkv]);
+        let got = testing::eval(
+            &Attention {
+                heads,
+                vv: true,
+                rounded,
+            },
+            &[&qkv],
+        );
         let all = slice(&qkv).unwrap();
         for h in 0..heads {
             let columns = |part: usize| -> Vec<Vec<f32>> {
@@ -311,7 +375,7 @@ mod tests {
                     for (c, want) in row.iter().enumerate() {
                         let got = got[r * width + h * d + c] as f64;
                         assert!(
-                            (got - want).abs() < 1e-4,
+                            (got - want).abs() < bound,
                             "{tokens} tokens, head {h} [{r},{c}]: {got} for {want}"
                         );
                     }
@@ -322,16 +386,23 @@ mod tests {
 
     #[test]
     fn both_paths_match_their_definition() {
-        check(5, 16, 2);
-        check(37, 128, 2);
-        check(200, 64, 1);
-        check(70, 160, 2);
+        for rounded in [false, true] {
+            check(5, 16, 2, rounded);
+            check(37, 128, 2, rounded);
+            check(200, 64, 1, rounded);
+            check(70, 160, 2, rounded);
+            check(9, 15, 3, rounded);
+        }
     }
 
     #[test]
     fn a_pool_of_threads_changes_nothing() {
         let qkv = testing::tensor(&[50, 3 * 96], 3);
-        let op = Attention { heads: 3, vv: true };
+        let op = Attention {
+            heads: 3,
+            vv: true,
+            rounded: true,
+        };
         let alone = testing::eval(&op, &[&qkv]);
         let pooled =
             multithread_tract_scope(Executor::multithread(3), || testing::eval(&op, &[&qkv]));
@@ -349,7 +420,11 @@ mod tests {
             .flat_map(|r| r[width..].to_vec())
             .collect();
         let kv = Tensor::from_shape(&[tokens, 2 * width], &kv).unwrap();
-        let op = Attention { heads: 2, vv: true };
+        let op = Attention {
+            heads: 2,
+            vv: true,
+            rounded: false,
+        };
         let (whole, split) = (testing::eval(&op, &[&qkv]), testing::eval(&op, &[&q, &kv]));
         let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
         assert!(close(

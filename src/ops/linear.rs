@@ -45,6 +45,11 @@ impl Linear {
         }
     }
 
+    /// Whether activations are rounded before they are multiplied.
+    pub fn rounds(&self) -> bool {
+        !matches!(*self.weights, Weights::Float(_))
+    }
+
     /// The same on a normalised input.
     pub fn with_norm(self, norm: Arc<LayerNorm>) -> Linear {
         Linear {

@@ -3,8 +3,12 @@
 //! tract-linalg's kernels want both operands packed; in attention, whose operands are small and new for
 //! every head, packing takes as long as a third of the arithmetic. `unsafe` because of intrinsics;
 //! [`Kernel::tile`] checks all lengths before a pointer is made.
+//!
+//! Where the processor multiplies bf16 twice as fast, [`Kernel::pairs`] does the same with elements that hold
+//! two bf16 numbers each, of two neighbours along the depth.
 #![allow(unsafe_code)]
 
+use super::simd::vectorised;
 use std::sync::LazyLock;
 
 /// Columns come in steps of as many.
@@ -59,6 +63,19 @@ impl Kernel {
         *BEST
     }
 
+    /// The kernel whose elements are pairs of bf16 numbers, as [`pair_rows`] and [`pair_columns`] make them, if
+    /// this processor has one; sums are f32. `x[r, i] * panel[i, c]` then stands for two products.
+    pub fn pairs() -> Option<Kernel> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::is_x86_feature_detected as has;
+            if has!("avx512bf16") && super::simd::avx512() {
+                return Some(x86::PAIRS);
+            }
+        }
+        None
+    }
+
     /// Columns of a tile, at most.
     pub fn columns(&self) -> usize {
         self.tiles.len() * STEP
@@ -91,6 +108,67 @@ impl Kernel {
         );
         // SAFETY: lengths are checked above, the processor's features in `all`, where alone kernels are made.
         unsafe { tile(rows, depth, x.0, x.1, panel.0, panel.1, out, out_stride) }
+    }
+}
+
+/// Two numbers rounded to bf16, to the nearest, ties to even: the first in the low half.
+#[inline(always)]
+fn pair(low: f32, high: f32) -> f32 {
+    let round = |v: f32| {
+        let bits = v.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        // What is no number stays none, however it is rounded.
+        if v.is_nan() {
+            bits | 0x40_0000
+        } else {
+            rounded
+        }
+    };
+    f32::from_bits(round(low) >> 16 | round(high) & 0xffff_0000)
+}
+
+vectorised! {
+    /// Makes pairs of rows 2 i and 2 i + 1, both `row_len` long, and writes them to row i. The last row of an
+    /// odd number is paired with zeros. Rows behind the pairs keep what they held.
+    pub fn pair_rows(rows: &mut [f32], row_len: usize) {
+        let (first, rest) = rows.split_at_mut(row_len);
+        if rest.is_empty() {
+            first.iter_mut().for_each(|low| *low = pair(*low, 0.0));
+        } else {
+            first.iter_mut().zip(&*rest).for_each(|(low, high)| *low = pair(*low, *high));
+        }
+        for i in 1..(rows.len() / row_len).div_ceil(2) {
+            let (done, rest) = rows.split_at_mut(2 * i * row_len);
+            let out = &mut done[i * row_len..][..row_len];
+            let (low, high) = rest.split_at(row_len);
+            if high.is_empty() {
+                out.iter_mut().zip(low).for_each(|(out, low)| *out = pair(*low, 0.0));
+            } else {
+                let both = low.iter().zip(high);
+                out.iter_mut().zip(both).for_each(|(out, (low, high))| *out = pair(*low, *high));
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Makes pairs of neighbours in `x`, an even number of them.
+    pub fn pair_columns(x: &[f32], out: &mut [f32]) {
+        for (x, out) in x.as_chunks::<2>().0.iter().zip(out) {
+            *out = pair(x[0], x[1]);
+        }
+    }
+}
+
+vectorised! {
+    /// Makes pairs of neighbours in `row`, whole steps long, and writes them to its first half.
+    pub fn pair_neighbours(row: &mut [f32]) {
+        for step in 0..row.len() / STEP {
+            // By way of registers: what is read next is not what was just written.
+            let x: [f32; STEP] = std::array::from_fn(|i| row[step * STEP + i]);
+            let out: [f32; STEP / 2] = std::array::from_fn(|i| pair(x[2 * i], x[2 * i + 1]));
+            row[step * STEP / 2..][..STEP / 2].copy_from_slice(&out);
+        }
     }
 }
 
@@ -196,6 +274,32 @@ mod x86 {
         |p, s| _mm512_storeu_ps(p, s)
     );
 
+    /// Zen 4, Cooper Lake, Sapphire Rapids and later. The instruction treats numbers below 2^-126 as zero.
+    pub const PAIRS: Kernel = Kernel {
+        name: "AVX-512 BF16",
+        rows: ROWS,
+        tiles: &[pairs::<1>, pairs::<2>, pairs::<3>, pairs::<4>],
+    };
+
+    tile!(
+        pairs,
+        "avx512f,avx512bf16",
+        ROWS,
+        16,
+        _mm512_setzero_ps(),
+        |p: *const f32| _mm512_loadu_si512(p.cast()),
+        |p: *const f32| _mm512_set1_epi32(p.cast::<i32>().read()),
+        |s, x: __m512i, w: __m512i| _mm512_dpbf16_ps(s, as_bf16(x), as_bf16(w)),
+        |p, s| _mm512_storeu_ps(p, s)
+    );
+
+    /// The same bits.
+    #[inline(always)]
+    fn as_bf16(x: __m512i) -> __m512bh {
+        // SAFETY: both are 512 bits, and every pattern is good for both.
+        unsafe { std::mem::transmute(x) }
+    }
+
     pub const FMA: Kernel = Kernel {
         name: "FMA",
         rows: ROWS,
@@ -245,9 +349,86 @@ mod aarch64 {
 mod tests {
     use super::super::testing::numbers;
     use super::*;
+    use half::bf16;
     use proptest::prelude::*;
 
+    /// Pairs of rows [depth, columns] and of columns of rows [n, depth], and what bf16 makes of each number.
+    #[test]
+    fn pairs_hold_what_bf16_makes_of_their_numbers() {
+        let halves = |v: f32| {
+            let bits = v.to_bits();
+            [
+                bf16::from_bits(bits as u16),
+                bf16::from_bits((bits >> 16) as u16),
+            ]
+        };
+        let mut x = numbers(5 * 32, 3);
+        for (i, v) in [f32::NAN, f32::INFINITY, -0.0, 1e-40, f32::MAX, 3.4e38]
+            .into_iter()
+            .enumerate()
+        {
+            x[17 * i] = v;
+        }
+        let same = |got: bf16, want: f32| {
+            let want = bf16::from_f32(want);
+            assert!(
+                got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+                "{got} for {want}"
+            );
+        };
+        let mut rows = x.clone();
+        pair_rows(&mut rows, 32);
+        for (i, got) in rows[..3 * 32].iter().enumerate() {
+            let (row, c) = (i / 32, i % 32);
+            let [low, high] = halves(*got);
+            same(low, x[2 * row * 32 + c]);
+            same(
+                high,
+                if row == 2 {
+                    0.0
+                } else {
+                    x[(2 * row + 1) * 32 + c]
+                },
+            );
+        }
+        let (mut neighbours, mut columns) = (x.clone(), vec![0.0; x.len() / 2]);
+        pair_neighbours(&mut neighbours);
+        pair_columns(&x, &mut columns);
+        for (i, x) in x.as_chunks::<2>().0.iter().enumerate() {
+            for got in [neighbours[i], columns[i]] {
+                let [low, high] = halves(got);
+                same(low, x[0]);
+                same(high, x[1]);
+            }
+        }
+    }
+
     proptest! {
+        /// On processors that have it; on others nothing multiplies pairs.
+        #[test]
+        fn the_kernel_of_pairs_sums_their_products(
+            depth in 1usize..70, rows in 1usize..=6, steps in 1usize..=4, seed in any::<u64>(),
+        ) {
+            if let Some(kernel) = Kernel::pairs() {
+                let columns = steps * STEP;
+                let (x, panel) = (numbers(rows * 2 * depth, seed), numbers(2 * depth * columns, seed ^ 1));
+                let (mut xs, mut ps) = (vec![0.0; rows * depth], panel.clone());
+                pair_columns(&x, &mut xs);
+                pair_rows(&mut ps, columns);
+                let mut out = vec![0f32; rows * columns];
+                let view = |values, stride| Rows { values, stride };
+                kernel.tile([rows, depth, columns], view(&xs, depth), view(&ps[..depth * columns], columns), &mut out, columns);
+                let rounded = |v: f32| bf16::from_f32(v).to_f64();
+                for (i, got) in out.iter().enumerate() {
+                    let (r, c) = (i / columns, i % columns);
+                    let want: f64 = (0..2 * depth)
+                        .map(|i| rounded(x[r * 2 * depth + i]) * rounded(panel[i * columns + c]))
+                        .sum();
+                    prop_assert!((f64::from(*got) - want).abs() < 1e-4, "[{r}, {c}]: {got} for {want}");
+                }
+            }
+        }
+
         #[test]
         fn every_kernel_multiplies(
             depth in 1usize..70, gaps in prop::array::uniform3(0usize..5), seed in any::<u64>(),

@@ -68,10 +68,11 @@ impl Encoder {
             }
             let rows = 1 + patches;
             let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
-            let attention = Attention { heads, vv };
+            let attention = |rounded| Attention { heads, vv, rounded };
             let heads_out = if last {
                 let (q, kv) = b.split_qkv(&block, width, 1, rows)?;
                 let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
+                let attention = attention(kv.rounds());
                 let kv = b.wire(&format!("{block}.kv"), kv, &[x])?;
                 let class = PickRows {
                     first: 0,
@@ -85,6 +86,7 @@ impl Encoder {
                 let qkv = b
                     .linear(&format!("{block}.qkv"), [3 * width, width], rows)?
                     .with_norm(norm);
+                let attention = attention(qkv.rounds());
                 let qkv = b.wire(&format!("{block}.qkv"), qkv, &[x])?;
                 b.wire_all(&format!("{block}.attention"), attention, &[qkv])?
             };
