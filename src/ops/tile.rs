@@ -309,12 +309,12 @@ mod x86 {
             for i in (0..len / 32 * 32).step_by(32) {
                 let (low, high) = (_mm512_loadu_ps(x.add(i)), _mm512_loadu_ps(x.add(i + 16)));
                 let both = _mm512_cvtne2ps_pbh(high, low);
-                _mm512_storeu_si512(out.add(i / 2).cast(), std::mem::transmute(both));
+                out.add(i / 2).cast::<__m512bh>().write_unaligned(both);
             }
             let mut done = len / 32 * 32;
             if len - done >= 16 {
                 let half = _mm512_cvtneps_pbh(_mm512_loadu_ps(x.add(done)));
-                _mm256_storeu_si256(out.add(done / 2).cast(), std::mem::transmute(half));
+                out.add(done / 2).cast::<__m256bh>().write_unaligned(half);
                 done += 16;
             }
             for i in (done..len).step_by(2) {
