@@ -233,10 +233,7 @@ impl Bench {
     /// Frames per second of `n` networks of one thread each.
     fn side_by_side(&self, first: Inspector, n: usize, frame: &RgbImage) -> Result<f64, CliError> {
         let failed = |e: &dyn Display| CliError::Internal(e.to_string());
-        let mut networks = vec![first];
-        while networks.len() < n {
-            networks.push(networks[0].beside().map_err(|e| failed(&e))?);
-        }
+        let networks = first.side_by_side(n).map_err(|e| failed(&e))?;
         let barrier = Barrier::new(n);
         let seconds = std::thread::scope(|scope| {
             let judge = |mut network: Inspector| {

@@ -131,11 +131,9 @@ impl Inspect {
         let threshold = self
             .threshold
             .unwrap_or(inspector.manifest().scores.threshold);
-        let mut networks = vec![inspector];
-        while networks.len() < usize::from(self.cores.parallel).min(jobs.len()) {
-            let another = networks[0].beside();
-            networks.push(another.map_err(|e| CliError::Internal(format!("{e:#}")))?);
-        }
+        let networks = inspector
+            .side_by_side(usize::from(self.cores.parallel).min(jobs.len()))
+            .map_err(|e| CliError::Internal(format!("{e:#}")))?;
         let mut counters = Counters::default();
         let started = Instant::now();
         let next = AtomicUsize::new(0);

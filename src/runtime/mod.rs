@@ -265,10 +265,9 @@ pub fn start<P: OutputPin + Send + 'static>(
         shared.clone(),
         config.real_time,
     );
-    let mut networks = vec![inspector];
-    while networks.len() < config.parallel {
-        networks.push(networks[0].beside().map_err(StartError::Parallel)?);
-    }
+    let networks = inspector
+        .side_by_side(config.parallel)
+        .map_err(StartError::Parallel)?;
     let mut others = vec![];
     for (index, (inspector, jobs)) in networks.into_iter().zip(waiting).enumerate() {
         let inference = Inference {
