@@ -1,7 +1,7 @@
 //! Layer normalisation over the last axis, one pass over each row's statistics.
 
 use super::scratch::Output;
-use super::simd::vectorised;
+use super::simd::{multiply_add, vectorised};
 use super::{par_rows, slice, sum_lanes};
 use tract_core::internal::*;
 
@@ -60,7 +60,7 @@ vectorised! {
         let variance = sum_lanes(x, |v| (v - mean) * (v - mean)) / width;
         let inverse = 1.0 / (variance + EPSILON).sqrt();
         for ((out, v), (g, b)) in out.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
-            *out = (*v - mean) * inverse * g + b;
+            *out = multiply_add::<FUSED>((*v - mean) * inverse, *g, *b);
         }
     }
 }

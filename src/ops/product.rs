@@ -3,7 +3,7 @@
 
 use super::activation::{Activation, ActivationKernel};
 use super::par_rows;
-use super::simd::vectorised;
+use super::simd::{fetch, multiply_add, vectorised};
 use tract_core::internal::*;
 
 /// Most numbers that a tile of any kernel has.
@@ -137,6 +137,21 @@ pub struct Target<'a> {
 }
 
 impl Block<'_> {
+    /// Brings the places of a tile, and the residual's, close to the core before they are needed: rows lie
+    /// pages apart, where no processor looks ahead by itself.
+    #[inline]
+    pub fn fetch(&self, row: usize, column: usize) {
+        let wide = self.sizes.tile_columns.min(self.columns - column);
+        let rows = self.sizes.tile_rows.min(self.rows - row);
+        for row in row..row + rows {
+            let places = row * self.columns + column..row * self.columns + column + wide;
+            fetch(&self.out[places.clone()]);
+            if let Some(residual) = self.residual {
+                fetch(&residual[places]);
+            }
+        }
+    }
+
     /// Where the tile goes whose first row and column within the block are given; `None` if it has to go
     /// through an activation ([`Block::finish`]).
     pub fn target(&mut self, row: usize, column: usize) -> Option<Target<'_>> {
@@ -168,18 +183,16 @@ impl Block<'_> {
             .map_or(&NO_BIAS[..wide], |b| &b[column..column + wide]);
         scale_and_shift(values, width, self.scale * self.factor, bias, self.factor);
         self.activation.run(values)?;
-        for (r, values) in values.chunks_exact(width).enumerate() {
-            let start = (row + r) * self.columns + column;
-            let out = &mut self.out[start..start + wide];
-            match self.residual {
-                None => out.copy_from_slice(&values[..wide]),
-                Some(residual) => {
-                    for ((o, v), r) in out.iter_mut().zip(values).zip(&residual[start..]) {
-                        *o = v + r;
-                    }
-                }
-            }
-        }
+        let start = row * self.columns + column;
+        let residual = self.residual.map(|r| &r[start..]);
+        store(
+            values,
+            width,
+            wide,
+            residual,
+            &mut self.out[start..],
+            self.columns,
+        );
         Ok(())
     }
 }
@@ -188,9 +201,31 @@ impl Block<'_> {
 const NO_BIAS: [f32; MAX_TILE] = [0.0; MAX_TILE];
 
 vectorised! {
+    /// Writes the first `wide` of each `width` values to rows `stride` apart.
+    fn store(
+        values: &[f32], width: usize, wide: usize, residual: Option<&[f32]>, out: &mut [f32], stride: usize,
+    ) {
+        for (r, values) in values.chunks_exact(width).enumerate() {
+            let (values, out) = (&values[..wide], &mut out[r * stride..][..wide]);
+            if let Some(residual) = residual {
+                let both = values.iter().zip(&residual[r * stride..][..wide]);
+                out.iter_mut().zip(both).for_each(|(out, (v, r))| *out = v + r);
+            } else if let (Ok(out), Ok(values)) = (<&mut [f32; 64]>::try_from(&mut *out), <&[f32; 64]>::try_from(values)) {
+                // Of known length: a few moves instead of a call.
+                *out = *values;
+            } else {
+                out.copy_from_slice(values);
+            }
+        }
+    }
+}
+
+vectorised! {
     fn scale_and_shift(values: &mut [f32], width: usize, scale: f32, bias: &[f32], factor: f32) {
         for row in values.chunks_exact_mut(width) {
-            row.iter_mut().zip(bias).for_each(|(v, bias)| *v = *v * scale + bias * factor);
+            row.iter_mut()
+                .zip(bias)
+                .for_each(|(v, bias)| *v = multiply_add::<FUSED>(*v, scale, bias * factor));
         }
     }
 }

@@ -1,18 +1,19 @@
 //! Softmax over rows of scores, without the last step: who uses the weights divides by their sum.
 
 use super::fold_lanes;
-use super::simd::vectorised;
+use super::simd::{multiply_add, vectorised};
 
 /// e^x for x at most 0, within 3e-7 of it; below -86, where the result would not be a normal number,
 /// e^-86. The constants are those of Cephes' expf.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+fn exp<const FUSED: bool>(x: f32) -> f32 {
     // Adding it leaves the nearest integer in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     let x = if x < -86.0 { -86.0 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let add = multiply_add::<FUSED>;
+    let shifted = add(x, std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
-    let r = x - n * 0.693_359_375 + n * 2.121_944_4e-4;
+    let r = add(n, 2.121_944_4e-4, add(n, -0.693_359_375, x));
     let mut p = 1.987_569_15e-4;
     for c in [
         1.398_199_950_7e-3,
@@ -21,9 +22,9 @@ fn exp(x: f32) -> f32 {
         1.666_666_545_9e-1,
         5.000_000_120_1e-1,
     ] {
-        p = p * r + c;
+        p = add(p, r, c);
     }
-    let y = p * r * r + r + 1.0;
+    let y = add(p * r, r, r) + 1.0;
     f32::from_bits(y.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
@@ -44,13 +45,13 @@ vectorised! {
         let mut sums = [0f32; LANES];
         for chunk in chunks {
             for (sum, v) in sums.iter_mut().zip(chunk) {
-                *v = exp(*v - max);
+                *v = exp::<FUSED>(*v - max);
                 *sum += *v;
             }
         }
         let mut sum = fold_lanes(sums, |a, b| a + b);
         for v in rest {
-            *v = exp(*v - max);
+            *v = exp::<FUSED>(*v - max);
             sum += *v;
         }
         sum

@@ -44,7 +44,8 @@ fn round_levels(image: &mut TypedImage<F32x3>) {
     image
         .pixels_mut()
         .iter_mut()
-        .for_each(|p| p.0 = p.0.map(|v| (v + 0.5).floor().clamp(0.0, 255.0)));
+        // The conversion cuts off, and is one instruction everywhere; `floor` is a call on x86-64.
+        .for_each(|p| p.0 = p.0.map(|v| f32::from((v + 0.5) as u8)));
 }
 
 /// Whether Pillow resizes vertically first: seen to hold for Pillow 13.0 on 254 random sizes.

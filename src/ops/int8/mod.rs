@@ -13,7 +13,7 @@ mod quantise;
 
 use super::layer_norm::Norm;
 use super::product::{Block, Epilogue, MAX_TILE, Sizes, Target, divide};
-use super::simd::vectorised;
+use super::simd::{multiply_add, vectorised};
 use kernel::{GROUP, Kernel};
 use quantise::Rows;
 use std::cell::RefCell;
@@ -166,6 +166,7 @@ impl Panels {
             };
             for row in (0..block.rows).step_by(tile) {
                 let high = tile.min(block.rows - row);
+                block.fetch(row, column);
                 self.kernel
                     .tile(&x.bytes[row * x.stride..], x.stride, panel, &mut sums);
                 let (low, step) = (&x.low[row..row + high], &x.step[row..row + high]);
@@ -197,7 +198,7 @@ vectorised! {
         for ((sums, out), (low, step)) in rows.zip(low.iter().zip(step)) {
             let columns = columns.scales.iter().zip(columns.totals).zip(columns.shifts);
             for ((out, sum), ((scale, total), shift)) in out.iter_mut().zip(sums).zip(columns) {
-                *out = step * (sum + shift) as f32 * scale + low * total;
+                *out = multiply_add::<FUSED>(step * (sum + shift) as f32, *scale, low * total);
             }
         }
     }
@@ -213,8 +214,11 @@ vectorised! {
         for (r, (low, step)) in low.iter().zip(step).enumerate() {
             let sums = &sums[r * width..][..wide];
             let out = &mut out[r * stride..][..wide];
+            let (low, step) = (low * factor, step * factor);
+            let add = multiply_add::<FUSED>;
             let number = |c: usize| {
-                (step * (sums[c] + shifts[c]) as f32 * scales[c] + low * totals[c]) * factor + bias[c]
+                let lowest = add(low, totals[c], bias[c]);
+                add(step * (sums[c] + shifts[c]) as f32, scales[c], lowest)
             };
             match residual {
                 None => (0..wide).for_each(|c| out[c] = number(c)),
