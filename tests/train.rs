@@ -5,7 +5,7 @@ mod common;
 
 use burn::tensor::Device;
 use faprompt_edge::bundle::{Bundle, Keys};
-use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::clip::{Block, Clip};
 use faprompt_edge::train::fit::learner::Learner;
 use faprompt_edge::train::fit::{Options, frozen};
 use faprompt_edge::train::nn::Maker;
@@ -199,6 +199,44 @@ fn pretraining_is_reproducible_and_goes_on_where_it_stopped() {
         32,
         &["50 px", "16"],
     );
+}
+
+/// One step from the same numbers, without and with a decay that halves: matrices shrink, the rest does not.
+#[test]
+fn weights_of_layers_decay_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let step = |decay: &str| {
+        let out = folder.path().join(decay);
+        good(train(&[
+            "pretrain",
+            "--recipe",
+            "trial",
+            "--phase",
+            "64x2x1",
+            "--lr",
+            "1e-3",
+            "--weight-decay",
+            decay,
+            "--out",
+            s(&out).leak(),
+        ]));
+        Clip::load(&out.join("clip.safetensors")).unwrap()
+    };
+    let (free, decayed) = (step("0"), step("500"));
+    let blocks = |clip: Clip| [clip.visual.blocks, clip.text.blocks].concat();
+    assert_eq!(free.visual.conv1, decayed.visual.conv1);
+    assert_eq!(free.visual.positions, decayed.visual.positions);
+    assert_eq!(free.text.projection, decayed.text.projection);
+    for (free, decayed) in blocks(free).iter().zip(&blocks(decayed)) {
+        assert_eq!(free.ln_1.weight, decayed.ln_1.weight);
+        let layers = |b: &Block| [b.qkv.clone(), b.out.clone(), b.fc.clone(), b.proj.clone()];
+        for (free, decayed) in layers(free).iter().zip(&layers(decayed)) {
+            assert_eq!(free.bias, decayed.bias);
+            let length = |w: &ndarray::Array2<f32>| w.mapv(|v| v * v).sum().sqrt();
+            let ratio = length(&decayed.weight) / length(&free.weight);
+            assert!((0.4..0.6).contains(&ratio), "{ratio}");
+        }
+    }
 }
 
 #[test]

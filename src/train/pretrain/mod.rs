@@ -138,7 +138,7 @@ fn optimizer(options: &Options) -> ModuleOptimizer {
         .with_weight_decay(0.0);
     let decayed = config.clone().with_weight_decay(options.weight_decay);
     let matrices =
-        ParamGroup::from_predicates(vec!["qkv.weight", "out.weight", "fc.weight", "proj.weight"]);
+        ParamGroup::from_any_predicates(vec!["qkv.weight", "out.weight", "fc.weight", "proj.weight"]);
     ModuleOptimizer::from(config.build()).with_group(matrices, decayed.build(), None)
 }
 
