@@ -5,7 +5,7 @@
 //! half or three quarters of the memory and of what is read from it.
 
 use super::layer_norm::Norm;
-use super::product::{Block, Epilogue, MAX_TILE, Sizes, divide};
+use super::product::{self, Block, MAX_TILE, Sizes};
 use super::scratch::Scratch;
 use super::simd::vectorised;
 use super::tile::{Kernel, Rows, STEP};
@@ -172,42 +172,22 @@ impl Panels {
         })
     }
 
-    /// Output columns.
-    pub fn outputs(&self) -> usize {
-        self.outputs
+    /// Multiplies rows of sums of the panel that begins at `output` with what int8's steps are worth.
+    fn scale(&self, output: usize, values: &mut [f32]) {
+        if let Some(scales) = &self.scales {
+            multiply(values, &scales[output..output + self.kernel.columns()]);
+        }
     }
+}
 
-    /// Input columns.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// The rows of `x` (normalised first, if there is a `norm`) times the transposed weights, written to
-    /// the rows of `out`.
-    ///
-    /// # Errors
-    /// Lengths that do not fit each other.
-    pub fn product(
-        &self,
-        x: &[f32],
-        norm: Option<Norm>,
-        epilogue: Epilogue,
-        out: &mut [f32],
-    ) -> TractResult<()> {
-        let sizes = Sizes {
+impl product::Packed for Panels {
+    fn sizes(&self) -> Sizes {
+        Sizes {
             inputs: self.inputs,
             outputs: self.outputs,
             tile_rows: self.kernel.rows,
             tile_columns: self.kernel.columns(),
             element: size_of::<f32>(),
-        };
-        divide(x, sizes, epilogue, out, |block| self.block(norm, block))
-    }
-
-    /// Multiplies rows of sums of the panel that begins at `output` with what int8's steps are worth.
-    fn scale(&self, output: usize, values: &mut [f32]) {
-        if let Some(scales) = &self.scales {
-            multiply(values, &scales[output..output + self.kernel.columns()]);
         }
     }
 
@@ -279,6 +259,7 @@ impl Panels {
 #[cfg(test)]
 mod tests {
     use super::super::activation::Activation;
+    use super::super::product::{Epilogue, Packed as _};
     use super::super::testing::{numbers, tensor};
     use super::*;
     use proptest::prelude::*;

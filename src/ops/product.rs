@@ -2,6 +2,7 @@
 //! to a tile of sums on its way to memory.
 
 use super::activation::{Activation, ActivationKernel};
+use super::layer_norm::Norm;
 use super::par_rows;
 use super::simd::{fetch, multiply_add, vectorised};
 use tract_core::internal::*;
@@ -41,6 +42,35 @@ pub struct Sizes {
     pub element: usize,
 }
 
+/// Weights [outputs, inputs], packed in panels for one of this processor's kernels.
+pub trait Packed: Sync {
+    /// The sizes of their products.
+    fn sizes(&self) -> Sizes;
+
+    /// Computes a part of a product; its activations are normalised first if there is a `norm`.
+    ///
+    /// # Errors
+    /// The activation's kernel.
+    fn block(&self, norm: Option<Norm>, block: &mut Block) -> TractResult<()>;
+
+    /// The rows of `x` (normalised first, if there is a `norm`) times the transposed weights, written to
+    /// the rows of `out`.
+    ///
+    /// # Errors
+    /// Lengths that do not fit each other.
+    fn product(
+        &self,
+        x: &[f32],
+        norm: Option<Norm>,
+        epilogue: Epilogue,
+        out: &mut [f32],
+    ) -> TractResult<()> {
+        divide(x, self.sizes(), epilogue, out, |block| {
+            self.block(norm, block)
+        })
+    }
+}
+
 /// A part of a product that one thread computes: some whole rows, or some columns of a single row.
 pub struct Block<'a> {
     /// Its rows of activations.
@@ -67,7 +97,7 @@ pub struct Block<'a> {
 ///
 /// # Errors
 /// Lengths that do not fit each other, or `work`'s own.
-pub fn divide(
+fn divide(
     x: &[f32],
     sizes: Sizes,
     epilogue: Epilogue,

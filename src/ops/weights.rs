@@ -187,22 +187,23 @@ impl Weights {
         })
     }
 
+    /// It, whatever it is multiplied in.
+    fn packed(&self) -> &dyn product::Packed {
+        match self {
+            Weights::Float(w) => w,
+            Weights::Int8(w) => w,
+            Weights::F16(w) => w,
+        }
+    }
+
     /// Output columns.
     pub fn outputs(&self) -> usize {
-        match self {
-            Weights::Float(w) => w.outputs(),
-            Weights::Int8(w) => w.outputs(),
-            Weights::F16(w) => w.outputs(),
-        }
+        self.packed().sizes().outputs
     }
 
     /// Input columns.
     pub fn inputs(&self) -> usize {
-        match self {
-            Weights::Float(w) => w.inputs(),
-            Weights::Int8(w) => w.inputs(),
-            Weights::F16(w) => w.inputs(),
-        }
+        self.packed().sizes().inputs
     }
 
     /// The rows of `x` [n, inputs], normalised first if there is a `norm`, times the transposed weights,
@@ -234,11 +235,7 @@ impl Weights {
             residual: epilogue.residual.map(slice).transpose()?,
         };
         let out = &mut slice_mut(out)?[span];
-        match self {
-            Weights::Int8(panels) => panels.product(x, norm, epilogue, out),
-            Weights::F16(panels) => panels.product(x, norm, epilogue, out),
-            Weights::Float(panels) => panels.product(x, norm, epilogue, out),
-        }
+        self.packed().product(x, norm, epilogue, out)
     }
 }
 

@@ -7,7 +7,7 @@
 pub mod kernel;
 
 use super::layer_norm::Norm;
-use super::product::{Block, Epilogue, MAX_TILE, Sizes, divide};
+use super::product::{self, Block, MAX_TILE, Sizes};
 use super::weights::Matrix;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -105,45 +105,7 @@ impl Panels {
         })
     }
 
-    /// Output columns.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// Input columns.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// The rows of `x` (normalised first, if there is a `norm`) times the transposed weights, written to
-    /// the rows of `out`.
-    ///
-    /// # Errors
-    /// Lengths that do not fit each other.
-    pub fn product(
-        &self,
-        x: &[f32],
-        norm: Option<Norm>,
-        epilogue: Epilogue,
-        out: &mut [f32],
-    ) -> TractResult<()> {
-        let sizes = Sizes {
-            inputs: self.inputs,
-            outputs: self.outputs,
-            tile_rows: self.kernel.rows,
-            tile_columns: self.kernel.columns,
-            element: size_of::<f16>(),
-        };
-        divide(x, sizes, epilogue, out, |block| {
-            let mut rows = ROWS.take();
-            rows.round(block.x, self.inputs, norm, self.kernel.rows);
-            let done = self.block(&rows, block);
-            ROWS.set(rows);
-            done
-        })
-    }
-
-    fn block(&self, x: &Rows, block: &mut Block) -> TractResult<()> {
+    fn multiply(&self, x: &Rows, block: &mut Block) -> TractResult<()> {
         let Kernel { rows, columns, .. } = self.kernel;
         let panel_len = x.stride * columns;
         let mut values = [0f32; MAX_TILE];
@@ -160,9 +122,30 @@ impl Panels {
     }
 }
 
+impl product::Packed for Panels {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            inputs: self.inputs,
+            outputs: self.outputs,
+            tile_rows: self.kernel.rows,
+            tile_columns: self.kernel.columns,
+            element: size_of::<f16>(),
+        }
+    }
+
+    fn block(&self, norm: Option<Norm>, block: &mut Block) -> TractResult<()> {
+        let mut rows = ROWS.take();
+        rows.round(block.x, self.inputs, norm, self.kernel.rows);
+        let done = self.multiply(&rows, block);
+        ROWS.set(rows);
+        done
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::activation::Activation;
+    use super::super::product::{Epilogue, Packed as _};
     use super::super::testing::{numbers, tensor};
     use super::super::{float, tile};
     use super::kernel::tests::REFERENCE;

@@ -12,7 +12,7 @@ pub mod kernel;
 mod quantise;
 
 use super::layer_norm::Norm;
-use super::product::{Block, Epilogue, MAX_TILE, Sizes, Target, divide};
+use super::product::{self, Block, MAX_TILE, Sizes, Target};
 use super::simd::{multiply_add, vectorised};
 use kernel::{GROUP, Kernel};
 use quantise::Rows;
@@ -102,51 +102,7 @@ impl Panels {
         self.kernel.name
     }
 
-    /// Output columns.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// Input columns.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// The rows of `x` (normalised first, if there is a `norm`) times the transposed weights, written to
-    /// the rows of `out`.
-    ///
-    /// # Errors
-    /// Lengths that do not fit each other.
-    pub fn product(
-        &self,
-        x: &[f32],
-        norm: Option<Norm>,
-        epilogue: Epilogue,
-        out: &mut [f32],
-    ) -> TractResult<()> {
-        let sizes = Sizes {
-            inputs: self.inputs,
-            outputs: self.outputs,
-            tile_rows: self.kernel.rows,
-            tile_columns: self.kernel.columns,
-            element: 1,
-        };
-        divide(x, sizes, epilogue, out, |block| {
-            let mut rows = ROWS.take();
-            rows.quantise(
-                block.x,
-                self.inputs,
-                norm,
-                self.kernel.rows,
-                self.kernel.signed,
-            );
-            let done = self.block(&rows, block);
-            ROWS.set(rows);
-            done
-        })
-    }
-
-    fn block(&self, x: &Rows, block: &mut Block) -> TractResult<()> {
+    fn multiply(&self, x: &Rows, block: &mut Block) -> TractResult<()> {
         let Kernel {
             rows: tile,
             columns,
@@ -179,6 +135,27 @@ impl Panels {
             }
         }
         Ok(())
+    }
+}
+
+impl product::Packed for Panels {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            inputs: self.inputs,
+            outputs: self.outputs,
+            tile_rows: self.kernel.rows,
+            tile_columns: self.kernel.columns,
+            element: 1,
+        }
+    }
+
+    fn block(&self, norm: Option<Norm>, block: &mut Block) -> TractResult<()> {
+        let mut rows = ROWS.take();
+        let (tile, signed) = (self.kernel.rows, self.kernel.signed);
+        rows.quantise(block.x, self.inputs, norm, tile, signed);
+        let done = self.multiply(&rows, block);
+        ROWS.set(rows);
+        done
     }
 }
 

@@ -137,8 +137,12 @@ fn optimizer(options: &Options) -> ModuleOptimizer {
         .with_epsilon(1e-8)
         .with_weight_decay(0.0);
     let decayed = config.clone().with_weight_decay(options.weight_decay);
-    let matrices =
-        ParamGroup::from_any_predicates(vec!["qkv.weight", "out.weight", "fc.weight", "proj.weight"]);
+    let matrices = ParamGroup::from_any_predicates(vec![
+        "qkv.weight",
+        "out.weight",
+        "fc.weight",
+        "proj.weight",
+    ]);
     ModuleOptimizer::from(config.build()).with_group(matrices, decayed.build(), None)
 }
 
