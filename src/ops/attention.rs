@@ -23,8 +23,8 @@ pub struct Attention {
     pub heads: usize,
     /// Whether the second output is wanted.
     pub vv: bool,
-    /// Whether queries, keys, values and weights may be rounded to bf16, which some processors multiply
-    /// twice as fast; sums, and the softmax but for its result, are f32 always.
+    /// Whether queries, keys, values and weights may be rounded to 16 bits, which some processors multiply
+    /// twice as fast; the softmax but for its result is f32 always.
     pub rounded: bool,
 }
 

@@ -4,8 +4,8 @@
 //! every head, packing takes as long as a third of the arithmetic. `unsafe` because of intrinsics;
 //! [`Kernel::tile`] checks all lengths before a pointer is made.
 //!
-//! Where the processor multiplies bf16 twice as fast, [`Kernel::pairs`] does the same with elements that hold
-//! two bf16 numbers each, of two neighbours along the depth.
+//! Where the processor multiplies 16-bit numbers twice as fast, [`Kernel::pairs`] does the same with elements
+//! that hold two of them each, of two neighbours along the depth: bf16 on x86-64, f16 on ARM.
 #![allow(unsafe_code)]
 
 use super::simd::vectorised;
@@ -63,8 +63,9 @@ impl Kernel {
         *BEST
     }
 
-    /// The kernel whose elements are pairs of bf16 numbers, as [`pair_rows`] and [`pair_columns`] make them, if
-    /// this processor has one; sums are f32. `x[r, i] * panel[i, c]` then stands for two products.
+    /// The kernel whose elements are pairs of 16-bit numbers, as [`pair_rows`] and [`pair_columns`] make them,
+    /// if this processor has one; sums are f32 (on ARM those of [`RUN`](super::fp16::kernel::RUN) products f16).
+    /// `x[r, i] * panel[i, c]` then stands for two products.
     pub fn pairs() -> Option<Kernel> {
         #[cfg(target_arch = "x86_64")]
         {
@@ -72,6 +73,10 @@ impl Kernel {
             if has!("avx512bf16") && super::simd::avx512() {
                 return Some(x86::PAIRS);
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("fp16") {
+            return Some(aarch64::PAIRS);
         }
         None
     }
@@ -111,7 +116,8 @@ impl Kernel {
     }
 }
 
-/// Two numbers rounded to bf16, to the nearest, ties to even: the first in the low half.
+/// Two numbers rounded to 16 bits, to the nearest, ties to even: the first in the low half.
+#[cfg(not(target_arch = "aarch64"))]
 #[inline(always)]
 fn pair(low: f32, high: f32) -> f32 {
     let round = |v: f32| {
@@ -127,10 +133,27 @@ fn pair(low: f32, high: f32) -> f32 {
     f32::from_bits(round(low) >> 16 | round(high) & 0xffff_0000)
 }
 
+/// The same. What f16 cannot hold (more than 65504) becomes infinite.
+#[cfg(target_arch = "aarch64")]
+fn pair(low: f32, high: f32) -> f32 {
+    let bits = |v: f32| u32::from(half::f16::from_f32(v).to_bits());
+    f32::from_bits(bits(low) | bits(high) << 16)
+}
+
+/// Makes pairs of rows 2 i and 2 i + 1, both `row_len` long, and writes them to row i. The last row of an
+/// odd number is paired with zeros. Rows behind the pairs keep what they held.
+pub fn pair_rows(rows: &mut [f32], row_len: usize) {
+    #[cfg(target_arch = "aarch64")]
+    if Kernel::pairs().is_some() {
+        // SAFETY: these rows are there; the processor was just asked.
+        unsafe { aarch64::pair_rows(rows.as_mut_ptr(), rows.len() / row_len, row_len) };
+        return;
+    }
+    pair_rows_plainly(rows, row_len);
+}
+
 vectorised! {
-    /// Makes pairs of rows 2 i and 2 i + 1, both `row_len` long, and writes them to row i. The last row of an
-    /// odd number is paired with zeros. Rows behind the pairs keep what they held.
-    pub fn pair_rows(rows: &mut [f32], row_len: usize) {
+    fn pair_rows_plainly(rows: &mut [f32], row_len: usize) {
         let (first, rest) = rows.split_at_mut(row_len);
         if rest.is_empty() {
             first.iter_mut().for_each(|low| *low = pair(*low, 0.0));
@@ -154,10 +177,10 @@ vectorised! {
 /// Makes pairs of neighbours in `x`, an even number of them.
 pub fn pair_columns(x: &[f32], out: &mut [f32]) {
     let (out, x) = (&mut out[..x.len() / 2], &x[..x.len() / 2 * 2]);
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if Kernel::pairs().is_some() {
         // SAFETY: `out` has room for a pair of each two of `x`; the processor was just asked.
-        unsafe { x86::pair_neighbours(x.as_ptr(), x.len(), out.as_mut_ptr()) };
+        unsafe { native::pair_neighbours(x.as_ptr(), x.len(), out.as_mut_ptr()) };
         return;
     }
     for (x, out) in x.as_chunks::<2>().0.iter().zip(out) {
@@ -167,11 +190,11 @@ pub fn pair_columns(x: &[f32], out: &mut [f32]) {
 
 /// The same, written to the first half of `row`.
 pub fn pair_neighbours(row: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if Kernel::pairs().is_some() {
         let row_ptr = row.as_mut_ptr();
         // SAFETY: pairs take half the room of what they are made of, and are written behind what is read.
-        unsafe { x86::pair_neighbours(row_ptr, row.len() / 2 * 2, row_ptr) };
+        unsafe { native::pair_neighbours(row_ptr, row.len() / 2 * 2, row_ptr) };
         return;
     }
     for i in 0..row.len() / 2 {
@@ -255,6 +278,11 @@ macro_rules! tile {
         }
     };
 }
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as native;
+#[cfg(target_arch = "x86_64")]
+use x86 as native;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -352,9 +380,131 @@ mod x86 {
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
     use super::Kernel;
+    use crate::ops::fp16::kernel::{RUN, widen};
     use std::arch::aarch64::*;
+    use std::arch::asm;
 
     const ROWS: usize = 6;
+
+    /// FMLA of FEAT_FP16: a register holds the pairs of four columns. 24 of the 32 registers hold sums.
+    pub const PAIRS: Kernel = Kernel {
+        name: "FMLA f16",
+        rows: ROWS,
+        tiles: &[pairs],
+    };
+
+    #[target_feature(enable = "neon,fp16")]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn pairs(
+        rows: usize,
+        depth: usize,
+        x: *const f32,
+        x_stride: usize,
+        panel: *const f32,
+        panel_stride: usize,
+        out: *mut f32,
+        out_stride: usize,
+    ) {
+        const VECTORS: usize = super::STEP / 4;
+        // SAFETY: as in `tile`.
+        unsafe {
+            let x: [*const f32; ROWS] = std::array::from_fn(|r| x.add(r.min(rows - 1) * x_stride));
+            for run in (0..depth).step_by(RUN) {
+                let mut sums = [[vdupq_n_u16(0); VECTORS]; ROWS];
+                for i in run..depth.min(run + RUN) {
+                    let w: [uint16x8_t; VECTORS] = std::array::from_fn(|v| {
+                        vld1q_u16(panel.add(i * panel_stride + v * 4).cast())
+                    });
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        let x = vreinterpretq_u16_u32(vld1q_dup_u32(x.add(i).cast()));
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            *sum = multiply_add(*sum, x, w);
+                        }
+                    }
+                }
+                for (r, sums) in sums.iter().enumerate().take(rows) {
+                    for (v, sum) in sums.iter().enumerate() {
+                        let at = out.add(r * out_stride + v * 4);
+                        let [low, high] = widen(*sum);
+                        let sum = vpaddq_f32(low, high);
+                        vst1q_f32(
+                            at,
+                            if run == 0 {
+                                sum
+                            } else {
+                                vaddq_f32(vld1q_f32(at), sum)
+                            },
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// `acc + x * w`, rounded once.
+    #[target_feature(enable = "neon,fp16")]
+    fn multiply_add(acc: uint16x8_t, x: uint16x8_t, w: uint16x8_t) -> uint16x8_t {
+        let mut acc = acc;
+        // SAFETY: registers only; the feature is this function's.
+        unsafe {
+            asm!(
+                "fmla {acc:v}.8h, {x:v}.8h, {w:v}.8h",
+                acc = inout(vreg) acc, x = in(vreg) x, w = in(vreg) w,
+                options(pure, nomem, nostack)
+            );
+        }
+        acc
+    }
+
+    /// Eight numbers as f16.
+    #[target_feature(enable = "neon")]
+    fn narrow(low: float32x4_t, high: float32x4_t) -> uint16x8_t {
+        let halves;
+        // SAFETY: registers only.
+        unsafe {
+            asm!(
+                "fcvtn {halves:v}.4h, {low:v}.4s",
+                "fcvtn2 {halves:v}.8h, {high:v}.4s",
+                halves = out(vreg) halves, low = in(vreg) low, high = in(vreg) high,
+                options(pure, nomem, nostack)
+            );
+        }
+        halves
+    }
+
+    /// Pairs of the `len` numbers at `x`, an even number of them, to `out`, which may be `x`.
+    pub unsafe fn pair_neighbours(x: *const f32, len: usize, out: *mut f32) {
+        // SAFETY: the caller's; every block is read before it is written, and later ones lie behind it.
+        unsafe {
+            for i in (0..len / 8 * 8).step_by(8) {
+                let halves = narrow(vld1q_f32(x.add(i)), vld1q_f32(x.add(i + 4)));
+                vst1q_u16(out.add(i / 2).cast(), halves);
+            }
+            for i in (len / 8 * 8..len).step_by(2) {
+                *out.add(i / 2) = super::pair(*x.add(i), *x.add(i + 1));
+            }
+        }
+    }
+
+    /// What [`super::pair_rows`] says, of `count` rows.
+    pub unsafe fn pair_rows(rows: *mut f32, count: usize, len: usize) {
+        // SAFETY: the caller's; every block is read before it is written, and later ones lie behind it.
+        unsafe {
+            for i in 0..count.div_ceil(2) {
+                let (low, out) = (rows.add(2 * i * len), rows.add(i * len));
+                let high = (2 * i + 1 < count).then(|| low.add(len));
+                for c in (0..len / 4 * 4).step_by(4) {
+                    let high = high.map_or(vdupq_n_f32(0.0), |high| vld1q_f32(high.add(c)));
+                    let halves = narrow(vld1q_f32(low.add(c)), high);
+                    let pairs = vzip1q_u16(halves, vextq_u16::<4>(halves, halves));
+                    vst1q_u16(out.add(c).cast(), pairs);
+                }
+                for c in len / 4 * 4..len {
+                    *out.add(c) = super::pair(*low.add(c), high.map_or(0.0, |high| *high.add(c)));
+                }
+            }
+        }
+    }
 
     pub const NEON: Kernel = Kernel {
         name: "NEON",
@@ -377,19 +527,25 @@ mod aarch64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fp16;
     use super::super::testing::numbers;
     use super::*;
-    use half::bf16;
+    use half::f16;
     use proptest::prelude::*;
 
-    /// Pairs of rows [depth, columns] and of columns of rows [n, depth], and what bf16 makes of each number.
+    #[cfg(not(target_arch = "aarch64"))]
+    use half::bf16 as Half;
+    #[cfg(target_arch = "aarch64")]
+    use half::f16 as Half;
+
+    /// Pairs of rows [depth, columns] and of columns of rows [n, depth], and what 16 bits hold of each number.
     #[test]
-    fn pairs_hold_what_bf16_makes_of_their_numbers() {
+    fn pairs_hold_their_numbers_rounded() {
         let halves = |v: f32| {
             let bits = v.to_bits();
             [
-                bf16::from_bits(bits as u16),
-                bf16::from_bits((bits >> 16) as u16),
+                Half::from_bits(bits as u16),
+                Half::from_bits((bits >> 16) as u16),
             ]
         };
         let mut x = numbers(5 * 32, 3);
@@ -399,8 +555,8 @@ mod tests {
         {
             x[17 * i] = v;
         }
-        let same = |got: bf16, want: f32| {
-            let want = bf16::from_f32(want);
+        let same = |got: Half, want: f32| {
+            let want = Half::from_f32(want);
             assert!(
                 got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
                 "{got} for {want}"
@@ -433,6 +589,19 @@ mod tests {
         }
     }
 
+    /// What f16 makes of sums of `products`: those of even and of odd place apart, RUN of them rounded at each
+    /// step, the runs added in f32.
+    fn in_runs(products: &[f64]) -> f32 {
+        let runs = products.chunks(2 * fp16::kernel::RUN).map(|run| {
+            let sum = |first: usize| {
+                let each = run[first..].iter().step_by(2);
+                each.fold(0.0, |sum, p| f16::from_f64(sum + p).to_f64()) as f32
+            };
+            sum(0) + sum(1)
+        });
+        runs.reduce(|a, b| a + b).expect("a run")
+    }
+
     proptest! {
         /// On processors that have it; on others nothing multiplies pairs.
         #[test]
@@ -440,7 +609,7 @@ mod tests {
             depth in 1usize..70, rows in 1usize..=6, steps in 1usize..=4, seed in any::<u64>(),
         ) {
             if let Some(kernel) = Kernel::pairs() {
-                let columns = steps * STEP;
+                let columns = steps.min(kernel.columns() / STEP) * STEP;
                 let (x, panel) = (numbers(rows * 2 * depth, seed), numbers(2 * depth * columns, seed ^ 1));
                 let (mut xs, mut ps) = (vec![0.0; rows * depth], panel.clone());
                 pair_columns(&x, &mut xs);
@@ -448,13 +617,18 @@ mod tests {
                 let mut out = vec![0f32; rows * columns];
                 let view = |values, stride| Rows { values, stride };
                 kernel.tile([rows, depth, columns], view(&xs, depth), view(&ps[..depth * columns], columns), &mut out, columns);
-                let rounded = |v: f32| bf16::from_f32(v).to_f64();
+                let rounded = |v: f32| Half::from_f32(v).to_f64();
                 for (i, got) in out.iter().enumerate() {
                     let (r, c) = (i / columns, i % columns);
-                    let want: f64 = (0..2 * depth)
+                    let products: Vec<f64> = (0..2 * depth)
                         .map(|i| rounded(x[r * 2 * depth + i]) * rounded(panel[i * columns + c]))
-                        .sum();
-                    prop_assert!((f64::from(*got) - want).abs() < 1e-4, "[{r}, {c}]: {got} for {want}");
+                        .collect();
+                    if cfg!(target_arch = "aarch64") {
+                        prop_assert_eq!(*got, in_runs(&products), "[{}, {}]", r, c);
+                    } else {
+                        let want: f64 = products.iter().sum();
+                        prop_assert!((f64::from(*got) - want).abs() < 1e-4, "[{r}, {c}]: {got} for {want}");
+                    }
                 }
             }
         }

@@ -70,6 +70,9 @@ impl Kernel {
 }
 
 #[cfg(target_arch = "aarch64")]
+pub(in crate::ops) use aarch64::widen;
+
+#[cfg(target_arch = "aarch64")]
 mod aarch64 {
     use super::{GROUP, Kernel, RUN, f16};
     use std::arch::aarch64::*;
@@ -100,7 +103,7 @@ mod aarch64 {
 
     /// Eight numbers as f32.
     #[target_feature(enable = "neon,fp16")]
-    fn widen(h: uint16x8_t) -> [float32x4_t; 2] {
+    pub fn widen(h: uint16x8_t) -> [float32x4_t; 2] {
         let (low, high);
         // SAFETY: registers only.
         unsafe {
@@ -241,7 +244,8 @@ pub(crate) mod tests {
         if let Ok(want) = std::env::var("FAPROMPT_KERNELS") {
             let int8 = crate::ops::int8::kernel::Kernel::best().name;
             let f16 = Kernel::best().map_or("none", |k| k.name);
-            assert_eq!(format!("{int8}, {f16}"), want);
+            let attention = crate::ops::attention::rounded_kernel().unwrap_or("none");
+            assert_eq!(format!("{int8}, {f16}, {attention}"), want);
         }
     }
 }
