@@ -79,6 +79,7 @@ flash-check: build
 node-arm64: export FEATURES = $(if $(CUDA),cuda$(CUDA))
 PACKAGE = deb=$$(boards/deploy/package $(1)) && mkdir -p out/node/$(2) && cp $$deb out/node/$(2)/faprompt-edge.deb && \
 	dpkg-deb --fsys-tarfile $$deb | tar -xO ./usr/bin/faprompt-edge > out/node/$(2)/faprompt-edge && \
+	dpkg-deb --fsys-tarfile $$deb | tar -xO ./usr/share/doc/faprompt-edge/THIRD-PARTY-LICENSES.gz > out/node/$(2)/THIRD-PARTY-LICENSES.gz && \
 	chmod 755 out/node/$(2)/faprompt-edge && echo $$deb
 node: $(if $(shell grep -s '^arch = "x86_64"' boards/$(BOARD).toml),deb,node-arm64)
 node-arm64: setup
