@@ -4,7 +4,9 @@
 use super::activation::{Activation, ActivationKernel};
 use super::layer_norm::Norm;
 use super::par_rows;
-use super::simd::{fetch, multiply_add, vectorised};
+#[cfg(target_arch = "x86_64")]
+use super::simd::fetch;
+use super::simd::{multiply_add, vectorised};
 use tract_core::internal::*;
 
 /// Most numbers that a tile of any kernel has.
@@ -169,6 +171,7 @@ pub struct Target<'a> {
 impl Block<'_> {
     /// Brings the places of a tile, and the residual's, close to the core before they are needed: rows lie
     /// pages apart, where no processor looks ahead by itself.
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     pub fn fetch(&self, row: usize, column: usize) {
         let wide = self.sizes.tile_columns.min(self.columns - column);

@@ -61,26 +61,18 @@ pub(crate) fn avx2() -> bool {
     std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
 }
 
-/// Asks for the cache lines of `values`; no processor waits for them.
+/// Asks for the cache lines of `values`; no processor waits for them. Only where it was measured to help.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn fetch(values: &[f32]) {
     /// f32 in a cache line of 64 bytes.
     const LINE: usize = 16;
-    #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint that reads nothing and cannot fail, of every x86-64.
         #[allow(unsafe_code)]
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    for line in values.chunks(LINE) {
-        // SAFETY: as above, of every ARMv8; the intrinsic is not stable.
-        #[allow(unsafe_code)]
-        unsafe {
-            std::arch::asm!("prfm pstl1keep, [{}]", in(reg) line.as_ptr(), options(nostack, readonly, preserves_flags));
         }
     }
 }

@@ -122,6 +122,7 @@ impl Panels {
             };
             for row in (0..block.rows).step_by(tile) {
                 let high = tile.min(block.rows - row);
+                #[cfg(target_arch = "x86_64")]
                 block.fetch(row, column);
                 self.kernel
                     .tile(&x.bytes[row * x.stride..], x.stride, panel, &mut sums);
