@@ -228,10 +228,6 @@ impl<C: Camera> Camera for FaultInjector<C> {
         }
     }
 
-    fn is_live(&self) -> bool {
-        self.inner.is_live()
-    }
-
     fn reopen(&mut self) -> Result<(), CaptureError> {
         match self.silence() {
             Some((_, Silence::Gone)) => Err(CaptureError::Disconnected { device: device() }),

@@ -147,10 +147,6 @@ impl Camera for FolderCamera {
             defective: None,
         })
     }
-
-    fn is_live(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

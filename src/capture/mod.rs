@@ -62,9 +62,6 @@ pub trait Camera: Send {
         timeout: Duration,
     ) -> Result<Exposure, CaptureError>;
 
-    /// Whether exposures happen by themselves (a real camera) or when asked for (folder, generator).
-    fn is_live(&self) -> bool;
-
     /// Opens the device once more after an error that needs it. Devices that cannot fail in this way
     /// do nothing.
     ///
@@ -112,10 +109,6 @@ impl Camera for Box<dyn Camera> {
         timeout: Duration,
     ) -> Result<Exposure, CaptureError> {
         (**self).capture(image, timeout)
-    }
-
-    fn is_live(&self) -> bool {
-        (**self).is_live()
     }
 
     fn reopen(&mut self) -> Result<(), CaptureError> {

@@ -163,10 +163,6 @@ impl Camera for PatternCamera {
             defective: Some(defect.is_some()),
         })
     }
-
-    fn is_live(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

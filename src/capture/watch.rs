@@ -59,7 +59,6 @@ pub struct Watch {
     state: State,
     /// When the last reopenings were asked for, oldest first.
     reopenings: VecDeque<u64>,
-    stalls: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +81,6 @@ impl Watch {
             pace,
             state: State::Halted,
             reopenings: VecDeque::with_capacity(REOPENINGS),
-            stalls: 0,
         };
         watch.opened(now_us);
         watch
@@ -91,11 +89,6 @@ impl Watch {
     /// Whether no exposure can be expected: every part that passes is a reject.
     pub fn is_blind(&self) -> bool {
         !matches!(self.state, State::Up { .. })
-    }
-
-    /// Stalls so far.
-    pub fn stalls(&self) -> u64 {
-        self.stalls
     }
 
     /// An exposure came, whole or not. It answers all triggers so far: which of them it belongs to is
@@ -154,7 +147,6 @@ impl Watch {
         } = self.state
             && now_us >= deadline
         {
-            self.stalls += 1;
             self.back_off(now_us);
         }
         match self.state {
@@ -215,14 +207,14 @@ mod tests {
                 until_us: Some(2_100_999)
             }
         );
-        assert_eq!((watch.is_blind(), watch.stalls()), (false, 0));
+        assert!(!watch.is_blind());
         assert_eq!(
             watch.step(2_100_999),
             Step::Wait {
                 until_us: 2_350_999
             }
         );
-        assert_eq!((watch.is_blind(), watch.stalls()), (true, 1));
+        assert!(watch.is_blind());
         for frame_time_us in [None, Some(500_000)] {
             let mut slow = Watch::new(Pace::FreeRunning { frame_time_us }, 0);
             slow.exposure(5);
@@ -252,7 +244,6 @@ mod tests {
         assert_eq!(watch.step(deadline), Step::Capture { until_us: None });
         watch.triggered(deadline);
         assert!(matches!(watch.step(deadline + 300), Step::Wait { .. }));
-        assert_eq!(watch.stalls(), 1);
     }
 
     #[test]

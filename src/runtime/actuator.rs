@@ -112,8 +112,6 @@ struct Tell {
     triggered: u64,
     finished: u64,
     last: Option<PartResult>,
-    /// An exposure that nobody took, or a job that found no room: the part is rejected as late.
-    missed: u64,
 }
 
 /// What is remembered of a part until its outcome.
@@ -143,8 +141,9 @@ impl Tell {
     }
 
     fn job(&mut self, job: super::inference::Job) {
-        // There is room for every place; it fails only when the inference thread is gone.
-        self.missed += u64::from(self.outlets.judges.try_send(job).is_err());
+        // There is room for every place; it fails only when the inference thread is gone, and the part is
+        // rejected as late.
+        let _ = self.outlets.judges.try_send(job);
     }
 }
 
@@ -221,8 +220,6 @@ pub struct Ended {
     pub reject_pulses: u64,
     /// How much later than asked for the thread woke up, us.
     pub jitter: Latency,
-    /// Frames that found the inference thread gone.
-    pub missed: u64,
 }
 
 impl Ended {
@@ -234,7 +231,6 @@ impl Ended {
             good_pulses: 0,
             reject_pulses: 0,
             jitter: Latency::default(),
-            missed: 0,
         }
     }
 }
@@ -320,7 +316,6 @@ impl<P: OutputPin> Actuator<P> {
             triggered: 0,
             finished: 0,
             last: None,
-            missed: 0,
         };
         let mut station = Station::new(settings, statistics, tell);
         station.latch(latched, now());
@@ -569,13 +564,8 @@ impl<P: OutputPin> Actuator<P> {
 
     fn end(mut self) -> Ended {
         let alarms = self.station.as_ref().map(Station::alarms);
-        let (statistics, missed) = match self.station.take() {
-            Some(station) => {
-                let (statistics, tell) = station.finish(now());
-                (statistics, tell.missed)
-            }
-            None => Default::default(),
-        };
+        let station = self.station.take();
+        let statistics = station.map(|s| s.finish(now()).0).unwrap_or_default();
         self.pins.drive(Outputs::safe(self.pins.wiring));
         self.shared.publish(Snapshot {
             statistics,
@@ -588,7 +578,6 @@ impl<P: OutputPin> Actuator<P> {
             good_pulses: self.pins.good_pulses,
             reject_pulses: self.pins.reject_pulses,
             jitter: self.jitter,
-            missed,
         }
     }
 }

@@ -240,7 +240,7 @@ impl CameraThread {
             Ok(exposure) => {
                 let whole = exposure.whole;
                 let at = exposed.unwrap_or(Micros(exposure.at_us));
-                fill(&mut slot, exposure, at);
+                fill(&mut slot, exposure);
                 (at, whole)
             }
             Err(CaptureError::End) => return Ok(false),
@@ -391,7 +391,7 @@ impl CameraThread {
             match place {
                 Some(id) => {
                     let whole = exposure.whole;
-                    fill(&mut self.slots.at(id), exposure, at);
+                    fill(&mut self.slots.at(id), exposure);
                     let exposed = at;
                     self.tell(Message::Frame(Frame { id, exposed, whole }))?;
                 }
@@ -417,10 +417,9 @@ impl CameraThread {
     }
 }
 
-fn fill(slot: &mut Slot, exposure: Exposure, at: Micros) {
+fn fill(slot: &mut Slot, exposure: Exposure) {
     slot.name = exposure.name;
     slot.defective = exposure.defective;
-    slot.exposed = at;
     slot.error = (!exposure.whole).then(|| "the frame is damaged".into());
 }
 

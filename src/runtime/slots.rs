@@ -4,7 +4,7 @@
 //! number goes from hand to hand, so that no two ever want the same one.
 
 use super::mailbox::{Mailbox, Post, mailbox};
-use crate::line::{FrameId, Micros};
+use crate::line::FrameId;
 use image::RgbImage;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,6 @@ pub struct Slot {
     pub name: String,
     /// Whether the part is defective, where the source knows.
     pub defective: Option<bool>,
-    /// When it was exposed.
-    pub exposed: Micros,
     /// Why there is no usable picture.
     pub error: Option<String>,
 }

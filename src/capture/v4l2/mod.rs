@@ -312,10 +312,6 @@ impl Camera for V4l2Camera {
         })
     }
 
-    fn is_live(&self) -> bool {
-        true
-    }
-
     fn reopen(&mut self) -> Result<(), CaptureError> {
         // Closed first: a device may be open for streaming once only.
         self.open = None;
