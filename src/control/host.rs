@@ -89,7 +89,7 @@ pub enum Order {
     Challenge(Pieces),
     /// Set all counters to zero; part numbers go on.
     ResetCounters,
-    /// Judge the bundle's known frame, check the outputs and the camera.
+    /// Have every network judge the known frame.
     SelfTest,
     /// Leave in an orderly way and be started again by the system.
     Reboot,

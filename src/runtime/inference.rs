@@ -94,12 +94,16 @@ impl Judges {
         post.try_send(job)
     }
 
-    /// Has the first network test itself: all have the same weights.
-    ///
-    /// # Errors
-    /// There is no room, or nobody judges any more.
-    pub fn self_test(&self) -> Result<(), Job> {
-        self.jobs[0].try_send(Job::SelfTest)
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Has every network test itself: they share their weights, and nothing else. Returns how many could not
+    /// be asked: there is no room, or nobody judges any more.
+    pub fn self_test(&self) -> usize {
+        let refuses = |post: &&Jobs| post.try_send(Job::SelfTest).is_err();
+        self.jobs.iter().filter(refuses).count()
     }
 
     /// Puts another network in every place. Waits for room.

@@ -43,13 +43,31 @@ impl Beat {
     }
 }
 
+/// The self-test of all networks.
+#[derive(Debug)]
+struct Tests {
+    /// What they said so far: passed, unless one has failed.
+    found: SelfTest,
+    /// Networks that have yet to say.
+    left: usize,
+}
+
+impl Tests {
+    fn shown(&self) -> SelfTest {
+        match self.left {
+            0 => self.found,
+            _ => SelfTest::Running,
+        }
+    }
+}
+
 type Results = Arc<Mutex<VecDeque<PartResult>>>;
 
 /// Between the threads of one station.
 pub struct Shared {
     snapshot: Mutex<Snapshot>,
     listeners: Mutex<Vec<Results>>,
-    self_test: Mutex<SelfTest>,
+    self_test: Mutex<Tests>,
     /// The actuator's.
     pub actuator: Beat,
     /// The inference threads'; they beat when a frame is done, and while there is none.
@@ -99,7 +117,10 @@ impl Shared {
                 last: None,
                 self_test: SelfTest::None,
             }),
-            self_test: Mutex::new(SelfTest::None),
+            self_test: Mutex::new(Tests {
+                found: SelfTest::None,
+                left: 0,
+            }),
             listeners: Mutex::default(),
             actuator: Beat::new(),
             inference: std::iter::repeat_with(Beat::new).take(judges).collect(),
@@ -126,14 +147,31 @@ impl Shared {
     /// The state that was shown last.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            self_test: *lock(&self.self_test),
+            self_test: lock(&self.self_test).shown(),
             ..*lock(&self.snapshot)
         }
     }
 
-    /// How the self-test went.
+    /// So many networks test themselves; `false` if they do so already.
+    fn testing(&self, networks: usize) -> bool {
+        let mut tests = lock(&self.self_test);
+        if tests.left > 0 {
+            return false;
+        }
+        *tests = Tests {
+            found: SelfTest::Passed,
+            left: networks,
+        };
+        true
+    }
+
+    /// How a network's self-test went.
     pub(super) fn tested(&self, result: SelfTest) {
-        *lock(&self.self_test) = result;
+        let mut tests = lock(&self.self_test);
+        tests.left = tests.left.saturating_sub(1);
+        if tests.found == SelfTest::Passed {
+            tests.found = result;
+        }
     }
 
     /// Tells a result to all who listen.
@@ -229,13 +267,13 @@ impl Handle {
     }
 
     fn self_test(&self) -> Result<(), Refused> {
-        if *lock(&self.shared.self_test) == SelfTest::Running {
+        if !self.shared.testing(self.judges.count()) {
             return Err(Refused::Busy("the self-test runs"));
         }
-        self.judges
-            .self_test()
-            .map_err(|_| Refused::Busy("frames are waiting"))?;
-        *lock(&self.shared.self_test) = SelfTest::Running;
+        for _ in 0..self.judges.self_test() {
+            let failed = SelfTest::Failed("a network cannot be asked");
+            self.shared.tested(failed);
+        }
         Ok(())
     }
 }
@@ -339,25 +377,52 @@ mod tests {
     use super::*;
     use crate::control::table::Effect;
     use crate::control::values::Value;
-    use crate::runtime::mailbox::mailbox;
+    use crate::runtime::actuator::MESSAGES;
+    use crate::runtime::inference::{JOBS, Job};
+    use crate::runtime::mailbox::{Mailbox, mailbox};
+    use std::sync::mpsc::Receiver;
 
-    #[test]
-    fn a_bundle_that_is_refused_leaves_the_camera_alone() {
-        let mut values = Values::default();
-        let settings = values.settings().unwrap();
+    /// A handle on a station of `N` networks, and what comes to its threads: messages, jobs, adjustments. It
+    /// finds no other bundle.
+    struct Bench<const N: usize> {
+        handle: Handle,
+        told: Mailbox<Message, MESSAGES>,
+        jobs: [Mailbox<Job, JOBS>; N],
+        adjusts: Receiver<Adjust>,
+    }
+
+    fn bench<const N: usize>() -> Bench<N> {
+        let settings = Values::default().settings().unwrap();
         let shared = Arc::new(Shared::new(
             &settings,
             Statistics::default(),
             AlarmSet::NONE,
-            1,
+            N,
         ));
         let (messages, told) = mailbox();
-        let (jobs, _jobs) = mailbox();
+        let mut judges = vec![];
+        let jobs = [(); N].map(|()| {
+            let (post, jobs) = mailbox();
+            judges.push(post);
+            jobs
+        });
         let (adjust, adjusts) = sync_channel(1);
         let adjust = (adjust, Adjustment::default());
         let load = Box::new(|_: &str| Err("damaged".to_string()));
-        let judges = Judges::new(vec![jobs]);
-        let mut handle = Handle::new(shared, messages, judges, adjust, load, String::new());
+        let judges = Judges::new(judges);
+        Bench {
+            handle: Handle::new(shared, messages, judges, adjust, load, String::new()),
+            told,
+            jobs,
+            adjusts,
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_is_refused_leaves_the_camera_alone() {
+        let mut bench = bench::<1>();
+        let mut values = Values::default();
+        let settings = values.settings().unwrap();
         let set = [
             (Parameter::Bundle, Value::Text("other".into())),
             (Parameter::CameraExposureUs, Value::Number(5000)),
@@ -365,8 +430,49 @@ mod tests {
         for (parameter, value) in set {
             values.set(parameter, value).unwrap();
         }
-        let refused = handle.apply(&values, &settings, Effect::BeltCleared);
-        assert!(matches!(refused, Err(Refused::Hardware(_))), "{refused:?}");
-        assert!(adjusts.try_recv().is_err() && told.try_recv().is_none());
+        let apply = bench.handle.apply(&values, &settings, Effect::BeltCleared);
+        assert!(matches!(apply, Err(Refused::Hardware(_))), "{apply:?}");
+        assert!(bench.adjusts.try_recv().is_err() && bench.told.try_recv().is_none());
+    }
+
+    #[test]
+    fn the_self_test_passes_only_if_every_network_does() {
+        let failed = SelfTest::Failed("on purpose");
+        for wrong in [None, Some(0), Some(1), Some(2)] {
+            let Bench {
+                mut handle, jobs, ..
+            } = bench::<3>();
+            handle.order(Order::SelfTest).unwrap();
+            for (network, jobs) in jobs.iter().enumerate() {
+                assert_eq!(handle.snapshot().self_test, SelfTest::Running);
+                let again = handle.order(Order::SelfTest);
+                assert!(matches!(again, Err(Refused::Busy(_))), "{again:?}");
+                let asked = matches!(jobs.try_recv(), Some(Job::SelfTest));
+                assert!(asked && jobs.try_recv().is_none(), "network {network}");
+                let found = if wrong == Some(network) {
+                    failed
+                } else {
+                    SelfTest::Passed
+                };
+                handle.shared.tested(found);
+            }
+            let found = if wrong.is_some() {
+                failed
+            } else {
+                SelfTest::Passed
+            };
+            assert_eq!(handle.snapshot().self_test, found);
+        }
+        // One that is gone.
+        let Bench {
+            mut handle,
+            jobs: [first, gone],
+            ..
+        } = bench::<2>();
+        drop(gone);
+        handle.order(Order::SelfTest).unwrap();
+        assert!(first.try_recv().is_some());
+        handle.shared.tested(SelfTest::Passed);
+        assert!(matches!(handle.snapshot().self_test, SelfTest::Failed(_)));
     }
 }
