@@ -11,7 +11,7 @@ use super::shared::{Control, SessionId, Who, alarm_names, self_test_name};
 use super::table::{Access, LEVELS, Parameter, Register, TABLE};
 use super::values::quoted;
 use crate::line::settings::Pieces;
-use crate::line::{Cause, Outcome};
+use crate::line::{AlarmSet, Cause, Outcome};
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -284,10 +284,11 @@ impl Session {
             },
             Verb::Alarms => {
                 let alarms = control.snapshot().alarms;
-                let stop = control.memory().number(Parameter::AlarmStop);
+                let set = control.memory().number(Parameter::AlarmStop);
+                let stop = set | AlarmSet::ALWAYS_STOP.bits();
                 let _ = write!(out, ",{}", alarms.bits());
                 more.extend(alarm_names(alarms).map(|(number, name)| {
-                    let stops = stop & (1 << number) != 0 || name == "challenge";
+                    let stops = stop & (1 << number) != 0;
                     format!("{number},{name},{}", if stops { "stop" } else { "tell" })
                 }));
             }

@@ -228,8 +228,8 @@ const BAUD: Kind = Choice(&[
     "9600", "19200", "38400", "57600", "115200", "230400", "460800", "921600",
 ]);
 
-/// Bits 1 to 11, the numbers of [`Alarm`](crate::line::Alarm).
-const ALARM_BITS: u32 = 0xffe;
+/// Bits 1 to 12, the numbers of [`Alarm`](crate::line::Alarm).
+const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits();
 
 // The ranges of what the line core is given are its own; a test holds them together.
 #[rustfmt::skip]
@@ -293,7 +293,7 @@ parameters! {
     AlarmLatencyMs: "alarm_latency_ms", "ms", or_zero("off", 1, 10_000), n(0), Engineer, Station, BeltCleared, one(116),
         "Time from trigger to verdict that raises alarm 8; 0: never";
     AlarmStop: "alarm_stop", "", Bits(ALARM_BITS), n(3710), Engineer, Station, BeltCleared, one(117),
-        "Alarms that stop the line: the sum of 2 to the power of their numbers; alarm 9 always does";
+        "Alarms that stop the line: the sum of 2 to the power of their numbers; alarms 9 and 12 always do";
     TeachQuantile: "teach_quantile", "", steps(5000, STEPS), n(9950), Engineer, Station, AtOnce, one(119),
         "Share of the good parts of a TEACH that lie at or below the threshold before the margin";
     TeachMargin: "teach_margin", "", steps(0, 5000), n(200), Engineer, Station, AtOnce, one(120),

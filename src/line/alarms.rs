@@ -30,10 +30,12 @@ pub enum Alarm {
     /// The core was called so late that a reject came when half its part had passed, or triggers were
     /// skipped.
     Overrun = 11,
+    /// An output cannot be switched. Stops the line whatever is set.
+    Output = 12,
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 11] = [
+pub const ALARMS: [Alarm; 12] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -45,6 +47,7 @@ pub const ALARMS: [Alarm; 11] = [
     Alarm::Challenge,
     Alarm::QueueFull,
     Alarm::Overrun,
+    Alarm::Output,
 ];
 
 /// A set of alarms; bit n stands for the alarm with number n.
@@ -55,10 +58,16 @@ impl AlarmSet {
     /// None.
     pub const NONE: AlarmSet = AlarmSet(0);
 
-    /// Those that stop the line if nothing else is set: all but camera and latency.
+    /// Those that stop the line whatever is set.
+    pub const ALWAYS_STOP: AlarmSet = AlarmSet::of(&[Alarm::Challenge, Alarm::Output]);
+
+    /// Those that stop the line if nothing else is set: all but camera and latency, and the output's, which
+    /// always does. A memory that an older program reads, after a step back, must hold no bit that it does not
+    /// know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
-        .without(Alarm::Latency);
+        .without(Alarm::Latency)
+        .without(Alarm::Output);
 
     /// These.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
@@ -185,10 +194,14 @@ mod tests {
 
     #[test]
     fn numbers_never_change() {
-        assert_eq!(ALARMS.map(|a| a as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(
+            ALARMS.map(|a| a as u8),
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+        );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);
         assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));
         assert!(AlarmSet::DEFAULT_STOP.contains(Alarm::Challenge));
+        assert_eq!(AlarmSet::ALWAYS_STOP.bits(), 1 << 9 | 1 << 12);
         assert!(AlarmSet::NONE.is_empty());
         let two = AlarmSet::of(&[Alarm::Camera, Alarm::BinFull]);
         assert_eq!(two.to_string(), "4 BinFull, 7 Camera");

@@ -309,7 +309,7 @@ pub struct AlarmSettings {
     pub rate: Option<RejectRate>,
     /// Latency of a verdict; `None`: never.
     pub latency: Option<LatencyLimit>,
-    /// Alarms that stop the line. A failed challenge stops it even if it is not among them.
+    /// Alarms that stop the line, besides [`AlarmSet::ALWAYS_STOP`].
     pub stop_on: AlarmSet,
 }
 

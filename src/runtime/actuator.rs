@@ -406,11 +406,8 @@ impl<P: OutputPin> Actuator<P> {
         if !self.pins.drive(outputs) {
             // A `good` that stays on passes whatever comes: the belt stops, until a reset finds every pin
             // working.
-            station.stop(now());
-            outputs = Outputs {
-                fault: true,
-                ..station.outputs()
-            };
+            station.on_output_failed(now());
+            outputs = station.outputs();
             self.pins.drive(outputs);
         }
         let snapshot = Snapshot {

@@ -377,6 +377,7 @@ pub fn alarm_names(alarms: AlarmSet) -> impl Iterator<Item = (u8, &'static str)>
             Alarm::Challenge => "challenge",
             Alarm::QueueFull => "queue_full",
             Alarm::Overrun => "overrun",
+            Alarm::Output => "output",
         };
         (a as u8, name)
     })

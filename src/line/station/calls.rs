@@ -209,6 +209,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.conditions();
     }
 
+    /// An output cannot be switched: what the ejector does with a part is not known.
+    pub fn on_output_failed(&mut self, now: Micros) {
+        self.advance(now);
+        self.raise(Alarm::Output);
+    }
+
     /// Where something that happened `at` is, or the nearest that is known of it.
     pub(super) fn place(&self, at: Micros) -> Position {
         match self.settings.delay.axis() {

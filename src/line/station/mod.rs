@@ -407,7 +407,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// Whether an alarm is latched and stops the line.
     fn stops(&self, alarm: Alarm) -> bool {
         let stop_on = self.settings.alarms.stop_on;
-        self.alarms.contains(alarm) && (alarm == Alarm::Challenge || stop_on.contains(alarm))
+        let stops = stop_on.contains(alarm) || AlarmSet::ALWAYS_STOP.contains(alarm);
+        self.alarms.contains(alarm) && stops
     }
 
     /// Raises the alarms whose reason lasts.

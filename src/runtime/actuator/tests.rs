@@ -153,15 +153,23 @@ fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
         good: true,
         ..station.pins.written
     });
+    let alarmed = |station: &Actuator<_>| station.shared.snapshot().alarms.contains(Alarm::Output);
     let outputs = shown(&mut station);
     assert!(outputs.line_stop && outputs.fault && !outputs.ready);
+    assert!(
+        alarmed(&station),
+        "and no setting says that this alarm does"
+    );
     order(&mut station, Order::Reset);
     assert!(shown(&mut station).line_stop, "it is still broken");
+    assert!(alarmed(&station));
     broken.store(false, Ordering::Relaxed);
     assert!(shown(&mut station).line_stop, "until a reset");
+    assert!(alarmed(&station));
     order(&mut station, Order::Reset);
     let outputs = shown(&mut station);
     assert!(outputs.ready && !outputs.line_stop && !outputs.fault);
+    assert!(!alarmed(&station));
 }
 
 #[test]
