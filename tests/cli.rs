@@ -452,6 +452,33 @@ fn run_refuses_parameters_that_are_wrong_or_contradict() {
     assert!(text(&out.stderr).contains("one of both"));
 }
 
+/// A disk that takes no more is an alarm, and keeps no part from being judged.
+#[test]
+fn run_goes_on_and_tells_that_its_results_are_not_written() {
+    let s = Station::new();
+    let out_folder = s.path("out");
+    std::fs::create_dir(&out_folder).unwrap();
+    std::os::unix::fs::symlink("/dev/full", out_folder.join("verdicts.jsonl")).unwrap();
+    let out = s.edge(
+        "run",
+        &[
+            "--frames",
+            "4",
+            "--threshold",
+            "1",
+            "--out",
+            str(&out_folder),
+        ],
+    );
+    assert_eq!(out.status.code(), Some(5), "{}", text(&out.stderr));
+    let summary = json(&out_folder.join("summary.json"));
+    assert_eq!(summary["good"].as_u64(), Some(4));
+    assert_eq!(summary["results_not_written"].as_u64(), Some(4));
+    assert_eq!(summary["alarms"].as_u64(), Some(1 << 13));
+    let events = std::fs::read_to_string(out_folder.join("events.jsonl")).unwrap();
+    assert!(events.contains("\"number\":13"), "{events}");
+}
+
 /// What happens after the last frame keeps no run from its end, and a camera that fails is an alarm.
 #[test]
 fn run_ends_after_its_last_frame_and_tells_that_the_camera_was_down() {

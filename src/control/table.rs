@@ -228,7 +228,7 @@ const BAUD: Kind = Choice(&[
     "9600", "19200", "38400", "57600", "115200", "230400", "460800", "921600",
 ]);
 
-/// Bits 1 to 12, the numbers of [`Alarm`](crate::line::Alarm).
+/// Bits 1 to 13, the numbers of [`Alarm`](crate::line::Alarm).
 const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits();
 
 // The ranges of what the line core is given are its own; a test holds them together.

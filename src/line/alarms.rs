@@ -32,10 +32,12 @@ pub enum Alarm {
     Overrun = 11,
     /// An output cannot be switched. Stops the line whatever is set.
     Output = 12,
+    /// Results are not written: their thread ended or hangs, or the disk takes no more.
+    Results = 13,
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 12] = [
+pub const ALARMS: [Alarm; 13] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -48,6 +50,7 @@ pub const ALARMS: [Alarm; 12] = [
     Alarm::QueueFull,
     Alarm::Overrun,
     Alarm::Output,
+    Alarm::Results,
 ];
 
 /// A set of alarms; bit n stands for the alarm with number n.
@@ -61,13 +64,14 @@ impl AlarmSet {
     /// Those that stop the line whatever is set.
     pub const ALWAYS_STOP: AlarmSet = AlarmSet::of(&[Alarm::Challenge, Alarm::Output]);
 
-    /// Those that stop the line if nothing else is set: all but camera and latency, and the output's, which
-    /// always does. A memory that an older program reads, after a step back, must hold no bit that it does not
-    /// know.
+    /// Those that stop the line if nothing else is set: all but camera, latency, results, and the output's,
+    /// which always does: a memory that an older program may read, after a step back, holds no bit that it
+    /// does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
         .without(Alarm::Latency)
-        .without(Alarm::Output);
+        .without(Alarm::Output)
+        .without(Alarm::Results);
 
     /// These.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
@@ -196,7 +200,7 @@ mod tests {
     fn numbers_never_change() {
         assert_eq!(
             ALARMS.map(|a| a as u8),
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
         );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);
         assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));

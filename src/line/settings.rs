@@ -315,7 +315,7 @@ pub struct AlarmSettings {
 
 impl Default for AlarmSettings {
     /// Three rejects in a row; every alarm stops the line except camera and latency, during which parts
-    /// are rejected one by one.
+    /// are rejected one by one, and results, which are not needed to reject any.
     fn default() -> Self {
         AlarmSettings {
             consecutive: Some(ConsecutiveRejects(3)),

@@ -74,6 +74,11 @@ pub enum Message {
         /// Whether it is not tried again by itself.
         halted: bool,
     },
+    /// Results are written, or lost.
+    Results {
+        /// Whether they are written.
+        written: bool,
+    },
     /// An order, and where the answer goes.
     Order(Order, SyncSender<Result<(), Refused>>),
     /// New settings.
@@ -475,6 +480,7 @@ impl<P: OutputPin> Actuator<P> {
                 self.flags.camera_down = !up;
                 station.on_camera(up, now);
             }
+            Message::Results { written } => station.on_results(written, now),
             Message::Order(order, answer) => {
                 let result = self.order(order);
                 // Whoever asked may have given up waiting.
@@ -509,11 +515,9 @@ impl<P: OutputPin> Actuator<P> {
             }
             Order::Arm if !self.flags.disarmed => (),
             Order::Arm => {
-                if !station
-                    .alarms()
-                    .minus(AlarmSet::of(&[Alarm::Camera]))
-                    .is_empty()
-                {
+                // Their reason may last, and lets no part pass that must be rejected.
+                let bearable = AlarmSet::of(&[Alarm::Camera, Alarm::Results]);
+                if !station.alarms().minus(bearable).is_empty() {
                     return Err(Refused::Mode("alarms are latched, acknowledge them first"));
                 }
                 self.flags.disarmed = false;

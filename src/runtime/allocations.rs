@@ -32,7 +32,7 @@ use std::time::Duration;
 /// What the resizing crate allocates for a picture: its number and bytes.
 const RESIZING: (u64, u64) = (6, 60_000);
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         trigger: Trigger::FreeRun,
         threshold: Threshold::new(1.0).unwrap(),
@@ -50,7 +50,7 @@ fn settings() -> Settings {
 }
 
 /// A recorder that nobody runs: what it is sent stays in its queue.
-fn record(folder: &Path, shared: &Arc<Shared>) -> (Recorder, RecordSender) {
+pub(super) fn record(folder: &Path, shared: &Arc<Shared>) -> (Recorder, RecordSender) {
     let style = Style {
         warning: None,
         smoothing_sigma: 0.0,
@@ -138,7 +138,7 @@ fn a_frame_allocates_what_the_resizing_crate_does() {
 }
 
 /// A pin that is nowhere.
-struct Nowhere;
+pub(super) struct Nowhere;
 
 impl ErrorType for Nowhere {
     type Error = Infallible;

@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// How long a sender sleeps that finds no room.
 const FULL: Duration = Duration::from_millis(1);
-/// How long a reader sleeps that waits for whatever comes.
-const LONG: Duration = Duration::from_secs(3600);
 
 struct Shared<T, const N: usize> {
     queue: Queue<T, N>,
@@ -124,16 +122,6 @@ impl<T, const N: usize> Mailbox<T, N> {
             thread::park_timeout(left);
         }
     }
-
-    /// Waits for a message; `None` when all senders are gone.
-    pub fn recv(&self) -> Option<T> {
-        loop {
-            match self.recv_timeout(LONG) {
-                Err(RecvTimeoutError::Timeout) => (),
-                other => return other.ok(),
-            }
-        }
-    }
 }
 
 impl<T, const N: usize> Drop for Mailbox<T, N> {
@@ -148,6 +136,8 @@ impl<T, const N: usize> Drop for Mailbox<T, N> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
     fn every_message_arrives_once_and_each_senders_in_order() {
         const EACH: u32 = 20_000;
@@ -160,7 +150,7 @@ mod tests {
             .collect();
         drop(post);
         let mut next = [0; 3];
-        while let Some((sender, n)) = mailbox.recv() {
+        while let Ok((sender, n)) = mailbox.recv_timeout(LONG) {
             assert_eq!(n, next[sender]);
             next[sender] += 1;
         }
@@ -187,7 +177,7 @@ mod tests {
         );
         assert!(other.send(held).is_err());
         drop(post);
-        assert_eq!(mailbox.recv(), Some(2));
+        assert_eq!(mailbox.recv_timeout(LONG), Ok(2));
         assert_eq!(
             mailbox.recv_timeout(LONG),
             Err(RecvTimeoutError::Disconnected)

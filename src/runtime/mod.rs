@@ -16,7 +16,7 @@
 //! | [`system`] | clock, priority, locked memory, watchdog |
 //!
 //! Must never let a part pass as good that nothing looked at: whichever thread fails, the station ends
-//! and its outputs are safe.
+//! and its outputs are safe. All but the recorder, which no verdict needs: the station goes on, with FAULT on.
 
 pub mod actuator;
 #[cfg(test)]
@@ -28,6 +28,8 @@ pub mod record;
 pub mod shared;
 pub mod slots;
 pub mod system;
+#[cfg(test)]
+mod tests;
 
 use crate::board::{InputLine, Inputs};
 use crate::capture::Adjustment;
@@ -40,7 +42,7 @@ use embedded_hal::digital::OutputPin;
 use inference::{Inference, Judges, SelfTestError, self_test};
 use mailbox::mailbox;
 use record::{Archive, Recorder, Style, Truth};
-use shared::{Handle, Load, Shared};
+use shared::{Beat, Handle, Load, Shared};
 use slots::Slots;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -148,8 +150,23 @@ pub struct Running {
     actuator: JoinHandle<Ended>,
     recorder: JoinHandle<Truth>,
     others: Vec<(&'static str, JoinHandle<()>)>,
-    /// A frame may take as long before the inference or the camera thread is taken for hanging.
+    /// A frame may take as long before the inference or the camera thread is taken for hanging, a record
+    /// before the recorder is.
     patience: Duration,
+}
+
+/// What is known of the recorder.
+struct Recording {
+    /// Its thread works.
+    works: bool,
+    /// Records that were lost.
+    lost: u64,
+    /// What the station was told.
+    written: bool,
+}
+
+fn silent(limit: Duration, beat: &Beat) -> bool {
+    u128::from(beat.silent_us()) > limit.as_micros()
 }
 
 fn spawn<T: Send + 'static>(
@@ -304,6 +321,8 @@ pub fn start<P: OutputPin + Send + 'static>(
         let body = move || watch_inputs(inputs, &messages, &shared);
         others.push(("inputs", spawn("inputs", body)?));
     }
+    // Its patience does not count what was done before it runs.
+    shared.recorder.beat();
     Ok(Running {
         recorder: spawn("recorder", || recorder.run())?,
         actuator: spawn("actuator", || actuator.run())?,
@@ -337,17 +356,16 @@ impl Running {
 
     /// The thread that failed: it ended although nobody asked it to, or gives no sign of life.
     fn failed(&self) -> Option<&'static str> {
-        let silent = |limit: Duration, us: u64| us > limit.as_micros() as u64;
-        if silent(SILENCE, self.shared.actuator.silent_us()) {
+        if silent(SILENCE, &self.shared.actuator) {
             return Some("actuator");
         }
         let mut networks = self.shared.inference.iter();
-        if networks.any(|beat| silent(self.patience, beat.silent_us())) {
+        if networks.any(|beat| silent(self.patience, beat)) {
             return Some("inference");
         }
         // A camera that is being opened takes its time, but the station knows that it is blind then.
         let sees = self.shared.snapshot().outputs.ready && !self.shared.drained();
-        if sees && silent(self.patience, self.shared.camera.silent_us()) {
+        if sees && silent(self.patience, &self.shared.camera) {
             return Some("camera");
         }
         // The camera thread ends when there are no more frames; it then has told so.
@@ -357,16 +375,49 @@ impl Running {
         self.others.iter().find(ended).map(|(name, _)| *name)
     }
 
+    /// Tells the station whether results are written.
+    fn look_at_recorder(&self, known: &mut Recording) {
+        // It ends before the end only by a panic.
+        let ended = self.recorder.is_finished() && !self.shared.stopping();
+        let works = !ended && !silent(self.patience, &self.shared.recorder);
+        if works != std::mem::replace(&mut known.works, works) {
+            match works {
+                true => log::info!("the recorder thread goes on"),
+                false => {
+                    let what = if ended { "failed" } else { "hangs" };
+                    log::error!(
+                        "the recorder thread {what}: results are not written, the line goes on"
+                    );
+                }
+            }
+        }
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        let written = works && lost == known.lost;
+        let told = || {
+            let message = Message::Results { written };
+            self.messages.try_send(message).is_ok()
+        };
+        if written == known.written || told() {
+            (known.written, known.lost) = (written, lost);
+        }
+    }
+
     /// Waits until the station has ended, by itself or because it was asked to, and tells of it: what keeps
     /// watchdogs quiet.
     pub fn wait(self, mut tell: impl FnMut(Sign)) -> Report {
         let mut failed = None;
+        let mut recording = Recording {
+            works: true,
+            lost: 0,
+            written: true,
+        };
         while !self.actuator.is_finished() && !self.shared.stopping() {
             failed = self.failed();
             if let Some(thread) = failed {
                 log::error!("the {thread} thread failed: the station ends, its outputs are safe");
                 break;
             }
+            self.look_at_recorder(&mut recording);
             tell(Sign::Alive(&self.shared));
             std::thread::sleep(LOOK);
         }
@@ -392,7 +443,11 @@ impl Running {
         }
         let truth = match failed {
             Some("inference") => Truth::default(),
-            _ => self.recorder.join().unwrap_or_default(),
+            _ => self.recorder.join().unwrap_or_else(|_| {
+                // At least the record that it was at.
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+                Truth::default()
+            }),
         };
         if ended.is_err() {
             failed = failed.or(Some("actuator"));

@@ -19,8 +19,12 @@ use std::fs::File;
 use std::io::{Error, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+/// How often it shows that it is alive if there is nothing to write.
+const BEAT: Duration = Duration::from_millis(250);
 /// Records that wait: some seconds of the fastest line.
 const WAITING: usize = 4096;
 /// Pictures in memory; rejects beyond get no overlay, and are counted.
@@ -395,10 +399,14 @@ impl Recorder {
 
     /// Writes until nobody sends any more.
     pub fn run(mut self) -> Truth {
-        while let Some(record) = self.records.recv() {
-            self.take(record);
+        loop {
+            self.shared.recorder.beat();
+            match self.records.recv_timeout(BEAT) {
+                Ok(record) => self.take(record),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return self.truth,
+            }
         }
-        self.truth
     }
 
     fn lose(&self, path: &Path, reason: impl std::fmt::Display) {

@@ -74,6 +74,8 @@ pub struct Shared {
     pub inference: Vec<Beat>,
     /// The camera thread's.
     pub camera: Beat,
+    /// The recorder's, one per record, and while there is none.
+    pub recorder: Beat,
     /// Which pictures are kept.
     pub(super) archive: ArchiveSetting,
     /// What the station is set to.
@@ -125,6 +127,7 @@ impl Shared {
             actuator: Beat::new(),
             inference: std::iter::repeat_with(Beat::new).take(judges).collect(),
             camera: Beat::new(),
+            recorder: Beat::new(),
             archive: ArchiveSetting::default(),
             settings: Mutex::new(*settings),
             stop: AtomicBool::new(false),

@@ -378,6 +378,7 @@ pub fn alarm_names(alarms: AlarmSet) -> impl Iterator<Item = (u8, &'static str)>
             Alarm::QueueFull => "queue_full",
             Alarm::Overrun => "overrun",
             Alarm::Output => "output",
+            Alarm::Results => "results",
         };
         (a as u8, name)
     })

@@ -215,6 +215,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.raise(Alarm::Output);
     }
 
+    /// Results are written, or lost. What becomes of a part does not hang on it.
+    pub fn on_results(&mut self, written: bool, now: Micros) {
+        self.advance(now);
+        self.results_lost = !written;
+        self.conditions();
+    }
+
     /// Where something that happened `at` is, or the nearest that is known of it.
     pub(super) fn place(&self, at: Micros) -> Position {
         match self.settings.delay.axis() {

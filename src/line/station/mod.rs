@@ -87,6 +87,7 @@ pub struct Station<O, const N: usize = PARTS> {
     started: bool,
     stopped: bool,
     camera_down: bool,
+    results_lost: bool,
     draining: bool,
     last_good: bool,
     strobe_until: Micros,
@@ -126,6 +127,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             started: false,
             stopped: false,
             camera_down: false,
+            results_lost: false,
             draining: false,
             last_good: false,
             strobe_until: Micros(0),
@@ -154,6 +156,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reset_input,
             started,
             camera_down,
+            results_lost,
             draining,
             reach,
             ..
@@ -176,6 +179,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reset_input,
             started,
             camera_down,
+            results_lost,
             draining,
             reach: if same_axis {
                 new.reach.max(reach)
@@ -418,6 +422,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             (Alarm::BinOpen, self.bin_open.lasted(self.now)),
             (Alarm::LowAir, self.low_air.lasted(self.now)),
             (Alarm::Camera, self.camera_down),
+            (Alarm::Results, self.results_lost),
         ] {
             if on {
                 self.raise(alarm);

@@ -153,6 +153,27 @@ fn new_settings_do_not_forget_what_the_machine_says() {
 }
 
 #[test]
+fn results_that_are_not_written_are_an_alarm_and_the_line_goes_on() {
+    let mut stop = settings();
+    stop.alarms.stop_on = AlarmSet::DEFAULT_STOP;
+    let other = Settings {
+        width: PulseWidth::new(11).unwrap(),
+        ..stop
+    };
+    let mut line = started_with(stop);
+    line.at(100_000, |s, now| s.on_results(false, now));
+    renew(&mut line, other);
+    line.at(300_000, |s, now| s.reset(now));
+    let outputs = line.station.outputs();
+    assert!(line.alarm(Alarm::Results), "its reason lasts");
+    assert!(outputs.fault && outputs.ready && !outputs.line_stop);
+    line.at(400_000, |s, now| s.on_results(true, now));
+    assert!(line.alarm(Alarm::Results), "latched");
+    line.at(500_000, |s, now| s.reset(now));
+    assert!(!line.alarm(Alarm::Results) && !line.station.outputs().fault);
+}
+
+#[test]
 fn a_part_placed_by_a_longer_delay_is_rejected_where_it_is() {
     let long = Settings {
         wiring: to_reject(),
