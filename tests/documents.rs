@@ -31,6 +31,7 @@ fn parameters_commands_and_codes() {
         ("parameters", docs::parameters()),
         ("commands", docs::commands()),
         ("codes", docs::codes()),
+        ("alarms", docs::alarms()),
     ];
     in_step("src/control/README.md", &tables);
 }

@@ -1,8 +1,11 @@
-//! Tables of the README, made of the parameter table, the commands and the codes.
+//! Tables of the README, made of the parameter table, the commands, the codes and the alarms.
 
 use super::command::VERBS;
 use super::refusal::CODES;
+use super::shared::alarm_text;
 use super::table::{Register, TABLE};
+use crate::line::AlarmSet;
+use crate::line::alarms::ALARMS;
 use std::fmt::Write;
 
 /// Every parameter.
@@ -49,6 +52,23 @@ pub fn codes() -> String {
     let mut text = String::from("| code | |\n|---|---|\n");
     for code in CODES {
         let _ = writeln!(text, "| {} | {} |", code.number(), code.text());
+    }
+    text
+}
+
+/// Every alarm.
+pub fn alarms() -> String {
+    let mut text = String::from("| alarm | name | stops the line | |\n|---|---|---|---|\n");
+    for alarm in ALARMS {
+        let (name, meaning) = alarm_text(alarm);
+        let stops = if AlarmSet::ALWAYS_STOP.contains(alarm) {
+            "always"
+        } else if AlarmSet::DEFAULT_STOP.contains(alarm) {
+            "unless `alarm_stop` says otherwise"
+        } else {
+            "only if `alarm_stop` says so"
+        };
+        let _ = writeln!(text, "| {} | `{name}` | {stops} | {meaning} |", alarm as u8);
     }
     text
 }

@@ -18,7 +18,7 @@ use crate::control::store::{Restored, Store, Stored};
 use crate::control::table::{Access, Parameter};
 use crate::control::teach::Teach;
 use crate::line::alarms::ALARMS;
-use crate::line::{AlarmSet, Statistics};
+use crate::line::{Alarm, AlarmSet, Statistics};
 use changes::{Pending, Wear};
 use heapless::Deque;
 use std::time::{Duration, Instant};
@@ -360,28 +360,47 @@ impl<H: Host> Control<H> {
     }
 }
 
-/// The names of the alarms, as they are told.
+/// An alarm's name, as it is told, and what it means.
+pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
+    match alarm {
+        Alarm::ConsecutiveRejects => (
+            "consecutive_rejects",
+            "Too many rejects in a row (alarm_consecutive)",
+        ),
+        Alarm::RejectRate => (
+            "reject_rate",
+            "Too many rejects among the last parts (alarm_rate_percent)",
+        ),
+        Alarm::RejectUnconfirmed => (
+            "reject_unconfirmed",
+            "A part that was to be rejected was not seen in the bin",
+        ),
+        Alarm::BinFull => ("bin_full", "The reject bin has been full for 4 s"),
+        Alarm::BinOpen => ("bin_open", "The reject bin has been open for 20 s"),
+        Alarm::LowAir => ("low_air", "The ejector lacks air"),
+        Alarm::Camera => ("camera", "The camera is down: everything is rejected"),
+        Alarm::Latency => ("latency", "A verdict took too long (alarm_latency_ms)"),
+        Alarm::Challenge => ("challenge", "A test piece was not rejected by its verdict"),
+        Alarm::QueueFull => (
+            "queue_full",
+            "More parts were on the belt than the station can follow",
+        ),
+        Alarm::Overrun => (
+            "overrun",
+            "A reject came when half its part had passed, or triggers were skipped",
+        ),
+        Alarm::Output => ("output", "An output cannot be switched"),
+        Alarm::Results => (
+            "results",
+            "Results are not written: their thread ended or hangs, or the disk takes no more",
+        ),
+    }
+}
+
+/// The numbers and names of some alarms.
 pub fn alarm_names(alarms: AlarmSet) -> impl Iterator<Item = (u8, &'static str)> {
-    use crate::line::Alarm;
     let set = ALARMS.into_iter().filter(move |a| alarms.contains(*a));
-    set.map(|a| {
-        let name = match a {
-            Alarm::ConsecutiveRejects => "consecutive_rejects",
-            Alarm::RejectRate => "reject_rate",
-            Alarm::RejectUnconfirmed => "reject_unconfirmed",
-            Alarm::BinFull => "bin_full",
-            Alarm::BinOpen => "bin_open",
-            Alarm::LowAir => "low_air",
-            Alarm::Camera => "camera",
-            Alarm::Latency => "latency",
-            Alarm::Challenge => "challenge",
-            Alarm::QueueFull => "queue_full",
-            Alarm::Overrun => "overrun",
-            Alarm::Output => "output",
-            Alarm::Results => "results",
-        };
-        (a as u8, name)
-    })
+    set.map(|a| (a as u8, alarm_text(a).0))
 }
 
 /// The name of a self-test's state.
