@@ -321,8 +321,7 @@ pub fn start<P: OutputPin + Send + 'static>(
         let body = move || watch_inputs(inputs, &messages, &shared);
         others.push(("inputs", spawn("inputs", body)?));
     }
-    // Its patience does not count what was done before it runs.
-    shared.recorder.beat();
+    shared.begin();
     Ok(Running {
         recorder: spawn("recorder", || recorder.run())?,
         actuator: spawn("actuator", || actuator.run())?,

@@ -139,6 +139,16 @@ impl Shared {
         }
     }
 
+    /// All threads live from now on: what was done before they ran, self-tests of seconds among it, is not
+    /// their silence.
+    pub(super) fn begin(&self) {
+        let threads = [&self.actuator, &self.camera, &self.recorder];
+        threads
+            .into_iter()
+            .chain(&self.inference)
+            .for_each(Beat::beat);
+    }
+
     /// Shows the state. Called by the actuator, which never waits: while somebody reads, the picture
     /// stays as it was until the next turn.
     pub(super) fn publish(&self, snapshot: Snapshot) {
@@ -384,6 +394,17 @@ mod tests {
     use crate::runtime::inference::{JOBS, Job};
     use crate::runtime::mailbox::{Mailbox, mailbox};
     use std::sync::mpsc::Receiver;
+
+    #[test]
+    fn what_was_done_before_is_no_threads_silence() {
+        let settings = Values::default().settings().unwrap();
+        let shared = Shared::new(&settings, Statistics::default(), AlarmSet::NONE, 2);
+        let threads = [&shared.actuator, &shared.camera, &shared.recorder];
+        let beats: Vec<&Beat> = shared.inference.iter().chain(threads).collect();
+        beats.iter().for_each(|b| b.0.store(0, Ordering::Relaxed));
+        shared.begin();
+        assert!(beats.iter().all(|b| b.0.load(Ordering::Relaxed) > 0));
+    }
 
     /// A handle on a station of `N` networks, and what comes to its threads: messages, jobs, adjustments. It
     /// finds no other bundle.
