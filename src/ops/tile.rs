@@ -47,7 +47,7 @@ impl Kernel {
             if has!("avx512f") {
                 all.push(x86::AVX512);
             }
-            if has!("avx2") && has!("fma") {
+            if super::simd::avx2() {
                 all.push(x86::FMA);
             }
         }
