@@ -11,14 +11,14 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
+.PHONY: run test build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
 
 # Property tests play the same cases each time here; without the seed, others.
 test: setup
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
 	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
@@ -28,31 +28,24 @@ test: setup
 build: setup
 	cargo build $(CARGO_FLAGS)
 
-# A C compiler for tract's kernels and the compression library; libclang for the bindings to V4L2.
-APT := build-essential libclang-dev
 setup:
-	@command -v cargo >/dev/null || { echo "Rust is missing: https://rustup.rs"; exit 1; }
-	@{ command -v cc && ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*/libclang*.so*; } 2>/dev/null | grep -q clang || { \
-	  echo "installing $(APT)"; \
-	  SUDO=$$(test "$$(id -u)" -eq 0 || echo sudo); \
-	  $$SUDO apt-get update -q && $$SUDO apt-get install -y -q $(APT); }
+	@.ci/setup
 
-# The bundle reader, the command set and Modbus under libFuzzer; needs `cargo install cargo-fuzz`.
-# RUSTC_BOOTSTRAP lets a stable compiler take the sanitizer flags. The parsers of the serial ports have no
-# unsafe code: without the address sanitizer they are 10 to 20 times quicker.
-FUZZ_RUNS ?= 1000000
-FUZZ = cd fuzz && mkdir -p $(CACHE)/fuzz-corpus/$(1) && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CACHE)/fuzz cargo fuzz run $(2) $(1) $(CACHE)/fuzz-corpus/$(1) corpus/$(1) -- -runs=$(FUZZ_RUNS) -max_len=$(3)
+# Both commands on a Debian that has nothing but Rust: tests/fresh/README.md. Needs root; hours if it runs whole.
+FRESH ?= bookworm trixie
+fresh-check:
+	tests/fresh/check $(FRESH)
+
+# What reads bytes of strangers under libFuzzer: FUZZ=-runs=10000000 for longer, or any of fuzz/run's options and
+# targets.
+FUZZ ?= -runs=1000000
 fuzz: setup
-	$(call FUZZ,bundle,,65536)
-	$(call FUZZ,command,-s none,512)
-	$(call FUZZ,modbus,-s none,512)
+	fuzz/run $(FUZZ)
 
 # Clients that others wrote at the station's serial ports: pymodbus, mbpoll (libmodbus), a script with
 # pyserial. A minute; installs mbpoll.
-serial-check: setup
-	@command -v mbpoll >/dev/null || { \
-	  SUDO=$$(test "$$(id -u)" -eq 0 || echo sudo); \
-	  $$SUDO apt-get update -q && $$SUDO apt-get install -y -q mbpoll; }
+serial-check:
+	@.ci/setup mbpoll python3-venv
 	test -x $(CACHE)/serial/bin/python || python3 -m venv $(CACHE)/serial
 	$(CACHE)/serial/bin/pip install -q pymodbus==3.16.1 pyserial==3.5
 	FAPROMPT_PYTHON=$(CACHE)/serial/bin/python cargo test $(CARGO_FLAGS) --test modbus --test console -- --ignored --nocapture
@@ -71,7 +64,7 @@ arm-check: setup
 # Flashing on an arm64 node in QEMU, with faults made from outside. Its disk is made once (10 minutes).
 flash-check: build
 	tests/node/setup > /dev/null
-	package=$$(boards/deploy/package arm64) && tests/node/run --train $(BIN)/faprompt-train --deb $$package
+	package=$$(boards/deploy/package arm64) && tests/node/run --train $(BIN)/faprompt-train --deb $$package --bundle $(BUNDLE)
 
 # The node's package: boards/deploy/README.md. One serves all boards of a processor; which board it is is said
 # on the node. `faprompt-train flash` looks for package and program in out/node. CUDA=12: a program that also
@@ -106,13 +99,16 @@ bench: build
 # PyTorch takes some gigabytes of disk.
 COMPARE ?= out/compare
 compare: build
+	@.ci/setup python3-venv
 	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
 	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
 	$(CACHE)/peers/bin/python benches/compare.py --programs $(BIN) --cache $(CACHE)/compare --out $(COMPARE) $(LARGE) $(COMPARE_FLAGS)
 
-# How models/faprompt-demo.bundle was made: about three hours of two cores, from nothing but the seeds: the
+# How the default bundle was made: about three hours of two cores, from nothing but the seeds: the
 # encoder in three courses, then the prompts. Interrupt it as you like: every step goes on where it stopped.
 DEMO := $(CACHE)/demo
+# Its place is said once, in Cargo.toml: it is built in, and what the package installs.
+BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
 DEMO_THRESHOLD ?= 0.423
 demo: build
 	test -f $(DEMO)/clip/clip.safetensors || \
@@ -132,7 +128,7 @@ demo: build
 	$(BIN)/faprompt-train export --clip $(DEMO)/last/clip.safetensors --prompts $(DEMO)/fitted/prompts.safetensors \
 	  --precision int8 --threshold $(DEMO_THRESHOLD) --name "rendered demonstration" \
 	  --description "trained on rendered pictures only (pretrain --recipe cpu, seeds 111, 444, 666 and 888)" \
-	  --out models/faprompt-demo.bundle
+	  --out $(BUNDLE)
 
 # The GPU variants compile: the device program's for both versions of CUDA, linked, and its graph with the
 # flash attention computes what the CPU's operators do; the trainer's (not linked: burn's CUDA backend

@@ -1,5 +1,5 @@
-//! Checks every board of `boards/` and builds them in. A mistake in one of them is a build error that
-//! names file and key.
+//! Checks every board of `boards/` and builds them in, and says which bundle is built in. A mistake in a
+//! board is a build error that names file and key.
 
 // Built here too, so that a board of the repository and a user's own file get the same checks. Parts of
 // them are for the program only.
@@ -48,9 +48,21 @@ fn mistakes(boards: &BTreeMap<String, String>) -> BTreeSet<String> {
     found
 }
 
+/// The bundle that the package installs as the default one, as `Cargo.toml` says: the one that is built in.
+fn default_bundle(manifest: &str) -> Option<String> {
+    let manifest: toml::Table = manifest.parse().ok()?;
+    let deb = manifest["package"].get("metadata")?.get("deb")?;
+    let mut assets = deb.get("assets")?.as_array()?.iter();
+    assets.find_map(|asset| {
+        let (from, to) = (asset.get(0)?.as_str()?, asset.get(1)?.as_str()?);
+        to.ends_with("/default.bundle").then(|| from.to_owned())
+    })
+}
+
 fn main() -> std::io::Result<()> {
     for path in [
         "build.rs",
+        "Cargo.toml",
         "boards",
         "src/board/check.rs",
         "src/board/spec.rs",
@@ -59,6 +71,15 @@ fn main() -> std::io::Result<()> {
         println!("cargo::rerun-if-changed={path}");
     }
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    match default_bundle(&std::fs::read_to_string(root.join("Cargo.toml"))?) {
+        Some(bundle) if root.join(&bundle).is_file() => {
+            let bundle = root.join(bundle);
+            println!("cargo::rustc-env=DEFAULT_BUNDLE={}", bundle.display());
+        }
+        other => println!(
+            "cargo::error=Cargo.toml: package.metadata.deb.assets: no file for default.bundle: {other:?}"
+        ),
+    }
     let boards = boards(&root.join("boards"))?;
     for mistake in mistakes(&boards) {
         println!("cargo::error={mistake}");

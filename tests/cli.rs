@@ -609,26 +609,54 @@ fn every_kind_of_mistake_has_its_exit_code_and_names_its_object() {
 }
 
 #[test]
-fn without_a_bundle_the_places_are_named_and_the_environment_counts() {
+fn a_bundle_is_found_from_any_folder_and_the_nearer_one_wins() {
     let s = Station::new();
-    let photos = s.photos(&["a.png"]);
-    let call = |bundle: Option<&Path>| {
-        let mut command = Command::new(EDGE);
-        command
-            .args(["inspect", str(&photos), "--threshold", "1"])
-            .current_dir(s.folder.path())
-            .env_remove("FAPROMPT_BUNDLE");
-        bundle.map(|b| command.env("FAPROMPT_BUNDLE", b));
-        command.output().unwrap()
+    // What `cargo install` leaves: the program and nothing else.
+    let program = s.path("bin/faprompt-edge");
+    std::fs::create_dir(s.path("bin")).unwrap();
+    std::fs::copy(EDGE, &program).unwrap();
+    let call = |bundle: Option<&str>, environment: Option<&Path>| {
+        let mut command = Command::new(&program);
+        let command = command.args(["bench", "--frames", "1", "--threads", "1", "--json"]);
+        bundle.map(|b| command.args(["--bundle", b]));
+        command.current_dir("/").env_remove("FAPROMPT_BUNDLE");
+        environment.map(|e| command.env("FAPROMPT_BUNDLE", e));
+        let out = command.output().unwrap();
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+        report["bundle"].as_str().unwrap().to_owned()
     };
-    let out = call(None);
-    assert_eq!(out.status.code(), Some(10));
-    assert!(
-        text(&out.stderr).contains("models/"),
-        "{}",
-        text(&out.stderr)
-    );
-    assert_eq!(call(Some(&s.bundle)).status.code(), Some(0));
+    if !Path::new("/usr/share/faprompt-edge/default.bundle").exists() {
+        assert_eq!(call(None, None), "built-in");
+    }
+    let beside = s.path("bin/default.bundle");
+    std::fs::copy(&s.bundle, &beside).unwrap();
+    assert_eq!(call(None, None), str(&beside));
+    assert_eq!(call(None, Some(&s.bundle)), str(&s.bundle));
+    assert_eq!(call(Some("built-in"), Some(&s.bundle)), "built-in");
+
+    // It is the bundle of the repository, byte for byte.
+    let info = |file: &str| {
+        let out = Command::new(EDGE)
+            .args(["bundle", "info", file])
+            .output()
+            .unwrap();
+        let (_, rest) = text(&out.stdout)
+            .split_once('\n')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .unwrap();
+        rest
+    };
+    assert_eq!(info("built-in"), info(env!("DEFAULT_BUNDLE")));
+    // A machine that asks for signatures takes none without.
+    let key = s.path("line.pub");
+    let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    std::fs::write(&key, pair.pk.to_box().unwrap().to_string()).unwrap();
+    let out = Command::new(EDGE)
+        .args(["bundle", "verify", "built-in", "--key", str(&key)])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(16), "{}", text(&out.stderr));
 }
 
 #[test]

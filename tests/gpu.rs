@@ -88,8 +88,8 @@ fn the_graph_computes_what_the_fused_operators_compute() {
 
 #[test]
 fn half_precision_moves_scores_by_less_than_a_bundle_may_be_off() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/faprompt-demo.bundle");
-    let bundle = Bundle::open(&path, &Keys::default()).unwrap();
+    let path = Path::new(env!("DEFAULT_BUNDLE"));
+    let bundle = Bundle::open(path, &Keys::default()).unwrap();
     let exact = AdaptationMode::Exact;
     let far = differences(&bundle, exact, f16::datum_type(), &known_frame());
     println!("{far:?}");

@@ -7,6 +7,7 @@
 use faprompt_edge::bundle::envelope::{METADATA_KEY, manifest_digest, part_digests, split};
 use faprompt_edge::bundle::{Bundle, BundleError};
 use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
+use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::vision::Encoder;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use safetensors::SafeTensors;
@@ -15,7 +16,8 @@ use std::collections::HashMap;
 /// The same file with digests that fit.
 fn digested(bytes: &[u8]) -> Option<Vec<u8>> {
     let (header, data) = split(bytes).ok()?;
-    let mut envelope: serde_json::Value = serde_json::from_str(header.metadata().as_ref()?.get(METADATA_KEY)?).ok()?;
+    let mut envelope: serde_json::Value =
+        serde_json::from_str(header.metadata().as_ref()?.get(METADATA_KEY)?).ok()?;
     let manifest = envelope.get("manifest")?.to_string();
     let mut digests = part_digests(&header, data);
     digests.insert("manifest".into(), manifest_digest(&manifest));
@@ -28,9 +30,16 @@ fn digested(bytes: &[u8]) -> Option<Vec<u8>> {
 // Nearly all bytes of a bundle are weights, of which one is as good as another: three of four mutations
 // are of the header alone, with its length put right.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let length = data[..size].first_chunk::<8>().map_or(u64::MAX, |b| u64::from_le_bytes(*b));
-    let end = usize::try_from(length).ok().and_then(|n| n.checked_add(8)).filter(|end| *end <= size);
-    let Some(end) = end.filter(|_| seed % 4 != 0) else { return fuzzer_mutate(data, size, max_size) };
+    let length = data[..size]
+        .first_chunk::<8>()
+        .map_or(u64::MAX, |b| u64::from_le_bytes(*b));
+    let end = usize::try_from(length)
+        .ok()
+        .and_then(|n| n.checked_add(8))
+        .filter(|end| *end <= size);
+    let Some(end) = end.filter(|_| seed % 4 != 0) else {
+        return fuzzer_mutate(data, size, max_size);
+    };
     let room = (max_size - size).min(256);
     let mut header = data[8..end].to_vec();
     let old = header.len();
@@ -52,7 +61,8 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(bundle) => bundle,
         Err(_) => return,
     };
-    let _ = Encoder::load(&bundle);
-    let _ = Adaptation::load(&bundle, AdaptationMode::Exact);
-    let _ = Adaptation::load(&bundle, AdaptationMode::Linear);
+    let arithmetic = [Arithmetic::F32, Arithmetic::Int8][usize::from(bytes.len() % 2 == 0)];
+    let _ = Encoder::load(&bundle, arithmetic);
+    let _ = Adaptation::load(&bundle, AdaptationMode::Exact, arithmetic);
+    let _ = Adaptation::load(&bundle, AdaptationMode::Linear, arithmetic);
 });

@@ -29,7 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let arguments = [command.first, command.second].into_iter().flatten();
         assert!(arguments.clone().count() <= command.verb.entry().arguments.1);
-        assert!(arguments.clone().all(|a| text.contains(a) && !a.contains('"')));
+        assert!(
+            arguments
+                .clone()
+                .all(|a| text.contains(a) && !a.contains('"'))
+        );
         if let (Verb::Set, Some(name), Some(value)) = (command.verb, command.first, command.second)
             && let Some(parameter) = Parameter::named(name)
             && let Ok(parsed) = parameter.entry().parse(value)
@@ -37,7 +41,10 @@ fuzz_target!(|bytes: &[u8]| {
             let shown = parameter.entry().show(&parsed).to_string();
             // A password is never shown.
             let secret = parameter.entry().kind == Kind::Secret;
-            assert!(secret || parameter.entry().parse(&shown) == Ok(parsed), "{name} {value}");
+            assert!(
+                secret || parameter.entry().parse(&shown) == Ok(parsed),
+                "{name} {value}"
+            );
         }
     }
     assert_eq!(count, lines_in(bytes));

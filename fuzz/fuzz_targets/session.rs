@@ -113,7 +113,9 @@ thread_local! {
 
 fuzz_target!(|bytes: &[u8]| {
     BENCH.with_borrow_mut(|bench| {
-        let Bench { control, out, now, .. } = bench;
+        let Bench {
+            control, out, now, ..
+        } = bench;
         *now += Duration::from_millis(1);
         let mut session = Session::new(control, "fuzz", *now);
         let mut lines = 0;

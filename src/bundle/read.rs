@@ -39,6 +39,16 @@ impl Bundle {
         Bundle::check(bytes)
     }
 
+    /// The same for a bundle that is part of the program. It has no signature: where there are keys, none is
+    /// loaded that way.
+    ///
+    /// # Errors
+    /// Every [`BundleError`] but those of files.
+    pub fn built_in(bytes: &'static [u8], keys: &Keys) -> Result<Bundle, BundleError> {
+        keys.verify(bytes, None, "the built-in bundle's signature")?;
+        Bundle::check(Bytes::BuiltIn(bytes))
+    }
+
     /// The same for bytes in memory.
     ///
     /// # Errors

@@ -140,7 +140,7 @@ impl Bench {
             return Err(CliError::Usage("--frames 0 measures nothing".into()));
         }
         let frame = self.frame()?;
-        let path = self.network.path()?.display().to_string();
+        let path = self.network.path().display().to_string();
         let threads = if self.threads.is_empty() {
             ladder(cores())
         } else {

@@ -73,7 +73,8 @@ enum Command {
 /// What every command that runs a network takes.
 #[derive(Args)]
 struct Network {
-    /// The bundle [default: $FAPROMPT_BUNDLE, else the one in models/ or /usr/share/faprompt-edge/]
+    /// The bundle; `built-in`: the one inside this program [default: $FAPROMPT_BUNDLE, else default.bundle beside
+    /// the program or in /usr/share/faprompt-edge, else the built-in one]
     #[arg(long)]
     bundle: Option<PathBuf>,
     /// minisign public key, several times for several: refuse a bundle without a valid FILE.minisig
@@ -117,8 +118,6 @@ pub enum CliError {
     Bundle(#[from] BundleError),
     #[error("{path}: {source}", path = path.display())]
     BundleAt { path: PathBuf, source: BundleError },
-    #[error("no bundle: none given, $FAPROMPT_BUNDLE is not set, and there is none of {0}")]
-    NoBundle(String),
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error("nothing to inspect: {0}")]
@@ -150,7 +149,6 @@ impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             CliError::Bundle(e) | CliError::BundleAt { source: e, .. } => e.exit_code(),
-            CliError::NoBundle(_) => ExitCode::BundleUnreadable,
             CliError::Capture(_) | CliError::NoInput(_) => ExitCode::NoInput,
             CliError::Board(_) => ExitCode::Board,
             CliError::Start(StartError::Output { .. }) => ExitCode::OutputFailed,
@@ -179,21 +177,28 @@ fn folder(path: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(path).map_err(output(path))
 }
 
-/// Where a bundle is looked for if none is named, in this order.
-const PLACES: [&str; 2] = [
-    "models/faprompt-demo.bundle",
-    "/usr/share/faprompt-edge/default.bundle",
-];
+/// The bundle that works everywhere, straight after `cargo install`.
+static BUILT_IN: &[u8] = include_bytes!(env!("DEFAULT_BUNDLE"));
+
+/// What [`BUILT_IN`] is called where a bundle's file may be named.
+const BUILT_IN_NAME: &str = "built-in";
+
+/// What a bundle is called that is taken if none is named: beside the program, or where the package puts it.
+const DEFAULT: &str = "default.bundle";
+const SHARED: &str = "/usr/share/faprompt-edge";
 
 impl Network {
-    fn path(&self) -> Result<PathBuf, CliError> {
-        let named = self
-            .bundle
-            .clone()
-            .or_else(|| std::env::var_os("FAPROMPT_BUNDLE").map(PathBuf::from));
+    /// What is named, else what is there.
+    fn path(&self) -> PathBuf {
+        let named = self.bundle.clone();
+        let named = named.or_else(|| std::env::var_os("FAPROMPT_BUNDLE").map(PathBuf::from));
+        let program = std::env::current_exe().ok();
+        let beside = program.as_deref().and_then(Path::parent);
+        let places = beside.into_iter().chain([Path::new(SHARED)]);
+        let mut places = places.map(|place| place.join(DEFAULT));
         named
-            .or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.is_file()))
-            .ok_or_else(|| CliError::NoBundle(PLACES.join(", ")))
+            .or_else(|| places.find(|p| p.is_file()))
+            .unwrap_or_else(|| BUILT_IN_NAME.into())
     }
 
     fn options(&self, threads: usize) -> Options {
@@ -222,7 +227,7 @@ impl Network {
     }
 
     fn open(&self) -> Result<Bundle, CliError> {
-        open(&self.path()?, &self.key)
+        open(&self.path(), &self.key)
     }
 
     fn inspector(&self, bundle: &Bundle, threads: usize) -> Result<Inspector, CliError> {
@@ -253,7 +258,11 @@ fn open(path: &Path, named: &[PathBuf]) -> Result<Bundle, CliError> {
 
 /// A bundle; what is wrong with it is told with its name.
 fn open_with(path: &Path, keys: &Keys) -> Result<Bundle, CliError> {
-    Bundle::open(path, keys).map_err(|source| match source {
+    let opened = match path == Path::new(BUILT_IN_NAME) {
+        true => Bundle::built_in(BUILT_IN, keys),
+        false => Bundle::open(path, keys),
+    };
+    opened.map_err(|source| match source {
         // It names the file itself.
         BundleError::Unreadable { .. } => CliError::Bundle(source),
         source => CliError::BundleAt {

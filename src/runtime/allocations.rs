@@ -61,8 +61,8 @@ pub(super) fn record(folder: &Path, shared: &Arc<Shared>) -> (Recorder, RecordSe
 
 /// Allocations and bytes of a thread that judges the picture so many times.
 fn judging(options: Options, picture: &RgbImage, frames: usize) -> (u64, u64) {
-    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/faprompt-demo.bundle");
-    let bundle = Bundle::open(&bundle, &Keys::default()).unwrap();
+    let bundle = Path::new(env!("DEFAULT_BUNDLE"));
+    let bundle = Bundle::open(bundle, &Keys::default()).unwrap();
     let mut inspector = Inspector::new(&bundle, options).unwrap();
     inspector.inspect(picture).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -431,7 +431,7 @@ def instructions(rig):
     """The machine's clock advances by 1 ns per instruction: what `bench` takes for time are instructions. Little
     else runs meanwhile."""
     def bench(arithmetic):
-        command = f"/tmp/faprompt-edge bench --bundle /host/demo.bundle --threads 1 --frames 1 --arithmetic {arithmetic} --json"
+        command = f"/tmp/faprompt-edge bench --bundle built-in --threads 1 --frames 1 --arithmetic {arithmetic} --json"
         report = json.loads(rig.machine.check(command, timeout=300).out)
         return (report["int8_kernel"], report["f16_kernel"]), report["rows"][0]["total_ms"]
 

@@ -9,8 +9,16 @@ as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
 sources() {
   . /etc/os-release
   [ "$ID" = debian ] || die "this set-up knows Debian only; this is $PRETTY_NAME"
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
-    | awk -v c="$VERSION_CODENAME" '$2 ~ "^"c && $3 == "main"' | sort -u
+  local named
+  # apt names only what it has a list of: none where the lists were deleted, as in most containers.
+  for _ in 1 2; do
+    named=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
+      | awk -v c="$VERSION_CODENAME" '$2 ~ "^"c && $3 == "main"' | sort -u)
+    [ -z "$named" ] || break
+    as_root apt-get update -q >&2
+  done
+  [ -n "$named" ] || die "apt knows no repository of Debian $VERSION_CODENAME (apt-get indextargets)"
+  echo "$named"
 }
 
 # apt NAME ARCH STATUS command...: apt with its own sources, lists and downloads under $APT/NAME.

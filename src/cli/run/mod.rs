@@ -192,7 +192,7 @@ impl Run {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
         let (open, limit) = self.camera(&board)?;
-        let path = self.network.path()?;
+        let path = self.network.path();
         let load = self.network.loader(self.cores.threads(), path.clone());
         let inspector = load("")?;
         let warning = inspector.manifest().warning();
