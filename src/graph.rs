@@ -1,7 +1,7 @@
 //! Building tract models from a bundle's tensors: what encoder and prompt tower have in common.
 
 use crate::bundle::manifest::ActivationKind;
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{Bundle, BundleError, Manifest};
 use crate::ops::activation::Activation;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::linear::Linear;
@@ -27,6 +27,11 @@ impl<'a> Builder<'a> {
             arithmetic,
             model: TypedModel::default(),
         }
+    }
+
+    /// The bundle's manifest.
+    pub fn manifest(&self) -> &'a Manifest {
+        self.bundle.manifest()
     }
 
     /// Goes on with tensors of another part of the bundle.
@@ -245,13 +250,21 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A model of one input and two outputs, ready to run, with the memory that it keeps from frame to frame.
-pub struct Plan(TypedSimpleState);
+/// A model of one input, ready to run, with the memory that it keeps from frame to frame.
+pub struct Plan {
+    state: TypedSimpleState,
+    /// The outputs of the last run: kept here, because a list of more than four made anew for every frame
+    /// would be memory allocated for every frame.
+    last: Vec<TValue>,
+}
 
 impl Plan {
     fn new(mut state: TypedSimpleState) -> Plan {
         state.turn_state.shared.insert(Pool::default());
-        Plan(state)
+        Plan {
+            state,
+            last: vec![],
+        }
     }
 
     /// The same model with the same weights, with memory of its own.
@@ -259,17 +272,38 @@ impl Plan {
     /// # Errors
     /// tract's own.
     pub fn beside(&self) -> TractResult<Plan> {
-        self.0.plan().spawn().map(Plan::new)
+        self.state.plan().spawn().map(Plan::new)
     }
 
-    /// Runs it.
+    /// Runs it; the outputs stay until the next run, which takes their memory.
     ///
     /// # Errors
     /// tract's own.
-    pub fn run(&mut self, input: TValue) -> TractResult<[TValue; 2]> {
-        let mut out = self.0.run(tvec!(input))?;
-        ensure!(out.len() == 2, "a model of {} outputs", out.len());
-        let second = out.remove(1);
-        Ok([out.remove(0), second])
+    pub fn run(&mut self, input: TValue) -> TractResult<&[TValue]> {
+        // What is still held cannot be written again.
+        self.last.clear();
+        self.state.set_inputs(tvec!(input))?;
+        self.state.exec()?;
+        for i in 0..self.state.model().outputs.len() {
+            self.last.push(self.state.output(i)?.clone());
+        }
+        self.state.reset_turn()?;
+        Ok(&self.last)
+    }
+
+    /// Runs it and gives the first two outputs.
+    ///
+    /// # Errors
+    /// tract's own, and a model of fewer outputs.
+    pub fn first_two(&mut self, input: TValue) -> TractResult<[TValue; 2]> {
+        match self.run(input)? {
+            [first, second, ..] => {
+                let two = [first.clone(), second.clone()];
+                // Whoever has them alone decides when their memory is free.
+                self.last.clear();
+                Ok(two)
+            }
+            fewer => bail!("a model of {} outputs", fewer.len()),
+        }
     }
 }

@@ -249,7 +249,7 @@ impl Inspector {
         };
         let gpu = match options.runtime {
             Runtime::Cpu => None,
-            Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation)),
+            Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &[])),
         };
         let mut inspector = Inspector {
             gpu,

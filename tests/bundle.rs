@@ -227,6 +227,21 @@ fn manifests_that_no_network_fits_are_refused() {
         code(with_manifest(|m| m["surprise"] = 1.into())),
         ExitCode::BundleArchitecture
     );
+    let raw = serde_json::json!({"block": 1, "stream": "x", "form": "raw", "rows": "all"});
+    assert_eq!(
+        code(with_manifest(|m| m["memory"] = vec![raw.clone()].into())),
+        ExitCode::Good
+    );
+    for (key, value) in [
+        ("block", 9.into()),
+        ("rows", "class".into()),
+        ("form", "cooked".into()),
+    ] {
+        let mut tap = raw.clone();
+        tap[key] = value;
+        let bytes = with_manifest(|m| m["memory"] = vec![tap.clone()].into());
+        assert_eq!(code(bytes), ExitCode::BundleArchitecture, "{tap}");
+    }
     assert_eq!(
         code(with_manifest(|m| *m = 7.into())),
         ExitCode::BundleArchitecture

@@ -5,16 +5,18 @@ mod common;
 
 use common::{apart, golden, golden_bundle};
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
+use faprompt_edge::bundle::tap::{Form, Rows, Stream, Tap};
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::capture::known_frame;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::gpu::{Frame, GpuError, Runtime, graph};
 use faprompt_edge::inspector::{Inspector, KNOWN_TOLERANCE, Options};
+use faprompt_edge::ops::slice;
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::export;
 use faprompt_edge::train::prompts::Prompts;
-use faprompt_edge::vision::Preprocessor;
+use faprompt_edge::vision::{Encoder, Preprocessor};
 use half::f16;
 use image::RgbImage;
 use indicatif::ProgressBar;
@@ -41,7 +43,7 @@ fn differences(
     )
     .unwrap();
     let want = inspector.inspect(frame).unwrap();
-    let mut graph = Frame::on("cpu", bundle, adaptation, numbers).unwrap();
+    let mut graph = Frame::on("cpu", bundle, adaptation, &[], numbers).unwrap();
     let mut preprocessor = Preprocessor::new(&bundle.manifest().image);
     let got = graph.run(preprocessor.run(frame).unwrap()).unwrap();
     let scores = [
@@ -87,6 +89,45 @@ fn the_graph_computes_what_the_fused_operators_compute() {
 }
 
 #[test]
+fn the_graph_hands_out_the_same_taps() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, bundle) = golden_bundle(folder.path(), Selection::Paper, Precision::F32);
+    let (layers, vv) = (bundle.manifest().vision.layers, bundle.manifest().vv_layers);
+    let tap = |block, stream, form, rows| Tap {
+        block,
+        stream,
+        form,
+        rows,
+    };
+    let taps = [
+        Tap::raw(0),
+        Tap::raw(2),
+        tap(layers, Stream::X, Form::Projected, Rows::Patches),
+        tap(1, Stream::X, Form::LnPost, Rows::Class),
+        tap(layers, Stream::Y, Form::Raw, Rows::Patches),
+        tap(layers - vv + 1, Stream::Y, Form::Projected, Rows::All),
+    ];
+    let frame = Preprocessor::new(&bundle.manifest().image)
+        .run(&known_frame())
+        .unwrap();
+    let mut encoder = Encoder::with_taps(&bundle, &taps, vv, Arithmetic::F32).unwrap();
+    let want = encoder.taps(frame.clone()).unwrap();
+    for adaptation in [AdaptationMode::Exact, AdaptationMode::Off] {
+        let mut graph = Frame::on("cpu", &bundle, adaptation, &taps, f32::datum_type()).unwrap();
+        let got = graph.run(frame.clone()).unwrap();
+        assert_eq!(got.taps().len(), taps.len());
+        assert_eq!(
+            got.prior().unwrap().is_empty(),
+            adaptation == AdaptationMode::Off
+        );
+        for ((got, want), tap) in got.taps().iter().zip(want).zip(&taps) {
+            let far = common::relative(slice(got).unwrap(), slice(want).unwrap());
+            assert!(far < 2e-5, "{tap}: off by {far}");
+        }
+    }
+}
+
+#[test]
 fn half_precision_moves_scores_by_less_than_a_bundle_may_be_off() {
     let path = Path::new(env!("DEFAULT_BUNDLE"));
     let bundle = Bundle::open(path, &Keys::default()).unwrap();
@@ -118,7 +159,7 @@ fn the_graph_has_both_activations() {
 fn every_sum_of_products_becomes_a_matrix_product() {
     let folder = tempfile::tempdir().unwrap();
     let (_, bundle) = golden_bundle(folder.path(), Selection::Paper, Precision::F32);
-    let mut model = graph::frame(&bundle, AdaptationMode::Exact, f16::datum_type()).unwrap();
+    let mut model = graph::frame(&bundle, AdaptationMode::Exact, &[], f16::datum_type()).unwrap();
     let sums = |model: &tract_core::prelude::TypedModel| {
         let nodes = model.nodes().iter();
         nodes.filter(|n| n.op_is::<EinSum>()).count()
@@ -145,7 +186,7 @@ fn without_a_gpu_the_cpu_judges() {
     let (_, cpu) = judge(Runtime::Cpu);
     match (
         judge(Runtime::Cuda),
-        Frame::cuda(&bundle, AdaptationMode::Exact).map(drop),
+        Frame::cuda(&bundle, AdaptationMode::Exact, &[]).map(drop),
     ) {
         ((Runtime::Cpu, score), Err(e)) => {
             assert_eq!(score, cpu);

@@ -4,6 +4,7 @@ mod common;
 
 use common::relative;
 use faprompt_edge::bundle::manifest::{Precision, Selection};
+use faprompt_edge::bundle::tap::{Form, Rows, Stream, Tap};
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::faprompt::{Adaptation, AdaptationMode};
 use faprompt_edge::inspector::{Inspector, Options};
@@ -135,14 +136,17 @@ fn dense(x: &Array2<f32>, d: &Dense) -> Array2<f32> {
     x.dot(&d.weight.t()) + &d.bias
 }
 
-/// CLIP's image encoder with the V-V stream, written down without a shortcut, against the device's.
-fn encoder_matches_definition(clip: &Clip, bundle: &Bundle) {
+/// Both streams of CLIP's image encoder, the last `vv_layers` blocks with the V-V one, written down without
+/// a shortcut: x before the first block and after each, and y after those that have it.
+fn streams(
+    clip: &Clip,
+    bundle: &Bundle,
+    pixels: &[f32],
+    vv_layers: usize,
+) -> (Vec<Array2<f32>>, Vec<Option<Array2<f32>>>) {
     let (v, spec) = (&clip.visual, bundle.manifest());
     let (size, patch, grid) = (spec.image.size, v.patch, spec.image.grid());
-    let pixels: Vec<f32> = (0..3 * size * size)
-        .map(|i| ((i * 7919) % 997) as f32 / 400.0 - 1.2)
-        .collect();
-    let image = Array3::from_shape_vec((3, size, size), pixels.clone()).unwrap();
+    let image = Array3::from_shape_vec((3, size, size), pixels.to_vec()).unwrap();
     let mut x = Array2::zeros((1 + grid * grid, v.width));
     x.row_mut(0).assign(&v.class);
     for (p, mut row) in x.outer_iter_mut().skip(1).enumerate() {
@@ -156,9 +160,10 @@ fn encoder_matches_definition(clip: &Clip, bundle: &Bundle) {
     }
     x = normed(&(x + v.positions_for(grid)), &v.ln_pre);
     let mut y = x.clone();
+    let (mut xs, mut ys) = (vec![x.clone()], vec![None]);
     for (i, block) in v.blocks.iter().enumerate() {
-        let vv = i + spec.vv_layers >= v.blocks.len();
-        if i + spec.vv_layers == v.blocks.len() {
+        let vv = i + vv_layers >= v.blocks.len();
+        if i + vv_layers == v.blocks.len() {
             y = x.clone();
         }
         let qkv = dense(&normed(&x, &block.ln_1), &block.qkv);
@@ -170,23 +175,85 @@ fn encoder_matches_definition(clip: &Clip, bundle: &Bundle) {
         let hidden =
             dense(&normed(&x, &block.ln_2), &block.fc).mapv(|h| h / (1.0 + (-1.702 * h).exp()));
         x = x + dense(&hidden, &block.proj);
+        xs.push(x.clone());
+        ys.push(vv.then(|| y.clone()));
     }
-    let patches = normed(&y, &v.ln_post)
-        .dot(&v.proj.t())
-        .slice(s![1.., ..])
-        .iter()
-        .copied()
-        .collect::<Vec<_>>();
-    let class = v.proj.dot(&x.row(0)).to_vec();
+    (xs, ys)
+}
+
+/// Every tap that an encoder can have, one by one and several at once, against the definition.
+fn encoder_matches_definition(clip: &Clip, bundle: &Bundle) {
+    let (v, spec) = (&clip.visual, bundle.manifest());
+    let (size, layers) = (spec.image.size, v.blocks.len());
+    let pixels: Vec<f32> = (0..3 * size * size)
+        .map(|i| ((i * 7919) % 997) as f32 / 400.0 - 1.2)
+        .collect();
     let frame = Tensor::from_shape(&[3, size, size], &pixels).unwrap();
-    let features = Encoder::load(bundle, Arithmetic::Auto)
+    for vv in [0, spec.vv_layers, layers] {
+        let (xs, ys) = streams(clip, bundle, &pixels, vv);
+        let want = |tap: &Tap| -> Vec<f32> {
+            let rows = match tap.stream {
+                Stream::X => &xs[tap.block],
+                Stream::Y => ys[tap.block].as_ref().unwrap(),
+            };
+            let rows = match tap.rows {
+                Rows::Class => rows.slice(s![..1, ..]).to_owned(),
+                Rows::Patches => rows.slice(s![1.., ..]).to_owned(),
+                Rows::All => rows.clone(),
+            };
+            let rows = match tap.form {
+                Form::Raw => rows,
+                Form::LnPost => normed(&rows, &v.ln_post),
+                Form::Projected => normed(&rows, &v.ln_post).dot(&v.proj.t()),
+                Form::ProjectedRaw => rows.dot(&v.proj.t()),
+            };
+            rows.iter().copied().collect()
+        };
+        let mut all = vec![];
+        for block in 0..=layers {
+            for stream in [Stream::X, Stream::Y] {
+                for form in [Form::Raw, Form::LnPost, Form::Projected, Form::ProjectedRaw] {
+                    for rows in [Rows::Class, Rows::Patches, Rows::All] {
+                        let tap = Tap {
+                            block,
+                            stream,
+                            form,
+                            rows,
+                        };
+                        if tap.check(layers, vv).is_ok() {
+                            all.push(tap);
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(all.len(), 12 * (layers + 1 + vv));
+        // One that stands alone is what is pruned most; each kind of rows, and all of them together.
+        let alone = all.iter().step_by(5).map(|t| vec![*t]);
+        let class: Vec<Tap> = all
+            .iter()
+            .copied()
+            .filter(|t| t.rows == Rows::Class)
+            .collect();
+        for taps in alone.chain([class, all.clone()]) {
+            let mut encoder = Encoder::with_taps(bundle, &taps, vv, Arithmetic::F32).unwrap();
+            let got = encoder.taps(frame.clone()).unwrap();
+            assert_eq!(got.len(), taps.len());
+            for (got, tap) in got.iter().zip(&taps) {
+                let far = relative(slice(got).unwrap(), &want(tap));
+                assert!(far < 1e-3, "{tap} with V-V in {vv}: off by {far}");
+            }
+        }
+    }
+    let taps = [Tap::faprompt_patches(layers), Tap::faprompt_image(layers)];
+    let features = Encoder::load(bundle, Arithmetic::F32)
         .unwrap()
-        .run(frame)
+        .run(frame.clone())
         .unwrap();
-    let far = relative(slice(&features.patches).unwrap(), &patches);
-    assert!(far < 1e-3, "patch features are off by {far}");
-    let far = relative(slice(&features.image).unwrap(), &class);
-    assert!(far < 1e-3, "the image feature is off by {far}");
+    let mut same = Encoder::with_taps(bundle, &taps, spec.vv_layers, Arithmetic::F32).unwrap();
+    let same = same.taps(frame).unwrap();
+    assert_eq!(*same[0], *features.patches);
+    assert_eq!(*same[1], *features.image);
 }
 
 /// `linear` is the stored matrix: F_a + J Omega.

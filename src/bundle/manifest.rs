@@ -4,6 +4,7 @@
 //! get from it can then be trusted.
 
 use super::BundleError;
+use super::tap::{Rows, Tap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -180,8 +181,11 @@ pub struct Manifest {
     pub activation: ActivationKind,
     /// The image encoder.
     pub vision: TowerSpec,
-    /// How many of its last blocks have the V-V stream.
+    /// How many of its last blocks have the V-V stream; without one, FAPrompt cannot judge.
     pub vv_layers: usize,
+    /// Which rows the memory of good parts compares; none named: [`Manifest::memory_taps`]' rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<Tap>,
     /// The text encoder.
     pub text: TowerSpec,
     /// The prompts.
@@ -211,6 +215,7 @@ mod limit {
     pub const TOKENS: usize = 76;
     pub const PROMPTS: usize = 1024;
     pub const TEXT: usize = 4096;
+    pub const TAPS: usize = 8;
 }
 
 /// Refuses a value outside `low..=high`; a number that is none lies outside every range.
@@ -263,7 +268,14 @@ impl Manifest {
                 ));
             }
         }
-        within("vv_layers", self.vv_layers, 1, self.vision.layers)?;
+        within("vv_layers", self.vv_layers, 0, self.vision.layers)?;
+        within("number of memory taps", self.memory.len(), 0, limit::TAPS)?;
+        for tap in &self.memory {
+            tap.check(self.vision.layers, self.vv_layers)?;
+            if tap.rows == Rows::Class {
+                return fail(format!("memory tap `{tap}`: the memory compares patches"));
+            }
+        }
         let p = &self.prompts;
         within("prompts.normal_tokens", p.normal_tokens, 1, limit::TOKENS)?;
         within(
@@ -322,6 +334,18 @@ impl Manifest {
             within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
         }
         Ok(())
+    }
+
+    /// Which rows the memory of good parts compares: those that the bundle names, else the raw tokens after the
+    /// blocks at a quarter and at half of the depth.
+    pub fn memory_taps(&self) -> Vec<Tap> {
+        if !self.memory.is_empty() {
+            return self.memory.clone();
+        }
+        let layers = self.vision.layers;
+        let mut blocks = vec![layers.div_ceil(4), layers.div_ceil(2)];
+        blocks.dedup();
+        blocks.into_iter().map(Tap::raw).collect()
     }
 
     /// Multiplications of the image encoder's matrices for one frame: what a frame costs at least.

@@ -11,6 +11,7 @@ pub mod manifest;
 mod map;
 mod read;
 mod signature;
+pub mod tap;
 #[cfg(feature = "train")]
 mod write;
 

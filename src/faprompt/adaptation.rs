@@ -76,7 +76,7 @@ impl Adaptation {
         let Some(plan) = &mut self.plan else {
             return Ok(None);
         };
-        let [prior, abnormal] = plan.run(selected.into())?;
+        let [prior, abnormal] = plan.first_two(selected.into())?;
         Ok(Some(Adapted { prior, abnormal }))
     }
 }

@@ -6,6 +6,7 @@
 //! residual streams, normalisations, scores and single rows are always f32.
 
 use crate::bundle::manifest::{ActivationKind, Selection};
+use crate::bundle::tap::{self, Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::AdaptationMode;
 use crate::faprompt::score::normalise_rows;
@@ -25,16 +26,23 @@ use tract_core::ops::nn::{Reduce, Reducer, RmsNorm, Sigmoid, Silu, Softmax, Soft
 const HIDDEN: f32 = -1e4;
 
 /// The model of a bundle: a normalised frame [3, S, S] f32 to, all f32, patch scores [N, 1], adapted patch
-/// scores [N, 1], image probability [1, 1], adapted abnormal prototype [1, C], unit length, and, unless
-/// adaptation is off, the prior [1, C].
+/// scores [N, 1], image probability [1, 1], adapted abnormal prototype [1, C], unit length, unless adaptation
+/// is off the prior [1, C], and then each of `taps` as [`Encoder::taps`](crate::vision::Encoder::taps) has it.
 ///
 /// # Errors
-/// Tensors that are missing or of other shapes than the manifest says.
+/// A tap that the encoder does not have; tensors that are missing or of other shapes than the manifest says.
 pub fn frame(
     bundle: &Bundle,
     adaptation: AdaptationMode,
+    taps: &[Tap],
     numbers: DatumType,
 ) -> Result<TypedModel, BundleError> {
+    let manifest = bundle.manifest();
+    let layers = manifest.vision.layers;
+    let mut all = vec![Tap::faprompt_patches(layers), Tap::faprompt_image(layers)];
+    all.extend(taps);
+    all.iter()
+        .try_for_each(|tap| tap.check(layers, manifest.vv_layers))?;
     let graph = Graph {
         bundle,
         numbers,
@@ -43,7 +51,7 @@ pub fn frame(
         model: TypedModel::default(),
     };
     graph
-        .build(adaptation)
+        .build(adaptation, &all)
         .map_err(|e| BundleError::architecture("gpu", format!("{e:#}")))
 }
 
@@ -57,22 +65,15 @@ struct Graph<'a> {
     model: TypedModel,
 }
 
-/// A frame's raw features.
-struct Features {
-    /// [N, C].
-    patches: OutletId,
-    /// [1, C].
-    image: OutletId,
-}
-
 impl Graph<'_> {
-    fn build(mut self, adaptation: AdaptationMode) -> TractResult<TypedModel> {
+    /// The whole frame; the first two taps are FAPrompt's.
+    fn build(mut self, adaptation: AdaptationMode, taps: &[Tap]) -> TractResult<TypedModel> {
         let manifest = self.bundle.manifest().clone();
         let width = manifest.text.width;
-        let features = self.encoder()?;
+        let rows = self.encoder(taps)?;
         self.part = "scores";
-        let patches = self.unit("patches", features.patches, width)?;
-        let image = self.unit("image", features.image, width)?;
+        let patches = self.unit("patches", rows[0], width)?;
+        let image = self.unit("image", rows[1], width)?;
         self.part = "prototypes";
         let [normal, abnormal] = [
             self.prototype("normal", width)?,
@@ -108,11 +109,13 @@ impl Graph<'_> {
         let probability = self.abnormality("image_probability", image, direction)?;
         let mut outputs = vec![scores, scores_adapted, probability, adapted];
         outputs.extend(prior);
+        outputs.extend(&rows[2..]);
         self.model.select_output_outlets(&outputs)?;
         Ok(self.model)
     }
 
-    fn encoder(&mut self) -> TractResult<Features> {
+    /// The rows of each tap.
+    fn encoder(&mut self, taps: &[Tap]) -> TractResult<Vec<OutletId>> {
         let manifest = self.bundle.manifest().clone();
         let (width, layers, heads) = (
             manifest.vision.width,
@@ -124,7 +127,7 @@ impl Graph<'_> {
             manifest.image.grid(),
             manifest.image.size,
         );
-        let (patches, embed) = (grid * grid, manifest.text.width);
+        let patches = grid * grid;
         let image = self.model.add_source("image", f32::fact([3, size, size]))?;
         // [3, S, S] to [N, 3 p p], columns in (channel, y, x) order.
         let x = self.reshape("cells", image, &[3, size, size], &[3, grid, p, grid, p])?;
@@ -139,10 +142,13 @@ impl Graph<'_> {
         let class = self.tensor("class_row", &[1, width])?;
         let x = self.wire("tokens", TypedConcat::new(0), &[class, x])?;
         let mut x = self.layer_norm("ln_pre", x, width, f32::datum_type())?;
+        let mut found = vec![None; taps.len()];
+        self.take(taps, (0, Stream::X), x, &mut found)?;
         let mut y = None;
-        for i in 0..layers {
+        let (depth, y_depth) = tap::depths(taps);
+        for i in 0..depth {
             let block = format!("blocks.{i}");
-            let (vv, last) = (i + manifest.vv_layers >= layers, i + 1 == layers);
+            let vv = i + manifest.vv_layers >= layers && i < y_depth;
             if vv && y.is_none() {
                 y = Some(x);
             }
@@ -152,8 +158,8 @@ impl Graph<'_> {
             }
             let [mut q, k, v] = qkv;
             let mut rows = 1 + patches;
-            if last {
-                // Only the class row of x is looked at after the last block.
+            if !tap::patches_needed(taps, i + 1) {
+                // Only the class row of x is looked at after this block.
                 rows = 1;
                 q = self.slice(&format!("{block}.q.class"), q, 1, 0, 1)?;
                 x = self.slice(&format!("{block}.class"), x, 0, 0, 1)?;
@@ -172,20 +178,67 @@ impl Graph<'_> {
                     width,
                 )?;
                 let name = format!("{block}.vv_out");
-                y = Some(self.onto(&name, &layer, 1.0, [out, stream], [width, width])?);
+                let next = self.onto(&name, &layer, 1.0, [out, stream], [width, width])?;
+                self.take(taps, (i + 1, Stream::Y), next, &mut found)?;
+                y = Some(next);
             }
             x = self.mlp(&block, x, width)?;
+            self.take(taps, (i + 1, Stream::X), x, &mut found)?;
         }
-        let y = y.context("no block has the V-V stream")?;
-        let y = self.slice("patches", y, 0, 1, 1 + patches)?;
-        let y = self.layer_norm("ln_post", y, width, self.numbers)?;
-        let half = self.weights("proj", [embed, width], self.numbers)?;
-        let patch_features = self.product("patch_features", y, half)?;
-        let whole = self.weights("proj", [embed, width], f32::datum_type())?;
-        Ok(Features {
-            patches: self.cast("patch_features.f32", patch_features, f32::datum_type())?,
-            image: self.product("image_feature", x, whole)?,
-        })
+        found
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .context("a tap was not met")
+    }
+
+    /// Wires every tap of a stream after a block, whose rows are `rows`: all of them, or the class row alone
+    /// where no tap wants more.
+    fn take(
+        &mut self,
+        taps: &[Tap],
+        (block, stream): (usize, Stream),
+        rows: OutletId,
+        found: &mut [Option<OutletId>],
+    ) -> TractResult<()> {
+        let (width, embed) = (
+            self.bundle.manifest().vision.width,
+            self.bundle.manifest().text.width,
+        );
+        for (tap, found) in taps.iter().zip(found) {
+            if (tap.block, tap.stream) != (block, stream) {
+                continue;
+            }
+            let all = self.model.outlet_fact(rows)?.shape[0].to_usize()?;
+            let span = match tap.rows {
+                Rows::All => 0..all,
+                Rows::Class => 0..1,
+                Rows::Patches => 1..all,
+            };
+            let name = format!("{tap}").replace(' ', ".");
+            let mut picked = match span.len() == all {
+                true => rows,
+                false => self.slice(&name, rows, 0, span.start, span.end)?,
+            };
+            // What a single row says of the whole picture is never rounded.
+            let numbers = match tap.rows {
+                Rows::Class => f32::datum_type(),
+                _ => self.numbers,
+            };
+            if matches!(tap.form, Form::LnPost | Form::Projected) {
+                let to = match tap.form {
+                    Form::LnPost => f32::datum_type(),
+                    _ => numbers,
+                };
+                picked = self.layer_norm("ln_post", picked, width, to)?;
+            }
+            if matches!(tap.form, Form::Projected | Form::ProjectedRaw) {
+                let weights = self.weights("proj", [embed, width], numbers)?;
+                picked = self.product(&format!("{name}.product"), picked, weights)?;
+                picked = self.cast(&format!("{name}.f32"), picked, f32::datum_type())?;
+            }
+            *found = Some(picked);
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod graph;
 
+use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::AdaptationMode;
 use crate::ops::slice;
@@ -69,25 +70,30 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, GpuError>) -> Result<T, GpuError>
 /// A network on a runtime of tract's.
 pub struct Frame {
     state: Box<dyn State>,
+    taps: usize,
 }
 
 /// What [`Frame::run`] makes of a frame.
-pub struct Answer(TVec<TValue>);
+pub struct Answer {
+    values: TVec<TValue>,
+    /// How many of them, the last ones, are taps.
+    taps: usize,
+}
 
 impl Answer {
     /// Abnormal score of each patch, raster order.
     pub fn patch_scores(&self) -> TractResult<&[f32]> {
-        slice(&self.0[0])
+        slice(&self.values[0])
     }
 
     /// The same with the adapted prototype.
     pub fn patch_scores_adapted(&self) -> TractResult<&[f32]> {
-        slice(&self.0[1])
+        slice(&self.values[1])
     }
 
     /// q: the abnormal probability of the image feature.
     pub fn image_probability(&self) -> TractResult<f32> {
-        slice(&self.0[2])?
+        slice(&self.values[2])?
             .first()
             .copied()
             .context("an empty probability")
@@ -95,12 +101,20 @@ impl Answer {
 
     /// The adapted abnormal prototype, [C], unit length.
     pub fn abnormal(&self) -> TractResult<&[f32]> {
-        slice(&self.0[3])
+        slice(&self.values[3])
     }
 
     /// Omega, [C]; empty if adaptation is off.
     pub fn prior(&self) -> TractResult<&[f32]> {
-        self.0.get(4).map_or(Ok(&[]), |prior| slice(prior))
+        match &self.values[4..self.values.len() - self.taps] {
+            [prior] => slice(prior),
+            _ => Ok(&[]),
+        }
+    }
+
+    /// A tensor [rows, width or C] for each tap that was asked for, in that order.
+    pub fn taps(&self) -> &[TValue] {
+        &self.values[self.values.len() - self.taps..]
     }
 }
 
@@ -110,8 +124,12 @@ impl Frame {
     ///
     /// # Errors
     /// [`GpuError`].
-    pub fn cuda(bundle: &Bundle, adaptation: AdaptationMode) -> Result<Frame, GpuError> {
-        Frame::on("cuda", bundle, adaptation, f16::datum_type())
+    pub fn cuda(
+        bundle: &Bundle,
+        adaptation: AdaptationMode,
+        taps: &[Tap],
+    ) -> Result<Frame, GpuError> {
+        Frame::on("cuda", bundle, adaptation, taps, f16::datum_type())
     }
 
     /// Loads a bundle into the runtime of this name (`cpu` and `cuda` are tract's), its products computed in
@@ -123,18 +141,22 @@ impl Frame {
         runtime: &str,
         bundle: &Bundle,
         adaptation: AdaptationMode,
+        taps: &[Tap],
         numbers: DatumType,
     ) -> Result<Frame, GpuError> {
         guarded(|| {
             let runtime = runtime_for_name(runtime)
                 .map_err(GpuError::Cuda)?
                 .ok_or(GpuError::NotBuilt)?;
-            let model = graph::frame(bundle, adaptation, numbers)?;
+            let model = graph::frame(bundle, adaptation, taps, numbers)?;
             let state = runtime
                 .prepare(model)
                 .and_then(|runnable| runnable.spawn())
                 .map_err(GpuError::Cuda)?;
-            Ok(Frame { state })
+            Ok(Frame {
+                state,
+                taps: taps.len(),
+            })
         })
     }
 
@@ -145,6 +167,7 @@ impl Frame {
     pub fn beside(&self) -> TractResult<Frame> {
         Ok(Frame {
             state: self.state.runnable().spawn()?,
+            taps: self.taps,
         })
     }
 
@@ -154,10 +177,15 @@ impl Frame {
     /// [`GpuError::Cuda`] and [`GpuError::Panicked`]; the network is of no use afterwards.
     pub fn run(&mut self, frame: TValue) -> Result<Answer, GpuError> {
         guarded(|| {
-            self.state
-                .run(tvec!(frame))
-                .map(Answer)
-                .map_err(GpuError::Cuda)
+            let values = self.state.run(tvec!(frame)).map_err(GpuError::Cuda)?;
+            if values.len() < 4 + self.taps {
+                let what = format!("a model of {} outputs", values.len());
+                return Err(GpuError::Cuda(TractError::msg(what)));
+            }
+            Ok(Answer {
+                values,
+                taps: self.taps,
+            })
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::bundle::manifest::{
     ImageSpec, LinearError, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec,
     Selection, TowerSpec,
 };
+use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleWriter, save};
 use crate::capture::known_frame;
 use crate::faprompt::AdaptationMode;
@@ -48,6 +49,8 @@ pub struct ExportOptions {
     pub image_size: Option<usize>,
     /// Blocks with the V-V stream.
     pub vv_layers: Option<usize>,
+    /// Which rows the memory of good parts compares; none: the manifest's rule.
+    pub memory: Vec<Tap>,
     /// Which patches feed the prior.
     pub selection: Selection,
     /// How the maxima are combined.
@@ -137,6 +140,7 @@ fn manifest(
             heads: visual.heads,
         },
         vv_layers,
+        memory: options.memory.clone(),
         text: TowerSpec {
             width: text.width,
             layers: text.blocks.len(),
@@ -175,6 +179,10 @@ fn manifest(
     manifest
         .check()
         .map_err(|e| TrainError::Options(e.to_string()))?;
+    if vv_layers == 0 {
+        let what = "vv_layers = 0: FAPrompt compares the V-V stream; give at least one block to it";
+        return Err(TrainError::Options(what.into()));
+    }
     Ok(manifest)
 }
 

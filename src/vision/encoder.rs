@@ -1,12 +1,15 @@
 //! CLIP's image encoder with the second, V-V stream, as a tract model of fused operators.
 //!
-//! Work that cannot change the result is left out: queries, output projection and MLP of the last
-//! block are computed for the class row alone, the values are shared by both attentions, and the
-//! class row of the V-V stream is dropped before the final projection.
+//! Built from a list of [taps](crate::bundle::tap), whose module says how to ask for them. Work that cannot
+//! change a tap is left out: blocks behind the last one; queries, output projection and MLP of a last block
+//! of which only the class row is wanted; the V-V stream behind its last tap. The values of a block are
+//! shared by both attentions, and the class row is dropped before `ln_post` where nobody wants it.
 
+use crate::bundle::tap::{self, Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::graph::{Builder, Plan};
 use crate::ops::attention::Attention;
+use crate::ops::linear::Linear;
 use crate::ops::patch_embed::PatchEmbed;
 use crate::ops::rows::PickRows;
 use crate::ops::weights::Arithmetic;
@@ -20,7 +23,7 @@ pub struct Encoder {
     plan: Plan,
 }
 
-/// What the encoder makes of a frame; neither output is normalised.
+/// What FAPrompt takes of a frame; neither is of unit length.
 pub struct Features {
     /// [patches, C]: ln_post(y) @ proj for each patch in raster order.
     pub patches: TValue,
@@ -29,22 +32,40 @@ pub struct Features {
 }
 
 impl Encoder {
-    /// Builds the encoder from a bundle.
+    /// Builds what FAPrompt needs, and no more.
     ///
     /// # Errors
-    /// [`BundleError::Architecture`] if tensors are missing or of other shapes than the manifest says.
+    /// As [`Encoder::with_taps`].
     pub fn load(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Encoder, BundleError> {
+        let manifest = bundle.manifest();
+        let layers = manifest.vision.layers;
+        let taps = [Tap::faprompt_patches(layers), Tap::faprompt_image(layers)];
+        Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)
+    }
+
+    /// Builds what `taps` need from a bundle's weights, the last `vv_layers` blocks with the V-V stream
+    /// (which need not be the bundle's own number).
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`] if there is no tap, or one that these blocks do not have, or if tensors
+    /// are missing or of other shapes than the manifest says.
+    pub fn with_taps(
+        bundle: &Bundle,
+        taps: &[Tap],
+        vv_layers: usize,
+        arithmetic: Arithmetic,
+    ) -> Result<Encoder, BundleError> {
         let manifest = bundle.manifest();
         let (width, layers, heads) = (
             manifest.vision.width,
             manifest.vision.layers,
             manifest.vision.heads,
         );
-        let (patch, grid, embed) = (
-            manifest.image.patch,
-            manifest.image.grid(),
-            manifest.text.width,
-        );
+        if taps.is_empty() {
+            return Err(BundleError::architecture(PART, "no tap is asked for"));
+        }
+        taps.iter().try_for_each(|t| t.check(layers, vv_layers))?;
+        let (patch, grid) = (manifest.image.patch, manifest.image.grid());
         let (patches, size) = (grid * grid, manifest.image.size);
         let mut b = Builder::new(bundle, PART, arithmetic);
 
@@ -58,28 +79,32 @@ impl Encoder {
         let image = b.source("image", &[3, size, size])?;
         let mut x = b.wire("patch_embed", embed_op, &[image])?;
         x = b.layer_norm("ln_pre", width, x)?;
+        let mut outlets = Outlets {
+            taps,
+            found: vec![None; taps.len()],
+            projection: None,
+            patches,
+        };
+        outlets.take(&mut b, 0, Stream::X, x)?;
         // The V-V stream starts as the input of the first block that has it.
         let mut y = None;
-        for i in 0..layers {
+        let (depth, y_depth) = tap::depths(taps);
+        for i in 0..depth {
             let block = format!("blocks.{i}");
-            let (vv, last) = (i + manifest.vv_layers >= layers, i + 1 == layers);
+            let vv = i + vv_layers >= layers && i < y_depth;
+            let class_only = !tap::patches_needed(taps, i + 1);
             if vv && y.is_none() {
                 y = Some(x);
             }
             let rows = 1 + patches;
             let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
             let attention = |rounded| Attention { heads, vv, rounded };
-            let heads_out = if last {
+            let heads_out = if class_only {
                 let (q, kv) = b.split_qkv(&block, width, 1, rows)?;
                 let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
                 let attention = attention(kv.rounds());
                 let kv = b.wire(&format!("{block}.kv"), kv, &[x])?;
-                let class = PickRows {
-                    first: 0,
-                    step: 1,
-                    count: 1,
-                };
-                x = b.wire(&format!("{block}.class"), class, &[x])?;
+                x = b.wire(&format!("{block}.class"), CLASS, &[x])?;
                 let q = b.wire(&format!("{block}.q"), q, &[x])?;
                 b.wire_all(&format!("{block}.attention"), attention, &[q, kv])?
             } else {
@@ -95,26 +120,17 @@ impl Encoder {
                 .with_residual();
             x = b.wire(&format!("{block}.out"), out.clone(), &[heads_out[0], x])?;
             if let (Some(stream), true) = (y, vv) {
-                y = Some(b.wire(&format!("{block}.vv_out"), out, &[heads_out[1], stream])?);
+                let next = b.wire(&format!("{block}.vv_out"), out, &[heads_out[1], stream])?;
+                outlets.take(&mut b, i + 1, Stream::Y, next)?;
+                y = Some(next);
             }
-            x = b.mlp(&block, width, if last { 1 } else { rows }, x)?;
+            x = b.mlp(&block, width, if class_only { 1 } else { rows }, x)?;
+            outlets.take(&mut b, i + 1, Stream::X, x)?;
         }
-        let y = y.ok_or_else(|| BundleError::architecture(PART, "no block has the V-V stream"))?;
-        let y = b.wire(
-            "patches",
-            PickRows {
-                first: 1,
-                step: 1,
-                count: patches,
-            },
-            &[y],
-        )?;
-        let y = b.layer_norm("ln_post", width, y)?;
-        let projection = b.linear_without_bias("proj", [embed, width], patches)?;
-        let patch_features = b.wire("patch_features", projection.clone(), &[y])?;
-        let image_feature = b.wire("image_feature", projection, &[x])?;
+        let wanted = outlets.found.into_iter().collect::<Option<Vec<_>>>();
+        let wanted = wanted.ok_or_else(|| BundleError::architecture(PART, "a tap was not met"))?;
         Ok(Encoder {
-            plan: b.finish(&[patch_features, image_feature])?,
+            plan: b.finish(&wanted)?,
         })
     }
 
@@ -128,12 +144,107 @@ impl Encoder {
         })
     }
 
-    /// Encodes a normalised frame [3, S, S].
+    /// Encodes a normalised frame [3, S, S]: a tensor [rows, width or C] for each tap, in the order in which
+    /// they were asked for. They stay until the next frame, which takes their memory.
     ///
     /// # Errors
     /// tract's own; none is known for a frame of the right shape.
+    pub fn taps(&mut self, frame: impl Into<TValue>) -> TractResult<&[TValue]> {
+        self.plan.run(frame.into())
+    }
+
+    /// The first two taps of an encoder that [`Encoder::load`] built, or of one whose first taps are
+    /// FAPrompt's.
+    ///
+    /// # Errors
+    /// As [`Encoder::taps`], and fewer than two taps.
     pub fn run(&mut self, frame: impl Into<TValue>) -> TractResult<Features> {
-        let [patches, image] = self.plan.run(frame.into())?;
+        let [patches, image] = self.plan.first_two(frame.into())?;
         Ok(Features { patches, image })
+    }
+}
+
+const CLASS: PickRows = PickRows {
+    first: 0,
+    step: 1,
+    count: 1,
+};
+
+/// The taps that were met so far.
+struct Outlets<'a> {
+    taps: &'a [Tap],
+    found: Vec<Option<OutletId>>,
+    /// The layer that joins picture and text, packed once.
+    projection: Option<Linear>,
+    patches: usize,
+}
+
+impl Outlets<'_> {
+    /// Wires every tap of `stream` after `block`, whose rows are `rows`: all of them, or the class row alone
+    /// where no tap wants more.
+    fn take(
+        &mut self,
+        b: &mut Builder,
+        block: usize,
+        stream: Stream,
+        rows: OutletId,
+    ) -> Result<(), BundleError> {
+        for (tap, i) in self.taps.iter().zip(0..) {
+            if (tap.block, tap.stream) != (block, stream) {
+                continue;
+            }
+            // The same tap twice has one node.
+            let same = self.taps[..i].iter().position(|t| t == tap);
+            self.found[i] = match same.and_then(|i| self.found[i]) {
+                Some(known) => Some(known),
+                None => Some(self.wire(b, tap, rows)?),
+            };
+        }
+        Ok(())
+    }
+
+    fn wire(
+        &mut self,
+        b: &mut Builder,
+        tap: &Tap,
+        rows: OutletId,
+    ) -> Result<OutletId, BundleError> {
+        let (width, embed) = (b.manifest().vision.width, b.manifest().text.width);
+        // Before the first block all rows are there.
+        let alone =
+            tap.block > 0 && tap.stream == Stream::X && !tap::patches_needed(self.taps, tap.block);
+        let picked = match tap.rows {
+            Rows::All => rows,
+            Rows::Class if alone => rows,
+            Rows::Class => b.wire(&format!("{tap}"), CLASS, &[rows])?,
+            Rows::Patches => {
+                let pick = PickRows {
+                    first: 1,
+                    step: 1,
+                    count: self.patches,
+                };
+                b.wire(&format!("{tap}"), pick, &[rows])?
+            }
+        };
+        let normed = match tap.form {
+            Form::Raw | Form::ProjectedRaw => picked,
+            Form::LnPost | Form::Projected => {
+                let norm = b.norm("ln_post", width)?;
+                b.wire(&format!("{tap}.ln_post"), norm, &[picked])?
+            }
+        };
+        match tap.form {
+            Form::Raw | Form::LnPost => Ok(normed),
+            Form::Projected | Form::ProjectedRaw => {
+                let projection = match &self.projection {
+                    Some(layer) => layer.clone(),
+                    None => self
+                        .projection
+                        .insert(b.linear_without_bias("proj", [embed, width], self.patches)?)
+                        .clone(),
+                };
+                b.wire(&format!("{tap}.proj"), projection, &[normed])
+            }
+        }
     }
 }

@@ -64,6 +64,7 @@ pub fn options(selection: Selection, precision: Precision) -> ExportOptions {
         name: None,
         image_size: Some(84),
         vv_layers: Some(4),
+        memory: vec![],
         selection,
         score_rule: ScoreRule::Code,
         precision,

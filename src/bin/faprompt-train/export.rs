@@ -3,6 +3,7 @@
 use clap::Args;
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::signature_of;
+use faprompt_edge::bundle::tap::Tap;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
@@ -32,6 +33,10 @@ pub struct Export {
     /// Blocks with the V-V stream, counted from the last [default: as learned or trained, else 19 of 24, in proportion]
     #[arg(long)]
     vv_layers: Option<usize>,
+    /// Blocks after whose ordinary tokens the memory of good parts compares parts, counted from 1
+    /// [default: those at a quarter and half of the depth]
+    #[arg(long, value_delimiter = ',')]
+    memory_blocks: Vec<usize>,
     /// Patches that feed the prior: the most abnormal ones, or the first [default: as learned; upstream for the published code's files; else paper]
     #[arg(long, value_enum)]
     selection: Option<Selection>,
@@ -91,6 +96,7 @@ impl Export {
             name: self.name.clone(),
             image_size: self.image_size.or(learned.as_ref().map(|r| r.image_size)),
             vv_layers: self.vv_layers.or(learned.as_ref().map(|r| r.vv_layers)),
+            memory: self.memory_blocks.iter().copied().map(Tap::raw).collect(),
             selection: self
                 .selection
                 .or(learned.as_ref().map(|r| r.selection))
