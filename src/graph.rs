@@ -53,6 +53,21 @@ impl<'a> Builder<'a> {
             .map(Arc::new)
     }
 
+    /// The tensor `part/name` of another part.
+    ///
+    /// # Errors
+    /// As [`Bundle::tensor`].
+    pub fn tensor_of(
+        &self,
+        part: &str,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Arc<Tensor>, BundleError> {
+        self.bundle
+            .tensor(&format!("{part}/{name}"), shape)
+            .map(Arc::new)
+    }
+
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, BundleError> {
         self.bundle.matrix(&format!("{}/{name}", self.part), shape)
     }

@@ -6,6 +6,8 @@ use crate::capture::known_frame;
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
 use crate::gpu::{self, GpuError, Runtime};
+use crate::methods::memory::Memory;
+use crate::methods::{self, Room, Said};
 use crate::ops::weights::Arithmetic;
 use crate::ops::{slice, slice_mut};
 use crate::vision::{Encoder, PreprocessError, Preprocessor};
@@ -13,7 +15,7 @@ use image::RgbImage;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
-use tract_core::prelude::*;
+use tract_core::internal::*;
 use tract_linalg::multithread::{Executor, multithread_tract_scope};
 
 /// The known frame's score may differ by so much between machines, kernels and number formats: int8
@@ -91,19 +93,44 @@ pub struct Inspection {
     pub abnormal: Vec<f32>,
     /// Where the time went.
     pub ms: Stages,
+    /// What a method other than FAPrompt said.
+    said: Option<Said>,
     grid: usize,
     side: usize,
 }
 
 impl Inspection {
-    /// The S x S anomaly map, not smoothed.
+    /// The S x S anomaly map, not smoothed: in 0..=1, or what the method's own sum comes to.
     pub fn map(&self) -> Map {
+        if let Some(said) = &self.said {
+            return said.map(self.grid, self.side);
+        }
         map::anomaly_map(
             &self.patch_scores,
             &self.patch_scores_adapted,
             self.grid,
             self.side,
         )
+    }
+
+    /// What each type of defect amounts to, should the part be defective: its share, 0..=1, and its map; empty
+    /// for methods without types.
+    pub fn types(&self) -> Vec<(f32, Map)> {
+        let Some(said) = &self.said else {
+            return vec![];
+        };
+        let grids = said.type_grids.chunks_exact(self.grid * self.grid);
+        said.types
+            .iter()
+            .zip(grids)
+            .map(|(share, grid)| (*share, said.drawing.draw(grid, self.grid, self.side)))
+            .collect()
+    }
+
+    /// The most likely type of defect and its share; `None` where two are about as likely, or the method has
+    /// no types.
+    pub fn kind(&self) -> Option<(usize, f32)> {
+        self.said.as_ref().and_then(Said::kind)
     }
 
     /// Before the first frame.
@@ -187,6 +214,8 @@ pub struct Inspector {
     preprocessor: Preprocessor,
     encoder: Encoder,
     adaptation: Adaptation,
+    /// The method, if it is not FAPrompt.
+    room: Option<Box<dyn Room>>,
     normal: Vec<f32>,
     abnormal: Vec<f32>,
     /// Judges instead of encoder and adaptation as long as it can.
@@ -247,22 +276,41 @@ impl Inspector {
             score::normalise_rows(&mut values, width);
             Ok(values)
         };
+        let room = methods::room(bundle, options.arithmetic, true)?;
+        // A method has prototypes of its own, or none.
+        let prototype = |name: &str| match room {
+            None => prototype(name),
+            Some(_) => Ok(vec![]),
+        };
+        let (encoder, adaptation) = match &room {
+            None => (
+                Encoder::load(bundle, options.arithmetic)?,
+                options.adaptation,
+            ),
+            Some(room) => {
+                let (taps, vv) = (room.taps(), manifest.vv_layers);
+                let encoder = Encoder::with_taps(bundle, &taps, vv, options.arithmetic)?;
+                (encoder, AdaptationMode::Off)
+            }
+        };
         let gpu = match options.runtime {
+            Runtime::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
             Runtime::Cpu => None,
             Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &[])),
         };
         let mut inspector = Inspector {
             gpu,
-            preprocessor: Preprocessor::new(&manifest.image),
-            encoder: Encoder::load(bundle, options.arithmetic)?,
-            adaptation: Adaptation::load(bundle, options.adaptation, options.arithmetic)?,
+            preprocessor: Preprocessor::of(&manifest),
+            encoder,
+            adaptation: Adaptation::load(bundle, adaptation, options.arithmetic)?,
             normal: prototype("normal")?,
             abnormal: prototype("abnormal")?,
             work: Work::new(&manifest).map_err(|e| BundleError::architecture("prior", e))?,
             last: Inspection::of(&manifest),
             manifest,
             executor: executor(options.threads),
-            exact: options.adaptation == AdaptationMode::Exact,
+            exact: room.is_some() || options.adaptation == AdaptationMode::Exact,
+            room,
         };
         if let Some(gpu) = inspector.gpu.take() {
             inspector.gpu = told(inspector.prove(gpu));
@@ -278,9 +326,10 @@ impl Inspector {
     pub fn beside(&self) -> TractResult<Inspector> {
         Ok(Inspector {
             manifest: self.manifest.clone(),
-            preprocessor: Preprocessor::new(&self.manifest.image),
+            preprocessor: Preprocessor::of(&self.manifest),
             encoder: self.encoder.beside()?,
             adaptation: self.adaptation.beside()?,
+            room: self.room.as_ref().map(|r| r.beside()).transpose()?,
             normal: self.normal.clone(),
             abnormal: self.abnormal.clone(),
             gpu: self.gpu.as_ref().map(gpu::Frame::beside).transpose()?,
@@ -386,6 +435,30 @@ impl Inspector {
         }
     }
 
+    /// Shows a good part to a method that compares with such (WinCLIP, APRIL-GAN); [`Inspector::good_parts`]
+    /// has them afterwards.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`], and a method that compares nothing with good parts.
+    pub fn remember(&mut self, frame: &RgbImage) -> Result<(), InspectError> {
+        let tensor = self.preprocessor.run(frame)?;
+        let (room, encoder) = (&mut self.room, &mut self.encoder);
+        multithread_tract_scope(self.executor.clone(), || {
+            let room = room
+                .as_mut()
+                .context("faprompt compares with no such parts")?;
+            let taps = encoder.taps(tensor.clone())?;
+            room.remember(&tensor, taps)?;
+            room.remembered()
+        })
+        .map_err(InspectError::Inference)
+    }
+
+    /// The good parts that the method was shown; `None` for a method without a few-shot form.
+    pub fn good_parts(&mut self) -> Option<&mut Memory> {
+        self.room.as_mut()?.memory()
+    }
+
     /// Judges a normalised frame [3, S, S], on the GPU as long as there is one that works.
     fn judge(&mut self, frame: TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<()> {
         if let Some(mut gpu) = self.gpu.take() {
@@ -430,8 +503,38 @@ impl Inspector {
         Ok(())
     }
 
+    /// Judges it by a method other than FAPrompt; `false` if it is FAPrompt.
+    fn judge_in(&mut self, frame: &TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<bool> {
+        let Some(room) = &mut self.room else {
+            return Ok(false);
+        };
+        let last = &mut self.last;
+        let clock = Instant::now();
+        let taps = self.encoder.taps(frame.clone())?;
+        last.ms.encode = clock.elapsed().as_secs_f64() * 1e3;
+        ended(Stage::Encode);
+        ended(Stage::Adapt);
+        let clock = Instant::now();
+        let said = last.said.get_or_insert_default();
+        room.judge(frame, taps, said)?;
+        finite("patch scores", &said.layers)?;
+        finite("probability", &[said.image_probability])?;
+        let grid = self.manifest.image.grid();
+        said.patches(grid * grid, &mut last.patch_scores);
+        refill(&mut last.patch_scores_adapted, &last.patch_scores);
+        last.max_score = score::max(&last.patch_scores);
+        last.max_score_adapted = last.max_score;
+        (last.image_probability, last.score) = (said.image_probability, said.score);
+        (last.ms.adapt, last.ms.score) = (0.0, clock.elapsed().as_secs_f64() * 1e3);
+        ended(Stage::Score);
+        Ok(true)
+    }
+
     /// Judges it on this processor.
     fn judge_here(&mut self, frame: TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<()> {
+        if self.judge_in(&frame, ended)? {
+            return Ok(());
+        }
         let (spec, work, last) = (&self.manifest.scores, &mut self.work, &mut self.last);
         let (normal, width) = (&self.normal, self.normal.len());
         let mut clock = Instant::now();

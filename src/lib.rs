@@ -13,6 +13,7 @@
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
+//! | [`methods`] | the methods that it is compared with: a short room for each | `bundle`, `graph`, `ops`, `faprompt` (scores, maps) |
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `gpu`, `ops` |
 //! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, when a camera counts as lost | nothing of the project |
@@ -61,6 +62,7 @@ pub mod gpu;
 pub mod graph;
 pub mod inspector;
 pub mod line;
+pub mod methods;
 pub mod ops;
 pub mod release;
 pub mod report;

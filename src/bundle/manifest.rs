@@ -4,6 +4,7 @@
 //! get from it can then be trusted.
 
 use super::BundleError;
+use super::method::{Method, MethodSpec};
 use super::tap::{Rows, Tap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,6 +113,19 @@ pub struct PromptSpec {
 }
 
 impl PromptSpec {
+    /// Of a method that has none of these.
+    pub fn none() -> PromptSpec {
+        PromptSpec {
+            normal_tokens: 0,
+            abnormal_tokens: 0,
+            abnormal_prompts: 0,
+            suffix_rows: 0,
+            deep_length: 0,
+            deep_blocks: 0,
+            normal_words: String::new(),
+            abnormal_words: String::new(),
+        }
+    }
     /// Rows before the abnormal tokens: the start token and the E normal ones.
     pub fn prefix_rows(&self) -> usize {
         1 + self.normal_tokens
@@ -202,6 +216,9 @@ pub struct Manifest {
     /// to another one computes wrongly. `None`: nobody measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_score: Option<f32>,
+    /// The method, unless it is FAPrompt; then prompts and prior are those of no method, all zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<MethodSpec>,
     /// SHA-256 of the files that it was made from.
     pub sources: BTreeMap<String, String>,
 }
@@ -276,6 +293,33 @@ impl Manifest {
                 return fail(format!("memory tap `{tap}`: the memory compares patches"));
             }
         }
+        match &self.method {
+            Some(method) => method.check(self.vision.layers, self.vv_layers)?,
+            None => self.check_prompts()?,
+        }
+        within("scores.temperature", self.scores.temperature, 1e-4, 1e4)?;
+        within(
+            "scores.smoothing_sigma",
+            self.scores.smoothing_sigma,
+            0.0,
+            self.image.size as f32,
+        )?;
+        within("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
+        if let Some(score) = self.known_score {
+            within("known_score", score, 0.0, 1.0)?;
+        }
+        for (key, text) in [
+            ("name", &self.name),
+            ("description", &self.description),
+            ("created_by", &self.created_by),
+        ] {
+            within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
+        }
+        Ok(())
+    }
+
+    /// Checks FAPrompt's prompts and prior.
+    fn check_prompts(&self) -> Result<(), BundleError> {
         let p = &self.prompts;
         within("prompts.normal_tokens", p.normal_tokens, 1, limit::TOKENS)?;
         within(
@@ -314,26 +358,7 @@ impl Manifest {
             1,
             self.image.grid().pow(2),
         )?;
-        within("prior.hidden", self.prior.hidden, 1, limit::WIDTH)?;
-        within("scores.temperature", self.scores.temperature, 1e-4, 1e4)?;
-        within(
-            "scores.smoothing_sigma",
-            self.scores.smoothing_sigma,
-            0.0,
-            self.image.size as f32,
-        )?;
-        within("scores.threshold", self.scores.threshold, 0.0, 1.0)?;
-        if let Some(score) = self.known_score {
-            within("known_score", score, 0.0, 1.0)?;
-        }
-        for (key, text) in [
-            ("name", &self.name),
-            ("description", &self.description),
-            ("created_by", &self.created_by),
-        ] {
-            within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
-        }
-        Ok(())
+        within("prior.hidden", self.prior.hidden, 1, limit::WIDTH)
     }
 
     /// Which rows the memory of good parts compares: those that the bundle names, else the raw tokens after the
@@ -346,6 +371,11 @@ impl Manifest {
         let mut blocks = vec![layers.div_ceil(4), layers.div_ceil(2)];
         blocks.dedup();
         blocks.into_iter().map(Tap::raw).collect()
+    }
+
+    /// The method that it runs.
+    pub fn method_name(&self) -> Method {
+        self.method.as_ref().map_or(Method::Faprompt, |m| m.name)
     }
 
     /// Multiplications of the image encoder's matrices for one frame: what a frame costs at least.

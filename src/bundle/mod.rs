@@ -9,6 +9,7 @@ mod error;
 pub mod manifest;
 #[allow(unsafe_code)]
 mod map;
+pub mod method;
 mod read;
 mod signature;
 pub mod tap;

@@ -2,6 +2,8 @@
 
 use super::{CliError, keys, open, open_with, output};
 use clap::Subcommand;
+use faprompt_edge::bundle::manifest::PromptSpec;
+use faprompt_edge::bundle::method::MethodSpec;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use std::io::Write;
@@ -102,31 +104,29 @@ fn info(file: &Path, bundle: &Bundle) -> String {
             m.text.width, m.text.layers, m.text.heads
         ),
     );
-    row(
-        "prompts",
-        format!(
-            "1 normal ({} tokens, \"{}\"), {} abnormal (+ {} tokens, \"{}\"), deep prompts of {} tokens before {} blocks",
-            p.normal_tokens,
-            p.normal_words,
-            p.abnormal_prompts,
-            p.abnormal_tokens,
-            p.abnormal_words,
-            p.deep_length,
-            p.deep_blocks
-        ),
-    );
-    row(
-        "prior",
-        format!(
-            "from {} patches ({:?} selection), hidden width {}",
-            m.prior.selected_patches, m.prior.selection, m.prior.hidden
-        ),
-    );
+    row("method", m.method_name().to_string());
+    match &m.method {
+        Some(method) => row("switches", switches(method)),
+        None => {
+            row("prompts", prompts(p));
+            row(
+                "prior",
+                format!(
+                    "from {} patches ({:?} selection), hidden width {}",
+                    m.prior.selected_patches, m.prior.selection, m.prior.hidden
+                ),
+            );
+        }
+    }
+    let rule = match m.method {
+        Some(_) => String::new(),
+        None => format!(", {:?} rule", m.scores.rule),
+    };
     row(
         "scores",
         format!(
-            "T = {}, {:?} rule, threshold {}",
-            m.scores.temperature, m.scores.rule, m.scores.threshold
+            "T = {}{}, threshold {}",
+            m.scores.temperature, rule, m.scores.threshold
         ),
     );
     for e in &m.linear_error {
@@ -149,4 +149,37 @@ fn info(file: &Path, bundle: &Bundle) -> String {
         row("part", format!("{part}: {size}sha256 {digest}"));
     }
     out
+}
+
+/// FAPrompt's prompts in a line.
+fn prompts(p: &PromptSpec) -> String {
+    format!(
+        "1 normal ({} tokens, \"{}\"), {} abnormal (+ {} tokens, \"{}\"), deep prompts of {} tokens before {} blocks",
+        p.normal_tokens,
+        p.normal_words,
+        p.abnormal_prompts,
+        p.abnormal_tokens,
+        p.abnormal_words,
+        p.deep_length,
+        p.deep_blocks
+    )
+}
+
+/// What another method's manifest says of it in a line.
+fn switches(m: &MethodSpec) -> String {
+    let stages: Vec<String> = m.stages.iter().map(ToString::to_string).collect();
+    let mut out = format!("tokens after blocks {}", stages.join(", "));
+    if !m.class.is_empty() {
+        out = format!("class \"{}\", {out}", m.class);
+    }
+    if m.templates > 1 {
+        out += &format!(", {} templates", m.templates);
+    }
+    if !m.types.is_empty() {
+        out += &format!(", types {}", m.types.join(", "));
+    }
+    out + &format!(
+        ", positions {:?}, frames {:?}, image feature {:?}",
+        m.positions, m.resize, m.image_feature
+    )
 }

@@ -2,6 +2,7 @@
 
 use super::{CliError, Cores, Network, folder, output};
 use clap::Args;
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{Inspection, Inspector, Stages};
@@ -43,12 +44,19 @@ pub struct Inspect {
 #[derive(Serialize)]
 struct Judged<'a> {
     file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<Method>,
     score: f32,
     image_probability: f32,
     max_score: f32,
     max_score_adapted: f32,
     prior_norm: f32,
     verdict: &'a str,
+    /// Which defect, "unknown" where two types are about as likely.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    types: BTreeMap<&'a str, f32>,
     width: u32,
     height: u32,
     ms: Stages,
@@ -223,14 +231,33 @@ impl Inspect {
         } else {
             "good"
         };
+        let names = inspector.manifest().method.as_ref().map(|m| &m.types);
+        let names = names.map_or(&[][..], Vec::as_slice);
+        let shares = inspection.types();
+        let types: BTreeMap<&str, f32> = names
+            .iter()
+            .zip(&shares)
+            .map(|(name, (share, _))| (name.as_str(), *share))
+            .collect();
+        let kind = inspection
+            .kind()
+            .and_then(|(i, _)| names.get(i))
+            .map_or("unknown", String::as_str);
+        let kind_mark = match outcome.is_reject() && !types.is_empty() {
+            true => format!("  {kind}"),
+            false => String::new(),
+        };
         let line = Judged {
             file: &file,
+            method: inspector.manifest().method.as_ref().map(|m| m.name),
             score: inspection.score,
             image_probability: inspection.image_probability,
             max_score: inspection.max_score,
             max_score_adapted: inspection.max_score_adapted,
             prior_norm: inspection.prior_norm,
             verdict,
+            kind: (!types.is_empty()).then_some(kind),
+            types: types.clone(),
             width: frame.width(),
             height: frame.height(),
             ms: inspection.ms,
@@ -243,7 +270,7 @@ impl Inspect {
         };
         let line = self.line(&line, || {
             format!(
-                "{verdict:7} {:.4}  {:7.1} ms  {file}{mark}",
+                "{verdict:7} {:.4}  {:7.1} ms  {file}{kind_mark}{mark}",
                 inspection.score,
                 inspection.ms.total()
             )
@@ -277,6 +304,13 @@ impl Inspect {
         if let Some(root) = &self.maps {
             let path = target(root, &job.name, "npy")?;
             write_map(&map, &path).map_err(output(&path))?;
+            let names = inspector.manifest().method.as_ref().map(|m| &m.types);
+            for (name, (_, map)) in names.into_iter().flatten().zip(inspection.types()) {
+                // A word from the user may hold a path's separators.
+                let word = name.replace(['/', '\\', ' '], "-");
+                let path = target(root, &job.name, &format!("{word}.npy"))?;
+                write_map(&map, &path).map_err(output(&path))?;
+            }
         }
         if let Some(root) = &self.overlay {
             let path = target(root, &job.name, "png")?;

@@ -35,14 +35,47 @@ fn taps(grid: usize, side: usize) -> Vec<(usize, usize, f32)> {
 
 /// Bilinear enlargement of a `grid` x `grid` map to `side` x `side`.
 pub fn enlarge(values: &[f32], grid: usize, side: usize) -> Map {
-    let taps = taps(grid, side);
+    interpolate(values, grid, side, &taps(grid, side))
+}
+
+/// Bilinear enlargement with corners aligned: the corner cells' centres are the corner pixels'.
+pub fn enlarge_aligned(values: &[f32], grid: usize, side: usize) -> Map {
+    let step = if side > 1 {
+        (grid - 1) as f32 / (side - 1) as f32
+    } else {
+        0.0
+    };
+    let taps: Vec<_> = (0..side)
+        .map(|i| {
+            let at = i as f32 * step;
+            let low = (at as usize).min(grid - 1);
+            (low, (low + 1).min(grid - 1), at - low as f32)
+        })
+        .collect();
+    interpolate(values, grid, side, &taps)
+}
+
+/// The mean of each cell and its eight neighbours; cells outside are what the border's are.
+pub fn pooled(values: &[f32], grid: usize) -> Vec<f32> {
+    let near = |i: usize| [i.saturating_sub(1), i, (i + 1).min(grid - 1)];
+    (0..grid * grid)
+        .map(|i| {
+            let rows = near(i / grid).into_iter();
+            let cells = rows.flat_map(|y| near(i % grid).map(|x| values[y * grid + x]));
+            cells.sum::<f32>() / 9.0
+        })
+        .collect()
+}
+
+/// Bilinear interpolation at each pair of `taps`.
+fn interpolate(values: &[f32], grid: usize, side: usize, taps: &[(usize, usize, f32)]) -> Map {
     let mut out = Vec::with_capacity(side * side);
-    for (top, bottom, down) in &taps {
+    for (top, bottom, down) in taps {
         let (top, bottom) = (
             &values[top * grid..][..grid],
             &values[bottom * grid..][..grid],
         );
-        for (left, right, across) in &taps {
+        for (left, right, across) in taps {
             let above = top[*left] + (top[*right] - top[*left]) * across;
             let below = bottom[*left] + (bottom[*right] - bottom[*left]) * across;
             out.push(above + (below - above) * down);

@@ -35,6 +35,9 @@ pub enum GpuError {
         "this program was built without CUDA: build it with `--features cuda12` (Jetson, JetPack 6) or `cuda13`"
     )]
     NotBuilt,
+    /// A method that has no model for it.
+    #[error("method {0} does not run on a GPU")]
+    Method(crate::bundle::method::Method),
     /// The bundle does not fit.
     #[error(transparent)]
     Bundle(#[from] BundleError),

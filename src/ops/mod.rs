@@ -19,6 +19,7 @@ mod softmax;
 pub mod suffix;
 mod tile;
 pub mod weights;
+pub mod windows;
 
 use rayon::prelude::*;
 use tract_core::internal::*;

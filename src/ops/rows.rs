@@ -87,10 +87,75 @@ impl TypedOp for MeanRows {
     as_op!();
 }
 
+/// The first rows of [rows, width] with the same learned rows behind them, in place of whatever stood there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetTail {
+    /// The learned rows, [t, width].
+    pub with: Arc<Tensor>,
+    /// How many rows are kept.
+    pub kept: usize,
+}
+
+impl Op for SetTail {
+    fn name(&self) -> StaticName {
+        "SetTail".into()
+    }
+    op_as_typed_op!();
+}
+
+impl EvalOp for SetTail {
+    op_out_of_plan!();
+
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let width = inputs[0].shape()[1];
+        let with = slice(&self.with)?;
+        let kept = self.kept * width;
+        let mut out = Output::take(ctx, &[self.kept + self.with.shape()[0], width])?;
+        let rows = out.slice()?;
+        rows[..kept].copy_from_slice(&slice(&inputs[0])?[..kept]);
+        rows[kept..].copy_from_slice(with);
+        Ok(tvec!(out.hand_on()))
+    }
+}
+
+impl TypedOp for SetTail {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        ensure!(
+            inputs[0].rank() == 2
+                && self.with.rank() == 2
+                && self.kept <= inputs[0].shape[0].to_usize()?
+                && inputs[0].shape[1] == self.with.shape()[1].to_dim(),
+            "SetTail: {} rows of {:?}, then {:?}",
+            self.kept,
+            inputs[0],
+            self.with.shape()
+        );
+        let rows = self.kept + self.with.shape()[0];
+        Ok(tvec!(f32::fact([
+            rows.to_dim(),
+            inputs[0].shape[1].clone()
+        ])))
+    }
+    as_op!();
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::eval;
     use super::*;
+
+    #[test]
+    fn a_tail_is_set_and_set_again() {
+        let x = Tensor::from_shape(&[2, 2], &[0f32, 1., 2., 3.]).unwrap();
+        let tail = |v: f32| SetTail {
+            with: Arc::new(Tensor::from_shape(&[1, 2], &[v, v]).unwrap()),
+            kept: 2,
+        };
+        let once = eval(&tail(7.0), &[&x]);
+        assert_eq!(slice(&once[0]).unwrap(), &[0., 1., 2., 3., 7., 7.]);
+        let twice = eval(&tail(8.0), &[&once[0]]);
+        assert_eq!(slice(&twice[0]).unwrap(), &[0., 1., 2., 3., 8., 8.]);
+    }
 
     #[test]
     fn rows_are_picked_and_averaged() {

@@ -4,6 +4,7 @@
 //! open_clip's folder. All sizes come from the weights; the configuration files add only what weights
 //! cannot tell: the number of heads and the activation.
 
+mod positions;
 mod save;
 
 use super::TrainError;
@@ -106,6 +107,8 @@ pub struct Clip {
     pub activation: ActivationKind,
     /// Blocks with the V-V stream, if the weights were trained with it.
     pub vv_layers: Option<usize>,
+    /// The logarithm of what cosines are multiplied by, if the file has it.
+    pub logit_scale: Option<f32>,
     /// The image encoder.
     pub visual: Visual,
     /// The text encoder.
@@ -544,6 +547,10 @@ impl Clip {
             untrained: tensors.is_untrained(),
             activation: hints.activation,
             vv_layers: tensors.note(VV_LAYERS).and_then(|v| v.parse().ok()),
+            logit_scale: match tensors.has("logit_scale") {
+                true => tensors.array("logit_scale")?.iter().copied().next(),
+                false => None,
+            },
             visual,
             text,
         })

@@ -14,6 +14,7 @@ use crate::bundle::manifest::{
     ImageSpec, LinearError, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec,
     Selection, TowerSpec,
 };
+use crate::bundle::method::Positions;
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleWriter, save};
 use crate::capture::known_frame;
@@ -75,35 +76,43 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-struct Writer(BundleWriter);
+/// A bundle in the making, from the host's arrays.
+pub(super) struct Writer(BundleWriter);
 
 impl Writer {
-    fn matrix(&mut self, name: &str, m: &Array2<f32>) {
+    pub(super) fn new(bundle: BundleWriter) -> Writer {
+        Writer(bundle)
+    }
+    pub(super) fn matrix(&mut self, name: &str, m: &Array2<f32>) {
         self.0.matrix(
             name,
             [m.nrows(), m.ncols()],
             &m.iter().copied().collect::<Vec<_>>(),
         );
     }
-    fn table(&mut self, name: &str, m: &Array2<f32>) {
+    pub(super) fn table(&mut self, name: &str, m: &Array2<f32>) {
         self.0.table(
             name,
             &[m.nrows(), m.ncols()],
             &m.iter().copied().collect::<Vec<_>>(),
         );
     }
-    fn vector(&mut self, name: &str, v: &Array1<f32>) {
+    pub(super) fn exact(&mut self, name: &str, m: &Array2<f32>) {
+        let values: Vec<f32> = m.iter().copied().collect();
+        self.0.exact(name, &[m.nrows(), m.ncols()], &values);
+    }
+    pub(super) fn vector(&mut self, name: &str, v: &Array1<f32>) {
         self.0.exact(name, &[v.len()], &v.to_vec());
     }
-    fn norm(&mut self, name: &str, n: &Norm) {
+    pub(super) fn norm(&mut self, name: &str, n: &Norm) {
         self.vector(&format!("{name}.weight"), &n.weight);
         self.vector(&format!("{name}.bias"), &n.bias);
     }
-    fn dense(&mut self, name: &str, d: &Dense) {
+    pub(super) fn dense(&mut self, name: &str, d: &Dense) {
         self.matrix(&format!("{name}.weight"), &d.weight);
         self.vector(&format!("{name}.bias"), &d.bias);
     }
-    fn block(&mut self, name: &str, b: &Block) {
+    pub(super) fn block(&mut self, name: &str, b: &Block) {
         self.norm(&format!("{name}.ln_1"), &b.ln_1);
         self.dense(&format!("{name}.qkv"), &b.qkv);
         self.dense(&format!("{name}.out"), &b.out);
@@ -111,6 +120,39 @@ impl Writer {
         self.dense(&format!("{name}.fc"), &b.fc);
         self.dense(&format!("{name}.proj"), &b.proj);
     }
+
+    /// The file's bytes, after the device's own code has judged the known frame with them.
+    pub(super) fn checked(
+        &self,
+        mut manifest: Manifest,
+    ) -> Result<(Manifest, Vec<u8>), TrainError> {
+        let failed = |e| TrainError::Options(format!("the bundle cannot be put together: {e}"));
+        manifest.known_score = Some(self_check(self.0.bytes(&manifest).map_err(failed)?)?);
+        // What is written is what was checked, but for that one number.
+        let bytes = self.0.bytes(&manifest).map_err(failed)?;
+        Bundle::from_bytes(bytes.clone()).map_err(TrainError::SelfCheck)?;
+        Ok((manifest, bytes))
+    }
+}
+
+/// The image encoder for pictures of `grid` patches a side.
+pub(super) fn write_encoder(w: &mut Writer, clip: &Clip, grid: usize, positions: Positions) {
+    let visual = &clip.visual;
+    let positions = visual.positions_by(grid, positions);
+    w.matrix("encoder/conv1", &visual.conv1);
+    w.vector("encoder/class_row", &(&visual.class + &positions.row(0)));
+    w.table(
+        "encoder/positions",
+        &positions.slice(s![1.., ..]).to_owned(),
+    );
+    w.norm("encoder/ln_pre", &visual.ln_pre);
+    visual
+        .blocks
+        .iter()
+        .enumerate()
+        .for_each(|(i, b)| w.block(&format!("encoder/blocks.{i}"), b));
+    w.norm("encoder/ln_post", &visual.ln_post);
+    w.matrix("encoder/proj", &visual.proj);
 }
 
 fn manifest(
@@ -171,6 +213,7 @@ fn manifest(
         precision: options.precision,
         linear_error: vec![],
         known_score: None,
+        method: None,
         sources: BTreeMap::from([
             ("clip".into(), clip.digest.clone()),
             ("prompts".into(), prompts.digest.clone()),
@@ -321,7 +364,7 @@ pub fn export(
 ) -> Result<Exported, TrainError> {
     let mut manifest = manifest(clip, prompts, options)?;
     let last = device_prior(clip, prompts)?;
-    let (visual, text, p) = (&clip.visual, &clip.text, manifest.prompts.clone());
+    let (text, p) = (&clip.text, manifest.prompts.clone());
     let reference = Reference {
         text,
         activation: clip.activation,
@@ -329,21 +372,7 @@ pub fn export(
     };
     let mut w = Writer(BundleWriter::new(options.precision));
 
-    let positions = visual.positions_for(manifest.image.grid());
-    w.matrix("encoder/conv1", &visual.conv1);
-    w.vector("encoder/class_row", &(&visual.class + &positions.row(0)));
-    w.table(
-        "encoder/positions",
-        &positions.slice(s![1.., ..]).to_owned(),
-    );
-    w.norm("encoder/ln_pre", &visual.ln_pre);
-    visual
-        .blocks
-        .iter()
-        .enumerate()
-        .for_each(|(i, b)| w.block(&format!("encoder/blocks.{i}"), b));
-    w.norm("encoder/ln_post", &visual.ln_post);
-    w.matrix("encoder/proj", &visual.proj);
+    write_encoder(&mut w, clip, manifest.image.grid(), Positions::Bilinear);
 
     let normal = reference.encode(&prompts.normal_rows());
     let tapes: Vec<Tape> = (0..p.abnormal_prompts)

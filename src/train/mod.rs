@@ -11,6 +11,7 @@
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
 //! | [`export`], [`reference`] | checkpoint to bundle |
+//! | [`methods`] | the methods that FAPrompt is compared with |
 //! | [`evaluate`], [`metrics`], [`page`] | figures of merit and the report |
 //! | [`flash`] | a release onto a node |
 //! | [`random`] | weights without meaning, for benchmarks |
@@ -22,6 +23,7 @@ pub mod evaluate;
 pub mod export;
 pub mod fit;
 pub mod flash;
+pub mod methods;
 pub mod metrics;
 pub mod nn;
 pub mod page;

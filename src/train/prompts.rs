@@ -13,6 +13,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewMut1, Axis, concatenate, 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// The words behind a normal prompt's learned tokens.
 pub const NORMAL_WORDS: &str = "object.";
@@ -85,8 +86,8 @@ impl Prompts {
             path: clip.path.clone(),
             what: e.to_string(),
         };
-        let (start, normal_suffix) = words(clip, NORMAL_WORDS).map_err(fail)?;
-        let (_, abnormal_suffix) = words(clip, ABNORMAL_WORDS).map_err(fail)?;
+        let (start, normal_suffix) = embed(clip, NORMAL_WORDS).map_err(fail)?;
+        let (_, abnormal_suffix) = embed(clip, ABNORMAL_WORDS).map_err(fail)?;
         let c = clip.text.width;
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         let tokens = |rng: &mut ChaCha8Rng, rows: usize| {
@@ -141,7 +142,7 @@ impl Prompts {
     /// Puts words where learned tokens are, and a prior of zero; deep prompts stay.
     fn say(&mut self, clip: &Clip, own_tokens: bool) -> Result<(), TensorError> {
         let tokens = |text: &str| -> Result<Array2<f32>, TensorError> {
-            let rows = words(clip, text)?.1;
+            let rows = embed(clip, text)?.1;
             Ok(rows.slice(s![..-1, ..]).to_owned())
         };
         let put = |rows: &mut dyn Iterator<Item = ArrayViewMut1<f32>>, from: &[Array1<f32>]| {
@@ -221,21 +222,31 @@ fn cube(t: &Tensors, name: &str) -> Result<Array3<f32>, TensorError> {
         .expect("three axes"))
 }
 
-/// Embeddings of `words` and the end token, from CLIP's own table.
-fn words(clip: &Clip, text: &str) -> Result<(Array1<f32>, Array2<f32>), TensorError> {
+/// CLIP's tokenizer; its tables take a while to make.
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::new);
+
+/// A text as CLIP's tokenizer numbers it, with start and end token.
+pub fn token_ids(text: &str) -> Vec<usize> {
+    let mut tokens = vec![TOKENIZER.start_of_text()];
+    TOKENIZER.encode(text, &mut tokens);
+    tokens.push(TOKENIZER.end_of_text());
+    tokens
+        .into_iter()
+        .map(|t: Token| t.to_u16() as usize)
+        .collect()
+}
+
+/// Embeddings from CLIP's own table: of the start token, and of a text's words with the end token.
+///
+/// # Errors
+/// [`TensorError`] if the weights have no table, or one that is too small.
+pub fn embed(clip: &Clip, text: &str) -> Result<(Array1<f32>, Array2<f32>), TensorError> {
     let table = clip
         .text
         .embedding
         .as_ref()
         .ok_or_else(|| TensorError::Missing("token_embedding.weight".into()))?;
-    let tokenizer = Tokenizer::new();
-    let mut tokens = vec![tokenizer.start_of_text()];
-    tokenizer.encode(text, &mut tokens);
-    tokens.push(tokenizer.end_of_text());
-    let ids: Vec<usize> = tokens
-        .into_iter()
-        .map(|t: Token| t.to_u16() as usize)
-        .collect();
+    let ids = token_ids(text);
     if let Some(id) = ids.iter().find(|id| **id >= table.nrows()) {
         return Err(TensorError::File(format!(
             "the weights' vocabulary has {} tokens, but \"{text}\" needs token {id}",
@@ -376,8 +387,8 @@ fn read(t: &Tensors, clip: &Clip, digest: String) -> Result<Prompts, TensorError
         }
         (start, normal_suffix, abnormal_suffix)
     } else {
-        let (start, normal_suffix) = words(clip, &named.0)?;
-        (start, normal_suffix, words(clip, &named.1)?.1)
+        let (start, normal_suffix) = embed(clip, &named.0)?;
+        (start, normal_suffix, embed(clip, &named.1)?.1)
     };
     let of_normal = 1 + normal.nrows() + normal_suffix.nrows();
     let of_abnormal = 1 + normal.nrows() + abnormal.len_of(Axis(1)) + abnormal_suffix.nrows();

@@ -11,7 +11,7 @@ use crate::graph::{Builder, Plan};
 use crate::ops::attention::Attention;
 use crate::ops::linear::Linear;
 use crate::ops::patch_embed::PatchEmbed;
-use crate::ops::rows::PickRows;
+use crate::ops::rows::{PickRows, SetTail};
 use crate::ops::weights::Arithmetic;
 use std::sync::Arc;
 use tract_core::prelude::*;
@@ -67,6 +67,15 @@ impl Encoder {
         taps.iter().try_for_each(|t| t.check(layers, vv_layers))?;
         let (patch, grid) = (manifest.image.patch, manifest.image.grid());
         let (patches, size) = (grid * grid, manifest.image.size);
+        let visual = manifest.method.as_ref().map_or(0, |m| m.visual_tokens);
+        let all = taps
+            .iter()
+            .any(|t| t.rows == Rows::All || t.stream == Stream::Y);
+        if visual > 0 && (all || vv_layers > 0) {
+            let what =
+                "learned rows in the blocks: neither all rows nor the V-V stream can be tapped";
+            return Err(BundleError::architecture(PART, what));
+        }
         let mut b = Builder::new(bundle, PART, arithmetic);
 
         let embed_op = PatchEmbed {
@@ -96,7 +105,15 @@ impl Encoder {
             if vv && y.is_none() {
                 y = Some(x);
             }
-            let rows = 1 + patches;
+            let rows = 1 + patches + visual;
+            if visual > 0 {
+                // Learned rows stand behind the others while a block runs.
+                let tail = SetTail {
+                    with: b.tensor_of("method", &format!("visual.{i}"), &[visual, width])?,
+                    kept: 1 + patches,
+                };
+                x = b.wire(&format!("{block}.visual"), tail, &[x])?;
+            }
             let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
             let attention = |rounded| Attention { heads, vv, rounded };
             let heads_out = if class_only {

@@ -1,6 +1,7 @@
 //! RGB frame to normalised tensor, as the checkpoints were trained: Pillow's anti-aliased bicubic.
 
-use crate::bundle::manifest::ImageSpec;
+use crate::bundle::manifest::{ImageSpec, Manifest};
+use crate::bundle::method::Resize;
 use crate::ops::slice_mut;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32x3;
@@ -55,16 +56,34 @@ fn rows_first(width: u32, height: u32, size: u32) -> bool {
 }
 
 impl Preprocessor {
+    /// As a bundle asks for it.
+    pub fn of(manifest: &Manifest) -> Self {
+        let resize = manifest
+            .method
+            .as_ref()
+            .map_or(Resize::Bicubic, |m| m.resize);
+        Preprocessor::with(&manifest.image, resize)
+    }
+
     /// For frames of any size, to the size that the bundle asks for.
     pub fn new(spec: &ImageSpec) -> Self {
+        Preprocessor::with(spec, Resize::Bicubic)
+    }
+
+    /// The same by another resize.
+    pub fn with(spec: &ImageSpec, resize: Resize) -> Self {
+        // Catmull-Rom is the cubic with a = -0.5, which is Pillow's BICUBIC.
+        let filter = match resize {
+            Resize::Bicubic => FilterType::CatmullRom,
+            Resize::Bilinear => FilterType::Bilinear,
+        };
         let level = |c: usize, v: usize| (v as f32 / 255.0 - spec.mean[c]) / spec.std[c];
         let size = spec.size as u32;
         Preprocessor {
             resizer: Resizer::new(),
-            // Catmull-Rom is the cubic with a = -0.5, which is Pillow's BICUBIC; `Convolution`
-            // widens it when shrinking, as Pillow does.
+            // `Convolution` widens the filter when shrinking, as Pillow does.
             options: ResizeOptions::new()
-                .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+                .resize_alg(ResizeAlg::Convolution(filter))
                 .use_alpha(false),
             levels: std::array::from_fn(|c| std::array::from_fn(|v| level(c, v))),
             size,

@@ -32,17 +32,24 @@ pub fn values(t: &Tensors, name: &str) -> Vec<f32> {
 pub fn golden_clip(folder: &Path) -> PathBuf {
     let bytes = std::fs::read(golden("faprompt-tiny/clip.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
+    let more = std::fs::read(golden("methods/shared/expected.safetensors")).unwrap();
+    let more = SafeTensors::deserialize(&more).unwrap();
     let rows = file.tensor("token_rows.weight").unwrap();
-    let ids = file.tensor("token_rows.ids").unwrap();
     let row = rows.shape()[1] * 2;
     let mut table = vec![0u8; 49408 * row];
-    for (id, values) in ids
-        .data()
-        .chunks_exact(4)
-        .zip(rows.data().chunks_exact(row))
-    {
-        let id = i32::from_le_bytes(id.try_into().unwrap()) as usize;
-        table[id * row..(id + 1) * row].copy_from_slice(values);
+    let types = std::fs::read(golden("methods/dapo/expected.safetensors")).unwrap();
+    let types = SafeTensors::deserialize(&types).unwrap();
+    for file in [&file, &more, &types] {
+        let rows = file.tensor("token_rows.weight").unwrap();
+        let ids = file.tensor("token_rows.ids").unwrap();
+        for (id, values) in ids
+            .data()
+            .chunks_exact(4)
+            .zip(rows.data().chunks_exact(row))
+        {
+            let id = i32::from_le_bytes(id.try_into().unwrap()) as usize;
+            table[id * row..(id + 1) * row].copy_from_slice(values);
+        }
     }
     let mut tensors: Vec<(String, TensorView)> = file
         .tensors()

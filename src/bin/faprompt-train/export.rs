@@ -1,7 +1,9 @@
 //! `faprompt-train export`.
 
+use crate::method::MethodArguments;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::signature_of;
 use faprompt_edge::bundle::tap::Tap;
 use faprompt_edge::exit::ExitCode;
@@ -11,6 +13,8 @@ use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::{ExportOptions, export};
 use faprompt_edge::train::fit::checkpoint::Record;
+use faprompt_edge::train::methods::learned::Learned;
+use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::progress::bar;
 use faprompt_edge::train::prompts::Prompts;
 use std::path::PathBuf;
@@ -21,9 +25,12 @@ pub struct Export {
     /// CLIP weights: OpenAI's file (.pt, .safetensors), or the folder of a Hugging Face or open_clip model
     #[arg(long)]
     clip: PathBuf,
-    /// Prompt learner: the published code's checkpoint (.pth, .safetensors) or this program's own
+    /// What was learned: the published code's checkpoint (.pth, .safetensors) or this program's own; not for
+    /// clip, clip-ac, winclip and anovl, which learn nothing
     #[arg(long)]
-    prompts: PathBuf,
+    prompts: Option<PathBuf>,
+    #[command(flatten)]
+    method: MethodArguments,
     /// The bundle to write
     #[arg(long)]
     out: PathBuf,
@@ -79,12 +86,19 @@ impl Export {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let mut clip = Clip::load(&self.clip)?;
         clip.activation = self.activation.unwrap_or(clip.activation);
-        let prompts = Prompts::load(&self.prompts, &clip)?;
+        let asked = self.method.options()?;
+        if asked.method != Method::Faprompt {
+            return self.other(&clip, &asked);
+        }
+        let prompts = self.prompts.as_ref().ok_or_else(|| {
+            TrainError::Options("--prompts is missing: the file that was learned".into())
+        })?;
+        let prompts = Prompts::load(prompts, &clip)?;
         say(format_args!(
             "{}: {}, prompts {}",
             self.clip.display(),
             clip.name(),
-            self.prompts.display()
+            prompts.path.display()
         ));
         let bar = bar(0, "Jacobian");
         let learned = Record::of(&prompts)?;
@@ -92,33 +106,9 @@ impl Export {
             true => Selection::Upstream,
             false => Selection::Paper,
         };
-        let options = ExportOptions {
-            name: self.name.clone(),
-            image_size: self.image_size.or(learned.as_ref().map(|r| r.image_size)),
-            vv_layers: self.vv_layers.or(learned.as_ref().map(|r| r.vv_layers)),
-            memory: self.memory_blocks.iter().copied().map(Tap::raw).collect(),
-            selection: self
-                .selection
-                .or(learned.as_ref().map(|r| r.selection))
-                .unwrap_or(otherwise),
-            score_rule: self
-                .score_rule
-                .or(learned.as_ref().map(|r| r.rule))
-                .unwrap_or(ScoreRule::Code),
-            precision: self.precision,
-            threshold: self.threshold,
-            trained: !self.untrained,
-            description: self.description.clone(),
-            threads: self.threads.unwrap_or(cores()),
-        };
+        let options = self.export_options(learned.as_ref(), otherwise);
         let exported = export(&clip, &prompts, &options, &self.out, &bar)?;
-        let signature = signature_of(&self.out);
-        if std::fs::remove_file(&signature).is_ok() {
-            warn(format_args!(
-                "{}: removed: it was the signature of the bundle that this one replaces",
-                signature.display()
-            ));
-        }
+        self.unsign();
         bar.finish_and_clear();
         let m = &exported.manifest;
         say(format_args!(
@@ -143,6 +133,80 @@ impl Export {
                 e.prior_norm, e.mean, e.max, e.unadapted
             ));
         }
+        Ok(ExitCode::Good)
+    }
+
+    /// What is chosen here, what was learned with, or what there is without both.
+    fn export_options(&self, learned: Option<&Record>, otherwise: Selection) -> ExportOptions {
+        ExportOptions {
+            name: self.name.clone(),
+            image_size: self.image_size.or(learned.map(|r| r.image_size)),
+            vv_layers: self.vv_layers.or(learned.map(|r| r.vv_layers)),
+            memory: self.memory_blocks.iter().copied().map(Tap::raw).collect(),
+            selection: self
+                .selection
+                .or(learned.map(|r| r.selection))
+                .unwrap_or(otherwise),
+            score_rule: self
+                .score_rule
+                .or(learned.map(|r| r.rule))
+                .unwrap_or(ScoreRule::Code),
+            precision: self.precision,
+            threshold: self.threshold,
+            trained: !self.untrained,
+            description: self.description.clone(),
+            threads: self.threads.unwrap_or(cores()),
+        }
+    }
+
+    /// Removes the signature of the bundle that was replaced.
+    fn unsign(&self) {
+        let signature = signature_of(&self.out);
+        if std::fs::remove_file(&signature).is_ok() {
+            warn(format_args!(
+                "{}: removed: it was the signature of the bundle that this one replaces",
+                signature.display()
+            ));
+        }
+    }
+
+    /// A bundle of a method other than FAPrompt.
+    fn other(&self, clip: &Clip, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
+        let method = asked.method;
+        for (name, given) in [
+            ("--selection", self.selection.is_some()),
+            ("--score-rule", self.score_rule.is_some()),
+            ("--prompts", self.prompts.is_some() && !method.is_learned()),
+        ] {
+            if given {
+                return Err(TrainError::Options(format!(
+                    "{name} means nothing to --method {method}"
+                )));
+            }
+        }
+        let learned = match &self.prompts {
+            None => None,
+            Some(path) => Some(Learned::load(path, method, clip)?),
+        };
+        let options = self.export_options(None, Selection::Paper);
+        let exported = methods::export(clip, asked, learned.as_ref(), &options, &self.out)?;
+        self.unsign();
+        let m = &exported.manifest;
+        let class = match asked.class.as_deref() {
+            Some(class) => format!(" for \"{class}\""),
+            None => String::new(),
+        };
+        say(format_args!(
+            "{}: {:.1} MB, {method}{class}, {:?}, {:?}, {} px, V-V in {} of {} blocks, T = {}",
+            self.out.display(),
+            exported.bytes as f64 / 1e6,
+            m.precision,
+            m.activation,
+            m.image.size,
+            m.vv_layers,
+            m.vision.layers,
+            m.scores.temperature,
+        ));
         Ok(ExitCode::Good)
     }
 }

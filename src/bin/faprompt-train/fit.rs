@@ -1,8 +1,11 @@
 //! `faprompt-train fit`.
 
+use crate::method::MethodArguments;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{ActivationKind, ScoreRule, Selection};
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
@@ -12,6 +15,8 @@ use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
 use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit};
+use faprompt_edge::train::methods::fit::pictures::{Pictures, Set};
+use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use std::path::{Path, PathBuf};
@@ -26,15 +31,15 @@ pub struct Learning {
     /// Activation of the MLPs [default: as the configuration beside the weights says, else QuickGELU]
     #[arg(long, value_enum)]
     activation: Option<ActivationKind>,
-    /// Epochs
-    #[arg(long, default_value_t = 15)]
-    epochs: usize,
-    /// Pictures per step
-    #[arg(long, default_value_t = 8)]
-    batch: usize,
-    /// Learning rate
-    #[arg(long, default_value_t = 1e-3)]
-    lr: f64,
+    /// Epochs [default: 15; coop 200, cocoop 10, dapo 5]
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Pictures per step [default: 8; coop 32, cocoop 1]
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Learning rate [default: 0.001; coop, cocoop 0.002]
+    #[arg(long)]
+    lr: Option<f64>,
     /// What the prompts begin with
     #[arg(long, value_enum, default_value = "random")]
     start: Start,
@@ -53,9 +58,9 @@ pub struct Learning {
     /// M: patches that feed the prior
     #[arg(long, default_value_t = 10)]
     m: usize,
-    /// E: normal tokens
-    #[arg(long, default_value_t = 5)]
-    e: usize,
+    /// E: normal tokens [default: 5; anomalyclip 12, coop 16, cocoop 4]
+    #[arg(long)]
+    e: Option<usize>,
     /// E': abnormal tokens
     #[arg(long, default_value_t = 2)]
     ea: usize,
@@ -95,15 +100,15 @@ impl Learning {
             variant: Variant::default(),
             selection: self.selection,
             rule: self.score_rule,
-            normal_tokens: self.e,
+            normal_tokens: self.e.unwrap_or(paper.normal_tokens),
             abnormal_tokens: self.ea,
             prompts: self.k,
             patches: self.m,
             deep_blocks: self.deep_blocks.unwrap_or(paper.deep_blocks),
             deep_length: self.deep_length,
-            epochs: self.epochs,
-            batch: self.batch,
-            lr: self.lr,
+            epochs: self.epochs.unwrap_or(paper.epochs),
+            batch: self.batch.unwrap_or(paper.batch),
+            lr: self.lr.unwrap_or(paper.lr),
             start: self.start,
             seed: self.seed,
             image_size: self.image_size.unwrap_or(paper.image_size),
@@ -115,9 +120,41 @@ impl Learning {
         Ok((clip, options))
     }
 
+    /// Weights and options of another method, with every default filled in.
+    pub fn resolve_method(
+        &self,
+        asked: MethodOptions,
+    ) -> Result<(Clip, methods::fit::Options), TrainError> {
+        let mut clip = Clip::load(&self.clip)?;
+        clip.activation = self.activation.unwrap_or(clip.activation);
+        let published = methods::fit::Options::published(asked, &clip);
+        let options = methods::fit::Options {
+            tokens: self.e.unwrap_or(published.tokens),
+            deep_blocks: self.deep_blocks.unwrap_or(published.deep_blocks),
+            deep_length: self.deep_length,
+            epochs: self.epochs.unwrap_or(published.epochs),
+            batch: self.batch.unwrap_or(published.batch),
+            lr: self.lr.unwrap_or(published.lr),
+            seed: self.seed,
+            image_size: self.image_size.unwrap_or(published.image_size),
+            vv_layers: self.vv_layers.unwrap_or(published.vv_layers),
+            products: self.products.unwrap_or(self.device.products()),
+            ..published
+        };
+        options.check(&clip)?;
+        Ok((clip, options))
+    }
+
     /// The feature cache.
     pub fn cache(&self, clip: &Clip, options: &Options) -> Result<Cache, TrainError> {
         open_cache(self.cache.as_deref(), self.cache_gb, clip, options)
+    }
+
+    /// The same for rows that depend on `key` and the picture alone.
+    fn keyed_cache(&self, key: &str) -> Result<Cache, TrainError> {
+        let folder = self.cache.clone().unwrap_or_else(default_cache);
+        let limit = (self.cache_gb.max(0.0) * 1e9) as u64;
+        Cache::keyed(&folder, limit, key, 1)
     }
 }
 
@@ -178,23 +215,27 @@ pub fn encode<'a>(
     let bar = bar(samples.len(), "encode");
     let paths = fill(encoder, cache, samples, stop, &bar)?;
     bar.finish_and_clear();
-    let seconds = clock.elapsed().as_secs_f64();
-    say(format_args!(
-        "encoded, or found in the cache: {} pictures in {seconds:.1} s ({:.1}/s)",
-        samples.len(),
-        samples.len() as f64 / seconds
-    ));
-    if cache.is_full() {
-        warn(
-            "the cache is full: the remaining pictures are encoded in every epoch; give it more with --cache-gb",
-        );
-    }
+    said_encoded(cache, samples.len(), clock);
     Ok(Encoded {
         samples,
         paths,
         cache,
         masks: Masks::default(),
     })
+}
+
+/// Says how long encoding took, and whether its result could be kept.
+fn said_encoded(cache: &Cache, pictures: usize, clock: Instant) {
+    let seconds = clock.elapsed().as_secs_f64();
+    say(format_args!(
+        "encoded, or found in the cache: {pictures} pictures in {seconds:.1} s ({:.1}/s)",
+        pictures as f64 / seconds
+    ));
+    if cache.is_full() {
+        warn(
+            "the cache is full: the remaining pictures are encoded in every epoch; give it more with --cache-gb",
+        );
+    }
 }
 
 /// A line per epoch.
@@ -230,7 +271,12 @@ pub struct Fit {
     #[arg(long)]
     stop_after: Option<usize>,
     #[command(flatten)]
+    method: MethodArguments,
+    #[command(flatten)]
     learning: Learning,
+    /// Threads for the words' features [default: all]
+    #[arg(long, value_parser = crate::threads)]
+    threads: Option<usize>,
     /// How the K abnormal prompts become one score
     #[arg(long, value_enum, default_value = "mean")]
     aggregation: Aggregation,
@@ -251,6 +297,10 @@ pub struct Fit {
 impl Fit {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let asked = self.method.options()?;
+        if asked.method != Method::Faprompt {
+            return self.other(asked);
+        }
         let (clip, mut options) = self.learning.resolve()?;
         options.stop_after = self.stop_after;
         options.variant = Variant {
@@ -294,4 +344,75 @@ impl Fit {
         ));
         Ok(ExitCode::Good)
     }
+
+    /// Learns a method other than FAPrompt.
+    fn other(&self, asked: MethodOptions) -> Result<ExitCode, TrainError> {
+        let method = asked.method;
+        if !method.is_learned() {
+            return Err(TrainError::Options(format!(
+                "--method {method} learns nothing: `export` it"
+            )));
+        }
+        let (clip, mut options) = self.learning.resolve_method(asked)?;
+        options.stop_after = self.stop_after;
+        let spec = methods::fit::run::spec(&clip, &options)?;
+        let taps = methods::fit::run::taps(&spec, clip.visual.blocks.len())?;
+        let samples = with_masks(samples(&self.data)?);
+        if !samples.iter().any(|s| s.anomalous) {
+            return Err(TrainError::Options(
+                "no abnormal picture with a mask to learn from".into(),
+            ));
+        }
+        let device = self.learning.device.open()?;
+        let stop = Interrupt::catch()?;
+        let key = Pictures::key(&clip, &spec, &options, &taps);
+        let cache = self.learning.keyed_cache(&key)?;
+        let mut pictures = Pictures::new(&clip, &spec, &options, taps, &device);
+        let clock = Instant::now();
+        let encoding = bar(samples.len(), "encode");
+        let set = Set::encode(&mut pictures, &cache, &samples, stop, &encoding)?;
+        encoding.finish_and_clear();
+        said_encoded(&cache, samples.len(), clock);
+        let bar = bar(0, "fit");
+        let out = methods::fit::run::Out {
+            folder: &self.out,
+            resume: self.resume,
+            threads: self.threads.unwrap_or(cores()),
+        };
+        let path = methods::fit::run::fit(
+            &clip,
+            &options,
+            &set,
+            &mut pictures,
+            &out,
+            &device,
+            stop,
+            &bar,
+            |epoch| bar.suspend(|| say(told_method(epoch))),
+        )?;
+        bar.finish_and_clear();
+        say(format_args!(
+            "{}: now `export --method {method} --clip {} --prompts` it",
+            path.display(),
+            self.learning.clip.display()
+        ));
+        Ok(ExitCode::Good)
+    }
+}
+
+/// A line per epoch of another method.
+fn told_method(epoch: &methods::fit::run::Epoch) -> String {
+    let terms: Vec<String> = epoch
+        .terms
+        .0
+        .iter()
+        .map(|(name, v)| format!("{} {v:.4}", name.replace('_', " ")))
+        .collect();
+    format!(
+        "epoch {:2}  {}  {:.1} s ({:.1} images/s)",
+        epoch.number,
+        terms.join("  "),
+        epoch.seconds,
+        epoch.pictures as f64 / epoch.seconds
+    )
 }

@@ -5,6 +5,7 @@ mod evaluate;
 mod export;
 mod fit;
 mod flash;
+mod method;
 mod pretrain;
 mod random;
 

@@ -40,6 +40,9 @@ impl Clip {
         store_blocks(&mut store, "", &t.blocks);
         store_norm(&mut store, "ln_final", &t.ln_final);
         store.array("text_projection", &t.projection.t().to_owned());
+        if let Some(scale) = self.logit_scale {
+            store.array("logit_scale", &ndarray::arr1(&[scale]));
+        }
         if self.untrained {
             store.note(UNTRAINED, "true");
         }

@@ -9,6 +9,7 @@ use crate::train::TrainError;
 use crate::train::clip::{Clip, file_digest};
 use crate::train::tensors::Tensors;
 use crate::train::tensors::store::Store;
+use ndarray::Array2;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,6 +76,15 @@ impl Cache {
             "{VERSION} {} {} {} {:?} {:?}",
             clip.digest, options.image_size, options.vv_layers, clip.activation, options.products
         );
+        Cache::keyed(folder, limit, &key, clip.text.width)
+    }
+
+    /// Opens `folder` for features that depend on `key` and the picture alone, rows of `width` if they are of
+    /// one width.
+    ///
+    /// # Errors
+    /// As [`Cache::open`].
+    pub fn keyed(folder: &Path, limit: u64, key: &str, width: usize) -> Result<Cache, TrainError> {
         let own = folder.join(&hex(&Sha256::digest(key.as_bytes()))[..16]);
         std::fs::create_dir_all(&own).map_err(|source| TrainError::Output {
             path: own.clone(),
@@ -87,7 +97,7 @@ impl Cache {
         found.sort_by_key(|f| std::cmp::Reverse(f.2));
         let cache = Cache {
             folder: own,
-            width: clip.text.width,
+            width,
             limit,
             room: Mutex::new(Room {
                 used,
@@ -165,6 +175,35 @@ impl Cache {
         let rows = features.patches.len() / self.width;
         store.half("patches", &[rows, self.width], &features.patches);
         store.half("image", &[self.width], &features.image);
+        store.save(path)
+    }
+
+    /// Rows of several kinds, as [`Cache::put_rows`] kept them; `None` if they are not there or not whole.
+    pub fn get_rows(&self, path: &Path, kinds: usize) -> Option<Vec<Array2<f32>>> {
+        if !path.is_file() {
+            return None;
+        }
+        let tensors = Tensors::load(path).ok()?;
+        (0..kinds)
+            .map(|i| tensors.matrix(&format!("rows.{i}"), None, None).ok())
+            .collect()
+    }
+
+    /// Keeps a picture's rows of several kinds as they are, in f16, if there is room.
+    ///
+    /// # Errors
+    /// [`TrainError::Output`], a full disk among them.
+    pub fn put_rows(&self, path: &Path, rows: &[Array2<f32>]) -> Result<(), TrainError> {
+        let size = 2 * rows.iter().map(|r| r.len()).sum::<usize>() as u64;
+        if !self.make_room(size) {
+            self.full.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut store = Store::default();
+        for (i, rows) in rows.iter().enumerate() {
+            let values: Vec<f32> = rows.iter().copied().collect();
+            store.half(format!("rows.{i}"), rows.shape(), &values);
+        }
         store.save(path)
     }
 }

@@ -100,27 +100,42 @@ pub fn enlarge(scores: Tensor<2>, u: &Tensor<2>) -> Tensor<2> {
     maps.swap_dims(1, 2).reshape([b, side * side])
 }
 
+/// The same with corners aligned.
+pub fn enlargement_aligned(grid: usize, side: usize, device: &Device) -> Tensor<2> {
+    let mut u = Array2::<f32>::zeros((side, grid));
+    let step = (grid - 1) as f32 / side.saturating_sub(1).max(1) as f32;
+    for i in 0..side {
+        let at = i as f32 * step;
+        let low = (at as usize).min(grid - 1);
+        let part = at - low as f32;
+        u[(i, low)] += 1.0 - part;
+        u[(i, (low + 1).min(grid - 1))] += part;
+    }
+    tensor(&u, device)
+}
+
 /// Focal loss (gamma 2) of both channels against the mask, and the dice losses of each: `abnormal` and
 /// `masks` [B, pixels], the normal channel being what is left of 1.
 pub fn segmentation(abnormal: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
-    // The mask as a smoothed one-hot key; pt is the probability given to the right answer.
-    let key = masks
-        .clone()
-        .mul_scalar(1.0 - 2.0 * SMOOTH)
-        .add_scalar(SMOOTH);
-    let pt = (key.clone() * abnormal.clone()
-        + (key.neg().add_scalar(1.0)) * (abnormal.clone().neg().add_scalar(1.0)))
-    .add_scalar(SMOOTH);
-    let focal = (pt.clone().neg().add_scalar(1.0).square() * pt.log())
-        .mean()
-        .neg();
     let normal = abnormal.clone().neg().add_scalar(1.0);
     let background = masks.clone().neg().add_scalar(1.0);
-    focal + dice(abnormal, masks) + dice(normal, background)
+    focal(abnormal.clone(), masks.clone()) + dice(abnormal, masks) + dice(normal, background)
+}
+
+/// Focal loss (gamma 2, smoothed) of both channels against the mask.
+pub fn focal(abnormal: Tensor<2>, masks: Tensor<2>) -> Tensor<1> {
+    // The mask as a smoothed one-hot key; pt is the probability given to the right answer.
+    let key = masks.mul_scalar(1.0 - 2.0 * SMOOTH).add_scalar(SMOOTH);
+    let pt = (key.clone() * abnormal.clone()
+        + (key.neg().add_scalar(1.0)) * (abnormal.neg().add_scalar(1.0)))
+    .add_scalar(SMOOTH);
+    (pt.clone().neg().add_scalar(1.0).square() * pt.log())
+        .mean()
+        .neg()
 }
 
 /// 1 - mean over pictures of (2 |x y| + 1) / (|x| + |y| + 1).
-fn dice(x: Tensor<2>, y: Tensor<2>) -> Tensor<1> {
+pub fn dice(x: Tensor<2>, y: Tensor<2>) -> Tensor<1> {
     let both = (x.clone() * y.clone())
         .sum_dim(1)
         .mul_scalar(2.0)

@@ -309,7 +309,10 @@ pub struct Masks(RefCell<BTreeMap<(usize, usize), Vec<usize>>>);
 
 impl Masks {
     /// Appends sample `i`'s mask at `size`, 1 where abnormal.
-    fn append(
+    ///
+    /// # Errors
+    /// [`TrainError::Picture`] for a mask that cannot be read.
+    pub fn append(
         &self,
         i: usize,
         path: &Path,
@@ -383,7 +386,7 @@ pub fn load(
 }
 
 /// The order of pictures in an epoch (Fisher-Yates).
-fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
+pub fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1 + epoch as u64);
     let mut order: Vec<usize> = (0..n).collect();

@@ -1,5 +1,7 @@
 //! CLIP's image tower with the V-V stream.
 
+mod taps;
+
 use super::layers::{Block, Maker, Norm, matrix, tensor, values};
 use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Visual;
@@ -33,11 +35,24 @@ impl ImageTower {
         vv_layers: usize,
         m: &mut Maker,
     ) -> ImageTower {
+        let positions = from.positions_for(grid);
+        ImageTower::with_positions(from, &positions, activation, vv_layers, m)
+    }
+
+    /// The same with positions [1 + grid * grid, width] that were resized elsewhere.
+    pub fn with_positions(
+        from: &Visual,
+        positions: &Array2<f32>,
+        activation: ActivationKind,
+        vv_layers: usize,
+        m: &mut Maker,
+    ) -> ImageTower {
         let device = m.device;
+        let grid = (positions.nrows() - 1).isqrt();
         ImageTower {
             conv1: m.param(tensor(&from.conv1.t().to_owned(), device)),
             class: m.param(tensor::<1, _>(&from.class, device).reshape([1, from.width])),
-            positions: m.param(tensor(&from.positions_for(grid), device)),
+            positions: m.param(tensor(positions, device)),
             ln_pre: Norm::new(&from.ln_pre, m),
             blocks: from
                 .blocks
@@ -49,7 +64,7 @@ impl ImageTower {
             heads: from.heads,
             patch: from.patch,
             grid,
-            vv_layers: vv_layers.clamp(1, from.blocks.len()),
+            vv_layers: vv_layers.min(from.blocks.len()),
         }
     }
 
@@ -88,13 +103,8 @@ impl ImageTower {
         Tensor::cat(vec![all.narrow(0, 0, 1), cells], 0)
     }
 
-    /// Patches [B, N, 3 * patch * patch] in (channel, y, x) order, normalised as CLIP's pictures, to raw
-    /// patch features [B, N, C] and raw image features [B, C]. Smaller pictures take the positions of the
-    /// square whose top left cell is `window` (column, row).
-    ///
-    /// # Panics
-    /// If N is no square, or the window reaches out of the tower's grid.
-    pub fn forward(&self, patches: Tensor<3>, window: (usize, usize)) -> (Tensor<3>, Tensor<2>) {
+    /// Patches to the rows that the first block gets, [B, 1 + N, width].
+    fn embed(&self, patches: Tensor<3>, window: (usize, usize)) -> Tensor<3> {
         let [b, n, pixels] = patches.dims();
         let width = self.class.val().dims()[1];
         let embedded = patches
@@ -108,7 +118,19 @@ impl ImageTower {
             .expand([b, 1, width]);
         let positions = self.positions_of(n.isqrt(), window);
         let x = Tensor::cat(vec![class, embedded], 1) + positions.unsqueeze_dim(0);
-        let mut x = self.ln_pre.forward(x);
+        self.ln_pre.forward(x)
+    }
+
+    /// Patches [B, N, 3 * patch * patch] in (channel, y, x) order, normalised as CLIP's pictures, to raw
+    /// patch features [B, N, C] and raw image features [B, C]. Smaller pictures take the positions of the
+    /// square whose top left cell is `window` (column, row).
+    ///
+    /// # Panics
+    /// If N is no square, or the window reaches out of the tower's grid.
+    pub fn forward(&self, patches: Tensor<3>, window: (usize, usize)) -> (Tensor<3>, Tensor<2>) {
+        let [b, n, _] = patches.dims();
+        let width = self.class.val().dims()[1];
+        let mut x = self.embed(patches, window);
         let first_vv = self.blocks.len() - self.vv_layers;
         let mut y = x.clone();
         for (i, block) in self.blocks.iter().enumerate() {

@@ -223,6 +223,7 @@ pub fn clip(sizes: &Sizes, seed: u64) -> Clip {
         untrained: true,
         activation: ActivationKind::QuickGelu,
         vv_layers: None,
+        logit_scale: None,
         visual: Visual {
             width,
             heads: width / 64,

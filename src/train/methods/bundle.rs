@@ -1,0 +1,548 @@
+//! A method's bundle: the encoder, what never changes from picture to picture, and the switches.
+
+use super::fit::dapo;
+use super::fit::run::Record;
+use super::learned::{Learned, Numbers, context_of, flat};
+use super::text::{encode, features, fits, mean_of_units, raw_mean};
+use super::words;
+use crate::bundle::BundleWriter;
+use crate::bundle::manifest::{
+    ImageSpec, Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection, TowerSpec,
+};
+use crate::bundle::method::{Method, MethodSpec, Positions, Resize};
+use crate::train::TrainError;
+use crate::train::clip::Clip;
+use crate::train::export::{ExportOptions, Exported, MEAN, STD, Writer, write_encoder};
+use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, embed};
+use crate::train::reference::Reference;
+use clap::ValueEnum;
+use ndarray::{Array1, Array2, Axis, concatenate, s};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where CoOp's class words stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ClassPosition {
+    /// Behind the context.
+    #[default]
+    End,
+    /// After half of it.
+    Middle,
+    /// Before it.
+    Front,
+}
+
+/// What the user chose of a method; `None` takes what its code was published with.
+#[derive(Clone, Debug, Default)]
+pub struct MethodOptions {
+    /// Which one.
+    pub method: Method,
+    /// The class in its prompts.
+    pub class: Option<String>,
+    /// Which list of templates, by its length.
+    pub templates: Option<usize>,
+    /// Blocks whose tokens make the map, counted from 1.
+    pub stages: Vec<usize>,
+    /// T in softmax(cosine / T).
+    pub temperature: Option<f32>,
+    /// How positions are resized.
+    pub positions: Option<Positions>,
+    /// How frames are resized.
+    pub resize: Option<Resize>,
+    /// Where CoOp's class words stand.
+    pub class_position: ClassPosition,
+    /// DAPO's types of defect, in words.
+    pub types: Vec<String>,
+}
+
+/// What `write` made beside tensors.
+struct Made {
+    spec: MethodSpec,
+    temperature: f32,
+}
+
+fn options(what: String) -> TrainError {
+    TrainError::Options(what)
+}
+
+/// The learned numbers, or what is missing.
+fn needed<'a>(
+    asked: &MethodOptions,
+    learned: Option<&'a Learned>,
+) -> Result<&'a Learned, TrainError> {
+    learned.ok_or_else(|| {
+        options(format!(
+            "--method {} needs --prompts: the file that was learned",
+            asked.method
+        ))
+    })
+}
+
+fn class(asked: &MethodOptions) -> Result<String, TrainError> {
+    let class = words::class_words(asked.class.as_deref().unwrap_or_default());
+    match class.is_empty() {
+        false => Ok(class),
+        true => Err(options(format!(
+            "--method {} needs --class: what its prompts call the part, as in --class \"metal nut\"",
+            asked.method
+        ))),
+    }
+}
+
+/// The T of a method's published code.
+fn temperature(method: Method, clip: &Clip) -> Result<f32, TrainError> {
+    Ok(match method {
+        Method::AprilGan => 0.01,
+        Method::Anovl => 1.0,
+        Method::Coop | Method::Cocoop => {
+            let scale = clip.logit_scale.ok_or_else(|| TrainError::Weights {
+                path: clip.path.clone(),
+                what: format!("tensor `logit_scale` is missing, which --method {method} scales its cosines by; or name --temperature"),
+            })?;
+            (-scale).exp()
+        }
+        _ => 0.07,
+    })
+}
+
+/// A learned prompt: the start token, `parts` in their order, the end token; rows without positions.
+fn prompt(
+    clip: &Clip,
+    before: Option<&Array2<f32>>,
+    text: &str,
+    behind: Option<(&Array2<f32>, &str)>,
+) -> Result<Array2<f32>, TrainError> {
+    let fail = |e: crate::train::tensors::TensorError| TrainError::Weights {
+        path: clip.path.clone(),
+        what: e.to_string(),
+    };
+    let (start, words) = embed(clip, text).map_err(fail)?;
+    let start = start.insert_axis(Axis(0));
+    let mut parts = vec![start.view()];
+    parts.extend(before.map(|b| b.view()));
+    let rest;
+    match behind {
+        None => parts.push(words.view()),
+        Some((context, more)) => {
+            // The words without their end token, more context, then what is left of the sentence.
+            parts.push(words.slice(s![..-1, ..]));
+            parts.push(context.view());
+            rest = embed(clip, more).map_err(fail)?.1;
+            parts.push(rest.view());
+        }
+    }
+    let rows = concatenate(Axis(0), &parts).expect("rows of one width");
+    fits(clip, &rows, text)?;
+    Ok(rows)
+}
+
+/// AnomalyCLIP's two prompts, raw features [2, C].
+///
+/// # Errors
+/// [`TrainError::Weights`], [`TrainError::Options`].
+pub fn anomalyclip(
+    clip: &Clip,
+    normal: &Array2<f32>,
+    abnormal: &Array2<f32>,
+    deep: &[Array2<f32>],
+    threads: usize,
+) -> Result<Array2<f32>, TrainError> {
+    let rows = [
+        prompt(clip, Some(normal), NORMAL_WORDS, None)?,
+        prompt(clip, Some(abnormal), ABNORMAL_WORDS, None)?,
+    ];
+    Ok(encode(clip, &rows, deep, threads))
+}
+
+/// CoOp's class words, normal and abnormal.
+pub fn coop_words(class: &str) -> [String; 2] {
+    [format!("normal {class}"), format!("anomalous {class}")]
+}
+
+/// CoOp's two prompts as rows without positions.
+///
+/// # Errors
+/// [`TrainError::Weights`], [`TrainError::Options`].
+pub fn coop_rows(
+    clip: &Clip,
+    context: [&Array2<f32>; 2],
+    class: &str,
+    position: ClassPosition,
+) -> Result<[Array2<f32>; 2], TrainError> {
+    let words = coop_words(class);
+    let one = |i: usize| {
+        let (context, name) = (context[i], &words[i]);
+        let sentence = format!("{name}.");
+        match position {
+            ClassPosition::End => prompt(clip, Some(context), &sentence, None),
+            ClassPosition::Middle => {
+                let half = context.nrows() / 2;
+                let (first, second) = (
+                    context.slice(s![..half, ..]).to_owned(),
+                    context.slice(s![half.., ..]).to_owned(),
+                );
+                prompt(clip, Some(&first), name, Some((&second, ".")))
+            }
+            ClassPosition::Front => prompt(clip, None, name, Some((context, "."))),
+        }
+    };
+    Ok([one(0)?, one(1)?])
+}
+
+fn write_prototypes(w: &mut Writer, normal: &Array1<f32>, abnormal: &Array1<f32>) {
+    w.vector("prototypes/normal", normal);
+    w.vector("prototypes/abnormal", abnormal);
+}
+
+/// CoCoOp's prompts, ready for the device: rows with positions, the start token's keys and values.
+fn write_tower(w: &mut Writer, clip: &Clip, rows: &[Array2<f32>; 2]) {
+    let text = &clip.text;
+    let reference = Reference {
+        text,
+        activation: clip.activation,
+        deep: &[],
+    };
+    let longest = rows[0].nrows().max(rows[1].nrows()) - 1;
+    let mut suffix = Array2::zeros((2 * longest, text.width));
+    for (i, rows) in rows.iter().enumerate() {
+        let n = rows.nrows();
+        let placed = rows + &text.positions.slice(s![..n, ..]);
+        suffix
+            .slice_mut(s![i * longest..i * longest + n - 1, ..])
+            .assign(&placed.slice(s![1.., ..]));
+    }
+    w.table("tower/suffix", &suffix);
+    let tape = reference.encode(&rows[0]);
+    for (i, block) in text.blocks.iter().enumerate() {
+        w.block(&format!("tower/blocks.{i}"), block);
+        let (keys, values) = tape.keys_values(i, 1);
+        w.table(&format!("tower/blocks.{i}.prefix_keys"), &keys);
+        w.table(&format!("tower/blocks.{i}.prefix_values"), &values);
+    }
+    w.norm("tower/ln_final", &text.ln_final);
+    w.matrix("tower/projection", &text.projection);
+}
+
+/// What the checkpoint is of another method.
+fn mismatch(learned: &Learned, method: Method) -> TrainError {
+    TrainError::Prompts {
+        path: learned.path.clone(),
+        what: format!("not what --method {method} learns"),
+    }
+}
+
+/// DAPO's types: the user's, else those that it learned from.
+fn types(asked: &MethodOptions, learned: &Learned) -> Result<Vec<String>, TrainError> {
+    let types: Vec<String> = match asked.types.is_empty() {
+        false => asked.types.iter().map(|t| words::class_words(t)).collect(),
+        true => Record::of(learned)?.map(|r| r.types).unwrap_or_default(),
+    };
+    if types.is_empty() || types.iter().any(|t| t.is_empty()) {
+        return Err(options(
+            "--method dapo needs --types: words for the defects, as in --types scratch,hole".into(),
+        ));
+    }
+    match types
+        .iter()
+        .enumerate()
+        .find(|(i, t)| types[..*i].contains(t))
+    {
+        Some((_, twice)) => Err(options(format!("--types names \"{twice}\" twice"))),
+        None => Ok(types),
+    }
+}
+
+/// Refuses stages that the checkpoint has no numbers for.
+fn stages_fit(spec: &MethodSpec, learned: usize) -> Result<(), TrainError> {
+    if learned == spec.stages.len() {
+        return Ok(());
+    }
+    Err(options(format!(
+        "--stages {:?}: the checkpoint was learned on {learned} stages",
+        spec.stages
+    )))
+}
+
+/// Writes everything of the method but the encoder.
+fn write(
+    w: &mut Writer,
+    clip: &Clip,
+    asked: &MethodOptions,
+    learned: Option<&Learned>,
+    threads: usize,
+) -> Result<Made, TrainError> {
+    let method = asked.method;
+    let layers = clip.visual.blocks.len();
+    let mut spec = MethodSpec::of(method, layers);
+    if !asked.stages.is_empty() {
+        spec.stages = asked.stages.clone();
+    } else if let Some(record) = learned.map(Record::of).transpose()?.flatten() {
+        spec.stages = record.stages;
+    }
+    spec.positions = asked.positions.unwrap_or(spec.positions);
+    spec.resize = asked.resize.unwrap_or(spec.resize);
+    if method.has_class() {
+        spec.class = class(asked)?;
+    }
+    match method {
+        Method::Clip | Method::ClipAc | Method::Winclip | Method::AprilGan | Method::Anovl => {
+            let prompts = words::prompts(method, &spec.class, asked.templates)?;
+            spec.templates = prompts.templates;
+            let all: Vec<String> = prompts
+                .normal
+                .iter()
+                .chain(&prompts.abnormal)
+                .cloned()
+                .collect();
+            let all = features(clip, &all, threads)?;
+            let (normal, abnormal) = all.view().split_at(Axis(0), prompts.normal.len());
+            let mean = match method {
+                Method::Winclip | Method::Anovl => raw_mean,
+                _ => mean_of_units,
+            };
+            write_prototypes(w, &mean(normal), &mean(abnormal));
+        }
+        Method::Anomalyclip => {
+            let learned = needed(asked, learned)?;
+            let Numbers::Prompts {
+                normal,
+                abnormal,
+                deep,
+            } = &learned.numbers
+            else {
+                return Err(mismatch(learned, method));
+            };
+            let both = anomalyclip(clip, normal, abnormal, deep, threads)?;
+            write_prototypes(w, &both.row(0).to_owned(), &both.row(1).to_owned());
+        }
+        Method::Coop | Method::Cocoop => {
+            let learned = needed(asked, learned)?;
+            let Numbers::Context { context, network } = &learned.numbers else {
+                return Err(mismatch(learned, method));
+            };
+            let context = [context_of(context, 0), context_of(context, 1)];
+            let rows = coop_rows(
+                clip,
+                [&context[0], &context[1]],
+                &spec.class,
+                asked.class_position,
+            )?;
+            match network {
+                None => {
+                    let both = encode(clip, &rows, &[], threads);
+                    write_prototypes(w, &both.row(0).to_owned(), &both.row(1).to_owned());
+                }
+                Some((fc1, fc2)) => {
+                    if asked.class_position != ClassPosition::End {
+                        return Err(options(
+                            "--class-position: CoCoOp's context stands before the class".into(),
+                        ));
+                    }
+                    spec.hidden = fc1.weight.nrows();
+                    spec.context = context[0].nrows();
+                    spec.prompt_rows = rows.iter().map(|r| r.nrows() - 1).collect();
+                    write_tower(w, clip, &rows);
+                    w.dense("method/fc1", fc1);
+                    w.dense("method/fc2", fc2);
+                }
+            }
+        }
+        Method::Heads => {
+            let learned = needed(asked, learned)?;
+            let Numbers::Heads { patch, image } = &learned.numbers else {
+                return Err(mismatch(learned, method));
+            };
+            stages_fit(&spec, patch.len_of(Axis(0)))?;
+            stages_fit(&spec, image.len_of(Axis(0)))?;
+            for (name, cube) in [("patch", patch), ("image", image)] {
+                let rows = cube.len_of(Axis(0)) * 2;
+                let flat = Array2::from_shape_vec((rows, clip.text.width), flat(cube).to_vec());
+                w.table(
+                    &format!("method/heads.{name}"),
+                    &flat.expect("the same number of elements"),
+                );
+            }
+        }
+        Method::Dapo => {
+            let learned = needed(asked, learned)?;
+            let Numbers::Dapo {
+                normal,
+                abnormal,
+                deep,
+                visual,
+                adapters,
+            } = &learned.numbers
+            else {
+                return Err(mismatch(learned, method));
+            };
+            spec.types = types(asked, learned)?;
+            spec.visual_tokens = visual[0].nrows();
+            stages_fit(&spec, adapters.len())?;
+            let rows = dapo::prompts(clip, normal, abnormal, &spec.types)?;
+            let features = encode(clip, &rows, deep, threads);
+            let groups = normal.len_of(Axis(0));
+            let mut prototypes = Array2::zeros((1 + spec.types.len(), clip.text.width));
+            let sets = features.axis_chunks_iter(Axis(0), groups);
+            for (mut row, set) in prototypes.outer_iter_mut().zip(sets) {
+                row.assign(&raw_mean(set));
+            }
+            w.exact("prototypes/types", &prototypes);
+            for (i, rows) in visual.iter().enumerate() {
+                w.table(&format!("method/visual.{i}"), rows);
+            }
+            for (i, layer) in adapters.iter().enumerate() {
+                w.dense(&format!("method/linear.{i}"), layer);
+            }
+        }
+        Method::Faprompt | Method::Filo | Method::Blip => {
+            return Err(options(format!(
+                "--method {method}: the device does not run it; measure it with `evaluate --method {method}`"
+            )));
+        }
+    }
+    if method == Method::AprilGan {
+        let learned = needed(asked, learned)?;
+        let Numbers::Linear(all) = &learned.numbers else {
+            return Err(mismatch(learned, method));
+        };
+        stages_fit(&spec, all.len())?;
+        for (i, layer) in all.iter().enumerate() {
+            w.dense(&format!("method/linear.{i}"), layer);
+        }
+    }
+    Ok(Made {
+        temperature: match asked.temperature {
+            Some(t) => t,
+            None => temperature(method, clip)?,
+        },
+        spec,
+    })
+}
+
+/// Smoothing of reported maps in pixels per pixel of the input: AnomalyCLIP's sigma 4 at 518 px; the other
+/// codes report maps as they are.
+fn smoothing(method: Method) -> f32 {
+    match method {
+        Method::Anomalyclip | Method::Heads | Method::Dapo => 4.0 / 518.0,
+        _ => 0.0,
+    }
+}
+
+fn manifest(
+    clip: &Clip,
+    learned: Option<&Learned>,
+    made: Made,
+    options: &ExportOptions,
+) -> Result<Manifest, TrainError> {
+    let (visual, text) = (&clip.visual, &clip.text);
+    let record = learned.map(Record::of).transpose()?.flatten();
+    if let Some(odd) = record.as_ref().filter(|r| r.clip != clip.digest) {
+        return Err(TrainError::Options(format!(
+            "these {} numbers were learned on other weights than {}",
+            odd.method,
+            clip.path.display()
+        )));
+    }
+    let size = options
+        .image_size
+        .or(record.as_ref().map(|r| r.image_size))
+        .unwrap_or(clip.default_image_size());
+    let layers = visual.blocks.len();
+    let asked = options
+        .vv_layers
+        .or(record.as_ref().map(|r| r.vv_layers))
+        .unwrap_or(clip.default_vv_layers());
+    let mut sources = BTreeMap::from([("clip".into(), clip.digest.clone())]);
+    if let Some(learned) = learned {
+        sources.insert("prompts".into(), learned.digest.clone());
+    }
+    let untrained = clip.untrained || learned.is_some_and(|l| l.untrained);
+    let manifest = Manifest {
+        name: options.name.clone().unwrap_or(clip.name()),
+        created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
+        trained: options.trained && !untrained,
+        description: options.description.clone(),
+        image: ImageSpec {
+            size,
+            patch: visual.patch,
+            mean: MEAN,
+            std: STD,
+        },
+        activation: clip.activation,
+        vision: TowerSpec {
+            width: visual.width,
+            layers,
+            heads: visual.heads,
+        },
+        vv_layers: made.spec.vv_layers(asked, layers),
+        memory: options.memory.clone(),
+        text: TowerSpec {
+            width: text.width,
+            layers: text.blocks.len(),
+            heads: text.heads,
+        },
+        prompts: PromptSpec::none(),
+        prior: PriorSpec {
+            selected_patches: 0,
+            hidden: 0,
+            selection: Selection::Paper,
+        },
+        scores: ScoreSpec {
+            temperature: made.temperature,
+            rule: ScoreRule::Code,
+            smoothing_sigma: smoothing(made.spec.name) * size as f32,
+            threshold: options.threshold,
+        },
+        precision: options.precision,
+        linear_error: vec![],
+        known_score: None,
+        method: Some(made.spec),
+        sources,
+    };
+    manifest
+        .check()
+        .map_err(|e| TrainError::Options(e.to_string()))?;
+    Ok(manifest)
+}
+
+/// The bytes of a method's bundle, opened and run by the device's own code.
+///
+/// # Errors
+/// [`TrainError::Options`] if the options do not fit the weights or the method, [`TrainError::Weights`] and
+/// [`TrainError::Prompts`] if the files do not.
+pub fn bytes(
+    clip: &Clip,
+    asked: &MethodOptions,
+    learned: Option<&Learned>,
+    options: &ExportOptions,
+) -> Result<(Manifest, Vec<u8>), TrainError> {
+    let mut w = Writer::new(BundleWriter::new(options.precision));
+    let made = write(&mut w, clip, asked, learned, options.threads)?;
+    let positions = made.spec.positions;
+    let manifest = manifest(clip, learned, made, options)?;
+    write_encoder(&mut w, clip, manifest.image.grid(), positions);
+    w.checked(manifest)
+}
+
+/// Makes a bundle of `clip` for a method at `out`.
+///
+/// # Errors
+/// As [`bytes`], and [`TrainError::Output`] if the file cannot be written.
+pub fn export(
+    clip: &Clip,
+    asked: &MethodOptions,
+    learned: Option<&Learned>,
+    options: &ExportOptions,
+    out: &Path,
+) -> Result<Exported, TrainError> {
+    let (manifest, bytes) = bytes(clip, asked, learned, options)?;
+    let size = bytes.len() as u64;
+    crate::bundle::save(&bytes, out).map_err(|source| TrainError::Output {
+        path: out.to_path_buf(),
+        source,
+    })?;
+    Ok(Exported {
+        manifest,
+        bytes: size,
+    })
+}

@@ -1,0 +1,463 @@
+//! Epochs of any method: order, steps, a checkpoint each, going on from it.
+
+use super::pictures::{Pictures, Set};
+use super::{Learner, Options, Terms, anomalyclip, april_gan, coop, dapo, heads, optimizer, step};
+use crate::bundle;
+use crate::bundle::method::{Method, MethodSpec};
+use crate::bundle::tap::Tap;
+use crate::train::TrainError;
+use crate::train::clip::Clip;
+use crate::train::datasets::{Sample, digest};
+use crate::train::fit::order;
+use crate::train::methods::learned::{Learned, Numbers, RECORD};
+use crate::train::methods::{text, words};
+use crate::train::progress::Interrupt;
+use crate::train::tensors::store::Store;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Bytes, Device};
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What a checkpoint was learned with: `export` takes it as its defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Epochs that are done.
+    pub epoch: usize,
+    /// The method.
+    pub method: Method,
+    /// Blocks whose tokens it looks at.
+    pub stages: Vec<usize>,
+    /// The class that every picture was said to be of; empty for each picture's own.
+    pub class: String,
+    /// Side of the input in pixels.
+    pub image_size: usize,
+    /// Blocks with the V-V stream.
+    pub vv_layers: usize,
+    /// SHA-256 of the CLIP weights.
+    pub clip: String,
+    /// What it was learned from, as [`digest`] tells it.
+    pub data: String,
+    /// Pictures per step.
+    pub batch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Of the first numbers and the order of pictures.
+    pub seed: u64,
+    /// DAPO's types of defect.
+    #[serde(default)]
+    pub types: Vec<String>,
+}
+
+impl Record {
+    /// Of a file that this program wrote; `None` for checkpoints from elsewhere.
+    ///
+    /// # Errors
+    /// [`TrainError::Prompts`] if the record is malformed.
+    pub fn of(learned: &Learned) -> Result<Option<Record>, TrainError> {
+        let parse = |text: &String| {
+            serde_json::from_str(text).map_err(|e| TrainError::Prompts {
+                path: learned.path.clone(),
+                what: format!("metadata `{RECORD}`: {e}"),
+            })
+        };
+        learned.record.as_ref().map(parse).transpose()
+    }
+}
+
+/// What an epoch came to.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    /// From 1.
+    pub number: usize,
+    /// Means of the loss terms.
+    pub terms: Terms,
+    /// Seconds, encoding not included.
+    pub seconds: f64,
+    /// Pictures.
+    pub pictures: usize,
+}
+
+/// The switches of a run: stages that the encoder does not have the V-V stream in move up to the first one
+/// that has it.
+pub fn spec(clip: &Clip, options: &Options) -> Result<MethodSpec, TrainError> {
+    let layers = clip.visual.blocks.len();
+    let mut spec = MethodSpec::of(options.asked.method, layers);
+    if !options.asked.stages.is_empty() {
+        spec.stages = options.asked.stages.clone();
+    } else if spec.name == Method::Heads {
+        let first = layers + 1 - options.vv_layers.clamp(1, layers);
+        spec.stages.iter_mut().for_each(|s| *s = (*s).max(first));
+        spec.stages.dedup();
+    }
+    spec.positions = options.asked.positions.unwrap_or(spec.positions);
+    spec.resize = options.asked.resize.unwrap_or(spec.resize);
+    let vv = spec.vv_layers(options.vv_layers, layers);
+    spec.check_stages(layers, vv)
+        .map_err(|e| TrainError::Options(e.to_string()))?;
+    Ok(spec)
+}
+
+/// What the method looks at.
+///
+/// # Errors
+/// [`TrainError::Options`] for a method that learns nothing here.
+pub fn taps(spec: &MethodSpec, layers: usize) -> Result<Vec<Tap>, TrainError> {
+    Ok(match spec.name {
+        Method::Anomalyclip => anomalyclip::taps(spec, layers),
+        Method::AprilGan => april_gan::taps(spec),
+        Method::Coop | Method::Cocoop => coop::taps(layers),
+        Method::Heads => heads::taps(spec),
+        // Its image encoder learns: nothing of it can be kept.
+        Method::Dapo => vec![],
+        other => {
+            return Err(TrainError::Options(format!(
+                "--method {other}: `fit` does not learn it"
+            )));
+        }
+    })
+}
+
+/// The files of a run.
+struct Checkpoint {
+    out: PathBuf,
+}
+
+impl Checkpoint {
+    fn numbers(&self) -> PathBuf {
+        self.out.join("learned.safetensors")
+    }
+
+    fn optimizer(&self, epoch: usize) -> PathBuf {
+        self.out.join(format!("epoch-{epoch}.optimizer"))
+    }
+
+    /// Saves an epoch. The numbers' file names the epoch, so it is written last.
+    fn save<L: Learner>(
+        &self,
+        learner: &L,
+        record: &Record,
+        optimizer: &ModuleOptimizer,
+    ) -> Result<(), TrainError> {
+        let path = self.optimizer(record.epoch);
+        let failed = |source| TrainError::Output {
+            path: path.clone(),
+            source,
+        };
+        let bytes = optimizer
+            .into_bytes()
+            .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
+        bundle::save(&bytes, &path).map_err(failed)?;
+        let mut store = Store::default();
+        learner.store(&mut store);
+        let text = serde_json::to_string(record).map_err(|e| failed(e.into()))?;
+        store.note(RECORD, text);
+        store.save(&self.numbers())?;
+        if let Some(before) = record.epoch.checked_sub(1) {
+            // A leftover file does no harm, so a failure to remove it is none.
+            let _ = std::fs::remove_file(self.optimizer(before));
+        }
+        Ok(())
+    }
+
+    /// Numbers, epochs done and the optimizer's state to go on from; `None` if there is nothing.
+    fn load(
+        &self,
+        clip: &Clip,
+        now: &Record,
+        resume: bool,
+    ) -> Result<Option<(Numbers, usize, Bytes)>, TrainError> {
+        let path = self.numbers();
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let learned = Learned::load(&path, now.method, clip)?;
+        let record = Record::of(&learned)?.ok_or_else(|| TrainError::Prompts {
+            path: path.clone(),
+            what: "it was not written by `fit`".into(),
+        })?;
+        if !resume {
+            return Err(TrainError::Options(format!(
+                "{} holds {} epochs: go on with --resume, or choose another --out",
+                self.out.display(),
+                record.epoch
+            )));
+        }
+        let same = Record {
+            epoch: record.epoch,
+            ..now.clone()
+        };
+        if record != same {
+            return Err(TrainError::Options(format!(
+                "{} was learned with other options or data: there {record:?}, here {same:?}",
+                path.display()
+            )));
+        }
+        let state = self.optimizer(record.epoch);
+        let bytes = std::fs::read(&state).map_err(|e| TrainError::Data {
+            path: state.clone(),
+            what: e.to_string(),
+        })?;
+        let bytes = Bytes::from_bytes_vec(bytes);
+        Ok(Some((learned.numbers, record.epoch, bytes)))
+    }
+}
+
+/// F_a - F_n of each class of a set, as APRIL-GAN compares with it.
+fn directions(
+    clip: &Clip,
+    class: Option<&str>,
+    samples: &[Sample],
+    threads: usize,
+) -> Result<BTreeMap<String, Vec<f32>>, TrainError> {
+    let mut all = BTreeMap::new();
+    for sample in samples {
+        if all.contains_key(&sample.class) {
+            continue;
+        }
+        let prompts = words::prompts(Method::AprilGan, class.unwrap_or(&sample.class), None)?;
+        let normal = text::mean_of_units(text::features(clip, &prompts.normal, threads)?.view());
+        let abnormal =
+            text::mean_of_units(text::features(clip, &prompts.abnormal, threads)?.view());
+        all.insert(sample.class.clone(), (abnormal - normal).to_vec());
+    }
+    Ok(all)
+}
+
+/// The types of defect that a set names, in words and in the order of the alphabet, or the user's.
+fn types(options: &Options, samples: &[Sample]) -> Result<Vec<String>, TrainError> {
+    let mut types: Vec<String> = match options.asked.types.is_empty() {
+        false => options
+            .asked
+            .types
+            .iter()
+            .map(|t| words::class_words(t))
+            .collect(),
+        true => samples
+            .iter()
+            .filter(|s| s.anomalous)
+            .map(|s| words::class_words(&s.kind))
+            .collect(),
+    };
+    types.sort();
+    types.dedup();
+    types.retain(|t| !t.is_empty());
+    if let Some(odd) = samples
+        .iter()
+        .find(|s| s.anomalous && !types.contains(&words::class_words(&s.kind)))
+    {
+        return Err(TrainError::Data {
+            path: odd.image.clone(),
+            what: format!(
+                "its defect is of type \"{}\"; dapo learns from types that are named: {}",
+                odd.kind,
+                types.join(", ")
+            ),
+        });
+    }
+    Ok(types)
+}
+
+/// Where a run goes.
+pub struct Out<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// Whether to go on from what is there.
+    pub resume: bool,
+    /// Threads for the words' features.
+    pub threads: usize,
+}
+
+/// Learns on `set` and tells of each epoch; what is learned stands in the folder's `learned.safetensors`.
+///
+/// # Errors
+/// Every [`TrainError`] but those of bundles.
+#[allow(clippy::too_many_arguments)]
+pub fn fit(
+    clip: &Clip,
+    options: &Options,
+    set: &Set,
+    pictures: &mut Pictures,
+    out: &Out,
+    device: &Device,
+    stop: Interrupt,
+    bar: &ProgressBar,
+    told: impl FnMut(&Epoch),
+) -> Result<PathBuf, TrainError> {
+    options.check(clip)?;
+    let spec = spec(clip, options)?;
+    let method = options.asked.method;
+    std::fs::create_dir_all(out.folder).map_err(|source| TrainError::Output {
+        path: out.folder.into(),
+        source,
+    })?;
+    let checkpoint = Checkpoint {
+        out: out.folder.into(),
+    };
+    let record = Record {
+        epoch: 0,
+        method,
+        stages: spec.stages.clone(),
+        class: options.asked.class.clone().unwrap_or_default(),
+        image_size: options.image_size,
+        vv_layers: spec.vv_layers(options.vv_layers, clip.visual.blocks.len()),
+        clip: clip.digest.clone(),
+        data: digest(set.samples),
+        batch: options.batch,
+        lr: options.lr,
+        seed: options.seed,
+        types: match method {
+            Method::Dapo => types(options, set.samples)?,
+            _ => vec![],
+        },
+    };
+    let saved = checkpoint.load(clip, &record, out.resume)?;
+    let (numbers, done, state) = match saved {
+        Some((numbers, done, state)) => (numbers, done, Some(state)),
+        None => {
+            let stages = spec.stages.len();
+            let numbers = match method {
+                Method::Anomalyclip => anomalyclip::fresh(clip, options),
+                Method::AprilGan => april_gan::fresh(clip, stages, options.seed),
+                Method::Heads => heads::fresh(clip, stages, out.threads)?,
+                Method::Dapo => dapo::fresh(clip, &spec, options),
+                _ => coop::fresh(clip, options)?,
+            };
+            (numbers, 0, None)
+        }
+    };
+    let device = device.clone().autodiff();
+    let mut run = Run {
+        options,
+        set,
+        pictures,
+        checkpoint,
+        record,
+        done,
+        state,
+        directions: None,
+        device: device.clone(),
+        stop,
+        bar,
+        told,
+    };
+    match method {
+        Method::Anomalyclip => {
+            run.learn(anomalyclip::Learned::new(clip, &numbers, options, &device)?)
+        }
+        Method::AprilGan => {
+            let class = options.asked.class.as_deref();
+            run.directions = Some(directions(clip, class, set.samples, out.threads)?);
+            run.learn(april_gan::Learned::new(clip, &numbers, options, &device)?)
+        }
+        Method::Heads => run.learn(heads::Learned::new(clip, &numbers, options, &device)?),
+        Method::Dapo => {
+            let types = run.record.types.clone();
+            let learner = dapo::Learned::new(clip, &numbers, &types, &spec, options, &device)?;
+            run.learn(learner)
+        }
+        _ => {
+            let class = words::class_words(options.asked.class.as_deref().unwrap_or("object"));
+            let learner = coop::Learned::new(clip, &numbers, &class, options, &device)?;
+            run.learn(learner)
+        }
+    }
+}
+
+/// Everything of a run but what learns.
+struct Run<'a, F: FnMut(&Epoch)> {
+    options: &'a Options,
+    set: &'a Set<'a>,
+    pictures: &'a mut Pictures,
+    checkpoint: Checkpoint,
+    record: Record,
+    done: usize,
+    state: Option<Bytes>,
+    directions: Option<BTreeMap<String, Vec<f32>>>,
+    device: Device,
+    stop: Interrupt,
+    bar: &'a ProgressBar,
+    told: F,
+}
+
+impl<F: FnMut(&Epoch)> Run<'_, F> {
+    fn saved(&self, epoch: usize) -> String {
+        match epoch {
+            0 => "none".into(),
+            _ => format!("{} (epoch {epoch})", self.checkpoint.numbers().display()),
+        }
+    }
+
+    fn learn<L: Learner>(&mut self, mut learner: L) -> Result<PathBuf, TrainError> {
+        let options = self.options;
+        let mut optimizer = optimizer(options.asked.method);
+        if let Some(state) = self.state.take() {
+            let failed = |e: String| TrainError::Data {
+                path: self.checkpoint.out.clone(),
+                what: e,
+            };
+            optimizer = optimizer
+                .from_bytes(state)
+                .map_err(|e| failed(e.to_string()))?;
+        }
+        let n = self.set.samples.len();
+        let steps = n.div_ceil(options.batch);
+        self.bar.set_length((steps * options.epochs) as u64);
+        self.bar.set_position((steps * self.done) as u64);
+        let types = self.record.types.clone();
+        let directions = self.directions.take();
+        let of_class = |sample: &Sample| {
+            let found = directions.as_ref().and_then(|d| d.get(&sample.class));
+            found.cloned().unwrap_or_default()
+        };
+        let extra: Option<&dyn Fn(&Sample) -> Vec<f32>> = match &directions {
+            Some(_) => Some(&of_class),
+            None => None,
+        };
+        for epoch in self.done..options.epochs {
+            let clock = Instant::now();
+            let mut sum = Terms::default();
+            let order = order(n, options.seed, epoch);
+            for (i, chosen) in order.chunks(options.batch).enumerate() {
+                if self.stop.came() {
+                    return Err(TrainError::Interrupted {
+                        after: format!("step {}", epoch * steps + i),
+                        checkpoint: self.saved(epoch),
+                    });
+                }
+                let batch = self
+                    .set
+                    .batch(self.pictures, chosen, extra, &types, &self.device)?;
+                let terms;
+                (learner, terms) = step(learner, &mut optimizer, options.lr_at(epoch), &batch);
+                if let Some(term) = terms.not_finite() {
+                    return Err(TrainError::Diverged {
+                        step: epoch * steps + i,
+                        term: term.into(),
+                        checkpoint: self.saved(epoch),
+                    });
+                }
+                sum.add(&terms, chosen.len() as f64 / n as f64);
+                self.bar.inc(1);
+            }
+            self.record.epoch = epoch + 1;
+            self.checkpoint.save(&learner, &self.record, &optimizer)?;
+            (self.told)(&Epoch {
+                number: epoch + 1,
+                terms: sum,
+                seconds: clock.elapsed().as_secs_f64(),
+                pictures: n,
+            });
+            let here = epoch + 1 - self.done;
+            if options.stop_after == Some(here) && epoch + 1 < options.epochs {
+                return Err(TrainError::Interrupted {
+                    after: format!("epoch {}", epoch + 1),
+                    checkpoint: self.saved(epoch + 1),
+                });
+            }
+        }
+        Ok(self.checkpoint.numbers())
+    }
+}

@@ -1,0 +1,355 @@
+//! What was learned, from files: the published codes' checkpoints, and this program's own.
+//!
+//! Names are the published ones, below whatever their code wraps them in (`prompt_learner.`,
+//! `trainable_linearlayer.`, `state_dict.`).
+
+use crate::bundle::method::Method;
+use crate::train::TrainError;
+use crate::train::clip::{Clip, Dense, file_digest};
+use crate::train::tensors::{TensorError, Tensors};
+use half::f16;
+use ndarray::{Array1, Array2, Array3, s};
+use std::path::{Path, PathBuf};
+
+/// Key of the record in the metadata of this program's own files.
+pub const RECORD: &str = "faprompt.method";
+
+/// A checkpoint.
+pub struct Learned {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// Whether the file says that its numbers were never trained.
+    pub untrained: bool,
+    /// What this program learned it with, JSON; only in its own files.
+    pub record: Option<String>,
+    /// The numbers.
+    pub numbers: Numbers,
+}
+
+/// The numbers of a checkpoint.
+pub enum Numbers {
+    /// AnomalyCLIP's.
+    Prompts {
+        /// V, [n, C].
+        normal: Array2<f32>,
+        /// W, [n, C].
+        abnormal: Array2<f32>,
+        /// Overwrite positions 1..=t before text blocks 2, 3, ...: [t, C] each.
+        deep: Vec<Array2<f32>>,
+    },
+    /// CoOp's and CoCoOp's.
+    Context {
+        /// Of the normal and of the abnormal prompt, the same twice unless each has its own: [2, n, C].
+        context: Array3<f32>,
+        /// CoCoOp's network: C to hidden, hidden to C.
+        network: Option<(Dense, Dense)>,
+    },
+    /// APRIL-GAN's layers, [C, width] each.
+    Linear(Vec<Dense>),
+    /// DAPO's.
+    Dapo {
+        /// V, [E, l, C].
+        normal: Array3<f32>,
+        /// W, [E, l, C].
+        abnormal: Array3<f32>,
+        /// Overwrite positions 1..=t before text blocks 2, 3, ...: [t, C] each.
+        deep: Vec<Array2<f32>>,
+        /// Rows of each image block, [t, width] each.
+        visual: Vec<Array2<f32>>,
+        /// A layer per stage, [C, width] each.
+        adapters: Vec<Dense>,
+    },
+    /// Pairs of vectors per stage.
+    Heads {
+        /// [stages, 2, C]: normal, abnormal.
+        patch: Array3<f32>,
+        /// The same for the class row.
+        image: Array3<f32>,
+    },
+}
+
+/// The first name that is there.
+fn first<'a>(t: &Tensors, names: &[&'a str]) -> Result<&'a str, TensorError> {
+    let found = names.iter().find(|n| t.has(n));
+    found
+        .copied()
+        .ok_or_else(|| TensorError::Missing(names[0].into()))
+}
+
+/// A tensor of `rank` axes, leading ones of length 1 dropped.
+fn squeezed(t: &Tensors, name: &str, rank: usize) -> Result<ndarray::ArrayD<f32>, TensorError> {
+    let array = t.array(name)?;
+    let found = array.shape().to_vec();
+    let mut shape = found.clone();
+    while shape.len() > rank && shape.first() == Some(&1) {
+        shape.remove(0);
+    }
+    if shape.len() != rank || shape.contains(&0) {
+        return Err(TensorError::Shape {
+            name: name.into(),
+            found,
+            wanted: format!("{rank} axes that are not empty"),
+        });
+    }
+    Ok(array
+        .into_shape_with_order(shape)
+        .expect("the same number of elements"))
+}
+
+/// Rows of the text encoder's width.
+fn tokens(t: &Tensors, name: &str, width: usize) -> Result<Array2<f32>, TensorError> {
+    let rows: Array2<f32> = squeezed(t, name, 2)?
+        .into_dimensionality()
+        .expect("two axes");
+    match rows.ncols() == width {
+        true => Ok(rows),
+        false => Err(TensorError::Shape {
+            name: name.into(),
+            found: rows.shape().to_vec(),
+            wanted: format!("[.., {width}] (the text encoder's width)"),
+        }),
+    }
+}
+
+fn dense(t: &Tensors, name: &str) -> Result<Dense, TensorError> {
+    let weight = t.matrix(&format!("{name}.weight"), None, None)?;
+    let bias = t.vector(&format!("{name}.bias"), weight.nrows())?;
+    Ok(Dense { weight, bias })
+}
+
+/// The published text tower rounds deep prompts to 16 bits, and checkpoints were learned so.
+fn rounded(mut rows: Array2<f32>) -> Array2<f32> {
+    rows.mapv_inplace(|v| f16::from_f32(v).to_f32());
+    rows
+}
+
+fn prompts(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
+    let width = clip.text.width;
+    let stem = ["compound_prompts_text.", "prompts.deep.", "deep."]
+        .into_iter()
+        .find(|s| t.has(&format!("{s}0")))
+        .unwrap_or("compound_prompts_text.");
+    let deep = (0..t.count(stem, "")?)
+        .map(|i| tokens(t, &format!("{stem}{i}"), width).map(rounded))
+        .collect::<Result<Vec<_>, _>>()?;
+    if deep.len() >= clip.text.blocks.len() {
+        return Err(TensorError::File(format!(
+            "{} deep prompts for a text encoder of {} blocks",
+            deep.len(),
+            clip.text.blocks.len()
+        )));
+    }
+    let normal = tokens(t, first(t, &["ctx_pos", "prompts.normal"])?, width)?;
+    let abnormal = tokens(t, first(t, &["ctx_neg", "prompts.abnormal"])?, width)?;
+    // Start token, learned tokens, at least one word, end token.
+    let shortest = 3 + normal.nrows().min(abnormal.nrows());
+    if let Some(long) = deep.iter().find(|d| d.nrows() + 2 > shortest) {
+        return Err(TensorError::File(format!(
+            "deep prompts of {} tokens in prompts of {shortest}",
+            long.nrows()
+        )));
+    }
+    Ok(Numbers::Prompts {
+        normal,
+        abnormal,
+        deep,
+    })
+}
+
+fn context(t: &Tensors, clip: &Clip, network: bool) -> Result<Numbers, TensorError> {
+    let width = clip.text.width;
+    let name = "ctx";
+    let context = match t.shape(name)? {
+        [2, n, c] if *c == width && *n > 0 => squeezed(t, name, 3)?
+            .into_dimensionality()
+            .expect("three axes"),
+        _ => {
+            let rows = tokens(t, name, width)?;
+            let mut both = Array3::zeros((2, rows.nrows(), width));
+            both.outer_iter_mut().for_each(|mut b| b.assign(&rows));
+            both
+        }
+    };
+    let network = match network {
+        false => None,
+        true => {
+            let (fc1, fc2) = (dense(t, "meta_net.linear1")?, dense(t, "meta_net.linear2")?);
+            if fc1.weight.ncols() != width || fc2.weight.dim() != (width, fc1.weight.nrows()) {
+                return Err(TensorError::Shape {
+                    name: "meta_net".into(),
+                    found: fc1.weight.shape().to_vec(),
+                    wanted: format!("two layers from {width} to {width}"),
+                });
+            }
+            Some((fc1, fc2))
+        }
+    };
+    Ok(Numbers::Context { context, network })
+}
+
+fn linear(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
+    let stem = ["fc.", "linear."]
+        .into_iter()
+        .find(|s| t.has(&format!("{s}0.weight")))
+        .unwrap_or("fc.");
+    let count = t.count(stem, ".weight")?;
+    if count == 0 {
+        return Err(TensorError::Missing("fc.0.weight".into()));
+    }
+    let wanted = (clip.text.width, clip.visual.width);
+    let layers = (0..count)
+        .map(|i| {
+            let layer = dense(t, &format!("{stem}{i}"))?;
+            match layer.weight.dim() == wanted {
+                true => Ok(layer),
+                false => Err(TensorError::Shape {
+                    name: format!("{stem}{i}.weight"),
+                    found: layer.weight.shape().to_vec(),
+                    wanted: format!("[{}, {}], as the weights have it", wanted.0, wanted.1),
+                }),
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Numbers::Linear(layers))
+}
+
+fn dapo(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
+    let cube = |name: &str| -> Result<Array3<f32>, TensorError> {
+        let cube: Array3<f32> = squeezed(t, name, 3)?
+            .into_dimensionality()
+            .expect("three axes");
+        match cube.len_of(ndarray::Axis(2)) == clip.text.width {
+            true => Ok(cube),
+            false => Err(TensorError::Shape {
+                name: name.into(),
+                found: cube.shape().to_vec(),
+                wanted: format!("[E, l, {}] (the text encoder's width)", clip.text.width),
+            }),
+        }
+    };
+    let (normal, abnormal) = (cube("dapo.normal")?, cube("dapo.abnormal")?);
+    if normal.dim() != abnormal.dim() {
+        return Err(TensorError::File(format!(
+            "normal prompts of {:?} and abnormal ones of {:?}",
+            normal.dim(),
+            abnormal.dim()
+        )));
+    }
+    let all = |stem: &str, width: usize| -> Result<Vec<Array2<f32>>, TensorError> {
+        (0..t.count(stem, "")?)
+            .map(|i| tokens(t, &format!("{stem}{i}"), width))
+            .collect()
+    };
+    let (text, image) = (clip.text.width, clip.visual.width);
+    let deep = all("dapo.deep.", text)?;
+    let visual = all("dapo.visual.", image)?;
+    if deep.len() >= clip.text.blocks.len() || visual.len() != clip.visual.blocks.len() {
+        return Err(TensorError::File(format!(
+            "{} deep and {} visual prompts for encoders of {} and {} blocks",
+            deep.len(),
+            visual.len(),
+            clip.text.blocks.len(),
+            clip.visual.blocks.len()
+        )));
+    }
+    let rows = |all: &[Array2<f32>]| all.iter().map(|d| d.nrows()).collect::<Vec<_>>();
+    let (longest, first) = (normal.len_of(ndarray::Axis(1)), rows(&visual));
+    if rows(&deep).iter().any(|n| *n > longest) || first.iter().any(|n| *n != first[0]) {
+        return Err(TensorError::File(
+            "deep prompts longer than learned tokens, or visual ones of different lengths".into(),
+        ));
+    }
+    let count = t.count("dapo.adapter.", ".weight")?;
+    let adapters = (0..count)
+        .map(|i| {
+            let layer = dense(t, &format!("dapo.adapter.{i}"))?;
+            match layer.weight.dim() == (text, image) {
+                true => Ok(layer),
+                false => Err(TensorError::Shape {
+                    name: format!("dapo.adapter.{i}.weight"),
+                    found: layer.weight.shape().to_vec(),
+                    wanted: format!("[{text}, {image}]"),
+                }),
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Numbers::Dapo {
+        normal,
+        abnormal,
+        deep,
+        visual,
+        adapters,
+    })
+}
+
+fn heads(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
+    let cube = |name: &str| -> Result<Array3<f32>, TensorError> {
+        let cube: Array3<f32> = squeezed(t, name, 3)?
+            .into_dimensionality()
+            .expect("three axes");
+        match cube.shape()[1..] == [2, clip.text.width] {
+            true => Ok(cube),
+            false => Err(TensorError::Shape {
+                name: name.into(),
+                found: cube.shape().to_vec(),
+                wanted: format!("[stages, 2, {}]", clip.text.width),
+            }),
+        }
+    };
+    Ok(Numbers::Heads {
+        patch: cube("heads.patch")?,
+        image: cube("heads.image")?,
+    })
+}
+
+impl Learned {
+    /// Reads what `method` learned on `clip`.
+    ///
+    /// # Errors
+    /// [`TrainError::Prompts`].
+    pub fn load(path: &Path, method: Method, clip: &Clip) -> Result<Learned, TrainError> {
+        let fail = |e: TensorError| TrainError::Prompts {
+            path: path.to_path_buf(),
+            what: e.to_string(),
+        };
+        let mut t = Tensors::load(path).map_err(fail)?;
+        for wrapping in [
+            "state_dict.",
+            "prompt_learner.",
+            "trainable_linearlayer.",
+            "prompt.",
+        ] {
+            t = t.without_prefix(wrapping);
+        }
+        let numbers = match method {
+            Method::Anomalyclip => prompts(&t, clip),
+            Method::Coop => context(&t, clip, false),
+            Method::Cocoop => context(&t, clip, true),
+            Method::AprilGan => linear(&t, clip),
+            Method::Heads => heads(&t, clip),
+            Method::Dapo => dapo(&t, clip),
+            other => Err(TensorError::File(format!(
+                "--method {other} takes no checkpoint of this kind"
+            ))),
+        };
+        Ok(Learned {
+            path: path.to_path_buf(),
+            digest: file_digest(path).map_err(|e| fail(TensorError::File(e.to_string())))?,
+            untrained: t.is_untrained(),
+            record: t.note(RECORD).map(String::from),
+            numbers: numbers.map_err(fail)?,
+        })
+    }
+}
+
+/// One of the context's two prompts, [n, C].
+pub fn context_of(context: &Array3<f32>, prompt: usize) -> Array2<f32> {
+    context.slice(s![prompt, .., ..]).to_owned()
+}
+
+/// A vector per row of a cube's last axis.
+pub fn flat(cube: &Array3<f32>) -> Array1<f32> {
+    cube.iter().copied().collect()
+}

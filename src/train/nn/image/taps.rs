@@ -1,0 +1,82 @@
+//! The tower's rows at any block, as [`crate::bundle::tap`] names them: what the compared methods learn on.
+
+use super::ImageTower;
+use crate::bundle::tap::{Form, Rows, Stream, Tap};
+use burn::tensor::Tensor;
+
+impl ImageTower {
+    /// Patches [B, N, 3 * patch * patch] in (channel, y, x) order, normalised as CLIP's pictures, to the rows
+    /// of each tap, [B, rows, width or C], raw. With `visual` [t, width] of each block, that many learned rows
+    /// stand behind the others while a block runs, and are dropped behind it.
+    ///
+    /// # Panics
+    /// If a tap is of the V-V stream of a block that does not have it.
+    pub fn taps(&self, patches: Tensor<3>, taps: &[Tap], visual: &[Tensor<2>]) -> Vec<Tensor<3>> {
+        let [b, _, _] = patches.dims();
+        let mut x = self.embed(patches, (0, 0));
+        let [_, rows, width] = x.dims();
+        let mut found: Vec<Option<Tensor<3>>> = vec![None; taps.len()];
+        self.take(taps, 0, Stream::X, &x, &mut found);
+        let first_vv = self.blocks.len() - self.vv_layers;
+        let depth = taps.iter().map(|t| t.block).max().unwrap_or(0);
+        let vv_wanted = taps.iter().any(|t| t.stream == Stream::Y);
+        let mut y = x.clone();
+        for (i, block) in self.blocks.iter().take(depth).enumerate() {
+            if i == first_vv {
+                y = x.clone();
+            }
+            if let Some(visual) = visual.get(i) {
+                let t = visual.dims()[0];
+                let learned = visual.clone().reshape([1, t, width]).expand([b, t, width]);
+                x = Tensor::cat(vec![x, learned], 1);
+            }
+            let [q, k, v] = block.heads_of(x.clone());
+            if i >= first_vv && vv_wanted {
+                y = y + block.attend(v.clone(), v.clone(), v.clone(), None);
+                self.take(taps, i + 1, Stream::Y, &y, &mut found);
+            }
+            x = block.mlp(x.clone() + block.attend(q, k, v, None));
+            if i < visual.len() {
+                x = x.narrow(1, 0, rows);
+            }
+            self.take(taps, i + 1, Stream::X, &x, &mut found);
+        }
+        let found = found.into_iter().collect::<Option<Vec<_>>>();
+        found.expect("every tap is of a stream and a block that the tower has")
+    }
+
+    /// What the taps of a stream after a block make of its rows.
+    fn take(
+        &self,
+        taps: &[Tap],
+        block: usize,
+        stream: Stream,
+        x: &Tensor<3>,
+        found: &mut [Option<Tensor<3>>],
+    ) {
+        for (tap, found) in taps.iter().zip(found) {
+            if (tap.block, tap.stream) != (block, stream) {
+                continue;
+            }
+            let n = x.dims()[1];
+            let rows = match tap.rows {
+                Rows::Class => x.clone().narrow(1, 0, 1),
+                Rows::Patches => x.clone().narrow(1, 1, n - 1),
+                Rows::All => x.clone(),
+            };
+            let rows = match tap.form {
+                Form::Raw | Form::ProjectedRaw => rows,
+                Form::LnPost | Form::Projected => self.ln_post.forward(rows),
+            };
+            *found = Some(match tap.form {
+                Form::Raw | Form::LnPost => rows,
+                Form::Projected | Form::ProjectedRaw => {
+                    let [b, n, width] = rows.dims();
+                    let projected = rows.reshape([b * n, width]).matmul(self.proj.val());
+                    let c = projected.dims()[1];
+                    projected.reshape([b, n, c])
+                }
+            });
+        }
+    }
+}
