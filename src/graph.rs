@@ -76,35 +76,29 @@ impl<'a> Builder<'a> {
     /// reading the weights, and the whole image's score hangs on it.
     fn pack(&self, weights: &Matrix, rows: usize) -> Result<Arc<Weights>, BundleError> {
         match rows {
-            1 => self.pack_in(weights, rows, Arithmetic::F32),
-            _ => self.pack_in(weights, rows, self.arithmetic),
+            1 => self.pack_in(weights, Arithmetic::F32),
+            _ => self.pack_in(weights, self.arithmetic),
         }
     }
 
     fn pack_in(
         &self,
         weights: &Matrix,
-        rows: usize,
         arithmetic: Arithmetic,
     ) -> Result<Arc<Weights>, BundleError> {
-        Weights::pack(weights, rows, arithmetic)
+        Weights::pack(weights, arithmetic)
             .map(Arc::new)
             .map_err(|e| self.fail(e))
     }
 
-    /// The matrix `PART/name`, packed for about `rows` rows of activations and multiplied in f32: the first
+    /// The matrix `PART/name`, packed and multiplied in f32: the first
     /// and the last steps of a tower, a fiftieth of the arithmetic, where no later layer averages rounding
     /// errors out.
     ///
     /// # Errors
     /// As [`Bundle::tensor`].
-    pub fn weights(
-        &self,
-        name: &str,
-        shape: [usize; 2],
-        rows: usize,
-    ) -> Result<Arc<Weights>, BundleError> {
-        self.pack_in(&self.matrix(name, shape)?, rows, Arithmetic::F32)
+    pub fn weights(&self, name: &str, shape: [usize; 2]) -> Result<Arc<Weights>, BundleError> {
+        self.pack_in(&self.matrix(name, shape)?, Arithmetic::F32)
     }
 
     /// The layer of `name.weight` [outputs, inputs] and `name.bias`.
@@ -132,9 +126,8 @@ impl<'a> Builder<'a> {
         &self,
         name: &str,
         shape: [usize; 2],
-        rows: usize,
     ) -> Result<Linear, BundleError> {
-        Ok(Linear::new(self.weights(name, shape, rows)?, None))
+        Ok(Linear::new(self.weights(name, shape)?, None))
     }
 
     /// A block's fused projection as two layers, for the last block, where only few rows ask: the

@@ -1,6 +1,6 @@
 //! A bundle made ready to judge frames: preprocess, encode, adapt, score.
 
-use crate::bundle::manifest::{Manifest, ScoreRule};
+use crate::bundle::manifest::{Manifest, Precision, ScoreRule};
 use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
 use crate::faprompt::map::{self, Map};
@@ -133,6 +133,18 @@ impl Inspection {
         self.said.as_ref().and_then(Said::kind)
     }
 
+    /// Of a picture in which nothing was seen.
+    #[cfg(test)]
+    pub(crate) fn blank(grid: usize, side: usize) -> Inspection {
+        Inspection {
+            patch_scores: vec![0.0; grid * grid],
+            patch_scores_adapted: vec![0.0; grid * grid],
+            grid,
+            side,
+            ..Inspection::default()
+        }
+    }
+
     /// Before the first frame.
     fn of(manifest: &Manifest) -> Inspection {
         Inspection {
@@ -222,6 +234,7 @@ pub struct Inspector {
     gpu: Option<gpu::Frame>,
     executor: Executor,
     exact: bool,
+    arithmetic: Arithmetic,
     work: Work,
     last: Inspection,
 }
@@ -298,6 +311,11 @@ impl Inspector {
             Runtime::Cpu => None,
             Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &[])),
         };
+        let precision = match manifest.precision {
+            Precision::F32 => Arithmetic::F32,
+            Precision::F16 => Arithmetic::F16,
+            Precision::Int8 => Arithmetic::Int8,
+        };
         let mut inspector = Inspector {
             gpu,
             preprocessor: Preprocessor::of(&manifest),
@@ -310,6 +328,7 @@ impl Inspector {
             manifest,
             executor: executor(options.threads),
             exact: room.is_some() || options.adaptation == AdaptationMode::Exact,
+            arithmetic: options.arithmetic.here(precision),
             room,
         };
         if let Some(gpu) = inspector.gpu.take() {
@@ -338,6 +357,7 @@ impl Inspector {
                 one => one.clone(),
             },
             exact: self.exact,
+            arithmetic: self.arithmetic,
             work: Work::new(&self.manifest)?,
             last: Inspection::of(&self.manifest),
         })
@@ -381,6 +401,16 @@ impl Inspector {
         match self.gpu {
             Some(_) => Runtime::Cuda,
             None => Runtime::Cpu,
+        }
+    }
+
+    /// How its weights are multiplied: what its scores hang on, and a threshold that was taught by them.
+    pub fn arithmetic(&self) -> &'static str {
+        match (self.runtime(), self.arithmetic) {
+            (Runtime::Cuda, _) => "cuda",
+            (Runtime::Cpu, Arithmetic::Int8) => "int8",
+            (Runtime::Cpu, Arithmetic::F16) => "f16",
+            (Runtime::Cpu, Arithmetic::F32 | Arithmetic::Auto) => "f32",
         }
     }
 

@@ -47,7 +47,7 @@
 //!
 //! `unsafe` stands in named modules, each with its reason: `ops::tile`, `ops::int8::kernel` and
 //! `ops::fp16::kernel` (vector instructions), `ops::simd` (calls after asking the processor), `ops::scratch` (uninitialised tensors),
-//! `bundle::map` (memory map), `capture::v4l2::sys` (what the `v4l` crate leaves out), `runtime::system`
+//! `capture::v4l2::sys` (what the `v4l` crate leaves out), `runtime::system`
 //! (priority, locked memory, watchdog), and the device program's `cli::memory` (one libc call). The trainer
 //! has one more call with the feature `cuda` (`train::nn::device`).
 

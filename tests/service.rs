@@ -12,7 +12,7 @@ use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options};
 use faprompt_edge::ops::weights::Arithmetic;
-use faprompt_edge::runtime::inference::self_test;
+use faprompt_edge::runtime::loadout::self_test;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -6,12 +6,13 @@
 use faprompt_edge::control::modbus::Slave;
 use faprompt_edge::control::modbus::frame::{Framer, sealed};
 use faprompt_edge::control::{
-    Control, Effect, Host, Memory, Mode, Order, PartResult, Refused, SelfTest, Snapshot, Store,
-    Values,
+    Control, Host, Judging, Memory, Mode, Order, PartResult, Preparing, Refused, SelfTest, Snapshot,
+    Store, Wanted,
 };
-use faprompt_edge::line::{AlarmSet, Micros, Outputs, Settings, Statistics};
+use faprompt_edge::line::{AlarmSet, Micros, Outputs, Statistics};
 use libfuzzer_sys::fuzz_target;
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const BAUD: u32 = 115_200;
@@ -20,6 +21,8 @@ const BAUD: u32 = 115_200;
 struct Still(Mode);
 
 impl Host for Still {
+    type Loadout = ();
+
     fn snapshot(&mut self) -> Snapshot {
         Snapshot {
             now: Micros(0),
@@ -42,9 +45,14 @@ impl Host for Still {
         }
         Ok(())
     }
-    fn apply(&mut self, _: &Values, _: &Settings, _: Effect) -> Result<(), Refused> {
-        Ok(())
+    fn judging(&mut self) -> Arc<Judging> {
+        Arc::default()
     }
+    fn prepare(&mut self, _: &Wanted) -> Preparing<()> {
+        Preparing::ready(Ok(()))
+    }
+    fn swap(&mut self, (): ()) {}
+    fn no_network(&mut self) {}
     fn fault(&mut self, _: bool) {}
     fn next_result(&mut self) -> Option<PartResult> {
         None

@@ -11,15 +11,16 @@ mod oracle;
 use faprompt_edge::control::session::Output;
 use faprompt_edge::control::values::alarms;
 use faprompt_edge::control::{
-    Control, Effect, Host, Memory, Mode, Order, PartResult, Refused, SelfTest, Session, Snapshot,
-    Store, Values,
+    Control, Host, Judging, Memory, Mode, Order, PartResult, Preparing, Refused, SelfTest, Session,
+    Snapshot, Store, Wanted,
 };
 use faprompt_edge::line::{
-    AlarmSet, ChallengeReport, Micros, Outcome, Outputs, PartId, Settings, Statistics,
+    AlarmSet, ChallengeReport, Micros, Outcome, Outputs, PartId, Statistics,
 };
 use libfuzzer_sys::fuzz_target;
 use oracle::{is_answer, lines_in};
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A station that does as it is told: every order is a part, an alarm, a challenge, or refused.
@@ -33,6 +34,8 @@ struct Yes {
 }
 
 impl Host for Yes {
+    type Loadout = ();
+
     fn snapshot(&mut self) -> Snapshot {
         Snapshot {
             now: Micros(self.orders),
@@ -71,13 +74,21 @@ impl Host for Yes {
         Ok(())
     }
 
-    fn apply(&mut self, _: &Values, _: &Settings, _: Effect) -> Result<(), Refused> {
+    fn judging(&mut self) -> Arc<Judging> {
+        Arc::default()
+    }
+
+    fn prepare(&mut self, _: &Wanted) -> Preparing<()> {
         self.orders += 1;
-        match self.orders % 8 {
+        Preparing::ready(match self.orders % 8 {
             0 => Err(Refused::Mode("not now")),
             _ => Ok(()),
-        }
+        })
     }
+
+    fn swap(&mut self, (): ()) {}
+
+    fn no_network(&mut self) {}
 
     fn fault(&mut self, _: bool) {}
 

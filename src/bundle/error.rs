@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Why a bundle was refused. Nothing of a refused bundle is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    /// The file could not be opened or mapped.
+    /// The file could not be opened or read.
     #[error("{path}: cannot be read: {source}", path = path.display())]
     Unreadable {
         /// The file.

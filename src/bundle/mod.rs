@@ -4,11 +4,10 @@
 //! never trusts a size or a number in the file: everything is checked against the bytes that are
 //! there before anything is allocated, and nothing is used before its digest was compared.
 
+mod bytes;
 pub mod envelope;
 mod error;
 pub mod manifest;
-#[allow(unsafe_code)]
-mod map;
 pub mod method;
 mod read;
 mod signature;

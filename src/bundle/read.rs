@@ -1,9 +1,9 @@
 //! Opening a bundle and taking tensors out of it.
 
+use super::bytes::Bytes;
 use super::envelope::{
     self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of,
 };
-use super::map::Bytes;
 use super::{BundleError, Keys, Manifest, signature_of};
 use crate::ops::weights::Matrix;
 use half::f16;
@@ -24,13 +24,13 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Maps the file at `path` and checks it whole: if there are keys the signature next to it first, then
+    /// Reads the file at `path`, once, and checks it whole: if there are keys the signature next to it first, then
     /// format, version, digests, manifest.
     ///
     /// # Errors
     /// Every [`BundleError`].
     pub fn open(path: &Path, keys: &Keys) -> Result<Bundle, BundleError> {
-        let bytes = Bytes::map(path)?;
+        let bytes = Bytes::read(path)?;
         if !keys.is_empty() {
             let beside = signature_of(path);
             let signature = std::fs::read_to_string(&beside).ok();
@@ -101,8 +101,6 @@ impl Bundle {
                 what,
             });
         }
-        // Checking has read all of it; what is loaded is read again.
-        bytes.release(0, bytes.len());
         let manifest: Manifest = serde_json::from_str(envelope.manifest.get())
             .map_err(|e| BundleError::architecture(MANIFEST, e))?;
         manifest.check()?;
@@ -187,7 +185,7 @@ impl Bundle {
         if rows == 0 || columns == 0 {
             return Err(fail(format!("tensor `{name}` is empty")));
         }
-        let matrix = match dtype {
+        match dtype {
             Dtype::F32 => {
                 let values = floats(bytes);
                 finite(values.iter().all(|v| v.is_finite()))?;
@@ -221,10 +219,7 @@ impl Bundle {
                 })
             }
             other => Err(fail(format!("tensor `{name}` is stored as {other:?}"))),
-        };
-        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
-        self.bytes.release(start, bytes.len());
-        matrix
+        }
     }
 
     /// The tensor `PART/NAME` of the given shape, stored as f32 or f16, as f32.

@@ -9,7 +9,7 @@ use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::list_devices;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;
-use faprompt_edge::runtime::inference::self_test;
+use faprompt_edge::runtime::loadout::self_test;
 use rustix::process::{Resource, getrlimit};
 use std::fmt::Display;
 use std::path::Path;

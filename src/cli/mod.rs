@@ -210,22 +210,6 @@ impl Network {
         }
     }
 
-    /// Makes networks: of a path, or, of an empty one, of the bundle that `started` names.
-    fn loader(
-        &self,
-        threads: usize,
-        started: PathBuf,
-    ) -> impl Fn(&str) -> Result<Inspector, CliError> + Send + use<> {
-        let (key, options) = (self.key.clone(), self.options(threads));
-        move |path| {
-            let path = match path {
-                "" => started.as_path(),
-                path => Path::new(path),
-            };
-            inspector(&open(path, &key)?, options)
-        }
-    }
-
     fn open(&self) -> Result<Bundle, CliError> {
         open(&self.path(), &self.key)
     }

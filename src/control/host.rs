@@ -6,8 +6,10 @@ use super::table::Effect;
 use super::values::Values;
 use crate::line::settings::Pieces;
 use crate::line::{
-    AlarmSet, ChallengeReport, Micros, Outcome, Outputs, PartId, Settings, Statistics,
+    AlarmSet, ChallengeReport, Micros, NetworkState, Outcome, Outputs, PartId, Settings, Statistics,
 };
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 /// What the station is doing. Numbers leave the machine: only append.
 #[repr(u8)]
@@ -109,8 +111,96 @@ pub enum Refused {
     Hardware(&'static str),
 }
 
+/// A network by name: what is told with everything that it judged.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NetworkLabel {
+    /// The file that it was read from.
+    pub bundle: String,
+    /// What its manifest calls it.
+    pub name: String,
+    /// SHA-256 over the digests of all its parts, in hexadecimal: the same bytes are the same network.
+    pub digest: String,
+    /// A line that must not be missed.
+    pub warning: Option<&'static str>,
+    /// How its weights are multiplied: what a threshold that was taught here goes with.
+    pub arithmetic: &'static str,
+    /// Gaussian smoothing of its maps, pixels of its input.
+    pub smoothing_sigma: f32,
+}
+
+/// What judges now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judging {
+    /// Counts what was put into force since the start.
+    pub generation: u32,
+    /// Whether it is what is stored; `None` while the first one is being made ready.
+    pub state: Option<NetworkState>,
+    /// Its name; `None` if nothing judges.
+    pub network: Option<Arc<NetworkLabel>>,
+}
+
+/// What a station is to be made of from now on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// All parameters.
+    pub values: Values,
+    /// What the line core is set to, made of them.
+    pub settings: Settings,
+    /// The hardest effect of those that changed: [`Effect::NextPart`] must leave the parts on the belt
+    /// alone, while after [`Effect::BeltCleared`] those that are on it are rejected. What takes effect with
+    /// a restart is read at the start only.
+    pub effect: Effect,
+    /// Whether it is what is stored, or what judged before that.
+    pub state: NetworkState,
+    /// The line stays stopped until a reset: somebody must look first.
+    pub stop: bool,
+}
+
+/// Something that is being made ready: at once, or by another thread.
+#[derive(Debug)]
+pub struct Preparing<L>(Stage<L>);
+
+#[derive(Debug)]
+enum Stage<L> {
+    Ready(Result<L, Refused>),
+    Awaited(Receiver<Result<L, Refused>>),
+    Taken,
+}
+
+impl<L> Preparing<L> {
+    /// It is ready, or refused.
+    pub fn ready(result: Result<L, Refused>) -> Self {
+        Preparing(Stage::Ready(result))
+    }
+
+    /// Another thread tells.
+    pub fn awaited(result: Receiver<Result<L, Refused>>) -> Self {
+        Preparing(Stage::Awaited(result))
+    }
+
+    /// What came of it, once; `None`: nothing yet. Never waits.
+    pub fn poll(&mut self) -> Option<Result<L, Refused>> {
+        if let Stage::Awaited(result) = &self.0 {
+            let result = match result.try_recv() {
+                Ok(result) => result,
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => {
+                    Err(Refused::Hardware("the preparing thread failed"))
+                }
+            };
+            self.0 = Stage::Ready(result);
+        }
+        match std::mem::replace(&mut self.0, Stage::Taken) {
+            Stage::Ready(result) => Some(result),
+            Stage::Awaited(_) | Stage::Taken => None,
+        }
+    }
+}
+
 /// The station behind control. All calls return at once or within milliseconds.
 pub trait Host {
+    /// Everything that a change puts into force, made ready. Dropped, it leaves no trace.
+    type Loadout: Send + 'static;
     /// The state now.
     fn snapshot(&mut self) -> Snapshot;
     /// Gives an order.
@@ -118,19 +208,15 @@ pub trait Host {
     /// # Errors
     /// [`Refused`].
     fn order(&mut self, order: Order) -> Result<(), Refused>;
-    /// Works with other values from now on; `settings` are made of them. `effect` is the hardest of those
-    /// that changed: [`Effect::NextPart`] must leave the parts on the belt alone, while after
-    /// [`Effect::BeltCleared`] those that are on it are rejected. What takes effect with a restart is
-    /// read at the start only.
-    ///
-    /// # Errors
-    /// [`Refused`]: it goes on with the values that it had.
-    fn apply(
-        &mut self,
-        values: &Values,
-        settings: &Settings,
-        effect: Effect,
-    ) -> Result<(), Refused>;
+    /// What judges now.
+    fn judging(&mut self) -> Arc<Judging>;
+    /// Begins to make ready what the values ask for: everything that is slow or can fail, a bundle and the
+    /// camera's answer among it. The station goes on as it is meanwhile.
+    fn prepare(&mut self, wanted: &Wanted) -> Preparing<Self::Loadout>;
+    /// Works with it from now on. Cannot fail.
+    fn swap(&mut self, loadout: Self::Loadout);
+    /// Nothing that is stored can judge: the line stays stopped.
+    fn no_network(&mut self);
     /// Output FAULT must be on because of control's memory (a damaged file, a failed write), besides any
     /// reason of the station's own.
     fn fault(&mut self, on: bool);

@@ -310,7 +310,7 @@ impl Memory {
     }
 }
 
-fn to_toml(entry: &Entry, value: &Value) -> toml::Value {
+pub(super) fn to_toml(entry: &Entry, value: &Value) -> toml::Value {
     match (entry.kind, value) {
         (Kind::Decimal { .. }, Value::Number(n)) => {
             toml::Value::Float(f64::from(*n) / f64::from(STEPS))
@@ -321,7 +321,7 @@ fn to_toml(entry: &Entry, value: &Value) -> toml::Value {
     }
 }
 
-fn from_toml(entry: &Entry, value: &toml::Value) -> Option<Result<Value, ValueError>> {
+pub(super) fn from_toml(entry: &Entry, value: &toml::Value) -> Option<Result<Value, ValueError>> {
     Some(match value {
         toml::Value::String(text) => entry.parse(text),
         toml::Value::Integer(n) => entry.parse(&n.to_string()),

@@ -9,6 +9,7 @@
 //! | [`table`] | every parameter, once |
 //! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
 //! | [`store`] | files that survive a power cut |
+//! | [`last_good`] | what judged before, if what is stored cannot |
 //! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH |
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
 //! | [`refusal`] | numbers of all refusals |
@@ -21,6 +22,7 @@
 pub mod command;
 pub mod docs;
 pub mod host;
+pub mod last_good;
 pub mod memory;
 pub mod modbus;
 pub mod password;
@@ -33,7 +35,10 @@ pub mod table;
 pub mod teach;
 pub mod values;
 
-pub use host::{Host, Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+pub use host::{
+    Host, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
+};
+pub use last_good::LastGood;
 pub use memory::{Memory, RecipeNumber};
 pub use refusal::{Code, Refusal};
 pub use session::Session;

@@ -258,6 +258,11 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
                 std::thread::sleep(wait.min(POLL));
                 Came::Nothing
             }
+            // Nobody is kept from the control meanwhile.
+            None if session.is_waiting() => {
+                std::thread::sleep(POLL);
+                Came::Nothing
+            }
             None if !waiting.is_empty() => Came::Nothing,
             None => link.read(&mut bytes, POLL),
         };
@@ -275,6 +280,7 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
         }
         was_gone = came == Came::Gone;
         while budget.wait(now).is_none()
+            && !session.is_waiting()
             && let Some(byte) = waiting.pop_front()
         {
             if let Some(line) = session.push(byte, now) {

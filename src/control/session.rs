@@ -5,13 +5,13 @@
 //! Lines of RESULT come between answers, never inside. Must never keep the [`Control`] longer than one line takes.
 
 use super::command::{Assembler, Command, LINE, Line, VERBS, Verb, parse};
-use super::host::{Host, Mode, Order, PartResult, SelfTest, Snapshot};
+use super::host::{Host, Judging, Mode, Order, PartResult, SelfTest, Snapshot};
 use super::refusal::{Code, Refusal};
-use super::shared::{Control, SessionId, Who, alarm_names, self_test_name};
+use super::shared::{Committed, Control, SessionId, Who, alarm_names, self_test_name};
 use super::table::{Access, LEVELS, Parameter, Register, TABLE};
 use super::values::quoted;
 use crate::line::settings::Pieces;
-use crate::line::{AlarmSet, Cause, Outcome};
+use crate::line::{AlarmSet, Cause, NetworkState, Outcome};
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,26 @@ pub struct Session {
     /// The next result to tell; `None`: RESULT is off.
     results: Option<u64>,
     last: Instant,
+    waiting: Option<Waiting>,
+}
+
+/// An answer that comes when a change is in force.
+#[derive(Debug)]
+struct Waiting {
+    sequence: Option<u16>,
+    verb: Verb,
+    after: After,
+}
+
+/// What it says then.
+#[derive(Debug)]
+enum After {
+    /// What was changed.
+    Commit,
+    /// The recipe.
+    Recipe,
+    /// The taught threshold.
+    Accept(f64),
 }
 
 /// What an answer is: values to follow the command's name, or a refusal.
@@ -57,7 +77,13 @@ impl Session {
             power_on: true,
             results: results.then(|| control.next_result()),
             last: now,
+            waiting: None,
         }
+    }
+
+    /// Whether the last line's answer is yet to come: from [`Session::idle`]. No line may be answered before.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Takes a byte; a line that it ends is for [`Session::answer`]. Needs no [`Control`].
@@ -65,7 +91,7 @@ impl Session {
         self.assembler.push(byte, now)
     }
 
-    /// Answers a line: exactly one `OK` or `ER`.
+    /// Answers a line: exactly one `OK` or `ER`, unless the session [is waiting](Session::is_waiting) then.
     pub fn answer<H: Host>(
         &mut self,
         line: &Line,
@@ -91,6 +117,12 @@ impl Session {
         let _ = write!(out, "OK,{}", command.verb.entry().name);
         let mut more = Vec::new();
         match self.run(command, now, control, out, &mut more) {
+            Ok(()) if self.waiting.is_some() => {
+                out.truncate(start);
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.sequence = request.sequence;
+                }
+            }
             Ok(()) => {
                 if !more.is_empty() {
                     let _ = write!(out, ",lines={}", more.len());
@@ -110,6 +142,7 @@ impl Session {
 
     /// What is due without a line: time-outs, results.
     pub fn idle<H: Host>(&mut self, now: Instant, control: &mut Control<H>, out: &mut Output) {
+        self.answer_late(control, out);
         let limit = u64::from(control.memory().number(Parameter::SerialTimeoutMs));
         if limit > 0 && self.assembler.time_out(now, Duration::from_millis(limit)) {
             refuse(out, None, None, &Code::TimedOut.into());
@@ -118,6 +151,7 @@ impl Session {
             self.logout(control);
         }
         let json = control.memory().text(Parameter::ResultFormat) == "json";
+        // Between answers, never before one that is awaited.
         for _ in 0..RESULTS_AT_ONCE {
             let Some(next) = self.results else { break };
             let Some((number, result)) = control.result(next) else {
@@ -133,9 +167,59 @@ impl Session {
         }
     }
 
+    /// The answer of a change that is in force now, or was refused.
+    fn answer_late<H: Host>(&mut self, control: &mut Control<H>, out: &mut Output) {
+        if self.waiting.is_none() {
+            return;
+        }
+        let result = match control.changed(self.id) {
+            Some(result) => result,
+            None if control.is_changing(self.id) => return,
+            // It was given up with the session's changes.
+            None => Err(Refusal::new(Code::Busy, "the change was given up")),
+        };
+        let Some(waiting) = self.waiting.take() else {
+            return;
+        };
+        match result {
+            Ok(committed) => {
+                sequence(out, waiting.sequence);
+                let _ = write!(out, "OK,{}", waiting.verb.entry().name);
+                if let After::Accept(_) = waiting.after {
+                    control.accepted();
+                }
+                waiting.after.say(committed, control, out);
+                end(out);
+            }
+            Err(refusal) => refuse(out, waiting.sequence, Some(waiting.verb), &refusal),
+        }
+    }
+
+    /// Says what a change came to, or that its answer comes later.
+    fn changed<H: Host>(
+        &mut self,
+        verb: Verb,
+        after: After,
+        committed: Option<Committed>,
+        control: &Control<H>,
+        out: &mut Output,
+    ) {
+        match committed {
+            Some(committed) => after.say(committed, control, out),
+            None => {
+                self.waiting = Some(Waiting {
+                    sequence: None,
+                    verb,
+                    after,
+                });
+            }
+        }
+    }
+
     /// The port is gone: nothing of the client is left.
     pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
         self.assembler = Assembler::default();
+        self.waiting = None;
         self.logout(control);
     }
 
@@ -218,10 +302,7 @@ impl Session {
             }
             Verb::Commit => {
                 let committed = control.commit(&who, now)?;
-                let _ = write!(out, ",{}", committed.changes);
-                if let Some(effect) = committed.effect {
-                    let _ = write!(out, ",{}", effect.name());
-                }
+                self.changed(Verb::Commit, After::Commit, committed, control, out);
             }
             Verb::Revert => control.revert(self.id),
             Verb::Status => {
@@ -263,13 +344,14 @@ impl Session {
             Verb::Arm => control.order(&who, Order::Arm)?,
             Verb::Disarm => control.order(&who, Order::Disarm)?,
             Verb::Recipe => {
-                if let Some(wanted) = command.first {
-                    let found = control.memory().find(wanted).ok_or(Code::NoSuchRecipe)?;
-                    control.select_recipe(&who, found, now)?;
-                }
-                let memory = control.memory();
-                let name = quoted(memory.name(memory.active()));
-                let _ = write!(out, ",{},{name}", memory.active());
+                let committed = match command.first {
+                    Some(wanted) => {
+                        let found = control.memory().find(wanted).ok_or(Code::NoSuchRecipe)?;
+                        control.select_recipe(&who, found, now)?
+                    }
+                    None => Some(Committed::default()),
+                };
+                self.changed(Verb::Recipe, After::Recipe, committed, control, out);
             }
             Verb::Teach => self.teach(command.first, &who, now, control, out, more)?,
             Verb::Challenge => match command.first {
@@ -368,6 +450,7 @@ impl Session {
         if let SelfTest::Failed(what) = s.self_test {
             let _ = write!(out, ":{what}");
         }
+        judging(&control.host().judging(), out);
     }
 
     fn teach<H: Host>(
@@ -381,8 +464,9 @@ impl Session {
     ) -> Answer {
         match argument {
             Some(word) if word.eq_ignore_ascii_case("accept") => {
-                let threshold = control.accept(who, now)?;
-                let _ = write!(out, ",accepted,threshold={threshold:.4}");
+                let (threshold, committed) = control.accept(who, now)?;
+                let after = After::Accept(threshold);
+                self.changed(Verb::Teach, after, committed, control, out);
                 return Ok(());
             }
             Some(word) if word.eq_ignore_ascii_case("reject") => {
@@ -412,6 +496,23 @@ impl Session {
             more.extend(histogram);
         }
         Ok(())
+    }
+}
+
+impl After {
+    fn say<H: Host>(&self, committed: Committed, control: &Control<H>, out: &mut Output) {
+        let _ = match self {
+            After::Commit => match committed.effect {
+                Some(effect) => write!(out, ",{},{}", committed.changes, effect.name()),
+                None => write!(out, ",{}", committed.changes),
+            },
+            After::Recipe => {
+                let memory = control.memory();
+                let name = quoted(memory.name(memory.active()));
+                write!(out, ",{},{name}", memory.active())
+            }
+            After::Accept(threshold) => write!(out, ",accepted,threshold={threshold:.4}"),
+        };
     }
 }
 
@@ -462,6 +563,29 @@ fn help(of: Option<&str>, out: &mut Output, more: &mut Vec<String>) -> Answer {
         e.effect.name()
     );
     Ok(())
+}
+
+/// What judges, as STATUS tells it.
+fn judging(judging: &Judging, out: &mut Output) {
+    let state = match judging.state {
+        None => "starting",
+        Some(NetworkState::Stored) => "stored",
+        Some(NetworkState::LastGood) => "last_good",
+        Some(NetworkState::Missing) => "none",
+    };
+    let _ = write!(out, ",loadout={},network={state}", judging.generation);
+    if let Some(network) = &judging.network {
+        let plain: String = network.bundle.chars().filter(|c| matches!(c, ' '..='~')).collect();
+        let trained = network.warning.is_none();
+        let _ = write!(
+            out,
+            ",bundle={},digest={},arithmetic={},trained={}",
+            quoted(&plain),
+            &network.digest.get(..12).unwrap_or_default(),
+            network.arithmetic,
+            u8::from(trained)
+        );
+    }
 }
 
 fn challenge(snapshot: &Snapshot, out: &mut Output) {

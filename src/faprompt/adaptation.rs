@@ -104,7 +104,7 @@ fn linear(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Plan, BundleError> 
     let width = bundle.manifest().text.width;
     let (mut b, prior) = prior_network(bundle, arithmetic)?;
     b.enter("linear");
-    let jacobian = b.weights("jacobian", [width, width], 1)?;
+    let jacobian = b.weights("jacobian", [width, width])?;
     b.enter("prototypes");
     let mean = b.tensor("abnormal", &[width])?;
     let adapted = b.wire("adapted", Linear::new(jacobian, Some(mean)), &[prior])?;
@@ -180,7 +180,7 @@ fn exact(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Plan, BundleError> {
     }
     let x = b.layer_norm("ln_final", width, x)?;
     let mean = b.wire("mean", MeanRows, &[x])?;
-    let projection = b.linear_without_bias("projection", [width, width], 1)?;
+    let projection = b.linear_without_bias("projection", [width, width])?;
     let abnormal = b.wire("projection", projection, &[mean])?;
     b.finish(&[prior, abnormal])
 }

@@ -34,10 +34,16 @@ pub enum Alarm {
     Output = 12,
     /// Results are not written: their thread ended or hangs, or the disk takes no more.
     Results = 13,
+    /// What is stored cannot judge: the last network that could does, or none. Without one the line stops
+    /// whatever is set.
+    Network = 14,
+    /// Parts were triggered and the encoder did not move: where they are is not known. Stops the line
+    /// whatever is set.
+    Encoder = 15,
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 13] = [
+pub const ALARMS: [Alarm; 15] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -51,6 +57,8 @@ pub const ALARMS: [Alarm; 13] = [
     Alarm::Overrun,
     Alarm::Output,
     Alarm::Results,
+    Alarm::Network,
+    Alarm::Encoder,
 ];
 
 /// A set of alarms; bit n stands for the alarm with number n.
@@ -62,16 +70,18 @@ impl AlarmSet {
     pub const NONE: AlarmSet = AlarmSet(0);
 
     /// Those that stop the line whatever is set.
-    pub const ALWAYS_STOP: AlarmSet = AlarmSet::of(&[Alarm::Challenge, Alarm::Output]);
+    pub const ALWAYS_STOP: AlarmSet = AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
-    /// Those that stop the line if nothing else is set: all but camera, latency, results, and the output's,
-    /// which always does: a memory that an older program may read, after a step back, holds no bit that it
+    /// Those that stop the line if nothing else is set: all but camera, latency, results, network, and the
+    /// output's and the encoder's, which always do: a memory that an older program may read, after a step back, holds no bit that it
     /// does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
         .without(Alarm::Latency)
         .without(Alarm::Output)
-        .without(Alarm::Results);
+        .without(Alarm::Results)
+        .without(Alarm::Network)
+        .without(Alarm::Encoder);
 
     /// These.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
@@ -200,12 +210,12 @@ mod tests {
     fn numbers_never_change() {
         assert_eq!(
             ALARMS.map(|a| a as u8),
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
         );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);
         assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));
         assert!(AlarmSet::DEFAULT_STOP.contains(Alarm::Challenge));
-        assert_eq!(AlarmSet::ALWAYS_STOP.bits(), 1 << 9 | 1 << 12);
+        assert_eq!(AlarmSet::ALWAYS_STOP.bits(), 1 << 9 | 1 << 12 | 1 << 15);
         assert!(AlarmSet::NONE.is_empty());
         let two = AlarmSet::of(&[Alarm::Camera, Alarm::BinFull]);
         assert_eq!(two.to_string(), "4 BinFull, 7 Camera");

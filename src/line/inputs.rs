@@ -95,11 +95,19 @@ impl Confirmations {
         self.started.push_back(started).is_ok()
     }
 
-    /// The sensor saw a part: the oldest reject that can be it. Whether there is one.
+    /// The sensor saw a part: the oldest reject that can be it. Whether there is one. Those whose window is
+    /// over by then are left to [`Confirmations::missing`].
     pub(super) fn seen(&mut self, at: Micros) -> bool {
-        self.started
-            .pop_front_if(|started| *started <= at && at.since(*started) <= self.window_us)
-            .is_some()
+        let over = |t: &Micros| at.since(*t) > self.window_us;
+        let expired = self.started.iter().take_while(|t| over(t)).count();
+        if self.started.get(expired).is_none_or(|started| *started > at) {
+            return false;
+        }
+        // Those before it move up by one.
+        for place in (0..expired).rev() {
+            self.started.swap(place, place + 1);
+        }
+        self.started.pop_front().is_some()
     }
 
     /// Takes out a reject whose window is over before `now`.
@@ -147,6 +155,13 @@ mod tests {
         assert_eq!(confirm.wake(), Some(Micros(150_001)));
         assert!(!confirm.seen(Micros(150_001)) && confirm.missing(Micros(150_001)));
         assert!(!confirm.missing(Micros(u64::MAX)));
+        // One that is over hides no later one.
+        assert!([0, 1000, 90_000, 95_000].map(|t| confirm.expect(Micros(t))) == [true; 4]);
+        assert!(confirm.seen(Micros(110_000)));
+        assert_eq!(confirm.wake(), Some(Micros(100_001)));
+        assert!(confirm.missing(Micros(120_000)) && confirm.missing(Micros(120_000)));
+        assert_eq!(confirm.wake(), Some(Micros(195_001)));
+        assert!(confirm.seen(Micros(100_000)) && !confirm.seen(Micros(100_000)));
         assert!((0..CONFIRMATIONS).all(|_| confirm.expect(Micros(0))));
         assert!(!confirm.expect(Micros(0)));
         assert!((0..CONFIRMATIONS).all(|_| confirm.give_up()) && !confirm.give_up());

@@ -44,6 +44,6 @@ pub use outcome::{Cause, Counters, Outcome};
 pub use outputs::{Active, Outputs, Pins, Signal};
 pub use pairing::{Frame, Pairing};
 pub use settings::{SettingError, Settings, Wiring};
-pub use station::{Station, Verdict, VerdictUse};
+pub use station::{NetworkState, Station, Verdict, VerdictUse};
 pub use time::{FrameId, Micros, PartId, Position};
 pub use trigger::{Interval, Trigger};

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn quick_gelu_through_two_layers() {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
-        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 50, Arithmetic::Auto).unwrap());
+        let weights = Arc::new(Weights::pack(&Matrix::F32(one), Arithmetic::Auto).unwrap());
         let first = Linear::new(weights.clone(), None).with_activation(Activation::ScaledQuickGelu);
         let second = Linear::new(weights, None).after_quick_gelu();
         let xs: Vec<f32> = (-40..=40).map(|i| i as f32 / 5.0).collect();
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn gelu_and_relu() {
         let one = Tensor::from_shape(&[1, 1], &[1f32]).unwrap();
-        let weights = Arc::new(Weights::pack(&Matrix::F32(one), 5, Arithmetic::Auto).unwrap());
+        let weights = Arc::new(Weights::pack(&Matrix::F32(one), Arithmetic::Auto).unwrap());
         // torch.nn.functional.gelu
         let table = [
             (-3.0, -0.0040497),

@@ -106,7 +106,7 @@ mod tests {
         let positions = testing::tensor(&[grid * grid, width], 4);
         let op = PatchEmbed {
             weights: Arc::new(
-                Weights::pack(&Matrix::F32(conv.clone()), grid * grid, Arithmetic::Auto).unwrap(),
+                Weights::pack(&Matrix::F32(conv.clone()), Arithmetic::Auto).unwrap(),
             ),
             class_row: Arc::new(class_row.clone()),
             positions: Arc::new(positions.clone()),

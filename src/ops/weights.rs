@@ -2,14 +2,9 @@
 
 use super::activation::Activation;
 use super::layer_norm::Norm;
-use super::scratch::buffer;
 use super::{float, fp16, int8, product, slice, slice_mut, tile};
 use half::f16;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tract_core::internal::*;
-use tract_linalg::multithread::{Executor, multithread_tract_scope};
 
 /// A weight matrix [rows, columns] as a bundle stores it.
 #[derive(Clone, Debug)]
@@ -96,7 +91,9 @@ impl Matrix {
 /// How products with weights are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Arithmetic {
-    /// f32, or what the weights are stored in where that is quicker, measured when a bundle is loaded.
+    /// What the weights are stored in, where this processor has instructions for it that are quicker than
+    /// f32: int8 with dot products (VNNI, SDOT), f16 with FEAT_FP16. Else f32. The same processor always
+    /// decides the same, so that a threshold that was taught meets the same numbers.
     #[default]
     Auto,
     /// Weights widened to f32.
@@ -115,6 +112,22 @@ pub enum Arithmetic {
 pub struct NoArithmetic;
 
 impl Arithmetic {
+    /// What is multiplied on this processor if this is asked for and weights are stored in `stored`.
+    pub fn here(self, stored: Arithmetic) -> Arithmetic {
+        let quicker = match stored {
+            Arithmetic::Int8 => int8::kernel::Kernel::best().has_dot_products(),
+            Arithmetic::F16 => fp16::kernel::Kernel::best().is_some(),
+            Arithmetic::F32 | Arithmetic::Auto => false,
+        };
+        match self {
+            Arithmetic::Auto if quicker => stored,
+            Arithmetic::Auto => Arithmetic::F32,
+            // Others are multiplied in f32.
+            Arithmetic::Int8 if stored != Arithmetic::Int8 => Arithmetic::F32,
+            asked => asked,
+        }
+    }
+
     /// Whether this processor has it.
     ///
     /// # Errors
@@ -152,22 +165,17 @@ pub struct Epilogue<'a> {
 }
 
 impl Weights {
-    /// Packs `weights` [outputs, inputs] for products with about `rows` activation rows.
+    /// Packs `weights` [outputs, inputs].
     ///
     /// # Errors
     /// An empty matrix, one that no kernel takes, or arithmetic that this processor does not have.
-    pub fn pack(weights: &Matrix, rows: usize, arithmetic: Arithmetic) -> TractResult<Weights> {
+    pub fn pack(weights: &Matrix, arithmetic: Arithmetic) -> TractResult<Weights> {
         let own = match weights {
             Matrix::F32(_) => Arithmetic::F32,
             Matrix::F16 { .. } => Arithmetic::F16,
             Matrix::Int8 { .. } => Arithmetic::Int8,
         };
-        let arithmetic = match arithmetic {
-            Arithmetic::Auto if is_quicker(own, weights.shape()[1], rows)? => own,
-            Arithmetic::Auto => Arithmetic::F32,
-            asked => asked,
-        };
-        Ok(match (weights, arithmetic) {
+        Ok(match (weights, arithmetic.here(own)) {
             (
                 Matrix::Int8 {
                     values,
@@ -239,60 +247,23 @@ impl Weights {
     }
 }
 
-/// Whether `arithmetic` beats f32 on this processor for products of `inputs` columns and about `rows` rows
-/// with weights stored in it: both run on a small part of such a product, the best of some runs counts.
-/// Kept for the process.
-fn is_quicker(arithmetic: Arithmetic, inputs: usize, rows: usize) -> TractResult<bool> {
-    const OUTPUTS: usize = 64;
-    const RUNS: usize = 4;
-    type Product = (Arithmetic, usize, usize);
-    static KNOWN: Mutex<Option<HashMap<Product, bool>>> = Mutex::new(None);
-    if arithmetic == Arithmetic::F32 || arithmetic.check().is_err() {
-        return Ok(false);
-    }
-    let rows = rows.min(48);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    if let Some(answer) = known.get(&(arithmetic, inputs, rows)) {
-        return Ok(*answer);
-    }
-    let values = (0..OUTPUTS * inputs).map(|i| i as i8);
-    let matrix = match arithmetic {
-        Arithmetic::F16 => Matrix::F16 {
-            values: values.map(f16::from).collect(),
-            columns: inputs,
-        },
-        _ => Matrix::Int8 {
-            values: values.collect(),
-            columns: inputs,
-            scales: vec![1.0; OUTPUTS],
-        },
-    };
-    let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 251) as f32).collect();
-    let mut out = buffer(&[rows, OUTPUTS])?;
-    let mut time = |arithmetic| -> TractResult<Duration> {
-        let weights = Weights::pack(&matrix, rows, arithmetic)?;
-        let mut best = Duration::MAX;
-        for _ in 0..RUNS {
-            let start = Instant::now();
-            weights.product(&x, None, Epilogue::default(), &mut out, 0)?;
-            best = best.min(start.elapsed());
-        }
-        Ok(best)
-    };
-    let (float, narrow) = multithread_tract_scope(Executor::SingleThread, || -> TractResult<_> {
-        Ok((time(Arithmetic::F32)?, time(arithmetic)?))
-    })?;
-    log::debug!("{rows} rows of {inputs}: F32 {float:?}, {arithmetic:?} {narrow:?}");
-    let answer = narrow < float;
-    known.insert((arithmetic, inputs, rows), answer);
-    Ok(answer)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::scratch::buffer;
     use super::super::testing::{numbers, tensor};
     use super::*;
+    use tract_linalg::multithread::{Executor, multithread_tract_scope};
+
+    #[test]
+    fn what_is_multiplied_hangs_on_the_processor_alone() {
+        use Arithmetic::{Auto, F16, F32, Int8};
+        let dots = int8::kernel::Kernel::best().has_dot_products();
+        assert_eq!(Auto.here(Int8), if dots { Int8 } else { F32 });
+        let halves = fp16::kernel::Kernel::best().is_some();
+        assert_eq!(Auto.here(F16), if halves { F16 } else { F32 });
+        assert_eq!([Auto.here(F32), Int8.here(F32), F32.here(Int8)], [F32; 3]);
+        assert_eq!([Int8.here(Int8), F16.here(Int8)], [Int8, F16]);
+    }
 
     /// int8 arithmetic rounds activations to 1/255 of their row's range: against the f32 product of the
     /// same weights, its error stays within what that rounding can cause.
@@ -343,7 +314,7 @@ mod tests {
             ];
             for (case, (norm, epilogue)) in cases.into_iter().enumerate() {
                 let run = |arithmetic, threads| {
-                    let weights = Weights::pack(&matrix, n, arithmetic).unwrap();
+                    let weights = Weights::pack(&matrix, arithmetic).unwrap();
                     let mut out = Tensor::zero::<f32>(&[n + 2, m]).unwrap();
                     multithread_tract_scope(Executor::multithread(threads), || {
                         weights
@@ -380,7 +351,7 @@ mod tests {
             columns: 8,
             scales: vec![1.0; 8],
         };
-        let weights = Weights::pack(&matrix, 2, Arithmetic::Int8).unwrap();
+        let weights = Weights::pack(&matrix, Arithmetic::Int8).unwrap();
         let mut x = vec![1f32; 16];
         x[11] = f32::NAN;
         let mut out = buffer(&[2, 8]).unwrap();

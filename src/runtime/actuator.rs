@@ -7,23 +7,26 @@
 
 mod pins;
 
+use super::judges::{Job, Judges};
 use super::mailbox::{Mailbox, Post};
+use super::message::{LineLoadout, Message, NO_PICTURE};
+use super::places::GiveBack;
 use super::record::{Record, RecordSender};
 use super::shared::Shared;
-use super::slots::Release;
 use super::system::{self, now};
+use super::threads::Sign;
 use crate::control::host::{Mode, Order, PartResult, Refused, SelfTest, Snapshot};
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
-    Alarm, AlarmSet, Event, Frame, FrameId, Input, Micros, Observer, Outputs, PartId, Pins,
-    Settings, Station, Statistics, Trigger, Verdict,
+    Alarm, AlarmSet, Event, Micros, NetworkState, Observer, Outputs, PartId, Pins, Settings, Station,
+    Statistics, Trigger,
 };
 use embedded_hal::digital::OutputPin;
 use pins::SafePins;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// How often it shows that it is alive if nothing happens.
@@ -31,79 +34,14 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Messages taken before time goes on, so that a flood of them cannot hold up what is due.
 const BATCH: usize = 32;
 
-/// Messages that wait for the actuator. Whoever finds no room waits, but the actuator takes them at
-/// 400,000 a second.
-pub const MESSAGES: usize = 1024;
-/// Tells the actuator.
-pub type ToActuator = Post<Message, MESSAGES>;
-
-/// What happened.
-pub enum Message {
-    /// Camera and network are ready.
-    Start,
-    /// A trigger from outside.
-    Trigger(Micros),
-    /// An exposure.
-    Frame(Frame),
-    /// A part was judged.
-    Verdict {
-        /// Which.
-        part: PartId,
-        /// The result.
-        verdict: Verdict,
-        /// Its score, for reports.
-        score: Option<f32>,
-    },
-    /// An input changed.
-    Input {
-        /// Which.
-        input: Input,
-        /// Its logical state.
-        active: bool,
-        /// When.
-        at: Micros,
-    },
-    /// Where the encoder stands.
-    Encoder(u64),
-    /// Edges of trigger or encoder that were lost on their way.
-    LostEdges(u64),
-    /// The camera is up, down, or down for good.
-    Camera {
-        /// Whether it works.
-        up: bool,
-        /// Whether it is not tried again by itself.
-        halted: bool,
-    },
-    /// Results are written, or lost.
-    Results {
-        /// Whether they are written.
-        written: bool,
-    },
-    /// An order, and where the answer goes.
-    Order(Order, SyncSender<Result<(), Refused>>),
-    /// New settings.
-    Apply {
-        /// Them.
-        settings: Box<Settings>,
-        /// Whether what is on the belt must be rejected even if they are the old ones.
-        clear: bool,
-    },
-    /// FAULT must be on for a reason outside of the station.
-    Fault(bool),
-    /// There will be no more parts: end when the last one is off the belt.
-    Drain,
-    /// End now.
-    Finish,
-}
-
-/// A job for the inference thread, or an exposure for a camera that waits to be asked.
+/// Where the output thread's own messages go.
 pub struct Outlets {
     /// Frames to judge.
-    pub judges: super::inference::Judges,
+    pub judges: Judges,
     /// Triggers, for the camera: when it has to expose, or to answer.
-    pub expose: Post<Micros, MESSAGES>,
+    pub expose: Post<Micros>,
     /// Places of frames that show no part.
-    pub release: Release,
+    pub back: GiveBack,
     /// What is written down.
     pub record: RecordSender,
 }
@@ -114,6 +52,8 @@ struct Tell {
     shared: Arc<Shared>,
     /// The score of each part on the belt.
     scores: Box<[Judged; PARTS]>,
+    /// What frames are judged by.
+    generation: u32,
     triggered: u64,
     finished: u64,
     last: Option<PartResult>,
@@ -137,15 +77,12 @@ const NOT_JUDGED: Judged = Judged {
     latency_us: None,
 };
 
-/// The number of a frame that has no place: there was an exposure, but nothing could be kept of it.
-pub const NO_PICTURE: FrameId = FrameId(u64::MAX);
-
 impl Tell {
     fn of(&mut self, part: PartId) -> &mut Judged {
         &mut self.scores[part.0 as usize % PARTS]
     }
 
-    fn job(&mut self, job: super::inference::Job) {
+    fn job(&mut self, job: Job) {
         // There is room for every place; it fails only when the inference thread is gone, and the part is
         // rejected as late.
         let _ = self.outlets.judges.try_send(job);
@@ -154,7 +91,6 @@ impl Tell {
 
 impl Observer for Tell {
     fn event(&mut self, now: Micros, event: Event) {
-        use super::inference::Job;
         match event {
             Event::Triggered { part, at, due } => {
                 self.triggered += 1;
@@ -167,13 +103,17 @@ impl Observer for Tell {
                 // Without room the part has no frame, and is rejected.
                 let _ = self.outlets.expose.try_send(at);
             }
-            Event::Paired { part, frame } => self.job(Job::Judge { part, frame }),
+            Event::Paired { part, frame } => self.job(Job::Judge {
+                part,
+                frame,
+                generation: self.generation,
+            }),
             Event::Dropped { frame, .. } if frame == NO_PICTURE => (),
             Event::Dropped {
                 frame,
                 part: Some(part),
             } => self.job(Job::Damaged { part, frame }),
-            Event::Dropped { frame, part: None } => self.outlets.release.give(frame),
+            Event::Dropped { frame, part: None } => self.outlets.back.give(frame),
             Event::Outcome { part, outcome } => {
                 self.finished += 1;
                 let known = *self.of(part);
@@ -207,7 +147,7 @@ impl Observer for Tell {
 }
 
 impl Tell {
-    fn log(&self, record: Record) {
+    fn log(&mut self, record: Record) {
         self.outlets.record.send(&self.shared, record);
     }
 }
@@ -269,7 +209,10 @@ impl RealTime {
 /// What the core does not know of itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flags {
-    started: bool,
+    /// The camera delivers.
+    camera: bool,
+    /// It is known what judges, or that nothing does.
+    network: bool,
     disarmed: bool,
     halted: bool,
     camera_down: bool,
@@ -281,7 +224,7 @@ struct Flags {
 impl Flags {
     fn mode(self, outputs: Outputs) -> Mode {
         match () {
-            () if !self.started => Mode::Starting,
+            () if !self.camera || !self.network => Mode::Starting,
             () if self.halted => Mode::Halted,
             () if self.disarmed => Mode::Disarmed,
             () if outputs.line_stop => Mode::Stopped,
@@ -296,7 +239,8 @@ pub struct Actuator<P: OutputPin> {
     station: Option<Station<Tell>>,
     settings: Settings,
     pins: SafePins<P>,
-    messages: Mailbox<Message, MESSAGES>,
+    messages: Mailbox<Message>,
+    sign: Sign,
     shared: Arc<Shared>,
     real_time: RealTime,
     jitter: Latency,
@@ -309,15 +253,16 @@ impl<P: OutputPin> Actuator<P> {
         settings: Settings,
         (statistics, latched, stopped): (Statistics, AlarmSet, bool),
         pins: Pins<P>,
-        messages: Mailbox<Message, MESSAGES>,
+        messages: Mailbox<Message>,
         outlets: Outlets,
-        shared: Arc<Shared>,
+        (shared, sign): (Arc<Shared>, Sign),
         real_time: RealTime,
     ) -> Self {
         let tell = Tell {
             outlets,
             shared: shared.clone(),
             scores: Box::new([NOT_JUDGED; PARTS]),
+            generation: 0,
             triggered: 0,
             finished: 0,
             last: None,
@@ -342,6 +287,7 @@ impl<P: OutputPin> Actuator<P> {
             settings,
             pins,
             messages,
+            sign,
             shared,
             real_time,
             jitter: Latency::default(),
@@ -427,7 +373,7 @@ impl<P: OutputPin> Actuator<P> {
             self_test: SelfTest::None,
         };
         self.shared.publish(snapshot);
-        self.shared.actuator.beat();
+        self.sign.beat();
         next
     }
 
@@ -446,8 +392,10 @@ impl<P: OutputPin> Actuator<P> {
         };
         match message {
             Message::Start => {
-                self.flags.started = true;
-                station.start(now);
+                self.flags.camera = true;
+                if self.flags.network {
+                    station.start(now);
+                }
             }
             Message::Trigger(at) => station.on_trigger(at, now),
             Message::Frame(frame) => station.on_frame(frame, now),
@@ -464,8 +412,8 @@ impl<P: OutputPin> Actuator<P> {
                 station.on_verdict(part, verdict, now);
             }
             Message::Input { input, active, at } => {
-                station.on_input(input, active, at, now);
-                if (input, active) == (Input::Reset, true) {
+                let reset = station.on_input(input, active, at, now);
+                if reset {
                     self.shared.retry.store(true, Ordering::Relaxed);
                 }
                 // A reset does not arm what was disarmed by an order.
@@ -486,7 +434,8 @@ impl<P: OutputPin> Actuator<P> {
                 // Whoever asked may have given up waiting.
                 let _ = answer.try_send(result);
             }
-            Message::Apply { settings, clear } => self.apply(*settings, clear),
+            Message::Loadout(loadout) => self.swap(&loadout),
+            Message::NoNetwork => self.judged_by(NetworkState::Missing),
             Message::Fault(on) => self.flags.fault = on,
             Message::Drain => {
                 self.flags.draining = true;
@@ -516,7 +465,7 @@ impl<P: OutputPin> Actuator<P> {
             Order::Arm if !self.flags.disarmed => (),
             Order::Arm => {
                 // Their reason may last, and lets no part pass that must be rejected.
-                let bearable = AlarmSet::of(&[Alarm::Camera, Alarm::Results]);
+                let bearable = AlarmSet::of(&[Alarm::Camera, Alarm::Results, Alarm::Network]);
                 if !station.alarms().minus(bearable).is_empty() {
                     return Err(Refused::Mode("alarms are latched, acknowledge them first"));
                 }
@@ -539,6 +488,28 @@ impl<P: OutputPin> Actuator<P> {
             }
         }
         Ok(())
+    }
+
+    /// Works by another loadout.
+    fn swap(&mut self, loadout: &LineLoadout) {
+        self.apply(loadout.settings, loadout.clear);
+        if let Some(station) = self.station.as_mut() {
+            station.observer().generation = loadout.generation;
+            if loadout.stop {
+                station.stop(now());
+            }
+        }
+        self.judged_by(loadout.network);
+    }
+
+    fn judged_by(&mut self, network: NetworkState) {
+        self.flags.network = true;
+        if let Some(station) = self.station.as_mut() {
+            station.on_network(network, now());
+            if self.flags.camera {
+                station.start(now());
+            }
+        }
     }
 
     /// Only a new threshold leaves the belt as it is. Anything else is a new station: what is on the

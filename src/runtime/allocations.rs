@@ -4,21 +4,25 @@
 //!
 //! One thread judges. With more of them rayon's queue takes a block of memory now and then.
 
-use super::actuator::{Actuator, Ended, Message, Outlets, RealTime};
-use super::inference::{Inference, Job, Judges};
-use super::mailbox::mailbox;
-use super::record::{RecordSender, Recorder, Style};
+use super::actuator::{Actuator, Ended, Outlets, RealTime};
+use super::inference::Inference;
+use super::judges::{Job, judges};
+use super::loadout::{Network, label};
+use super::mailbox::Mailbox;
+use super::message::{FLOW, LineLoadout, Message, SELDOM};
+use super::places::Places;
+use super::record::Records;
 use super::shared::Shared;
-use super::slots::Slots;
 use super::system::now;
+use super::threads::Sign;
 use crate::bundle::{Bundle, Keys};
 use crate::capture::known_frame;
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
 use crate::line::settings::{AlarmSettings, PulseWidth, RejectDelay, Threshold};
 use crate::line::{
-    Active, AlarmSet, Frame, FrameId, PartId, Pins, Settings, Signal, Statistics, Trigger, Verdict,
-    Wiring,
+    Active, AlarmSet, Frame, FrameId, NetworkState, PartId, Pins, Settings, Signal, Statistics,
+    Trigger, Verdict, Wiring,
 };
 use crate::ops::weights::Arithmetic;
 use allocation_counter::measure;
@@ -49,52 +53,47 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-/// A recorder that nobody runs: what it is sent stays in its queue.
-pub(super) fn record(folder: &Path, shared: &Arc<Shared>) -> (Recorder, RecordSender) {
-    let style = Style {
-        warning: None,
-        smoothing_sigma: 0.0,
-        lines: false,
-    };
-    Recorder::create(folder, false, style, shared.clone()).unwrap()
-}
-
 /// Allocations and bytes of a thread that judges the picture so many times.
 fn judging(options: Options, picture: &RgbImage, frames: usize) -> (u64, u64) {
-    let bundle = Path::new(env!("DEFAULT_BUNDLE"));
-    let bundle = Bundle::open(bundle, &Keys::default()).unwrap();
+    let path = Path::new(env!("DEFAULT_BUNDLE"));
+    let bundle = Bundle::open(path, &Keys::default()).unwrap();
     let mut inspector = Inspector::new(&bundle, options).unwrap();
     inspector.inspect(picture).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let shared = Arc::new(Shared::new(
-        &settings(),
-        Statistics::default(),
-        AlarmSet::NONE,
-        1,
-    ));
-    let (_recorder, record) = record(folder.path(), &shared);
-    let (slots, _free, release) = Slots::new(1);
-    slots.at(FrameId(0)).image = picture.clone();
-    let (messages, verdicts) = mailbox();
-    let (sender, jobs) = mailbox();
+    let network = Network {
+        label: Arc::new(label(&bundle, &inspector, path)),
+        inspector,
+        known: 0.0,
+        patience: Duration::ZERO,
+    };
+    let nothing = (Statistics::default(), AlarmSet::NONE);
+    let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1));
+    // Nobody reads: what is sent stays in its lane.
+    let (_, mut record, _records) = Records::new(1);
+    let (places, mut free) = Places::new(1);
+    places.at(FrameId(0)).image = picture.clone();
+    let mut verdicts = Mailbox::default();
+    let messages = verdicts.lane(SELDOM);
+    let (mut sender, _, mut jobs) = judges(1, frames);
     for part in 0..frames as u64 {
         let job = Job::Judge {
             part: PartId(part),
             frame: FrameId(0),
+            generation: 0,
         };
         sender.try_send(job).ok().unwrap();
     }
     drop(sender);
     let inference = Inference {
-        index: 0,
-        inspector,
-        slots,
-        release,
+        network: Some(network),
+        places,
+        back: free.giver(),
         messages,
-        record,
+        record: record.remove(0),
+        sign: Sign::default(),
+        others: vec![],
         shared,
     };
-    let counts = measure(|| inference.run(&jobs, 0.0));
+    let counts = measure(|| inference.run(&mut jobs[0]));
     let scored = |m: &Message| matches!(m, Message::Verdict { score: Some(_), .. });
     assert_eq!(
         std::iter::from_fn(|| verdicts.try_recv())
@@ -153,37 +152,45 @@ impl OutputPin for Nowhere {
     }
 }
 
+/// It is judged by something, as of now.
+pub(super) fn loadout(settings: Settings, network: NetworkState) -> Message {
+    Message::Loadout(Box::new(LineLoadout {
+        generation: 1,
+        settings,
+        clear: false,
+        network,
+        stop: false,
+    }))
+}
+
 /// Allocations of the thread that drives the pins while so many good parts pass.
 fn driving(parts: u64) -> (u64, Ended) {
-    let folder = tempfile::tempdir().unwrap();
-    let shared = Arc::new(Shared::new(
-        &settings(),
-        Statistics::default(),
-        AlarmSet::NONE,
-        1,
-    ));
-    let (_recorder, record) = record(folder.path(), &shared);
-    let (_slots, _free, release) = Slots::new(1);
-    let (messages, received) = mailbox();
-    let (jobs, judged) = mailbox();
-    let (expose, _triggers) = mailbox();
+    let nothing = (Statistics::default(), AlarmSet::NONE);
+    let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1));
+    let (record, _, _records) = Records::new(0);
+    let (_places, mut free) = Places::new(1);
+    let mut received = Mailbox::default();
+    let mut messages = received.lane(FLOW);
+    let (judges, _overseer, mut judged) = judges(1, 64);
+    let mut triggers = Mailbox::default();
     let outlets = Outlets {
-        judges: Judges::new(vec![jobs]),
-        expose,
-        release,
+        judges,
+        expose: triggers.lane(FLOW),
+        back: free.giver(),
         record,
     };
     let pins = Pins::default().with(Signal::Good, Nowhere, Active::High);
     let actuator = Actuator::new(
         settings(),
-        (Statistics::default(), AlarmSet::NONE, false),
+        (nothing.0, nothing.1, false),
         pins,
         received,
         outlets,
-        shared,
+        (shared, Sign::default()),
         RealTime::default(),
     );
     let camera_and_inference = std::thread::spawn(move || {
+        messages.send(loadout(settings(), NetworkState::Stored)).ok()?;
         messages.send(Message::Start).ok()?;
         let mut passed = 0;
         // Some parts may find no frame; that most of them do would be a fault.
@@ -198,7 +205,7 @@ fn driving(parts: u64) -> (u64, Ended) {
                 whole: true,
             };
             messages.send(Message::Frame(frame)).ok()?;
-            while let Some(Job::Judge { part, .. }) = judged.try_recv() {
+            while let Some(Job::Judge { part, .. }) = judged[0].try_recv() {
                 passed += 1;
                 let verdict = Message::Verdict {
                     part,

@@ -3,18 +3,19 @@
 //! Every exposure is told to the station, with or without a picture: one that found no place, that was
 //! missed or is damaged still shows a part, and that part must be rejected.
 
-use super::actuator::{MESSAGES, Message, NO_PICTURE, ToActuator};
-use super::mailbox::Mailbox;
-use super::shared::Shared;
-use super::slots::{Free, Release, Slot, Slots};
+use super::mailbox::{Mailbox, Post};
+use super::message::{Message, NO_PICTURE, SELDOM, ToActuator};
+use super::places::{FreePlaces, Place, Places};
+use super::shared::{Shared, lock};
 use super::system::now;
+use super::threads::Sign;
 use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch};
-use crate::control::host::Refused;
+use crate::control::host::{Mode, Refused};
 use crate::line::{Frame, FrameId, Micros, Trigger};
 use image::RgbImage;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long one look at the camera takes at most: whoever stops the station waits as long.
@@ -26,6 +27,8 @@ const TRANSFER: Duration = Duration::from_millis(500);
 /// Missed exposures that are told one by one. A gap that is longer is told as a camera that was down:
 /// everything that passed meanwhile is rejected.
 const MISSED: u64 = 32;
+/// Exposure and gain are taken within a look at the camera; longer means that it hangs.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Opens a camera.
 pub struct Open {
@@ -35,12 +38,93 @@ pub struct Open {
     pub live: bool,
 }
 
-/// Exposure time and gain that the camera is to have from now on, and where the answer goes.
+/// Exposure time and gain that the camera is to have from now on.
 pub struct Adjust {
-    /// Them.
-    pub adjustment: Adjustment,
-    /// Whether it took them.
-    pub answer: SyncSender<Result<(), Refused>>,
+    adjustment: Adjustment,
+    /// Whether it took them; without anybody to tell, it must.
+    answer: Option<SyncSender<Result<(), Refused>>>,
+}
+
+/// The way to the camera's exposure time and gain. What is sent later counts: what was asked for and then
+/// taken back is never what the camera is left with.
+pub struct CameraLane(Mutex<Asked>);
+
+struct Asked {
+    lane: Post<Adjust>,
+    /// What is agreed with the camera.
+    agreed: Adjustment,
+}
+
+impl CameraLane {
+    /// A way to a camera that has this.
+    pub fn new(agreed: Adjustment) -> (Arc<CameraLane>, Mailbox<Adjust>) {
+        let mut mailbox = Mailbox::default();
+        let lane = mailbox.lane(SELDOM);
+        let asked = Asked { lane, agreed };
+        (Arc::new(CameraLane(Mutex::new(asked))), mailbox)
+    }
+
+    /// What is agreed with the camera.
+    pub fn agreed(&self) -> Adjustment {
+        lock(&self.0).agreed
+    }
+
+    /// Has the camera take it. Waits for its answer.
+    ///
+    /// # Errors
+    /// It refuses, is down or does not answer: it has, or will have, what is agreed.
+    pub fn ask(self: &Arc<Self>, adjustment: Adjustment) -> Result<Adjusted, Refused> {
+        let (answer, answered) = sync_channel(1);
+        let adjust = Adjust {
+            adjustment,
+            answer: Some(answer),
+        };
+        let gone = Refused::Hardware("the camera's thread is gone");
+        lock(&self.0).lane.try_send(adjust).map_err(|_| gone)?;
+        // From here on, whatever happens, it is agreed or taken back.
+        let adjusted = Adjusted {
+            lane: self.clone(),
+            adjustment,
+            agreed: false,
+        };
+        match answered.recv_timeout(ANSWER) {
+            Ok(Ok(())) => Ok(adjusted),
+            Ok(Err(refused)) => Err(refused),
+            Err(_) => Err(Refused::Hardware("the camera does not answer")),
+        }
+    }
+
+    /// From now on the camera has this, as soon as there is one.
+    pub fn tell(&self, adjustment: Adjustment) {
+        let mut asked = lock(&self.0);
+        asked.agreed = adjustment;
+        // Fails only when its thread is gone.
+        let answer = None;
+        let _ = asked.lane.send(Adjust { adjustment, answer });
+    }
+}
+
+/// What the camera was asked for, until it is agreed: dropped before, the camera gets back what it had.
+pub struct Adjusted {
+    lane: Arc<CameraLane>,
+    adjustment: Adjustment,
+    agreed: bool,
+}
+
+impl Adjusted {
+    /// It stays so.
+    pub fn agree(mut self) {
+        self.agreed = true;
+        lock(&self.lane.0).agreed = self.adjustment;
+    }
+}
+
+impl Drop for Adjusted {
+    fn drop(&mut self) {
+        if !self.agreed {
+            self.lane.tell(self.lane.agreed());
+        }
+    }
 }
 
 /// When a camera that does not expose by itself does, unless the station triggers it.
@@ -59,22 +143,22 @@ pub struct CameraThread {
     /// When exposures happen, unless the camera exposes by itself or the station triggers.
     pub exposing: Exposing,
     /// The moments of the station's triggers.
-    pub triggers: Mailbox<Micros, MESSAGES>,
+    pub triggers: Mailbox<Micros>,
     /// Exposure time and gain at the start.
     pub adjustment: Adjustment,
     /// Changes of them.
-    pub adjusts: Receiver<Adjust>,
+    pub adjusts: Mailbox<Adjust>,
     /// End after so many exposures.
     pub limit: Option<u64>,
     /// Frames.
-    pub slots: Slots,
+    pub places: Places,
     /// Free places.
-    pub free: Free,
-    /// To give places back.
-    pub release: Release,
+    pub free: FreePlaces,
     /// To the actuator.
     pub messages: ToActuator,
     /// Signs of life.
+    pub sign: Sign,
+    /// The station.
     pub shared: Arc<Shared>,
 }
 
@@ -89,44 +173,58 @@ impl CameraThread {
             false => self.simulated(),
         };
         // Order matters: whoever looks after this thread must know why it ends.
+        self.sign.done();
         self.shared.source_ended.store(true, Ordering::Relaxed);
         if told.is_ok() {
             let _ = self.messages.send(Message::Drain);
         }
     }
 
-    /// Passes on what was asked for since the last look.
+    /// Does what was asked for since the last look. Of several changes the last one counts.
     fn adjust(&mut self, mut camera: Option<&mut Box<dyn Camera>>) {
-        while let Ok(Adjust { adjustment, answer }) = self.adjusts.try_recv() {
-            let result = match camera.as_mut() {
-                None => Err(Refused::Mode("the camera is down")),
-                Some(camera) => camera.adjust(adjustment).map_err(|e| {
-                    log::error!("camera: {e}");
-                    Refused::Hardware("the camera refuses exposure or gain, the log says why")
-                }),
-            };
-            if result.is_ok() {
-                self.adjustment = adjustment;
+        let mut last: Option<Adjust> = None;
+        while let Some(adjust) = self.adjusts.try_recv() {
+            if let Some(answer) = last.replace(adjust).and_then(|older| older.answer) {
+                let _ = answer.try_send(Err(Refused::Busy("the camera is being adjusted")));
             }
-            // Whoever asked may have given up waiting.
+        }
+        let Some(Adjust { adjustment, answer }) = last else {
+            return;
+        };
+        let result = match camera.as_mut() {
+            None => Err(Refused::Mode("the camera is down")),
+            Some(camera) => camera.adjust(adjustment).map_err(|e| {
+                log::error!("camera: {e}");
+                Refused::Hardware("the camera refuses exposure or gain, the log says why")
+            }),
+        };
+        if result.is_ok() || answer.is_none() {
+            self.adjustment = adjustment;
+        }
+        // Whoever asked may have given up waiting.
+        if let Some(answer) = answer {
             let _ = answer.try_send(result);
         }
     }
 
     /// Opens the camera, with exposure time and gain as they are to be.
     fn opened(&mut self) -> Result<Box<dyn Camera>, CaptureError> {
-        let mut camera = (self.open.open)()?;
-        camera.adjust(self.adjustment)?;
-        Ok(camera)
+        let (open, adjustment) = (&mut self.open.open, self.adjustment);
+        // It takes its time; the station is blind meanwhile, and knows it.
+        self.sign.excused(|| {
+            let mut camera = open()?;
+            camera.adjust(adjustment)?;
+            Ok(camera)
+        })
     }
 
-    fn tell(&self, message: Message) -> Result<(), Gone> {
-        self.shared.camera.beat();
+    fn tell(&mut self, message: Message) -> Result<(), Gone> {
+        self.sign.beat();
         self.messages.send(message).map_err(|_| Gone)
     }
 
     /// An exposure of which there is no picture.
-    fn blank(&self, exposed: Micros) -> Result<(), Gone> {
+    fn blank(&mut self, exposed: Micros) -> Result<(), Gone> {
         self.tell(Message::Frame(Frame {
             id: NO_PICTURE,
             exposed,
@@ -140,9 +238,10 @@ impl CameraThread {
         let start = Instant::now();
         let mut told = false;
         while !self.shared.stopping() && !self.shared.snapshot().outputs.ready {
-            self.shared.camera.beat();
+            self.sign.beat();
             std::thread::sleep(Duration::from_millis(1));
-            if !told && start.elapsed() > PATIENCE {
+            let starting = self.shared.snapshot().mode == Mode::Starting;
+            if !told && !starting && start.elapsed() > PATIENCE {
                 told = true;
                 let alarms = self.shared.snapshot().alarms;
                 log::warn!("the line is stopped; alarms to acknowledge: {alarms}");
@@ -155,7 +254,7 @@ impl CameraThread {
     /// Sleeps until then, alive.
     fn rest(&self, until: Instant) {
         while !self.shared.stopping() && Instant::now() < until {
-            self.shared.camera.beat();
+            self.sign.beat();
             std::thread::sleep(until.saturating_duration_since(Instant::now()).min(LOOK));
         }
     }
@@ -177,7 +276,7 @@ impl CameraThread {
         let start = Instant::now();
         let (mut taken, mut up) = (0, true);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
-            self.shared.camera.beat();
+            self.sign.beat();
             self.adjust(Some(&mut camera));
             let trigger = self.shared.settings().trigger;
             let triggered = if matches!(trigger, Trigger::FreeRun) {
@@ -223,13 +322,14 @@ impl CameraThread {
     /// Takes one picture into a place; whether there was one more. Tells when the camera goes down, and when it
     /// is `up` again: it comes back by itself.
     fn expose(
-        &self,
+        &mut self,
         camera: &mut dyn Camera,
         place: FrameId,
         exposed: Option<Micros>,
         up: &mut bool,
     ) -> Result<bool, Gone> {
-        let mut slot = self.slots.at(place);
+        let places = self.places.clone();
+        let mut slot = places.at(place);
         let result = camera.capture(&mut slot.image, LOOK);
         let works = !matches!(&result, Err(e) if e.needs_reopening());
         if works != std::mem::replace(up, works) {
@@ -263,7 +363,7 @@ impl CameraThread {
         self.tell(Message::Frame(frame)).map(|()| true)
     }
 
-    fn down(&self, halted: bool) -> Result<(), Gone> {
+    fn down(&mut self, halted: bool) -> Result<(), Gone> {
         self.tell(Message::Camera { up: false, halted })
     }
 
@@ -289,7 +389,7 @@ impl CameraThread {
         let mut spare = RgbImage::default();
         let (mut taken, mut last) = (0u64, None);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
-            self.shared.camera.beat();
+            self.sign.beat();
             self.adjust(camera.as_mut());
             let set_to = self.shared.settings().trigger;
             if set_to != trigger && !watch.is_blind() {
@@ -326,7 +426,7 @@ impl CameraThread {
                 }
                 Step::Reopen => {
                     let opened = match camera.as_mut() {
-                        Some(camera) => camera.reopen(),
+                        Some(camera) => self.sign.excused(|| camera.reopen()),
                         None => self.opened().map(|opened| camera = Some(opened)),
                     };
                     match opened {
@@ -344,14 +444,14 @@ impl CameraThread {
             };
             let place = self.free.take(Duration::ZERO).ok();
             let result = match place {
-                Some(place) => open.capture(&mut self.slots.at(place).image, LOOK),
+                Some(place) => open.capture(&mut self.places.at(place).image, LOOK),
                 None => open.capture(&mut spare, LOOK),
             };
             let exposure = match result {
                 Ok(exposure) => exposure,
                 Err(e) => {
                     if let Some(place) = place {
-                        self.release.give(place);
+                        self.free.put(place);
                     }
                     match e {
                         CaptureError::Timeout(_) => (),
@@ -391,7 +491,7 @@ impl CameraThread {
             match place {
                 Some(id) => {
                     let whole = exposure.whole;
-                    fill(&mut self.slots.at(id), exposure);
+                    fill(&mut self.places.at(id), exposure);
                     let exposed = at;
                     self.tell(Message::Frame(Frame { id, exposed, whole }))?;
                 }
@@ -402,7 +502,7 @@ impl CameraThread {
     }
 
     /// Exposures that the driver dropped between the last frame and this one: parts nobody looked at.
-    fn gap(&self, missed: u64, last: Option<Micros>, at: Micros) -> Result<(), Gone> {
+    fn gap(&mut self, missed: u64, last: Option<Micros>, at: Micros) -> Result<(), Gone> {
         if missed > MISSED {
             for up in [false, true] {
                 self.tell(Message::Camera { up, halted: false })?;
@@ -417,7 +517,7 @@ impl CameraThread {
     }
 }
 
-fn fill(slot: &mut Slot, exposure: Exposure) {
+fn fill(slot: &mut Place, exposure: Exposure) {
     slot.name = exposure.name;
     slot.defective = exposure.defective;
     slot.error = (!exposure.whole).then(|| "the frame is damaged".into());

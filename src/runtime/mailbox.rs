@@ -1,12 +1,13 @@
-//! Messages from any thread to one, without a lock between them.
+//! Messages to one thread, over a lane for each sender: a ring with one writer and one reader.
 //!
 //! The output thread must never wait for a thread of lower priority. With the standard library's channels it
 //! would: a sender wakes the reader while it holds a lock that the reader needs next, and a reader spins on
-//! a message that is half written. Here whoever is interrupted in the middle of a message delays that
-//! message and those behind it, and nobody's clock.
+//! a message that is half written. A queue with several writers has the same fault in small: whoever is
+//! interrupted in the middle of a message hides all that come behind it. On lanes of their own, senders
+//! know nothing of one another: an interrupted one delays its own messages only.
 
-use heapless::mpmc::Queue;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use std::sync::atomic::{Ordering, fence};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -15,35 +16,40 @@ use std::time::{Duration, Instant};
 /// How long a sender sleeps that finds no room.
 const FULL: Duration = Duration::from_millis(1);
 
-struct Shared<T, const N: usize> {
-    queue: Queue<T, N>,
-    reader: OnceLock<Thread>,
-    senders: AtomicUsize,
-    read: AtomicBool,
+/// The thread that reads, once it has waited for a message.
+type Reader = Arc<OnceLock<Thread>>;
+
+/// Takes messages, in one thread. The first lane goes before all others, which take turns.
+pub struct Mailbox<T> {
+    lanes: Vec<Consumer<T>>,
+    /// The lane whose turn it is.
+    turn: usize,
+    reader: Reader,
 }
 
-/// A mailbox with room for `N` messages (a power of two), and what puts them there.
-pub fn mailbox<T: Send, const N: usize>() -> (Post<T, N>, Mailbox<T, N>) {
-    let shared = Arc::new(Shared {
-        queue: Queue::default(),
-        reader: OnceLock::new(),
-        senders: AtomicUsize::new(1),
-        read: AtomicBool::new(true),
-    });
-    (Post(shared.clone()), Mailbox(shared))
+/// Sends messages over one lane.
+pub struct Post<T> {
+    /// `None` only while it is dropped.
+    lane: Option<Producer<T>>,
+    reader: Reader,
 }
 
-/// Sends messages; any number of them may be about.
-pub struct Post<T, const N: usize>(Arc<Shared<T, N>>);
+impl<T> Default for Mailbox<T> {
+    /// A mailbox without a lane.
+    fn default() -> Self {
+        Mailbox {
+            lanes: Vec::new(),
+            turn: 0,
+            reader: Reader::default(),
+        }
+    }
+}
 
-/// Takes messages, in one thread.
-pub struct Mailbox<T, const N: usize>(Arc<Shared<T, N>>);
-
-impl<T, const N: usize> Post<T, N> {
+impl<T> Post<T> {
     fn wake(&self) {
         // With the reader's fence: either it is known here, or it sees what was sent before.
         fence(Ordering::SeqCst);
-        if let Some(reader) = self.0.reader.get() {
+        if let Some(reader) = self.reader.get() {
             reader.unpark();
         }
     }
@@ -52,11 +58,11 @@ impl<T, const N: usize> Post<T, N> {
     ///
     /// # Errors
     /// The message, if there is no room or nobody reads any more.
-    pub fn try_send(&self, message: T) -> Result<(), T> {
-        if !self.0.read.load(Ordering::Acquire) {
+    pub fn try_send(&mut self, message: T) -> Result<(), T> {
+        let Some(lane) = self.lane.as_mut().filter(|lane| !lane.is_abandoned()) else {
             return Err(message);
-        }
-        self.0.queue.enqueue(message)?;
+        };
+        lane.push(message).map_err(|PushError::Full(back)| back)?;
         self.wake();
         Ok(())
     }
@@ -65,10 +71,12 @@ impl<T, const N: usize> Post<T, N> {
     ///
     /// # Errors
     /// The message, if nobody reads any more.
-    pub fn send(&self, mut message: T) -> Result<(), T> {
+    pub fn send(&mut self, mut message: T) -> Result<(), T> {
         loop {
             match self.try_send(message) {
-                Err(back) if self.0.read.load(Ordering::Acquire) => message = back,
+                Err(back) if self.lane.as_ref().is_some_and(|l| !l.is_abandoned()) => {
+                    message = back;
+                }
                 other => return other,
             }
             thread::sleep(FULL);
@@ -76,39 +84,60 @@ impl<T, const N: usize> Post<T, N> {
     }
 }
 
-impl<T, const N: usize> Clone for Post<T, N> {
-    fn clone(&self) -> Self {
-        self.0.senders.fetch_add(1, Ordering::Relaxed);
-        Post(self.0.clone())
+impl<T> Drop for Post<T> {
+    fn drop(&mut self) {
+        // The reader must see that it is gone when it wakes.
+        drop(self.lane.take());
+        self.wake();
     }
 }
 
-impl<T, const N: usize> Drop for Post<T, N> {
-    fn drop(&mut self) {
-        if self.0.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.wake();
+impl<T> Mailbox<T> {
+    /// One more lane, with room for so many messages.
+    pub fn lane(&mut self, room: usize) -> Post<T> {
+        let (producer, consumer) = RingBuffer::new(room);
+        self.lanes.push(consumer);
+        Post {
+            lane: Some(producer),
+            reader: self.reader.clone(),
         }
     }
-}
 
-impl<T, const N: usize> Mailbox<T, N> {
     /// A message, if there is one.
-    pub fn try_recv(&self) -> Option<T> {
-        self.0.queue.dequeue()
+    pub fn try_recv(&mut self) -> Option<T> {
+        self.try_recv_first().or_else(|| self.try_recv_others())
+    }
+
+    /// A message of any lane but the first, if there is one.
+    pub fn try_recv_others(&mut self) -> Option<T> {
+        let (_, others) = self.lanes.split_first_mut()?;
+        for _ in 0..others.len() {
+            let lane = self.turn % others.len();
+            self.turn = lane + 1;
+            if let Ok(message) = others[lane].pop() {
+                return Some(message);
+            }
+        }
+        None
+    }
+
+    /// A message of the first lane, if there is one.
+    pub fn try_recv_first(&mut self) -> Option<T> {
+        self.lanes.first_mut()?.pop().ok()
     }
 
     /// Waits for a message. All waiting is done by one thread.
     ///
     /// # Errors
     /// None came in time, or there never will be one: all senders are gone.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         let until = Instant::now() + timeout;
-        let reader = self.0.reader.get_or_init(thread::current);
+        let reader = self.reader.get_or_init(thread::current);
         debug_assert_eq!(reader.id(), thread::current().id());
         fence(Ordering::SeqCst);
         loop {
             // Looked at first: what the last sender sent is there when it is gone.
-            let gone = self.0.senders.load(Ordering::Acquire) == 0;
+            let gone = self.lanes.iter().all(Consumer::is_abandoned);
             if let Some(message) = self.try_recv() {
                 return Ok(message);
             }
@@ -124,14 +153,6 @@ impl<T, const N: usize> Mailbox<T, N> {
     }
 }
 
-impl<T, const N: usize> Drop for Mailbox<T, N> {
-    fn drop(&mut self) {
-        self.0.read.store(false, Ordering::Release);
-        // What is in there may hold somebody's answer.
-        while self.try_recv().is_some() {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,16 +162,16 @@ mod tests {
     #[test]
     fn every_message_arrives_once_and_each_senders_in_order() {
         const EACH: u32 = 20_000;
-        let (post, mailbox) = mailbox::<(usize, u32), 8>();
+        let mut mailbox = Mailbox::default();
         let senders: Vec<_> = (0..3)
             .map(|sender| {
-                let post = post.clone();
+                let mut post = mailbox.lane(8);
                 thread::spawn(move || (0..EACH).for_each(|n| post.send((sender, n)).unwrap()))
             })
             .collect();
-        drop(post);
         let mut next = [0; 3];
         while let Ok((sender, n)) = mailbox.recv_timeout(LONG) {
+            let sender: usize = sender;
             assert_eq!(n, next[sender]);
             next[sender] += 1;
         }
@@ -159,28 +180,45 @@ mod tests {
     }
 
     #[test]
-    fn a_full_mailbox_and_one_that_nobody_reads_give_the_message_back() {
-        let (post, mailbox) = mailbox::<u32, 2>();
+    fn a_full_lane_and_one_that_nobody_reads_give_the_message_back() {
+        let mut mailbox = Mailbox::default();
+        let mut post = mailbox.lane(2);
         assert_eq!(
             [1, 2, 3].map(|n| post.try_send(n)),
             [Ok(()), Ok(()), Err(3)]
         );
         assert_eq!(mailbox.recv_timeout(Duration::ZERO), Ok(1));
         let held = Arc::new(());
-        let (other, unread) = super::mailbox::<Arc<()>, 2>();
+        let mut unread = Mailbox::default();
+        let mut other = unread.lane(2);
         other.send(held.clone()).unwrap();
         drop(unread);
+        assert!(other.send(held.clone()).is_err());
+        drop(other);
         assert_eq!(
             Arc::strong_count(&held),
             1,
-            "what waited is dropped with the mailbox"
+            "what waited is dropped with the lane"
         );
-        assert!(other.send(held).is_err());
         drop(post);
         assert_eq!(mailbox.recv_timeout(LONG), Ok(2));
         assert_eq!(
             mailbox.recv_timeout(LONG),
             Err(RecvTimeoutError::Disconnected)
         );
+    }
+
+    #[test]
+    fn the_first_lane_goes_before_and_the_others_take_turns() {
+        let mut mailbox = Mailbox::default();
+        let (mut stop, mut flood, mut quiet) = (mailbox.lane(2), mailbox.lane(8), mailbox.lane(8));
+        for n in 0..4 {
+            flood.send(n).unwrap();
+        }
+        quiet.send(10).unwrap();
+        stop.send(20).unwrap();
+        let took: Vec<i32> = std::iter::from_fn(|| mailbox.try_recv()).collect();
+        assert_eq!(took, [20, 0, 10, 1, 2, 3]);
+        assert_eq!(mailbox.try_recv_first(), None);
     }
 }

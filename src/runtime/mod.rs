@@ -5,51 +5,74 @@
 //! input thread  --edge---> actuator --what happened--> recorder --> files, listeners
 //! ```
 //!
+//! Modules use those above them in this table, never those below:
+//!
 //! | module | what it does |
 //! |---|---|
-//! | [`actuator`] | owns the core and the pins; the only thread that must be on time |
-//! | [`camera`] | fills frame places; keeps the camera alive |
-//! | [`inference`] | frame to verdict; a thread per network |
-//! | [`record`] | results, overlays, alarms to disk |
-//! | [`shared`] | state, signs of life, control's handle |
-//! | [`slots`] | the frames in memory |
 //! | [`system`] | clock, priority, locked memory, watchdog |
+//! | `mailbox` | messages to one thread, a lane per sender |
+//! | [`threads`] | the table of threads and their signs of life |
+//! | [`archive`] | which pictures are kept |
+//! | [`message`] | what the output thread is told |
+//! | [`places`] | the frames in memory |
+//! | [`shared`] | what the threads show each other |
+//! | [`record`] | results, overlays, alarms to disk |
+//! | [`camera`] | fills places; keeps the camera alive |
+//! | [`loadout`] | everything that a change of parameters can replace, as one value |
+//! | [`judges`] | the lanes to the networks |
+//! | [`inference`] | frame to verdict; a thread per network |
+//! | [`actuator`] | owns the core and the pins; the only thread that must be on time |
+//! | `inputs` | what the machine around says |
+//! | [`handle`] | control's handle |
 //!
 //! Must never let a part pass as good that nothing looked at: whichever thread fails, the station ends
-//! and its outputs are safe. All but the recorder, which no verdict needs: the station goes on, with FAULT on.
+//! and its outputs are safe. All but those that only tell: the station goes on, with FAULT on if results are
+//! not written.
 
 pub mod actuator;
 #[cfg(test)]
 mod allocations;
+pub mod archive;
 pub mod camera;
+pub mod handle;
 pub mod inference;
+mod inputs;
+pub mod judges;
+pub mod loadout;
 mod mailbox;
+pub mod message;
+pub mod places;
 pub mod record;
 pub mod shared;
-pub mod slots;
 pub mod system;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 
-use crate::board::{InputLine, Inputs};
+use crate::board::Inputs;
 use crate::capture::Adjustment;
-use crate::inspector::Inspector;
+use crate::control::host::Judging;
 use crate::line::pairing::HELD_FRAMES;
-use crate::line::{AlarmSet, Micros, Pins, Settings, Statistics, Trigger};
-use actuator::{Actuator, Ended, Message, Outlets, RealTime, ToActuator};
-use camera::{Adjust, CameraThread, Exposing, Open};
+use crate::line::{AlarmSet, NetworkState, Pins, Settings, Statistics, Trigger};
+use actuator::{Actuator, Ended, Outlets, RealTime};
+use archive::Archive;
+use camera::{CameraLane, CameraThread, Exposing, Open};
 use embedded_hal::digital::OutputPin;
-use inference::{Inference, Judges, SelfTestError, self_test};
-use mailbox::mailbox;
-use record::{Archive, Recorder, Style, Truth};
-use shared::{Beat, Handle, Load, Shared};
-use slots::Slots;
+use handle::{Handle, Load};
+use inference::Inference;
+use judges::{Overseer, judges};
+use loadout::{Network, SelfTestError};
+use mailbox::Mailbox;
+use message::{FLOW, LineLoadout, Message, SELDOM, ToActuator, actuator_mailbox};
+use places::Places;
+use record::{Recorder, Records};
+use shared::{Shared, Truth};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
+use threads::{Needed, Sign as LifeSign, Threads};
 use tract_core::prelude::TractError;
 
 /// Frames in memory at once: those that wait for their trigger, one that the camera fills, and some that
@@ -57,14 +80,12 @@ use tract_core::prelude::TractError;
 const PLACES: usize = HELD_FRAMES + 4;
 /// The most frames that are judged side by side.
 pub const PARALLEL: usize = 16;
-/// A thread that gave no sign of life for so long hangs.
-const SILENCE: Duration = Duration::from_secs(3);
 /// How often the threads are looked after.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What is told of a running station.
 pub enum Sign<'a> {
-    /// Every thread makes progress; told again and again.
+    /// Every thread that is needed makes progress; told again and again.
     Alive(&'a Shared),
     /// The station has ended, its outputs are safe; told once.
     Safe {
@@ -101,6 +122,8 @@ pub struct Config {
     pub parallel: usize,
     /// Exposures per second of a camera that exposes when asked; `None`: one after the other.
     pub rate: Option<f64>,
+    /// What judges; `None`: control puts it in, and nothing is inspected before.
+    pub network: Option<Network>,
 }
 
 /// Why a station does not start.
@@ -134,6 +157,8 @@ pub struct Report {
     pub truth: Truth,
     /// Records that were lost.
     pub lost: u64,
+    /// Pictures that were to be kept and were not.
+    pub pictures_lost: u64,
     /// Whether it is to be started again.
     pub restart: bool,
     /// The thread that failed.
@@ -143,30 +168,23 @@ pub struct Report {
 /// A station that runs.
 pub struct Running {
     shared: Arc<Shared>,
+    threads: Threads,
     messages: ToActuator,
-    judges: Judges,
-    adjust: SyncSender<Adjust>,
-    adjustment: Adjustment,
     actuator: JoinHandle<Ended>,
-    recorder: JoinHandle<Truth>,
-    others: Vec<(&'static str, JoinHandle<()>)>,
-    /// A frame may take as long before the inference or the camera thread is taken for hanging, a record
-    /// before the recorder is.
-    patience: Duration,
+    /// Control's lanes, until it has them.
+    control: Option<(ToActuator, Overseer)>,
+    camera: Arc<CameraLane>,
 }
 
-/// What is known of the recorder.
+/// What the station was told of the recorder.
+#[derive(Default)]
 struct Recording {
-    /// Its thread works.
-    works: bool,
     /// Records that were lost.
     lost: u64,
-    /// What the station was told.
-    written: bool,
-}
-
-fn silent(limit: Duration, beat: &Beat) -> bool {
-    u128::from(beat.silent_us()) > limit.as_micros()
+    /// Results are not written.
+    failing: bool,
+    /// Why their threads do not work, of those that only tell.
+    broken: Vec<(&'static str, &'static str)>,
 }
 
 fn spawn<T: Send + 'static>(
@@ -179,46 +197,8 @@ fn spawn<T: Send + 'static>(
         .map_err(StartError::Thread)
 }
 
-/// Tells the actuator what the inputs do.
-fn watch_inputs(mut inputs: Inputs, messages: &ToActuator, shared: &Shared) {
-    let mut lost = 0;
-    while !shared.stopping() {
-        let change = match inputs.next(LOOK) {
-            Ok(change) => change,
-            Err(e) => {
-                // Without triggers parts would pass unseen: the station ends.
-                log::error!("inputs: {e}");
-                return;
-            }
-        };
-        if inputs.lost() > lost {
-            let edges = inputs.lost() - lost;
-            lost = inputs.lost();
-            log::error!("inputs: {edges} edges lost");
-            if messages.send(Message::LostEdges(edges)).is_err() {
-                return;
-            }
-        }
-        let Some(change) = change else { continue };
-        let at = Micros(change.at_us);
-        let message = match change.what {
-            InputLine::Trigger if change.active => Message::Trigger(at),
-            InputLine::Trigger => continue,
-            InputLine::Input(input) => Message::Input {
-                input,
-                active: change.active,
-                at,
-            },
-            InputLine::Encoder { count } => Message::Encoder(count),
-        };
-        if messages.send(message).is_err() {
-            return;
-        }
-    }
-}
-
-/// Starts a station: the network judges its known frame, the outputs go to their safe state, the threads
-/// start, and inspection begins when the camera delivers.
+/// Starts a station: the outputs go to their safe state, the threads start, and inspection begins when the
+/// camera delivers and there is a network.
 ///
 /// # Errors
 /// Every [`StartError`].
@@ -227,28 +207,33 @@ pub fn start<P: OutputPin + Send + 'static>(
     pins: Pins<P>,
     inputs: Inputs,
     open: Open,
-    mut inspector: Inspector,
 ) -> Result<Running, StartError> {
     let settings = config.settings;
-    let shared = Arc::new(Shared::new(
-        &settings,
-        config.statistics,
-        config.latched,
-        config.parallel,
-    ));
-    shared.archive.set(config.archive);
-    let style = Style {
-        warning: inspector.manifest().warning(),
-        smoothing_sigma: inspector.manifest().scores.smoothing_sigma,
-        lines: config.lines,
+    let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
+    shared.set_archive(config.archive);
+    let mut threads = Threads::default();
+    let (outcomes, judgements, records) = Records::new(config.parallel);
+    let recorder_sign = threads.row("recorder", Needed::ToTell);
+    let recorder = Recorder::create(
+        (&config.out, config.keep, config.lines),
+        records,
+        (shared.clone(), recorder_sign.clone()),
+    )
+    .map_err(|(path, source)| StartError::Output { path, source })?;
+    threads.runs(&recorder_sign, spawn("recorder", || recorder.run())?);
+    let networks = match config.network {
+        Some(network) => {
+            shared.judge_by(Judging {
+                generation: 0,
+                state: Some(NetworkState::Stored),
+                network: Some(network.label.clone()),
+            });
+            let networks = network.side_by_side(config.parallel);
+            networks.map_err(StartError::Parallel)?
+        }
+        None => Vec::new(),
     };
-    let (recorder, record) = Recorder::create(&config.out, config.keep, style, shared.clone())
-        .map_err(|(path, source)| StartError::Output { path, source })?;
-    // The first frame is slower than all others: memory is touched for the first time.
-    let known = self_test(&mut inspector)?;
-    let second = Instant::now();
-    self_test(&mut inspector)?;
-    let patience = SILENCE.max(second.elapsed() * 20);
+    let judging = !networks.is_empty();
 
     let exposing = match config.rate {
         Some(rate) => Exposing::Every(Duration::from_secs_f64(1.0 / rate)),
@@ -257,95 +242,105 @@ pub fn start<P: OutputPin + Send + 'static>(
     let in_turn = !open.live
         && matches!(exposing, Exposing::OneByOne)
         && matches!(settings.trigger, Trigger::FreeRun);
-    let places = if in_turn {
+    let count = if in_turn {
         config.parallel
     } else {
         PLACES + config.parallel - 1
     };
-    let (slots, free, release) = Slots::new(places);
-    let (messages, received) = mailbox();
-    let (jobs, waiting): (Vec<_>, Vec<_>) = (0..config.parallel).map(|_| mailbox()).unzip();
-    let judges = Judges::new(jobs);
-    let (expose, triggers) = mailbox();
+    let (places, mut free) = Places::new(count);
+    let (stop_input, mut received) = actuator_mailbox();
+    let (judges, overseer, waiting) = judges(config.parallel, count);
+    let mut triggers = Mailbox::default();
     let outlets = Outlets {
-        judges: judges.clone(),
-        expose,
-        release: release.clone(),
-        record: record.clone(),
+        judges,
+        expose: triggers.lane(FLOW),
+        back: free.giver(),
+        record: outcomes,
     };
-    let actuator = Actuator::new(
-        settings,
-        (config.statistics, config.latched, config.stopped),
-        pins,
-        received,
-        outlets,
-        shared.clone(),
-        config.real_time,
-    );
-    let networks = inspector
-        .side_by_side(config.parallel)
-        .map_err(StartError::Parallel)?;
-    let mut others = vec![];
-    for (index, (inspector, jobs)) in networks.into_iter().zip(waiting).enumerate() {
+    let camera_sign = threads.row("camera", Needed::ToInspect);
+    let mut networks = networks.into_iter();
+    for (mut jobs, record) in waiting.into_iter().zip(judgements) {
+        let sign = threads.row("inference", Needed::ToInspect);
         let inference = Inference {
-            index,
-            inspector,
-            slots: slots.clone(),
-            release: release.clone(),
-            messages: messages.clone(),
-            record: record.clone(),
+            network: networks.next(),
+            places: places.clone(),
+            back: free.giver(),
+            messages: received.lane(SELDOM),
+            record,
+            sign: sign.clone(),
+            others: vec![camera_sign.clone(), recorder_sign.clone()],
             shared: shared.clone(),
         };
-        let run = move || inference.run(&jobs, known);
-        others.push(("inference", spawn("inference", run)?));
+        threads.runs(&sign, spawn("inference", move || inference.run(&mut jobs))?);
     }
-    // It ends when nobody has anything to write any more.
-    drop(record);
-    let (adjust, adjusts) = sync_channel(1);
-    let camera = CameraThread {
+    let (camera, adjusts) = CameraLane::new(config.adjustment);
+    let thread = CameraThread {
         open,
         adjustment: config.adjustment,
         adjusts,
         exposing,
         triggers,
         limit: config.limit,
-        slots,
+        places,
         free,
-        release,
-        messages: messages.clone(),
+        messages: received.lane(FLOW),
+        sign: camera_sign.clone(),
         shared: shared.clone(),
     };
-    others.push(("camera", spawn("camera", move || camera.run())?));
+    threads.runs(&camera_sign, spawn("camera", move || thread.run())?);
     if !inputs.is_empty() {
-        let (messages, shared) = (messages.clone(), shared.clone());
-        let body = move || watch_inputs(inputs, &messages, &shared);
-        others.push(("inputs", spawn("inputs", body)?));
+        let lanes = inputs::Lanes {
+            stop: stop_input,
+            edges: received.lane(FLOW),
+        };
+        let sign = threads.row("inputs", Needed::ToInspect);
+        let (beats, shared) = (sign.clone(), shared.clone());
+        let body = move || inputs::watch(inputs, lanes, &beats, &shared);
+        threads.runs(&sign, spawn("inputs", body)?);
     }
-    shared.begin();
+    let mut messages = received.lane(SELDOM);
+    let control = received.lane(SELDOM);
+    if judging {
+        // There is room, and nobody reads yet.
+        let _ = messages.try_send(Message::Loadout(Box::new(LineLoadout {
+            generation: 0,
+            settings,
+            clear: false,
+            network: NetworkState::Stored,
+            stop: false,
+        })));
+    }
+    let actuator = Actuator::new(
+        settings,
+        (config.statistics, config.latched, config.stopped),
+        pins,
+        received,
+        outlets,
+        (shared.clone(), threads.row("actuator", Needed::ToInspect)),
+        config.real_time,
+    );
     Ok(Running {
-        recorder: spawn("recorder", || recorder.run())?,
         actuator: spawn("actuator", || actuator.run())?,
-        others,
+        threads,
         shared,
         messages,
-        judges,
-        adjust,
-        adjustment: config.adjustment,
-        patience,
+        control: Some((control, overseer)),
+        camera,
     })
 }
 
 impl Running {
-    /// A handle for control. `bundle` is what the parameters call the bundle that is in use.
-    pub fn handle(&self, load: Load, bundle: &str) -> Handle {
-        Handle::new(
+    /// A handle for control, once. `bundle` is what the parameters call the bundle that judges, if one does.
+    pub fn handle(&mut self, load: Load, bundle: Option<String>) -> Option<Handle> {
+        let (messages, overseer) = self.control.take()?;
+        Some(Handle::new(
             self.shared.clone(),
-            self.messages.clone(),
-            self.judges.clone(),
-            (self.adjust.clone(), self.adjustment),
+            messages,
+            overseer,
+            self.camera.clone(),
             load,
-            bundle.into(),
-        )
+            bundle,
+        ))
     }
 
     /// What the threads show each other; set `stop` to end the station.
@@ -353,70 +348,52 @@ impl Running {
         self.shared.clone()
     }
 
-    /// The thread that failed: it ended although nobody asked it to, or gives no sign of life.
-    fn failed(&self) -> Option<&'static str> {
-        if silent(SILENCE, &self.shared.actuator) {
-            return Some("actuator");
-        }
-        let mut networks = self.shared.inference.iter();
-        if networks.any(|beat| silent(self.patience, beat)) {
-            return Some("inference");
-        }
-        // A camera that is being opened takes its time, but the station knows that it is blind then.
-        let sees = self.shared.snapshot().outputs.ready && !self.shared.drained();
-        if sees && silent(self.patience, &self.shared.camera) {
-            return Some("camera");
-        }
-        // The camera thread ends when there are no more frames; it then has told so.
-        let ended = |(name, thread): &&(&str, JoinHandle<()>)| {
-            thread.is_finished() && (*name != "camera" || !self.shared.drained())
-        };
-        self.others.iter().find(ended).map(|(name, _)| *name)
+    /// A row for one more thread, that the line can do without.
+    pub fn watch(&mut self, name: &'static str) -> LifeSign {
+        self.threads.row(name, Needed::ToTell)
     }
 
-    /// Tells the station whether results are written.
-    fn look_at_recorder(&self, known: &mut Recording) {
-        // It ends before the end only by a panic.
-        let ended = self.recorder.is_finished() && !self.shared.stopping();
-        let works = !ended && !silent(self.patience, &self.shared.recorder);
-        if works != std::mem::replace(&mut known.works, works) {
-            match works {
-                true => log::info!("the recorder thread goes on"),
-                false => {
-                    let what = if ended { "failed" } else { "hangs" };
-                    log::error!(
-                        "the recorder thread {what}: results are not written, the line goes on"
-                    );
-                }
+    /// Says which threads that only tell do not work, and tells the station whether results are written.
+    fn look_at_tellers(&mut self, known: &mut Recording) {
+        let mut broken = vec![];
+        for name in self.threads.tellers() {
+            if let Err(why) = self.threads.work(name) {
+                broken.push((name, why));
             }
         }
+        for (name, why) in broken.iter().filter(|b| !known.broken.contains(b)) {
+            log::error!("the {name} thread {why}; the line goes on");
+        }
+        for (name, _) in known.broken.iter().filter(|b| !broken.contains(b)) {
+            log::info!("the {name} thread goes on");
+        }
         let lost = self.shared.lost.load(Ordering::Relaxed);
-        let written = works && lost == known.lost;
-        let told = || {
-            let message = Message::Results { written };
-            self.messages.try_send(message).is_ok()
-        };
-        if written == known.written || told() {
-            (known.written, known.lost) = (written, lost);
+        let recorder = broken.iter().any(|(name, _)| *name == "recorder");
+        known.broken = broken;
+        let failing = recorder || lost != known.lost;
+        let written = !failing;
+        let mut told = || self.messages.try_send(Message::Results { written }).is_ok();
+        if failing == known.failing || told() {
+            (known.failing, known.lost) = (failing, lost);
         }
     }
 
     /// Waits until the station has ended, by itself or because it was asked to, and tells of it: what keeps
     /// watchdogs quiet.
-    pub fn wait(self, mut tell: impl FnMut(Sign)) -> Report {
+    pub fn wait(mut self, mut tell: impl FnMut(Sign)) -> Report {
         let mut failed = None;
-        let mut recording = Recording {
-            works: true,
-            lost: 0,
-            written: true,
-        };
+        let mut recording = Recording::default();
         while !self.actuator.is_finished() && !self.shared.stopping() {
-            failed = self.failed();
+            if let Some(stood) = self.threads.look(Instant::now()) {
+                let ms = stood.as_millis();
+                log::error!("the whole program stood still for {ms} ms: parts may have passed meanwhile");
+            }
+            failed = self.threads.failed();
             if let Some(thread) = failed {
                 log::error!("the {thread} thread failed: the station ends, its outputs are safe");
                 break;
             }
-            self.look_at_recorder(&mut recording);
+            self.look_at_tellers(&mut recording);
             tell(Sign::Alive(&self.shared));
             std::thread::sleep(LOOK);
         }
@@ -428,33 +405,29 @@ impl Running {
         self.shared.stop.store(true, Ordering::Relaxed);
         let restart = self.shared.restart.load(Ordering::Relaxed);
         let _ = self.messages.try_send(Message::Finish);
-        drop((self.messages, self.judges, self.adjust));
+        drop((self.messages, self.control, self.camera));
         let ended = self.actuator.join();
         // The others may have to write yet, on a disk that takes seconds.
         tell(Sign::Safe {
             orderly: failed.is_none() && ended.is_ok(),
         });
-        for (name, thread) in self.others {
-            // One that hangs is not waited for: the process is about to end.
-            if failed != Some(name) && thread.join().is_err() {
-                failed = failed.or(Some(name));
+        // One that hangs is not waited for: the process is about to end.
+        for name in self.threads.join(failed) {
+            match name {
+                // At least the record that it was at.
+                "recorder" => _ = self.shared.lost.fetch_add(1, Ordering::Relaxed),
+                name => failed = failed.or(Some(name)),
             }
         }
-        let truth = match failed {
-            Some("inference") => Truth::default(),
-            _ => self.recorder.join().unwrap_or_else(|_| {
-                // At least the record that it was at.
-                self.shared.lost.fetch_add(1, Ordering::Relaxed);
-                Truth::default()
-            }),
-        };
         if ended.is_err() {
             failed = failed.or(Some("actuator"));
         }
+        let truth = *shared::lock(&self.shared.truth);
         Report {
             ended: ended.unwrap_or_else(|_| Ended::lost(&self.shared.snapshot())),
             truth,
             lost: self.shared.lost.load(Ordering::Relaxed),
+            pictures_lost: self.shared.pictures_lost.load(Ordering::Relaxed),
             restart,
             failed,
         }

@@ -17,6 +17,13 @@ pub fn now() -> Micros {
     Micros(now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000)
 }
 
+/// A moment by the system's clock, as it is set now: RFC 3339, UTC, with milliseconds.
+pub fn utc(at: Micros) -> String {
+    let ago = i64::try_from(now().since(at)).unwrap_or(i64::MAX);
+    let then = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::from_micros(ago));
+    then.map_or_else(|_| String::new(), |then| format!("{then:.3}"))
+}
+
 /// Gives the calling thread a real-time priority, 1..=99 (SCHED_FIFO).
 ///
 /// # Errors

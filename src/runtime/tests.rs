@@ -1,71 +1,84 @@
 //! The station without camera and network: its results are not written, and the line goes on.
 
-use super::allocations::{Nowhere, record, settings};
-use super::inference::{JOBS, Job};
-use super::mailbox::Mailbox;
+use super::allocations::{Nowhere, loadout, settings};
+use super::judges::Job;
 use super::system::now;
 use super::*;
 use crate::control::host::Order;
 use crate::line::{Alarm, Frame, FrameId, Verdict};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
 /// A station that runs, and whoever judges its frames.
 struct Line {
     shared: Arc<Shared>,
     messages: ToActuator,
-    jobs: Mailbox<Job, JOBS>,
+    jobs: Mailbox<Job>,
     waits: JoinHandle<Report>,
 }
 
 impl Line {
     /// Its results are written by `recorder`.
-    fn start(recorder: impl FnOnce(Recorder) -> Truth + Send + 'static) -> Line {
+    fn start(recorder: impl FnOnce(Recorder) + Send + 'static) -> Line {
+        Line::start_with(recorder, None)
+    }
+
+    /// And with one more thread in the table, that hangs.
+    fn start_with(
+        recorder: impl FnOnce(Recorder) + Send + 'static,
+        more: Option<&'static str>,
+    ) -> Line {
         let folder = tempfile::tempdir().unwrap();
         let nothing = (Statistics::default(), AlarmSet::NONE);
-        let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1, 0));
-        // There is no camera that could hang.
-        shared.source_ended.store(true, Ordering::Relaxed);
-        let (writer, record) = record(folder.path(), &shared);
-        let (messages, received) = mailbox();
-        let (judge, jobs) = mailbox();
-        let judges = Judges::new(vec![judge]);
+        let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1));
+        let mut threads = Threads::default();
+        let sign = threads.row("recorder", Needed::ToTell);
+        let (record, _, records) = Records::new(0);
+        let writer = (folder.path(), false, false);
+        let writer = Recorder::create(writer, records, (shared.clone(), sign.clone())).unwrap();
+        threads.runs(&sign, spawn("recorder", || recorder(writer)).unwrap());
+        if let Some(name) = more {
+            // A thread that never shows a sign of life.
+            threads.row(name, Needed::ToInspect);
+        }
+        let mut received = Mailbox::default();
+        let (judges, overseer, mut jobs) = judges(1, 64);
         let outlets = Outlets {
-            judges: judges.clone(),
-            expose: mailbox().0,
-            release: Slots::new(1).2,
+            judges,
+            expose: Mailbox::default().lane(8),
+            back: Places::new(1).1.giver(),
             record,
         };
+        let (mut messages, control) = (received.lane(FLOW), received.lane(SELDOM));
+        let supervisor = received.lane(SELDOM);
         let actuator = Actuator::new(
             settings(),
             (nothing.0, nothing.1, false),
             Pins::<Nowhere>::default(),
             received,
             outlets,
-            shared.clone(),
+            (shared.clone(), threads.row("actuator", Needed::ToInspect)),
             RealTime::default(),
         );
         let running = Running {
-            recorder: spawn("recorder", || recorder(writer)).unwrap(),
             actuator: spawn("actuator", || actuator.run()).unwrap(),
-            others: vec![],
+            threads,
             shared: shared.clone(),
-            messages: messages.clone(),
-            judges,
-            adjust: sync_channel(1).0,
-            adjustment: Adjustment::default(),
-            patience: SILENCE,
+            messages: supervisor,
+            control: Some((control, overseer)),
+            camera: CameraLane::new(Adjustment::default()).0,
         };
+        messages.send(loadout(settings(), NetworkState::Stored)).ok().unwrap();
         messages.send(Message::Start).ok().unwrap();
         Line {
             shared,
             messages,
-            jobs,
+            jobs: jobs.remove(0),
             waits: thread::spawn(|| running.wait(|_| ())),
         }
     }
 
-    fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+    fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !holds(self) {
             assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
@@ -73,16 +86,16 @@ impl Line {
         }
     }
 
-    fn results_alarm(&self) -> bool {
+    fn results_alarm(&mut self) -> bool {
         let shown = self.shared.snapshot();
         let alarm = shown.alarms.contains(Alarm::Results);
         if shown.outputs.ready {
-            assert_eq!(shown.outputs.fault, alarm);
+            assert_eq!(shown.outputs.fault, !shown.alarms.is_empty());
         }
         alarm
     }
 
-    fn order(&self, order: Order) {
+    fn order(&mut self, order: Order) {
         let (answer, answered) = sync_channel(1);
         let order = Message::Order(order, answer);
         self.messages.send(order).ok().unwrap();
@@ -90,8 +103,8 @@ impl Line {
     }
 
     /// Has parts pass until one more was found good and left as such.
-    fn good_part(&self) {
-        let good = |line: &Self| line.shared.snapshot().statistics.outcomes.good;
+    fn good_part(&mut self) {
+        let good = |line: &mut Self| line.shared.snapshot().statistics.outcomes.good;
         let before = good(self);
         self.until("a good part", |line| {
             let frame = Frame {
@@ -120,7 +133,7 @@ impl Line {
 
 #[test]
 fn a_recorder_that_panics_is_an_alarm_and_the_line_goes_on() {
-    let line = Line::start(|_| panic!("on purpose"));
+    let mut line = Line::start(|_| panic!("on purpose"));
     line.until("an alarm", Line::results_alarm);
     line.order(Order::Reset);
     line.good_part();
@@ -135,7 +148,7 @@ fn a_recorder_that_panics_is_an_alarm_and_the_line_goes_on() {
 #[test]
 fn a_recorder_that_hangs_is_an_alarm_until_it_writes_again() {
     let (goes_on, hangs) = channel::<()>();
-    let line = Line::start(move |recorder| {
+    let mut line = Line::start(move |recorder| {
         let _ = hangs.recv();
         recorder.run()
     });
@@ -153,4 +166,15 @@ fn a_recorder_that_hangs_is_an_alarm_until_it_writes_again() {
         !line.results_alarm()
     });
     assert_eq!(line.end().lost, 0);
+}
+
+/// STOP would be lost with them: the station ends, its outputs are safe.
+#[test]
+fn inputs_that_hang_end_the_station() {
+    let line = Line::start_with(Recorder::run, Some("inputs"));
+    let start = Instant::now();
+    let report = line.waits.join().unwrap();
+    assert_eq!(report.failed, Some("inputs"));
+    assert!(start.elapsed() >= threads::SILENCE);
+    assert!(line.shared.snapshot().outputs.line_stop);
 }

@@ -79,7 +79,7 @@ impl Encoder {
         let mut b = Builder::new(bundle, PART, arithmetic);
 
         let embed_op = PatchEmbed {
-            weights: b.weights("conv1", [width, 3 * patch * patch], patches)?,
+            weights: b.weights("conv1", [width, 3 * patch * patch])?,
             class_row: b.tensor("class_row", &[width])?,
             positions: b.tensor("positions", &[patches, width])?,
             patch,
@@ -257,7 +257,7 @@ impl Outlets<'_> {
                     Some(layer) => layer.clone(),
                     None => self
                         .projection
-                        .insert(b.linear_without_bias("proj", [embed, width], self.patches)?)
+                        .insert(b.linear_without_bias("proj", [embed, width])?)
                         .clone(),
                 };
                 b.wire(&format!("{tap}.proj"), projection, &[normed])

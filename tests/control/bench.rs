@@ -28,7 +28,8 @@ pub fn control(folder: &Path) -> Control<Line> {
 /// The client's end of a cable.
 pub struct Cable {
     master: File,
-    received: Vec<u8>,
+    /// What has come and was not taken.
+    pub received: Vec<u8>,
 }
 
 impl Cable {
@@ -151,7 +152,7 @@ impl Bench {
             .for_each(|t| t.join().expect("a port"));
         self.stop = Arc::default();
         let control = self.control.take().expect("control");
-        let control = Arc::try_unwrap(control).expect("the last one");
+        let control = Arc::into_inner(control).expect("the last one");
         control.into_inner().expect("control")
     }
 

@@ -1,12 +1,16 @@
 //! A real station on a simulated line: control's host in these tests. Time goes on only when parts pass.
 
 use faprompt_edge::control::values::{Values, alarms};
-use faprompt_edge::control::{Effect, Host, Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+use faprompt_edge::control::{
+    Effect, Host, Judging, Mode, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
+};
 use faprompt_edge::line::{
-    AlarmSet, ChallengeError, Event, Frame, FrameId, Input, Micros, Observer, Outcome, PartId,
-    Settings, Station, Statistics, Trigger, Verdict,
+    AlarmSet, ChallengeError, Event, Frame, FrameId, Input, Micros, NetworkState, Observer, Outcome,
+    PartId, Settings, Station, Statistics, Trigger, Verdict,
 };
 use std::collections::VecDeque;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Default)]
 struct Events {
@@ -44,7 +48,12 @@ pub struct Line {
     pub reboots: u32,
     /// The next change of settings is refused.
     pub refuse: bool,
+    /// The next change of settings is ready when whoever holds this says so.
+    pub slow: Option<Slow>,
 }
+
+/// What a change that is being made ready waits for.
+pub type Slow = Arc<Mutex<Option<(SyncSender<Result<Wanted, Refused>>, Wanted)>>>;
 
 /// From one part to the next; from a trigger to its exposure and its verdict; us.
 const PART: u64 = 3_000_000;
@@ -69,6 +78,7 @@ impl Line {
             effects: Vec::new(),
             reboots: 0,
             refuse: false,
+            slow: None,
         };
         let now = Micros(line.now);
         line.station().start(now);
@@ -163,6 +173,8 @@ impl Line {
 }
 
 impl Host for Line {
+    type Loadout = Wanted;
+
     fn snapshot(&mut self) -> Snapshot {
         let mut outputs = self.station().outputs();
         let alarms = self.alarms();
@@ -220,16 +232,36 @@ impl Host for Line {
         Ok(())
     }
 
-    fn apply(&mut self, _: &Values, settings: &Settings, effect: Effect) -> Result<(), Refused> {
+    fn judging(&mut self) -> Arc<Judging> {
+        Arc::new(Judging {
+            generation: self.effects.len() as u32,
+            state: Some(NetworkState::Stored),
+            network: None,
+        })
+    }
+
+    fn prepare(&mut self, wanted: &Wanted) -> Preparing<Wanted> {
         if std::mem::take(&mut self.refuse) {
-            return Err(Refused::Hardware("the camera refuses"));
+            return Preparing::ready(Err(Refused::Hardware("the camera refuses")));
         }
-        self.effects.push(effect);
-        self.settings = *settings;
+        match self.slow.take() {
+            None => Preparing::ready(Ok(wanted.clone())),
+            Some(result) => {
+                let (told, awaited) = sync_channel(1);
+                *result.lock().unwrap() = Some((told, wanted.clone()));
+                Preparing::awaited(awaited)
+            }
+        }
+    }
+
+    fn swap(&mut self, wanted: Wanted) {
+        self.effects.push(wanted.effect);
+        self.settings = wanted.settings;
         let statistics = self.statistics();
         self.renew(statistics);
-        Ok(())
     }
+
+    fn no_network(&mut self) {}
 
     fn fault(&mut self, on: bool) {
         self.fault = on;

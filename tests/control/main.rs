@@ -200,6 +200,67 @@ fn noise_and_a_client_that_does_not_read_leave_the_port_in_service() {
     assert!(cable.ask("IDN").starts_with("OK,IDN,"));
 }
 
+/// A change that takes its time keeps nobody from the control: others are answered, and its own session is
+/// when it is in force.
+#[test]
+fn a_commit_is_answered_when_it_is_in_force_and_others_meanwhile() {
+    let mut bench = Bench::new();
+    let (mut one, mut other) = (bench.port("one"), bench.port("other"));
+    let wait = |slow: &line::Slow| {
+        let until = Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            if let Some(held) = slow.lock().unwrap().take() {
+                return held;
+            }
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        }
+    };
+    for refused in [false, true] {
+        let slow = line::Slow::default();
+        bench.line(|l| l.slow = Some(slow.clone()));
+        let before = one.ask("GET threshold");
+        assert_eq!(one.ask("SET threshold 0.3"), "OK,SET,threshold,0.3000");
+        one.send(b"#1 COMMIT\r#2 GET threshold\r");
+        let (told, wanted) = wait(&slow);
+        assert!(other.ask("STATUS").starts_with("OK,STATUS,"));
+        assert_eq!(other.ask("GET threshold"), before, "it is not in force");
+        for busy in ["SET pulse_width_ms 9", "RECIPE 2", "TEACH 5"] {
+            let answer = other.ask(busy);
+            assert!(answer.contains(",500,") || answer.contains(",501,"), "{answer}");
+        }
+        assert_eq!(bench.line(|l| l.effects.len()), 0);
+        let result = match refused {
+            true => Err(faprompt_edge::control::Refused::Hardware("the bundle")),
+            false => Ok(wanted),
+        };
+        told.send(result).unwrap();
+        if refused {
+            assert!(one.line().starts_with("#1 ER,COMMIT,600,"));
+            assert_eq!(one.line(), "#2 OK,GET,threshold,0.3000", "it stays pending");
+            assert_eq!(one.ask("REVERT"), "OK,REVERT");
+        } else {
+            assert_eq!(one.line(), "#1 OK,COMMIT,1,next part");
+            assert_eq!(one.line(), "#2 OK,GET,threshold,0.3000");
+            assert_eq!(bench.line(|l| std::mem::take(&mut l.effects)), [Effect::NextPart]);
+            one.ask("SET threshold 0.5");
+            one.ask("COMMIT");
+            bench.line(|l| l.effects.clear());
+        }
+    }
+    // One that is given up with its session leaves nothing.
+    let slow = line::Slow::default();
+    bench.line(|l| l.slow = Some(slow.clone()));
+    one.ask("SET threshold 0.9");
+    one.send(b"COMMIT\r");
+    let (told, wanted) = wait(&slow);
+    drop(one);
+    while !other.ask("SET threshold 0.4").starts_with("OK,") {}
+    assert!(told.send(Ok(wanted)).is_err(), "nobody waits for it");
+    assert_eq!(other.ask("COMMIT"), "OK,COMMIT,1,next part");
+    assert_eq!(other.ask("GET threshold"), "OK,GET,threshold,0.4000");
+}
+
 /// What comes in: commands, halves of commands, bytes.
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let verbs = faprompt_edge::control::command::VERBS

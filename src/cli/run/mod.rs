@@ -1,5 +1,6 @@
 //! `run`: the station. Arguments, board, stored parameters and bundle become what the runtime is made of.
 
+mod network;
 mod ports;
 mod source;
 mod summary;
@@ -18,10 +19,10 @@ use faprompt_edge::line::settings::Axis;
 use faprompt_edge::line::{Outputs, Trigger};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
-use faprompt_edge::runtime::inference::self_test;
-use faprompt_edge::runtime::record::Archive;
-use faprompt_edge::runtime::shared::{adjustment, log_level};
+use faprompt_edge::runtime::archive::Archive;
+use faprompt_edge::runtime::handle::{adjustment, log_level};
 use faprompt_edge::runtime::{self, Config, Report, Sign};
+use network::Networks;
 use ports::Ports;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,14 +105,16 @@ fn setting(text: &str) -> Result<(Parameter, Value), String> {
 
 impl Run {
     /// The parameters of a station that was never set: the table's, the board's, the bundle's threshold.
-    fn factory(&self, board: &Board, threshold: f32) -> Result<Memory, CliError> {
+    fn factory(&self, board: &Board, threshold: Option<f32>) -> Result<Memory, CliError> {
         let mut memory = Memory::default();
         let mut set = |parameter: Parameter, value| {
             memory
                 .set_everywhere(parameter, &value)
                 .map_err(|e| CliError::Usage(e.to_string()))
         };
-        set(Parameter::Threshold, steps(threshold))?;
+        if let Some(threshold) = threshold {
+            set(Parameter::Threshold, steps(threshold))?;
+        }
         set(
             Parameter::RejectDelayMs,
             Value::Number(board.reject.delay_ms),
@@ -192,21 +195,22 @@ impl Run {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
         let (open, limit) = self.camera(&board)?;
-        let path = self.network.path();
-        let load = self.network.loader(self.cores.threads(), path.clone());
-        let inspector = load("")?;
-        let warning = inspector.manifest().warning();
-        watchdog::first_frames(inspector.manifest());
-
         let device = |port: &Option<SerialPort>| port.as_ref().map(|p| PathBuf::from(&p.device));
         let serial = self.serial.clone().or(device(&board.serial.control));
         let modbus = self.modbus.clone().or(device(&board.serial.modbus));
-        let factory = self.factory(&board, inspector.manifest().scores.threshold)?;
-        let state = ports::folder(
-            self.state.as_deref(),
-            serial.is_some() || modbus.is_some(),
-            &self.out,
-        );
+        // With a port, a bundle that cannot be used is no reason to end: it can be put right from there.
+        let has_ports = serial.is_some() || modbus.is_some();
+        let mut networks = Networks::new(&self.network, self.cores.threads());
+        let threshold = match networks.default_threshold() {
+            Ok(threshold) => Some(threshold),
+            Err(e) if has_ports => {
+                log::error!("{e}");
+                None
+            }
+            Err(e) => return Err(e),
+        };
+        let factory = self.factory(&board, threshold)?;
+        let state = ports::folder(self.state.as_deref(), has_ports, &self.out);
         let mut stored = state.map(|s| Store::open(&s, &factory)).transpose()?;
         let mut volatile = factory;
         let memory = stored
@@ -219,11 +223,6 @@ impl Run {
             .check()
             .and_then(|()| values.settings())
             .map_err(|e| CliError::Usage(e.to_string()))?;
-        let bundle = values.text(Parameter::Bundle).to_string();
-        let inspector = match bundle.as_str() {
-            "" => inspector,
-            bundle => load(bundle)?,
-        };
         if let Some((_, restored)) = stored.as_mut() {
             // The first COMMIT stores them with the rest: the log must know where they come from.
             for p in values.changed(&before) {
@@ -254,6 +253,11 @@ impl Run {
         }
 
         log::set_max_level(log_level(&values));
+        let network = match has_ports {
+            // Control puts it in, with the ports open.
+            true => None,
+            false => Some(networks.load(values.text(Parameter::Bundle))?),
+        };
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
         let inputs = board::inputs(&board)?;
         let config = Config {
@@ -275,34 +279,33 @@ impl Run {
             limit,
             parallel: self.cores.parallel.into(),
             rate: self.rate,
+            network,
         };
-        let station = runtime::start(config, pins, inputs, open, inspector)?;
+        let mut station = runtime::start(config, pins, inputs, open)?;
         let shared = station.shared();
         let stop = Arc::clone(&shared);
         ctrlc::set_handler(move || stop.stop.store(true, Ordering::Relaxed))
             .map_err(|e| CliError::Internal(e.to_string()))?;
-        let ports = match stored {
-            Some(memory) => {
-                let load = Box::new(move |bundle: &str| {
-                    let mut inspector = load(bundle).map_err(|e| e.to_string())?;
-                    self_test(&mut inspector).map_err(|e| e.to_string())?;
-                    Ok(inspector)
-                });
-                let handle = station.handle(load, &bundle);
-                let (serial, modbus) = (serial.as_deref(), modbus.as_deref());
-                Some(Ports::open(handle, memory, serial, modbus, &shared)?)
+        let load = Box::new(move |bundle: &str| networks.load(bundle).map_err(|e| e.to_string()));
+        let bundle = (!has_ports).then(|| values.text(Parameter::Bundle).to_string());
+        let handle = station.handle(load, bundle);
+        let ports = match (stored, handle) {
+            (Some(memory), Some(handle)) => {
+                let devices = (serial.as_deref(), modbus.as_deref());
+                Some(Ports::open(handle, memory, devices, &mut station)?)
             }
-            None => None,
+            _ => None,
         };
         let mut watchdog = Watchdogs::open(&board);
         let report = station.wait(|sign| match sign {
-            Sign::Alive(shared) => watchdog.feed(&shared.snapshot()),
+            Sign::Alive(shared) => watchdog.feed(&shared.snapshot(), &shared.judging()),
             Sign::Safe { orderly } => watchdog.close(orderly),
         });
         if let Some(ports) = ports {
             ports.close(&report.ended.statistics);
         }
-        let summary = Summary::new(&board.name, &path, warning, shared.threshold(), &report);
+        let judging = shared.judging();
+        let summary = Summary::new(&board.name, &judging, shared.threshold(), &report);
         say(&summary);
         say(format_args!(
             "overlays of rejects   {}",

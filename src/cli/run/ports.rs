@@ -8,7 +8,8 @@ use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::values::Values;
 use faprompt_edge::control::{Control, Restored, Store};
 use faprompt_edge::line::Statistics;
-use faprompt_edge::runtime::shared::{Handle, Shared};
+use faprompt_edge::runtime::Running;
+use faprompt_edge::runtime::handle::Handle;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{Builder, JoinHandle};
@@ -29,12 +30,17 @@ impl Ports {
     pub fn open(
         handle: Handle,
         (store, restored): (Store, Restored),
-        serial: Option<&Path>,
-        modbus: Option<&Path>,
-        shared: &Arc<Shared>,
+        (serial, modbus): (Option<&Path>, Option<&Path>),
+        station: &mut Running,
     ) -> Result<Self, CliError> {
         let values = restored.stored.memory.values();
-        let control = Arc::new(Mutex::new(Control::new(handle, store, restored)));
+        let starts = station.shared().judging().state.is_none();
+        let mut control = Control::new(handle, store, restored);
+        if starts {
+            control.start();
+        }
+        let control = Arc::new(Mutex::new(control));
+        let shared = station.shared();
         let mut threads = vec![];
         let mut start = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let thread = Builder::new().name(name.into()).spawn(body);
@@ -58,9 +64,10 @@ impl Ports {
             let body = move || modbus::serve(settings, &control, &shared.stop);
             start("modbus", Box::new(body))?;
         }
-        let (kept, shared) = (control.clone(), shared.clone());
+        let (kept, sign) = (control.clone(), station.watch("memory"));
         let body = move || {
             while !shared.stopping() {
+                sign.beat();
                 tick(&kept);
                 std::thread::sleep(LOOK);
             }

@@ -1,9 +1,11 @@
 //! What a run came to, for people and as summary.json.
 
 use super::super::{CliError, output};
+use faprompt_edge::control::host::Judging;
 use faprompt_edge::control::values::alarms;
 use faprompt_edge::line::Cause;
 use faprompt_edge::runtime::Report;
+use faprompt_edge::runtime::system::{now, utc};
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
@@ -44,13 +46,22 @@ pub struct Summary<'a> {
     jitter_p99_us: Option<u64>,
     jitter_max_us: Option<u64>,
     results_not_written: u64,
+    /// Pictures that were to be kept and were not.
+    pictures_not_kept: u64,
+    /// When it ended, by the system's clock: RFC 3339, UTC.
+    utc: String,
+    /// What the bundle's manifest calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<&'a str>,
+    /// How its weights are multiplied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arithmetic: Option<&'a str>,
 }
 
 impl<'a> Summary<'a> {
     pub fn new(
         board: &'a str,
-        bundle: &Path,
-        warning: Option<&'a str>,
+        judging: &'a Judging,
         threshold: f32,
         report: &Report,
     ) -> Self {
@@ -60,10 +71,11 @@ impl<'a> Summary<'a> {
         let ms = |us: Option<u64>| us.map(|us| us as f64 / 1000.0);
         let any = latency.count > 0;
         let jitter = &report.ended.jitter;
+        let network = judging.network.as_deref();
         Summary {
             board,
-            bundle: bundle.display().to_string(),
-            warning,
+            bundle: network.map_or_else(String::new, |n| n.bundle.clone()),
+            warning: network.and_then(|n| n.warning),
             threshold,
             parts: outcomes.parts,
             good: outcomes.good,
@@ -89,6 +101,10 @@ impl<'a> Summary<'a> {
             jitter_p99_us: jitter.percentile_us(99),
             jitter_max_us: (jitter.count > 0).then_some(jitter.max_us),
             results_not_written: report.lost,
+            pictures_not_kept: report.pictures_lost,
+            utc: utc(now()),
+            network: network.map(|n| n.name.as_str()),
+            arithmetic: network.map(|n| n.arithmetic),
         }
     }
 
@@ -143,6 +159,10 @@ impl fmt::Display for Summary<'_> {
         if let Some((p99, max)) = self.jitter_p99_us.zip(self.jitter_max_us) {
             writeln!(f, "output thread late by p99 {p99} us, at most {max} us")?;
         }
+        if self.pictures_not_kept > 0 {
+            writeln!(f, "pictures not kept     {}", self.pictures_not_kept)?;
+        }
+        writeln!(f, "bundle                {}", self.bundle)?;
         write!(f, "threshold             {}", self.threshold)?;
         match self.warning {
             Some(warning) => write!(f, "\n{warning}"),

@@ -2,7 +2,8 @@
 
 use faprompt_edge::board::Board;
 use faprompt_edge::bundle::Manifest;
-use faprompt_edge::control::host::{Mode, Snapshot};
+use faprompt_edge::control::host::{Judging, Mode, Snapshot};
+use faprompt_edge::line::NetworkState;
 use faprompt_edge::runtime::system;
 use sd_notify::NotifyState;
 use std::fs::{File, OpenOptions};
@@ -15,6 +16,9 @@ const EVERY: Duration = Duration::from_millis(500);
 /// A station whose camera is not there says that it is ready after so long: it rejects every part, with
 /// FAULT on, until the camera comes. One on trial never says so: the release before it comes back.
 const WITHOUT_CAMERA: Duration = Duration::from_secs(20);
+
+/// While a network is made ready, the service is asked again and again for so much more time.
+const LOADING_US: u32 = 30_000_000;
 
 pub struct Watchdogs {
     board: Option<File>,
@@ -65,17 +69,27 @@ impl Watchdogs {
         }
     }
 
+    /// Whether a station in this state is ready, as the service understands it. One on trial is when it
+    /// inspects with what is stored; any other one also when it has waited long enough for a camera, or
+    /// when it is known that nothing can judge: it rejects every part, and says why over its ports.
+    fn is_ready(&self, mode: Mode, judging: &Judging) -> bool {
+        let blind = matches!(mode, Mode::Starting | Mode::Blind | Mode::Halted);
+        match judging.state {
+            None => false,
+            Some(NetworkState::Stored) if !blind => true,
+            Some(_) => !self.trial && (!blind || self.opened.elapsed() >= WITHOUT_CAMERA),
+        }
+    }
+
     /// Everything is alive.
-    pub fn feed(&mut self, snapshot: &Snapshot) {
+    pub fn feed(&mut self, snapshot: &Snapshot, judging: &Judging) {
         if self.told != Some(snapshot.mode) {
             self.told = Some(snapshot.mode);
             let status = format!("{:?}", snapshot.mode);
             // Without systemd there is nobody to tell, and that is no error.
             let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
         }
-        let blind = matches!(snapshot.mode, Mode::Starting | Mode::Blind | Mode::Halted);
-        let waits = blind && (self.trial || self.opened.elapsed() < WITHOUT_CAMERA);
-        if !self.ready && !waits {
+        if !self.ready && self.is_ready(snapshot.mode, judging) {
             self.ready = true;
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
@@ -84,6 +98,10 @@ impl Watchdogs {
         }
         self.fed = Some(Instant::now());
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        if judging.state.is_none() {
+            // A large network is still being made ready.
+            let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(LOADING_US)]);
+        }
         if let Some(device) = &mut self.board
             && let Err(e) = device.write_all(b".")
         {
@@ -97,6 +115,60 @@ impl Watchdogs {
         if orderly && let Some(mut device) = self.board.take() {
             // The "magic close" of the kernel's watchdog API: this, and closing the file.
             let _ = device.write_all(b"V");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn watchdogs(trial: bool, board: Option<File>) -> Watchdogs {
+        Watchdogs {
+            board,
+            fed: None,
+            told: None,
+            opened: Instant::now(),
+            ready: false,
+            trial,
+        }
+    }
+
+    #[test]
+    fn a_release_on_trial_is_ready_only_when_what_is_stored_judges() {
+        let judging = |state| Judging {
+            state,
+            ..Judging::default()
+        };
+        use NetworkState::{LastGood, Missing, Stored};
+        for (state, mode, ready) in [
+            (None, Mode::Starting, [false, false]),
+            (Some(Stored), Mode::Starting, [false, false]),
+            (Some(Stored), Mode::Running, [true, true]),
+            (Some(Stored), Mode::Stopped, [true, true]),
+            (Some(LastGood), Mode::Running, [true, false]),
+            (Some(Missing), Mode::Stopped, [true, false]),
+        ] {
+            let found = [false, true].map(|t| watchdogs(t, None).is_ready(mode, &judging(state)));
+            assert_eq!(found, ready, "{state:?} {mode:?}");
+        }
+        let mut long_ago = watchdogs(false, None);
+        long_ago.opened = Instant::now() - WITHOUT_CAMERA;
+        assert!(long_ago.is_ready(Mode::Blind, &judging(Some(Stored))));
+        assert!(!long_ago.is_ready(Mode::Starting, &judging(None)));
+    }
+
+    #[test]
+    fn only_an_orderly_end_keeps_the_board_from_being_reset() {
+        for (orderly, written) in [(true, "V"), (false, "")] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("watchdog");
+            let device = File::create(&path).unwrap();
+            watchdogs(false, Some(device)).close(orderly);
+            let mut text = String::new();
+            File::open(&path).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, written, "orderly {orderly}");
         }
     }
 }

@@ -54,6 +54,8 @@ enum Exception {
     Standard(ErrorKind),
     /// Control's.
     Refused(Refusal),
+    /// None: the answer comes when the change is in force.
+    Later,
 }
 
 impl From<Refusal> for Exception {
@@ -87,6 +89,12 @@ pub struct Slave {
     power_on: bool,
     /// When the client last said something.
     last: Option<Instant>,
+    /// A write whose answer comes when its change is in force, and the first coil that is yet to be written.
+    waiting: Option<(Frame, u16)>,
+    /// The coil after the one that was written last.
+    next_coil: u16,
+    /// Its change is being made ready, whether its answer is still awaited or not.
+    changing: bool,
 }
 
 impl Slave {
@@ -101,6 +109,9 @@ impl Slave {
             refusal: 0,
             power_on: true,
             last: None,
+            waiting: None,
+            next_coil: 0,
+            changing: false,
         }
     }
 
@@ -116,6 +127,8 @@ impl Slave {
         if function >= 0x80 {
             return None;
         }
+        // Whoever asks something else does not wait any more.
+        self.waiting = None;
         let mut answer = Frame::new();
         let mut frame = ModbusFrame::new(self.address, request, ModbusProto::Rtu, &mut answer);
         if !is_sound(request) {
@@ -128,7 +141,16 @@ impl Slave {
         }
         if frame.processing_required {
             self.last = Some(now);
-            self.process(&mut frame, now, control).ok()?;
+            match self.process(&mut frame, now, control) {
+                Ok(None) => (),
+                Ok(Some(next_coil)) => {
+                    self.changing = true;
+                    let answered = frame.response_required;
+                    self.waiting = answered.then(|| (request.clone(), next_coil));
+                    return None;
+                }
+                Err(_) => return None,
+            }
         }
         if !frame.response_required {
             return None;
@@ -137,12 +159,62 @@ impl Slave {
         Some(answer)
     }
 
+    /// The answer of a write whose change is in force now, or was refused.
+    pub fn late<H: Host>(&mut self, now: Instant, control: &mut Control<H>) -> Option<Frame> {
+        if !self.changing {
+            return None;
+        }
+        let result = match control.changed(self.session) {
+            Some(result) => result.map(|_| ()).map_err(Exception::Refused),
+            None if control.is_changing(self.session) => return None,
+            None => Err(Refusal::new(Code::Busy, "the change was given up").into()),
+        };
+        self.changing = false;
+        let (request, next_coil) = match (self.waiting.take(), result) {
+            (Some(waiting), Ok(())) => waiting,
+            (Some((request, _)), Err(e)) => {
+                let kind = self.kind(e);
+                return self.written(&request, Err(kind));
+            }
+            (None, result) => {
+                // Nobody waits any more: the register tells.
+                _ = result.map_err(|e| self.kind(e));
+                return None;
+            }
+        };
+        let mut unused = Frame::new();
+        let mut frame = ModbusFrame::new(self.address, &request, ModbusProto::Rtu, &mut unused);
+        frame.parse().ok()?;
+        let rest = match frame.get_external_write() {
+            Ok(Write::Bits(bits)) => {
+                let coils = (bits.address, bits.count, next_coil);
+                self.write_coils(coils, bits.data, now, control)
+            }
+            Ok(Write::Words(_)) => Ok(()),
+            Err(kind) => Err(Exception::Standard(kind)),
+        };
+        let result = rest.map_err(|e| self.kind(e));
+        self.written(&request, result)
+    }
+
+    /// The answer of a write.
+    fn written(&self, request: &Frame, result: Result<(), ErrorKind>) -> Option<Frame> {
+        let mut answer = Frame::new();
+        let mut frame = ModbusFrame::new(self.address, request, ModbusProto::Rtu, &mut answer);
+        frame.parse().ok()?;
+        frame.get_external_write().ok()?;
+        frame.process_external_write(result).ok()?;
+        frame.finalize_response().ok()?;
+        Some(answer)
+    }
+
+    /// Does what is asked for; the first coil that is yet to be written, if its answer comes later.
     fn process<H: Host>(
         &mut self,
         frame: &mut ModbusFrame<'_, Frame>,
         now: Instant,
         control: &mut Control<H>,
-    ) -> Result<(), ErrorKind> {
+    ) -> Result<Option<u16>, ErrorKind> {
         let function = frame.func;
         if frame.readonly {
             let result = match frame.get_external_read()? {
@@ -166,23 +238,29 @@ impl Slave {
                 }
             };
             let result = result.map_err(|e| self.kind(e));
-            return frame.process_external_read(result);
+            return frame.process_external_read(result).map(|()| None);
         }
         let result = match frame.get_external_write() {
             Ok(Write::Bits(bits)) => {
-                self.write_coils(bits.address, bits.count, bits.data, now, control)
+                let coils = (bits.address, bits.count, bits.address);
+                self.write_coils(coils, bits.data, now, control)
             }
             Ok(Write::Words(words)) => self.write_holding(words.address, words.data, now, control),
             Err(kind) => Err(Exception::Standard(kind)),
         };
+        if let Err(Exception::Later) = result {
+            return Ok(Some(self.next_coil));
+        }
         let result = result.map_err(|e| self.kind(e));
-        frame.process_external_write(result)
+        frame.process_external_write(result).map(|()| None)
     }
 
     /// The exception to answer; a refusal of control's is remembered.
     fn kind(&mut self, exception: Exception) -> ErrorKind {
         match exception {
             Exception::Standard(kind) => kind,
+            // The standard's word for it; answered only if a write waits for a second change.
+            Exception::Later => ErrorKind::Acknowledge,
             Exception::Refused(refusal) => {
                 log::debug!("{PORT}: {} {refusal}", refusal.code.number());
                 self.refusal = refusal.code.number();
@@ -271,18 +349,19 @@ impl Slave {
         for (parameter, value) in parameters {
             control.set(&who, parameter, Value::Number(value))?;
         }
-        if let Some(recipe) = recipe {
-            control.select_recipe(&who, recipe, now)?;
-        }
         self.pieces = pieces.unwrap_or(self.pieces);
+        if let Some(recipe) = recipe {
+            let committed = control.select_recipe(&who, recipe, now)?;
+            committed.ok_or(Exception::Later)?;
+        }
         Ok(())
     }
 
-    /// In the order of their numbers, up to the first that is refused.
+    /// `count` coils from `first` on, or those of them from `next` on: in the order of their numbers, up to
+    /// the first that is refused or whose answer comes later.
     fn write_coils<H: Host>(
         &mut self,
-        first: u16,
-        count: u16,
+        (first, count, next): (u16, u16, u16),
         data: &[u8],
         now: Instant,
         control: &mut Control<H>,
@@ -293,7 +372,8 @@ impl Slave {
         if usize::from(last) >= COILS.len() {
             return Err(ADDRESS);
         }
-        for coil in first..=last {
+        for coil in next..=last {
+            self.next_coil = coil + 1;
             let place = usize::from(coil - first);
             let on = data[place / 8] & (1 << (place % 8)) != 0;
             let coil = Coil::at(coil).ok_or(ADDRESS)?;
@@ -321,8 +401,8 @@ impl Slave {
             }
             (_, false) => return Ok(()),
             (Coil::Commit, true) => {
-                control.commit(&who, now)?;
-                return Ok(());
+                let committed = control.commit(&who, now)?;
+                return committed.map(|_| ()).ok_or(Exception::Later);
             }
             (Coil::Revert, true) => {
                 control.revert(self.session);
@@ -352,6 +432,7 @@ impl Slave {
     /// The port is gone: pending changes are dropped.
     pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
         self.last = None;
+        self.waiting = None;
         control.revert(self.session);
     }
 }
@@ -470,12 +551,14 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
         let mut control = lock();
         control.tick(now);
         slave.idle(now, &mut control);
-        let Some(request) = framer.take(now) else {
-            continue;
+        let late = slave.late(now, &mut control);
+        let request = framer.take(now);
+        let answer = match &request {
+            Some(request) => slave.answer(request, now, &mut control),
+            None => late,
         };
-        budget.took(0, 1);
-        let answer = slave.answer(&request, now, &mut control);
         drop(control);
+        budget.took(0, u32::from(request.is_some()));
         if let Some(answer) = answer {
             link.write(&answer);
         }

@@ -1,13 +1,15 @@
 //! Changes of parameters: pending, then all in force or none.
 
 use super::{Control, SessionId, Who, line};
-use crate::control::host::Host;
+use crate::control::host::{Host, Preparing, Wanted};
+use crate::control::last_good::LastGood;
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password::{self, PasswordError};
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::Stored;
 use crate::control::table::{Access, Effect, Kind, Parameter};
 use crate::control::values::{Value, Values, quoted};
+use crate::line::NetworkState;
 use std::time::{Duration, Instant};
 
 /// Changes that may be stored one after the other, and how soon there may be one more: at worst 17,000
@@ -47,7 +49,7 @@ impl Wear {
 }
 
 /// What a COMMIT did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// How many parameters changed.
     pub changes: usize,
@@ -59,6 +61,18 @@ pub struct Committed {
 pub(super) struct Pending {
     owner: SessionId,
     memory: Memory,
+}
+
+/// A change that is being made ready.
+pub(super) struct Change<L> {
+    owner: SessionId,
+    memory: Memory,
+    /// Its lines for the log.
+    notes: Vec<String>,
+    committed: Committed,
+    /// Whether another network is to judge.
+    network: bool,
+    preparing: Preparing<L>,
 }
 
 impl<H: Host> Control<H> {
@@ -112,6 +126,7 @@ impl<H: Host> Control<H> {
     ) -> Result<(), Refusal> {
         allowed(who.access, parameter.entry().access)?;
         parameter.entry().check(&value)?;
+        self.nothing_changes()?;
         let stored = &self.stored.memory;
         let pending = self.pending.get_or_insert_with(|| Pending {
             owner: who.session,
@@ -124,33 +139,35 @@ impl<H: Host> Control<H> {
         Ok(())
     }
 
-    /// Drops a session's pending changes.
+    /// Drops a session's pending changes; one that is being made ready is given up.
     pub fn revert(&mut self, session: SessionId) {
         self.pending.take_if(|p| p.owner == session);
+        self.change.take_if(|c| c.owner == session);
     }
 
-    /// Brings a session's pending changes into force, all or none; they are stored when this returns.
+    /// Brings a session's pending changes into force, all or none; they are stored and in force when
+    /// something is returned. `None`: they are being made ready; [`Control::changed`] tells when they are.
     ///
     /// # Errors
     /// [`Code::Contradiction`] names the parameter; [`Code::WearLimit`], [`Code::Memory`] and the host's.
     /// The changes stay pending.
-    pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Committed, Refusal> {
+    pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Option<Committed>, Refusal> {
+        if self.change.as_ref().is_some_and(|c| c.owner == who.session) {
+            // Asked again before the answer.
+            return self.changed(who.session).transpose();
+        }
         let own = self.pending.as_ref().filter(|p| p.owner == who.session);
-        let Some(memory) = own.map(|p| p.memory.clone()) else {
-            return match self.pending {
-                None => Ok(Committed {
-                    changes: 0,
-                    effect: None,
-                }),
-                Some(_) => Err(Code::PendingElsewhere.into()),
-            };
-        };
-        let committed = self.replace(who, memory, now)?;
-        self.pending = None;
-        Ok(committed)
+        match (own.map(|p| p.memory.clone()), &self.pending) {
+            (Some(memory), _) => self.replace(who, memory, now),
+            (None, None) => Ok(Some(Committed {
+                changes: 0,
+                effect: None,
+            })),
+            (None, Some(_)) => Err(Code::PendingElsewhere.into()),
+        }
     }
 
-    /// Uses another recipe from now on.
+    /// Uses another recipe from now on. What is returned is [`Control::commit`]'s.
     ///
     /// # Errors
     /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`].
@@ -159,10 +176,13 @@ impl<H: Host> Control<H> {
         who: &Who<'_>,
         recipe: RecipeNumber,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Committed>, Refusal> {
         allowed(who.access, Access::Operator)?;
         if recipe == self.stored.memory.active() {
-            return Ok(());
+            return Ok(Some(Committed {
+                changes: 0,
+                effect: None,
+            }));
         }
         self.nothing_pending(who.session)?;
         if self.teach.is_some() {
@@ -170,7 +190,19 @@ impl<H: Host> Control<H> {
         }
         let mut memory = self.stored.memory.clone();
         memory.select(recipe);
-        self.replace(who, memory, now).map(|_| ())
+        self.replace(who, memory, now)
+    }
+
+    /// No change is being made ready.
+    pub(super) fn nothing_changes(&self) -> Result<(), Refusal> {
+        match (&self.change, &self.starting) {
+            (None, None) => Ok(()),
+            (Some(_), _) => Err(Refusal::new(Code::Busy, "a change is being made ready")),
+            (None, Some(_)) => {
+                let text = "the station starts: what is stored is being made ready";
+                Err(Refusal::new(Code::Busy, text))
+            }
+        }
     }
 
     pub(super) fn nothing_pending(&self, session: SessionId) -> Result<(), Refusal> {
@@ -181,13 +213,14 @@ impl<H: Host> Control<H> {
         }
     }
 
-    /// Checks, stores, applies. If the station refuses, what was before is stored again.
+    /// Checks, has it made ready, stores, swaps. Nothing is stored that was refused, and nothing is in force
+    /// that is not stored.
     pub(super) fn replace(
         &mut self,
         who: &Who<'_>,
         memory: Memory,
         now: Instant,
-    ) -> Result<Committed, Refusal> {
+    ) -> Result<Option<Committed>, Refusal> {
         let (old, new) = (self.stored.memory.values(), memory.values());
         let (from, to) = (self.stored.memory.active(), memory.active());
         let changed: Vec<Parameter> = new.changed(&old).collect();
@@ -200,8 +233,10 @@ impl<H: Host> Control<H> {
             effect: effects.iter().copied().max(),
         };
         if effects.is_empty() {
-            return Ok(committed);
+            self.pending.take_if(|p| p.owner == who.session);
+            return Ok(Some(committed));
         }
+        self.nothing_changes()?;
         // Scores of another network, or in other light, are not those that are being taught.
         let taught_by = [
             Parameter::Bundle,
@@ -214,29 +249,83 @@ impl<H: Host> Control<H> {
         memory.check()?;
         let settings = new.settings()?;
         self.wear.take(now)?;
-        let mut stored = self.stored.clone();
-        stored.memory = memory;
-        if from != to {
-            stored.note(&line(who, "recipe", &from.to_string(), &to.to_string()));
+        let notes = if from != to {
+            vec![line(who, "recipe", &from.to_string(), &to.to_string())]
         } else {
-            for entry in changed.iter().map(|p| p.entry()) {
-                let show = |values: &Values| {
-                    quoted(&entry.show(values.get(entry.parameter)).to_string()).into_owned()
-                };
-                stored.note(&line(who, entry.name, &show(&old), &show(&new)));
-            }
-        }
-        self.save(&stored)?;
+            let note = |p: &Parameter| {
+                let show = |v: &Values| quoted(&p.entry().show(v.get(*p)).to_string()).into_owned();
+                line(who, p.name(), &show(&old), &show(&new))
+            };
+            changed.iter().map(note).collect()
+        };
         let at_once = effects.into_iter().filter(|e| *e != Effect::Restart).max();
-        if let Some(effect) = at_once
-            && let Err(refused) = self.host.apply(&new, &settings, effect)
-        {
+        let Some(effect) = at_once else {
+            // Read at the next start only.
+            return self.store(who.session, memory, &notes, false).map(|()| Some(committed));
+        };
+        let wanted = Wanted {
+            values: new,
+            settings,
+            effect,
+            state: NetworkState::Stored,
+            stop: false,
+        };
+        self.change = Some(Change {
+            owner: who.session,
+            memory,
+            notes,
+            committed,
+            network: changed.contains(&Parameter::Bundle),
+            preparing: self.host.prepare(&wanted),
+        });
+        self.changed(who.session).transpose()
+    }
+
+    /// What came of a session's change; `None`: it is still being made ready, or there is none. Never waits.
+    pub fn changed(&mut self, session: SessionId) -> Option<Result<Committed, Refusal>> {
+        let change = self.change.as_mut().filter(|c| c.owner == session)?;
+        let prepared = change.preparing.poll()?;
+        let change = self.change.take()?;
+        Some(match prepared {
+            Err(refused) => Err(refused.into()),
+            Ok(loadout) => self
+                .store(session, change.memory, &change.notes, change.network)
+                .map(|()| {
+                    self.host.swap(loadout);
+                    change.committed
+                }),
+        })
+    }
+
+    /// Whether a session's change is being made ready.
+    pub fn is_changing(&self, session: SessionId) -> bool {
+        self.change.as_ref().is_some_and(|c| c.owner == session)
+    }
+
+    /// Makes it durable, in place of what is stored.
+    fn store(
+        &mut self,
+        session: SessionId,
+        memory: Memory,
+        notes: &[String],
+        network: bool,
+    ) -> Result<(), Refusal> {
+        let mut stored = self.stored.clone();
+        if network && self.host.judging().state == Some(NetworkState::Stored) {
+            stored.last_good = Some(LastGood::of(&stored.memory));
+        }
+        stored.memory = memory;
+        notes.iter().for_each(|note| stored.note(note));
+        if let Err(refusal) = self.save(&stored) {
+            // It may be stored all the same: what is in force is, if it can be.
             let before = self.stored.clone();
-            self.save(&before)?;
-            return Err(refused.into());
+            let _ = self.save(&before);
+            self.memory_failed = true;
+            return Err(refusal);
         }
         self.stored = stored;
-        Ok(committed)
+        self.pending.take_if(|p| p.owner == session);
+        Ok(())
     }
 
     /// Stores the settings; a failure is a fault until it works again.

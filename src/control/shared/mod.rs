@@ -5,6 +5,7 @@
 //! station: it only asks the [`Host`], whose calls return at once.
 
 mod changes;
+mod start;
 mod teaching;
 
 pub use changes::Committed;
@@ -19,8 +20,9 @@ use crate::control::table::{Access, Parameter};
 use crate::control::teach::Teach;
 use crate::line::alarms::ALARMS;
 use crate::line::{Alarm, AlarmSet, Statistics};
-use changes::{Pending, Wear};
+use changes::{Change, Pending, Wear};
 use heapless::Deque;
+use start::Starting;
 use std::time::{Duration, Instant};
 
 /// Counters, alarms and what was noted of orders are written this often at most, if they changed. A new
@@ -53,14 +55,15 @@ pub struct Who<'a> {
 }
 
 /// See the module.
-#[derive(Debug)]
-pub struct Control<H> {
+pub struct Control<H: Host> {
     host: H,
     store: Store,
     stored: Stored,
     /// The log has lines that are not stored.
     log_dirty: bool,
     pending: Option<Pending>,
+    change: Option<Change<H::Loadout>>,
+    starting: Option<Starting<H::Loadout>>,
     results: Deque<PartResult, RESULTS>,
     /// Number of the result after the last one.
     next_result: u64,
@@ -86,6 +89,8 @@ impl<H: Host> Control<H> {
             stored: restored.stored,
             log_dirty: false,
             pending: None,
+            change: None,
+            starting: None,
             results: Deque::new(),
             next_result: 0,
             teach: None,
@@ -211,8 +216,8 @@ impl<H: Host> Control<H> {
             return Err(Code::Teaching.into());
         }
         if order == Order::Reboot {
-            // While the memory can still be written in peace.
-            self.write(&before)?;
+            // While the memory can still be written in peace. If it cannot, a start may be what mends it.
+            self.written_or_told(&before);
         }
         self.host.order(order)?;
         let (what, old, new) = match order {
@@ -246,10 +251,16 @@ impl<H: Host> Control<H> {
         };
         self.note(&line(who, what, &old, &new));
         if order == Order::Reboot {
-            let stored = self.stored.clone();
-            self.save(&stored)?;
+            self.written_or_told(&before);
         }
         Ok(())
+    }
+
+    /// Writes what is to be kept; says so if it cannot.
+    fn written_or_told(&mut self, snapshot: &Snapshot) {
+        if let Err(e) = self.write(snapshot) {
+            log::error!("{e}");
+        }
     }
 
     /// A line for the log, stored with the next batch.
@@ -293,6 +304,7 @@ impl<H: Host> Control<H> {
     /// What is due: results, counters, alarms. Every port calls it some ten times a second or more.
     pub fn tick(&mut self, now: Instant) {
         self.collect();
+        self.go_on_starting();
         let since = |then: Option<Instant>| then.map(|t| now.saturating_duration_since(t));
         if since(self.looked).is_some_and(|d| d < LOOK) {
             return;
@@ -307,9 +319,7 @@ impl<H: Host> Control<H> {
             batch.is_none_or(|d| d >= ALARM_EVERY) && snapshot.alarms != self.written_alarms;
         if batch_due || alarm_due {
             self.written = Some(now);
-            if let Err(e) = self.write(&snapshot) {
-                log::error!("{e}");
-            }
+            self.written_or_told(&snapshot);
         }
     }
 
@@ -393,6 +403,14 @@ pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
         Alarm::Results => (
             "results",
             "Results are not written: their thread ended or hangs, or the disk takes no more",
+        ),
+        Alarm::Network => (
+            "network",
+            "The stored bundle cannot be used: the last good one judges, or none and the line stays stopped",
+        ),
+        Alarm::Encoder => (
+            "encoder",
+            "Parts were triggered and the encoder did not count: where they are is not known",
         ),
     }
 }

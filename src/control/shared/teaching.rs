@@ -1,6 +1,6 @@
 //! TEACH: who may, when, and what becomes of it.
 
-use super::{Control, Who};
+use super::{Committed, Control, Who};
 use crate::control::host::Host;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::table::{Access, Parameter, STEPS};
@@ -36,6 +36,7 @@ impl<H: Host> Control<H> {
         if self.teach.as_ref().is_some_and(|t| !t.is_done()) {
             return Err(Code::Teaching.into());
         }
+        self.nothing_changes()?;
         let challenge = self.host.snapshot().challenge;
         if challenge.is_some_and(|c| !c.is_over()) {
             return Err(Refusal::new(Code::Busy, "a challenge is running"));
@@ -66,12 +67,17 @@ impl<H: Host> Control<H> {
         teach::threshold(teach.scores(), quantile, margin)
     }
 
-    /// Takes over the threshold of a finished TEACH; gives it.
+    /// Takes over the threshold of a finished TEACH. Returns it, and what [`Control::commit`] would;
+    /// [`Control::accepted`] is to be called when it is in force.
     ///
     /// # Errors
     /// [`Code::NothingTaught`], [`Code::OutOfRange`] of a threshold above which no score lies, and as
     /// [`Control::commit`].
-    pub fn accept(&mut self, who: &Who<'_>, now: Instant) -> Result<f64, Refusal> {
+    pub fn accept(
+        &mut self,
+        who: &Who<'_>,
+        now: Instant,
+    ) -> Result<(f64, Option<Committed>), Refusal> {
         allowed(who.access, Access::Operator)?;
         self.nothing_pending(who.session)?;
         self.collect();
@@ -86,9 +92,16 @@ impl<H: Host> Control<H> {
         }
         let mut memory = self.stored.memory.clone();
         memory.set(Parameter::Threshold, Value::Number(threshold))?;
-        self.replace(who, memory, now)?;
+        let committed = self.replace(who, memory, now)?;
+        if committed.is_some() {
+            self.accepted();
+        }
+        Ok((f64::from(threshold) / f64::from(STEPS), committed))
+    }
+
+    /// What was taught is in force: the TEACH is over.
+    pub fn accepted(&mut self) {
         self.teach = None;
-        Ok(f64::from(threshold) / f64::from(STEPS))
     }
 
     /// Drops a TEACH.

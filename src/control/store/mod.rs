@@ -8,6 +8,7 @@ mod counts;
 #[cfg(test)]
 mod tests;
 
+use super::last_good::LastGood;
 use super::memory::{FileError, Memory};
 use super::values::alarms;
 use crate::durable::{Files, Folder};
@@ -57,6 +58,8 @@ pub struct Stored {
     pub fault: bool,
     /// It was settings: how the ejector is wired and where it is may be the factory's word only.
     pub settings_lost: bool,
+    /// What judged before, with another bundle.
+    pub last_good: Option<LastGood>,
 }
 
 impl Stored {
@@ -92,13 +95,16 @@ struct MemoryFile {
     settings_lost: bool,
     #[serde(default)]
     log: VecDeque<String>,
+    /// See [`LastGood`]. Older programs leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_good: Option<toml::Table>,
     parameters: toml::Table,
 }
 
 /// The files.
 #[derive(Debug)]
 pub struct Store {
-    folder: Keep<Folder>,
+    folder: StoredIn<Folder>,
     path: PathBuf,
 }
 
@@ -114,7 +120,7 @@ impl Store {
             error,
         };
         let (folder, restored) =
-            Keep::open(Folder::open(path).map_err(at)?, factory).map_err(at)?;
+            StoredIn::open(Folder::open(path).map_err(at)?, factory).map_err(at)?;
         let path = path.to_path_buf();
         Ok((Store { folder, path }, restored))
     }
@@ -138,6 +144,7 @@ impl Store {
             log: file.log,
             fault: file.fault,
             settings_lost: file.settings_lost,
+            last_good: file.last_good.as_ref().and_then(LastGood::from_toml),
         };
         let wrong = stored.memory.merge(&file.parameters);
         match wrong
@@ -189,7 +196,7 @@ impl Store {
 
 /// The store over whatever takes its files.
 #[derive(Debug)]
-struct Keep<F> {
+struct StoredIn<F> {
     files: F,
     /// Part numbers below it are reserved.
     reserved: u64,
@@ -218,9 +225,9 @@ fn decode<'a>(kind: &str, bytes: &'a [u8]) -> Result<&'a str, &'static str> {
     }
 }
 
-impl<F: Files> Keep<F> {
+impl<F: Files> StoredIn<F> {
     fn open(files: F, factory: &Memory) -> io::Result<(Self, Restored)> {
-        let mut keep = Keep { files, reserved: 0 };
+        let mut keep = StoredIn { files, reserved: 0 };
         let mut problems = Vec::new();
         let mut stored = keep.memory(factory, &mut problems)?;
         stored.settings_lost |= !problems.is_empty();
@@ -281,6 +288,7 @@ impl<F: Files> Keep<F> {
             stored.log = file.log;
             stored.fault = file.fault;
             stored.settings_lost = file.settings_lost;
+            stored.last_good = file.last_good.as_ref().and_then(LastGood::from_toml);
         }
         Ok(stored)
     }
@@ -323,6 +331,7 @@ impl<F: Files> Keep<F> {
             fault: stored.fault,
             settings_lost: stored.settings_lost,
             log: stored.log.clone(),
+            last_good: stored.last_good.as_ref().map(LastGood::to_toml),
             parameters: stored.memory.to_toml(),
         };
         let body = toml::to_string(&file).map_err(io::Error::other)?;

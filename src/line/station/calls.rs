@@ -1,6 +1,6 @@
 //! What the station is told: triggers, frames, verdicts, inputs, encoder, camera.
 
-use super::{Station, Verdict, VerdictUse};
+use super::{NetworkState, Station, Verdict, VerdictUse};
 use crate::line::alarms::Alarm;
 use crate::line::event::{Event, Observer};
 use crate::line::inputs::Input;
@@ -112,8 +112,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// An input changed `at`. Telling its state again changes nothing.
-    pub fn on_input(&mut self, input: Input, active: bool, at: Micros, now: Micros) {
+    /// An input changed `at`. Telling its state again changes nothing. A reset is one that becomes active
+    /// after it was seen inactive: one that is stuck from the start acknowledges nothing. Returns whether
+    /// this was one.
+    pub fn on_input(&mut self, input: Input, active: bool, at: Micros, now: Micros) -> bool {
+        let mut reset = false;
         let at = at.min(now.max(self.now));
         match input {
             Input::RejectConfirm => {
@@ -128,10 +131,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 self.confirm_input = active;
             }
             Input::Reset => {
-                if active && !self.reset_input {
+                reset = active && self.reset_input == Some(false);
+                if reset {
                     self.reset(now);
                 }
-                self.reset_input = active;
+                self.reset_input = Some(active);
             }
             Input::BinFull | Input::BinOpen | Input::LowAir | Input::Stop => (),
         }
@@ -149,6 +153,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             Input::RejectConfirm | Input::Reset => (),
         }
         self.conditions();
+        reset
     }
 
     /// The encoder stands at `count`, unwrapped to 64 bits by the driver. A belt that runs back for a
@@ -220,6 +225,17 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.advance(now);
         self.results_lost = !written;
         self.conditions();
+    }
+
+    /// What judges from now on. Without a network the line stays stopped; with another one than the stored
+    /// one it goes on, and says so until the stored one judges and somebody has reset the alarm.
+    pub fn on_network(&mut self, state: NetworkState, now: Micros) {
+        self.advance(now);
+        self.network = state;
+        self.conditions();
+        if self.stops(Alarm::Network) {
+            self.halt();
+        }
     }
 
     /// Where something that happened `at` is, or the nearest that is known of it.

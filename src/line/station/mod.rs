@@ -44,6 +44,18 @@ pub enum Verdict {
     Error,
 }
 
+/// What judges parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkState {
+    /// The network that is stored.
+    #[default]
+    Stored,
+    /// The last one that could judge: the stored one cannot.
+    LastGood,
+    /// None.
+    Missing,
+}
+
 /// What a verdict was good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictUse {
@@ -83,11 +95,13 @@ pub struct Station<O, const N: usize = PARTS> {
     low_air: Lasting,
     confirm_input: bool,
     stop_input: bool,
-    reset_input: bool,
+    /// `None`: never told.
+    reset_input: Option<bool>,
     started: bool,
     stopped: bool,
     camera_down: bool,
     results_lost: bool,
+    network: NetworkState,
     draining: bool,
     last_good: bool,
     strobe_until: Micros,
@@ -123,11 +137,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
             low_air: Lasting::new(0),
             confirm_input: false,
             stop_input: false,
-            reset_input: false,
+            reset_input: None,
             started: false,
             stopped: false,
             camera_down: false,
             results_lost: false,
+            network: NetworkState::Stored,
             draining: false,
             last_good: false,
             strobe_until: Micros(0),
@@ -157,6 +172,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             started,
             camera_down,
             results_lost,
+            network,
             draining,
             reach,
             ..
@@ -180,6 +196,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             started,
             camera_down,
             results_lost,
+            network,
             draining,
             reach: if same_axis {
                 new.reach.max(reach)
@@ -411,7 +428,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// Whether an alarm is latched and stops the line.
     fn stops(&self, alarm: Alarm) -> bool {
         let stop_on = self.settings.alarms.stop_on;
-        let stops = stop_on.contains(alarm) || AlarmSet::ALWAYS_STOP.contains(alarm);
+        let nobody = alarm == Alarm::Network && self.network == NetworkState::Missing;
+        let stops = nobody || stop_on.contains(alarm) || AlarmSet::ALWAYS_STOP.contains(alarm);
         self.alarms.contains(alarm) && stops
     }
 
@@ -423,6 +441,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             (Alarm::LowAir, self.low_air.lasted(self.now)),
             (Alarm::Camera, self.camera_down),
             (Alarm::Results, self.results_lost),
+            (Alarm::Network, self.network != NetworkState::Stored),
         ] {
             if on {
                 self.raise(alarm);

@@ -78,6 +78,11 @@ impl Kernel {
         all
     }
 
+    /// Whether it uses instructions that multiply and sum bytes: they are quicker than products in f32.
+    pub fn has_dot_products(&self) -> bool {
+        self.name != PLAIN.name
+    }
+
     /// The first of [`Kernel::all`].
     pub fn best() -> Kernel {
         static BEST: LazyLock<Kernel> = LazyLock::new(|| Kernel::all()[0]);

@@ -1,9 +1,12 @@
 //! The thread without anybody around it: panics, pins that fail, resets, new settings.
 
 use super::*;
-use crate::line::{Active, Signal, Wiring};
-use crate::runtime::inference::Judges;
-use crate::runtime::mailbox::mailbox;
+use crate::line::{Active, Input, Signal, Wiring};
+use crate::runtime::allocations::loadout;
+use crate::runtime::judges::judges;
+use crate::runtime::mailbox::Mailbox;
+use crate::runtime::places::Places;
+use crate::runtime::record::Records;
 use embedded_hal::digital::ErrorType;
 use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;
@@ -59,40 +62,24 @@ fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
     let settings = crate::control::values::Values::default()
         .settings()
         .unwrap();
-    let shared = Arc::new(Shared::new(
-        &settings,
-        Statistics::default(),
-        AlarmSet::NONE,
-        1,
-    ));
-    let folder = tempfile::tempdir().unwrap();
-    let style = crate::runtime::record::Style {
-        warning: None,
-        smoothing_sigma: 1.0,
-        lines: false,
-    };
-    let (_, record) =
-        crate::runtime::record::Recorder::create(folder.path(), false, style, shared.clone())
-            .map_err(|(_, e)| e)
-            .unwrap();
-    let (_, _, release) = crate::runtime::slots::Slots::new(1);
-    let outlets = Outlets {
-        judges: Judges::new(vec![mailbox().0]),
-        expose: mailbox().0,
-        release,
-        record,
-    };
-    let (_, messages) = mailbox();
     let nothing = (Statistics::default(), AlarmSet::NONE, stopped);
+    let shared = Arc::new(Shared::new(&settings, nothing.0, nothing.1));
+    let outlets = Outlets {
+        judges: judges(1, 64).0,
+        expose: Mailbox::default().lane(8),
+        back: Places::new(1).1.giver(),
+        record: Records::new(0).0,
+    };
     let mut actuator = Actuator::new(
         settings,
         nothing,
         pins,
-        messages,
+        Mailbox::default(),
         outlets,
-        shared,
+        (shared, Sign::default()),
         RealTime::default(),
     );
+    actuator.handle(loadout(settings, NetworkState::Stored));
     actuator.handle(Message::Start);
     actuator
 }
@@ -176,6 +163,10 @@ fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
 fn the_reset_input_does_not_arm_what_an_order_disarmed() {
     let mut station = alone(Pins::<Watched>::default(), false);
     order(&mut station, Order::Disarm);
+    // One that is stuck from the start is none.
+    input(&mut station, Input::Reset, true);
+    assert!(!station.shared.retry.load(Ordering::Relaxed));
+    input(&mut station, Input::Reset, false);
     input(&mut station, Input::Reset, true);
     assert!(!shown(&mut station).ready);
     assert!(station.shared.retry.load(Ordering::Relaxed), "the camera");
@@ -187,11 +178,14 @@ fn the_reset_input_does_not_arm_what_an_order_disarmed() {
 fn new_settings_leave_a_stop_that_lasts() {
     let mut station = alone(Pins::<Watched>::default(), false);
     input(&mut station, Input::Stop, true);
-    let settings = Box::new(station.settings);
-    station.handle(Message::Apply {
+    let settings = station.settings;
+    station.handle(Message::Loadout(Box::new(LineLoadout {
+        generation: 2,
         settings,
         clear: true,
-    });
+        network: NetworkState::Stored,
+        stop: false,
+    })));
     order(&mut station, Order::Reset);
     assert!(shown(&mut station).line_stop);
     input(&mut station, Input::Stop, false);
@@ -204,5 +198,55 @@ fn lost_settings_stop_the_line_until_a_reset() {
     let mut station = alone(Pins::<Watched>::default(), true);
     assert!(shown(&mut station).line_stop);
     order(&mut station, Order::Reset);
+    assert!(shown(&mut station).ready);
+}
+
+#[test]
+fn without_a_network_the_line_stays_stopped_until_there_is_one() {
+    let mut station = alone(Pins::<Watched>::default(), false);
+    assert!(shown(&mut station).ready);
+    station.handle(Message::NoNetwork);
+    let outputs = shown(&mut station);
+    assert!(outputs.line_stop && outputs.fault && !outputs.ready);
+    order(&mut station, Order::Reset);
+    assert!(shown(&mut station).line_stop, "nothing can judge yet");
+    // Other settings change nothing of that.
+    station.handle(loadout(station.settings, NetworkState::Missing));
+    order(&mut station, Order::Reset);
+    assert!(shown(&mut station).line_stop);
+    station.handle(loadout(station.settings, NetworkState::Stored));
+    assert!(shown(&mut station).line_stop, "until a reset");
+    order(&mut station, Order::Reset);
+    let outputs = shown(&mut station);
+    assert!(outputs.ready && !outputs.line_stop && !outputs.fault);
+}
+
+#[test]
+fn the_last_good_network_judges_and_is_told() {
+    let mut station = alone(Pins::<Watched>::default(), false);
+    station.handle(loadout(station.settings, NetworkState::LastGood));
+    for _ in 0..2 {
+        let outputs = shown(&mut station);
+        assert!(outputs.ready && outputs.fault && !outputs.line_stop);
+        let alarms = station.shared.snapshot().alarms;
+        assert!(alarms.contains(Alarm::Network), "its reason lasts");
+        order(&mut station, Order::Reset);
+    }
+}
+
+#[test]
+fn a_camera_without_a_network_inspects_nothing() {
+    let settings = crate::control::values::Values::default().settings().unwrap();
+    let mut station = alone(Pins::<Watched>::default(), false);
+    station.flags = Flags::default();
+    station.station = Some(Station::new(
+        settings,
+        Statistics::default(),
+        station.station.take().unwrap().finish(now()).1,
+    ));
+    station.handle(Message::Start);
+    assert!(!shown(&mut station).ready);
+    assert_eq!(station.shared.snapshot().mode, Mode::Starting);
+    station.handle(loadout(settings, NetworkState::Stored));
     assert!(shown(&mut station).ready);
 }

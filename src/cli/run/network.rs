@@ -1,0 +1,60 @@
+//! Networks of bundles, tested: what a start and a COMMIT make ready.
+
+use super::super::{CliError, Network as Arguments, inspector, open};
+use super::watchdog;
+use faprompt_edge::bundle::Bundle;
+use faprompt_edge::inspector::Options;
+use faprompt_edge::runtime::StartError;
+use faprompt_edge::runtime::loadout::{Network, label};
+use std::path::PathBuf;
+
+/// Makes networks as the command line says.
+pub struct Networks {
+    keys: Vec<PathBuf>,
+    options: Options,
+    /// The bundle that the station is started with.
+    default: PathBuf,
+    /// It, opened and verified: what is used first is what was looked at.
+    opened: Option<Bundle>,
+}
+
+impl Networks {
+    pub fn new(arguments: &Arguments, threads: usize) -> Self {
+        Networks {
+            keys: arguments.key.clone(),
+            options: arguments.options(threads),
+            default: arguments.path(),
+            opened: None,
+        }
+    }
+
+    fn path(&self, bundle: &str) -> PathBuf {
+        match bundle {
+            "" => self.default.clone(),
+            path => path.into(),
+        }
+    }
+
+    /// The threshold that the bundle of the command line comes with.
+    pub fn default_threshold(&mut self) -> Result<f32, CliError> {
+        let bundle = open(&self.path(""), &self.keys)?;
+        let threshold = bundle.manifest().scores.threshold;
+        self.opened = Some(bundle);
+        Ok(threshold)
+    }
+
+    /// A network that passed its self-test; an empty path is the command line's bundle.
+    pub fn load(&mut self, bundle: &str) -> Result<Network, CliError> {
+        let path = self.path(bundle);
+        let opened = match (bundle, self.opened.take()) {
+            ("", Some(opened)) => opened,
+            _ => open(&path, &self.keys)?,
+        };
+        watchdog::first_frames(opened.manifest());
+        let inspector = inspector(&opened, self.options)?;
+        let label = label(&opened, &inspector, &path);
+        // What was read of it is in the network now.
+        drop(opened);
+        Ok(Network::tested(inspector, label).map_err(StartError::Network)?)
+    }
+}

@@ -1,0 +1,95 @@
+//! What judged before what is stored does: if that cannot be used at a start, this is tried.
+//!
+//! Only what a verdict hangs on: how the ejector is wired and where it is stays as it is stored.
+
+use super::memory::{Memory, RecipeNumber, from_toml, to_toml};
+use super::table::Parameter;
+use super::values::{Value, Values};
+
+/// The parameters that a verdict hangs on.
+pub const JUDGED_BY: [Parameter; 4] = [
+    Parameter::Bundle,
+    Parameter::Threshold,
+    Parameter::CameraExposureUs,
+    Parameter::CameraGain,
+];
+
+/// Their values then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastGood {
+    /// The recipe that was in use.
+    pub recipe: RecipeNumber,
+    values: Vec<(Parameter, Value)>,
+}
+
+impl LastGood {
+    /// What judges with these parameters.
+    pub fn of(memory: &Memory) -> LastGood {
+        let value = |p: Parameter| (p, memory.get(p).clone());
+        LastGood {
+            recipe: memory.active(),
+            values: JUDGED_BY.into_iter().map(value).collect(),
+        }
+    }
+
+    /// Puts it in place of what the parameters say.
+    pub fn put_into(&self, values: &mut Values) {
+        for (parameter, value) in &self.values {
+            // Cannot fail: it was in range where it came from.
+            let _ = values.set(*parameter, value.clone());
+        }
+    }
+
+    pub(super) fn to_toml(&self) -> toml::Table {
+        let recipe = ("recipe".to_string(), i64::from(self.recipe.get()).into());
+        let values = self.values.iter().map(|(parameter, value)| {
+            let entry = parameter.entry();
+            (entry.name.to_string(), to_toml(entry, value))
+        });
+        std::iter::once(recipe).chain(values).collect()
+    }
+
+    /// `None` of what is not whole: then there is nothing to go back to.
+    pub(super) fn from_toml(table: &toml::Table) -> Option<LastGood> {
+        let recipe = u32::try_from(table.get("recipe")?.as_integer()?).ok()?;
+        let value = |p: Parameter| {
+            let value = from_toml(p.entry(), table.get(p.name())?)?.ok()?;
+            Some((p, value))
+        };
+        Some(LastGood {
+            recipe: RecipeNumber::new(recipe)?,
+            values: JUDGED_BY.into_iter().map(value).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_it_was_written_and_only_whole() {
+        let mut memory = Memory::default();
+        memory.select(RecipeNumber::new(7).unwrap());
+        let set = [
+            (Parameter::Bundle, Value::Text("line 7.bundle".into())),
+            (Parameter::Threshold, Value::Number(4321)),
+            (Parameter::CameraExposureUs, Value::Number(5000)),
+            (Parameter::PulseWidthMs, Value::Number(77)),
+        ];
+        for (parameter, value) in set {
+            memory.set(parameter, value).unwrap();
+        }
+        let good = LastGood::of(&memory);
+        let mut table = good.to_toml();
+        assert_eq!(LastGood::from_toml(&table), Some(good.clone()));
+        let mut values = Values::default();
+        let width = values.number(Parameter::PulseWidthMs);
+        good.put_into(&mut values);
+        assert_eq!(values.text(Parameter::Bundle), "line 7.bundle");
+        assert_eq!(values.number(Parameter::Threshold), 4321);
+        assert_eq!(values.number(Parameter::PulseWidthMs), width, "the machine's");
+        table.remove("threshold");
+        assert_eq!(LastGood::from_toml(&table), None);
+    }
+}

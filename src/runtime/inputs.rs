@@ -1,0 +1,92 @@
+//! The thread that listens to the machine around. STOP has a lane of its own, which is never full of
+//! anything else; edges that find no room are told as lost, so that STOP never waits behind them.
+
+use super::message::{Message, ToActuator};
+use super::shared::Shared;
+use super::threads::Sign;
+use crate::board::{InputLine, Inputs};
+use crate::line::{Input, Micros};
+use std::time::Duration;
+
+/// How long one look at the inputs takes at most.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Its ways to the output thread.
+pub(super) struct Lanes {
+    /// For the input STOP.
+    pub(super) stop: ToActuator,
+    /// For everything else.
+    pub(super) edges: ToActuator,
+}
+
+impl Lanes {
+    /// Sends a change; `false` if there is no room for it.
+    fn send(&mut self, what: InputLine, active: bool, at: Micros) -> bool {
+        let (lane, message) = match what {
+            InputLine::Trigger if !active => return true,
+            InputLine::Trigger => (&mut self.edges, Message::Trigger(at)),
+            InputLine::Encoder { count } => (&mut self.edges, Message::Encoder(count)),
+            InputLine::Input(input) => {
+                let message = Message::Input { input, active, at };
+                let lane = match input {
+                    Input::Stop => &mut self.stop,
+                    _ => &mut self.edges,
+                };
+                (lane, message)
+            }
+        };
+        lane.try_send(message).is_ok()
+    }
+}
+
+/// Tells the output thread what the inputs do, until the station ends.
+pub(super) fn watch(mut inputs: Inputs, mut lanes: Lanes, sign: &Sign, shared: &Shared) {
+    let (mut lost, mut told) = (0, 0);
+    while !shared.stopping() {
+        sign.beat();
+        let change = match inputs.next(LOOK) {
+            Ok(change) => change,
+            Err(e) => {
+                // Without triggers parts would pass unseen: the station ends.
+                log::error!("inputs: {e}");
+                return;
+            }
+        };
+        if let Some(change) = change
+            && !lanes.send(change.what, change.active, Micros(change.at_us))
+        {
+            lost += 1;
+        }
+        let edges = inputs.lost() + lost;
+        if edges > told && lanes.edges.try_send(Message::LostEdges(edges - told)).is_ok() {
+            log::error!("inputs: {} edges lost", edges - told);
+            told = edges;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::message::actuator_mailbox;
+
+    #[test]
+    fn stop_finds_room_when_nothing_else_does_and_goes_before_it() {
+        let (stop, mut received) = actuator_mailbox();
+        let mut lanes = Lanes {
+            stop,
+            edges: received.lane(4),
+        };
+        let sent = (0..10).filter(|i| lanes.send(InputLine::Trigger, true, Micros(*i)));
+        assert_eq!(sent.count(), 4);
+        assert!(lanes.send(InputLine::Trigger, false, Micros(0)), "no part ends");
+        assert!(!lanes.send(InputLine::Input(Input::Reset), true, Micros(0)));
+        assert!(lanes.send(InputLine::Input(Input::Stop), true, Micros(11)));
+        let first = received.try_recv();
+        let stop = Input::Stop;
+        assert!(
+            matches!(first, Some(Message::Input { input, active: true, at: Micros(11) }) if input == stop)
+        );
+        assert!(matches!(received.try_recv(), Some(Message::Trigger(Micros(0)))));
+    }
+}

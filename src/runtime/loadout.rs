@@ -1,0 +1,143 @@
+//! The loadout: everything of a running station that a change of parameters can replace, as one value.
+//!
+//! ```text
+//! prepare (slow, may fail, no lock) -> store (old or new) -> swap (a lane per thread, cannot fail)
+//! ```
+//!
+//! A start is the same: what is stored is prepared and put in. What was refused is never stored, and what
+//! is swapped in was judged by its self-test, from the very bytes that were verified.
+//!
+//! Something else that a part is judged by (what was taught, say) belongs to [`Network`]: it is prepared
+//! with it, tested with it, and handed to every judge in the same moment.
+
+use super::archive::Archive;
+use super::camera::Adjusted;
+use super::message::LineLoadout;
+use crate::bundle::Bundle;
+use crate::capture::known_frame;
+use crate::control::host::NetworkLabel;
+use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tract_core::prelude::TractError;
+
+/// A frame may take so many times as long as the self-test's before its network is taken for hanging.
+const PATIENCE: u32 = 20;
+
+/// What is swapped in.
+pub struct Loadout {
+    /// One network per judge; `None`: those that judge go on.
+    pub networks: Option<Vec<Network>>,
+    /// The line's part; its generation is given when it is swapped in.
+    pub line: LineLoadout,
+    /// Exposure time and gain that the camera has taken already; dropped, it gets back what it had.
+    pub adjusted: Option<Adjusted>,
+    /// Which pictures are kept.
+    pub archive: Archive,
+    /// How much is logged.
+    pub log: log::LevelFilter,
+    /// What the parameters call the bundle.
+    pub bundle: String,
+}
+
+/// A network that judges, and what goes with it.
+pub struct Network {
+    /// It.
+    pub inspector: Inspector,
+    /// Its name.
+    pub label: Arc<NetworkLabel>,
+    /// The known frame's score here.
+    pub known: f32,
+    /// A frame may take so long before its judge is taken for hanging.
+    pub patience: Duration,
+}
+
+/// Why a network may not judge parts.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfTestError {
+    /// The known frame cannot be judged.
+    #[error("the known frame cannot be judged: {0}")]
+    Inspect(#[from] InspectError),
+    /// It has another score than it should.
+    #[error(
+        "the known frame has score {found:.4} instead of {expected:.4}: this machine computes this bundle \
+         wrongly; try --arithmetic f32, and report it"
+    )]
+    Score {
+        /// The score here.
+        found: f32,
+        /// The score in the bundle.
+        expected: f32,
+    },
+}
+
+/// The known frame's score here.
+///
+/// # Errors
+/// [`SelfTestError`].
+pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
+    let found = inspector.inspect(&known_frame())?.score;
+    match inspector.known_score() {
+        Some(expected) if (found - expected).abs() > KNOWN_TOLERANCE => {
+            Err(SelfTestError::Score { found, expected })
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Its name: `path` is what was read.
+pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabel {
+    let manifest = inspector.manifest();
+    let mut digest = Sha256::new();
+    for (part, of) in bundle.digests() {
+        digest.update(part);
+        digest.update(of);
+    }
+    NetworkLabel {
+        bundle: path.display().to_string(),
+        name: manifest.name.clone(),
+        digest: digest.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        warning: manifest.warning(),
+        arithmetic: inspector.arithmetic(),
+        smoothing_sigma: manifest.scores.smoothing_sigma,
+    }
+}
+
+impl Network {
+    /// Has it judge the known frame, twice: the first frame is slower than all others, because memory is
+    /// touched for the first time.
+    ///
+    /// # Errors
+    /// [`SelfTestError`].
+    pub fn tested(mut inspector: Inspector, label: NetworkLabel) -> Result<Network, SelfTestError> {
+        let known = self_test(&mut inspector)?;
+        let second = Instant::now();
+        self_test(&mut inspector)?;
+        Ok(Network {
+            inspector,
+            label: Arc::new(label),
+            known,
+            patience: second.elapsed() * PATIENCE,
+        })
+    }
+
+    /// This one and as many others beside it as make `count`: they share their weights.
+    ///
+    /// # Errors
+    /// tract's own; none is known.
+    pub fn side_by_side(self, count: usize) -> Result<Vec<Network>, TractError> {
+        let (label, known) = (self.label, self.known);
+        // Side by side each is slower.
+        let patience = self.patience * count as u32;
+        let inspectors = self.inspector.side_by_side(count)?.into_iter();
+        let network = |inspector| Network {
+            inspector,
+            label: label.clone(),
+            known,
+            patience,
+        };
+        Ok(inspectors.map(network).collect())
+    }
+}

@@ -1,0 +1,174 @@
+//! A file that grows line by line, and is put aside when it is long. Must never leave half a line in it.
+
+use serde::Serialize;
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// When a file is this long it becomes `NAME.1.jsonl`, in place of the one before.
+const LONGEST: u64 = 32 << 20;
+
+/// The file.
+pub(super) struct Lines {
+    path: PathBuf,
+    /// `None`: it could not be made anew; it is tried again with the next line.
+    file: Option<File>,
+    /// Bytes of whole lines in it.
+    length: u64,
+    /// There may be half a line behind them.
+    torn: bool,
+    longest: u64,
+}
+
+impl Lines {
+    /// A new file, in place of any of that name.
+    pub(super) fn create(path: PathBuf) -> Result<Self, (PathBuf, Error)> {
+        match File::create(&path) {
+            Ok(file) => Ok(Lines {
+                path,
+                file: Some(file),
+                length: 0,
+                torn: false,
+                longest: LONGEST,
+            }),
+            Err(e) => Err((path, e)),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a line, whole or not at all.
+    pub(super) fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        if self.length + text.len() as u64 > self.longest && self.file.is_some() {
+            match std::fs::rename(&self.path, self.path.with_extension("1.jsonl")) {
+                Ok(()) => (),
+                // Somebody took it away: there is nothing to put aside.
+                Err(e) if e.kind() == ErrorKind::NotFound => (),
+                Err(e) => return Err(e),
+            }
+            self.file = None;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let file = File::create(&self.path)?;
+                (self.length, self.torn) = (0, false);
+                self.file.insert(file)
+            }
+        };
+        if self.torn {
+            mend(file, self.length)?;
+            self.torn = false;
+        }
+        if let Err(e) = file.write_all(&text) {
+            // What was written of it goes again, now or before the next line.
+            self.torn = mend(file, self.length).is_err();
+            return Err(e);
+        }
+        self.length += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// Cuts the file behind its whole lines.
+fn mend(file: &mut File, length: u64) -> Result<(), Error> {
+    match file.set_len(length) {
+        // A device has no length; nor does it keep anything.
+        Err(e) if e.kind() == ErrorKind::InvalidInput => return Ok(()),
+        cut => cut?,
+    }
+    file.seek(SeekFrom::Start(length)).map(|_| ())
+}
+
+/// Cuts off half a line at the end of a file that a power cut left behind. Returns whether there was one.
+pub(super) fn cut_half_line(path: &Path) -> Result<bool, Error> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let mut whole = length;
+    let mut block = [0; 4096];
+    while whole > 0 {
+        let from = whole.saturating_sub(block.len() as u64);
+        let bytes = &mut block[..(whole - from) as usize];
+        file.seek(SeekFrom::Start(from))?;
+        file.read_exact(bytes)?;
+        if let Some(end) = bytes.iter().rposition(|b| *b == b'\n') {
+            whole = from + end as u64 + 1;
+            break;
+        }
+        whole = from;
+    }
+    if whole < length {
+        file.set_len(whole)?;
+    }
+    Ok(whole < length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn a_write_that_fails_in_the_middle_leaves_no_half_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("verdicts.jsonl");
+        let mut lines = Lines::create(path.clone()).unwrap();
+        lines.write(&1).unwrap();
+        // As a full disk leaves it: half a line, and an error that kept it from being cut.
+        lines.file.as_mut().unwrap().write_all(b"{\"pa").unwrap();
+        lines.torn = true;
+        lines.write(&2).unwrap();
+        assert_eq!(text(&path), "1\n2\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_anew_is_tried_again_with_the_next_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("verdicts.jsonl");
+        let mut lines = Lines::create(path.clone()).unwrap();
+        lines.longest = 8;
+        lines.write(&"aaaa").unwrap();
+        // Put aside, and then the name is taken by a folder for a while.
+        lines.file = None;
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(lines.write(&"bbbb").is_err());
+        assert!(lines.write(&"cccc").is_err());
+        std::fs::remove_dir(&path).unwrap();
+        lines.write(&"dddd").unwrap();
+        assert_eq!(text(&path), "\"dddd\"\n");
+        lines.write(&"eeee").unwrap();
+        assert_eq!(text(&path), "\"eeee\"\n");
+        assert_eq!(text(&folder.path().join("verdicts.1.jsonl")), "\"dddd\"\n");
+        // One that somebody takes away is made anew.
+        std::fs::remove_file(&path).unwrap();
+        lines.write(&"ffff").unwrap();
+        assert_eq!(text(&path), "\"ffff\"\n");
+    }
+
+    #[test]
+    fn what_a_power_cut_left_ends_with_a_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let long = "x".repeat(10_000);
+        for (found, left) in [
+            ("1\n2\n", "1\n2\n"),
+            ("1\n2", "1\n"),
+            ("", ""),
+            ("half", ""),
+            (&format!("1\n{long}"), "1\n"),
+            ("1\n\0\0\0", "1\n"),
+        ] {
+            std::fs::write(&path, found).unwrap();
+            assert_eq!(cut_half_line(&path).unwrap(), found != left);
+            assert_eq!(text(&path), left);
+        }
+    }
+}

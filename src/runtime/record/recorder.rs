@@ -1,0 +1,556 @@
+//! The thread that writes down what happened.
+
+use super::lines::{Lines, cut_half_line};
+use super::overlays::Overlays;
+use super::{Judgement, PICTURES, Picture, Record, Records};
+use crate::control::host::PartResult;
+use crate::durable::Lock;
+use crate::line::{Micros, Outcome, PartId};
+use crate::report::{Caption, overlay, say, warn};
+use crate::runtime::archive::Keep;
+use crate::runtime::shared::{Shared, lock};
+use crate::runtime::system::utc;
+use crate::runtime::threads::Sign;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+/// How often it shows that it is alive if there is nothing to write.
+const BEAT: Duration = Duration::from_millis(250);
+/// Parts that are remembered: more than the belt holds.
+const REMEMBERED: usize = 2048;
+
+/// A line of verdicts.jsonl, written when the part has its outcome. Times in `_us` are microseconds on
+/// CLOCK_MONOTONIC.
+#[derive(Serialize)]
+struct PartLine<'a> {
+    part: u64,
+    name: &'a str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
+    triggered_us: u64,
+    /// Where the reject station is for it: a time, or encoder counts.
+    due: u64,
+    at_us: u64,
+    /// `at_us` by the system's clock.
+    utc: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
+}
+
+/// A line of events.jsonl.
+#[derive(Serialize)]
+struct EventLine {
+    #[serde(flatten)]
+    event: Event,
+    at_us: u64,
+    utc: String,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    Alarm {
+        number: u8,
+        alarm: String,
+    },
+    Reset {
+        alarms: u32,
+    },
+    Challenge {
+        pieces: u32,
+        detected: u32,
+        missed: u32,
+        not_judged: u32,
+    },
+}
+
+/// What is known of a part. Judgement, picture and outcome come in any order: the verdict of a late part
+/// comes when it has its outcome.
+#[derive(Default)]
+struct Known {
+    judgement: Option<Judgement>,
+    picture: Option<Box<Picture>>,
+    outcome: Option<(Outcome, Micros)>,
+}
+
+/// What could not be opened, and why.
+pub type Failed = (PathBuf, Error);
+
+/// The thread's state.
+pub struct Recorder {
+    records: Records,
+    /// An outcome that waits for the judgements that were sent before it.
+    behind: Option<Record>,
+    shared: Arc<Shared>,
+    sign: Sign,
+    /// Whether a line per part goes to standard output.
+    say: bool,
+    verdicts: Lines,
+    events: Lines,
+    overlays: Overlays,
+    known: BTreeMap<PartId, Known>,
+    /// Of the folder: another program's results are not mixed with these.
+    _lock: Lock,
+}
+
+/// Puts an earlier run's lines aside as `NAME.1.jsonl`, or removes what was put aside.
+fn put_aside(out: &Path, name: &str, keep: bool) -> Result<(), Failed> {
+    let (now, before) = (
+        out.join(format!("{name}.jsonl")),
+        out.join(format!("{name}.1.jsonl")),
+    );
+    if keep && now.is_file() {
+        match cut_half_line(&now) {
+            Ok(true) => log::warn!("{}: half a line at its end is cut off", now.display()),
+            Ok(false) => (),
+            Err(e) => log::warn!("{}: {e}", now.display()),
+        }
+        std::fs::rename(&now, &before).map_err(|e| (now, e))?;
+    } else if !keep && before.is_file() {
+        std::fs::remove_file(&before).map_err(|e| (before, e))?;
+    }
+    Ok(())
+}
+
+impl Recorder {
+    /// Opens the results folder. With `keep`, what an earlier run left there is kept: its lines as
+    /// `*.1.jsonl`, its overlays among those that make way when there are too many. Without, it would be
+    /// taken for this run's, and is removed. With `say`, a line per part goes to standard output.
+    ///
+    /// # Errors
+    /// The path that failed, and the system's reason; the folder, if another program has it.
+    pub fn create(
+        (out, keep, say): (&Path, bool, bool),
+        records: Records,
+        (shared, sign): (Arc<Shared>, Sign),
+    ) -> Result<Recorder, Failed> {
+        std::fs::create_dir_all(out).map_err(|e| (out.into(), e))?;
+        let path = out.join(".lock");
+        let lock = match Lock::take(&path) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                let what = "another program writes its results there: choose another --out";
+                return Err((out.into(), Error::other(what)));
+            }
+            Err(e) => return Err((path, e)),
+        };
+        let overlays = Overlays::open(out.join("rejects"), keep)?;
+        put_aside(out, "verdicts", keep)?;
+        put_aside(out, "events", keep)?;
+        let summary = out.join("summary.json");
+        if summary.is_file() {
+            std::fs::remove_file(&summary).map_err(|e| (summary, e))?;
+        }
+        Ok(Recorder {
+            records,
+            behind: None,
+            shared,
+            sign,
+            say,
+            verdicts: Lines::create(out.join("verdicts.jsonl"))?,
+            events: Lines::create(out.join("events.jsonl"))?,
+            overlays,
+            known: BTreeMap::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Writes until nobody sends any more.
+    pub fn run(mut self) {
+        loop {
+            self.sign.beat();
+            match self.next() {
+                Ok(record) => self.take(record),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// The next record, if there is one. What a network told of a part before its verdict comes before its
+    /// outcome, over whichever lanes they came.
+    fn try_next(&mut self) -> Option<Record> {
+        if self.behind.is_none() {
+            self.behind = self.records.mailbox.try_recv_first();
+        }
+        let before = self.records.mailbox.try_recv_others();
+        before.or_else(|| self.behind.take())
+    }
+
+    fn next(&mut self) -> Result<Record, RecvTimeoutError> {
+        loop {
+            if let Some(record) = self.try_next() {
+                return Ok(record);
+            }
+            match self.records.mailbox.recv_timeout(BEAT)? {
+                judged @ (Record::Judged { .. } | Record::Picture { .. }) => return Ok(judged),
+                other => self.behind = Some(other),
+            }
+        }
+    }
+
+    fn lose(&self, path: &Path, reason: impl std::fmt::Display) {
+        // A full disk is said once, not once per part.
+        if self.shared.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            warn(format_args!(
+                "{}: cannot be written: {reason}; what is lost from here on is counted",
+                path.display()
+            ));
+        }
+    }
+
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Judged { part, judgement } => {
+                self.part(part).judgement = Some(judgement);
+                self.settle(part);
+            }
+            Record::Picture { part, picture } => {
+                self.part(part).picture = Some(picture);
+                self.settle(part);
+            }
+            Record::Outcome {
+                result,
+                triggered,
+                due,
+                at,
+            } => self.outcome(result, triggered, due, at),
+            Record::Alarm { alarm, at } => {
+                warn(format_args!("alarm {}: {alarm:?}", alarm as u8));
+                let event = Event::Alarm {
+                    number: alarm as u8,
+                    alarm: format!("{alarm:?}"),
+                };
+                self.event(event, at);
+            }
+            Record::Reset { alarms, at } => {
+                let alarms = alarms.bits();
+                self.event(Event::Reset { alarms }, at);
+            }
+            Record::Challenge { report, at } => {
+                say(format_args!(
+                    "challenge: {} of {} test pieces detected, {} missed, {} not judged",
+                    report.detected, report.pieces, report.missed, report.not_judged
+                ));
+                let event = Event::Challenge {
+                    pieces: report.pieces,
+                    detected: report.detected,
+                    missed: report.missed,
+                    not_judged: report.not_judged,
+                };
+                self.event(event, at);
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, at: Micros) {
+        let line = EventLine {
+            event,
+            at_us: at.0,
+            utc: utc(at),
+        };
+        if let Err(e) = self.events.write(&line) {
+            self.lose(self.events.path(), e);
+        }
+    }
+
+    /// What is known of a part; the oldest is forgotten if there are too many.
+    fn part(&mut self, part: PartId) -> &mut Known {
+        if self.known.len() >= REMEMBERED
+            && !self.known.contains_key(&part)
+            && let Some((_, known)) = self.known.pop_first()
+            && known.picture.is_some()
+        {
+            self.picture_is_done();
+            self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
+        }
+        self.known.entry(part).or_default()
+    }
+
+    fn outcome(&mut self, result: PartResult, triggered: Micros, due: u64, at: Micros) {
+        self.shared.tell(result);
+        let judgement = self
+            .known
+            .get(&result.part)
+            .and_then(|k| k.judgement.as_ref());
+        let (name, error) = judgement.map_or(("", None), |j| (j.name.as_str(), j.error.as_deref()));
+        let warning = match judgement.and_then(|j| j.network.as_ref()) {
+            Some(network) => network.warning,
+            None => (self.shared.judging().network.as_ref()).and_then(|n| n.warning),
+        };
+        let line = PartLine {
+            part: result.part.0,
+            name,
+            outcome: result.outcome.word(),
+            score: result.score,
+            latency_ms: result.latency_us.map(|us| us as f64 / 1000.0),
+            triggered_us: triggered.0,
+            due,
+            at_us: at.0,
+            utc: utc(at),
+            error,
+            warning,
+        };
+        if let Err(e) = self.verdicts.write(&line) {
+            self.lose(self.verdicts.path(), e);
+        }
+        if self.say {
+            let number = |v: Option<String>| v.unwrap_or_else(|| "-".into());
+            // Most errors begin with what failed, and that is their part's name.
+            let shown = match error {
+                Some(error) if error.starts_with(name) => "",
+                _ => name,
+            };
+            say(format_args!(
+                "part {:4}  {:24} {:>6} {:>9} ms  {shown} {}",
+                line.part,
+                line.outcome,
+                number(line.score.map(|s| format!("{s:.4}"))),
+                number(line.latency_ms.map(|ms| format!("{ms:.1}"))),
+                error.unwrap_or_default()
+            ));
+        }
+        if judgement.is_some_and(|j| j.defective == Some(true)) {
+            let mut truth = lock(&self.shared.truth);
+            truth.defective += 1;
+            truth.rejected += u64::from(result.outcome.is_reject());
+        }
+        self.part(result.part).outcome = Some((result.outcome, at));
+        self.settle(result.part);
+    }
+
+    /// Draws a part's picture once all is known of it, and forgets the part.
+    fn settle(&mut self, part: PartId) {
+        let Some(Known {
+            judgement: Some(judgement),
+            picture,
+            outcome: Some(_),
+        }) = self.known.get(&part)
+        else {
+            return;
+        };
+        if judgement.picture && picture.is_none() {
+            return;
+        }
+        if let Some(Known {
+            judgement: Some(judgement),
+            picture: Some(picture),
+            outcome: Some((outcome, at)),
+        }) = self.known.remove(&part)
+        {
+            self.picture_is_done();
+            if self.keeps(outcome) {
+                self.draw(part, &judgement, &picture, (outcome, at));
+            }
+        }
+    }
+
+    /// Whether the picture of a part that its network asked to keep is kept: what the archive is set to may
+    /// have changed since.
+    fn keeps(&self, outcome: Outcome) -> bool {
+        match self.shared.archive().keep {
+            Keep::Nothing => false,
+            Keep::Rejects => outcome.is_reject(),
+            Keep::All => true,
+        }
+    }
+
+    fn picture_is_done(&self) {
+        let waiting = self.records.pictures.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!((1..=PICTURES).contains(&waiting), "{waiting}");
+    }
+
+    fn draw(
+        &mut self,
+        part: PartId,
+        judgement: &Judgement,
+        picture: &Picture,
+        (outcome, at): (Outcome, Micros),
+    ) {
+        let network = judgement.network.as_deref();
+        let time = utc(at);
+        let name = match network {
+            Some(network) => format!("{}  {time}  {}", judgement.name, network.name),
+            None => format!("{}  {time}", judgement.name),
+        };
+        let caption = Caption {
+            verdict: outcome.word(),
+            reject: outcome.is_reject(),
+            score: picture.inspection.score,
+            threshold: judgement.threshold,
+            name: &name,
+            warning: network.and_then(|n| n.warning),
+        };
+        let sigma = network.map_or(0.0, |n| n.smoothing_sigma);
+        let map = picture.inspection.map().smoothed(sigma);
+        let path = self.overlays.path(part.0, &judgement.name);
+        if let Err(e) = overlay(&picture.frame, &map, &caption).save(&path) {
+            self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
+            // Half a picture is none.
+            let _ = std::fs::remove_file(&path);
+            self.lose(&path, e);
+            return;
+        }
+        let limit = u64::from(self.shared.archive().limit_mb) * 1_000_000;
+        self.overlays.add(path, limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::known_frame;
+    use crate::inspector::Inspection;
+    use crate::line::{AlarmSet, Statistics};
+    use crate::runtime::record::RecordSender;
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        shared: Arc<Shared>,
+        outcomes: RecordSender,
+        judge: RecordSender,
+        recorder: Recorder,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let folder = tempfile::tempdir().unwrap();
+            let settings = crate::control::Values::default().settings().unwrap();
+            let shared = Arc::new(Shared::new(
+                &settings,
+                Statistics::default(),
+                AlarmSet::NONE,
+            ));
+            let (outcomes, mut judges, records) = Records::new(1);
+            let recorder = Recorder::create(
+                (folder.path(), false, false),
+                records,
+                (shared.clone(), Sign::default()),
+            )
+            .unwrap();
+            let judge = judges.remove(0);
+            Bench {
+                folder,
+                shared,
+                outcomes,
+                judge,
+                recorder,
+            }
+        }
+
+        /// What a network sends of a part that it rejects; whether a picture was among it.
+        fn judged(&mut self, part: u64) -> bool {
+            let part = PartId(part);
+            let picture = self.judge.takes_a_picture(&self.shared);
+            let judgement = Judgement {
+                name: format!("{}.png", part.0),
+                defective: None,
+                error: None,
+                network: None,
+                threshold: 0.5,
+                picture,
+            };
+            let judged = Record::Judged { part, judgement };
+            self.judge.send(&self.shared, judged);
+            if picture {
+                let picture = Box::new(Picture {
+                    frame: known_frame(),
+                    inspection: Inspection::blank(4, 32),
+                });
+                let record = Record::Picture { part, picture };
+                self.judge.send(&self.shared, record);
+            }
+            picture
+        }
+
+        fn outcome(&mut self, part: u64, outcome: Outcome) {
+            let result = PartResult {
+                part: PartId(part),
+                outcome,
+                score: None,
+                latency_us: None,
+            };
+            let at = Micros(1);
+            let record = Record::Outcome {
+                result,
+                triggered: at,
+                due: 0,
+                at,
+            };
+            self.outcomes.send(&self.shared, record);
+        }
+
+        fn write(&mut self) {
+            while let Some(record) = self.recorder.try_next() {
+                self.recorder.take(record);
+            }
+        }
+
+        fn pictures(&self) -> usize {
+            let rejects = self.folder.path().join("rejects");
+            std::fs::read_dir(rejects).unwrap().count()
+        }
+    }
+
+    #[test]
+    fn pictures_of_late_parts_are_kept_and_take_no_room_for_ever() {
+        let late = Outcome::RejectBecause(crate::line::Cause::Late);
+        let mut bench = Bench::new();
+        for part in 0..30 {
+            bench.outcome(part, late);
+            bench.write();
+            assert!(bench.judged(part), "room for part {part}");
+            bench.write();
+        }
+        assert_eq!(bench.pictures(), 30);
+        assert!(bench.recorder.known.is_empty());
+        assert_eq!(bench.shared.pictures_lost.load(Ordering::Relaxed), 0);
+        // And one that is in time, after them.
+        assert!(bench.judged(30));
+        bench.outcome(30, Outcome::Reject);
+        bench.write();
+        assert_eq!(bench.pictures(), 31);
+    }
+
+    #[test]
+    fn a_picture_that_finds_no_room_is_counted() {
+        let mut bench = Bench::new();
+        let taken = (0..30).filter(|part| bench.judged(*part)).count();
+        assert_eq!(taken, PICTURES);
+        let lost = |bench: &Bench| bench.shared.pictures_lost.load(Ordering::Relaxed);
+        assert_eq!(lost(&bench), 6);
+        (0..30).for_each(|part| bench.outcome(part, Outcome::Reject));
+        bench.write();
+        assert_eq!(bench.pictures(), PICTURES);
+        assert!(bench.judged(30), "there is room again");
+        assert_eq!((lost(&bench), bench.recorder.known.len()), (6, 0));
+    }
+
+    #[test]
+    fn a_judgement_is_there_before_its_outcome_over_whichever_lane_it_came() {
+        let mut bench = Bench::new();
+        for part in 0..100 {
+            bench.judged(part);
+            bench.outcome(part, Outcome::Good);
+        }
+        bench.write();
+        let lines = std::fs::read_to_string(bench.folder.path().join("verdicts.jsonl")).unwrap();
+        let named = lines.lines().filter(|l| l.contains(".png"));
+        assert_eq!((named.count(), lines.lines().count()), (100, 100));
+        let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        let utc: jiff::Timestamp = first["utc"].as_str().unwrap().parse().unwrap();
+        let now = jiff::Timestamp::now();
+        assert!(utc < now && first["at_us"] == 1);
+    }
+}
