@@ -258,12 +258,13 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
                 std::thread::sleep(wait.min(POLL));
                 Came::Nothing
             }
-            // Nobody is kept from the control meanwhile.
-            None if session.is_waiting() => {
-                std::thread::sleep(POLL);
+            None if !waiting.is_empty() => {
+                // An answer that comes later: nobody is kept from the control meanwhile.
+                if session.is_waiting() {
+                    std::thread::sleep(POLL);
+                }
                 Came::Nothing
             }
-            None if !waiting.is_empty() => Came::Nothing,
             None => link.read(&mut bytes, POLL),
         };
         match came {

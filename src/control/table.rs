@@ -293,7 +293,7 @@ parameters! {
     AlarmLatencyMs: "alarm_latency_ms", "ms", or_zero("off", 1, 10_000), n(0), Engineer, Station, BeltCleared, one(116),
         "Time from trigger to verdict that raises alarm 8; 0: never";
     AlarmStop: "alarm_stop", "", Bits(ALARM_BITS), n(3710), Engineer, Station, BeltCleared, one(117),
-        "Alarms that stop the line: the sum of 2 to the power of their numbers; alarms 9 and 12 always do";
+        "Alarms that stop the line: the sum of 2 to the power of their numbers; alarms 9, 12 and 15 always do";
     TeachQuantile: "teach_quantile", "", steps(5000, STEPS), n(9950), Engineer, Station, AtOnce, one(119),
         "Share of the good parts of a TEACH that lie at or below the threshold before the margin";
     TeachMargin: "teach_margin", "", steps(0, 5000), n(200), Engineer, Station, AtOnce, one(120),

@@ -39,7 +39,7 @@ pub(super) fn adapters(bundle: &Bundle, stages: usize) -> Result<Vec<Plan>, Bund
         let mut b = Builder::new(bundle, "method", Arithmetic::F32);
         let tokens = b.source("tokens", &[patches, width])?;
         let name = format!("linear.{i}");
-        let weights = b.weights(&format!("{name}.weight"), [embed, width], patches)?;
+        let weights = b.weights(&format!("{name}.weight"), [embed, width])?;
         let bias = b.tensor(&format!("{name}.bias"), &[embed])?;
         let out = b.wire(&name, Linear::new(weights, Some(bias)), &[tokens])?;
         b.finish(&[out])

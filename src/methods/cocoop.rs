@@ -108,7 +108,7 @@ fn tower(bundle: &Bundle, spec: &MethodSpec, arithmetic: Arithmetic) -> Result<P
         x = b.mlp(&block, width, active, x)?;
     }
     let x = b.layer_norm("ln_final", width, x)?;
-    let projection = b.linear_without_bias("projection", [width, width], 2)?;
+    let projection = b.linear_without_bias("projection", [width, width])?;
     let features = b.wire("projection", projection, &[x])?;
     b.finish(&[features])
 }

@@ -101,7 +101,7 @@ impl Windows {
         let patches = grid * grid;
         let mut b = Builder::new(bundle, "encoder", arithmetic);
         let op = PatchEmbed {
-            weights: b.weights("conv1", [width, 3 * patch * patch], patches)?,
+            weights: b.weights("conv1", [width, 3 * patch * patch])?,
             class_row: b.tensor("class_row", &[width])?,
             positions: b.tensor("positions", &[patches, width])?,
             patch,
@@ -154,7 +154,7 @@ impl Windows {
             x = b.mlp(&block, width, active, x)?;
         }
         let x = b.layer_norm("ln_post", width, x)?;
-        let proj = b.linear_without_bias("proj", [m.text.width, width], piece.iter().sum())?;
+        let proj = b.linear_without_bias("proj", [m.text.width, width])?;
         let features = b.wire("features", proj, &[x])?;
         Ok(Windows {
             embed,
