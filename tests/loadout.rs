@@ -1,10 +1,10 @@
 //! What a running station is made of, changed, cut off and started again: the program as a process, at a
 //! serial port.
 
-mod common;
 #[path = "control/bench.rs"]
 #[allow(dead_code)]
 mod bench;
+mod common;
 #[path = "control/line.rs"]
 #[allow(dead_code)]
 mod line;
@@ -92,7 +92,9 @@ impl Site {
         self.started = Instant::now();
         let at = |name: &str| self.folder.path().join(name);
         let child = Command::new(EDGE)
-            .args(["run", "--board", "sim", "--source", "pattern", "--rate", "20"])
+            .args([
+                "run", "--board", "sim", "--source", "pattern", "--rate", "20",
+            ])
             .args(["--frames", "1000000", "--quiet", "--threads", "1"])
             .args(["--set", "alarm_consecutive=0", "--delay-ms", "300"])
             .arg("--bundle")
@@ -155,7 +157,10 @@ impl Site {
         let start = Instant::now();
         while !holds(self) {
             let said = self.said();
-            assert!(start.elapsed() < Duration::from_secs(60), "never {what}: {said}");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "never {what}: {said}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -204,7 +209,9 @@ impl Site {
 
     fn verdicts(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.at("out/verdicts.jsonl")).unwrap();
-        text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+        text.lines()
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect()
     }
 }
 
@@ -226,7 +233,10 @@ fn a_bundle_that_is_refused_changes_nothing_and_is_never_stored() {
         site.set(bundle);
         let answer = site.ask("COMMIT");
         assert!(answer.starts_with("ER,COMMIT,600,"), "{bundle}: {answer}");
-        assert_eq!((site.judges(), site.status("network")), ("default".into(), "stored".into()));
+        assert_eq!(
+            (site.judges(), site.status("network")),
+            ("default".into(), "stored".into())
+        );
         let memory = std::fs::read_to_string(site.at("state/memory")).unwrap_or_default();
         assert!(!memory.contains(bundle), "{bundle} is stored");
         site.ask("REVERT");
@@ -255,9 +265,16 @@ fn a_stored_bundle_that_is_gone_leaves_the_ports_open_to_put_it_right() {
     site.until("running", |s| s.status("mode") == "running");
     assert_eq!(site.status("fault"), "1");
     assert_ne!(site.status("alarms").parse::<u32>().unwrap() & 1 << 14, 0);
-    assert!(site.said().contains("good") && site.said().contains("last good"), "{}", site.said());
+    assert!(
+        site.said().contains("good") && site.said().contains("last good"),
+        "{}",
+        site.said()
+    );
     // Other parameters can be changed all the same.
-    assert_eq!(site.ask("SET pulse_width_ms 77"), "OK,SET,pulse_width_ms,77");
+    assert_eq!(
+        site.ask("SET pulse_width_ms 77"),
+        "OK,SET,pulse_width_ms,77"
+    );
     assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
     assert_eq!(site.status("network"), "last_good");
     site.kill();
@@ -267,14 +284,20 @@ fn a_stored_bundle_that_is_gone_leaves_the_ports_open_to_put_it_right() {
     site.start();
     assert_eq!(site.until_started(), "none");
     site.until("stopped", |s| s.status("mode") == "stopped");
-    assert_eq!((site.status("fault"), site.status("line_stop")), ("1".into(), "1".into()));
+    assert_eq!(
+        (site.status("fault"), site.status("line_stop")),
+        ("1".into(), "1".into())
+    );
     assert!(site.ask("ACK").starts_with("OK,ACK,"));
     assert_eq!(site.status("line_stop"), "1", "nothing can judge yet");
 
     // Put right from the serial cable.
     site.set("elsewhere");
     assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
-    assert_eq!((site.judges(), site.status("network")), ("elsewhere".into(), "stored".into()));
+    assert_eq!(
+        (site.judges(), site.status("network")),
+        ("elsewhere".into(), "stored".into())
+    );
     assert!(site.ask("ACK").starts_with("OK,ACK,"));
     site.until("running", |s| s.status("mode") == "running");
     site.kill();
@@ -313,7 +336,10 @@ fn what_judges_is_what_is_named() {
     assert_eq!(site.status("trained"), "1");
     site.set("untrained");
     assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
-    assert_eq!((site.judges(), site.status("trained")), ("untrained".into(), "0".into()));
+    assert_eq!(
+        (site.judges(), site.status("trained")),
+        ("untrained".into(), "0".into())
+    );
     let before = site.verdicts().len();
     site.until("40 parts", |s| s.verdicts().len() > before + 40);
     assert!(site.stop() <= 1);
@@ -325,7 +351,10 @@ fn what_judges_is_what_is_named() {
     assert_eq!(warned.count(), verdicts.len() - before - 20);
     let summary = std::fs::read_to_string(site.at("out/summary.json")).unwrap();
     let summary: Value = serde_json::from_str(&summary).unwrap();
-    assert!(summary["bundle"].as_str().unwrap().ends_with("untrained"), "{summary}");
+    assert!(
+        summary["bundle"].as_str().unwrap().ends_with("untrained"),
+        "{summary}"
+    );
     assert!(summary["warning"].as_str().unwrap().contains("UNTRAINED"));
     assert!(summary["utc"].as_str().unwrap().ends_with('Z'));
 }
@@ -339,7 +368,15 @@ fn cuts(count: u32, soon: Duration) {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (random >> 8) % below
     };
-    let kinds = ["good", "damaged", "untrained", "missing", "wrong", "default", "cut"];
+    let kinds = [
+        "good",
+        "damaged",
+        "untrained",
+        "missing",
+        "wrong",
+        "default",
+        "cut",
+    ];
     let (mut slowest, mut changed) = (site.start(), 0);
     let mut old = String::from("default");
     site.until_started();
@@ -352,10 +389,18 @@ fn cuts(count: u32, soon: Duration) {
         site.kill();
         slowest = slowest.max(site.start());
         assert!(slowest < soon, "cut {cut}, {new}: {slowest:?}");
-        assert_eq!(site.until_started(), "stored", "cut {cut}, {new}: {}", site.said());
+        assert_eq!(
+            site.until_started(),
+            "stored",
+            "cut {cut}, {new}: {}",
+            site.said()
+        );
         let judges = site.judges();
         let intact = ["good", "untrained", "default"].contains(&judges.as_str());
-        assert!(intact && (judges == old || judges == new), "cut {cut}: {judges} after {new}, was {old}");
+        assert!(
+            intact && (judges == old || judges == new),
+            "cut {cut}: {judges} after {new}, was {old}"
+        );
         changed += u32::from(judges != old);
         old = judges;
     }

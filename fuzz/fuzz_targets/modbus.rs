@@ -6,8 +6,8 @@
 use faprompt_edge::control::modbus::Slave;
 use faprompt_edge::control::modbus::frame::{Framer, sealed};
 use faprompt_edge::control::{
-    Control, Host, Judging, Memory, Mode, Order, PartResult, Preparing, Refused, SelfTest, Snapshot,
-    Store, Wanted,
+    Control, Host, Judging, Memory, Mode, Order, PartResult, Preparing, Refused, SelfTest,
+    Snapshot, Store, Wanted,
 };
 use faprompt_edge::line::{AlarmSet, Micros, Outputs, Statistics};
 use libfuzzer_sys::fuzz_target;

@@ -88,7 +88,11 @@ mod tests {
         good.put_into(&mut values);
         assert_eq!(values.text(Parameter::Bundle), "line 7.bundle");
         assert_eq!(values.number(Parameter::Threshold), 4321);
-        assert_eq!(values.number(Parameter::PulseWidthMs), width, "the machine's");
+        assert_eq!(
+            values.number(Parameter::PulseWidthMs),
+            width,
+            "the machine's"
+        );
         table.remove("threshold");
         assert_eq!(LastGood::from_toml(&table), None);
     }

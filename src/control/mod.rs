@@ -36,7 +36,8 @@ pub mod teach;
 pub mod values;
 
 pub use host::{
-    Host, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
+    Host, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused, SelfTest, Snapshot,
+    Wanted,
 };
 pub use last_good::LastGood;
 pub use memory::{Memory, RecipeNumber};

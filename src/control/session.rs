@@ -575,7 +575,11 @@ fn judging(judging: &Judging, out: &mut Output) {
     };
     let _ = write!(out, ",loadout={},network={state}", judging.generation);
     if let Some(network) = &judging.network {
-        let plain: String = network.bundle.chars().filter(|c| matches!(c, ' '..='~')).collect();
+        let plain: String = network
+            .bundle
+            .chars()
+            .filter(|c| matches!(c, ' '..='~'))
+            .collect();
         let trained = network.warning.is_none();
         let _ = write!(
             out,

@@ -70,7 +70,8 @@ impl AlarmSet {
     pub const NONE: AlarmSet = AlarmSet(0);
 
     /// Those that stop the line whatever is set.
-    pub const ALWAYS_STOP: AlarmSet = AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
+    pub const ALWAYS_STOP: AlarmSet =
+        AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
     /// Those that stop the line if nothing else is set: all but camera, latency, results, network, and the
     /// output's and the encoder's, which always do: a memory that an older program may read, after a step back, holds no bit that it

@@ -100,7 +100,11 @@ impl Confirmations {
     pub(super) fn seen(&mut self, at: Micros) -> bool {
         let over = |t: &Micros| at.since(*t) > self.window_us;
         let expired = self.started.iter().take_while(|t| over(t)).count();
-        if self.started.get(expired).is_none_or(|started| *started > at) {
+        if self
+            .started
+            .get(expired)
+            .is_none_or(|started| *started > at)
+        {
             return false;
         }
         // Those before it move up by one.

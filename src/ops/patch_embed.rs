@@ -105,9 +105,7 @@ mod tests {
         let class_row = testing::tensor(&[width], 3);
         let positions = testing::tensor(&[grid * grid, width], 4);
         let op = PatchEmbed {
-            weights: Arc::new(
-                Weights::pack(&Matrix::F32(conv.clone()), Arithmetic::Auto).unwrap(),
-            ),
+            weights: Arc::new(Weights::pack(&Matrix::F32(conv.clone()), Arithmetic::Auto).unwrap()),
             class_row: Arc::new(class_row.clone()),
             positions: Arc::new(positions.clone()),
             patch,

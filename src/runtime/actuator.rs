@@ -19,8 +19,8 @@ use crate::control::host::{Mode, Order, PartResult, Refused, SelfTest, Snapshot}
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
-    Alarm, AlarmSet, Event, Micros, NetworkState, Observer, Outputs, PartId, Pins, Settings, Station,
-    Statistics, Trigger,
+    Alarm, AlarmSet, Event, Micros, NetworkState, Observer, Outputs, PartId, Pins, Settings,
+    Station, Statistics, Trigger,
 };
 use embedded_hal::digital::OutputPin;
 use pins::SafePins;

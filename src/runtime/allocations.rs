@@ -190,7 +190,9 @@ fn driving(parts: u64) -> (u64, Ended) {
         RealTime::default(),
     );
     let camera_and_inference = std::thread::spawn(move || {
-        messages.send(loadout(settings(), NetworkState::Stored)).ok()?;
+        messages
+            .send(loadout(settings(), NetworkState::Stored))
+            .ok()?;
         messages.send(Message::Start).ok()?;
         let mut passed = 0;
         // Some parts may find no frame; that most of them do would be a fault.

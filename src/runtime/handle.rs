@@ -147,7 +147,8 @@ impl Host for Handle {
 
     fn prepare(&mut self, wanted: &Wanted) -> Preparing<Box<Loadout>> {
         let bundle = wanted.values.text(Parameter::Bundle).to_string();
-        let same_network = self.bundle.as_ref() == Some(&bundle) && wanted.state == NetworkState::Stored;
+        let same_network =
+            self.bundle.as_ref() == Some(&bundle) && wanted.state == NetworkState::Stored;
         let adjustment = adjustment(&wanted.values);
         let starts = self.bundle.is_none();
         if starts && wanted.state == NetworkState::Stored {
@@ -250,7 +251,10 @@ impl Host for Handle {
         self.bundle = Some(match loadout.line.network {
             NetworkState::Stored => loadout.bundle,
             // What is stored is still the one that was tried.
-            _ => self.bundle.take().unwrap_or_else(|| std::mem::take(&mut self.tried)),
+            _ => self
+                .bundle
+                .take()
+                .unwrap_or_else(|| std::mem::take(&mut self.tried)),
         });
         // Fails only when the station has ended: all its parts are rejected then.
         let _ = self.messages.send(Message::Loadout(Box::new(loadout.line)));

@@ -58,7 +58,12 @@ pub(super) fn watch(mut inputs: Inputs, mut lanes: Lanes, sign: &Sign, shared: &
             lost += 1;
         }
         let edges = inputs.lost() + lost;
-        if edges > told && lanes.edges.try_send(Message::LostEdges(edges - told)).is_ok() {
+        if edges > told
+            && lanes
+                .edges
+                .try_send(Message::LostEdges(edges - told))
+                .is_ok()
+        {
             log::error!("inputs: {} edges lost", edges - told);
             told = edges;
         }
@@ -79,7 +84,10 @@ mod tests {
         };
         let sent = (0..10).filter(|i| lanes.send(InputLine::Trigger, true, Micros(*i)));
         assert_eq!(sent.count(), 4);
-        assert!(lanes.send(InputLine::Trigger, false, Micros(0)), "no part ends");
+        assert!(
+            lanes.send(InputLine::Trigger, false, Micros(0)),
+            "no part ends"
+        );
         assert!(!lanes.send(InputLine::Input(Input::Reset), true, Micros(0)));
         assert!(lanes.send(InputLine::Input(Input::Stop), true, Micros(11)));
         let first = received.try_recv();
@@ -87,6 +95,9 @@ mod tests {
         assert!(
             matches!(first, Some(Message::Input { input, active: true, at: Micros(11) }) if input == stop)
         );
-        assert!(matches!(received.try_recv(), Some(Message::Trigger(Micros(0)))));
+        assert!(matches!(
+            received.try_recv(),
+            Some(Message::Trigger(Micros(0)))
+        ));
     }
 }

@@ -92,7 +92,10 @@ impl Overseer {
         for (lane, network) in self.lanes.iter_mut().zip(networks) {
             let network = Box::new(network);
             // Fails only when the thread is gone, and the station with it.
-            let _ = lane.send(Job::Network { generation, network });
+            let _ = lane.send(Job::Network {
+                generation,
+                network,
+            });
         }
     }
 }

@@ -98,7 +98,11 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
     NetworkLabel {
         bundle: path.display().to_string(),
         name: manifest.name.clone(),
-        digest: digest.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        digest: digest
+            .finalize()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect(),
         warning: manifest.warning(),
         arithmetic: inspector.arithmetic(),
         smoothing_sigma: manifest.scores.smoothing_sigma,

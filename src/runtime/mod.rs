@@ -386,7 +386,9 @@ impl Running {
         while !self.actuator.is_finished() && !self.shared.stopping() {
             if let Some(stood) = self.threads.look(Instant::now()) {
                 let ms = stood.as_millis();
-                log::error!("the whole program stood still for {ms} ms: parts may have passed meanwhile");
+                log::error!(
+                    "the whole program stood still for {ms} ms: parts may have passed meanwhile"
+                );
             }
             failed = self.threads.failed();
             if let Some(thread) = failed {

@@ -68,7 +68,10 @@ impl Line {
             control: Some((control, overseer)),
             camera: CameraLane::new(Adjustment::default()).0,
         };
-        messages.send(loadout(settings(), NetworkState::Stored)).ok().unwrap();
+        messages
+            .send(loadout(settings(), NetworkState::Stored))
+            .ok()
+            .unwrap();
         messages.send(Message::Start).ok().unwrap();
         Line {
             shared,

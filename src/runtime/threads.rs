@@ -125,9 +125,9 @@ impl Threads {
 
     /// Looks at everybody's signs. Returns for how long the whole process stood still, if it did.
     pub fn look(&mut self, now: Instant) -> Option<Duration> {
-        let since = self.looked.map_or(Duration::ZERO, |then| {
-            now.saturating_duration_since(then)
-        });
+        let since = self
+            .looked
+            .map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
         self.looked = Some(now);
         for row in &mut self.rows {
             let beats = row.life.beats.load(Ordering::Relaxed);

@@ -5,8 +5,8 @@ use faprompt_edge::control::{
     Effect, Host, Judging, Mode, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
 };
 use faprompt_edge::line::{
-    AlarmSet, ChallengeError, Event, Frame, FrameId, Input, Micros, NetworkState, Observer, Outcome,
-    PartId, Settings, Station, Statistics, Trigger, Verdict,
+    AlarmSet, ChallengeError, Event, Frame, FrameId, Input, Micros, NetworkState, Observer,
+    Outcome, PartId, Settings, Station, Statistics, Trigger, Verdict,
 };
 use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};

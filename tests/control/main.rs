@@ -227,7 +227,10 @@ fn a_commit_is_answered_when_it_is_in_force_and_others_meanwhile() {
         assert_eq!(other.ask("GET threshold"), before, "it is not in force");
         for busy in ["SET pulse_width_ms 9", "RECIPE 2", "TEACH 5"] {
             let answer = other.ask(busy);
-            assert!(answer.contains(",500,") || answer.contains(",501,"), "{answer}");
+            assert!(
+                answer.contains(",500,") || answer.contains(",501,"),
+                "{answer}"
+            );
         }
         assert_eq!(bench.line(|l| l.effects.len()), 0);
         let result = match refused {
@@ -242,7 +245,10 @@ fn a_commit_is_answered_when_it_is_in_force_and_others_meanwhile() {
         } else {
             assert_eq!(one.line(), "#1 OK,COMMIT,1,next part");
             assert_eq!(one.line(), "#2 OK,GET,threshold,0.3000");
-            assert_eq!(bench.line(|l| std::mem::take(&mut l.effects)), [Effect::NextPart]);
+            assert_eq!(
+                bench.line(|l| std::mem::take(&mut l.effects)),
+                [Effect::NextPart]
+            );
             one.ask("SET threshold 0.5");
             one.ask("COMMIT");
             bench.line(|l| l.effects.clear());

@@ -59,12 +59,7 @@ pub struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub fn new(
-        board: &'a str,
-        judging: &'a Judging,
-        threshold: f32,
-        report: &Report,
-    ) -> Self {
+    pub fn new(board: &'a str, judging: &'a Judging, threshold: f32, report: &Report) -> Self {
         let statistics = &report.ended.statistics;
         let (outcomes, latency) = (&statistics.outcomes, &statistics.latency);
         let of = |cause: Cause| outcomes.failed[cause as usize];

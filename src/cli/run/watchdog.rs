@@ -167,7 +167,10 @@ mod tests {
             let device = File::create(&path).unwrap();
             watchdogs(false, Some(device)).close(orderly);
             let mut text = String::new();
-            File::open(&path).unwrap().read_to_string(&mut text).unwrap();
+            File::open(&path)
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
             assert_eq!(text, written, "orderly {orderly}");
         }
     }

@@ -261,7 +261,9 @@ impl<H: Host> Control<H> {
         let at_once = effects.into_iter().filter(|e| *e != Effect::Restart).max();
         let Some(effect) = at_once else {
             // Read at the next start only.
-            return self.store(who.session, memory, &notes, false).map(|()| Some(committed));
+            return self
+                .store(who.session, memory, &notes, false)
+                .map(|()| Some(committed));
         };
         let wanted = Wanted {
             values: new,

@@ -73,17 +73,29 @@ impl<H: Host> Control<H> {
                     log::error!(
                         "the stored bundle `{stored}` cannot be used: the last good one judges, {bundle}"
                     );
-                    self.noted("network", stored_name(self.stored.memory.text(Parameter::Bundle)), bundle);
+                    self.noted(
+                        "network",
+                        stored_name(self.stored.memory.text(Parameter::Bundle)),
+                        bundle,
+                    );
                 }
             }
             (Err(refused), NetworkState::Stored) if self.stored.last_good.is_some() => {
-                log::error!("what is stored cannot judge: {refused}; the last good network is tried");
+                log::error!(
+                    "what is stored cannot judge: {refused}; the last good network is tried"
+                );
                 self.try_to_start(NetworkState::LastGood);
             }
             (Err(refused), _) => {
-                log::error!("nothing can judge: {refused}; the line stays stopped until another bundle is set");
+                log::error!(
+                    "nothing can judge: {refused}; the line stays stopped until another bundle is set"
+                );
                 self.host.no_network();
-                self.noted("network", stored_name(self.stored.memory.text(Parameter::Bundle)), "none");
+                self.noted(
+                    "network",
+                    stored_name(self.stored.memory.text(Parameter::Bundle)),
+                    "none",
+                );
             }
         }
     }

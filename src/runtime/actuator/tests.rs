@@ -236,7 +236,9 @@ fn the_last_good_network_judges_and_is_told() {
 
 #[test]
 fn a_camera_without_a_network_inspects_nothing() {
-    let settings = crate::control::values::Values::default().settings().unwrap();
+    let settings = crate::control::values::Values::default()
+        .settings()
+        .unwrap();
     let mut station = alone(Pins::<Watched>::default(), false);
     station.flags = Flags::default();
     station.station = Some(Station::new(

@@ -79,7 +79,12 @@ mod tests {
     fn the_oldest_parts_make_way_whatever_they_are_called() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        for name in ["00009-a_long_name.png", "00010-b.png", "100000-c.png", "mine.png"] {
+        for name in [
+            "00009-a_long_name.png",
+            "00010-b.png",
+            "100000-c.png",
+            "mine.png",
+        ] {
             std::fs::write(at(name), [0; 10]).unwrap();
         }
         let mut overlays = Overlays::open(folder.path().into(), true).unwrap();
@@ -90,7 +95,12 @@ mod tests {
         overlays.add(new.clone(), 20);
         assert!(!at("00010-b.png").exists() && !at("100000-c.png").exists());
         assert!(at("mine.png").exists(), "not this program's");
-        assert!(Overlays::open(folder.path().into(), false).unwrap().files.is_empty());
+        assert!(
+            Overlays::open(folder.path().into(), false)
+                .unwrap()
+                .files
+                .is_empty()
+        );
         assert!(at("mine.png").exists() && !new.exists());
     }
 }
