@@ -212,6 +212,7 @@ impl<'a> Builder<'a> {
         Ok(LayerNorm {
             gamma: self.tensor(&format!("{name}.weight"), &[width])?,
             beta: self.tensor(&format!("{name}.bias"), &[width])?,
+            epsilon: self.bundle.manifest().epsilon(self.part),
         })
     }
 

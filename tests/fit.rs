@@ -31,7 +31,7 @@ fn batch(device: &Device) -> Batch {
         .flat_map(|i| patches[(i * (N + 1) + 1) * C..(i + 1) * (N + 1) * C].to_vec())
         .collect();
     let masks: Vec<f32> = (0..3)
-        .flat_map(|i| mask(&golden(&format!("faprompt-tiny/mask{i}.png")), SIDE).unwrap())
+        .flat_map(|i| mask(&golden(&format!("faprompt-tiny/mask{i}.png")).into(), SIDE).unwrap())
         .map(f32::from)
         .collect();
     let put = |v: Vec<f32>, shape: &[usize]| TensorData::new::<f32, _>(v, shape.to_vec());

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{golden, relative, values};
-use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
+use faprompt_edge::bundle::manifest::{ActivationKind, Interpolation, Precision, Selection};
 use faprompt_edge::bundle::{Bundle, Keys, manifest};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::TrainError;
@@ -14,7 +14,8 @@ use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::random::{self, Sizes};
 use faprompt_edge::train::reference::Reference;
 use faprompt_edge::train::tensors::Tensors;
-use faprompt_edge::vision::Encoder;
+use faprompt_edge::vision::{Encoder, Preprocessor};
+use image::RgbImage;
 use indicatif::ProgressBar;
 use ndarray::Axis;
 use std::path::{Path, PathBuf};
@@ -34,12 +35,17 @@ fn prompts(folder: &Path) -> PathBuf {
 }
 
 fn check(weights: &str, folder: &str) {
+    let usual = (1, 1, ActivationKind::QuickGelu, [1e-5; 2]);
+    check_as(weights, folder, usual);
+}
+
+/// The network has these heads, this activation and these epsilons, and the numbers of its own library.
+fn check_as(weights: &str, folder: &str, said: (usize, usize, ActivationKind, [f32; 2])) {
     let mut clip = Clip::load(&golden(weights)).unwrap();
     let want = Tensors::load(&golden(folder).join("expected.safetensors")).unwrap();
-    assert_eq!(
-        (clip.visual.heads, clip.text.heads, clip.activation),
-        (1, 1, ActivationKind::QuickGelu)
-    );
+    let epsilon = [clip.visual.epsilon, clip.text.epsilon];
+    let found = (clip.visual.heads, clip.text.heads, clip.activation, epsilon);
+    assert_eq!(found, said, "{weights}");
 
     let table = clip.text.embedding.clone().unwrap();
     let ids: Vec<usize> = values(&want, "tokens")
@@ -66,11 +72,35 @@ fn check(weights: &str, folder: &str) {
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = scratch.path().join("layout.bundle");
     export(&clip, &prompts, &options, &out, &ProgressBar::hidden()).unwrap();
-    let mut encoder = Encoder::load(
-        &Bundle::open(&out, &Keys::default()).unwrap(),
-        Arithmetic::Auto,
-    )
-    .unwrap();
+    let bundle = Bundle::open(&out, &Keys::default()).unwrap();
+    let mut encoder = Encoder::load(&bundle, Arithmetic::Auto).unwrap();
+    if want.has("photo") {
+        let shape = want.shape("photo").unwrap().to_vec();
+        let photo = values(&want, "photo").iter().map(|v| *v as u8).collect();
+        let photo = RgbImage::from_raw(shape[1] as u32, shape[0] as u32, photo).unwrap();
+        let pixels = Preprocessor::new(&bundle.manifest().image)
+            .run(&photo)
+            .unwrap();
+        let pixels = faprompt_edge::ops::slice(&pixels).unwrap().to_vec();
+        let want = values(&want, "pixels");
+        // Bilinear weights are fractions of small numbers: sums fall on the middle between two levels, which
+        // Pillow's whole numbers and f32 round either way.
+        let level = 1.0 / 255.0 / 0.125;
+        assert!(common::apart(&pixels, &want) < 1.01 * level, "{weights}");
+        let other = pixels
+            .iter()
+            .zip(&want)
+            .filter(|(a, b)| (*a - *b).abs() > 1e-5);
+        let share = other.count() as f32 / want.len() as f32;
+        let allowed = match bundle.manifest().image.interpolation {
+            Interpolation::Bicubic => 0.0,
+            Interpolation::Bilinear => 0.02,
+        };
+        assert!(
+            share <= allowed,
+            "{weights}: {share} of the photo's pixels are off"
+        );
+    }
     let pixels = Tensor::from_shape(&[3, 32, 32], &values(&want, "pixels")).unwrap();
     let image = encoder.run(pixels).unwrap().image;
     let far = relative(
@@ -98,6 +128,20 @@ fn hugging_face_folder() {
 #[test]
 fn open_clip_folder() {
     check("layouts/open_clip", "layouts/open_clip");
+}
+
+/// Other heads, epsilons, activation, normalisation and resizing than most have.
+#[test]
+fn what_only_configurations_say_is_done() {
+    let said = (4, 2, ActivationKind::Gelu, [1e-3, 1e-2]);
+    for folder in ["layouts/hugging_face_other", "layouts/open_clip_other"] {
+        check_as(folder, folder, said);
+    }
+}
+
+#[test]
+fn a_training_checkpoint_with_its_optimizer() {
+    check("layouts/openai/training.pt", "layouts/openai");
 }
 
 #[test]
@@ -155,10 +199,22 @@ fn what_is_no_clip_is_refused_with_the_file_and_the_reason() {
         ),
         (write("huge.safetensors", &[0xff; 64]), "safetensors"),
         (folder.path().join("absent.pt"), "absent.pt"),
-        (folder.path().to_path_buf(), "config.json"),
+        (golden("layouts"), "no weights in this folder"),
+        (folder.path().to_path_buf(), "several weight files"),
+        (
+            write(
+                "pointer.bin",
+                b"version https://git-lfs.github.com/spec/v1\noid",
+            ),
+            "Git LFS",
+        ),
+        (
+            write("page.pt", b"<!DOCTYPE html><html><body>Sign in"),
+            "web page",
+        ),
         (
             golden("faprompt-tiny/prompt_learner.safetensors"),
-            "no CLIP",
+            "--prompts",
         ),
     ];
     for (path, word) in cases {

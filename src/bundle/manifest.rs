@@ -6,6 +6,7 @@
 use super::BundleError;
 use super::method::{Method, MethodSpec};
 use super::tap::{Rows, Tap};
+use crate::ops::layer_norm::EPSILON;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -57,6 +58,25 @@ pub enum ActivationKind {
     Gelu,
 }
 
+/// How a frame is resized to the encoder's square.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "train", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// Pillow's BICUBIC (a = -0.5): nearly every CLIP.
+    #[default]
+    Bicubic,
+    /// Pillow's BILINEAR.
+    Bilinear,
+}
+
+impl Interpolation {
+    /// Whether it is the one that manifests leave out.
+    fn is_usual(&self) -> bool {
+        *self == Interpolation::default()
+    }
+}
+
 /// The frame as the encoder wants it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +89,9 @@ pub struct ImageSpec {
     pub mean: [f32; 3],
     /// Divides the difference.
     pub std: [f32; 3],
+    /// How frames are resized; bicubic in manifests that do not say.
+    #[serde(default, skip_serializing_if = "Interpolation::is_usual")]
+    pub interpolation: Interpolation,
 }
 
 impl ImageSpec {
@@ -86,8 +109,19 @@ pub struct TowerSpec {
     pub width: usize,
     /// Blocks.
     pub layers: usize,
-    /// Attention heads; CLIP's are 64 channels wide.
+    /// Attention heads; most CLIPs' are 64 channels wide.
     pub heads: usize,
+    /// Added to the variance in its normalisations; 1e-5 in manifests that do not say.
+    #[serde(default = "usual_epsilon", skip_serializing_if = "is_usual_epsilon")]
+    pub epsilon: f32,
+}
+
+fn usual_epsilon() -> f32 {
+    EPSILON
+}
+
+fn is_usual_epsilon(epsilon: &f32) -> bool {
+    *epsilon == EPSILON
 }
 
 /// The compound abnormality prompts.
@@ -219,6 +253,10 @@ pub struct Manifest {
     /// The method, unless it is FAPrompt; then prompts and prior are those of no method, all zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodSpec>,
+    /// What neither the weights nor a configuration beside them said, so that the exporter assumed it: a
+    /// sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<String>,
     /// SHA-256 of the files that it was made from.
     pub sources: BTreeMap<String, String>,
 }
@@ -278,6 +316,7 @@ impl Manifest {
             within(&format!("{key}.width"), tower.width, 1, limit::WIDTH)?;
             within(&format!("{key}.layers"), tower.layers, 1, limit::LAYERS)?;
             within(&format!("{key}.heads"), tower.heads, 1, tower.width)?;
+            within(&format!("{key}.epsilon"), tower.epsilon, 1e-12, 0.1)?;
             if !tower.width.is_multiple_of(tower.heads) {
                 return fail(format!(
                     "{key}.width = {} is no multiple of {key}.heads = {}",
@@ -314,6 +353,9 @@ impl Manifest {
             ("created_by", &self.created_by),
         ] {
             within(&format!("length of {key}"), text.len(), 0, limit::TEXT)?;
+        }
+        for text in &self.assumed {
+            within("length of assumed", text.len(), 0, limit::TEXT)?;
         }
         Ok(())
     }
@@ -376,6 +418,15 @@ impl Manifest {
     /// The method that it runs.
     pub fn method_name(&self) -> Method {
         self.method.as_ref().map_or(Method::Faprompt, |m| m.name)
+    }
+
+    /// What the normalisations of a part of the bundle add to the variance: the text encoder's in the
+    /// prompt tower, the image encoder's everywhere else.
+    pub fn epsilon(&self, part: &str) -> f32 {
+        match part {
+            "tower" => self.text.epsilon,
+            _ => self.vision.epsilon,
+        }
     }
 
     /// Multiplications of the image encoder's matrices for one frame: what a frame costs at least.

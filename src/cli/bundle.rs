@@ -84,26 +84,40 @@ fn info(file: &Path, bundle: &Bundle) -> String {
     row(
         "image",
         format!(
-            "{0} x {0} px, {1} x {1} patches of {2} px",
+            "{0} x {0} px ({3:?}), {1} x {1} patches of {2} px",
             m.image.size,
             m.image.grid(),
-            m.image.patch
+            m.image.patch,
+            m.image.interpolation,
         ),
     );
+    let three = |v: [f32; 3]| format!("{} {} {}", v[0], v[1], v[2]);
+    row(
+        "normalisation",
+        format!(
+            "mean {}, deviation {}",
+            three(m.image.mean),
+            three(m.image.std)
+        ),
+    );
+    row("activation", format!("{:?}", m.activation));
     row(
         "image encoder",
         format!(
-            "{} x {}, {} heads, V-V in the last {}",
-            m.vision.width, m.vision.layers, m.vision.heads, m.vv_layers
+            "{} x {}, {} heads, epsilon {:e}, V-V in the last {}",
+            m.vision.width, m.vision.layers, m.vision.heads, m.vision.epsilon, m.vv_layers
         ),
     );
     row(
         "text encoder",
         format!(
-            "{} x {}, {} heads",
-            m.text.width, m.text.layers, m.text.heads
+            "{} x {}, {} heads, epsilon {:e}",
+            m.text.width, m.text.layers, m.text.heads, m.text.epsilon
         ),
     );
+    for sentence in &m.assumed {
+        row("ASSUMED", sentence.clone());
+    }
     row("method", m.method_name().to_string());
     match &m.method {
         Some(method) => row("switches", switches(method)),

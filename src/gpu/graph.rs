@@ -11,7 +11,6 @@ use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::AdaptationMode;
 use crate::faprompt::score::normalise_rows;
 use crate::ops::activation::QUICK_GELU;
-use crate::ops::layer_norm::EPSILON;
 use crate::ops::slice;
 use tract_core::internal::*;
 use tract_core::ops::array::{Gather, Slice, Topk, TypedConcat};
@@ -389,7 +388,7 @@ impl Graph<'_> {
 
 /// What both towers are made of.
 impl Graph<'_> {
-    /// `gamma * (x - mean) / sqrt(var + 1e-5) + beta` of each row, as `to`.
+    /// `gamma * (x - mean) / sqrt(var + epsilon) + beta` of each row, as `to`.
     fn layer_norm(
         &mut self,
         name: &str,
@@ -405,7 +404,7 @@ impl Graph<'_> {
         // Of a centred row the mean square is the variance.
         let norm = RmsNorm {
             axis: 1,
-            eps: tensor0(EPSILON).into_arc_tensor(),
+            eps: tensor0(self.bundle.manifest().epsilon(self.part)).into_arc_tensor(),
         };
         let x = self.wire(&format!("{name}.normed"), norm, &[x])?;
         let x = self.multiply(&format!("{name}.scaled"), x, gamma)?;

@@ -259,6 +259,7 @@ impl product::Packed for Panels {
 #[cfg(test)]
 mod tests {
     use super::super::activation::Activation;
+    use super::super::layer_norm::EPSILON;
     use super::super::product::{Epilogue, Packed as _};
     use super::super::testing::{numbers, tensor};
     use super::*;
@@ -297,7 +298,7 @@ mod tests {
             ];
             let (x, bias) = (numbers(inputs, seed ^ 1), numbers(outputs, seed ^ 2));
             let (gamma, beta) = (numbers(inputs, seed ^ 3), numbers(inputs, seed ^ 4));
-            let norm = normed.then_some(Norm { gamma: &gamma, beta: &beta });
+            let norm = normed.then_some(Norm { gamma: &gamma, beta: &beta, epsilon: EPSILON });
             let epilogue = Epilogue {
                 scale: 0.5, bias: Some(&bias), activation: Activation::None, residual: None,
             };

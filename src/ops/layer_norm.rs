@@ -5,17 +5,22 @@ use super::simd::{multiply_add, vectorised};
 use super::{par_rows, slice, sum_lanes};
 use tract_core::internal::*;
 
-/// CLIP's epsilon, in both towers.
+/// The epsilon of PyTorch's LayerNorm and of nearly every CLIP; a bundle's manifest may name another.
 pub const EPSILON: f32 = 1e-5;
 
-/// `gamma * (x - mean) / sqrt(var + 1e-5) + beta` over the last axis of [rows, width] f32.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `gamma * (x - mean) / sqrt(var + epsilon) + beta` over the last axis of [rows, width] f32.
+#[derive(Clone, Debug, PartialEq)]
 pub struct LayerNorm {
     /// Scale, [width].
     pub gamma: Arc<Tensor>,
     /// Shift, [width].
     pub beta: Arc<Tensor>,
+    /// Added to the variance; positive and finite.
+    pub epsilon: f32,
 }
+
+// Equality is total: a manifest with an epsilon that is no number is refused.
+impl Eq for LayerNorm {}
 
 /// The numbers of a [`LayerNorm`].
 #[derive(Clone, Copy)]
@@ -24,6 +29,8 @@ pub struct Norm<'a> {
     pub gamma: &'a [f32],
     /// Shift, as long.
     pub beta: &'a [f32],
+    /// Added to the variance.
+    pub epsilon: f32,
 }
 
 impl Norm<'_> {
@@ -49,16 +56,16 @@ impl Norm<'_> {
 
     /// Normalises one row.
     pub fn row(&self, x: &[f32], out: &mut [f32]) {
-        normalise(x, self.gamma, self.beta, out);
+        normalise(x, self.gamma, self.beta, self.epsilon, out);
     }
 }
 
 vectorised! {
-    fn normalise(x: &[f32], gamma: &[f32], beta: &[f32], out: &mut [f32]) {
+    fn normalise(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, out: &mut [f32]) {
         let width = x.len() as f32;
         let mean = sum_lanes(x, |v| v) / width;
         let variance = sum_lanes(x, |v| (v - mean) * (v - mean)) / width;
-        let inverse = 1.0 / (variance + EPSILON).sqrt();
+        let inverse = 1.0 / (variance + epsilon).sqrt();
         for ((out, v), (g, b)) in out.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
             *out = multiply_add::<FUSED>((*v - mean) * inverse, *g, *b);
         }
@@ -74,6 +81,7 @@ impl LayerNorm {
         Ok(Norm {
             gamma: slice(&self.gamma)?,
             beta: slice(&self.beta)?,
+            epsilon: self.epsilon,
         })
     }
 }
@@ -126,16 +134,20 @@ mod tests {
         let beta: Vec<f32> = (0..37).map(|i| i as f32 / 10.0).collect();
         let mean = row.iter().map(|v| *v as f64).sum::<f64>() / 37.0;
         let var = row.iter().map(|v| (*v as f64 - mean).powi(2)).sum::<f64>() / 37.0;
-        let mut got = row.clone();
-        Norm {
-            gamma: &gamma,
-            beta: &beta,
-        }
-        .row(&row, &mut got);
-        for i in 0..37 {
-            let want =
-                gamma[i] as f64 * (row[i] as f64 - mean) / (var + 1e-5).sqrt() + beta[i] as f64;
-            assert!((got[i] as f64 - want).abs() < 1e-5);
+        for epsilon in [EPSILON, 1e-6, 0.5] {
+            let mut got = row.clone();
+            Norm {
+                gamma: &gamma,
+                beta: &beta,
+                epsilon,
+            }
+            .row(&row, &mut got);
+            for i in 0..37 {
+                let want = gamma[i] as f64 * (row[i] as f64 - mean)
+                    / (var + f64::from(epsilon)).sqrt()
+                    + beta[i] as f64;
+                assert!((got[i] as f64 - want).abs() < 1e-5);
+            }
         }
     }
 }

@@ -249,6 +249,7 @@ impl Weights {
 
 #[cfg(test)]
 mod tests {
+    use super::super::layer_norm::EPSILON;
     use super::super::scratch::buffer;
     use super::super::testing::{numbers, tensor};
     use super::*;
@@ -289,6 +290,7 @@ mod tests {
             let norm = Norm {
                 gamma: &gamma,
                 beta: &beta,
+                epsilon: EPSILON,
             };
             let plain = Epilogue {
                 scale: Some(0.5),

@@ -1,12 +1,18 @@
-//! Labelled pictures in the three layouts that people have: AnomalyCLIP's `meta.json`, MVTec AD's
-//! folders, and a CSV table.
+//! Labelled pictures in the layouts that people have: AnomalyCLIP's and Real-IAD's JSON, MVTec AD's folders
+//! and their relatives, and CSV tables.
+//!
+//! Reads what can be read, counts what is left out, and never takes a hidden file for a picture.
+
+mod folders;
+mod json;
+mod table;
+mod text;
 
 use super::TrainError;
+use super::masks::{self, Mask, NEARLY_ALL};
 use crate::bundle::envelope::hex;
-use image::ImageReader;
-use serde::Deserialize;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A labelled picture.
@@ -15,7 +21,7 @@ pub struct Sample {
     /// The picture.
     pub image: PathBuf,
     /// Where it is abnormal; `None` if it is normal, or abnormal without a pixel annotation.
-    pub mask: Option<PathBuf>,
+    pub mask: Option<Mask>,
     /// What is on it.
     pub class: String,
     /// Which defect, or "good".
@@ -24,33 +30,24 @@ pub struct Sample {
     pub anomalous: bool,
 }
 
-#[derive(Deserialize)]
-struct Meta {
-    #[serde(default)]
-    test: BTreeMap<String, Vec<MetaSample>>,
+/// What lies in a data set's folders and is no part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Hidden files and folders (`.ipynb_checkpoints`, `._000.png`, `__MACOSX`).
+    pub hidden: usize,
+    /// Files beside the pictures that are none.
+    pub other: usize,
 }
 
-#[derive(Deserialize)]
-struct MetaSample {
-    img_path: String,
-    #[serde(default)]
-    mask_path: String,
-    cls_name: String,
-    #[serde(default)]
-    specie_name: String,
-    anomaly: u8,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    image: String,
-    #[serde(default)]
-    mask: String,
-    #[serde(default)]
-    class: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-    label: String,
+/// A data set.
+#[derive(Clone, Debug, Default)]
+pub struct DataSet {
+    /// Its pictures.
+    pub samples: Vec<Sample>,
+    /// What was left out.
+    pub left_out: LeftOut,
+    /// Sentences for the user about how it was read.
+    pub notes: Vec<String>,
 }
 
 fn fail(path: &Path, what: impl std::fmt::Display) -> TrainError {
@@ -60,77 +57,42 @@ fn fail(path: &Path, what: impl std::fmt::Display) -> TrainError {
     }
 }
 
-/// `name` below `root`, if it is not empty.
+/// `name` below `root`, with the separators of Windows too; `None` if it is empty.
 fn below(root: &Path, name: &str) -> Option<PathBuf> {
-    (!name.is_empty()).then(|| root.join(name))
+    let name = name.trim();
+    if name.is_empty() {
+        return None;
+    }
+    let path = root.join(name);
+    if name.contains('\\') && !path.exists() {
+        return Some(root.join(name.replace('\\', "/")));
+    }
+    Some(path)
 }
 
-fn meta(path: &Path) -> Result<Vec<Sample>, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(|e| fail(path, e))?;
-    let meta: Meta = serde_json::from_str(&text).map_err(|e| fail(path, e))?;
-    let root = path.parent().unwrap_or(Path::new("."));
-    let sample = |s: MetaSample| Sample {
-        image: root.join(s.img_path),
-        mask: below(root, &s.mask_path).filter(|_| s.anomaly != 0),
-        class: s.cls_name,
-        kind: s.specie_name,
-        anomalous: s.anomaly != 0,
-    };
-    Ok(meta.test.into_values().flatten().map(sample).collect())
-}
-
-fn table(path: &Path) -> Result<Vec<Sample>, TrainError> {
-    let mut reader = csv::Reader::from_path(path).map_err(|e| fail(path, e))?;
-    let root = path.parent().unwrap_or(Path::new("."));
-    let header = reader.headers().map_err(|e| fail(path, e))?;
-    if !["image", "label"]
+/// Words for what is not defective, in any case.
+fn is_normal(word: &str) -> bool {
+    ["good", "ok", "normal"]
         .iter()
-        .all(|c| header.iter().any(|h| h == *c))
-    {
-        let found: Vec<&str> = header.iter().collect();
-        let what = format!(
-            "line 1: `{}`; it names the columns, with commas between them: image, label and, if there are any, mask, class, type",
-            found.join(",")
-        );
-        return Err(fail(path, what));
-    }
-    let mut samples = vec![];
-    for (i, row) in reader.deserialize::<Row>().enumerate() {
-        // The header is line 1.
-        let row = row.map_err(|e| fail(path, format!("line {}: {e}", i + 2)))?;
-        let anomalous = match row.label.trim().to_ascii_lowercase().as_str() {
-            "0" | "good" | "normal" | "ok" => false,
-            "1" | "bad" | "anomalous" | "anomaly" | "defective" | "ng" => true,
-            other => {
-                let what = format!(
-                    "line {}: label `{other}`; 0, good, normal, ok or 1, bad, anomalous, anomaly, defective, ng",
-                    i + 2
-                );
-                return Err(fail(path, what));
-            }
-        };
-        samples.push(Sample {
-            image: root.join(&row.image),
-            mask: below(root, &row.mask).filter(|_| anomalous),
-            class: row.class,
-            kind: row.kind,
-            anomalous,
-        });
-    }
-    Ok(samples)
+        .any(|w| word.eq_ignore_ascii_case(w))
 }
 
 /// Tells sets apart without reading their pictures: SHA-256 of every sample's labels, its picture's name, and
 /// how long picture and mask are. A set that was moved to another folder stays the same.
 pub fn digest(samples: &[Sample]) -> String {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    let masks = |m: &Mask| m.files.iter().map(|f| length(f)).sum::<u64>();
     let mut all = Sha256::new();
     for s in samples {
         let line = format!(
-            "{:?} {} {:?}\n",
+            "{:?} {} {:?}{}\n",
             (&s.class, &s.kind, s.anomalous, name(&s.image)),
             length(&s.image),
-            s.mask.as_deref().map(length)
+            s.mask.as_ref().map(masks),
+            match s.mask.as_ref().is_some_and(|m| m.inverted) {
+                true => " inverted",
+                false => "",
+            }
         );
         all.update(line.as_bytes());
     }
@@ -140,36 +102,19 @@ pub fn digest(samples: &[Sample]) -> String {
 /// Refuses a mask of another size than its picture: it would be stretched over it, and be of other places. Files
 /// that are no pictures are told by who loads them.
 fn fits(sample: &Sample) -> Result<(), TrainError> {
-    let Some(mask) = &sample.mask else {
-        return Ok(());
-    };
-    let size = |path: &Path| {
-        let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
-        reader.into_dimensions().ok()
-    };
-    match (size(mask), size(&sample.image)) {
-        (Some((w, h)), Some((width, height))) if (w, h) != (width, height) => Err(fail(
-            mask,
-            format!(
-                "a mask of {w} x {h} pixels, but its picture {} has {width} x {height}",
-                sample.image.display()
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The folders in `path`, in name order.
-fn folders(path: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let mut found = vec![];
-    for entry in std::fs::read_dir(path).map_err(|e| fail(path, e))? {
-        let entry = entry.map_err(|e| fail(path, e))?.path();
-        if entry.is_dir() {
-            found.push(entry);
+    for mask in sample.mask.iter().flat_map(|m| &m.files) {
+        if let (Some((w, h)), Some((width, height))) =
+            (masks::size(mask), masks::size(&sample.image))
+            && (w, h) != (width, height)
+        {
+            let picture = sample.image.display();
+            let what = format!(
+                "a mask of {w} x {h} pixels, but its picture {picture} has {width} x {height}"
+            );
+            return Err(fail(mask, what));
         }
     }
-    found.sort();
-    Ok(found)
+    Ok(())
 }
 
 fn name(path: &Path) -> String {
@@ -179,82 +124,119 @@ fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// `CLASS/test/KIND/*`, masks in `CLASS/ground_truth/KIND/NAME_mask.png`, or, as in BTAD, `NAME.png` or
-/// `NAME.bmp`. Normal pictures are those of the kinds `good` and, there, `ok`.
-fn mvtec_class(class: &Path) -> Result<Vec<Sample>, TrainError> {
-    let mut samples = vec![];
-    for folder in folders(&class.join("test"))? {
-        let kind = name(&folder);
-        let anomalous = !["good", "ok"].contains(&kind.as_str());
-        for image in crate::capture::list(&folder).map_err(|e| fail(&folder, e))? {
-            let stem = image
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let masks = class.join("ground_truth").join(&kind);
-            let mask = ["_mask.png", ".png", ".bmp"]
-                .iter()
-                .map(|end| masks.join(format!("{stem}{end}")))
-                .find(|mask| anomalous && mask.is_file());
-            samples.push(Sample {
-                image,
-                mask,
-                class: name(class),
-                kind: kind.clone(),
-                anomalous,
-            });
-        }
-    }
-    Ok(samples)
+/// Reads the test part of a data set: a folder with `meta.json`, that file, a `.csv` file with the
+/// columns image, mask, class, type, label, or folders as MVTec AD has them (of one class or of many).
+///
+/// # Errors
+/// As [`read`].
+pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
+    Ok(read(path)?.samples)
 }
 
-/// Reads the test part of a data set: a folder with `meta.json`, that file, a `.csv` file with the
-/// columns image, mask, class, type, label, or a folder in MVTec AD's layout (of one class or of many).
+/// As [`load`], with what was left out and how it was understood.
 ///
 /// # Errors
 /// [`TrainError::Data`]: no known layout, a malformed file, no samples, a file that is named but missing, or a
 /// mask of another size than its picture.
-pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
-    let samples = if path.is_file() {
-        if path
-            .extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("csv"))
-        {
-            table(path)?
-        } else {
-            meta(path)?
+pub fn read(path: &Path) -> Result<DataSet, TrainError> {
+    let ends = |e: &str| path.extension().is_some_and(|x| x.eq_ignore_ascii_case(e));
+    let set = if path.is_file() {
+        match ends("csv") || ends("tsv") {
+            true => table::read(path)?,
+            false => json::read(path)?,
         }
     } else if path.join("meta.json").is_file() {
-        meta(&path.join("meta.json"))?
-    } else if path.join("test").is_dir() {
-        mvtec_class(path)?
+        json::read(&path.join("meta.json"))?
+    } else if path.join("split_csv/1cls.csv").is_file() {
+        // VisA as it is published.
+        table::read(&path.join("split_csv/1cls.csv"))?
     } else {
-        let mut samples = vec![];
-        for class in folders(path)?.iter().filter(|c| c.join("test").is_dir()) {
-            samples.extend(mvtec_class(class)?);
-        }
-        samples
+        folders::read(path)?
     };
-    if samples.is_empty() {
+    if set.samples.is_empty() {
         return Err(fail(
             path,
             "no samples: neither meta.json, nor a CSV file with rows, nor CLASS/test/KIND folders as in MVTec AD",
         ));
     }
-    for sample in &samples {
-        for file in [Some(&sample.image), sample.mask.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            if !file.is_file() {
-                return Err(fail(
-                    path,
-                    format!("it names {}, which does not exist", file.display()),
-                ));
-            }
-        }
+    let named = |s: &Sample| {
+        let masks = s.mask.iter().flat_map(|m| m.files.clone());
+        std::iter::once(s.image.clone())
+            .chain(masks)
+            .collect::<Vec<_>>()
+    };
+    let mut missing = set.samples.iter().flat_map(named).filter(|f| !f.is_file());
+    if let Some(first) = missing.next() {
+        let more = match missing.count() {
+            0 => String::new(),
+            n => format!(" (nor do {n} others)"),
+        };
+        return Err(fail(
+            path,
+            format!("it names {}, which does not exist{more}", first.display()),
+        ));
+    }
+    for sample in &set.samples {
         fits(sample)?;
     }
-    Ok(samples)
+    Ok(set)
+}
+
+/// Why a mask teaches nonsense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Odd {
+    Nothing,
+    NearlyAll,
+}
+
+/// Refuses masks that mark nothing, whose pictures would teach that a defect is normal, and masks that mark
+/// nearly everything, as inverted ones do.
+///
+/// # Errors
+/// [`TrainError::Data`] that names the first; [`TrainError::Picture`] for a mask that cannot be read.
+pub fn refuse_odd_masks(samples: &[Sample], step: impl Fn()) -> Result<(), TrainError> {
+    let mut odd: Vec<(Odd, &Path)> = vec![];
+    let mut all = 0;
+    for mask in samples.iter().filter_map(|s| s.mask.as_ref()) {
+        let share = mask.read()?.share();
+        all += 1;
+        step();
+        if share == 0.0 {
+            odd.push((Odd::Nothing, mask.name()));
+        } else if share > NEARLY_ALL {
+            odd.push((Odd::NearlyAll, mask.name()));
+        }
+    }
+    let of = |kind: Odd| odd.iter().filter(move |(k, _)| *k == kind);
+    let mut said = vec![];
+    for (kind, what, advice) in [
+        (
+            Odd::Nothing,
+            "mark nothing, so that their pictures would teach that a defect is normal",
+            "leave these pictures out or draw their masks",
+        ),
+        (
+            Odd::NearlyAll,
+            "mark more than 80 % of their picture",
+            "if white is what is normal: --invert-masks",
+        ),
+    ] {
+        if let Some((_, first)) = of(kind).next() {
+            said.push(format!(
+                "{} of {all} masks {what} ({} is the first): {advice}",
+                of(kind).count(),
+                first.display()
+            ));
+        }
+    }
+    match odd.first() {
+        None => Ok(()),
+        Some((_, first)) => Err(fail(
+            first,
+            format!(
+                "{}; to take them as they are: --accept-masks",
+                said.join("; ")
+            ),
+        )),
+    }
 }

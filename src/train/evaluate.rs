@@ -3,15 +3,15 @@
 
 use super::TrainError;
 use super::datasets::Sample;
+use super::masks::{Mask, NEARLY_ALL};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
+use crate::faprompt::map::Map;
 use crate::inspector::Inspector;
-use image::imageops::FilterType;
-use image::{GrayImage, RgbImage, imageops};
+use image::{RgbImage, imageops};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Image scores that need no network, in the order of [`Judged::trivial`].
 pub const TRIVIAL: [&str; 3] = ["mean brightness", "gradient energy", "Laplacian variance"];
@@ -24,8 +24,84 @@ pub struct Judged {
     pub score: f32,
     /// The scores of [`TRIVIAL`], if they were asked for.
     pub trivial: Option<[f32; 3]>,
-    /// Map and mask; `None` for an abnormal picture without a mask.
+    /// Map and mask; `None` for an abnormal picture without a mask, or whose mask marks nothing.
     pub segmentation: Option<Segmentation>,
+    /// The map of a picture that has no [`Judged::segmentation`]: to look at, in no figure.
+    pub map: Option<Map>,
+    /// How much of the picture its mask marks, 0..=1; `None` if it has none that can be read.
+    pub marked: Option<f64>,
+}
+
+impl Judged {
+    /// Whether it is abnormal and its mask says where.
+    pub fn has_mask(&self) -> bool {
+        self.sample.anomalous && self.marked.is_some_and(|m| m > 0.0)
+    }
+}
+
+/// What the masks of a set are worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MaskCounts {
+    /// Defective pictures.
+    pub defective: usize,
+    /// Of these, with a mask that marks something: they are what pixel figures are made of.
+    pub with_mask: usize,
+    /// Of these, with a mask that marks nothing.
+    pub nothing_marked: usize,
+    /// Of those with a mask, how many mark more than four fifths: inverted, perhaps.
+    pub nearly_all_marked: usize,
+    /// Of those with a mask, how many mark nothing any more at the size of the maps.
+    pub lost_at_this_size: usize,
+}
+
+impl MaskCounts {
+    /// Of these pictures.
+    pub fn of(judged: &[Judged]) -> MaskCounts {
+        let count = |f: &dyn Fn(&Judged) -> bool| {
+            let defective = judged.iter().filter(|j| j.sample.anomalous);
+            defective.filter(|j| f(j)).count()
+        };
+        let lost = |j: &Judged| {
+            let gone = |s: &Segmentation| !s.mask.contains(&true);
+            j.has_mask() && j.segmentation.as_ref().is_some_and(gone)
+        };
+        MaskCounts {
+            defective: count(&|_| true),
+            with_mask: count(&Judged::has_mask),
+            nothing_marked: count(&|j| j.marked == Some(0.0)),
+            nearly_all_marked: count(&|j| j.marked.is_some_and(|m| m > NEARLY_ALL)),
+            lost_at_this_size: count(&lost),
+        }
+    }
+}
+
+impl std::fmt::Display for MaskCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let MaskCounts {
+            defective,
+            with_mask,
+            ..
+        } = self;
+        write!(
+            f,
+            "{with_mask} of {defective} defective pictures have a mask"
+        )?;
+        if self.nothing_marked > 0 {
+            write!(f, "; {} masks mark nothing", self.nothing_marked)?;
+        }
+        if self.nearly_all_marked > 0 {
+            write!(
+                f,
+                "; {} mark more than 80 % of their picture (if white is what is normal: --invert-masks)",
+                self.nearly_all_marked
+            )?;
+        }
+        if self.lost_at_this_size > 0 {
+            let lost = self.lost_at_this_size;
+            write!(f, "; {lost} mark too little to be seen at the maps' size")?;
+        }
+        Ok(())
+    }
 }
 
 /// Figures of one class or of many; `None` where a figure is not defined.
@@ -35,6 +111,9 @@ pub struct Figures {
     pub images: usize,
     /// Abnormal ones.
     pub anomalous: usize,
+    /// Abnormal ones whose mask says where.
+    #[serde(default)]
+    pub with_mask: usize,
     /// Image AUROC.
     pub image_auroc: Option<f64>,
     /// Image average precision.
@@ -75,43 +154,89 @@ fn trivial(frame: &RgbImage) -> [f32; 3] {
     ]
 }
 
-/// A mask at the map's size, as the published code makes it: whatever is not black is abnormal (VisA's
-/// masks hold the numbers of defects, from 1 on), resized bilinearly, cut at one half.
-pub fn mask(path: &Path, side: usize) -> Result<Vec<bool>, TrainError> {
-    let picture = load(path)?;
-    let mut grey: GrayImage = imageops::grayscale(&picture);
-    for value in grey.iter_mut() {
-        *value = if *value > 0 { 255 } else { 0 };
-    }
-    let side = side as u32;
-    Ok(imageops::resize(&grey, side, side, FilterType::Triangle)
-        .iter()
-        .map(|v| *v > 127)
-        .collect())
+/// What a sample's mask says, at the map's size.
+pub struct Truth {
+    /// Where it is abnormal; `None` for an abnormal picture of which nobody says where.
+    pub mask: Option<Vec<bool>>,
+    /// How much of the picture is marked, 0..=1.
+    pub marked: Option<f64>,
+    /// Why its mask could not be read.
+    pub failed: Option<String>,
 }
 
-/// Where a sample is abnormal, at the map's size; `None` for an abnormal picture without a mask.
+/// A mask at the map's size: resized bilinearly, cut at one half.
 ///
 /// # Errors
-/// As [`mask`].
-pub fn truth(sample: &Sample, side: usize) -> Result<Option<Vec<bool>>, TrainError> {
-    match (&sample.mask, sample.anomalous) {
-        (Some(path), _) => mask(path, side).map(Some),
-        (None, false) => Ok(Some(vec![false; side * side])),
-        (None, true) => Ok(None),
+/// [`TrainError::Picture`].
+pub fn mask(mask: &Mask, side: usize) -> Result<Vec<bool>, TrainError> {
+    Ok(mask.read()?.at(side))
+}
+
+/// Where a sample is abnormal, at the map's size. A mask that cannot be read, or that marks nothing, says as
+/// much as none.
+pub fn truth(sample: &Sample, side: usize) -> Truth {
+    let nothing = Truth {
+        mask: (!sample.anomalous).then(|| vec![false; side * side]),
+        marked: None,
+        failed: None,
+    };
+    match sample.mask.as_ref().map(Mask::read) {
+        None => nothing,
+        Some(Err(e)) => Truth {
+            failed: Some(format!("{e}; its picture counts without a mask")),
+            ..nothing
+        },
+        Some(Ok(marks)) => {
+            let share = marks.share();
+            Truth {
+                mask: (share > 0.0).then(|| marks.at(side)).or(nothing.mask),
+                marked: Some(share),
+                failed: None,
+            }
+        }
     }
 }
 
-/// Judges every sample. Pictures that cannot be judged are returned with the reason; the others go on.
-///
-/// # Errors
-/// [`TrainError::Picture`] for a mask that cannot be read: figures without it would be of other pictures.
+/// Puts together what was judged and what its mask says; `map` makes the map.
+pub(super) fn judged(
+    sample: Sample,
+    score: f32,
+    trivial: Option<[f32; 3]>,
+    side: usize,
+    map: Map,
+    failed: &mut Vec<String>,
+) -> Judged {
+    let truth = truth(&sample, side);
+    failed.extend(truth.failed);
+    let (segmentation, map) = match truth.mask {
+        Some(mask) => {
+            let segmentation = Segmentation {
+                width: side,
+                scores: map.values,
+                mask,
+            };
+            (Some(segmentation), None)
+        }
+        None => (None, Some(map)),
+    };
+    Judged {
+        sample,
+        score,
+        trivial,
+        segmentation,
+        map,
+        marked: truth.marked,
+    }
+}
+
+/// Judges every sample. Pictures that cannot be judged, and masks that cannot be read, are returned with the
+/// reason; the others go on.
 pub fn judge(
     inspector: &mut Inspector,
     samples: Vec<Sample>,
     bar: &ProgressBar,
-) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
-    let (mut judged, mut failed) = (vec![], vec![]);
+) -> (Vec<Judged>, Vec<String>) {
+    let (mut all, mut failed) = (vec![], vec![]);
     let side = inspector.manifest().image.size;
     let sigma = inspector.manifest().scores.smoothing_sigma;
     for sample in samples {
@@ -130,24 +255,17 @@ pub fn judge(
                 continue;
             }
         };
-        let segmentation = truth(&sample, side)?.map(|mask| Segmentation {
-            width: side,
-            scores: inspection.map().smoothed(sigma).values,
-            mask,
-        });
-        judged.push(Judged {
-            score: inspection.score,
-            trivial: Some(trivial(&frame)),
-            segmentation,
-            sample,
-        });
+        let map = inspection.map().smoothed(sigma);
+        let trivial = Some(trivial(&frame));
+        let score = inspection.score;
+        all.push(judged(sample, score, trivial, side, map, &mut failed));
     }
-    Ok((judged, failed))
+    (all, failed)
 }
 
 /// The maps that pixel figures are made of: none at all where no picture has a mask.
 pub(super) fn segmentations<'a>(judged: &[&'a Judged]) -> Vec<&'a Segmentation> {
-    let annotated = judged.iter().any(|j| j.sample.mask.is_some());
+    let annotated = judged.iter().any(|j| j.has_mask());
     judged
         .iter()
         .filter(|_| annotated)
@@ -167,6 +285,7 @@ pub fn figures(judged: &[&Judged]) -> Figures {
     Figures {
         images: judged.len(),
         anomalous: judged.iter().filter(|j| j.sample.anomalous).count(),
+        with_mask: judged.iter().filter(|j| j.has_mask()).count(),
         image_auroc: image.auroc(),
         image_ap: image.average_precision(),
         f1_max: best.map(|(f1, _)| f1),
@@ -203,6 +322,7 @@ pub fn mean(classes: &BTreeMap<String, Figures>) -> Figures {
     Figures {
         images: classes.values().map(|f| f.images).sum(),
         anomalous: classes.values().map(|f| f.anomalous).sum(),
+        with_mask: classes.values().map(|f| f.with_mask).sum(),
         image_auroc: mean(&|f| f.image_auroc),
         image_ap: mean(&|f| f.image_ap),
         f1_max: mean(&|f| f.f1_max),

@@ -30,10 +30,6 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// OpenAI's CLIP preprocessing, which every CLIP named in the documentation shares.
-pub const MEAN: [f32; 3] = [0.48145466, 0.4578275, 0.40821073];
-/// Standard deviations of the same.
-pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 /// The published code's smoothing of reported maps, sigma 10 at 518 px, in proportion.
 pub const SIGMA_PER_PIXEL: f32 = 10.0 / 518.0;
 /// Directions of the Jacobian that one thread carries at once.
@@ -172,14 +168,16 @@ fn manifest(
         image: ImageSpec {
             size,
             patch: visual.patch,
-            mean: MEAN,
-            std: STD,
+            mean: clip.preprocess.mean,
+            std: clip.preprocess.std,
+            interpolation: clip.preprocess.interpolation,
         },
         activation: clip.activation,
         vision: TowerSpec {
             width: visual.width,
             layers: visual.blocks.len(),
             heads: visual.heads,
+            epsilon: visual.epsilon,
         },
         vv_layers,
         memory: options.memory.clone(),
@@ -187,6 +185,7 @@ fn manifest(
             width: text.width,
             layers: text.blocks.len(),
             heads: text.heads,
+            epsilon: text.epsilon,
         },
         prompts: PromptSpec {
             normal_tokens: prompts.normal.nrows(),
@@ -214,6 +213,7 @@ fn manifest(
         linear_error: vec![],
         known_score: None,
         method: None,
+        assumed: clip.assumed.clone(),
         sources: BTreeMap::from([
             ("clip".into(), clip.digest.clone()),
             ("prompts".into(), prompts.digest.clone()),

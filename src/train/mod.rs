@@ -6,7 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`tensors`], [`clip`], [`prompts`] | weights and prompt learners from files, and to files |
-//! | [`datasets`] | labelled pictures in three layouts |
+//! | [`datasets`], [`masks`] | labelled pictures in the layouts that people have |
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
@@ -23,6 +23,7 @@ pub mod evaluate;
 pub mod export;
 pub mod fit;
 pub mod flash;
+pub mod masks;
 pub mod methods;
 pub mod metrics;
 pub mod nn;

@@ -1,7 +1,7 @@
 //! Prompt learners: the published code's names, and the trainer's own.
 
 use super::TrainError;
-use super::clip::{Clip, Dense, file_digest};
+use super::clip::{Clip, Dense};
 use super::fit;
 use super::fit::checkpoint::RECORD;
 use super::fit::variant::PriorSource;
@@ -73,7 +73,9 @@ impl Prompts {
         let tensors = Tensors::load(path)
             .map_err(fail)?
             .without_prefix("prompt_learner.");
-        let digest = file_digest(path).map_err(|e| fail(TensorError::File(e.to_string())))?;
+        let digest = tensors
+            .digest()
+            .map_err(|e| fail(TensorError::File(e.to_string())))?;
         read(&tensors, clip, digest).map_err(fail)
     }
 

@@ -5,17 +5,16 @@
 
 use super::clip::{Norm, Text};
 use crate::bundle::manifest::ActivationKind;
-use crate::ops::layer_norm::EPSILON;
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 
 /// A normalised row and the factor that it was multiplied by.
-fn normalise(x: &Array2<f32>, norm: &Norm) -> (Array2<f32>, Normalised) {
+fn normalise(x: &Array2<f32>, norm: &Norm, epsilon: f32) -> (Array2<f32>, Normalised) {
     let mut hat = x.clone();
     let mut inverse = Array1::zeros(x.nrows());
     for (mut row, inverse) in hat.outer_iter_mut().zip(inverse.iter_mut()) {
         let mean = row.mean().unwrap_or(0.0);
         row -= mean;
-        *inverse = 1.0 / (row.dot(&row) / row.len() as f32 + EPSILON).sqrt();
+        *inverse = 1.0 / (row.dot(&row) / row.len() as f32 + epsilon).sqrt();
         row *= *inverse;
     }
     (
@@ -123,7 +122,7 @@ impl Reference<'_> {
             if let Some(deep) = i.checked_sub(1).and_then(|i| self.deep.get(i)) {
                 x.slice_mut(s![1..=deep.nrows(), ..]).assign(deep);
             }
-            let (normed, ln_1) = normalise(&x, &block.ln_1);
+            let (normed, ln_1) = normalise(&x, &block.ln_1, self.text.epsilon);
             let qkv = normed.dot(&block.qkv.weight.t()) + &block.qkv.bias;
             let mut heads = Array2::zeros((n, width));
             let mut weights = vec![];
@@ -147,7 +146,7 @@ impl Reference<'_> {
                 weights.push(w);
             }
             x = x + heads.dot(&block.out.weight.t()) + &block.out.bias;
-            let (normed, ln_2) = normalise(&x, &block.ln_2);
+            let (normed, ln_2) = normalise(&x, &block.ln_2, self.text.epsilon);
             let hidden = normed.dot(&block.fc.weight.t()) + &block.fc.bias;
             x = x
                 + hidden
@@ -163,7 +162,7 @@ impl Reference<'_> {
             });
         }
         let last = x.slice(s![n - 1.., ..]).to_owned();
-        let (normed, ln_final) = normalise(&last, &self.text.ln_final);
+        let (normed, ln_final) = normalise(&last, &self.text.ln_final, self.text.epsilon);
         let normed = normed.row(0).to_owned();
         let feature = self.text.projection.dot(&normed);
         Tape {

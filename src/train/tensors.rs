@@ -1,13 +1,24 @@
-//! Named tensors from the files that people have: safetensors, PyTorch checkpoints, TorchScript.
+//! Named tensors from the files that people have: safetensors, PyTorch checkpoints, TorchScript, in one file
+//! or in shards.
+//!
+//! What a file is shows in its first bytes, not in its name. It keeps account of what was read: what nobody
+//! asked for may change what the network computes.
 
+mod shards;
 pub mod store;
 mod torchscript;
 
+pub use shards::index_of;
+
+use crate::bundle::envelope::hex;
 use half::{bf16, f16};
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use pytorch_reader::PytorchReader;
 use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Why a tensor file or a tensor of it cannot be used.
@@ -33,15 +44,22 @@ pub enum TensorError {
     #[error("tensor `{0}` holds a number that is not finite")]
     NotFinite(String),
     /// An element type that no weight has.
-    #[error("tensor `{0}` is stored as {1}")]
+    #[error("tensor `{0}` is stored as {1}; weights of F64, F32, F16 and BF16 are read")]
     Type(String, String),
 }
 
 /// A tensor as it lies in a file.
-pub struct Raw {
+struct Raw {
     shape: Vec<usize>,
     dtype: String,
-    bytes: Vec<u8>,
+    data: Data,
+}
+
+/// A tensor's bytes, little-endian, row-major.
+enum Data {
+    Read(Vec<u8>),
+    /// Read when they are wanted: a training checkpoint's optimizer takes twice the weights' memory.
+    Later(pytorch_reader::Tensor),
 }
 
 /// Key in a safetensors file's metadata that says that its numbers were never trained.
@@ -53,12 +71,23 @@ pub const VV_LAYERS: &str = "faprompt.vv_layers";
 /// All tensors of a file, by name.
 pub struct Tensors {
     path: PathBuf,
+    files: Vec<PathBuf>,
     notes: HashMap<String, String>,
     map: BTreeMap<String, Raw>,
+    read: RefCell<BTreeSet<String>>,
+    scripted: bool,
 }
 
 fn decode(name: &str, raw: &Raw) -> Result<Vec<f32>, TensorError> {
-    let b = &raw.bytes;
+    let bytes;
+    let b = match &raw.data {
+        Data::Read(bytes) => bytes,
+        Data::Later(tensor) => {
+            let failed = |e| TensorError::File(format!("tensor `{name}`: {e}"));
+            bytes = tensor.read().map_err(failed)?;
+            &bytes
+        }
+    };
     let values: Vec<f32> = match raw.dtype.as_str() {
         "F64" => b
             .as_chunks::<8>()
@@ -114,46 +143,109 @@ fn decode(name: &str, raw: &Raw) -> Result<Vec<f32>, TensorError> {
 }
 
 impl Tensors {
-    /// Reads a `.safetensors` file, or a PyTorch checkpoint of any age, or a TorchScript archive.
+    /// Reads a safetensors file, or a PyTorch checkpoint of any age, or a TorchScript archive. Of a set of
+    /// shards, the index (`*.index.json`) or any one of them stands for all.
     ///
     /// # Errors
     /// [`TensorError::File`].
     pub fn load(path: &Path) -> Result<Tensors, TensorError> {
+        match index_of(path) {
+            Some(index) => shards::load(&index),
+            None => Tensors::load_one(path),
+        }
+    }
+
+    fn load_one(path: &Path) -> Result<Tensors, TensorError> {
         let file = |e: &dyn std::fmt::Display| TensorError::File(e.to_string());
-        let mut notes = HashMap::new();
-        let map = if path.extension().is_some_and(|e| e == "safetensors") {
-            let bytes = std::fs::read(path).map_err(|e| file(&e))?;
-            let tensors = SafeTensors::deserialize(&bytes)
-                .map_err(|e| file(&format!("not a safetensors file: {e}")))?;
-            let header = SafeTensors::read_metadata(&bytes).map_err(|e| file(&e))?.1;
-            notes = header.metadata().clone().unwrap_or_default();
-            let raw = |t: safetensors::tensor::TensorView| Raw {
-                shape: t.shape().to_vec(),
-                dtype: dtype_name(t.dtype()),
-                bytes: t.data().to_vec(),
-            };
-            tensors
-                .tensors()
-                .into_iter()
-                .map(|(name, t)| (name, raw(t)))
-                .collect()
-        } else {
-            std::fs::metadata(path).map_err(|e| file(&e))?;
-            match torchscript::load(path)? {
-                Some(map) => map,
-                None => checkpoint(path)?,
+        let (mut notes, mut scripted) = (HashMap::new(), false);
+        let map = match kind(path)? {
+            Kind::Safetensors => {
+                let bytes = std::fs::read(path).map_err(|e| file(&e))?;
+                let tensors = SafeTensors::deserialize(&bytes)
+                    .map_err(|e| file(&format!("not a whole safetensors file: {e}")))?;
+                let header = SafeTensors::read_metadata(&bytes).map_err(|e| file(&e))?.1;
+                notes = header.metadata().clone().unwrap_or_default();
+                let raw = |t: safetensors::tensor::TensorView| Raw {
+                    shape: t.shape().to_vec(),
+                    dtype: dtype_name(t.dtype()),
+                    data: Data::Read(t.data().to_vec()),
+                };
+                tensors
+                    .tensors()
+                    .into_iter()
+                    .map(|(name, t)| (name, raw(t)))
+                    .collect()
             }
+            Kind::PyTorch => match torchscript::load(path)? {
+                Some(map) => {
+                    scripted = true;
+                    map
+                }
+                None => checkpoint(path)?,
+            },
         };
         Ok(Tensors {
             path: path.to_path_buf(),
+            files: vec![path.to_path_buf()],
             notes,
             map,
+            read: RefCell::default(),
+            scripted,
         })
     }
 
-    /// The file.
+    /// The file, or the index of several.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is a TorchScript archive.
+    pub fn is_scripted(&self) -> bool {
+        self.scripted
+    }
+
+    /// SHA-256 of the file in hexadecimal; of shards, of their digests in the order of their names.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn digest(&self) -> std::io::Result<String> {
+        let mut each = self.files.iter().map(|f| file_digest(f));
+        if let [_] = &*self.files {
+            return each.next().unwrap_or_else(|| Ok(String::new()));
+        }
+        let all = each.collect::<std::io::Result<Vec<_>>>()?.join("\n");
+        Ok(hex(&Sha256::digest(all.as_bytes())))
+    }
+
+    /// Every name, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// The names that no call read, in order.
+    pub fn unread(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        let unread = self.map.keys().filter(|name| !read.contains(*name));
+        unread.cloned().collect()
+    }
+
+    /// The tensors whose names begin with `prefix`, without it, and the names of the others.
+    pub fn below(self, prefix: &str) -> (Tensors, Vec<String>) {
+        let (mut map, mut others) = (BTreeMap::new(), vec![]);
+        for (name, raw) in self.map {
+            match name.strip_prefix(prefix) {
+                Some(rest) => _ = map.insert(rest.to_string(), raw),
+                None => others.push(name),
+            }
+        }
+        (
+            Tensors {
+                map,
+                read: RefCell::default(),
+                ..self
+            },
+            others,
+        )
     }
 
     /// Whether the file says that its numbers were never trained.
@@ -186,7 +278,7 @@ impl Tensors {
             Raw {
                 shape: shape.to_vec(),
                 dtype: "F32".into(),
-                bytes,
+                data: Data::Read(bytes),
             },
         );
     }
@@ -234,6 +326,7 @@ impl Tensors {
             .map
             .get(name)
             .ok_or_else(|| TensorError::Missing(name.into()))?;
+        self.read.borrow_mut().insert(name.into());
         let values = decode(name, raw)?;
         ArrayD::from_shape_vec(IxDyn(&raw.shape), values)
             .map_err(|e| TensorError::File(format!("tensor `{name}`: {e}")))
@@ -303,11 +396,58 @@ fn checkpoint(path: &Path) -> Result<BTreeMap<String, Raw>, TensorError> {
         let raw = Raw {
             shape: tensor.shape().to_vec(),
             dtype: format!("{:?}", tensor.dtype()),
-            bytes: tensor
-                .read()
-                .map_err(|e| fail(&format!("tensor `{name}`: {e}")))?,
+            data: Data::Later(tensor),
         };
         map.insert(name, raw);
     }
     Ok(map)
+}
+
+enum Kind {
+    Safetensors,
+    PyTorch,
+}
+
+/// What a file is, by its first bytes: a header's length and `{`, or anything else, which is left to the
+/// checkpoint readers. Names what people download instead of the file.
+fn kind(path: &Path) -> Result<Kind, TensorError> {
+    let fail = |e: std::io::Error| TensorError::File(e.to_string());
+    let mut first = vec![];
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(64).read_to_end(&mut first).map_err(fail)?;
+    if first.is_empty() {
+        return Err(TensorError::File("an empty file".into()));
+    }
+    if first.starts_with(b"version https://git-lfs") {
+        let what = "a Git LFS pointer, which stands for the file: fetch it with `git lfs pull`";
+        return Err(TensorError::File(what.into()));
+    }
+    let text = first.trim_ascii_start();
+    if text.starts_with(b"<!") || text.starts_with(b"<html") || text.starts_with(b"<HTML") {
+        let what = "a web page, not the file: the download needs another address, or a login";
+        return Err(TensorError::File(what.into()));
+    }
+    let named = path.extension().is_some_and(|e| e == "safetensors");
+    let checkpoint = first.starts_with(b"PK") || first.starts_with(&[0x80]);
+    match first.get(8) == Some(&b'{') || (named && !checkpoint) {
+        true => Ok(Kind::Safetensors),
+        false => Ok(Kind::PyTorch),
+    }
+}
+
+/// SHA-256 of a file in hexadecimal.
+///
+/// # Errors
+/// The file system's.
+pub fn file_digest(path: &Path) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = std::fs::File::open(path)?;
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hex(&hash.finalize()))
 }

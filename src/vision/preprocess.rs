@@ -1,6 +1,6 @@
-//! RGB frame to normalised tensor, as the checkpoints were trained: Pillow's anti-aliased bicubic.
+//! RGB frame to normalised tensor, as the checkpoints were trained: Pillow's anti-aliased resizing.
 
-use crate::bundle::manifest::{ImageSpec, Manifest};
+use crate::bundle::manifest::{ImageSpec, Interpolation, Manifest};
 use crate::bundle::method::Resize;
 use crate::ops::slice_mut;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
@@ -72,16 +72,16 @@ impl Preprocessor {
 
     /// The same by another resize.
     pub fn with(spec: &ImageSpec, resize: Resize) -> Self {
-        // Catmull-Rom is the cubic with a = -0.5, which is Pillow's BICUBIC.
-        let filter = match resize {
-            Resize::Bicubic => FilterType::CatmullRom,
-            Resize::Bilinear => FilterType::Bilinear,
-        };
         let level = |c: usize, v: usize| (v as f32 / 255.0 - spec.mean[c]) / spec.std[c];
         let size = spec.size as u32;
+        // Catmull-Rom is the cubic with a = -0.5, which is Pillow's BICUBIC, and the triangle its BILINEAR;
+        // `Convolution` widens them when shrinking, as Pillow does.
+        let filter = match (resize, spec.interpolation) {
+            (Resize::Bicubic, Interpolation::Bicubic) => FilterType::CatmullRom,
+            _ => FilterType::Bilinear,
+        };
         Preprocessor {
             resizer: Resizer::new(),
-            // `Convolution` widens the filter when shrinking, as Pillow does.
             options: ResizeOptions::new()
                 .resize_alg(ResizeAlg::Convolution(filter))
                 .use_alpha(false),

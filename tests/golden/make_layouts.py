@@ -3,10 +3,14 @@
 Needs: torch, safetensors, transformers, open_clip_torch (made with 2.15.0, 0.8.0, 5.23.0 and 3.3.0).
 Each folder gets `expected.safetensors`: `pixels` [3, 32, 32] (normalised), `image_raw` [64] = x[class] @ proj
 without ln_post (as FAPrompt reads it), `tokens` [8] (ids, the last is EOS), `text` [64], all float32, computed
-by that library's own modules.
+by that library's own modules. The folders `*_other` hold networks whose configurations say what most leave at its
+default: other heads, epsilons, activation and normalisation; their `expected.safetensors` has `photo` [24, 40, 3]
+(uint8) too, which the library's own transform made `pixels` of.
 """
 import json, os
+import numpy as np
 import torch, torch.nn as nn
+from PIL import Image
 from collections import OrderedDict
 from safetensors.torch import save_file
 
@@ -21,9 +25,9 @@ def folder(name):
     return path
 
 
-def expected(path, pixels, image_raw, text):
+def expected(path, pixels, image_raw, text, **more):
     save_file({"pixels": pixels[0].contiguous(), "image_raw": image_raw[0].contiguous(),
-               "tokens": TOKENS.to(torch.int32), "text": text[0].contiguous()},
+               "tokens": TOKENS.to(torch.int32), "text": text[0].contiguous(), **more},
               os.path.join(path, "expected.safetensors"))
 
 
@@ -167,3 +171,69 @@ json.dump({"model_cfg": model_cfg, "preprocess_cfg": {
     open(os.path.join(path, "open_clip_config.json"), "w"), indent=1)
 expected(path, pixels, image, text)
 
+# --- what most configurations leave at its default ---
+torch.manual_seed(6)
+y, x = np.mgrid[:24, :40]
+photo = np.stack([127 + 90 * np.sin(x / 5.3 + i) + 30 * np.cos(y * x / 17.7 - i) for i in range(3)], 2).astype(np.uint8)
+shown = Image.fromarray(photo)
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.125]
+more = {"photo": torch.tensor(photo)}
+
+# Hugging Face: an older file's `…_config_dict` counts before `…_config`, with its own defaults.
+from transformers import CLIPImageProcessorPil  # resizes as Pillow does, which is what CLIPs were trained with
+towers = dict(hidden_size=W, intermediate_size=4 * W, num_hidden_layers=LAYERS, hidden_act="gelu", projection_dim=W)
+text_config = dict(towers, num_attention_heads=2, layer_norm_eps=1e-2, vocab_size=VOCAB,
+                   max_position_embeddings=CONTEXT, bos_token_id=VOCAB - 2, eos_token_id=VOCAB - 1)
+vision_config = dict(towers, num_attention_heads=4, layer_norm_eps=1e-3, image_size=IMAGE, patch_size=PATCH)
+config = CLIPConfig(text_config=text_config, vision_config=vision_config, projection_dim=W)
+model = scramble(CLIPModel(config))
+processor = CLIPImageProcessorPil(size={"height": IMAGE, "width": IMAGE}, do_center_crop=False, resample=3,
+                                  image_mean=MEAN, image_std=STD)
+pixels = processor(shown, return_tensors="pt")["pixel_values"].float()
+with torch.no_grad():
+    hidden = model.vision_model(pixel_values=pixels).last_hidden_state
+    image = model.visual_projection(hidden[:, 0])
+    text = model.text_projection(model.text_model(input_ids=TOKENS[None]).pooler_output)
+path = folder("hugging_face_other")
+model.half().save_pretrained(path)
+older = json.load(open(os.path.join(path, "config.json")))
+older["text_config_dict"], older["vision_config_dict"] = text_config, vision_config
+older["text_config"].update(hidden_act="quick_gelu", num_attention_heads=8, layer_norm_eps=1e-5)
+older["vision_config"].update(hidden_act="quick_gelu", num_attention_heads=1)
+json.dump(older, open(os.path.join(path, "config.json"), "w"), indent=1)
+assert CLIPConfig.from_pretrained(path).vision_config.num_attention_heads == 4
+processor.save_pretrained(path)
+expected(path, pixels, image, text, **more)
+
+# open_clip: without `quick_gelu` the GELU is exact, heads are counted by their width.
+from open_clip.transform import image_transform
+model_cfg = dict(embed_dim=W,
+                 vision_cfg=dict(image_size=IMAGE, layers=LAYERS, width=W, head_width=16, patch_size=PATCH,
+                                 norm_kwargs=dict(eps=1e-3)),
+                 text_cfg=dict(context_length=CONTEXT, vocab_size=VOCAB, width=W, heads=2, layers=LAYERS,
+                               norm_kwargs=dict(eps=1e-2)))
+model = scramble(CLIP(**model_cfg))
+preprocess_cfg = dict(mean=MEAN, std=STD, interpolation="bilinear", resize_mode="squash")
+pixels = image_transform(IMAGE, is_train=False, **preprocess_cfg)(shown)[None]
+with torch.no_grad():
+    v = model.visual
+    x = v.conv1(pixels).flatten(2).permute(0, 2, 1)
+    x = torch.cat([v.class_embedding.expand(1, 1, W), x], 1) + v.positional_embedding
+    image = v.transformer(v.ln_pre(x))[:, 0] @ v.proj
+    padded = torch.zeros(1, CONTEXT, dtype=torch.long)
+    padded[0, : len(TOKENS)] = TOKENS
+    text = model.encode_text(padded)
+path = folder("open_clip_other")
+save_file({k: v.half().contiguous() for k, v in model.state_dict().items()},
+          os.path.join(path, "open_clip_model.safetensors"))
+json.dump({"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg},
+          open(os.path.join(path, "open_clip_config.json"), "w"), indent=1)
+expected(path, pixels, image, text, **more)
+
+# --- a training checkpoint as open_clip writes it: below `state_dict.module.`, the optimizer beside it ---
+path = folder("openai")
+state = torch.load(os.path.join(path, "state_dict.pt"))
+slot = {"exp_avg": torch.zeros(4), "step": torch.tensor(3.0)}
+torch.save({"epoch": 32, "name": "tiny", "state_dict": {"module." + k: v for k, v in state.items()},
+            "optimizer": {"state": {0: slot}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.98), "params": [0]}]},
+            "scaler": {"scale": 65536.0, "_growth_tracker": 0}}, os.path.join(path, "training.pt"))

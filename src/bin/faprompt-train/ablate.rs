@@ -5,11 +5,12 @@ use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle;
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::report::say;
+use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::ablate::{MAIN, NAMES, Row, row};
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::evaluate::{Figures, Judged, by_class, mean};
+use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::Encoder;
 use faprompt_edge::train::fit::judge::{average, judge};
 use faprompt_edge::train::fit::{Encoded, Options, fit};
@@ -67,15 +68,18 @@ impl Ablate {
         for r in &rows {
             r.options.check(&clip)?;
         }
+        let _held = Checkpoint::hold(&self.out)?;
         let cache = self.learning.cache(&clip, &options)?;
         let device = self.learning.device.open()?;
         let stop = Interrupt::catch()?;
         let mut encoder = Encoder::new(&clip, &options, &device);
-        let learned = with_masks(samples(&self.train)?);
+        let masks = &self.learning.masks;
+        let learned = samples(&self.train, masks)?;
+        let learned = with_masks(learned, self.learning.accept_masks)?;
         let tested = self
             .test
             .iter()
-            .map(|p| samples(std::slice::from_ref(p)))
+            .map(|p| samples(std::slice::from_ref(p), masks))
             .collect::<Result<Vec<_>, _>>()?;
         let train = encode(&mut encoder, &cache, &learned, stop)?;
         let tests = tested
@@ -174,7 +178,7 @@ impl Ground<'_> {
         let mut all = vec![];
         for (_, set) in &self.tests {
             let progress = bar(0, "judge");
-            all.push(judge(
+            let (judged, failed) = judge(
                 self.clip,
                 &prompts,
                 options,
@@ -183,8 +187,10 @@ impl Ground<'_> {
                 &self.device,
                 self.stop,
                 &progress,
-            )?);
+            )?;
             progress.finish_and_clear();
+            failed.iter().for_each(warn);
+            all.push(judged);
         }
         Ok(all)
     }

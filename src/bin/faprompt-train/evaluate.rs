@@ -1,6 +1,7 @@
 //! `faprompt-train evaluate`.
 
-use crate::fit::{encode, open_cache};
+use crate::fit::{MaskOptions, open_cache};
+use crate::weights::WeightOptions;
 use clap::Args;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
@@ -10,12 +11,12 @@ use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::datasets::{self, Sample};
-use faprompt_edge::train::evaluate::{self, Figures, Judged};
-use faprompt_edge::train::fit;
+use faprompt_edge::train::datasets::{LeftOut, Sample};
+use faprompt_edge::train::evaluate::{self, Figures, Judged, MaskCounts};
 use faprompt_edge::train::fit::checkpoint::Record;
-use faprompt_edge::train::fit::encode::Encoder;
+use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::judge::judge;
+use faprompt_edge::train::fit::{self, Encoded, Masks};
 use faprompt_edge::train::nn::DeviceKind;
 use faprompt_edge::train::page;
 use faprompt_edge::train::progress::{Interrupt, bar};
@@ -23,6 +24,7 @@ use faprompt_edge::train::prompts::Prompts;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `evaluate`.
@@ -37,6 +39,8 @@ pub struct Evaluate {
     /// Instead of a bundle: prompts that `fit` learned on --clip; variants that no device runs are judged too
     #[arg(long, requires = "clip")]
     prompts: Option<PathBuf>,
+    #[command(flatten)]
+    weights: WeightOptions,
     /// Folder for the pictures' features, with --prompts [default: the user's cache folder]
     #[arg(long, requires = "prompts")]
     cache: Option<PathBuf>,
@@ -49,6 +53,8 @@ pub struct Evaluate {
     /// Data sets: folders with meta.json (AnomalyCLIP) or in MVTec AD's layout, or CSV files (image, mask, class, type, label)
     #[arg(required = true)]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    masks: MaskOptions,
     /// How the abnormal prototype follows each image
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
@@ -75,6 +81,9 @@ struct SetReport {
     classes: BTreeMap<String, Figures>,
     mean: Figures,
     pooled: Figures,
+    masks: MaskCounts,
+    left_out: LeftOut,
+    notes: Vec<String>,
     pictures: Vec<PictureReport>,
     failed: Vec<String>,
 }
@@ -86,6 +95,8 @@ struct PictureReport {
     kind: String,
     anomalous: bool,
     score: f32,
+    /// How much of it the mask marks, 0..=1; null without a mask.
+    marked: Option<f64>,
 }
 
 fn figure_row(name: &str, f: &Figures) -> String {
@@ -139,7 +150,7 @@ impl Judge {
             ));
         };
         let name = format!("{} on {}", prompts.display(), clip.display());
-        let clip = Clip::load(clip)?;
+        let clip = a.weights.load(clip)?;
         let prompts = Prompts::load(prompts, &clip)?;
         let record = Record::of(&prompts)?.ok_or_else(|| {
             TrainError::Options(format!(
@@ -184,7 +195,7 @@ impl Judge {
     ) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
         let bar = bar(samples.len(), &path.display().to_string());
         let result = match self {
-            Judge::Device(inspector) => evaluate::judge(inspector, samples, &bar)?,
+            Judge::Device(inspector) => evaluate::judge(inspector, samples, &bar),
             Judge::Trainer {
                 clip,
                 prompts,
@@ -194,8 +205,24 @@ impl Judge {
                 let stop = Interrupt::catch()?;
                 let cache = open_cache(a.cache.as_deref(), a.cache_gb, clip, options)?;
                 let mut encoder = Encoder::new(clip, options, &device);
-                let set = encode(&mut encoder, &cache, &samples, stop)?;
-                let judged = judge(
+                let paths = fill(&mut encoder, &cache, &samples, stop, &bar)?;
+                let (mut kept, mut known, mut unread) = (vec![], vec![], vec![]);
+                for (sample, path) in samples.into_iter().zip(paths) {
+                    match path {
+                        Ok(path) => {
+                            kept.push(sample);
+                            known.push(path);
+                        }
+                        Err(e) => unread.push(e.to_string()),
+                    }
+                }
+                let set = Encoded {
+                    samples: &kept,
+                    paths: known,
+                    cache: &cache,
+                    masks: Masks::default(),
+                };
+                let (judged, mut failed) = judge(
                     clip,
                     prompts,
                     options,
@@ -205,7 +232,8 @@ impl Judge {
                     stop,
                     &bar,
                 )?;
-                (judged, vec![])
+                failed.append(&mut unread);
+                (judged, failed)
             }
         };
         bar.finish_and_clear();
@@ -216,7 +244,7 @@ impl Judge {
 /// Says of a set why figures are missing, or are of fewer pictures than they seem to be.
 fn doubts(path: &Path, judged: &[Judged]) {
     let bad = judged.iter().filter(|j| j.sample.anomalous).count();
-    let marked = judged.iter().filter(|j| j.sample.mask.is_some()).count();
+    let marked = judged.iter().filter(|j| j.has_mask()).count();
     if bad == 0 || bad == judged.len() {
         warn(format_args!(
             "{}: {bad} of {} pictures are abnormal: AUROC and F1max need both kinds",
@@ -226,25 +254,52 @@ fn doubts(path: &Path, judged: &[Judged]) {
     }
     if (1..bad).contains(&marked) {
         warn(format_args!(
-            "{}: {marked} of {bad} abnormal pictures have a mask; pixel figures leave the others out",
+            "{}: pixel figures leave out the {} defective pictures without a mask",
+            path.display(),
+            bad - marked
+        ));
+    }
+    if bad > 0 && marked == 0 {
+        warn(format_args!(
+            "{}: no defective picture has a mask: there are no pixel figures",
             path.display()
         ));
     }
+}
+
+/// Finds out now whether a result can be written; hours later it would be too late to say so. Leaves nothing
+/// behind.
+fn can_be_written(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return File::options().append(true).open(path).map(|_| ());
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(|_| ())
+}
+
+/// Writes a result: whole or not at all, unless it goes to a pipe or a device.
+fn write(path: &Path, text: &str) -> Result<(), TrainError> {
+    let written = match path.exists() && !path.is_file() {
+        true => File::options()
+            .write(true)
+            .open(path)
+            .and_then(|mut f| f.write_all(text.as_bytes())),
+        false => faprompt_edge::bundle::save(text.as_bytes(), path),
+    };
+    written.map_err(|source| TrainError::Output {
+        path: path.into(),
+        source,
+    })
 }
 
 impl Evaluate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         for path in [&self.json, &self.html].into_iter().flatten() {
-            // Hours later it would be too late to say so.
-            File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|source| TrainError::Output {
-                    path: path.clone(),
-                    source,
-                })?;
+            can_be_written(path).map_err(|source| TrainError::Output {
+                path: path.clone(),
+                source,
+            })?;
         }
         let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);
@@ -252,7 +307,7 @@ impl Evaluate {
         let sets = self
             .data
             .iter()
-            .map(|path| datasets::load(path))
+            .map(|path| self.masks.read(path))
             .collect::<Result<Vec<_>, _>>()?;
         say(format_args!(
             "{:24} {:6} {:5}  {:11}  {:11}  {:11}   trivial image AUROC",
@@ -262,19 +317,22 @@ impl Evaluate {
             "class                    images   bad  AUROC    AP  AUROC   PRO  F1max  thr.    light gradi lapla"
         ));
         let (mut reports, mut shown, mut any_failed) = (vec![], vec![], false);
-        for (path, samples) in self.data.iter().zip(sets) {
-            let (judged, failed) = judge.run(self, path, samples)?;
+        for (path, set) in self.data.iter().zip(sets) {
+            let (judged, failed) = judge.run(self, path, set.samples)?;
             failed
                 .iter()
                 .for_each(|f| warn(format_args!("not counted: {f}")));
             any_failed |= !failed.is_empty();
             doubts(path, &judged);
+            let masks = MaskCounts::of(&judged);
+            let mut notes = vec![masks.to_string()];
+            notes.extend(set.notes);
             let classes = evaluate::by_class(&judged);
             let (mean, pooled) = (
                 evaluate::mean(&classes),
                 evaluate::figures(&judged.iter().collect::<Vec<_>>()),
             );
-            say(path.display());
+            say(format_args!("{}: {masks}", path.display()));
             classes
                 .iter()
                 .for_each(|(name, f)| say(figure_row(&format!("  {name}"), f)));
@@ -288,6 +346,7 @@ impl Evaluate {
                 kind: j.sample.kind.clone(),
                 anomalous: j.sample.anomalous,
                 score: j.score,
+                marked: j.marked,
             };
             if self.html.is_some() {
                 shown.push(page::set(&page::Outcome {
@@ -297,6 +356,7 @@ impl Evaluate {
                     mean: &mean,
                     pooled: &pooled,
                     failed: &failed,
+                    notes: &notes,
                     threshold: judge.threshold(),
                 }));
             }
@@ -308,6 +368,9 @@ impl Evaluate {
                 classes,
                 mean,
                 pooled,
+                masks,
+                left_out: set.left_out,
+                notes,
                 failed,
             });
         }
@@ -316,18 +379,12 @@ impl Evaluate {
             let all = evaluate::mean(&reports.iter().map(means).collect());
             say(figure_row("mean over sets", &all));
         }
-        let write = |path: &Path, text: String| {
-            std::fs::write(path, text).map_err(|source| TrainError::Output {
-                path: path.into(),
-                source,
-            })
-        };
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&reports).map_err(|e| TrainError::Output {
                 path: path.clone(),
                 source: e.into(),
             })?;
-            write(path, text)?;
+            write(path, &text)?;
         }
         if let Some(path) = &self.html {
             let text = page::page(&page::Page {
@@ -337,7 +394,7 @@ impl Evaluate {
                 software: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
                 sets: shown,
             });
-            write(path, text)?;
+            write(path, &text)?;
         }
         warning.iter().for_each(say);
         Ok(if any_failed {

@@ -1,8 +1,9 @@
 //! `faprompt-train export`.
 
 use crate::method::MethodArguments;
+use crate::weights::WeightOptions;
 use clap::Args;
-use faprompt_edge::bundle::manifest::{ActivationKind, Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::signature_of;
 use faprompt_edge::bundle::tap::Tap;
@@ -53,9 +54,8 @@ pub struct Export {
     /// How matrices are stored
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
-    /// Activation of the MLPs [default: as the configuration beside the weights says, else QuickGELU]
-    #[arg(long, value_enum)]
-    activation: Option<ActivationKind>,
+    #[command(flatten)]
+    weights: WeightOptions,
     /// Image scores above it are rejects, unless the station sets another, 0..=1
     #[arg(long, default_value_t = 0.5, value_parser = threshold)]
     threshold: f32,
@@ -84,8 +84,7 @@ fn threshold(text: &str) -> Result<f32, String> {
 impl Export {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        let mut clip = Clip::load(&self.clip)?;
-        clip.activation = self.activation.unwrap_or(clip.activation);
+        let clip = self.weights.load(&self.clip)?;
         let asked = self.method.options()?;
         if asked.method != Method::Faprompt {
             return self.other(&clip, &asked);

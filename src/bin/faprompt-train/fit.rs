@@ -1,15 +1,16 @@
 //! `faprompt-train fit`.
 
 use crate::method::MethodArguments;
+use crate::weights::WeightOptions;
 use clap::Args;
-use faprompt_edge::bundle::manifest::{ActivationKind, ScoreRule, Selection};
+use faprompt_edge::bundle::manifest::{ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::datasets::{self, Sample};
+use faprompt_edge::train::datasets::{self, DataSet, Sample};
 use faprompt_edge::train::fit::cache::Cache;
 use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
@@ -28,9 +29,8 @@ pub struct Learning {
     /// CLIP weights, as for `export`
     #[arg(long)]
     pub clip: PathBuf,
-    /// Activation of the MLPs [default: as the configuration beside the weights says, else QuickGELU]
-    #[arg(long, value_enum)]
-    activation: Option<ActivationKind>,
+    #[command(flatten)]
+    weights: WeightOptions,
     /// Epochs [default: 15; coop 200, cocoop 10, dapo 5]
     #[arg(long)]
     epochs: Option<usize>,
@@ -82,6 +82,11 @@ pub struct Learning {
     /// Gigabytes that the features may take
     #[arg(long, default_value_t = 20.0)]
     cache_gb: f64,
+    #[command(flatten)]
+    pub masks: MaskOptions,
+    /// Take masks that mark nothing, or more than 80 % of their picture, as they are
+    #[arg(long)]
+    pub accept_masks: bool,
     /// Where to compute
     #[arg(long, value_enum, default_value = "cpu")]
     pub device: DeviceKind,
@@ -93,8 +98,7 @@ pub struct Learning {
 impl Learning {
     /// Weights and options, with every default filled in.
     pub fn resolve(&self) -> Result<(Clip, Options), TrainError> {
-        let mut clip = Clip::load(&self.clip)?;
-        clip.activation = self.activation.unwrap_or(clip.activation);
+        let clip = self.weights.load(&self.clip)?;
         let paper = Options::paper(&clip);
         let options = Options {
             variant: Variant::default(),
@@ -125,8 +129,7 @@ impl Learning {
         &self,
         asked: MethodOptions,
     ) -> Result<(Clip, methods::fit::Options), TrainError> {
-        let mut clip = Clip::load(&self.clip)?;
-        clip.activation = self.activation.unwrap_or(clip.activation);
+        let clip = self.weights.load(&self.clip)?;
         let published = methods::fit::Options::published(asked, &clip);
         let options = methods::fit::Options {
             tokens: self.e.unwrap_or(published.tokens),
@@ -180,17 +183,55 @@ fn default_cache() -> PathBuf {
         .join("faprompt-edge/features")
 }
 
+/// What may be done with masks.
+#[derive(Args)]
+pub struct MaskOptions {
+    /// Masks mark what is normal, not what is defective
+    #[arg(long)]
+    invert_masks: bool,
+}
+
+impl MaskOptions {
+    /// Reads a data set, and says what was left out of it.
+    pub fn read(&self, path: &Path) -> Result<DataSet, TrainError> {
+        let mut set = datasets::read(path)?;
+        if self.invert_masks {
+            let masks = set.samples.iter_mut().filter_map(|s| s.mask.as_mut());
+            masks.for_each(|m| m.inverted = true);
+        }
+        let left = set.left_out;
+        if left.hidden > 0 {
+            let what = format!("{} hidden files or folders left out", left.hidden);
+            set.notes.push(what);
+        }
+        if left.other > 0 {
+            let what = format!("{} files that are no pictures left out", left.other);
+            set.notes.push(what);
+        }
+        for note in &set.notes {
+            warn(format_args!("{}: {note}", path.display()));
+        }
+        Ok(set)
+    }
+}
+
 /// All samples of several sets.
-pub fn samples(data: &[PathBuf]) -> Result<Vec<Sample>, TrainError> {
+pub fn samples(data: &[PathBuf], masks: &MaskOptions) -> Result<Vec<Sample>, TrainError> {
     let mut all = vec![];
     for path in data {
-        all.extend(datasets::load(path)?);
+        all.extend(masks.read(path)?.samples);
     }
     Ok(all)
 }
 
-/// Samples that can teach where a defect is; says which were left out.
-pub fn with_masks(samples: Vec<Sample>) -> Vec<Sample> {
+/// Samples that can teach where a defect is; says which were left out, and refuses masks that teach nonsense
+/// unless they are accepted.
+pub fn with_masks(samples: Vec<Sample>, accept: bool) -> Result<Vec<Sample>, TrainError> {
+    let defective = samples.iter().filter(|s| s.anomalous).count();
+    let marked = samples.iter().filter(|s| s.mask.is_some()).count();
+    say(format_args!(
+        "{marked} of {defective} defective pictures have a mask"
+    ));
     let (kept, left): (Vec<_>, Vec<_>) = samples
         .into_iter()
         .partition(|s| !s.anomalous || s.mask.is_some());
@@ -201,7 +242,12 @@ pub fn with_masks(samples: Vec<Sample>) -> Vec<Sample> {
             first.image.display()
         ));
     }
-    kept
+    if !accept {
+        let bar = bar(marked, "masks");
+        datasets::refuse_odd_masks(&kept, || bar.inc(1))?;
+        bar.finish_and_clear();
+    }
+    Ok(kept)
 }
 
 /// Encodes what the cache lacks, and says so.
@@ -213,7 +259,9 @@ pub fn encode<'a>(
 ) -> Result<Encoded<'a>, TrainError> {
     let clock = Instant::now();
     let bar = bar(samples.len(), "encode");
-    let paths = fill(encoder, cache, samples, stop, &bar)?;
+    let paths = fill(encoder, cache, samples, stop, &bar)?
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
     bar.finish_and_clear();
     said_encoded(cache, samples.len(), clock);
     Ok(Encoded {
@@ -310,7 +358,9 @@ impl Fit {
             prior_loss: !self.no_prior_loss,
             own_tokens: self.own_tokens,
         };
-        let samples = with_masks(samples(&self.data)?);
+        let _held = Checkpoint::hold(&self.out)?;
+        let samples = samples(&self.data, &self.learning.masks)?;
+        let samples = with_masks(samples, self.learning.accept_masks)?;
         if !samples.iter().any(|s| s.anomalous) {
             return Err(TrainError::Options(
                 "no abnormal picture with a mask to learn from".into(),
@@ -357,7 +407,9 @@ impl Fit {
         options.stop_after = self.stop_after;
         let spec = methods::fit::run::spec(&clip, &options)?;
         let taps = methods::fit::run::taps(&spec, clip.visual.blocks.len())?;
-        let samples = with_masks(samples(&self.data)?);
+        let _held = Checkpoint::hold(&self.out)?;
+        let samples = samples(&self.data, &self.learning.masks)?;
+        let samples = with_masks(samples, self.learning.accept_masks)?;
         if !samples.iter().any(|s| s.anomalous) {
             return Err(TrainError::Options(
                 "no abnormal picture with a mask to learn from".into(),

@@ -8,6 +8,7 @@ mod flash;
 mod method;
 mod pretrain;
 mod random;
+mod weights;
 
 use clap::{Parser, Subcommand};
 use faprompt_edge::report::warn;

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
+use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::pretrain::init::Sizes;
 use faprompt_edge::train::pretrain::{Options, Phase, pretrain};
@@ -124,6 +125,7 @@ impl Pretrain {
             refine: self.refine.clone(),
             stop_after: self.stop_after,
         };
+        let _held = Checkpoint::hold(&self.out)?;
         let device = self.device.open()?;
         let stop = Interrupt::catch()?;
         let bar = bar(0, "pretrain");

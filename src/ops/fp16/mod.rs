@@ -145,6 +145,7 @@ impl product::Packed for Panels {
 #[cfg(test)]
 mod tests {
     use super::super::activation::Activation;
+    use super::super::layer_norm::EPSILON;
     use super::super::product::{Epilogue, Packed as _};
     use super::super::testing::{numbers, tensor};
     use super::super::{float, tile};
@@ -180,6 +181,7 @@ mod tests {
             let norm = Norm {
                 gamma: &gamma,
                 beta: &beta,
+                epsilon: EPSILON,
             };
             let plain = Epilogue {
                 scale: 0.5,

@@ -43,6 +43,7 @@ impl Clip {
         if let Some(scale) = self.logit_scale {
             store.array("logit_scale", &ndarray::arr1(&[scale]));
         }
+        super::config::note(&self.network(), &mut store);
         if self.untrained {
             store.note(UNTRAINED, "true");
         }

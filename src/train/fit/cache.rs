@@ -1,14 +1,14 @@
 //! Features of pictures that a frozen encoder has seen once, on disk.
 //!
 //! A file per picture, f16, named by what it depends on: the picture's bytes, the weights, the input
-//! size, the V-V blocks. Written whole or not at all, so an interrupted run goes on where it stopped.
+//! size, the V-V blocks, and what the weights' configuration says. Written whole or not at all, so an interrupted run goes on where it stopped.
 
 use super::Options;
 use crate::bundle::envelope::hex;
 use crate::train::TrainError;
-use crate::train::clip::{Clip, file_digest};
-use crate::train::tensors::Tensors;
+use crate::train::clip::Clip;
 use crate::train::tensors::store::Store;
+use crate::train::tensors::{Tensors, file_digest};
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use walkdir::WalkDir;
 
 /// Changes when the meaning of a cached file does.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Extension of cached files; nothing else in the folder is ever removed.
 const EXTENSION: &str = "features.safetensors";
 
@@ -74,7 +74,11 @@ impl Cache {
     ) -> Result<Cache, TrainError> {
         let key = format!(
             "{VERSION} {} {} {} {:?} {:?}",
-            clip.digest, options.image_size, options.vv_layers, clip.activation, options.products
+            clip.digest,
+            options.image_size,
+            options.vv_layers,
+            clip.network(),
+            options.products
         );
         Cache::keyed(folder, limit, &key, clip.text.width)
     }

@@ -4,8 +4,9 @@ use super::variant::Variant;
 use super::{Options, Start};
 use crate::bundle;
 use crate::bundle::manifest::{ScoreRule, Selection};
+use crate::durable::Lock;
 use crate::train::TrainError;
-use crate::train::clip::Clip;
+use crate::train::clip::{Clip, Network};
 use crate::train::datasets::{Sample, digest};
 use crate::train::prompts::Prompts;
 use crate::train::tensors::store::Store;
@@ -34,6 +35,9 @@ pub struct Record {
     pub vv_layers: usize,
     /// SHA-256 of the CLIP weights.
     pub clip: String,
+    /// What the weights do not tell of their network; absent in files that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// What they were learned from, as [`digest`] tells it; empty in files that do not say.
     #[serde(default)]
     pub data: String,
@@ -70,14 +74,23 @@ impl Record {
     /// # Errors
     /// [`TrainError::Options`].
     pub fn belongs_to(&self, clip: &Clip, prompts: &Prompts) -> Result<(), TrainError> {
-        if self.clip == clip.digest {
-            return Ok(());
+        if self.clip != clip.digest {
+            return Err(TrainError::Options(format!(
+                "{} was learned on other weights than {}",
+                prompts.path.display(),
+                clip.path.display()
+            )));
         }
-        Err(TrainError::Options(format!(
-            "{} was learned on other weights than {}",
-            prompts.path.display(),
-            clip.path.display()
-        )))
+        let here = clip.network();
+        match &self.network {
+            Some(there) if *there != here => Err(TrainError::Options(format!(
+                "{} was learned on these weights read as another network: {}; say the same with {}",
+                prompts.path.display(),
+                there.differences(&here).join(", "),
+                there.options()
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -90,7 +103,7 @@ fn differences(there: &Record, here: &Record) -> Vec<String> {
     let (there, here) = (fields(there), fields(here));
     let differs = |(name, value): (&String, &serde_json::Value)| {
         let other = here.get(name)?;
-        if value == other || (name == "data" && value == "") {
+        if value == other || (name == "data" && value == "") || value.is_null() {
             return None;
         }
         Some(match name.as_str() {
@@ -118,6 +131,12 @@ fn sizes(prompts: &Prompts) -> [(&'static str, Vec<usize>); 4] {
     ]
 }
 
+/// A folder that no other run writes into, as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    _lock: Lock,
+}
+
 /// The folder of a run.
 pub struct Checkpoint {
     out: PathBuf,
@@ -127,6 +146,25 @@ impl Checkpoint {
     /// In `out`.
     pub fn new(out: &Path) -> Checkpoint {
         Checkpoint { out: out.into() }
+    }
+
+    /// Makes the folder `out` and keeps other runs out of it: two would overwrite each other's checkpoints.
+    ///
+    /// # Errors
+    /// [`TrainError::Options`] if another run holds it, [`TrainError::Output`].
+    pub fn hold(out: &Path) -> Result<Held, TrainError> {
+        let failed = |source| TrainError::Output {
+            path: out.into(),
+            source,
+        };
+        std::fs::create_dir_all(out).map_err(failed)?;
+        let lock = Lock::take(&out.join("lock")).map_err(failed)?;
+        lock.map(|_lock| Held { _lock }).ok_or_else(|| {
+            TrainError::Options(format!(
+                "{}: another run is writing into this folder: wait for it, or choose another --out",
+                out.display()
+            ))
+        })
     }
 
     /// The prompts: always those of a finished epoch.

@@ -7,7 +7,6 @@ use crate::capture;
 use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::datasets::Sample;
-use crate::train::export::{MEAN, STD};
 use crate::train::nn::image::{ImageTower, cut};
 use crate::train::nn::layers::{Maker, put, unit, values};
 use crate::train::progress::Interrupt;
@@ -44,8 +43,9 @@ impl Encoder {
             preprocessor: Preprocessor::new(&ImageSpec {
                 size,
                 patch,
-                mean: MEAN,
-                std: STD,
+                mean: clip.preprocess.mean,
+                std: clip.preprocess.std,
+                interpolation: clip.preprocess.interpolation,
             }),
             size,
             patch,
@@ -75,6 +75,9 @@ impl Encoder {
     /// # Errors
     /// [`TrainError::Picture`] for a picture that cannot be read.
     pub fn run(&mut self, paths: &[PathBuf]) -> Result<Vec<Features>, TrainError> {
+        if paths.is_empty() {
+            return Ok(vec![]);
+        }
         let mut all = vec![];
         for path in paths {
             all.extend(self.patches(path)?);
@@ -95,17 +98,18 @@ impl Encoder {
     }
 }
 
-/// Makes sure that every sample's features are in the cache; returns where each one's are.
+/// Makes sure that every sample's features are in the cache; returns where each one's are, or why its picture
+/// cannot be read.
 ///
 /// # Errors
-/// [`TrainError::Data`], [`TrainError::Output`], [`TrainError::Interrupted`].
+/// [`TrainError::Output`], [`TrainError::Interrupted`].
 pub fn fill(
     encoder: &mut Encoder,
     cache: &Cache,
     samples: &[Sample],
     stop: Interrupt,
     bar: &ProgressBar,
-) -> Result<Vec<PathBuf>, TrainError> {
+) -> Result<Vec<Result<PathBuf, TrainError>>, TrainError> {
     bar.set_length(samples.len() as u64);
     let mut paths = vec![];
     for (i, chunk) in samples.chunks(BATCH).enumerate() {
@@ -115,18 +119,31 @@ pub fn fill(
                 checkpoint: "the features so far".into(),
             });
         }
-        let mut missing = vec![];
+        let (mut images, mut missing) = (vec![], vec![]);
         for sample in chunk {
-            let path = cache.path(&sample.image)?;
-            if !path.is_file() {
-                missing.push((sample.image.clone(), path.clone()));
+            let path = cache.path(&sample.image);
+            if let Ok(path) = &path
+                && !path.is_file()
+            {
+                images.push(sample.image.clone());
+                missing.push((paths.len(), path.clone()));
             }
             paths.push(path);
         }
-        if !missing.is_empty() {
-            let images: Vec<PathBuf> = missing.iter().map(|m| m.0.clone()).collect();
-            for (features, (_, path)) in encoder.run(&images)?.iter().zip(&missing) {
-                cache.put(path, features)?;
+        match encoder.run(&images) {
+            Ok(features) => {
+                for (features, (_, path)) in features.iter().zip(&missing) {
+                    cache.put(path, features)?;
+                }
+            }
+            // One of them: each by itself.
+            Err(_) => {
+                for (image, (at, path)) in images.iter().zip(&missing) {
+                    match encoder.run(std::slice::from_ref(image)) {
+                        Ok(features) => features.iter().try_for_each(|f| cache.put(path, f))?,
+                        Err(e) => paths[*at] = Err(e),
+                    }
+                }
             }
         }
         bar.inc(chunk.len() as u64);

@@ -6,9 +6,8 @@ use super::{Encoded, Options, frozen};
 use crate::faprompt::map::anomaly_map;
 use crate::train::TrainError;
 use crate::train::clip::Clip;
-use crate::train::evaluate::{Judged, truth};
+use crate::train::evaluate::{self, Judged};
 use crate::train::export::SIGMA_PER_PIXEL;
-use crate::train::metrics::Segmentation;
 use crate::train::nn::Maker;
 use crate::train::nn::layers::{put, values};
 use crate::train::progress::Interrupt;
@@ -19,10 +18,10 @@ use indicatif::ProgressBar;
 /// Pictures per pass.
 const BATCH: usize = 8;
 
-/// What prompts say of every picture of a set, in its order.
+/// What prompts say of every picture of a set, in its order, and the masks that could not be read.
 ///
 /// # Errors
-/// [`TrainError::Picture`] for a picture or mask that cannot be read, [`TrainError::Interrupted`].
+/// [`TrainError::Picture`] for a picture that cannot be read, [`TrainError::Interrupted`].
 #[allow(clippy::too_many_arguments)]
 pub fn judge(
     clip: &Clip,
@@ -33,7 +32,7 @@ pub fn judge(
     device: &Device,
     stop: Interrupt,
     bar: &ProgressBar,
-) -> Result<Vec<Judged>, TrainError> {
+) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
     let (side, grid) = (options.image_size, options.image_size / clip.visual.patch);
     let sigma = SIGMA_PER_PIXEL * side as f32;
     let frozen = frozen(clip, prompts, options, device);
@@ -43,7 +42,7 @@ pub fn judge(
         &mut Maker::new(device, false).with(options.products),
     );
     let base = learner.base(&frozen);
-    let mut judged = vec![];
+    let (mut judged, mut failed) = (vec![], vec![]);
     bar.set_length(set.samples.len() as u64);
     for (samples, paths) in set.samples.chunks(BATCH).zip(set.paths.chunks(BATCH)) {
         if stop.came() {
@@ -69,25 +68,19 @@ pub fn judge(
         );
         for (i, sample) in samples.iter().enumerate() {
             let row = i * n..(i + 1) * n;
-            let map = || {
-                anomaly_map(&scores[row.clone()], &adapted[row.clone()], grid, side)
-                    .smoothed(sigma)
-                    .values
-            };
-            judged.push(Judged {
-                sample: sample.clone(),
-                score: image[i],
-                trivial: None,
-                segmentation: truth(sample, side)?.map(|mask| Segmentation {
-                    width: side,
-                    scores: map(),
-                    mask,
-                }),
-            });
+            let map = anomaly_map(&scores[row.clone()], &adapted[row], grid, side);
+            judged.push(evaluate::judged(
+                sample.clone(),
+                image[i],
+                None,
+                side,
+                map.smoothed(sigma),
+                &mut failed,
+            ));
         }
         bar.inc(b as u64);
     }
-    Ok(judged)
+    Ok((judged, failed))
 }
 
 /// The mean of several judgements of the same set: an ensemble.
@@ -107,6 +100,13 @@ pub fn average(mut runs: Vec<Vec<Judged>>) -> Vec<Judged> {
                     .for_each(|(a, b)| *a += b);
             }
             own.scores.iter_mut().for_each(|s| *s /= count);
+        }
+        if let Some(own) = &mut judged.map {
+            for other in others().filter_map(|o| o.map.as_ref()) {
+                let pairs = own.values.iter_mut().zip(&other.values);
+                pairs.for_each(|(a, b)| *a += b);
+            }
+            own.values.iter_mut().for_each(|s| *s /= count);
         }
     }
     mean

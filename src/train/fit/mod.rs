@@ -15,6 +15,7 @@ use super::TrainError;
 use super::clip::Clip;
 use super::datasets::{Sample, digest};
 use super::evaluate;
+use super::masks::Mask;
 use super::nn::layers::{put, tensor};
 use super::nn::text::TextTower;
 use super::nn::{Maker, Products};
@@ -132,6 +133,7 @@ impl Options {
             image_size: self.image_size,
             vv_layers: self.vv_layers,
             clip: clip.digest.clone(),
+            network: Some(clip.network()),
             data: data.into(),
             batch: self.batch,
             lr: self.lr,
@@ -315,7 +317,7 @@ impl Masks {
     pub fn append(
         &self,
         i: usize,
-        path: &Path,
+        file: &Mask,
         size: usize,
         out: &mut Vec<f32>,
     ) -> Result<(), TrainError> {
@@ -324,7 +326,7 @@ impl Masks {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let mut before = false;
-                let mask = evaluate::mask(path, size)?;
+                let mask = evaluate::mask(file, size)?;
                 let changed = |at: &usize| std::mem::replace(&mut before, mask[*at]) != mask[*at];
                 new.insert((0..mask.len()).filter(changed).collect())
             }
@@ -369,7 +371,7 @@ pub fn load(
         patches.extend(features.patches);
         image.extend(features.image);
         match &sample.mask {
-            Some(path) => set.masks.append(*i, path, size, &mut masks)?,
+            Some(mask) => set.masks.append(*i, mask, size, &mut masks)?,
             None => masks.resize(masks.len() + size * size, 0.0),
         }
         labels.push(f32::from(sample.anomalous));

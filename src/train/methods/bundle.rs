@@ -12,7 +12,7 @@ use crate::bundle::manifest::{
 use crate::bundle::method::{Method, MethodSpec, Positions, Resize};
 use crate::train::TrainError;
 use crate::train::clip::Clip;
-use crate::train::export::{ExportOptions, Exported, MEAN, STD, Writer, write_encoder};
+use crate::train::export::{ExportOptions, Exported, Writer, write_encoder};
 use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, embed};
 use crate::train::reference::Reference;
 use clap::ValueEnum;
@@ -465,14 +465,16 @@ fn manifest(
         image: ImageSpec {
             size,
             patch: visual.patch,
-            mean: MEAN,
-            std: STD,
+            mean: clip.preprocess.mean,
+            std: clip.preprocess.std,
+            interpolation: clip.preprocess.interpolation,
         },
         activation: clip.activation,
         vision: TowerSpec {
             width: visual.width,
             layers,
             heads: visual.heads,
+            epsilon: visual.epsilon,
         },
         vv_layers: made.spec.vv_layers(asked, layers),
         memory: options.memory.clone(),
@@ -480,6 +482,7 @@ fn manifest(
             width: text.width,
             layers: text.blocks.len(),
             heads: text.heads,
+            epsilon: text.epsilon,
         },
         prompts: PromptSpec::none(),
         prior: PriorSpec {
@@ -497,6 +500,7 @@ fn manifest(
         linear_error: vec![],
         known_score: None,
         method: Some(made.spec),
+        assumed: clip.assumed.clone(),
         sources,
     };
     manifest

@@ -5,7 +5,7 @@
 
 use crate::bundle::method::Method;
 use crate::train::TrainError;
-use crate::train::clip::{Clip, Dense, file_digest};
+use crate::train::clip::{Clip, Dense};
 use crate::train::tensors::{TensorError, Tensors};
 use half::f16;
 use ndarray::{Array1, Array2, Array3, s};
@@ -336,7 +336,9 @@ impl Learned {
         };
         Ok(Learned {
             path: path.to_path_buf(),
-            digest: file_digest(path).map_err(|e| fail(TensorError::File(e.to_string())))?,
+            digest: t
+                .digest()
+                .map_err(|e| fail(TensorError::File(e.to_string())))?,
             untrained: t.is_untrained(),
             record: t.note(RECORD).map(String::from),
             numbers: numbers.map_err(fail)?,

@@ -53,13 +53,13 @@ impl ImageTower {
             conv1: m.param(tensor(&from.conv1.t().to_owned(), device)),
             class: m.param(tensor::<1, _>(&from.class, device).reshape([1, from.width])),
             positions: m.param(tensor(positions, device)),
-            ln_pre: Norm::new(&from.ln_pre, m),
+            ln_pre: Norm::new(&from.ln_pre, from.epsilon, m),
             blocks: from
                 .blocks
                 .iter()
-                .map(|b| Block::new(b, from.heads, activation, m))
+                .map(|b| Block::new(b, from.heads, from.epsilon, activation, m))
                 .collect(),
-            ln_post: Norm::new(&from.ln_post, m),
+            ln_post: Norm::new(&from.ln_post, from.epsilon, m),
             proj: m.param(tensor(&from.proj.t().to_owned(), device)),
             heads: from.heads,
             patch: from.patch,
@@ -74,6 +74,7 @@ impl ImageTower {
         Visual {
             width: class.len(),
             heads: self.heads,
+            epsilon: self.ln_post.epsilon(),
             patch: self.patch,
             grid: self.grid,
             conv1: transposed(&self.conv1.val()),

@@ -1,7 +1,6 @@
 //! What both towers are made of: normalisation, dense layer, pre-norm block.
 
 use crate::bundle::manifest::ActivationKind;
-use crate::ops::layer_norm::EPSILON;
 use crate::train::clip;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::activation::{gelu, sigmoid, softmax};
@@ -112,14 +111,17 @@ pub fn unit<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub struct Norm {
     weight: Param<Tensor<1>>,
     bias: Param<Tensor<1>>,
+    #[module(skip)]
+    epsilon: f32,
 }
 
 impl Norm {
-    /// From arrays.
-    pub fn new(from: &clip::Norm, m: &mut Maker) -> Norm {
+    /// From arrays; `epsilon` is added to the variance.
+    pub fn new(from: &clip::Norm, epsilon: f32, m: &mut Maker) -> Norm {
         Norm {
             weight: m.vector(&from.weight),
             bias: m.vector(&from.bias),
+            epsilon,
         }
     }
 
@@ -131,13 +133,18 @@ impl Norm {
         }
     }
 
+    /// What it adds to the variance.
+    pub fn epsilon(&self) -> f32 {
+        self.epsilon
+    }
+
     /// Normalises the last axis.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         module::layer_norm(
             x,
             self.weight.val(),
             Some(self.bias.val()),
-            f64::from(EPSILON),
+            f64::from(self.epsilon),
         )
     }
 }
@@ -219,14 +226,15 @@ impl Block {
     pub fn new(
         from: &clip::Block,
         heads: usize,
+        epsilon: f32,
         activation: ActivationKind,
         m: &mut Maker,
     ) -> Block {
         Block {
-            ln_1: Norm::new(&from.ln_1, m),
+            ln_1: Norm::new(&from.ln_1, epsilon, m),
             qkv: Dense::new(&from.qkv, m),
             out: Dense::new(&from.out, m),
-            ln_2: Norm::new(&from.ln_2, m),
+            ln_2: Norm::new(&from.ln_2, epsilon, m),
             fc: Dense::new(&from.fc, m),
             proj: Dense::new(&from.proj, m),
             heads,

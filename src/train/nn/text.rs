@@ -62,9 +62,9 @@ impl TextTower {
             blocks: from
                 .blocks
                 .iter()
-                .map(|b| Block::new(b, from.heads, activation, m))
+                .map(|b| Block::new(b, from.heads, from.epsilon, activation, m))
                 .collect(),
-            ln_final: Norm::new(&from.ln_final, m),
+            ln_final: Norm::new(&from.ln_final, from.epsilon, m),
             projection: m.param(tensor(&from.projection.t().to_owned(), device)),
             heads: from.heads,
         }
@@ -76,6 +76,7 @@ impl TextTower {
         Text {
             width: positions.ncols(),
             heads: self.heads,
+            epsilon: self.ln_final.epsilon(),
             embedding: None,
             positions,
             blocks: self.blocks.iter().map(Block::export).collect(),

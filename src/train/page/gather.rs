@@ -34,8 +34,10 @@ pub struct Outcome<'a> {
     pub mean: &'a Figures,
     /// The figures of all pictures together.
     pub pooled: &'a Figures,
-    /// Pictures that could not be judged.
+    /// Pictures that could not be judged, and masks that could not be read.
     pub failed: &'a [String],
+    /// What else there is to say about the data.
+    pub notes: &'a [String],
     /// The bundle's threshold.
     pub threshold: f32,
 }
@@ -67,6 +69,7 @@ pub fn set(outcome: &Outcome) -> Set {
         groups,
         scale,
         failed: outcome.failed.to_vec(),
+        notes: outcome.notes.to_vec(),
     }
 }
 
@@ -154,9 +157,7 @@ fn groups(data: &Path, judged: &[&Judged]) -> (Vec<Group>, Option<(f32, f32)>) {
     let lists = lists.map(|(title, list)| (title, list.into_iter().take(CASES)));
     // One scale for all: a map that is shown bright is bright among the others too.
     let shown = lists.iter().flat_map(|(_, list)| list.clone());
-    let values = shown
-        .filter_map(|j| j.segmentation.as_ref())
-        .flat_map(|s| s.scores.iter());
+    let values = shown.filter_map(|j| map_of(j)).flat_map(|m| m.1);
     let scale = values.fold(None, |scale: Option<(f32, f32)>, v| {
         let (low, high) = scale.unwrap_or((*v, *v));
         Some((low.min(*v), high.max(*v)))
@@ -168,6 +169,12 @@ fn groups(data: &Path, judged: &[&Judged]) -> (Vec<Group>, Option<(f32, f32)>) {
     (groups.into(), scale)
 }
 
+/// The side and the values of a picture's map.
+fn map_of(j: &Judged) -> Option<(usize, &Vec<f32>)> {
+    let counted = j.segmentation.as_ref().map(|s| (s.width, &s.scores));
+    counted.or(j.map.as_ref().map(|m| (m.side, &m.values)))
+}
+
 fn case(data: &Path, j: &Judged, scale: Option<(f32, f32)>) -> Case {
     let file = &j.sample.image;
     // A table's pictures lie beside it.
@@ -177,11 +184,11 @@ fn case(data: &Path, j: &Judged, scale: Option<(f32, f32)>) -> Case {
         .flatten()
         .filter_map(|root| file.strip_prefix(root).ok());
     let photo = load(file).ok().map(|p| thumbnail(&p));
-    let heat = photo.as_ref().zip(j.segmentation.as_ref()).zip(scale);
-    let heat = heat.map(|((photo, s), (low, high))| {
+    let heat = photo.as_ref().zip(map_of(j)).zip(scale);
+    let heat = heat.map(|((photo, (side, values)), (low, high))| {
         let map = Map {
-            side: s.width,
-            values: s.scores.clone(),
+            side,
+            values: values.clone(),
         };
         heated(photo, &map, low, high)
     });
@@ -241,7 +248,7 @@ mod tests {
         Judged {
             sample: Sample {
                 image: image.to_path_buf(),
-                mask: anomalous.then(|| image.to_path_buf()),
+                mask: anomalous.then(|| image.to_path_buf().into()),
                 class: class.into(),
                 kind: if anomalous { "dent" } else { "good" }.into(),
                 anomalous,
@@ -253,6 +260,8 @@ mod tests {
                 scores: mask.iter().map(|m| if *m { score } else { 0.1 }).collect(),
                 mask,
             }),
+            map: None,
+            marked: anomalous.then_some(0.25),
         }
     }
 
@@ -265,6 +274,7 @@ mod tests {
             pooled: &figures(&judged.iter().collect::<Vec<_>>()),
             classes: &classes,
             failed: &[],
+            notes: &[],
             threshold: 0.5,
         })
     }

@@ -50,6 +50,7 @@ fn section(i: usize, set: &Set) -> Markup {
     html! {
         section.set aria-labelledby=(id) {
             h2 id=(id) { (set.name) }
+            @for note in &set.notes { p.note { (note) } }
             details open {
                 summary { "Figures of each class" }
                 (scrolling("Figures of each class", figures(set)))
@@ -96,7 +97,7 @@ fn section(i: usize, set: &Set) -> Markup {
             }
             @if !set.failed.is_empty() {
                 details {
-                    summary { "Pictures that could not be judged: " (set.failed.len()) }
+                    summary { "Pictures and masks that could not be read: " (set.failed.len()) }
                     ul { @for reason in &set.failed { li { (reason) } } }
                 }
             }

@@ -52,8 +52,10 @@ pub struct Set {
     pub groups: Vec<Group>,
     /// The map values of the lowest and the highest colour in their heat maps.
     pub scale: Option<(f32, f32)>,
-    /// Pictures that are in no figure, each with the reason.
+    /// Pictures that are in no figure, and masks that could not be read, each with the reason.
     pub failed: Vec<String>,
+    /// What else there is to say about the data: how many defective pictures have a mask, what was left out.
+    pub notes: Vec<String>,
 }
 
 /// The curves of one class, or of all.

@@ -110,6 +110,7 @@ pub fn figures(set: &Set) -> Markup {
                 th scope="row" { (named(name)) }
                 td { (f.images) }
                 td { (f.anomalous) }
+                td { (f.with_mask) }
                 td.main { (percent(f.image_auroc)) }
                 td { (percent(f.image_ap)) }
                 td { (percent(f.pixel_auroc)) }
@@ -128,6 +129,7 @@ pub fn figures(set: &Set) -> Markup {
                     th rowspan="2" scope="col" { "Class" }
                     th rowspan="2" scope="col" { "Pictures" }
                     th rowspan="2" scope="col" { "Abnormal" }
+                    th rowspan="2" scope="col" { "With mask" }
                     th colspan="2" scope="colgroup" { "Picture" }
                     th colspan="2" scope="colgroup" { "Pixel" }
                     th colspan="2" scope="colgroup" { "Largest F1" }

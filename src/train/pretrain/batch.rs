@@ -143,7 +143,7 @@ pub struct Plan {
 
 /// CLIP's normalisation of each 8-bit level and channel.
 fn normalised(image: &RgbImage) -> Vec<f32> {
-    use crate::train::export::{MEAN, STD};
+    use crate::train::clip::{MEAN, STD};
     let n = (image.width() * image.height()) as usize;
     let mut out = vec![0f32; 3 * n];
     for (i, pixel) in image.pixels().enumerate() {

@@ -5,7 +5,8 @@
 //! (Attention that undoes its values: Trockman and Kolter, arXiv 2305.09828.)
 
 use crate::bundle::manifest::ActivationKind;
-use crate::train::clip::{Block, Clip, Dense, Norm, Text, Visual};
+use crate::ops::layer_norm::EPSILON;
+use crate::train::clip::{Block, Clip, Dense, Norm, Preprocess, Text, Visual};
 use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -222,11 +223,15 @@ pub fn clip(sizes: &Sizes, seed: u64) -> Clip {
         digest: String::new(),
         untrained: true,
         activation: ActivationKind::QuickGelu,
+        preprocess: Preprocess::default(),
+        assumed: vec![],
+        notes: vec![],
         vv_layers: None,
         logit_scale: None,
         visual: Visual {
             width,
             heads: width / 64,
+            epsilon: EPSILON,
             patch,
             grid,
             conv1: cosines(width, patch),
@@ -246,6 +251,7 @@ pub fn clip(sizes: &Sizes, seed: u64) -> Clip {
         text: Text {
             width: text,
             heads: text / 64,
+            epsilon: EPSILON,
             embedding: Some(g.matrix(VOCABULARY, text, 0.02)),
             positions: g.matrix(CONTEXT, text, 0.01),
             blocks: (0..text_layers)

@@ -3,7 +3,7 @@
 //! `data.pkl` builds `__torch__.…` objects whose state is a dict of attributes: tensors, numbers and
 //! further objects. Their names along the way are the names of the state dict.
 
-use super::{Raw, TensorError};
+use super::{Data, Raw, TensorError};
 use repugnant_pickle::ops::PickleOp;
 use repugnant_pickle::{SequenceType, Value, evaluate, parse_ops};
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,7 @@ fn fail(e: impl std::fmt::Display) -> TensorError {
 }
 
 /// The tensors of a TorchScript archive; `None` if the file is none.
-pub fn load(path: &Path) -> Result<Option<BTreeMap<String, Raw>>, TensorError> {
+pub(super) fn load(path: &Path) -> Result<Option<BTreeMap<String, Raw>>, TensorError> {
     let Ok(mut archive) = File::open(path)
         .map_err(fail)
         .and_then(|f| ZipArchive::new(f).map_err(fail))
@@ -178,7 +178,7 @@ impl View<'_> {
         Ok(Raw {
             shape: self.shape.clone(),
             dtype: self.dtype.into(),
-            bytes,
+            data: Data::Read(bytes),
         })
     }
 }

@@ -8,7 +8,6 @@ use crate::capture;
 use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::datasets::Sample;
-use crate::train::export::{MEAN, STD};
 use crate::train::fit::Masks;
 use crate::train::fit::cache::Cache;
 use crate::train::methods::words::class_words;
@@ -51,8 +50,9 @@ impl Pictures {
         let image = ImageSpec {
             size,
             patch,
-            mean: MEAN,
-            std: STD,
+            mean: clip.preprocess.mean,
+            std: clip.preprocess.std,
+            interpolation: clip.preprocess.interpolation,
         };
         Pictures {
             tower: ImageTower::with_positions(
@@ -75,10 +75,10 @@ impl Pictures {
         let names: Vec<String> = taps.iter().map(ToString::to_string).collect();
         let vv = spec.vv_layers(options.vv_layers, clip.visual.blocks.len());
         format!(
-            "rows 1 {} {} {vv} {:?} {:?} {:?} {:?} {}",
+            "rows 2 {} {} {vv} {:?} {:?} {:?} {:?} {}",
             clip.digest,
             options.image_size,
-            clip.activation,
+            clip.network(),
             options.products,
             spec.positions,
             spec.resize,
