@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
+.PHONY: run test no-std cuts build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -21,9 +21,20 @@ test: setup
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
+	$(MAKE) no-std
 	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
 	@if grep -qs '^ID=debian' /etc/os-release; then $(MAKE) rig RIG=--lean; \
 	else echo "NOT TRIED: the station on a real kernel (make rig): its set-up knows Debian only"; fi
+
+# The conveyor's core for a processor without an operating system: no standard library, no allocator.
+NO_STD := thumbv7em-none-eabihf
+no-std: setup
+	rustup target list --installed | grep -qx $(NO_STD) || rustup target add $(NO_STD)
+	CARGO_TARGET_DIR=$(CACHE)/no-std cargo check --locked --manifest-path tests/no-std/Cargo.toml --target $(NO_STD)
+
+# 200 power cuts at random moments of COMMITs of good, damaged, missing and untrained bundles: some minutes.
+cuts: setup
+	cargo test $(CARGO_FLAGS) --test loadout -- --ignored --nocapture
 
 build: setup
 	cargo build $(CARGO_FLAGS)

@@ -143,6 +143,16 @@ fn show(status: &Status) -> String {
             trial.slot, trial.release
         ));
     }
+    if let Some(judges) = &status.judges {
+        let whose = match (judges.network.as_str(), judges.from_recipe) {
+            ("none", _) => "nothing: the line stays stopped".into(),
+            ("last_good", _) => format!("{}, the last good one: the stored one cannot be used", judges.bundle),
+            (_, true) => format!("{}: a recipe names it, not the flashed one", judges.bundle),
+            (_, false) => judges.bundle.clone(),
+        };
+        lines.push(format!("judges     {whose} (since {})", judges.since));
+        lines.extend(judges.warning.iter().map(|w| format!("           {w}")));
+    }
     match &status.last {
         Some(last) if last.kept => lines.push(format!("last trial release {}: kept", last.release)),
         Some(last) => lines.push(format!(

@@ -116,6 +116,8 @@ pub enum Refused {
 pub struct NetworkLabel {
     /// The file that it was read from.
     pub bundle: String,
+    /// Whether a recipe names it, in place of the bundle that the station was started with.
+    pub from_recipe: bool,
     /// What its manifest calls it.
     pub name: String,
     /// SHA-256 over the digests of all its parts, in hexadecimal: the same bytes are the same network.

@@ -14,7 +14,8 @@ pub enum Cause {
     QueueFull = 3,
     /// The part was triggered, but no frame of it came.
     NoFrame = 4,
-    /// Which part it is cannot be told: too close to its neighbour, or a trigger out of order.
+    /// It cannot be told from its neighbour: too close to it, so close that its neighbour's reject takes it
+    /// along, or a trigger out of order.
     Unknown = 5,
     /// The station was not inspecting: starting, stopped, or not yet past what it missed then.
     NotReady = 6,

@@ -162,10 +162,11 @@ impl<const N: usize> Queue<N> {
             .map(|e| e.part)
     }
 
-    /// Closes the newest part, if it is not decided yet: another came too close behind it.
+    /// Closes the newest part, unless it is a reject already: another came too close behind it, and
+    /// whichever of them a frame shows, neither is known to be good.
     pub(super) fn close_newest(&mut self, cause: Cause) {
         if let Some(last) = self.entries.back_mut()
-            && last.state.is_open()
+            && (last.state.is_open() || last.state == State::Judged { good: true })
         {
             Self::change(&mut self.open, last, State::Closed(cause));
         }
@@ -207,6 +208,13 @@ impl<const N: usize> Queue<N> {
                 State::Judged { good: false } | State::Closed(_) => (),
             }
         }
+    }
+
+    /// Whether one of the next parts, as long as they are `near`, is to be rejected, or may be yet.
+    pub(super) fn rejects_any(&self, near: impl Fn(&Entry) -> bool) -> bool {
+        let next = self.entries.iter().take_while(|e| near(e));
+        let mut not_good = next.filter(|e| e.state != State::Judged { good: true });
+        not_good.next().is_some()
     }
 
     /// Takes out what has arrived at the reject station.

@@ -5,6 +5,7 @@
 //! one, for whatever reason, the active slot runs again. Folders of a slot are only ever exchanged while
 //! nothing refers to them.
 
+use super::judging::Judges;
 use super::manifest::{Member, Release, ReleaseId};
 use super::package::{MANIFEST, SIGNATURE, unpack};
 use super::{ReleaseError, at};
@@ -132,6 +133,9 @@ pub struct Status {
     /// What could not be read; the rest is a guess then.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// What the station said that it judges with, when it last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judges: Option<Judges>,
 }
 
 impl Status {
@@ -166,6 +170,8 @@ pub struct Slots {
     root: PathBuf,
     run: PathBuf,
     packaged: PathBuf,
+    /// The station's memory.
+    memory: PathBuf,
 }
 
 impl Default for Slots {
@@ -181,6 +187,7 @@ impl Slots {
             root: root.join("opt/faprompt-edge"),
             run: root.join("run/faprompt-edge"),
             packaged: root.join("usr/lib/faprompt-edge/packaged"),
+            memory: root.join("var/lib/faprompt-edge"),
         }
     }
 
@@ -286,6 +293,7 @@ impl Slots {
             last: state.last,
             a: holds(Slot::A),
             b: holds(Slot::B),
+            judges: Judges::left(&self.memory),
         }
     }
 

@@ -97,6 +97,7 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
     }
     NetworkLabel {
         bundle: path.display().to_string(),
+        from_recipe: false,
         name: manifest.name.clone(),
         digest: digest
             .finalize()

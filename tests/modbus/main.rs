@@ -109,6 +109,12 @@ impl Bench {
         Some(body.to_vec())
     }
 
+    /// An answer that comes later, without address and CRC.
+    fn late(&mut self) -> Option<Vec<u8>> {
+        let answer = self.slave.late(self.now, &mut self.control)?;
+        Some(answer[1..answer.len() - 2].to_vec())
+    }
+
     /// Reads registers by function 3 or 4.
     fn read(&mut self, function: u8, first: u16, count: u16) -> Vec<u16> {
         let request = words(function, &[first, count]);
@@ -189,4 +195,41 @@ impl Bench {
 fn words(function: u8, words: &[u16]) -> Vec<u8> {
     let bytes = words.iter().flat_map(|w| w.to_be_bytes());
     std::iter::once(function).chain(bytes).collect()
+}
+
+/// A COMMIT that takes its time is answered when it is in force; reads are answered meanwhile, and whoever asks
+/// something else has given up waiting.
+#[test]
+fn a_commit_is_answered_when_it_is_in_force() {
+    for (refused, asks_on) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut bench = Bench::new();
+        let slow = line::Slow::default();
+        bench.control.host().slow = Some(slow.clone());
+        bench.write(0, &[4000]).unwrap();
+        let commit = words(5, &[4, 0xff00]);
+        assert_eq!(bench.send(1, &commit), None);
+        let (told, wanted) = slow.lock().unwrap().take().expect("it is being made ready");
+        assert!(bench.late().is_none());
+        if asks_on {
+            // The registers are read meanwhile; asked once more, it is the same change.
+            assert_eq!(bench.read(4, 16, 1).len(), 1);
+            assert_eq!(bench.send(1, &commit), None);
+            assert_eq!(bench.read(4, 16, 1).len(), 1);
+        }
+        told.send(match refused {
+            true => Err(faprompt_edge::control::Refused::Hardware("the bundle")),
+            false => Ok(wanted),
+        })
+        .unwrap();
+        let late = bench.late();
+        match (refused, asks_on) {
+            (_, true) => assert_eq!(late, None, "nobody waits"),
+            (false, false) => assert_eq!(late, Some(commit)),
+            (true, false) => assert_eq!(late, Some(vec![0x85, 4])),
+        }
+        let in_force = bench.say("GET threshold");
+        let expected = if refused { "0.5000" } else { "0.4000" };
+        assert_eq!(in_force, format!("OK,GET,threshold,{expected}"));
+        assert_eq!(bench.late(), None);
+    }
 }

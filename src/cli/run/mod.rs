@@ -211,7 +211,10 @@ impl Run {
         };
         let factory = self.factory(&board, threshold)?;
         let state = ports::folder(self.state.as_deref(), has_ports, &self.out);
-        let mut stored = state.map(|s| Store::open(&s, &factory)).transpose()?;
+        let mut stored = match &state {
+            Some(state) => Some(Store::open(state, &factory)?),
+            None => None,
+        };
         let mut volatile = factory;
         let memory = stored
             .as_mut()
@@ -289,10 +292,10 @@ impl Run {
         let load = Box::new(move |bundle: &str| networks.load(bundle).map_err(|e| e.to_string()));
         let bundle = (!has_ports).then(|| values.text(Parameter::Bundle).to_string());
         let handle = station.handle(load, bundle);
-        let ports = match (stored, handle) {
-            (Some(memory), Some(handle)) => {
+        let ports = match (stored, state, handle) {
+            (Some(memory), Some(state), Some(handle)) => {
                 let devices = (serial.as_deref(), modbus.as_deref());
-                Some(Ports::open(handle, memory, devices, &mut station)?)
+                Some(Ports::open(handle, memory, devices, &state, &mut station)?)
             }
             _ => None,
         };

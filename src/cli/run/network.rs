@@ -3,6 +3,7 @@
 use super::super::{CliError, Network as Arguments, inspector, open};
 use super::watchdog;
 use faprompt_edge::bundle::Bundle;
+use faprompt_edge::control::NetworkLabel;
 use faprompt_edge::inspector::Options;
 use faprompt_edge::runtime::StartError;
 use faprompt_edge::runtime::loadout::{Network, label};
@@ -52,7 +53,10 @@ impl Networks {
         };
         watchdog::first_frames(opened.manifest());
         let inspector = inspector(&opened, self.options)?;
-        let label = label(&opened, &inspector, &path);
+        let label = NetworkLabel {
+            from_recipe: !bundle.is_empty(),
+            ..label(&opened, &inspector, &path)
+        };
         // What was read of it is in the network now.
         drop(opened);
         Ok(Network::tested(inspector, label).map_err(StartError::Network)?)

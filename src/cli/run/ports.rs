@@ -6,10 +6,12 @@ use faprompt_edge::control::modbus;
 use faprompt_edge::control::port::{self, PortSettings};
 use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::values::Values;
-use faprompt_edge::control::{Control, Restored, Store};
-use faprompt_edge::line::Statistics;
+use faprompt_edge::control::{Control, Judging, Restored, Store};
+use faprompt_edge::line::{NetworkState, Statistics};
+use faprompt_edge::release::judging::Judges;
 use faprompt_edge::runtime::Running;
 use faprompt_edge::runtime::handle::Handle;
+use faprompt_edge::runtime::system::{now, utc};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{Builder, JoinHandle};
@@ -31,6 +33,7 @@ impl Ports {
         handle: Handle,
         (store, restored): (Store, Restored),
         (serial, modbus): (Option<&Path>, Option<&Path>),
+        state: &Path,
         station: &mut Running,
     ) -> Result<Self, CliError> {
         let values = restored.stored.memory.values();
@@ -64,11 +67,17 @@ impl Ports {
             let body = move || modbus::serve(settings, &control, &shared.stop);
             start("modbus", Box::new(body))?;
         }
-        let (kept, sign) = (control.clone(), station.watch("memory"));
+        let (kept, sign, folder) = (control.clone(), station.watch("memory"), state.to_path_buf());
         let body = move || {
+            let mut told = None;
             while !shared.stopping() {
                 sign.beat();
                 tick(&kept);
+                let judging = shared.judging();
+                if told != Some(judging.generation) && judging.state.is_some() {
+                    told = Some(judging.generation);
+                    leave(&judging, &folder);
+                }
                 std::thread::sleep(LOOK);
             }
         };
@@ -91,6 +100,28 @@ impl Ports {
         if let Err(e) = control.close(statistics) {
             log::error!("{e}");
         }
+    }
+}
+
+/// Tells what judges, for whoever asks what is flashed.
+fn leave(judging: &Judging, state: &Path) {
+    let network = match judging.state {
+        Some(NetworkState::LastGood) => "last_good",
+        Some(NetworkState::Stored) => "stored",
+        Some(NetworkState::Missing) | None => "none",
+    };
+    let label = judging.network.as_deref().cloned().unwrap_or_default();
+    let judges = Judges {
+        network: network.into(),
+        bundle: label.bundle,
+        name: label.name,
+        digest: label.digest,
+        from_recipe: label.from_recipe,
+        warning: label.warning.map(String::from),
+        since: utc(now()),
+    };
+    if let Err(e) = judges.leave(state) {
+        log::warn!("{}: what judges cannot be written: {e}", state.display());
     }
 }
 

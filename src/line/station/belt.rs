@@ -14,14 +14,14 @@ use crate::line::trigger::CATCH_UP;
 impl<O: Observer, const N: usize> Station<O, N> {
     /// Does everything that is due by `now`. Time never goes back: an earlier `now` is the last one.
     pub(super) fn advance(&mut self, now: Micros) {
-        self.now = self.now.max(now);
+        self.kept.now = self.kept.now.max(now);
         self.intervals();
         self.queue.close_overdue(self.here());
         if let Some(end) = self.gate.flush_end().filter(|end| *end <= self.here()) {
             let passed = self.reached(end).plus(self.settings.width.us());
             self.gate.flush_passes(passed);
         }
-        self.gate.advance(self.now);
+        self.gate.advance(self.kept.now);
         if self.barred().is_none() {
             self.reach = self.settings.delay.delay();
         }
@@ -29,7 +29,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.unconfirmed();
         self.conditions();
         if let Some(pairing) = self.settings.trigger.pairing() {
-            while let Some(frame) = self.held.expired(self.now, &pairing) {
+            while let Some(frame) = self.held.expired(self.kept.now, &pairing) {
                 self.drop_frame(frame);
             }
         }
@@ -44,13 +44,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let interval = self.settings.trigger.interval_us();
         let interval = interval.and_then(|_| self.pace.next());
         let pairing = self.settings.trigger.pairing();
-        let strobe = (self.strobe_until > self.now).then_some(self.strobe_until);
+        let strobe = (self.strobe_until > self.kept.now).then_some(self.strobe_until);
         [
             interval.map(Micros),
-            self.gate.wake(self.now),
+            self.gate.wake(self.kept.now),
             self.confirmations.as_ref().and_then(Confirmations::wake),
-            self.bin_full.wake(self.now),
-            self.bin_open.wake(self.now),
+            self.kept.bin_full.wake(self.kept.now),
+            self.kept.bin_open.wake(self.kept.now),
             pairing.and_then(|p| self.held.wake(&p)),
             strobe,
         ]
@@ -66,15 +66,15 @@ impl<O: Observer, const N: usize> Station<O, N> {
             return;
         };
         for _ in 0..CATCH_UP {
-            let Some(at) = self.pace.take(self.now.0, step).map(Micros) else {
+            let Some(at) = self.pace.take(self.kept.now.0, step).map(Micros) else {
                 return;
             };
             let place = self.place(at);
-            let missed = self.pace.next().is_some_and(|next| next <= self.now.0);
+            let missed = self.pace.next().is_some_and(|next| next <= self.kept.now.0);
             self.statistics.triggers.skipped += u64::from(missed);
             self.part(at, place, missed.then_some(Cause::Unknown));
         }
-        let skipped = self.pace.skip(self.now.0, step);
+        let skipped = self.pace.skip(self.kept.now.0, step);
         self.skipped(skipped);
     }
 
@@ -94,7 +94,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let due = place.plus(delay.delay());
         let blind = self.blind();
         let closed = blind.or(cause);
-        let piece = self.challenge.take_piece();
+        let piece = self.kept.challenge.take_piece();
         let pushed = self.queue.push(Entry {
             part,
             triggered,
@@ -107,7 +107,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         });
         self.last_good = false;
         if let Some(width) = self.settings.strobe {
-            self.strobe_until = self.now.plus(u64::from(width.get()));
+            self.strobe_until = self.kept.now.plus(u64::from(width.get()));
         }
         let at = triggered;
         self.tell(Event::Triggered { part, at, due });
@@ -128,8 +128,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// When a place that has been reached was reached, as far as is known.
     fn reached(&self, place: Position) -> Micros {
         match self.settings.delay.axis() {
-            Axis::Time => self.now.min(Micros(place.0)),
-            Axis::Counts => self.now,
+            Axis::Time => self.kept.now.min(Micros(place.0)),
+            Axis::Counts => self.kept.now,
         }
     }
 
@@ -161,28 +161,49 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let width = self.settings.width.us();
         // Output `good` was off while the part passed: the ejector has taken it.
         let ejected = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. })
-            && self.now >= reached.plus(width);
+            && self.kept.now >= reached.plus(width);
         let outcome = match outcome {
             Outcome::Good if ejected => Outcome::RejectBecause(Cause::Late),
             outcome => outcome,
         };
-        if outcome.is_reject() {
+        if outcome == Outcome::Good && self.is_taken_along(entry) {
+            // By a pulse that is another part's: it has none of its own, or each would take the next.
+            let taken = Outcome::RejectBecause(Cause::Unknown);
+            self.give(entry.part, taken, entry.piece);
+        } else if outcome.is_reject() {
             // From now, not from when it should have been: a reject is never shortened.
-            self.gate.pass_reject(self.now.plus(width));
+            self.gate.pass_reject(self.kept.now.plus(width));
             if entry.block {
                 self.gate.set_block(false);
             }
             // Before it, output `good` may have been on for the part in front.
-            if barred.is_none() && self.now >= reached.plus(width / 2) {
+            if barred.is_none() && self.kept.now >= reached.plus(width / 2) {
                 self.statistics.actuated_late += 1;
                 self.raise(Alarm::Overrun);
             }
             self.expect_confirmation();
+            if !entry.block {
+                self.give(entry.part, outcome, entry.piece);
+            }
         } else {
             self.gate.pass_good(reached.plus(width));
-        }
-        if !entry.block {
             self.give(entry.part, outcome, entry.piece);
+        }
+    }
+
+    /// Whether a good part that arrives is so close to a reject that the ejector takes it along: one that is
+    /// passing, or one that comes, or may come, before it has passed.
+    fn is_taken_along(&self, entry: &Entry) -> bool {
+        if self.gate.reject(self.kept.now) {
+            return true;
+        }
+        let width = self.settings.width.us();
+        match self.settings.delay.axis() {
+            Axis::Time => self.queue.rejects_any(|e| e.due < entry.due.plus(width)),
+            // They come as soon one after the other as they were triggered, or as near to it as is known.
+            Axis::Counts => self
+                .queue
+                .rejects_any(|e| e.triggered < entry.triggered.plus(width)),
         }
     }
 
@@ -194,7 +215,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
         self.tell(Event::Outcome { part, outcome });
         if piece {
-            if let Some(report) = self.challenge.record(outcome).filter(|r| r.is_over()) {
+            if let Some(report) = self.kept.challenge.record(outcome).filter(|r| r.is_over()) {
                 self.tell(Event::Challenge(report));
             }
             if outcome != Outcome::Reject {
@@ -216,10 +237,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
 
     /// A reject starts: the sensor in the bin must see it. While the line is stopped none arrives there.
     fn expect_confirmation(&mut self) {
-        if !self.started || self.stopped {
+        if !self.kept.started || self.stopped {
             return;
         }
-        let now = self.now;
+        let now = self.kept.now;
         if self.confirmations.as_mut().is_some_and(|c| !c.expect(now)) {
             self.statistics.confirms.missing += 1;
             self.raise(Alarm::RejectUnconfirmed);
@@ -227,7 +248,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     fn unconfirmed(&mut self) {
-        let now = self.now;
+        let now = self.kept.now;
         while self.confirmations.as_mut().is_some_and(|c| c.missing(now)) {
             self.statistics.confirms.missing += 1;
             // Though the line may have stopped meanwhile: where the part is, is not known.

@@ -1,6 +1,6 @@
 //! What the station is told: triggers, frames, verdicts, inputs, encoder, camera.
 
-use super::{NetworkState, Station, Verdict, VerdictUse};
+use super::{NetworkState, STANDING_PARTS, Standing, Station, Verdict, VerdictUse};
 use crate::line::alarms::Alarm;
 use crate::line::event::{Event, Observer};
 use crate::line::inputs::Input;
@@ -20,9 +20,9 @@ impl<O: Observer, const N: usize> Station<O, N> {
             self.settings.trigger,
             Trigger::Edge { .. } | Trigger::Command { .. }
         );
-        if from_outside && !self.draining {
+        if from_outside && !self.kept.draining {
             // A trigger that has not happened yet is a clock that is off: it cannot be later than now.
-            let at = at.min(self.now);
+            let at = at.min(self.kept.now);
             self.edge(at, None);
             self.advance(now);
         } else {
@@ -36,7 +36,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.advance(now);
         match self.settings.trigger.pairing() {
             None => {
-                let at = frame.exposed.min(self.now);
+                let at = frame.exposed.min(self.kept.now);
                 self.edge(at, None);
                 let part = PartId(self.statistics.next_part.0.saturating_sub(1));
                 match self.queue.find(part).map(|e| e.state) {
@@ -117,35 +117,35 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// this was one.
     pub fn on_input(&mut self, input: Input, active: bool, at: Micros, now: Micros) -> bool {
         let mut reset = false;
-        let at = at.min(now.max(self.now));
+        let at = at.min(now.max(self.kept.now));
         match input {
             Input::RejectConfirm => {
                 // Before time goes on: what was seen in its window must not expire by being told late.
-                if active && !self.confirm_input {
+                if active && !self.kept.confirm_input {
                     let counts = &mut self.statistics.confirms;
                     match self.confirmations.as_mut().map(|c| c.seen(at)) {
                         Some(true) => counts.confirmed += 1,
                         Some(false) | None => counts.unexpected += 1,
                     }
                 }
-                self.confirm_input = active;
+                self.kept.confirm_input = active;
             }
             Input::Reset => {
-                reset = active && self.reset_input == Some(false);
+                reset = active && self.kept.reset_input == Some(false);
                 if reset {
                     self.reset(now);
                 }
-                self.reset_input = Some(active);
+                self.kept.reset_input = Some(active);
             }
             Input::BinFull | Input::BinOpen | Input::LowAir | Input::Stop => (),
         }
         self.advance(now);
         match input {
-            Input::BinFull => self.bin_full.set(active, at),
-            Input::BinOpen => self.bin_open.set(active, at),
-            Input::LowAir => self.low_air.set(active, at),
+            Input::BinFull => self.kept.bin_full.set(active, at),
+            Input::BinOpen => self.kept.bin_open.set(active, at),
+            Input::LowAir => self.kept.low_air.set(active, at),
             Input::Stop => {
-                self.stop_input = active;
+                self.kept.stop_input = active;
                 if active {
                     self.halt();
                 }
@@ -161,10 +161,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
     pub fn on_encoder(&mut self, count: u64, now: Micros) {
         self.advance(now);
         let pitch = self.settings.trigger.pitch();
-        match self.count {
+        match self.kept.count {
             None => {
-                self.count = Some(count);
-                if let (Some(pitch), false) = (pitch, self.draining) {
+                self.kept.count = Some(count);
+                if let (Some(pitch), false) = (pitch, self.kept.draining) {
                     self.pace.start(count, pitch);
                 }
                 if self.settings.delay.axis() == Axis::Counts && self.gate.flush_end().is_some() {
@@ -173,14 +173,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 }
             }
             Some(last) if count < last => self.statistics.encoder_reversals += 1,
-            Some(_) => self.count = Some(count),
+            Some(_) => self.kept.count = Some(count),
         }
         if let Some(pitch) = pitch {
             for _ in 0..CATCH_UP {
                 let Some(place) = self.pace.take(count, pitch) else {
                     break;
                 };
-                self.edge(self.now, Some(Position(place)));
+                self.edge(self.kept.now, Some(Position(place)));
             }
             let skipped = self.pace.skip(count, pitch);
             self.skipped(skipped);
@@ -198,14 +198,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// what passed it meanwhile is rejected when it reaches the reject station.
     pub fn on_camera(&mut self, up: bool, now: Micros) {
         self.advance(now);
-        if !up && !self.camera_down {
-            self.camera_down = true;
+        if !up && !self.kept.camera_down {
+            self.kept.camera_down = true;
             self.last_good = false;
             self.queue.close_waiting(Cause::CameraFault);
             self.drop_held();
         }
-        if up && self.camera_down {
-            self.camera_down = false;
+        if up && self.kept.camera_down {
+            self.kept.camera_down = false;
             if self.settings.trigger == Trigger::FreeRun {
                 self.gate
                     .flush(self.here().plus(self.reach), Cause::CameraFault);
@@ -223,7 +223,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// Results are written, or lost. What becomes of a part does not hang on it.
     pub fn on_results(&mut self, written: bool, now: Micros) {
         self.advance(now);
-        self.results_lost = !written;
+        self.kept.results_lost = !written;
         self.conditions();
     }
 
@@ -231,7 +231,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// one it goes on, and says so until the stored one judges and somebody has reset the alarm.
     pub fn on_network(&mut self, state: NetworkState, now: Micros) {
         self.advance(now);
-        self.network = state;
+        self.kept.network = state;
         self.conditions();
         if self.stops(Alarm::Network) {
             self.halt();
@@ -250,7 +250,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
     fn edge(&mut self, at: Micros, count: Option<Position>) {
         let trigger = self.settings.trigger;
         let spacing_us = trigger.pairing().map_or(0, |p| p.spacing_us());
-        match self.filter.judge(at, trigger.debounce_us(), spacing_us) {
+        let edge = self.filter.judge(at, trigger.debounce_us(), spacing_us);
+        if edge != Edge::Bounced {
+            self.watch_encoder();
+        }
+        match edge {
             Edge::Bounced => self.statistics.triggers.bounced += 1,
             Edge::Part(at) => self.part(at, self.place_of(at, count), None),
             Edge::TooClose(at) => {
@@ -262,6 +266,29 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
+    /// A part was seen from outside: the belt has moved, and an encoder must have counted.
+    fn watch_encoder(&mut self) {
+        let seen = matches!(
+            self.settings.trigger,
+            Trigger::Edge { .. } | Trigger::Command { .. }
+        );
+        if self.settings.delay.axis() != Axis::Counts || !seen {
+            return;
+        }
+        let standing = &mut self.standing;
+        if standing.count != self.kept.count {
+            *standing = Standing {
+                count: self.kept.count,
+                parts: 0,
+            };
+        }
+        standing.parts += 1;
+        if standing.parts > STANDING_PARTS {
+            standing.parts = 0;
+            self.raise(Alarm::Encoder);
+        }
+    }
+
     fn place_of(&self, at: Micros, count: Option<Position>) -> Position {
         match (self.settings.delay.axis(), count) {
             (Axis::Counts, Some(count)) => count,
@@ -270,7 +297,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     fn latency(&mut self, triggered: Micros) {
-        let us = self.now.since(triggered);
+        let us = self.kept.now.since(triggered);
         self.statistics.latency.record(us);
         let limit = self.settings.alarms.latency.map(LatencyLimit::get);
         if limit.is_some_and(|ms| us > u64::from(ms) * 1000) {

@@ -78,17 +78,32 @@ pub struct Station<O, const N: usize = PARTS> {
     settings: Settings,
     observer: O,
     statistics: Statistics,
-    now: Micros,
-    /// Furthest count of the encoder.
-    count: Option<u64>,
     filter: Filter,
     pace: Pace,
     held: HeldFrames,
     queue: Queue<N>,
     gate: Gate,
     confirmations: Option<Confirmations>,
-    alarms: AlarmSet,
     watch: RejectWatch,
+    /// What other settings leave as it is.
+    kept: Kept,
+    /// Parts without counts.
+    standing: Standing,
+    stopped: bool,
+    last_good: bool,
+    strobe_until: Micros,
+    /// How far before the reject station something may lie that was missed; more than the delay only
+    /// while a part that was placed by a longer one may be on the belt.
+    reach: u64,
+}
+
+/// What a change of settings does not touch: what the machine around says, and what was latched.
+#[derive(Debug)]
+struct Kept {
+    now: Micros,
+    /// Furthest count of the encoder.
+    count: Option<u64>,
+    alarms: AlarmSet,
     challenge: Challenge,
     bin_full: Lasting,
     bin_open: Lasting,
@@ -98,17 +113,44 @@ pub struct Station<O, const N: usize = PARTS> {
     /// `None`: never told.
     reset_input: Option<bool>,
     started: bool,
-    stopped: bool,
     camera_down: bool,
     results_lost: bool,
     network: NetworkState,
     draining: bool,
-    last_good: bool,
-    strobe_until: Micros,
-    /// How far before the reject station something may lie that was missed; more than the delay only
-    /// while a part that was placed by a longer one may be on the belt.
-    reach: u64,
 }
+
+impl Default for Kept {
+    fn default() -> Self {
+        Kept {
+            now: Micros(0),
+            count: None,
+            alarms: AlarmSet::NONE,
+            challenge: Challenge::default(),
+            bin_full: Lasting::new(BIN_FULL_US),
+            bin_open: Lasting::new(BIN_OPEN_US),
+            low_air: Lasting::new(0),
+            confirm_input: false,
+            stop_input: false,
+            reset_input: None,
+            started: false,
+            camera_down: false,
+            results_lost: false,
+            network: NetworkState::Stored,
+            draining: false,
+        }
+    }
+}
+
+/// Parts that were triggered from outside since the encoder last moved.
+#[derive(Debug, Default)]
+struct Standing {
+    count: Option<u64>,
+    parts: u32,
+}
+
+/// So many parts in a row that a belt brings past a sensor move it. More without a count, and the encoder is
+/// broken: nobody knows where they are, and a reject would never come.
+const STANDING_PARTS: u32 = 3;
 
 impl<O: Observer, const N: usize> Station<O, N> {
     /// A station that is not started. Goes on counting from `statistics` (those of the last run, or
@@ -118,8 +160,6 @@ impl<O: Observer, const N: usize> Station<O, N> {
             settings,
             observer,
             statistics,
-            now: Micros(0),
-            count: None,
             filter: Filter::default(),
             pace: Pace::default(),
             held: HeldFrames::default(),
@@ -129,21 +169,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 .wiring
                 .confirm()
                 .map(|window| Confirmations::new(window.us())),
-            alarms: AlarmSet::NONE,
             watch: RejectWatch::new(settings.alarms.consecutive, settings.alarms.rate),
-            challenge: Challenge::default(),
-            bin_full: Lasting::new(BIN_FULL_US),
-            bin_open: Lasting::new(BIN_OPEN_US),
-            low_air: Lasting::new(0),
-            confirm_input: false,
-            stop_input: false,
-            reset_input: None,
-            started: false,
+            kept: Kept::default(),
+            standing: Standing::default(),
             stopped: false,
-            camera_down: false,
-            results_lost: false,
-            network: NetworkState::Stored,
-            draining: false,
             last_good: false,
             strobe_until: Micros(0),
             reach: settings.delay.delay(),
@@ -158,46 +187,20 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.advance(now);
         let (old, was_stopped) = (self.settings, self.stopped);
         self.halt();
+        let rejected_until = self.gate.rejects_until();
+        let unseen = self.confirmations.take();
+        self.empty();
         let Station {
-            now,
-            count,
-            alarms,
-            challenge,
-            bin_full,
-            bin_open,
-            low_air,
-            confirm_input,
-            stop_input,
-            reset_input,
-            started,
-            camera_down,
-            results_lost,
-            network,
-            draining,
+            kept,
+            statistics,
+            observer,
             reach,
             ..
         } = self;
-        let rejected_until = self.gate.rejects_until();
-        let unseen = self.confirmations.take();
-        let (statistics, observer) = self.finish(now);
         let same_axis = old.delay.axis() == settings.delay.axis();
         let new = Station::new(settings, statistics, observer);
         let mut new = Station {
-            now,
-            count,
-            alarms,
-            challenge,
-            bin_full,
-            bin_open,
-            low_air,
-            confirm_input,
-            stop_input,
-            reset_input,
-            started,
-            camera_down,
-            results_lost,
-            network,
-            draining,
+            kept,
             reach: if same_axis {
                 new.reach.max(reach)
             } else {
@@ -210,8 +213,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
         // A reject is never shortened.
         new.gate.pass_reject(rejected_until);
-        let counted = count.zip(settings.trigger.pitch());
-        if let (Some((count, pitch)), false) = (counted, draining) {
+        let counted = new.kept.count.zip(settings.trigger.pitch());
+        if let (Some((count, pitch)), false) = (counted, new.kept.draining) {
             new.pace.start(count, pitch);
         }
         new.stopped = was_stopped || !same_axis || ALARMS.into_iter().any(|a| new.stops(a));
@@ -245,8 +248,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// in force stays so.
     pub fn start(&mut self, now: Micros) {
         self.advance(now);
-        if !self.started {
-            self.started = true;
+        if !self.kept.started {
+            self.kept.started = true;
             self.resume();
         }
     }
@@ -261,7 +264,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// There will be no more frames: makes no more parts. Those on the belt go their way.
     pub fn drain(&mut self, now: Micros) {
         self.advance(now);
-        self.draining = true;
+        self.kept.draining = true;
         self.pace.stop();
     }
 
@@ -269,13 +272,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// again or the stop input is active. An alarm that is only raised in this call was seen by nobody,
     /// and stays.
     pub fn reset(&mut self, now: Micros) {
-        let seen = self.alarms;
+        let seen = self.kept.alarms;
         self.advance(now);
         self.tell(Event::Reset(seen));
-        self.alarms = self.alarms.minus(seen);
+        self.kept.alarms = self.kept.alarms.minus(seen);
         self.watch.reset();
+        self.standing = Standing::default();
         let was_stopped = self.stopped;
-        self.stopped = self.stop_input || ALARMS.into_iter().any(|a| self.stops(a));
+        self.stopped = self.kept.stop_input || ALARMS.into_iter().any(|a| self.stops(a));
         self.conditions();
         if was_stopped {
             self.resume();
@@ -292,16 +296,16 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if self.blind().is_some() {
             return Err(ChallengeError::NotReady);
         }
-        if self.challenge.is_running() {
+        if self.kept.challenge.is_running() {
             return Err(ChallengeError::Running);
         }
-        self.challenge.start(pieces);
+        self.kept.challenge.start(pieces);
         Ok(())
     }
 
     /// The challenge that runs, or the last one.
     pub fn challenge_report(&self) -> Option<ChallengeReport> {
-        self.challenge.report()
+        self.kept.challenge.report()
     }
 
     /// Does what is due. Returns when to call it next at the latest; `None`: nothing is due unless
@@ -315,8 +319,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
     pub fn outputs(&self) -> Outputs {
         let barred = self.barred().is_some();
         let (good, reject) = match self.settings.wiring {
-            Wiring::EnergiseForGood { .. } => (!barred && self.gate.good(self.now), false),
-            Wiring::EnergiseToReject { .. } => (false, barred || self.gate.reject(self.now)),
+            Wiring::EnergiseForGood { .. } => (!barred && self.gate.good(self.kept.now), false),
+            Wiring::EnergiseToReject { .. } => (false, barred || self.gate.reject(self.kept.now)),
         };
         let ready = self.blind().is_none();
         Outputs {
@@ -325,9 +329,9 @@ impl<O: Observer, const N: usize> Station<O, N> {
             ready,
             busy: self.queue.open() > 0,
             result: ready && self.last_good,
-            fault: self.camera_down || !self.alarms.is_empty(),
+            fault: self.kept.camera_down || !self.kept.alarms.is_empty(),
             line_stop: self.stopped,
-            strobe: self.now < self.strobe_until,
+            strobe: self.kept.now < self.strobe_until,
         }
     }
 
@@ -338,7 +342,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
 
     /// The latched alarms.
     pub fn alarms(&self) -> AlarmSet {
-        self.alarms
+        self.kept.alarms
     }
 
     /// Who is told.
@@ -351,6 +355,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
     pub fn finish(mut self, now: Micros) -> (Statistics, O) {
         self.advance(now);
         self.halt();
+        self.empty();
+        (self.statistics, self.observer)
+    }
+
+    /// Gives every part on a belt that has halted its outcome.
+    fn empty(&mut self) {
         while let Some(entry) = self.queue.drain() {
             let outcome = match entry.state {
                 State::Judged { good: false } => Outcome::Reject,
@@ -371,15 +381,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
         {
             self.statistics.confirms.missing += 1;
         }
-        (self.statistics, self.observer)
     }
 
     /// Why parts are not inspected, if so.
     fn blind(&self) -> Option<Cause> {
-        if !self.started || self.stopped {
+        if !self.kept.started || self.stopped {
             Some(Cause::NotReady)
         } else {
-            self.camera_down.then_some(Cause::CameraFault)
+            self.kept.camera_down.then_some(Cause::CameraFault)
         }
     }
 
@@ -399,25 +408,25 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if self.settings.trigger.interval_us().is_some() {
             self.pace.stop();
         }
-        if let Some(report) = self.challenge.break_off() {
+        if let Some(report) = self.kept.challenge.break_off() {
             self.tell(Event::Challenge(report));
         }
     }
 
     /// Inspects again, if nothing speaks against it: what passed the camera until now was missed.
     fn resume(&mut self) {
-        if !self.started || self.stopped {
+        if !self.kept.started || self.stopped {
             return;
         }
         self.gate
             .flush(self.here().plus(self.reach), Cause::NotReady);
-        if let (Some(step), false) = (self.settings.trigger.interval_us(), self.draining) {
-            self.pace.start(self.now.0, step);
+        if let (Some(step), false) = (self.settings.trigger.interval_us(), self.kept.draining) {
+            self.pace.start(self.kept.now.0, step);
         }
     }
 
     fn raise(&mut self, alarm: Alarm) {
-        if self.alarms.insert(alarm) {
+        if self.kept.alarms.insert(alarm) {
             self.tell(Event::Alarm(alarm));
         }
         if self.stops(alarm) {
@@ -428,20 +437,20 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// Whether an alarm is latched and stops the line.
     fn stops(&self, alarm: Alarm) -> bool {
         let stop_on = self.settings.alarms.stop_on;
-        let nobody = alarm == Alarm::Network && self.network == NetworkState::Missing;
+        let nobody = alarm == Alarm::Network && self.kept.network == NetworkState::Missing;
         let stops = nobody || stop_on.contains(alarm) || AlarmSet::ALWAYS_STOP.contains(alarm);
-        self.alarms.contains(alarm) && stops
+        self.kept.alarms.contains(alarm) && stops
     }
 
     /// Raises the alarms whose reason lasts.
     fn conditions(&mut self) {
         for (alarm, on) in [
-            (Alarm::BinFull, self.bin_full.lasted(self.now)),
-            (Alarm::BinOpen, self.bin_open.lasted(self.now)),
-            (Alarm::LowAir, self.low_air.lasted(self.now)),
-            (Alarm::Camera, self.camera_down),
-            (Alarm::Results, self.results_lost),
-            (Alarm::Network, self.network != NetworkState::Stored),
+            (Alarm::BinFull, self.kept.bin_full.lasted(self.kept.now)),
+            (Alarm::BinOpen, self.kept.bin_open.lasted(self.kept.now)),
+            (Alarm::LowAir, self.kept.low_air.lasted(self.kept.now)),
+            (Alarm::Camera, self.kept.camera_down),
+            (Alarm::Results, self.kept.results_lost),
+            (Alarm::Network, self.kept.network != NetworkState::Stored),
         ] {
             if on {
                 self.raise(alarm);
@@ -450,14 +459,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     fn tell(&mut self, event: Event) {
-        self.observer.event(self.now, event);
+        self.observer.event(self.kept.now, event);
     }
 
     /// Where a part that has come from the trigger's place zero is now.
     fn here(&self) -> Position {
         match self.settings.delay.axis() {
-            Axis::Time => Position(self.now.0),
-            Axis::Counts => Position(self.count.unwrap_or(0)),
+            Axis::Time => Position(self.kept.now.0),
+            Axis::Counts => Position(self.kept.count.unwrap_or(0)),
         }
     }
 }

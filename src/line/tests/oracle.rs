@@ -348,8 +348,8 @@ impl Oracle {
             }
             match (what, judged) {
                 (Life::Halt, None | Some(Outcome::Good)) => closed = because(Cause::NotReady),
+                (Life::Follower, None | Some(Outcome::Good)) => closed = because(Cause::Unknown),
                 (_, Some(_)) => (),
-                (Life::Follower, None) => closed = because(Cause::Unknown),
                 (Life::Deadline, None) if framed => closed = because(Cause::Late),
                 (Life::Deadline, None) => closed = because(Cause::NoFrame),
                 (Life::CameraDown, None) if !framed => closed = because(Cause::CameraFault),
@@ -389,7 +389,47 @@ impl Oracle {
             );
             return None;
         }
-        Some(Outcome::Good)
+        // One that is close may be rejected, or may have been when this one arrived: then it is taken along.
+        let mut close = self.close(i, parts);
+        close.all(|j| self.known_good(j, parts, given)).then_some(Outcome::Good)
+    }
+
+    /// The parts that pass the reject station while this one does, by their times there or at the trigger.
+    fn close<'a>(&self, i: usize, parts: &'a [Part]) -> impl Iterator<Item = usize> + 'a {
+        let width = WIDTH + if self.late_ticks { 4_100 } else { 0 };
+        let near = move |a: u64, b: u64| a.abs_diff(b) < width;
+        (0..parts.len()).filter(move |j| {
+            let (a, b) = (&parts[i], &parts[*j]);
+            i != *j && (near(a.arrives, b.arrives) || near(a.at, b.at) || near(a.given, b.given))
+        })
+    }
+
+    /// Whether a part was known to be good then, and nothing changed it.
+    fn known_good(&self, i: usize, parts: &[Part], then: u64) -> bool {
+        let good = |v: &&VerdictRecord| {
+            let good = matches!(v.verdict, Verdict::Score(score) if score < 0.5);
+            v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time < then
+        };
+        parts[i].outcome == Outcome::Good && self.verdicts.iter().any(|v| good(&v))
+    }
+
+    /// Whether a part was rejected by another's pulse alone, and has none of its own; `None`: it cannot be
+    /// told.
+    fn taken_along(&self, i: usize, parts: &[Part]) -> Option<bool> {
+        let part = &parts[i];
+        if part.outcome != Outcome::RejectBecause(Cause::Unknown) || part.overflowed {
+            return Some(false);
+        }
+        let follower = parts.get(i + 1).filter(|_| self.is_too_close(i + 1, parts));
+        let missed = matches!(self.settings.trigger, Trigger::Interval(_))
+            && part.told >= part.at + PERIOD;
+        let closed = self.is_too_close(i, parts)
+            || missed
+            || follower.is_some_and(|next| next.told < part.given);
+        match follower.is_some_and(|next| next.told == part.given) {
+            true if !closed => None,
+            _ => Some(!closed),
+        }
     }
 
     fn is_too_close(&self, i: usize, parts: &[Part]) -> bool {
@@ -465,7 +505,19 @@ impl Oracle {
     /// The outputs, at every moment at which something begins or ends.
     fn check_outputs(&self, trace: &[(u64, Outputs)], parts: &[Part], times: &Times, end: u64) {
         let (mut good, mut reject): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
+        let mut unknown: Vec<Span> = Vec::new();
         for (i, part) in parts.iter().enumerate() {
+            match self.taken_along(i, parts) {
+                Some(false) => (),
+                Some(true) => {
+                    assert!(self.close(i, parts).next().is_some(), "part {i}: by whom?");
+                    continue;
+                }
+                None => {
+                    unknown.push((part.given, part.given + WIDTH));
+                    continue;
+                }
+            }
             let from = if part.overflowed {
                 part.arrives
             } else {
@@ -491,7 +543,7 @@ impl Oracle {
             moments.extend(spans.flat_map(|(from, until)| [*from, *until]));
             moments.sort_unstable();
         }
-        moments.retain(|time| *time < end);
+        moments.retain(|time| *time < end && !within(&unknown, *time));
         moments.dedup();
         let for_good = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. });
         for time in moments {
@@ -508,6 +560,23 @@ impl Oracle {
                 assert_eq!(outputs.reject, wanted, "reject at {time}");
                 assert!(!outputs.good);
             }
+        }
+        // What is told of a good part is what the ejector did with it. (By counts, how soon the next one
+        // comes is not known when it arrives.)
+        if self.late_ticks || self.counts || for_good {
+            return;
+        }
+        for (i, part) in parts.iter().enumerate() {
+            let passes = part.given..(part.given + WIDTH).min(end);
+            let mut seen = trace.iter().filter(|(t, _)| passes.contains(t));
+            let ejects = |(time, o): &&(u64, Outputs)| {
+                o.reject && o.ready && !within(&times.flush, *time)
+            };
+            let ejected = seen.find(ejects);
+            assert!(
+                part.outcome != Outcome::Good || ejected.is_none(),
+                "part {i} is good and was ejected: {ejected:?}"
+            );
         }
     }
 
@@ -590,10 +659,14 @@ impl Oracle {
         let overflowed = parts.iter().any(|p| p.overflowed);
         assert!(confirms <= outcomes.all_rejects());
         if confirmed && !overflowed && times.halted.len() == 1 {
-            let expected = parts.iter().filter(|p| {
-                p.outcome.is_reject() && p.given > times.halted[0].1 && p.arrives <= p.given
+            let taken: Vec<_> = (0..parts.len()).map(|i| self.taken_along(i, parts)).collect();
+            let expected = parts.iter().zip(&taken).filter(|(p, taken)| {
+                let started = p.given > times.halted[0].1 && p.arrives <= p.given;
+                p.outcome.is_reject() && started && **taken == Some(false)
             });
-            assert_eq!(confirms, expected.count() as u64, "confirmations");
+            if taken.iter().all(Option::is_some) {
+                assert_eq!(confirms, expected.count() as u64, "confirmations");
+            }
         }
     }
 }

@@ -82,6 +82,9 @@ fn overlapping_rejects_are_one_and_a_good_part_among_them_is_lost() {
             line.part(time, score);
         }
         line.run_to(300_000);
+        let outcomes = [0, 1, 2, 3].map(|part| line.outcome(part));
+        let reject = Some(Outcome::Reject);
+        assert_eq!(outcomes, [reject, because(Cause::Unknown), reject, reject]);
         if wiring == to_reject() {
             // The first 60 ms are the start: whatever was on the belt then is rejected.
             let spans = [(0, 60_000), (150_000, 172_000), (190_000, 200_000)];
@@ -91,7 +94,8 @@ fn overlapping_rejects_are_one_and_a_good_part_among_them_is_lost() {
                 [(150_000, 160_000), (162_000, 172_000), spans[2]]
             );
         } else {
-            assert_eq!(line.on(Signal::Good), [(160_000, 162_000)]);
+            // What is not known to pass whole does not pass.
+            assert_eq!(line.on(Signal::Good), []);
         }
     }
     let mut line = started_with(Settings {
@@ -103,6 +107,121 @@ fn overlapping_rejects_are_one_and_a_good_part_among_them_is_lost() {
     }
     line.run_to(300_000);
     assert_eq!(line.on(Signal::Reject)[1..], [(150_000, 176_000)]);
+}
+
+/// Pulses of 10 ms on a belt that brings a part every 6 ms.
+#[test]
+fn a_good_part_that_its_neighbours_reject_takes_along_is_not_good() {
+    for wiring in [to_reject(), Wiring::default()] {
+        let mut line = started_with(Settings {
+            wiring,
+            ..settings()
+        });
+        for i in 0..9 {
+            let score = if i == 4 { BAD } else { GOOD };
+            line.part(100_000 + 6_000 * i, score);
+        }
+        line.run_to(300_000);
+        for part in 0..9 {
+            let expected = match part {
+                4 => Some(Outcome::Reject),
+                3 | 5 => because(Cause::Unknown),
+                _ => Some(Outcome::Good),
+            };
+            assert_eq!(line.outcome(part), expected, "part {part}");
+        }
+        match wiring {
+            // It takes nobody along but those that its own pulse reaches.
+            Wiring::EnergiseToReject { .. } => {
+                assert_eq!(line.on(Signal::Reject)[1..], [(174_000, 184_000)]);
+            }
+            Wiring::EnergiseForGood { .. } => {
+                assert_eq!(line.on(Signal::Good), [(150_000, 172_000), (186_000, 208_000)]);
+            }
+        }
+    }
+    // The same on a belt by counts.
+    let mut line = started_with(Settings {
+        wiring: to_reject(),
+        ..by_counts(settings().trigger)
+    });
+    line.at(100_000, |s, now| s.on_encoder(1_000, now));
+    line.at(110_000, |s, now| s.on_encoder(2_000, now));
+    line.run_to(200_000);
+    for (i, score) in [GOOD, BAD, GOOD, GOOD].into_iter().enumerate() {
+        let i = i as u64;
+        line.at(200_000 + 6_000 * i, |s, now| s.on_encoder(2_000 + 60 * i, now));
+        line.part(200_000 + 6_000 * i, score);
+    }
+    for i in 0..4 {
+        line.at(250_000 + 6_000 * i, |s, now| s.on_encoder(2_500 + 60 * i, now));
+    }
+    let outcomes = [0, 1, 2, 3].map(|part| line.outcome(part));
+    let taken = because(Cause::Unknown);
+    let good = Some(Outcome::Good);
+    assert_eq!(outcomes, [taken, Some(Outcome::Reject), taken, good]);
+}
+
+#[test]
+fn a_neighbour_that_was_judged_is_rejected_with_the_part_that_is_too_close() {
+    let mut line = started();
+    line.trigger(100_000, 100_000);
+    line.frame(100_200, 100_100, true);
+    assert_eq!(line.verdict(100_900, 0, Verdict::Score(GOOD)), VerdictUse::Taken);
+    line.trigger(102_000, 102_000);
+    line.run_to(300_000);
+    assert_eq!(line.outcome(0), because(Cause::Unknown));
+    assert_eq!(line.outcome(1), because(Cause::Unknown));
+    assert_eq!(line.on(Signal::Good), []);
+}
+
+#[test]
+fn parts_that_an_encoder_does_not_count_stop_the_line() {
+    for counts in [0, 3] {
+        let mut line = started_with(Settings {
+            wiring: to_reject(),
+            ..by_counts(settings().trigger)
+        });
+        for i in 0..counts {
+            line.at(100_000 + i, |s, now| s.on_encoder(1_000 + 1_000 * i, now));
+        }
+        line.run_to(200_000);
+        for i in 0..3 {
+            line.part(200_000 + 20_000 * i, BAD);
+        }
+        assert!(!line.alarm(Alarm::Encoder), "the belt may have moved by less than a count");
+        line.part(260_000, BAD);
+        assert!(line.alarm(Alarm::Encoder));
+        let outputs = line.station.outputs();
+        assert!(outputs.line_stop && outputs.reject && outputs.fault && !outputs.ready);
+        // Repaired.
+        line.at(300_000, |s, now| s.on_encoder(10_000, now));
+        line.at(310_000, |s, now| s.reset(now));
+        assert!(!line.station.outputs().line_stop);
+        for i in 0..5 {
+            line.at(320_000 + 20_000 * i, |s, now| s.on_encoder(10_100 + 100 * i, now));
+            line.part(321_000 + 20_000 * i, GOOD);
+        }
+        assert!(!line.alarm(Alarm::Encoder));
+    }
+}
+
+#[test]
+fn a_reset_that_is_stuck_at_the_start_acknowledges_nothing() {
+    let mut line = Simulation::<8>::new(Settings {
+        alarms: AlarmSettings::default(),
+        ..settings()
+    });
+    let left = AlarmSet::of(&[Alarm::BinFull]);
+    line.at(0, |s, now| s.latch(left, now));
+    line.input(10, Input::Reset, true);
+    line.at(20, |s, now| s.start(now));
+    line.input(1_000, Input::Reset, true);
+    assert_eq!(line.station.alarms(), left);
+    assert!(line.station.outputs().line_stop);
+    line.input(2_000, Input::Reset, false);
+    line.input(3_000, Input::Reset, true);
+    assert!(line.station.alarms().is_empty() && !line.station.outputs().line_stop);
 }
 
 #[test]
@@ -225,8 +344,12 @@ fn what_finds_the_queue_full_is_rejected_in_its_place() {
         line.part_or_overflow(100_000 + 4_000 * i);
     }
     line.run_to(400_000);
-    for part in 0..7 {
+    for part in 0..5 {
         assert_eq!(line.outcome(part), Some(Outcome::Good), "{part}");
+    }
+    // The block's pulse takes them along.
+    for part in 5..7 {
+        assert_eq!(line.outcome(part), because(Cause::Unknown), "{part}");
     }
     for part in 7..10 {
         assert_eq!(line.outcome(part), because(Cause::QueueFull), "{part}");
@@ -286,6 +409,7 @@ fn a_stop_rejects_what_is_on_the_belt_and_lasts_until_reset() {
     line.input(120_000, Input::Stop, true);
     let outputs = line.station.outputs();
     assert!(outputs.line_stop && !outputs.ready && !outputs.busy && !outputs.result);
+    line.input(129_000, Input::Reset, false);
     line.input(130_000, Input::Reset, true);
     line.input(131_000, Input::Reset, false);
     assert!(line.station.outputs().line_stop, "stop is still pressed");

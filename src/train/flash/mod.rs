@@ -413,6 +413,10 @@ impl Plan {
                 Some(now) if now.trial.is_none() => {
                     let why = match &now.last {
                         Some(last) if last.release == *id && last.kept => {
+                            if let Some(judges) = now.judges.as_ref().filter(|j| j.from_recipe) {
+                                let bundle = &judges.bundle;
+                                say(format!("a recipe names another bundle, which judges: {bundle}"));
+                            }
                             return Ok(Flashed::Runs(started.elapsed()));
                         }
                         Some(last) if last.release == *id => last.why.clone(),
