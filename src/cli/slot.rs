@@ -146,7 +146,10 @@ fn show(status: &Status) -> String {
     if let Some(judges) = &status.judges {
         let whose = match (judges.network.as_str(), judges.from_recipe) {
             ("none", _) => "nothing: the line stays stopped".into(),
-            ("last_good", _) => format!("{}, the last good one: the stored one cannot be used", judges.bundle),
+            ("last_good", _) => format!(
+                "{}, the last good one: the stored one cannot be used",
+                judges.bundle
+            ),
             (_, true) => format!("{}: a recipe names it, not the flashed one", judges.bundle),
             (_, false) => judges.bundle.clone(),
         };

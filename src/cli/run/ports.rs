@@ -67,7 +67,11 @@ impl Ports {
             let body = move || modbus::serve(settings, &control, &shared.stop);
             start("modbus", Box::new(body))?;
         }
-        let (kept, sign, folder) = (control.clone(), station.watch("memory"), state.to_path_buf());
+        let (kept, sign, folder) = (
+            control.clone(),
+            station.watch("memory"),
+            state.to_path_buf(),
+        );
         let body = move || {
             let mut told = None;
             while !shared.stopping() {

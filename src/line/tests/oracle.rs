@@ -391,7 +391,9 @@ impl Oracle {
         }
         // One that is close may be rejected, or may have been when this one arrived: then it is taken along.
         let mut close = self.close(i, parts);
-        close.all(|j| self.known_good(j, parts, given)).then_some(Outcome::Good)
+        close
+            .all(|j| self.known_good(j, parts, given))
+            .then_some(Outcome::Good)
     }
 
     /// The parts that pass the reject station while this one does, by their times there or at the trigger.
@@ -421,8 +423,8 @@ impl Oracle {
             return Some(false);
         }
         let follower = parts.get(i + 1).filter(|_| self.is_too_close(i + 1, parts));
-        let missed = matches!(self.settings.trigger, Trigger::Interval(_))
-            && part.told >= part.at + PERIOD;
+        let missed =
+            matches!(self.settings.trigger, Trigger::Interval(_)) && part.told >= part.at + PERIOD;
         let closed = self.is_too_close(i, parts)
             || missed
             || follower.is_some_and(|next| next.told < part.given);
@@ -569,9 +571,8 @@ impl Oracle {
         for (i, part) in parts.iter().enumerate() {
             let passes = part.given..(part.given + WIDTH).min(end);
             let mut seen = trace.iter().filter(|(t, _)| passes.contains(t));
-            let ejects = |(time, o): &&(u64, Outputs)| {
-                o.reject && o.ready && !within(&times.flush, *time)
-            };
+            let ejects =
+                |(time, o): &&(u64, Outputs)| o.reject && o.ready && !within(&times.flush, *time);
             let ejected = seen.find(ejects);
             assert!(
                 part.outcome != Outcome::Good || ejected.is_none(),
@@ -659,7 +660,9 @@ impl Oracle {
         let overflowed = parts.iter().any(|p| p.overflowed);
         assert!(confirms <= outcomes.all_rejects());
         if confirmed && !overflowed && times.halted.len() == 1 {
-            let taken: Vec<_> = (0..parts.len()).map(|i| self.taken_along(i, parts)).collect();
+            let taken: Vec<_> = (0..parts.len())
+                .map(|i| self.taken_along(i, parts))
+                .collect();
             let expected = parts.iter().zip(&taken).filter(|(p, taken)| {
                 let started = p.given > times.halted[0].1 && p.arrives <= p.given;
                 p.outcome.is_reject() && started && **taken == Some(false)

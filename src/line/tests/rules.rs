@@ -136,7 +136,10 @@ fn a_good_part_that_its_neighbours_reject_takes_along_is_not_good() {
                 assert_eq!(line.on(Signal::Reject)[1..], [(174_000, 184_000)]);
             }
             Wiring::EnergiseForGood { .. } => {
-                assert_eq!(line.on(Signal::Good), [(150_000, 172_000), (186_000, 208_000)]);
+                assert_eq!(
+                    line.on(Signal::Good),
+                    [(150_000, 172_000), (186_000, 208_000)]
+                );
             }
         }
     }
@@ -150,11 +153,15 @@ fn a_good_part_that_its_neighbours_reject_takes_along_is_not_good() {
     line.run_to(200_000);
     for (i, score) in [GOOD, BAD, GOOD, GOOD].into_iter().enumerate() {
         let i = i as u64;
-        line.at(200_000 + 6_000 * i, |s, now| s.on_encoder(2_000 + 60 * i, now));
+        line.at(200_000 + 6_000 * i, |s, now| {
+            s.on_encoder(2_000 + 60 * i, now)
+        });
         line.part(200_000 + 6_000 * i, score);
     }
     for i in 0..4 {
-        line.at(250_000 + 6_000 * i, |s, now| s.on_encoder(2_500 + 60 * i, now));
+        line.at(250_000 + 6_000 * i, |s, now| {
+            s.on_encoder(2_500 + 60 * i, now)
+        });
     }
     let outcomes = [0, 1, 2, 3].map(|part| line.outcome(part));
     let taken = because(Cause::Unknown);
@@ -167,7 +174,10 @@ fn a_neighbour_that_was_judged_is_rejected_with_the_part_that_is_too_close() {
     let mut line = started();
     line.trigger(100_000, 100_000);
     line.frame(100_200, 100_100, true);
-    assert_eq!(line.verdict(100_900, 0, Verdict::Score(GOOD)), VerdictUse::Taken);
+    assert_eq!(
+        line.verdict(100_900, 0, Verdict::Score(GOOD)),
+        VerdictUse::Taken
+    );
     line.trigger(102_000, 102_000);
     line.run_to(300_000);
     assert_eq!(line.outcome(0), because(Cause::Unknown));
@@ -189,7 +199,10 @@ fn parts_that_an_encoder_does_not_count_stop_the_line() {
         for i in 0..3 {
             line.part(200_000 + 20_000 * i, BAD);
         }
-        assert!(!line.alarm(Alarm::Encoder), "the belt may have moved by less than a count");
+        assert!(
+            !line.alarm(Alarm::Encoder),
+            "the belt may have moved by less than a count"
+        );
         line.part(260_000, BAD);
         assert!(line.alarm(Alarm::Encoder));
         let outputs = line.station.outputs();
@@ -199,7 +212,9 @@ fn parts_that_an_encoder_does_not_count_stop_the_line() {
         line.at(310_000, |s, now| s.reset(now));
         assert!(!line.station.outputs().line_stop);
         for i in 0..5 {
-            line.at(320_000 + 20_000 * i, |s, now| s.on_encoder(10_100 + 100 * i, now));
+            line.at(320_000 + 20_000 * i, |s, now| {
+                s.on_encoder(10_100 + 100 * i, now)
+            });
             line.part(321_000 + 20_000 * i, GOOD);
         }
         assert!(!line.alarm(Alarm::Encoder));

@@ -415,7 +415,9 @@ impl Plan {
                         Some(last) if last.release == *id && last.kept => {
                             if let Some(judges) = now.judges.as_ref().filter(|j| j.from_recipe) {
                                 let bundle = &judges.bundle;
-                                say(format!("a recipe names another bundle, which judges: {bundle}"));
+                                say(format!(
+                                    "a recipe names another bundle, which judges: {bundle}"
+                                ));
                             }
                             return Ok(Flashed::Runs(started.elapsed()));
                         }
