@@ -617,3 +617,30 @@ impl Inspector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Keys;
+    use std::path::Path;
+
+    /// Maxima pass over what is no number: a frame that holds some would have a score, and perhaps a good one.
+    #[test]
+    fn a_network_that_answers_with_something_that_is_no_number_gives_no_score() {
+        let bundle = Bundle::open(Path::new(env!("DEFAULT_BUNDLE")), &Keys::default()).unwrap();
+        let mut inspector = Inspector::new(&bundle, Options::default()).unwrap();
+        inspector.inspect(&known_frame()).unwrap();
+        for value in [f32::NAN, f32::INFINITY] {
+            inspector.normal.fill(value);
+            let error = inspector.inspect(&known_frame()).unwrap_err().to_string();
+            assert!(
+                error.contains("the patch scores hold NaN"),
+                "{value}: {error}"
+            );
+        }
+        assert!(finite("scores", &[0.5, 1.0]).is_ok());
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(finite("scores", &[0.5, value, 1.0]).is_err());
+        }
+    }
+}

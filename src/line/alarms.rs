@@ -1,6 +1,6 @@
 //! Alarms: what raises them, and that they stay until somebody resets them.
 
-use super::settings::{ConsecutiveRejects, RejectRate};
+use super::bounds::{ConsecutiveRejects, RejectRate};
 use core::fmt;
 
 /// What is wrong. Numbers leave the machine: only append.

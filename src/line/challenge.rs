@@ -3,8 +3,8 @@
 //! A piece passes the test only if its own verdict rejects it in time. One that the network calls good
 //! is missed; one without a verdict proves nothing. Both fail the challenge. Every piece leaves the belt.
 
+use super::bounds::Pieces;
 use super::outcome::{Cause, Outcome};
-use super::settings::Pieces;
 
 /// What became of the test pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`station`] | ties the rest together: the one object that a program drives |
+//! | [`bounds`] | numbers that cannot be out of range |
 //! | [`settings`] | what a station is set to, in types that cannot hold nonsense |
 //! | [`trigger`] | what says that a part is there |
 //! | [`pairing`] | which frame shows which part |
@@ -18,6 +19,7 @@
 //! | [`outcome`], [`counters`], [`event`] | what became of parts, counted and told |
 
 pub mod alarms;
+pub mod bounds;
 pub mod challenge;
 pub mod counters;
 pub mod event;

@@ -3,7 +3,7 @@
 //! Must never guess: parts are further apart than twice the window, so a frame fits one part or none. A
 //! part without a frame is rejected at its deadline, a frame without a part is counted and dropped.
 
-use super::settings::{SettingError, in_range};
+use super::bounds::{SettingError, in_range};
 use super::time::{FrameId, Micros};
 use heapless::Deque;
 

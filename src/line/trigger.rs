@@ -3,8 +3,8 @@
 //! Must never swallow a part: an edge is either the same part's bounce, or a part, or a part too close
 //! to its neighbour to be told from it, which is rejected together with that neighbour.
 
+use super::bounds::{Debounce, Pitch, SettingError, in_range};
 use super::pairing::Pairing;
-use super::settings::{Debounce, Pitch, SettingError, in_range};
 use super::time::Micros;
 
 /// Parts that one call may make up for, if an interval or an encoder has run ahead of the calls. What

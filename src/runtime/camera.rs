@@ -535,3 +535,115 @@ fn pace(trigger: &Trigger, frame_time: Option<Duration>) -> Pace {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{FaultInjector, FaultPlan, PatternCamera};
+    use crate::control::values::Values;
+    use crate::line::{AlarmSet, Statistics};
+    use crate::runtime::message::FLOW;
+
+    /// A camera thread that exposes by itself, with these faults; and what it tells of so many exposures.
+    fn told(plan: &str, limit: u64) -> Vec<Message> {
+        let plan: FaultPlan = plan.parse().unwrap();
+        let open = move || -> Result<Box<dyn Camera>, CaptureError> {
+            let pattern = Box::new(PatternCamera::new(1)) as Box<dyn Camera>;
+            Ok(Box::new(FaultInjector::new(pattern, plan.clone())))
+        };
+        let settings = Values::default().settings().unwrap();
+        let nothing = (Statistics::default(), AlarmSet::NONE);
+        let shared = Arc::new(Shared::new(&settings, nothing.0, nothing.1));
+        let mut received = Mailbox::default();
+        let mut triggers = Mailbox::default();
+        let _expose: Post<Micros> = triggers.lane(8);
+        let (places, mut free) = Places::new(32);
+        let _giver = free.giver();
+        let (_camera, adjusts) = CameraLane::new(Adjustment::default());
+        let thread = CameraThread {
+            open: Open {
+                open: Box::new(open),
+                live: true,
+            },
+            exposing: Exposing::OneByOne,
+            triggers,
+            adjustment: Adjustment::default(),
+            adjusts,
+            limit: Some(limit),
+            places,
+            free,
+            messages: received.lane(FLOW),
+            sign: Sign::default(),
+            shared,
+        };
+        thread.run();
+        std::iter::from_fn(|| received.try_recv()).collect()
+    }
+
+    fn frames(told: &[Message], blank: bool) -> usize {
+        let of = |m: &&Message| matches!(m, Message::Frame(f) if (f.id == NO_PICTURE) == blank);
+        told.iter().filter(of).count()
+    }
+
+    /// In free run every exposure is a part: one that the driver dropped shows one that nobody looked at.
+    #[test]
+    fn exposures_that_a_free_running_camera_dropped_are_told_as_parts_without_a_picture() {
+        let all = told("late@99:1ms", 6);
+        assert_eq!((frames(&all, false), frames(&all, true)), (6, 0));
+        let some = told("drop@3,drop@4", 6);
+        assert_eq!((frames(&some, false), frames(&some, true)), (6, 2));
+        // In the order of their times, before the next one that is whole.
+        let times: Vec<u64> = some
+            .iter()
+            .filter_map(|m| match m {
+                Message::Frame(frame) => Some(frame.exposed.0),
+                _ => None,
+            })
+            .collect();
+        assert!(times.is_sorted(), "{times:?}");
+    }
+
+    #[test]
+    fn what_was_asked_of_the_camera_and_taken_back_is_never_what_it_is_left_with() {
+        let old = Adjustment::default();
+        let new = Adjustment {
+            exposure_us: Some(5000),
+            gain: None,
+        };
+        let (lane, mut adjusts) = CameraLane::new(old);
+        // Nobody answers: given up after some time, and taken back.
+        let asked = lane.ask(new);
+        assert!(matches!(asked, Err(Refused::Hardware(_))));
+        let sent: Vec<Adjust> = std::iter::from_fn(|| adjusts.try_recv()).collect();
+        assert_eq!(
+            sent.iter().map(|a| a.adjustment).collect::<Vec<_>>(),
+            [new, old]
+        );
+        assert!(sent[1].answer.is_none(), "it must be taken");
+        assert_eq!(lane.agreed(), old);
+        // Taken, and given up all the same, or agreed.
+        for agrees in [false, true] {
+            let asking = {
+                let lane = lane.clone();
+                std::thread::spawn(move || lane.ask(new))
+            };
+            let adjust = loop {
+                if let Some(adjust) = adjusts.try_recv() {
+                    break adjust;
+                }
+                std::thread::yield_now();
+            };
+            adjust.answer.unwrap().send(Ok(())).unwrap();
+            let adjusted = asking.join().unwrap().unwrap();
+            assert_eq!(lane.agreed(), old, "not before it is in force");
+            if agrees {
+                adjusted.agree();
+            } else {
+                drop(adjusted);
+            }
+            let back = adjusts.try_recv().map(|a| a.adjustment);
+            assert_eq!(back, (!agrees).then_some(old));
+        }
+        assert_eq!(lane.agreed(), new);
+    }
+}

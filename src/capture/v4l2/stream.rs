@@ -78,12 +78,17 @@ impl Stream {
         let used = meta.bytesused as usize;
         Ok(Some(Frame {
             bytes: &buffer[..used.min(buffer.len())],
-            flawed: meta.flags.contains(Flags::ERROR) || used > buffer.len(),
+            flawed: is_flawed(meta.flags, used, buffer.len()),
             sequence: meta.sequence,
             stamp_us: stamp(meta),
             awaited,
         }))
     }
+}
+
+/// Whether the driver flags an error, or says that it wrote `used` bytes where there is room for fewer.
+fn is_flawed(flags: Flags, used: usize, room: usize) -> bool {
+    flags.contains(Flags::ERROR) || used > room
 }
 
 fn stamp(meta: &Metadata) -> Option<u64> {
@@ -114,5 +119,18 @@ impl Drop for Stream {
             }
         }
         std::mem::forget(inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_the_driver_flags_or_overfills_is_flawed() {
+        let done = Flags::DONE | Flags::MAPPED;
+        assert!(!is_flawed(done, 100, 100));
+        assert!(is_flawed(done | Flags::ERROR, 100, 100));
+        assert!(is_flawed(done, 101, 100));
     }
 }

@@ -109,7 +109,7 @@ fn overlapping_rejects_are_one_and_a_good_part_among_them_is_lost() {
     assert_eq!(line.on(Signal::Reject)[1..], [(150_000, 176_000)]);
 }
 
-/// Pulses of 10 ms on a belt that brings a part every 6 ms.
+/// Pulses of 10 ms on a belt that brings a part every 8 ms.
 #[test]
 fn a_good_part_that_its_neighbours_reject_takes_along_is_not_good() {
     for wiring in [to_reject(), Wiring::default()] {
@@ -119,7 +119,7 @@ fn a_good_part_that_its_neighbours_reject_takes_along_is_not_good() {
         });
         for i in 0..9 {
             let score = if i == 4 { BAD } else { GOOD };
-            line.part(100_000 + 6_000 * i, score);
+            line.part(100_000 + 8_000 * i, score);
         }
         line.run_to(300_000);
         for part in 0..9 {
@@ -133,12 +133,12 @@ fn a_good_part_that_its_neighbours_reject_takes_along_is_not_good() {
         match wiring {
             // It takes nobody along but those that its own pulse reaches.
             Wiring::EnergiseToReject { .. } => {
-                assert_eq!(line.on(Signal::Reject)[1..], [(174_000, 184_000)]);
+                assert_eq!(line.on(Signal::Reject)[1..], [(182_000, 192_000)]);
             }
             Wiring::EnergiseForGood { .. } => {
                 assert_eq!(
                     line.on(Signal::Good),
-                    [(150_000, 172_000), (186_000, 208_000)]
+                    [(150_000, 176_000), (198_000, 224_000)]
                 );
             }
         }
@@ -203,7 +203,7 @@ fn parts_that_an_encoder_does_not_count_stop_the_line() {
             !line.alarm(Alarm::Encoder),
             "the belt may have moved by less than a count"
         );
-        line.part(260_000, BAD);
+        line.trigger(260_000, 260_000);
         assert!(line.alarm(Alarm::Encoder));
         let outputs = line.station.outputs();
         assert!(outputs.line_stop && outputs.reject && outputs.fault && !outputs.ready);
