@@ -130,7 +130,7 @@ impl Drop for Adjusted {
 /// When a camera that does not expose by itself does, unless the station triggers it.
 #[derive(Clone, Copy, Debug)]
 pub enum Exposing {
-    /// When the last exposure has been judged.
+    /// When the last exposure has been judged, and a pulse's width after it.
     OneByOne,
     /// At a fixed rate, judged or not.
     Every(Duration),
@@ -274,16 +274,24 @@ impl CameraThread {
         self.tell(Message::Start)?;
         self.ready();
         let start = Instant::now();
-        let (mut taken, mut up) = (0, true);
+        let (mut taken, mut up, mut last) = (0, true, None);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.sign.beat();
             self.adjust(Some(&mut camera));
             let trigger = self.shared.settings().trigger;
             let triggered = if matches!(trigger, Trigger::FreeRun) {
                 while self.triggers.try_recv().is_some() {}
-                if let Exposing::Every(period) = self.exposing {
-                    let at = start + period.saturating_mul(taken as u32);
-                    self.rest(at);
+                match (self.exposing, last) {
+                    (Exposing::Every(period), _) => {
+                        self.rest(start + period.saturating_mul(taken as u32));
+                    }
+                    // Parts of a belt that waits for verdicts lie further apart than a pulse is long: a
+                    // reject takes none of its neighbours along.
+                    (Exposing::OneByOne, Some(last)) => {
+                        let width = self.shared.settings().width.get();
+                        self.rest(last + Duration::from_millis(u64::from(width) + 2));
+                    }
+                    (Exposing::OneByOne, None) => (),
                 }
                 None
             } else {
@@ -301,6 +309,7 @@ impl CameraThread {
             }
             let exposed = triggered.map(|at| at.plus(trigger.exposure_delay_us()));
             taken += 1;
+            last = Some(Instant::now());
             match place {
                 Ok(place) => {
                     if !self.expose(camera.as_mut(), place, exposed, &mut up)? {
