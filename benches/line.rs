@@ -74,7 +74,7 @@ fn main() -> Result<(), SettingError> {
             let frame = Frame {
                 id: FrameId(i),
                 exposed: now.plus(200),
-                whole: true,
+                flaw: None,
             };
             on += tick(&mut station, &mut wake, now.plus(400));
             station.on_frame(frame, now.plus(400));

@@ -16,13 +16,14 @@
 //! | [`methods`] | the methods that it is compared with: a short room for each | `bundle`, `graph`, `ops`, `faprompt` (scores, maps) |
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `gpu`, `ops` |
-//! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, when a camera counts as lost | nothing of the project |
+//! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
 //! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
 //! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
+//! | `shown` | others' text, names of files foremost, as terminals and logs get it: escaped | nothing of the project |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
 //! | [`exit`] | exit codes | nothing of the project |
 //! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, pretrain on rendered pictures | everything |
@@ -67,6 +68,7 @@ pub mod ops;
 pub mod release;
 pub mod report;
 pub mod runtime;
+mod shown;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod vision;

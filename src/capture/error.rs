@@ -1,6 +1,8 @@
 //! Why there is no picture.
 
 use super::MAX_PIXELS;
+use super::jpeg::JpegError;
+use crate::shown::shown;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// A file that cannot be opened.
-    #[error("{path}: cannot be read: {source}", path = path.display())]
+    #[error("{path}: cannot be read: {source}", path = shown(path.display()))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
@@ -17,15 +19,23 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// A file that is no picture, or a damaged one.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = shown(path.display()))]
     Damaged {
         /// The file.
         path: PathBuf,
         /// The decoder's reason.
         source: image::ImageError,
     },
+    /// A JPEG picture that is damaged, or of a kind that is not read.
+    #[error("{path}: JPEG, {source}", path = shown(path.display()))]
+    Jpeg {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: JpegError,
+    },
     /// More pixels than any frame has.
-    #[error("{path}: {width} x {height} pixels, more than {MAX_PIXELS}", path = path.display())]
+    #[error("{path}: {width} x {height} pixels, more than {MAX_PIXELS}", path = shown(path.display()))]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -41,13 +51,13 @@ pub enum CaptureError {
     #[error("no exposure within {} ms", .0.as_millis())]
     Timeout(Duration),
     /// The device is gone (ENODEV), or failed before and was not opened again.
-    #[error("{device}: the camera is disconnected; check its cable and supply", device = device.display())]
+    #[error("{device}: the camera is disconnected; check its cable and supply", device = shown(device.display()))]
     Disconnected {
         /// The device.
         device: PathBuf,
     },
     /// The system refused something.
-    #[error("{device}: {action}: {source}{hint}", device = device.display(), hint = hint(source))]
+    #[error("{device}: {action}: {source}{hint}", device = shown(device.display()), hint = hint(source))]
     Device {
         /// The device.
         device: PathBuf,
@@ -57,7 +67,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// The device cannot do what is asked for, or delivers what this program does not read.
-    #[error("{device}: {what}; {advice}", device = device.display())]
+    #[error("{device}: {what}; {advice}", device = shown(device.display()))]
     Unsupported {
         /// The device.
         device: PathBuf,
@@ -67,7 +77,7 @@ pub enum CaptureError {
         advice: String,
     },
     /// A control that is missing, does not take the value, or reads back another one.
-    #[error("{device}: control {control} = {wanted}: {reason}", device = device.display())]
+    #[error("{device}: control {control} = {wanted}: {reason}", device = shown(device.display()))]
     Control {
         /// The device.
         device: PathBuf,
@@ -86,6 +96,7 @@ impl CaptureError {
         match self {
             CaptureError::Unreadable { path, .. }
             | CaptureError::Damaged { path, .. }
+            | CaptureError::Jpeg { path, .. }
             | CaptureError::TooLarge { path, .. } => Some(path),
             CaptureError::Disconnected { device }
             | CaptureError::Device { device, .. }

@@ -1,104 +1,145 @@
 //! A folder of photos as a camera: each file is one exposure, in name order.
 
-use super::{Camera, CaptureError, Exposure, MAX_PIXELS, now_us};
-use image::error::{DecodingError, ImageFormatHint};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use super::photo::load_with;
+use super::{Camera, CaptureError, Exposure, now_us};
+use crate::shown::shown;
+use image::RgbImage;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walkdir::WalkDir;
 
 /// Extensions that are taken for pictures inside a folder.
-const EXTENSIONS: [&str; 11] = [
-    "png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp", "ppm", "pgm", "pbm", "pnm",
+const EXTENSIONS: [&str; 15] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "bmp", "tif", "tiff", "webp", "ppm", "pgm",
+    "pbm", "pnm",
 ];
 
-/// All pictures in or under `path`, in name order; `path` itself if it is a file. A folder under it that
-/// cannot be read, and a link to nowhere, are listed too: whoever loads them is told why.
+/// What a folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Its pictures, in name order.
+    pub files: Vec<PathBuf>,
+    /// The rest.
+    pub left_out: LeftOut,
+}
+
+/// What is not taken for a picture of a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Files and folders whose names begin with a point, as `._photo.png` of macOS and `.thumbnails`.
+    pub hidden: usize,
+    /// Files whose ending is none of a picture.
+    pub others: usize,
+    /// Links to folders that were read already.
+    pub again: usize,
+}
+
+impl LeftOut {
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == LeftOut::default()
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "left out: ";
+        for (count, what) in [
+            (self.hidden, "hidden"),
+            (self.others, "without a picture's ending"),
+            (self.again, "linked twice"),
+        ] {
+            if count > 0 {
+                write!(f, "{comma}{count} {what}")?;
+                comma = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All pictures in or under `path`, in name order; `path` itself if it is a file. Links to folders are followed,
+/// each folder is read once. A folder under it that cannot be read, and a link to nowhere, are listed too: whoever
+/// loads them is told why.
 ///
 /// # Errors
 /// [`CaptureError::Unreadable`] if `path` cannot be read.
-pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
+pub fn survey(path: &Path) -> Result<Listing, CaptureError> {
     let unreadable = |source| CaptureError::Unreadable {
         path: path.to_path_buf(),
         source,
     };
+    let mut found = Listing::default();
     if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
+        found.files.push(path.to_path_buf());
+        return Ok(found);
     }
-    let mut files = vec![];
-    for entry in WalkDir::new(path).sort_by_file_name() {
+    let is_picture = |path: &Path| {
+        let known = |e: &OsStr| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x));
+        path.extension().is_some_and(known)
+    };
+    let mut folders = HashSet::new();
+    let mut walk = WalkDir::new(path)
+        .follow_links(true)
+        .sort_by_file_name()
+        .into_iter();
+    while let Some(entry) = walk.next() {
         let entry = match entry {
             Ok(entry) => entry,
-            Err(e) if e.depth() > 0 => {
-                files.extend(e.path().map(Path::to_path_buf));
+            Err(e) if e.depth() == 0 => return Err(unreadable(e.into())),
+            Err(e) if e.loop_ancestor().is_some() => {
+                found.left_out.again += 1;
                 continue;
             }
-            Err(e) => return Err(unreadable(e.into())),
+            Err(e) => {
+                let Some(path) = e.path() else { continue };
+                // A link to nowhere, or a folder.
+                match !path.is_symlink() || is_picture(path) {
+                    true => found.files.push(path.to_path_buf()),
+                    false => found.left_out.others += 1,
+                }
+                continue;
+            }
         };
-        let known = |e: &std::ffi::OsStr| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x));
-        let path = entry.path();
-        let picture = path.is_file() || (entry.path_is_symlink() && !path.exists());
-        if picture && path.extension().is_some_and(known) {
-            files.push(entry.into_path());
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let folder = entry.file_type().is_dir();
+        if hidden && entry.depth() > 0 {
+            found.left_out.hidden += 1;
+            if folder {
+                walk.skip_current_dir();
+            }
+        } else if folder {
+            let real = entry.path().canonicalize();
+            if !folders.insert(real.unwrap_or_else(|_| entry.path().into())) {
+                found.left_out.again += 1;
+                walk.skip_current_dir();
+            }
+        } else if is_picture(entry.path()) && entry.file_type().is_file() {
+            found.files.push(entry.into_path());
+        } else {
+            found.left_out.others += 1;
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
-/// Decodes a picture to RGB; grey is spread, transparency dropped. The format is told by the
-/// contents, not the name.
+/// The pictures of [`survey`].
 ///
 /// # Errors
-/// [`CaptureError::Unreadable`], [`CaptureError::Damaged`], [`CaptureError::TooLarge`].
-pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
-    let unreadable = |source| CaptureError::Unreadable {
-        path: path.to_path_buf(),
-        source,
-    };
-    let damaged = |source| CaptureError::Damaged {
-        path: path.to_path_buf(),
-        source,
-    };
-    let kind = std::fs::metadata(path).map_err(unreadable)?.file_type();
-    if !kind.is_file() && !kind.is_dir() {
-        // A pipe would be waited for.
-        let what = std::io::Error::other("neither a file nor a folder");
-        return Err(unreadable(what));
-    }
-    let reader = ImageReader::open(path)
-        .map_err(unreadable)?
-        .with_guessed_format()
-        .map_err(unreadable)?;
-    if reader.format() == Some(ImageFormat::Jpeg) {
-        // Of a picture that was cut off the decoder fills the rest with grey and says nothing. A
-        // thumbnail's end marker comes before the picture's scan.
-        let file = std::fs::read(path).map_err(unreadable)?;
-        let last = |marker| file.windows(2).rposition(|pair| pair == [0xff, marker]);
-        if last(0xd9) < last(0xda) {
-            let hint = ImageFormatHint::Exact(ImageFormat::Jpeg);
-            let why = DecodingError::new(hint, "cut off: no end marker");
-            return Err(damaged(ImageError::Decoding(why)));
-        }
-    }
-    let decoder = reader.into_decoder().map_err(damaged)?;
-    // Before anything is allocated for the pixels.
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(CaptureError::TooLarge {
-            path: path.to_path_buf(),
-            width,
-            height,
-        });
-    }
-    Ok(DynamicImage::from_decoder(decoder)
-        .map_err(damaged)?
-        .into_rgb8())
+/// As [`survey`].
+pub fn list(path: &Path) -> Result<Vec<PathBuf>, CaptureError> {
+    survey(path).map(|found| found.files)
 }
 
 /// Pictures of a folder, one after the other.
 pub struct FolderCamera {
     root: PathBuf,
     files: std::vec::IntoIter<PathBuf>,
+    left_out: LeftOut,
+    sample_bits: Option<u32>,
     sequence: u64,
 }
 
@@ -106,13 +147,27 @@ impl FolderCamera {
     /// The pictures in or under `path`.
     ///
     /// # Errors
-    /// As [`list`].
+    /// As [`survey`].
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        let Listing { files, left_out } = survey(path)?;
         Ok(FolderCamera {
             root: path.to_path_buf(),
-            files: list(path)?.into_iter(),
+            files: files.into_iter(),
+            left_out,
+            sample_bits: None,
             sequence: 0,
         })
+    }
+
+    /// With so many bits (8 to 16) of each sample of photos with 16.
+    pub fn with_sample_bits(mut self, bits: Option<u32>) -> Self {
+        self.sample_bits = bits;
+        self
+    }
+
+    /// What else the folder holds.
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// How many there are left.
@@ -132,7 +187,7 @@ impl Camera for FolderCamera {
         let path = self.files.next().ok_or(CaptureError::End)?;
         let sequence = self.sequence;
         self.sequence += 1;
-        *image = load(&path)?;
+        *image = load_with(&path, self.sample_bits)?;
         // The path below the folder: good/000.png and bad/000.png are two parts.
         let below = path
             .strip_prefix(&self.root)
@@ -143,7 +198,7 @@ impl Camera for FolderCamera {
             at_us: now_us(),
             whole: true,
             missed: 0,
-            name: below.unwrap_or(&path).display().to_string(),
+            name: shown(below.unwrap_or(&path).display()).to_string(),
             defective: None,
         })
     }

@@ -4,24 +4,29 @@
 //! passed off as one: it comes with `whole = false`, or not at all.
 
 pub mod format;
+pub mod jpeg;
 
 mod error;
 mod fault;
 mod folder;
 mod orientation;
 mod pattern;
+mod photo;
 mod v4l2;
+mod view;
 mod watch;
 
 pub use error::CaptureError;
 pub use fault::{Fault, FaultInjector, FaultPlan, FaultPlanError};
-pub use folder::{FolderCamera, list, load};
+pub use folder::{FolderCamera, LeftOut, Listing, list, survey};
 pub use orientation::{Orientation, Rotation};
 pub use pattern::{PatternCamera, known_frame};
+pub use photo::{Note, Photo, dimensions, load, load_with};
 pub use v4l2::{
     CameraSettings, ControlReport, DeviceReport, FormatReport, NodeReport, SettingsError,
     V4l2Camera, list_devices,
 };
+pub use view::{View, ViewFlaw, ViewLimits, Watchman};
 pub use watch::{Pace, Step, Watch};
 
 use image::RgbImage;

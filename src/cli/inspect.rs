@@ -3,11 +3,11 @@
 use super::{CliError, Cores, Network, folder, output};
 use clap::Args;
 use faprompt_edge::bundle::method::Method;
-use faprompt_edge::capture::{list, load};
+use faprompt_edge::capture::{LeftOut, Photo, View, ViewLimits, survey};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{Inspection, Inspector, Stages};
 use faprompt_edge::line::{Cause, Counters, Outcome};
-use faprompt_edge::report::{Caption, overlay, warn, write_map};
+use faprompt_edge::report::{Caption, fitting, overlay, shown, warn, write_map};
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -36,6 +36,12 @@ pub struct Inspect {
     /// Scores above it are rejects [default: the bundle's]
     #[arg(long, value_parser = super::threshold)]
     threshold: Option<f32>,
+    /// Of photos with 16 bits per sample, how many low bits are used (8 to 16), as 12 of a 12-bit camera's
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(8..=16))]
+    sample_bits: Option<u32>,
+    /// Judge photos on which nothing can be seen: dark, overexposed, of one brightness
+    #[arg(long)]
+    allow_blank: bool,
     #[command(flatten)]
     cores: Cores,
 }
@@ -62,6 +68,9 @@ struct Judged<'a> {
     ms: Stages,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
+    /// What is strange about the photo.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// What is said of one that was not.
@@ -78,11 +87,18 @@ struct Job {
 }
 
 /// Every photo with a result name of its own: its path below the folder that was named. A path that
-/// cannot be listed stays a job, which then fails on its own line.
+/// cannot be listed stays a job, which then fails on its own line. Says what a folder holds besides photos.
 fn jobs(paths: &[PathBuf]) -> Vec<Job> {
     let (mut jobs, mut taken) = (vec![], HashSet::new());
     for root in paths {
-        for path in list(root).unwrap_or_else(|_| vec![root.clone()]) {
+        let (files, left_out) = match survey(root) {
+            Ok(found) => (found.files, found.left_out),
+            Err(_) => (vec![root.clone()], LeftOut::default()),
+        };
+        if !left_out.is_empty() {
+            warn(format_args!("{}: {left_out}", root.display()));
+        }
+        for path in files {
             let below = path
                 .strip_prefix(root)
                 .ok()
@@ -116,9 +132,9 @@ fn jobs(paths: &[PathBuf]) -> Vec<Job> {
 /// `folder/name.extension`, its folder created.
 fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError> {
     // Appended, not replaced: a.jpg and a.png must not meet.
-    let mut file = name.as_os_str().to_owned();
-    file.push(format!(".{extension}"));
-    let path = root.join(file);
+    let file = name.file_name().unwrap_or_default();
+    let result = fitting(file, &format!(".{extension}"));
+    let path = root.join(name.with_file_name(result));
     folder(path.parent().unwrap_or(root))?;
     Ok(path)
 }
@@ -169,7 +185,7 @@ impl Inspect {
                 waiting.insert(i, line);
                 while let Some(line) = waiting.remove(&due) {
                     let (line, outcome) = line?;
-                    writeln!(std::io::stdout(), "{line}")
+                    writeln!(std::io::stdout(), "{}", shown(line))
                         .map_err(output(Path::new("standard output")))?;
                     counters.count(outcome.unwrap_or(Outcome::RejectBecause(Cause::CameraFault)));
                     due += 1;
@@ -205,16 +221,9 @@ impl Inspect {
         threshold: f32,
     ) -> Result<(String, Option<Outcome>), CliError> {
         let file = job.path.display().to_string();
-        let judged = load(&job.path)
-            .map_err(|e| e.to_string())
-            .and_then(|frame| {
-                inspector
-                    .inspect(&frame)
-                    .map(|i| (frame, i.clone()))
-                    .map_err(|e| format!("{file}: {e}"))
-            });
-        let (frame, inspection) = match judged {
-            Ok(pair) => pair,
+        let judged = self.look(inspector, job, &file);
+        let (frame, inspection, notes) = match judged {
+            Ok(judged) => judged,
             Err(error) => {
                 let failed = Failed {
                     file: &file,
@@ -262,20 +271,45 @@ impl Inspect {
             height: frame.height(),
             ms: inspection.ms,
             warning,
+            notes,
         };
         let mark = if warning.is_some() {
             "  (untrained)"
         } else {
             ""
         };
+        let notes = &line.notes;
         let line = self.line(&line, || {
+            let notes: String = notes.iter().map(|note| format!("  ({note})")).collect();
             format!(
-                "{verdict:7} {:.4}  {:7.1} ms  {file}{kind_mark}{mark}",
+                "{verdict:7} {:.4}  {:7.1} ms  {file}{kind_mark}{mark}{notes}",
                 inspection.score,
                 inspection.ms.total()
             )
         })?;
         Ok((line, Some(outcome)))
+    }
+
+    /// A photo, what the network says of it, and what is strange about it.
+    fn look(
+        &self,
+        inspector: &mut Inspector,
+        job: &Job,
+        file: &str,
+    ) -> Result<(RgbImage, Inspection, Vec<String>), String> {
+        let photo = Photo::open(&job.path).map_err(|e| e.to_string())?;
+        let notes = photo.notes_with(self.sample_bits);
+        let frame = photo.rgb(self.sample_bits);
+        if !self.allow_blank
+            && let Some(flaw) = View::of(&frame).flaw(&ViewLimits::default())
+        {
+            return Err(format!("{file}: {flaw}"));
+        }
+        let inspection = inspector
+            .inspect(&frame)
+            .cloned()
+            .map_err(|e| format!("{file}: {e}"))?;
+        Ok((frame, inspection, notes))
     }
 
     fn line(

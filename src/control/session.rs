@@ -648,6 +648,9 @@ fn counters(snapshot: &Snapshot, more: &mut Vec<String>) {
         ("confirms_unexpected", s.confirms.unexpected),
         ("encoder_reversals", s.encoder_reversals),
         ("actuated_late", s.actuated_late),
+        ("rejects_nothing_visible", failed(Cause::NothingVisible)),
+        ("rejects_frozen", failed(Cause::Frozen)),
+        ("rejects_overload", failed(Cause::Overload)),
     ];
     more.extend(counts.map(|(name, count)| format!("{name},{count}")));
     more.extend([
@@ -718,5 +721,8 @@ pub fn cause_name(cause: Cause) -> &'static str {
         Cause::Unknown => "unknown",
         Cause::NotReady => "not_ready",
         Cause::Challenge => "challenge",
+        Cause::NothingVisible => "nothing_visible",
+        Cause::Frozen => "frozen",
+        Cause::Overload => "overload",
     }
 }

@@ -228,7 +228,7 @@ const BAUD: Kind = Choice(&[
     "9600", "19200", "38400", "57600", "115200", "230400", "460800", "921600",
 ]);
 
-/// Bits 1 to 13, the numbers of [`Alarm`](crate::line::Alarm).
+/// Bits 1 to 17, the numbers of [`Alarm`](crate::line::Alarm).
 const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits();
 
 // The ranges of what the line core is given are its own; a test holds them together.
@@ -322,6 +322,14 @@ parameters! {
         "Room for pictures; the oldest make way";
     LogLevel: "log_level", "", Choice(&["error", "warn", "info", "debug"]), n(2), Engineer, Station, AtOnce, one(132),
         "What the program writes to the system's log";
+    FrameSpread: "frame_spread", "levels", or_zero("off", 1, 255), n(8), Engineer, Station, NextPart, one(133),
+        "Least difference between the brightest and the darkest part of a frame, else alarm 16; 0: any";
+    FrameBright: "frame_bright", "levels", or_zero("off", 1, 255), n(24), Engineer, Station, NextPart, one(134),
+        "The brightest part of a frame is at least so bright (of 255), else alarm 16; 0: any";
+    FrameDark: "frame_dark", "levels", range(1, 255), n(250), Engineer, Station, NextPart, one(135),
+        "The darkest part of a frame is at most so bright (of 255), else alarm 16; 255: any";
+    FrameIdentical: "frame_identical", "frames", or_zero("off", 2, 100), n(2), Engineer, Station, NextPart, one(136),
+        "So many equal frames in a row are a frozen camera: alarm 17, from the last of them on; 0: never";
     OperatorPassword: "operator_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
         "Password of level operator; none: whoever connects is operator, if engineer has one";
     EngineerPassword: "engineer_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
@@ -461,6 +469,10 @@ mod tests {
 130 archive off rejects all
 131 archive_limit_mb
 132 log_level error warn info debug
+133 frame_spread
+134 frame_bright
+135 frame_dark
+136 frame_identical
 ";
         let now: String = TABLE
             .iter()

@@ -40,10 +40,14 @@ pub enum Alarm {
     /// Parts were triggered and the encoder did not move: where they are is not known. Stops the line
     /// whatever is set.
     Encoder = 15,
+    /// Nothing can be seen on the frames: they are dark, overexposed or of one brightness.
+    NothingVisible = 16,
+    /// The camera delivers the same frame again and again.
+    Frozen = 17,
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 15] = [
+pub const ALARMS: [Alarm; 17] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -59,6 +63,8 @@ pub const ALARMS: [Alarm; 15] = [
     Alarm::Results,
     Alarm::Network,
     Alarm::Encoder,
+    Alarm::NothingVisible,
+    Alarm::Frozen,
 ];
 
 /// A set of alarms; bit n stands for the alarm with number n.
@@ -73,16 +79,18 @@ impl AlarmSet {
     pub const ALWAYS_STOP: AlarmSet =
         AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
-    /// Those that stop the line if nothing else is set: all but camera, latency, results, network, and the
-    /// output's and the encoder's, which always do: a memory that an older program may read, after a step back, holds no bit that it
-    /// does not know.
+    /// Those that stop the line if nothing else is set: all but those of the camera and its frames, latency,
+    /// results, network, and the output's and the encoder's, which always do: a memory that an older program
+    /// may read, after a step back, holds no bit that it does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
         .without(Alarm::Latency)
         .without(Alarm::Output)
         .without(Alarm::Results)
         .without(Alarm::Network)
-        .without(Alarm::Encoder);
+        .without(Alarm::Encoder)
+        .without(Alarm::NothingVisible)
+        .without(Alarm::Frozen);
 
     /// These.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
@@ -211,7 +219,7 @@ mod tests {
     fn numbers_never_change() {
         assert_eq!(
             ALARMS.map(|a| a as u8),
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
         );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);
         assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));

@@ -24,7 +24,7 @@ pub struct TriggerErrors {
 pub struct FrameCounts {
     /// Found their part and can be judged.
     pub paired: u64,
-    /// Found their part, but are damaged: the part is rejected.
+    /// Found their part, but cannot be judged (damaged, nothing to be seen): the part is rejected.
     pub damaged: u64,
     /// Found no part.
     pub unpaired: u64,

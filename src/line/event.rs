@@ -24,12 +24,12 @@ pub enum Event {
         /// The frame.
         frame: FrameId,
     },
-    /// This frame is damaged, or shows no part: its memory is free. Every frame is paired or dropped
+    /// This frame cannot be judged, or shows no part: its memory is free. Every frame is paired or dropped
     /// once.
     Dropped {
         /// The frame.
         frame: FrameId,
-        /// The part that the damaged frame shows; it is rejected.
+        /// The part that the frame shows if it cannot be judged; it is rejected.
         part: Option<PartId>,
     },
     /// What became of a part, told once for each: when it reaches the reject station, or at once if it

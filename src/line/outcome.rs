@@ -21,10 +21,16 @@ pub enum Cause {
     NotReady = 6,
     /// A test piece of a challenge that the network called good.
     Challenge = 7,
+    /// Nothing can be seen on the frame: it is dark, overexposed or of one brightness.
+    NothingVisible = 8,
+    /// The frame is the one before it once more: the camera is frozen.
+    Frozen = 9,
+    /// The network was still busy with earlier frames: it is slower than the line.
+    Overload = 10,
 }
 
 /// How many causes there are.
-pub const CAUSES: usize = 8;
+pub const CAUSES: usize = 11;
 
 /// What became of a part. Whatever is not known to be good is a reject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,9 @@ impl Outcome {
             Outcome::RejectBecause(Cause::Unknown) => "reject: unknown",
             Outcome::RejectBecause(Cause::NotReady) => "reject: not ready",
             Outcome::RejectBecause(Cause::Challenge) => "reject: missed test piece",
+            Outcome::RejectBecause(Cause::NothingVisible) => "reject: nothing visible",
+            Outcome::RejectBecause(Cause::Frozen) => "reject: frozen camera",
+            Outcome::RejectBecause(Cause::Overload) => "reject: network too slow",
         }
     }
 
@@ -130,7 +139,7 @@ mod tests {
                 parts: 5,
                 good: 2,
                 rejects: 1,
-                failed: [0, 0, 1, 0, 0, 0, 0, 1]
+                failed: [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
             }
         );
         assert_eq!(counters.all_rejects(), 3);
@@ -147,8 +156,11 @@ mod tests {
             Cause::Unknown,
             Cause::NotReady,
             Cause::Challenge,
+            Cause::NothingVisible,
+            Cause::Frozen,
+            Cause::Overload,
         ];
-        assert_eq!(causes.map(|c| c as u8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(causes.map(|c| c as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         assert_eq!(causes.len(), CAUSES);
     }
 }

@@ -4,6 +4,7 @@
 //! part without a frame is rejected at its deadline, a frame without a part is counted and dropped.
 
 use super::bounds::{SettingError, in_range};
+use super::outcome::Cause;
 use super::time::{FrameId, Micros};
 use heapless::Deque;
 
@@ -83,8 +84,8 @@ pub struct Frame {
     pub id: FrameId,
     /// When it was exposed.
     pub exposed: Micros,
-    /// Whether all of it is there (no ERROR flag, no short buffer).
-    pub whole: bool,
+    /// Why it cannot be judged, if so: not all of it is there, nothing can be seen on it, it has no place.
+    pub flaw: Option<Cause>,
 }
 
 /// Frames that came before their trigger.
@@ -152,7 +153,7 @@ mod tests {
         Frame {
             id: FrameId(id),
             exposed: Micros(exposed),
-            whole: true,
+            flaw: None,
         }
     }
 

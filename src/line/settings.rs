@@ -146,8 +146,8 @@ pub struct AlarmSettings {
 }
 
 impl Default for AlarmSettings {
-    /// Three rejects in a row; every alarm stops the line except camera and latency, during which parts
-    /// are rejected one by one, and results, which are not needed to reject any.
+    /// Three rejects in a row; every alarm stops the line except those of the camera and its frames and
+    /// latency, during which parts are rejected one by one, and results, which are not needed to reject any.
     fn default() -> Self {
         AlarmSettings {
             consecutive: Some(ConsecutiveRejects::THREE),

@@ -204,7 +204,7 @@ fn driving(parts: u64) -> (u64, Ended) {
             let frame = Frame {
                 id: FrameId(0),
                 exposed: now(),
-                whole: true,
+                flaw: None,
             };
             messages.send(Message::Frame(frame)).ok()?;
             while let Some(Job::Judge { part, .. }) = judged[0].try_recv() {

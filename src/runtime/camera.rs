@@ -9,9 +9,12 @@ use super::places::{FreePlaces, Place, Places};
 use super::shared::{Shared, lock};
 use super::system::now;
 use super::threads::Sign;
-use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch};
+use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch, Watchman};
+use crate::capture::{ViewFlaw, ViewLimits};
 use crate::control::host::{Mode, Refused};
-use crate::line::{Frame, FrameId, Micros, Trigger};
+use crate::control::table::Parameter;
+use crate::control::values::Values;
+use crate::line::{Cause, Frame, FrameId, Micros, Trigger};
 use image::RgbImage;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -127,6 +130,45 @@ impl Drop for Adjusted {
     }
 }
 
+/// What a frame must show to be judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameLimits {
+    /// Of its brightness.
+    pub view: ViewLimits,
+    /// So many equal frames in a row are a frozen camera; `None`: never.
+    pub identical: Option<u32>,
+}
+
+impl FrameLimits {
+    /// What the parameters say.
+    pub fn of(values: &Values) -> Self {
+        // In their ranges, which end at 255.
+        let level = |parameter| values.number(parameter).min(255) as u8;
+        FrameLimits {
+            view: ViewLimits {
+                spread: level(Parameter::FrameSpread),
+                bright: level(Parameter::FrameBright),
+                dark: level(Parameter::FrameDark),
+            },
+            identical: values.optional(Parameter::FrameIdentical),
+        }
+    }
+}
+
+/// [`FrameLimits`] between threads.
+#[derive(Debug, Default)]
+pub(super) struct FrameSetting(Mutex<FrameLimits>);
+
+impl FrameSetting {
+    pub(super) fn set(&self, limits: FrameLimits) {
+        *lock(&self.0) = limits;
+    }
+
+    fn get(&self) -> FrameLimits {
+        *lock(&self.0)
+    }
+}
+
 /// When a camera that does not expose by itself does, unless the station triggers it.
 #[derive(Clone, Copy, Debug)]
 pub enum Exposing {
@@ -224,12 +266,41 @@ impl CameraThread {
     }
 
     /// An exposure of which there is no picture.
-    fn blank(&mut self, exposed: Micros) -> Result<(), Gone> {
+    fn blank(&mut self, exposed: Micros, cause: Cause) -> Result<(), Gone> {
         self.tell(Message::Frame(Frame {
             id: NO_PICTURE,
             exposed,
-            whole: false,
+            flaw: Some(cause),
         }))
+    }
+
+    /// An exposure that found no place: the network is still busy with all of them.
+    fn overloaded(&mut self, exposed: Micros, told: &mut bool) -> Result<(), Gone> {
+        if !std::mem::replace(told, true) {
+            log::warn!(
+                "the network is slower than the line: frames find no place and their parts are rejected; fewer \
+                 parts per second, or see --threads and --parallel"
+            );
+        }
+        self.blank(exposed, Cause::Overload)
+    }
+
+    /// Puts an exposure beside its picture; why it cannot be judged, if so.
+    fn fill(&self, slot: &mut Place, exposure: Exposure, watchman: &mut Watchman) -> Option<Cause> {
+        slot.name = exposure.name;
+        slot.defective = exposure.defective;
+        slot.error = None;
+        if !exposure.whole {
+            slot.error = Some("the frame is damaged".into());
+            return Some(Cause::CameraFault);
+        }
+        let FrameLimits { view, identical } = self.shared.frames.get();
+        let flaw = watchman.look(&slot.image, &view, identical)?;
+        slot.error = Some(flaw.to_string());
+        Some(match flaw {
+            ViewFlaw::Frozen(_) => Cause::Frozen,
+            ViewFlaw::Dark(_) | ViewFlaw::Glaring(_) | ViewFlaw::Even(_) => Cause::NothingVisible,
+        })
     }
 
     /// Waits until the station inspects, and a pulse width longer: a part that is triggered earlier may
@@ -275,6 +346,7 @@ impl CameraThread {
         self.ready();
         let start = Instant::now();
         let (mut taken, mut up, mut last) = (0, true, None);
+        let (mut watchman, mut overload_told) = (Watchman::default(), false);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.sign.beat();
             self.adjust(Some(&mut camera));
@@ -312,7 +384,7 @@ impl CameraThread {
             last = Some(Instant::now());
             match place {
                 Ok(place) => {
-                    if !self.expose(camera.as_mut(), place, exposed, &mut up)? {
+                    if !self.expose(camera.as_mut(), place, exposed, (&mut up, &mut watchman))? {
                         return Ok(());
                     }
                 }
@@ -321,7 +393,7 @@ impl CameraThread {
                     if let Err(CaptureError::End) = camera.capture(&mut RgbImage::default(), LOOK) {
                         return Ok(());
                     }
-                    self.blank(exposed.unwrap_or_else(now))?;
+                    self.overloaded(exposed.unwrap_or_else(now), &mut overload_told)?;
                 }
             }
         }
@@ -335,7 +407,7 @@ impl CameraThread {
         camera: &mut dyn Camera,
         place: FrameId,
         exposed: Option<Micros>,
-        up: &mut bool,
+        (up, watchman): (&mut bool, &mut Watchman),
     ) -> Result<bool, Gone> {
         let places = self.places.clone();
         let mut slot = places.at(place);
@@ -345,12 +417,10 @@ impl CameraThread {
             let halted = false;
             self.tell(Message::Camera { up: works, halted })?;
         }
-        let (taken, whole) = match result {
+        let (taken, flaw) = match result {
             Ok(exposure) => {
-                let whole = exposure.whole;
                 let at = exposed.unwrap_or(Micros(exposure.at_us));
-                fill(&mut slot, exposure);
-                (at, whole)
+                (at, self.fill(&mut slot, exposure, watchman))
             }
             Err(CaptureError::End) => return Ok(false),
             Err(e) => {
@@ -360,14 +430,14 @@ impl CameraThread {
                     .unwrap_or_default();
                 slot.defective = None;
                 slot.error = Some(e.to_string());
-                (exposed.unwrap_or_else(now), false)
+                (exposed.unwrap_or_else(now), Some(Cause::CameraFault))
             }
         };
         drop(slot);
         let frame = Frame {
             id: place,
             exposed: taken,
-            whole,
+            flaw,
         };
         self.tell(Message::Frame(frame)).map(|()| true)
     }
@@ -397,6 +467,7 @@ impl CameraThread {
         let mut started = false;
         let mut spare = RgbImage::default();
         let (mut taken, mut last) = (0u64, None);
+        let (mut watchman, mut overload_told) = (Watchman::default(), false);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.sign.beat();
             self.adjust(camera.as_mut());
@@ -473,7 +544,7 @@ impl CameraThread {
                         e => {
                             log::warn!("camera: {e}");
                             watch.exposure(now().0);
-                            self.blank(now())?;
+                            self.blank(now(), Cause::CameraFault)?;
                         }
                     }
                     continue;
@@ -499,12 +570,12 @@ impl CameraThread {
             last = Some(at);
             match place {
                 Some(id) => {
-                    let whole = exposure.whole;
-                    fill(&mut self.places.at(id), exposure);
+                    let places = self.places.clone();
+                    let flaw = self.fill(&mut places.at(id), exposure, &mut watchman);
                     let exposed = at;
-                    self.tell(Message::Frame(Frame { id, exposed, whole }))?;
+                    self.tell(Message::Frame(Frame { id, exposed, flaw }))?;
                 }
-                None => self.blank(at)?,
+                None => self.overloaded(at, &mut overload_told)?,
             }
         }
         Ok(())
@@ -520,16 +591,13 @@ impl CameraThread {
         }
         let from = last.unwrap_or(at);
         for i in 1..=missed {
-            self.blank(from.plus(at.since(from) * i / (missed + 1)))?;
+            self.blank(
+                from.plus(at.since(from) * i / (missed + 1)),
+                Cause::CameraFault,
+            )?;
         }
         Ok(())
     }
-}
-
-fn fill(slot: &mut Place, exposure: Exposure) {
-    slot.name = exposure.name;
-    slot.defective = exposure.defective;
-    slot.error = (!exposure.whole).then(|| "the frame is damaged".into());
 }
 
 /// When the camera counts as stalled.

@@ -1,7 +1,7 @@
 //! Control's handle on the station: looks at it, gives it orders, and puts other loadouts into force.
 
 use super::archive::Archive;
-use super::camera::CameraLane;
+use super::camera::{CameraLane, FrameLimits};
 use super::judges::Overseer;
 use super::loadout::{Loadout, Network};
 use super::message::{LineLoadout, Message, ToActuator};
@@ -176,6 +176,7 @@ impl Host for Handle {
             },
             adjusted: None,
             archive: Archive::of(&wanted.values),
+            frames: FrameLimits::of(&wanted.values),
             log: log_level(&wanted.values),
             bundle: bundle.clone(),
         });
@@ -230,6 +231,7 @@ impl Host for Handle {
         self.generation += 1;
         loadout.line.generation = self.generation;
         self.shared.set_archive(loadout.archive);
+        self.shared.frames.set(loadout.frames);
         log::set_max_level(loadout.log);
         let before = self.shared.judging();
         let network = match &loadout.networks {

@@ -11,7 +11,7 @@
 //! with it, tested with it, and handed to every judge in the same moment.
 
 use super::archive::Archive;
-use super::camera::Adjusted;
+use super::camera::{Adjusted, FrameLimits};
 use super::message::LineLoadout;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
@@ -36,6 +36,8 @@ pub struct Loadout {
     pub adjusted: Option<Adjusted>,
     /// Which pictures are kept.
     pub archive: Archive,
+    /// What a frame must show.
+    pub frames: FrameLimits,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the parameters call the bundle.

@@ -56,7 +56,7 @@ use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, NetworkState, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
-use camera::{CameraLane, CameraThread, Exposing, Open};
+use camera::{CameraLane, CameraThread, Exposing, FrameLimits, Open};
 use embedded_hal::digital::OutputPin;
 use handle::{Handle, Load};
 use inference::Inference;
@@ -108,6 +108,8 @@ pub struct Config {
     pub adjustment: Adjustment,
     /// Which pictures are kept.
     pub archive: Archive,
+    /// What a frame must show.
+    pub frames: FrameLimits,
     /// How the output thread is run.
     pub real_time: RealTime,
     /// Folder for results.
@@ -211,6 +213,7 @@ pub fn start<P: OutputPin + Send + 'static>(
     let settings = config.settings;
     let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
     shared.set_archive(config.archive);
+    shared.frames.set(config.frames);
     let mut threads = Threads::default();
     let (outcomes, judgements, records) = Records::new(config.parallel);
     let recorder_sign = threads.row("recorder", Needed::ToTell);

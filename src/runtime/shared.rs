@@ -1,6 +1,7 @@
 //! What the threads show each other: the station's state, and that everybody must end.
 
 use super::archive::Archive;
+use super::camera::FrameSetting;
 use super::system::now;
 use crate::control::host::{Judging, Mode, PartResult, SelfTest, Snapshot};
 use crate::line::{AlarmSet, Outputs, Settings, Statistics};
@@ -48,6 +49,8 @@ pub struct Shared {
     self_test: Mutex<Tests>,
     judging: Mutex<Arc<Judging>>,
     archive: Mutex<Archive>,
+    /// What a frame must show.
+    pub(super) frames: FrameSetting,
     /// What the station is set to.
     settings: Mutex<Settings>,
     pub(super) truth: Mutex<Truth>,
@@ -93,6 +96,7 @@ impl Shared {
             listeners: Mutex::default(),
             judging: Mutex::default(),
             archive: Mutex::default(),
+            frames: FrameSetting::default(),
             settings: Mutex::new(*settings),
             truth: Mutex::default(),
             stop: AtomicBool::new(false),

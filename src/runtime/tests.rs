@@ -113,7 +113,7 @@ impl Line {
             let frame = Frame {
                 id: FrameId(0),
                 exposed: now(),
-                whole: true,
+                flaw: None,
             };
             line.messages.send(Message::Frame(frame)).ok().unwrap();
             if let Ok(Job::Judge { part, .. }) = line.jobs.recv_timeout(LOOK) {

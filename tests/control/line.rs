@@ -142,7 +142,7 @@ impl Line {
         let frame = Frame {
             id: FrameId(self.frames),
             exposed: Micros(exposed),
-            whole: true,
+            flaw: None,
         };
         self.frames += 1;
         let now = Micros(self.now);

@@ -55,7 +55,9 @@ fn threads(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> std::process::ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(faprompt_edge::report::log_line)
+        .init();
     let result = match Arguments::parse().command {
         Command::Fit(a) => a.run(),
         Command::Ablate(a) => a.run(),

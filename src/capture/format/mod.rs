@@ -1,6 +1,6 @@
 //! A camera's bytes to RGB, the region of interest only.
 //!
-//! Decoding is done by `yuv` and `zune-jpeg`; the Bayer interpolation is this module's own. No input
+//! Conversion is done by `yuv`, JPEG is [`super::jpeg`]'s; the Bayer interpolation is this module's own. No input
 //! makes it panic, and a frame that is short is an error, never half a picture. Nothing is allocated
 //! per frame once the first one is through, but what the JPEG decoder needs inside.
 
@@ -12,15 +12,12 @@ pub use bayer::Development;
 pub use layout::{FormatError, Layout, Matrix, Range, Roi};
 pub use pixel::{BayerOrder, PixelFormat, Samples};
 
+use super::jpeg::{Checker, JpegError};
 use bayer::Demosaic;
 use image::RgbImage;
 use yuv::{
     YuvBiPlanarImage, YuvConversionMode, YuvError, YuvGrayImage, YuvRange, YuvStandardMatrix,
 };
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// Turns frames of one layout into RGB pictures of one region.
 pub struct Converter {
@@ -31,6 +28,7 @@ pub struct Converter {
     scratch: Vec<u8>,
     /// A JPEG picture with AVI's mark.
     marked: Vec<u8>,
+    checker: Checker,
 }
 
 impl Converter {
@@ -64,6 +62,7 @@ impl Converter {
             demosaic,
             scratch: vec![],
             marked: vec![],
+            checker: Checker::default(),
         })
     }
 
@@ -151,51 +150,24 @@ impl Converter {
     }
 
     fn jpeg(&mut self, frame: &[u8], rgb: &mut [u8]) -> Result<(), FormatError> {
-        let bad = |why: String| FormatError::Jpeg(why);
-        // Drivers pad with zeros up to a whole packet. A picture that does not end with EOI was cut
-        // off; the decoder would fill the rest with grey and say nothing.
-        let end = frame
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |i| i + 1);
-        let mut picture = &frame[..end];
-        let Some(body) = picture.strip_prefix(&[0xff, 0xd8]) else {
-            return Err(bad("no start marker".into()));
-        };
-        if !picture.ends_with(&[0xff, 0xd9]) {
-            return Err(bad("cut off: no end marker".into()));
-        }
-        // Many USB cameras leave out the standard Huffman tables, as AVI does; the decoder supplies them
-        // to pictures that carry AVI's mark.
-        if !picture.windows(2).any(|marker| marker == [0xff, 0xc4]) {
-            self.marked.clear();
-            self.marked.extend(b"\xff\xd8\xff\xe0\x00\x07AVI1\x00");
-            self.marked.extend(body);
-            picture = &self.marked;
-        }
-        let (width, height) = (self.layout.width as usize, self.layout.height as usize);
-        let options = DecoderOptions::default()
-            .jpeg_set_out_colorspace(ColorSpace::RGB)
-            .set_strict_mode(true)
-            .set_max_width(width)
-            .set_max_height(height);
-        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(picture), options);
-        decoder.decode_headers().map_err(|e| bad(e.to_string()))?;
-        let size = decoder.dimensions();
-        if size != Some((width, height)) {
-            let (w, h) = size.unwrap_or_default();
-            return Err(bad(format!(
-                "{w} x {h} pixels instead of {width} x {height}"
+        let bad = |e: JpegError| FormatError::Jpeg(e.to_string());
+        let picture = self.checker.check(frame).map_err(bad)?;
+        let (width, height) = (self.layout.width, self.layout.height);
+        if (picture.width, picture.height) != (width, height) {
+            return Err(FormatError::Jpeg(format!(
+                "{} x {} pixels instead of {width} x {height}",
+                picture.width, picture.height
             )));
         }
+        let (width, height) = (width as usize, height as usize);
         let whole = (self.roi.width, self.roi.height) == (self.layout.width, self.layout.height);
         if whole {
-            return decoder.decode_into(rgb).map_err(|e| bad(e.to_string()));
+            return picture.decode(&mut self.marked, rgb).map_err(bad);
         }
         self.scratch.resize(3 * width * height, 0);
-        decoder
-            .decode_into(&mut self.scratch)
-            .map_err(|e| bad(e.to_string()))?;
+        picture
+            .decode(&mut self.marked, &mut self.scratch)
+            .map_err(bad)?;
         let rows = self.scratch.chunks_exact(3 * width);
         let out = rgb.chunks_exact_mut(3 * self.roi.width as usize);
         for (row, out) in rows.skip(self.roi.y as usize).zip(out) {

@@ -20,6 +20,7 @@ use faprompt_edge::line::{Outputs, Trigger};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
+use faprompt_edge::runtime::camera::FrameLimits;
 use faprompt_edge::runtime::handle::{adjustment, log_level};
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
@@ -79,6 +80,9 @@ pub struct Run {
     modbus: Option<PathBuf>,
     #[command(flatten)]
     cores: Cores,
+    /// Of a folder's photos with 16 bits per sample, how many low bits are used (8 to 16)
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(8..=16))]
+    sample_bits: Option<u32>,
     /// Seed of the generator
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -270,6 +274,7 @@ impl Run {
             stopped,
             adjustment: adjustment(&values),
             archive: Archive::of(&values),
+            frames: FrameLimits::of(&values),
             real_time: RealTime {
                 // Without pins there is nothing to be on time for.
                 priority: (board.gpio == Gpio::Kernel).then_some(board.realtime.priority),

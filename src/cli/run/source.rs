@@ -8,6 +8,7 @@ use faprompt_edge::capture::{
     Camera, CameraSettings, CaptureError, FaultInjector, FaultPlan, FolderCamera, PatternCamera,
     SettingsError, V4l2Camera,
 };
+use faprompt_edge::report::warn;
 use faprompt_edge::runtime::camera::Open;
 use std::path::{Path, PathBuf};
 
@@ -54,11 +55,15 @@ impl Run {
                     let reason = format!("no pictures in {}", path.display());
                     return Err(CliError::NoInput(reason));
                 }
-                let count = camera.len() as u64;
-                (
-                    Box::new(move || Ok(Box::new(FolderCamera::open(&path)?))),
-                    Some(count),
-                )
+                let left_out = camera.left_out();
+                if !left_out.is_empty() {
+                    warn(format_args!("{}: {left_out}", path.display()));
+                }
+                let (count, bits) = (camera.len() as u64, self.sample_bits);
+                let open = move || -> Opened {
+                    Ok(Box::new(FolderCamera::open(&path)?.with_sample_bits(bits)))
+                };
+                (Box::new(open), Some(count))
             }
             Source::Device(settings) => (
                 Box::new(move || Ok(Box::new(V4l2Camera::open(settings.clone())?))),

@@ -56,6 +56,9 @@ pub struct Summary<'a> {
     /// How its weights are multiplied.
     #[serde(skip_serializing_if = "Option::is_none")]
     arithmetic: Option<&'a str>,
+    rejects_nothing_visible: u64,
+    rejects_frozen: u64,
+    rejects_overload: u64,
 }
 
 impl<'a> Summary<'a> {
@@ -100,6 +103,9 @@ impl<'a> Summary<'a> {
             utc: utc(now()),
             network: network.map(|n| n.name.as_str()),
             arithmetic: network.map(|n| n.arithmetic),
+            rejects_nothing_visible: of(Cause::NothingVisible),
+            rejects_frozen: of(Cause::Frozen),
+            rejects_overload: of(Cause::Overload),
         }
     }
 
@@ -124,6 +130,9 @@ impl fmt::Display for Summary<'_> {
             ("unknown", self.rejects_unknown),
             ("not ready", self.rejects_not_ready),
             ("missed test piece", self.rejects_missed_test_piece),
+            ("nothing visible", self.rejects_nothing_visible),
+            ("frozen camera", self.rejects_frozen),
+            ("network too slow", self.rejects_overload),
         ] {
             if count > 0 {
                 writeln!(f, "rejects: {what:12} {count}")?;

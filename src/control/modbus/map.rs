@@ -160,7 +160,7 @@ inputs! {
     9 1 "outputs" "" "Discrete inputs 0 to 7 as bits" = outputs;
     10 2 "alarms" "" "Latched alarms, bit n for alarm n" = |p| u64::from(p.snapshot.alarms.bits());
     12 4 "last_part" "" "Number of the last part that got its outcome" = |p| p.snapshot.last.map_or(0, |l| l.part.0);
-    16 1 "last_outcome" "" "0 no part yet, 1 good, 2 reject, 10 and above reject because: 10 camera fault, 11 inference error, 12 late, 13 queue full, 14 no frame, 15 unknown, 16 not ready, 17 challenge" = last_outcome;
+    16 1 "last_outcome" "" "0 no part yet, 1 good, 2 reject, 10 and above reject because: 10 camera fault, 11 inference error, 12 late, 13 queue full, 14 no frame, 15 unknown, 16 not ready, 17 challenge, 18 nothing visible, 19 frozen, 20 overload" = last_outcome;
     17 1 "last_score" "0.0001" "Its score; 65535 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.score).map_or(NONE, steps);
     18 2 "last_latency" "us" "From its trigger to its verdict; 4294967295 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.latency_us).unwrap_or(NONE_LONG);
     20 1 "challenge" "" "0 none, 1 running, 2 passed, 3 failed" = challenge;
@@ -204,6 +204,9 @@ inputs! {
     212 4 "confirms_unexpected" "" "Parts seen there that should not be" = count!(confirms.unexpected);
     216 4 "encoder_reversals" "" "Times that the encoder stood before where it had been" = count!(encoder_reversals);
     220 4 "actuated_late" "" "Parts for which the reject started when they had passed" = count!(actuated_late);
+    224 4 "rejects_nothing_visible" "" "Rejects because nothing could be seen on the frame" = |p| failed(p, Cause::NothingVisible);
+    228 4 "rejects_frozen" "" "Rejects because the frame was the one before it once more" = |p| failed(p, Cause::Frozen);
+    232 4 "rejects_overload" "" "Rejects because the network was still busy: it is slower than the line" = |p| failed(p, Cause::Overload);
 }
 
 /// A discrete input's name, its state and what it is; its number is its place.

@@ -412,6 +412,14 @@ pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
             "encoder",
             "Parts were triggered and the encoder did not count: where they are is not known",
         ),
+        Alarm::NothingVisible => (
+            "nothing_visible",
+            "Nothing can be seen on the frames: dark, overexposed or of one brightness (frame_spread, frame_bright, frame_dark)",
+        ),
+        Alarm::Frozen => (
+            "frozen",
+            "The camera delivers the same frame again and again (frame_identical)",
+        ),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Counts {
 struct StatisticsForm {
     #[serde(with = "PartForm")]
     next_part: PartId,
-    #[serde(with = "CountersForm")]
+    #[serde(with = "counters")]
     outcomes: Counters,
     #[serde(with = "TriggersForm")]
     triggers: TriggerErrors,
@@ -42,12 +42,59 @@ struct StatisticsForm {
 struct PartForm(u64);
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Counters")]
 struct CountersForm {
     parts: u64,
     good: u64,
     rejects: u64,
-    failed: [u64; CAUSES],
+    failed: [u64; FIRST_CAUSES],
+    /// Those of later causes: an older program, which a step back brings, reads over it.
+    #[serde(default)]
+    failed_since: Vec<u64>,
+}
+
+/// The causes of the first programs that wrote counters.
+const FIRST_CAUSES: usize = 8;
+
+impl From<&Counters> for CountersForm {
+    fn from(counters: &Counters) -> Self {
+        let (first, since) = counters.failed.split_at(FIRST_CAUSES);
+        let mut failed = [0; FIRST_CAUSES];
+        failed.copy_from_slice(first);
+        CountersForm {
+            parts: counters.parts,
+            good: counters.good,
+            rejects: counters.rejects,
+            failed,
+            failed_since: since.to_vec(),
+        }
+    }
+}
+
+impl From<CountersForm> for Counters {
+    fn from(form: CountersForm) -> Self {
+        let mut failed = [0; CAUSES];
+        let all = form.failed.into_iter().chain(form.failed_since);
+        failed.iter_mut().zip(all).for_each(|(to, n)| *to = n);
+        Counters {
+            parts: form.parts,
+            good: form.good,
+            rejects: form.rejects,
+            failed,
+        }
+    }
+}
+
+mod counters {
+    use super::{Counters, CountersForm};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(counters: &Counters, to: S) -> Result<S::Ok, S::Error> {
+        CountersForm::from(counters).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Counters, D::Error> {
+        CountersForm::deserialize(from).map(Counters::from)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

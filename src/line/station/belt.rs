@@ -226,7 +226,9 @@ impl<O: Observer, const N: usize> Station<O, N> {
         // Blindness has its own alarm and says nothing of the parts.
         let blind = matches!(
             outcome,
-            Outcome::RejectBecause(Cause::NotReady | Cause::CameraFault)
+            Outcome::RejectBecause(
+                Cause::NotReady | Cause::CameraFault | Cause::NothingVisible | Cause::Frozen
+            )
         );
         if !blind && self.barred().is_none() {
             for alarm in self.watch.part(outcome.is_reject()).into_iter().flatten() {

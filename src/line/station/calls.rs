@@ -306,19 +306,23 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     pub(super) fn pair(&mut self, part: PartId, frame: Frame) {
-        if frame.whole {
+        let Some(cause) = frame.flaw else {
             self.statistics.frames.paired += 1;
             self.queue.set(part, State::Framed);
             let frame = frame.id;
             self.tell(Event::Paired { part, frame });
-        } else {
-            self.statistics.frames.damaged += 1;
-            self.queue.set(part, State::Closed(Cause::CameraFault));
-            let frame = frame.id;
-            self.tell(Event::Dropped {
-                frame,
-                part: Some(part),
-            });
+            return;
+        };
+        self.statistics.frames.damaged += 1;
+        self.queue.set(part, State::Closed(cause));
+        self.tell(Event::Dropped {
+            frame: frame.id,
+            part: Some(part),
+        });
+        match cause {
+            Cause::NothingVisible => self.raise(Alarm::NothingVisible),
+            Cause::Frozen => self.raise(Alarm::Frozen),
+            _ => (),
         }
     }
 

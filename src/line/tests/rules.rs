@@ -441,6 +441,42 @@ fn a_stop_rejects_what_is_on_the_belt_and_lasts_until_reset() {
 }
 
 #[test]
+fn a_frame_that_shows_nothing_rejects_its_part_and_raises_its_own_alarm() {
+    for (flaw, alarm) in [
+        (Cause::NothingVisible, Some(Alarm::NothingVisible)),
+        (Cause::Frozen, Some(Alarm::Frozen)),
+        (Cause::Overload, None),
+    ] {
+        let mut stop = settings();
+        stop.alarms.stop_on = AlarmSet::DEFAULT_STOP;
+        let mut line = started_with(stop);
+        line.trigger(100_000, 100_000);
+        line.frame_with(102_000, 101_000, Some(flaw));
+        line.part(120_000, GOOD);
+        line.run_to(300_000);
+        assert_eq!(line.outcome(0), because(flaw));
+        assert_eq!(line.outcome(1), Some(Outcome::Good), "{flaw:?}");
+        let outcomes = line.station.statistics().outcomes;
+        assert_eq!(outcomes.failed[flaw as usize], 1);
+        let raised = AlarmSet::of(alarm.as_slice());
+        assert_eq!(line.station.alarms(), raised);
+        assert!(!line.station.outputs().line_stop, "{flaw:?}");
+    }
+}
+
+#[test]
+fn a_dark_camera_does_not_count_as_rejects_in_a_row() {
+    let mut line = started();
+    for i in 0..5 {
+        let at = 100_000 + 20_000 * i;
+        line.trigger(at, at);
+        line.frame_with(at + 2000, at + 1000, Some(Cause::NothingVisible));
+    }
+    line.run_to(400_000);
+    assert!(line.alarm(Alarm::NothingVisible) && !line.alarm(Alarm::ConsecutiveRejects));
+}
+
+#[test]
 fn while_the_camera_is_down_parts_are_rejected_one_by_one() {
     let mut line = started();
     line.part(100_000, GOOD);

@@ -109,6 +109,11 @@ impl<const N: usize> Simulation<N> {
     }
 
     pub fn frame(&mut self, time: u64, exposed: u64, whole: bool) -> u64 {
+        let flaw = (!whole).then_some(Cause::CameraFault);
+        self.frame_with(time, exposed, flaw)
+    }
+
+    pub fn frame_with(&mut self, time: u64, exposed: u64, flaw: Option<Cause>) -> u64 {
         let id = self.next_frame;
         self.next_frame += 1;
         let record = FrameRecord {
@@ -119,7 +124,7 @@ impl<const N: usize> Simulation<N> {
         let frame = Frame {
             id: FrameId(id),
             exposed: Micros(exposed),
-            whole,
+            flaw,
         };
         self.at(time, |s, now| s.on_frame(frame, now));
         id
