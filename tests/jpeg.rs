@@ -117,8 +117,7 @@ fn every_kind_is_read_and_shows_its_picture() {
         let most = match name {
             "coarse" => 25.0,
             "fine" | "progressive_fine" => 1.5,
-            // Chroma is halved once or twice.
-            _ if is_grey => 3.0,
+            // Detail is lost, and chroma is halved once or twice.
             _ => 9.0,
         };
         assert!(mean < most, "{name}: differs by {mean:.2} on average");
@@ -165,7 +164,10 @@ fn what_stands_behind_the_end_does_not_matter() {
         assert!(both(&file).unwrap() == picture);
     }
     // Before the start marker there is nothing.
-    assert!(refused(&[&[0], data.as_slice()].concat()).contains("no start marker"));
+    let late = [&[0], data.as_slice()].concat();
+    let mut checker = Checker::default();
+    let why = checker.check(&late).unwrap_err().to_string();
+    assert!(why.contains("no start marker"), "{why}");
 }
 
 #[test]
@@ -173,8 +175,10 @@ fn a_picture_that_lost_its_end_is_refused_wherever_it_was_cut() {
     for name in WHOLE {
         let data = bytes(name);
         let start = codes(&data);
+        // What only fills in front of the end marker may be missing.
+        let end = data.len() - if name == "filled" { 6 } else { 3 };
         // With the end marker put behind what is left, as a driver does that lost a packet.
-        for cut in start..data.len() - 3 {
+        for cut in start..end {
             let left = &data[..cut];
             let mut checker = Checker::default();
             assert!(checker.check(left).is_err(), "{name} cut at {cut}");
@@ -258,13 +262,15 @@ fn restart_intervals_must_come_in_their_order() {
             "{}",
             refused(&empty)
         );
-        // Bytes too many.
-        let more = [&data[..at[1]], &[0x12, 0x34], &data[at[1]..]].concat();
+        // Bytes too many; some encoders fill up to whole words.
+        let more = [&data[..at[1]], &[0x12; 20], &data[at[1]..]].concat();
         assert!(
-            refused(&more).contains("2 bytes too many"),
+            refused(&more).contains("20 bytes too many"),
             "{}",
             refused(&more)
         );
+        let word = [&data[..at[1]], &[0x12, 0x34], &data[at[1]..]].concat();
+        assert!(both(&word).unwrap() == both(&data).unwrap());
         // Filled up before the marker: none of the picture's business.
         let filled = [&data[..at[1]], &[0xff, 0xff], &data[at[1]..]].concat();
         assert!(both(&filled).unwrap() == both(&data).unwrap());

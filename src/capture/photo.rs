@@ -4,8 +4,9 @@ use super::jpeg::{Checker, JpegError};
 use super::{CaptureError, MAX_PIXELS};
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
+use image::error::DecodingError;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
@@ -97,6 +98,17 @@ impl Photo {
                 }
             }
             Some(ImageFormat::WebP) => {
+                // The decoder makes up what is missing at the end.
+                let mut head = [0; 8];
+                open()?.read_exact(&mut head).map_err(unreadable)?;
+                let [.., a, b, c, d] = head;
+                let said = 8 + u64::from(u32::from_le_bytes([a, b, c, d]));
+                let length = std::fs::metadata(path).map_err(unreadable)?.len();
+                if length < said {
+                    let why = format!("cut off: {length} of {said} bytes");
+                    let why = DecodingError::new(ImageFormat::WebP.into(), why);
+                    return Err(damaged(ImageError::Decoding(why)));
+                }
                 let webp = WebPDecoder::new(open()?).map_err(damaged)?;
                 if webp.has_animation() {
                     notes.push(Note::Animation);

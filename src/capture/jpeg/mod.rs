@@ -3,7 +3,8 @@
 //! Decoders are made to show something of whatever they are given: where bytes are missing they fill up with grey
 //! and say nothing. So before a picture is decoded (`zune-jpeg`), every code of it is walked over ([`walk`]):
 //! each must be in its table, each scan must have exactly as many MCUs as the picture's size asks for, restart
-//! markers must come in their order, nothing may be left over before a marker, and a progressive picture must have
+//! markers must come in their order, nothing may be left over before a marker (but a few bytes that
+//! some encoders fill up with), and a progressive picture must have
 //! all its scans. What cannot be seen in this way is a change that leaves all of that as it was: a code that
 //! became another one of the same length, other bits behind a code, other numbers in a table.
 //!

@@ -227,6 +227,9 @@ impl Checker {
     }
 }
 
+/// Bytes that may be left over before a marker: the encoders of some USB cameras fill up to whole words, with whatever
+/// was there.
+const EXTRANEOUS: u64 = 7;
 /// Bits of a block without coefficients, at most: one code of DC and one of AC, and what DC adds.
 const EMPTY_BLOCK: u64 = 43;
 /// The same byte so often in a row is looked at.
@@ -339,20 +342,19 @@ impl Walker<'_> {
         }
         codes.end().map_err(|e| wrong(done + count, e))?;
         let left = end - bits.taken();
-        if left >= 8 {
-            let what = format!(
-                "{} bytes too many behind MCU {} of {total}",
-                left / 8,
-                done + count
-            );
+        if left >= 8 * (EXTRANEOUS + 1) {
+            let mcu = done + count;
+            let what = format!("{} bytes too many behind MCU {mcu} of {total}", left / 8);
             return Err(JpegError::Damaged(what));
         }
-        // Padded with ones; some encoders pad with zeros.
-        bits.refill();
-        let padding = bits.number(left as u32);
-        if padding != 0 && padding != (1 << left) - 1 {
-            let what = format!("bits too many behind MCU {} of {total}", done + count);
-            return Err(JpegError::Damaged(what));
+        if left < 8 {
+            // Padded with ones; some encoders pad with zeros.
+            bits.refill();
+            let padding = bits.number(left as u32);
+            if padding != 0 && padding != (1 << left) - 1 {
+                let what = format!("bits too many behind MCU {} of {total}", done + count);
+                return Err(JpegError::Damaged(what));
+            }
         }
         Ok(())
     }

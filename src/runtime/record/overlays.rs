@@ -1,5 +1,6 @@
 //! The folder of overlays, and that it stays within its room: the oldest parts' make way.
 
+use crate::report::fitting;
 use std::collections::VecDeque;
 use std::io::Error;
 use std::path::{Path, PathBuf};
@@ -51,8 +52,8 @@ impl Overlays {
     /// Where a part's overlay goes.
     pub(super) fn path(&self, part: u64, name: &str) -> PathBuf {
         let stem = Path::new(name).file_stem().unwrap_or_default();
-        let file = format!("{part:05}-{}.png", stem.to_string_lossy());
-        self.folder.join(file)
+        let file = format!("{part:05}-{}", stem.to_string_lossy());
+        self.folder.join(fitting(file.as_ref(), ".png"))
     }
 
     /// One more is there; the oldest make way until all are within `limit` bytes.
