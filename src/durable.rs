@@ -5,8 +5,35 @@
 //! btrfs keep (LWN 457667, "Ensuring data reaches disk").
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+/// Writes bytes beside `path`, flushes them to the disk and renames: `path` is old or new,
+/// never half.
+///
+/// # Errors
+/// The file system's.
+pub fn save(bytes: &[u8], path: &Path) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = folder.join(name);
+    let written = (|| {
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        std::fs::File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        // Nothing half-written stays behind; the first error is the one that matters.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
 
 /// What is done with files. One implementation writes them; another, in the tests, keeps a record
 /// of every step and loses what was not flushed.

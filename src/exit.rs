@@ -42,6 +42,10 @@ pub enum ExitCode {
     Config = 23,
     /// A release was refused, or no slot holds an intact one.
     Release = 24,
+    /// A memory of good parts is damaged, or cannot be read.
+    TaughtUnreadable = 25,
+    /// A memory of good parts was taught on another encoder: teach again.
+    TaughtElsewhere = 26,
     /// `doctor` found something that is wrong.
     Problems = 21,
     /// CLIP weights could not be read.

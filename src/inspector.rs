@@ -1,11 +1,16 @@
 //! A bundle made ready to judge frames: preprocess, encode, adapt, score.
 
+use crate::bundle::envelope::hex;
 use crate::bundle::manifest::{Manifest, Precision, ScoreRule};
+use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
 use crate::gpu::{self, GpuError, Runtime};
+use crate::memory::file::TaughtError;
+use crate::memory::region::Looked;
+use crate::memory::{Descriptor, Layout, Taught, ZeroShot};
 use crate::methods::memory::Memory;
 use crate::methods::{self, Room, Said};
 use crate::ops::weights::Arithmetic;
@@ -13,6 +18,7 @@ use crate::ops::{slice, slice_mut};
 use crate::vision::{Encoder, PreprocessError, Preprocessor};
 use image::RgbImage;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Instant;
 use tract_core::internal::*;
@@ -48,12 +54,14 @@ pub struct Stages {
     pub adapt: f64,
     /// Normalising, patch scores, selection, image score.
     pub score: f64,
+    /// Descriptors, and the comparison with good parts; 0 without a memory of them.
+    pub memory: f64,
 }
 
 impl Stages {
     /// All of them.
     pub fn total(&self) -> f64 {
-        self.preprocess + self.encode + self.adapt + self.score
+        self.preprocess + self.encode + self.adapt + self.score + self.memory
     }
 }
 
@@ -73,8 +81,13 @@ pub enum Stage {
 /// What is known of a frame.
 #[derive(Clone, Debug, Default)]
 pub struct Inspection {
-    /// The image score, 0..=1; above the threshold is a reject.
+    /// The score, 0..=1; above the threshold is a reject. Of FAPrompt's and the memory's where good parts
+    /// were taught, else FAPrompt's.
     pub score: f32,
+    /// FAPrompt's image score, 0..=1.
+    pub zero_shot: f32,
+    /// The memory's: how far the part is from good ones, in the unit of its kind; none where none was taught.
+    pub memory: Option<f32>,
     /// q: the abnormal probability of the image feature.
     pub image_probability: f32,
     /// Largest patch score with the unadapted prototype.
@@ -87,6 +100,10 @@ pub struct Inspection {
     pub patch_scores: Vec<f32>,
     /// The same with the adapted prototype.
     pub patch_scores_adapted: Vec<f32>,
+    /// The mixture of FAPrompt's map and the memory's, 0..=1; empty where nothing was taught.
+    pub patch_mixture: Vec<f32>,
+    /// FAPrompt's score of each group of patches that is looked at.
+    groups: Vec<f32>,
     /// Omega, [C]; empty if adaptation is off.
     pub prior: Vec<f32>,
     /// The adapted abnormal prototype, [C], unit length.
@@ -102,6 +119,9 @@ pub struct Inspection {
 impl Inspection {
     /// The S x S anomaly map, not smoothed: in 0..=1, or what the method's own sum comes to.
     pub fn map(&self) -> Map {
+        if !self.patch_mixture.is_empty() {
+            return map::enlarge(&self.patch_mixture, self.grid, self.side);
+        }
         if let Some(said) = &self.said {
             return said.map(self.grid, self.side);
         }
@@ -145,6 +165,22 @@ impl Inspection {
         }
     }
 
+    /// What teaching wants to know of the opinion that needs no good parts.
+    pub fn as_zero_shot(&self) -> ZeroShot {
+        let highest = self.max_score.max(self.max_score_adapted);
+        ZeroShot {
+            score: self.zero_shot,
+            highest,
+        }
+    }
+
+    /// Its map, patch by patch: the mean of both of FAPrompt's.
+    pub fn zero_shot_map(&self, out: &mut Vec<f32>) {
+        let both = self.patch_scores.iter().zip(&self.patch_scores_adapted);
+        out.clear();
+        out.extend(both.map(|(a, b)| (a + b) / 2.0));
+    }
+
     /// Before the first frame.
     fn of(manifest: &Manifest) -> Inspection {
         Inspection {
@@ -154,16 +190,36 @@ impl Inspection {
         }
     }
 
-    /// What follows from patch scores, image probability and prior.
-    fn conclude(&mut self, rule: ScoreRule) {
+    /// What follows from patch scores, image probability and prior: the largest score of a group of patches
+    /// with one threshold, each less what its threshold is higher.
+    fn conclude(&mut self, rule: ScoreRule, looked: &Looked) {
         self.max_score = score::max(&self.patch_scores);
         self.max_score_adapted = score::max(&self.patch_scores_adapted);
-        self.score = score::image_score(
-            self.image_probability,
-            self.max_score,
-            self.max_score_adapted,
-            rule,
-        );
+        self.groups.clear();
+        (self.zero_shot, self.score) = (0.0, f32::NEG_INFINITY);
+        for group in looked.groups() {
+            let highest = |scores: &[f32]| {
+                let of_group = scores.iter().zip(&group.patches).filter(|(_, own)| **own);
+                of_group.fold(f32::NEG_INFINITY, |m, (v, _)| m.max(*v))
+            };
+            let score = score::image_score(
+                self.image_probability,
+                highest(&self.patch_scores),
+                highest(&self.patch_scores_adapted),
+                rule,
+            );
+            self.groups.push(score);
+            self.zero_shot = self.zero_shot.max(score);
+            // `max` would lose what is no number.
+            let lowered = if group.offset == 0.0 {
+                score
+            } else {
+                (score - group.offset).clamp(0.0, 1.0)
+            };
+            if lowered.is_nan() || lowered > self.score {
+                self.score = lowered;
+            }
+        }
         self.prior_norm = score::norm(&self.prior);
     }
 }
@@ -206,6 +262,8 @@ pub struct Options {
     pub arithmetic: Arithmetic,
     /// What frames are judged on.
     pub runtime: Runtime,
+    /// Whether good parts can be taught: the encoder then hands out what a memory of them compares.
+    pub memory: bool,
 }
 
 impl Default for Options {
@@ -216,6 +274,7 @@ impl Default for Options {
             threads: 1,
             arithmetic: Arithmetic::Auto,
             runtime: Runtime::Cpu,
+            memory: false,
         }
     }
 }
@@ -237,6 +296,36 @@ pub struct Inspector {
     arithmetic: Arithmetic,
     work: Work,
     last: Inspection,
+    good: Option<GoodParts>,
+    looked: Looked,
+}
+
+/// What it takes to compare a frame with good parts.
+struct GoodParts {
+    /// Which encoder's descriptors these are.
+    encoder: String,
+    descriptor: Descriptor,
+    /// Of the last frame, [places, dim].
+    descriptors: Vec<f32>,
+    taught: Option<Arc<[u8]>>,
+    memory: Option<Taught>,
+    /// FAPrompt's map of the last frame.
+    map: Vec<f32>,
+}
+
+/// Which encoder it is, as far as descriptors depend on it: its weights, the input's size, the taps.
+fn encoder_of(bundle: &Bundle, taps: &[Tap]) -> String {
+    let manifest = bundle.manifest();
+    let mut hash = Sha256::new();
+    hash.update(bundle.digests().get("encoder").map_or("", String::as_str));
+    hash.update(format!(
+        " {} {:?}",
+        manifest.image.size, manifest.activation
+    ));
+    for tap in taps {
+        hash.update(format!(" {tap}"));
+    }
+    hex(&hash.finalize())
 }
 
 /// Threads for one frame.
@@ -289,27 +378,44 @@ impl Inspector {
             score::normalise_rows(&mut values, width);
             Ok(values)
         };
-        let room = methods::room(bundle, options.arithmetic, true)?;
+        let arithmetic = options.arithmetic;
+        let mut good = None;
+        let failed = |e| BundleError::architecture("encoder", format!("{e:#}"));
+        let memory_taps = match options.memory {
+            true => manifest.memory_taps(),
+            false => vec![],
+        };
+        if options.memory {
+            good = Some(GoodParts {
+                encoder: encoder_of(bundle, &memory_taps),
+                descriptor: Descriptor::new(&manifest, &memory_taps).map_err(failed)?,
+                descriptors: vec![],
+                taught: None,
+                memory: None,
+                map: vec![],
+            });
+        }
+        let room = methods::room(bundle, arithmetic, true)?;
         // A method has prototypes of its own, or none.
         let prototype = |name: &str| match room {
             None => prototype(name),
             Some(_) => Ok(vec![]),
         };
-        let (encoder, adaptation) = match &room {
+        let layers = manifest.vision.layers;
+        let (mut taps, adaptation) = match &room {
             None => (
-                Encoder::load(bundle, options.arithmetic)?,
+                vec![Tap::faprompt_patches(layers), Tap::faprompt_image(layers)],
                 options.adaptation,
             ),
-            Some(room) => {
-                let (taps, vv) = (room.taps(), manifest.vv_layers);
-                let encoder = Encoder::with_taps(bundle, &taps, vv, options.arithmetic)?;
-                (encoder, AdaptationMode::Off)
-            }
+            Some(room) => (room.taps(), AdaptationMode::Off),
         };
+        // Behind the method's own.
+        taps.extend(&memory_taps);
+        let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
         let gpu = match options.runtime {
             Runtime::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
             Runtime::Cpu => None,
-            Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &[])),
+            Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &memory_taps)),
         };
         let precision = match manifest.precision {
             Precision::F32 => Arithmetic::F32,
@@ -320,7 +426,9 @@ impl Inspector {
             gpu,
             preprocessor: Preprocessor::of(&manifest),
             encoder,
-            adaptation: Adaptation::load(bundle, adaptation, options.arithmetic)?,
+            good,
+            looked: Looked::everywhere(manifest.image.grid().pow(2)),
+            adaptation: Adaptation::load(bundle, adaptation, arithmetic)?,
             normal: prototype("normal")?,
             abnormal: prototype("abnormal")?,
             work: Work::new(&manifest).map_err(|e| BundleError::architecture("prior", e))?,
@@ -360,6 +468,12 @@ impl Inspector {
             arithmetic: self.arithmetic,
             work: Work::new(&self.manifest)?,
             last: Inspection::of(&self.manifest),
+            looked: self.looked.clone(),
+            good: self
+                .good
+                .as_ref()
+                .map(|g| g.beside(&self.manifest))
+                .transpose()?,
         })
     }
 
@@ -394,6 +508,67 @@ impl Inspector {
         } else {
             Err(GpuError::Differs { gpu: found, cpu })
         }
+    }
+
+    /// Compares frames with the good parts of a file's bytes from now on, or with none.
+    ///
+    /// # Errors
+    /// [`TaughtError`]: no whole memory, or one that was taught on another encoder or in another arithmetic;
+    /// or this one was made without [`Options::memory`]. What was taught before stays then.
+    pub fn teach(&mut self, taught: Option<Arc<[u8]>>) -> Result<(), TaughtError> {
+        let arithmetic = self.arithmetic();
+        let Some(good) = &mut self.good else {
+            let what = "a network that was made without a memory";
+            return Err(TaughtError::Failed(TractError::msg(what)));
+        };
+        let memory = match &taught {
+            None => None,
+            Some(bytes) => Some(good.restore(bytes, arithmetic)?),
+        };
+        self.looked = match &memory {
+            Some(memory) => memory.about().looked.clone(),
+            None => Looked::everywhere(good.descriptor.layout().places()),
+        };
+        if memory.is_none() {
+            (self.last.memory, self.last.patch_mixture) = (None, vec![]);
+        }
+        (good.taught, good.memory) = (taught, memory);
+        Ok(())
+    }
+
+    /// Looks at these patches only from now on. What was taught says so itself ([`Inspector::teach`]).
+    ///
+    /// # Errors
+    /// Regions of another picture.
+    pub fn look(&mut self, looked: Looked) -> TractResult<()> {
+        let grid = self.manifest.image.grid();
+        ensure!(
+            looked.is_of(grid * grid),
+            "regions of another picture than one of {grid} x {grid} patches"
+        );
+        self.looked = looked;
+        Ok(())
+    }
+
+    /// What was taught.
+    pub fn taught(&self) -> Option<&Taught> {
+        self.good.as_ref()?.memory.as_ref()
+    }
+
+    /// The last frame's descriptors [places, dim], as teaching takes them; none without [`Options::memory`].
+    pub fn descriptors(&self) -> Option<&[f32]> {
+        self.good.as_ref().map(|g| &g.descriptors[..])
+    }
+
+    /// The places of a frame; none without [`Options::memory`].
+    pub fn layout(&self) -> Option<Layout> {
+        self.good.as_ref().map(|g| g.descriptor.layout())
+    }
+
+    /// What a memory is bound to: which encoder, and what it is multiplied in.
+    pub fn bound_to(&self) -> Option<(&str, &'static str)> {
+        let encoder = &self.good.as_ref()?.encoder;
+        Some((encoder, self.arithmetic()))
     }
 
     /// What the next frame is judged on.
@@ -456,8 +631,11 @@ impl Inspector {
         let tensor = self.preprocessor.run(frame)?;
         self.last.ms.preprocess = start.elapsed().as_secs_f64() * 1e3;
         ended(Stage::Preprocess);
-        multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
-            .map_err(InspectError::Inference)?;
+        multithread_tract_scope(self.executor.clone(), || {
+            self.judge(tensor, ended)?;
+            self.compare()
+        })
+        .map_err(InspectError::Inference)?;
         if self.last.score.is_finite() {
             Ok(&self.last)
         } else {
@@ -487,6 +665,34 @@ impl Inspector {
     /// The good parts that the method was shown; `None` for a method without a few-shot form.
     pub fn good_parts(&mut self) -> Option<&mut Memory> {
         self.room.as_mut()?.memory()
+    }
+
+    /// Compares what was just encoded with good parts, if any were taught.
+    fn compare(&mut self) -> TractResult<()> {
+        let (arithmetic, last) = (self.arithmetic(), &mut self.last);
+        let Some(good) = &mut self.good else {
+            return Ok(());
+        };
+        let Some(memory) = &mut good.memory else {
+            return Ok(());
+        };
+        // A GPU that has just failed: the processor's descriptors are other numbers.
+        ensure!(
+            memory.about().arithmetic == arithmetic,
+            "good parts were taught in {}, and this frame was encoded in {arithmetic}",
+            memory.about().arithmetic
+        );
+        let start = Instant::now();
+        last.zero_shot_map(&mut good.map);
+        let outcome = memory.judge(
+            &good.descriptors,
+            &last.groups,
+            &good.map,
+            &mut last.patch_mixture,
+        )?;
+        (last.score, last.memory) = (outcome.score, Some(outcome.memory));
+        last.ms.memory += start.elapsed().as_secs_f64() * 1e3;
+        Ok(())
     }
 
     /// Judges a normalised frame [3, S, S], on the GPU as long as there is one that works.
@@ -524,7 +730,14 @@ impl Inspector {
             finite("probability", &[last.image_probability])
         };
         take().map_err(GpuError::Cuda)?;
-        last.conclude(self.manifest.scores.rule);
+        self.looked.mask(&mut last.patch_scores);
+        self.looked.mask(&mut last.patch_scores_adapted);
+        last.conclude(self.manifest.scores.rule, &self.looked);
+        last.ms.memory = 0.0;
+        if let Some(good) = &mut self.good {
+            good.describe(answer.taps(), &mut last.ms)
+                .map_err(GpuError::Cuda)?;
+        }
         last.ms.encode = start.elapsed().as_secs_f64() * 1e3;
         (last.ms.adapt, last.ms.score) = (0.0, 0.0);
         for stage in [Stage::Encode, Stage::Adapt, Stage::Score] {
@@ -541,12 +754,13 @@ impl Inspector {
         let last = &mut self.last;
         let clock = Instant::now();
         let taps = self.encoder.taps(frame.clone())?;
+        let own = room.taps().len();
         last.ms.encode = clock.elapsed().as_secs_f64() * 1e3;
         ended(Stage::Encode);
         ended(Stage::Adapt);
         let clock = Instant::now();
         let said = last.said.get_or_insert_default();
-        room.judge(frame, taps, said)?;
+        room.judge(frame, &taps[..own], said)?;
         finite("patch scores", &said.layers)?;
         finite("probability", &[said.image_probability])?;
         let grid = self.manifest.image.grid();
@@ -554,7 +768,15 @@ impl Inspector {
         refill(&mut last.patch_scores_adapted, &last.patch_scores);
         last.max_score = score::max(&last.patch_scores);
         last.max_score_adapted = last.max_score;
-        (last.image_probability, last.score) = (said.image_probability, said.score);
+        (last.image_probability, last.zero_shot) = (said.image_probability, said.score);
+        last.score = last.zero_shot;
+        last.groups.clear();
+        last.groups
+            .resize(self.looked.groups().len(), last.zero_shot);
+        last.ms.memory = 0.0;
+        if let Some(good) = &mut self.good {
+            good.describe(&taps[own..], &mut last.ms)?;
+        }
         (last.ms.adapt, last.ms.score) = (0.0, clock.elapsed().as_secs_f64() * 1e3);
         ended(Stage::Score);
         Ok(true)
@@ -575,10 +797,14 @@ impl Inspector {
             ms
         };
 
-        let features = self.encoder.run(frame)?;
+        let taps = self.encoder.taps(frame)?;
         last.ms.encode = lap(Stage::Encode);
-        refill(&mut work.patches, slice(&features.patches)?);
-        refill(&mut work.image, slice(&features.image)?);
+        refill(&mut work.patches, slice(&taps[0])?);
+        refill(&mut work.image, slice(&taps[1])?);
+        last.ms.memory = 0.0;
+        if let Some(good) = &mut self.good {
+            good.describe(&taps[2..], &mut last.ms)?;
+        }
         score::normalise_rows(&mut work.patches, width);
         score::normalise_rows(&mut work.image, width);
         let score_patches = |abnormal: &[f32], scores: &mut Vec<f32>| {
@@ -587,6 +813,8 @@ impl Inspector {
         score_patches(&self.abnormal, &mut last.patch_scores);
         // A patch that is no number would be skipped by the maxima: the part is not known to be good.
         finite("patch scores", &last.patch_scores)?;
+        // What nobody looks at feeds no prior, and is no maximum.
+        self.looked.mask(&mut last.patch_scores);
         let prior = &self.manifest.prior;
         score::select(
             &last.patch_scores,
@@ -610,11 +838,62 @@ impl Inspector {
         last.ms.adapt = lap(Stage::Adapt);
         score_patches(&last.abnormal, &mut last.patch_scores_adapted);
         finite("adapted patch scores", &last.patch_scores_adapted)?;
+        self.looked.mask(&mut last.patch_scores_adapted);
         last.image_probability =
             score::abnormality(&work.image, normal, &last.abnormal, spec.temperature);
-        last.conclude(spec.rule);
+        last.conclude(spec.rule, &self.looked);
         last.ms.score += lap(Stage::Score);
         Ok(())
+    }
+}
+
+impl GoodParts {
+    /// Takes a frame's descriptors.
+    fn describe(&mut self, taps: &[TValue], ms: &mut Stages) -> TractResult<()> {
+        let start = Instant::now();
+        self.descriptors.clear();
+        let rows = taps.iter().map(|tap| slice(tap));
+        self.descriptor.append(rows, &mut self.descriptors)?;
+        ms.memory += start.elapsed().as_secs_f64() * 1e3;
+        Ok(())
+    }
+
+    /// What was taught, if it was taught on this encoder.
+    fn restore(&self, bytes: &[u8], arithmetic: &str) -> Result<Taught, TaughtError> {
+        let taught = Taught::from_bytes(bytes)?;
+        let about = taught.about();
+        let layout = self.descriptor.layout();
+        let differs = if about.encoder != self.encoder {
+            Some("taught with another bundle's encoder".to_string())
+        } else if about.arithmetic != arithmetic {
+            Some(format!(
+                "taught in {} arithmetic, and this network is multiplied in {arithmetic} (--arithmetic, --runtime)",
+                about.arithmetic
+            ))
+        } else if about.layout != layout {
+            Some(format!("taught on {:?}, not {layout:?}", about.layout))
+        } else {
+            None
+        };
+        match differs {
+            None => Ok(taught),
+            Some(what) => Err(TaughtError::Another(what)),
+        }
+    }
+
+    fn beside(&self, manifest: &Manifest) -> TractResult<GoodParts> {
+        let memory = match &self.taught {
+            None => None,
+            Some(bytes) => Some(Taught::from_bytes(bytes).map_err(TractError::msg)?),
+        };
+        Ok(GoodParts {
+            encoder: self.encoder.clone(),
+            descriptor: Descriptor::new(manifest, &manifest.memory_taps())?,
+            descriptors: vec![],
+            taught: self.taught.clone(),
+            memory,
+            map: vec![],
+        })
     }
 }
 

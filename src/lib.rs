@@ -14,8 +14,9 @@
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
 //! | [`methods`] | the methods that it is compared with: a short room for each | `bundle`, `graph`, `ops`, `faprompt` (scores, maps) |
+//! | [`memory`] | good parts to compare with: four kinds of memory, teaching, the bound on false rejects, the file | `bundle` (taps, envelope), `ops`, `durable`, `exit` |
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
-//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `gpu`, `ops` |
+//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `memory`, `gpu`, `ops` |
 //! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
@@ -63,6 +64,7 @@ pub mod gpu;
 pub mod graph;
 pub mod inspector;
 pub mod line;
+pub mod memory;
 pub mod methods;
 pub mod ops;
 pub mod release;

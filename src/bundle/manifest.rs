@@ -404,13 +404,13 @@ impl Manifest {
     }
 
     /// Which rows the memory of good parts compares: those that the bundle names, else the raw tokens after the
-    /// blocks at a quarter and at half of the depth.
+    /// blocks at a sixth, a third and half of the depth.
     pub fn memory_taps(&self) -> Vec<Tap> {
         if !self.memory.is_empty() {
             return self.memory.clone();
         }
         let layers = self.vision.layers;
-        let mut blocks = vec![layers.div_ceil(4), layers.div_ceil(2)];
+        let mut blocks = vec![layers.div_ceil(6), layers.div_ceil(3), layers.div_ceil(2)];
         blocks.dedup();
         blocks.into_iter().map(Tap::raw).collect()
     }

@@ -15,9 +15,11 @@ pub mod tap;
 #[cfg(feature = "train")]
 mod write;
 
+#[cfg(feature = "train")]
+pub use crate::durable::save;
 pub use error::BundleError;
 pub use manifest::Manifest;
 pub use read::Bundle;
 pub use signature::{Keys, signature_of};
 #[cfg(feature = "train")]
-pub use write::{BundleWriter, save};
+pub use write::BundleWriter;

@@ -7,8 +7,6 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::path::Path;
 
 struct Stored {
     dtype: Dtype,
@@ -114,31 +112,4 @@ impl BundleWriter {
         let metadata = HashMap::from([(METADATA_KEY.to_string(), envelope)]);
         safetensors::serialize(views(), Some(metadata)).map_err(std::io::Error::other)
     }
-}
-
-/// Writes a bundle's bytes beside `path`, flushes them to the disk and renames: `path` is old or new,
-/// never half.
-///
-/// # Errors
-/// The file system's.
-pub fn save(bytes: &[u8], path: &Path) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let temporary = folder.join(name);
-    let written = (|| {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        std::fs::File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        // Nothing half-written stays behind; the first error is the one that matters.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

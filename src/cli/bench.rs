@@ -2,11 +2,14 @@
 
 use super::{CliError, Network, cores, output};
 use clap::Args;
+use faprompt_edge::bundle::Bundle;
 use faprompt_edge::capture::known_frame;
 use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::gpu::Runtime;
-use faprompt_edge::inspector::{InspectError, Inspector, Stage, Stages};
+use faprompt_edge::inspector::{InspectError, Inspector, Options, Stage, Stages};
+use faprompt_edge::memory::region::Looked;
+use faprompt_edge::memory::{Fusion, Kind, Lesson, Settings};
 use faprompt_edge::ops::{attention, fp16, int8};
 use faprompt_edge::report::percentile;
 use image::RgbImage;
@@ -30,6 +33,12 @@ pub struct Bench {
     /// A photo [default: a generated part]
     #[arg(long)]
     image: Option<PathBuf>,
+    /// What it costs to compare the frame with good parts in this way
+    #[arg(long, value_enum)]
+    memory: Option<Kind>,
+    /// How many good parts, with --memory
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000), requires = "memory")]
+    parts: u16,
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -57,6 +66,7 @@ struct Row {
     /// And as many side by side as there are threads, each by one.
     parallel_per_second: f64,
     adapt_share_of_encode: f64,
+    memory_share_of_encode: f64,
 }
 
 #[derive(Serialize)]
@@ -152,7 +162,7 @@ impl Bench {
         let (mut load_ms, mut warning, mut runtime) = (0.0, None, Runtime::Cpu);
         for n in threads {
             // One network at a time: the memory that is reported is that of one.
-            let mut inspector = self.network.inspector(&bundle, n)?;
+            let mut inspector = self.inspector(&bundle, n, &frame)?;
             if rows.is_empty() {
                 load_ms = started.elapsed().as_secs_f64() * 1e3;
             }
@@ -181,28 +191,22 @@ impl Bench {
                 encode: median(|s| s.encode),
                 adapt: median(|s| s.adapt),
                 score: median(|s| s.score),
+                memory: median(|s| s.memory),
             };
-            let share = percentile(
-                &stages
-                    .iter()
-                    .map(|s| s.adapt / s.encode)
-                    .collect::<Vec<_>>(),
-                0.5,
-            )
-            .unwrap_or(0.0);
             runtime = inspector.runtime();
             let per_second = 1e3 / median(Stages::total);
             drop(inspector);
             let parallel_per_second = match n {
                 1 => per_second,
-                n => self.side_by_side(self.network.inspector(&bundle, 1)?, n, &frame)?,
+                n => self.side_by_side(self.inspector(&bundle, 1, &frame)?, n, &frame)?,
             };
             rows.push(Row {
                 threads: n,
                 total_ms: median(Stages::total),
                 per_second,
                 parallel_per_second,
-                adapt_share_of_encode: share,
+                adapt_share_of_encode: median(|s| s.adapt / s.encode),
+                memory_share_of_encode: median(|s| s.memory / s.encode),
                 ms,
                 peak_mb: memory,
             });
@@ -228,6 +232,57 @@ impl Bench {
             .write_all(text.as_bytes())
             .map_err(output(Path::new("standard output")))?;
         Ok(ExitCode::Good)
+    }
+
+    /// A network, taught if it is to be.
+    fn inspector(
+        &self,
+        bundle: &Bundle,
+        threads: usize,
+        frame: &RgbImage,
+    ) -> Result<Inspector, CliError> {
+        let Some(kind) = self.memory else {
+            return self.network.inspector(bundle, threads);
+        };
+        let internal = |e: &dyn Display| CliError::Internal(e.to_string());
+        let options = Options {
+            memory: true,
+            ..self.network.options(threads)
+        };
+        let mut inspector = super::inspector(bundle, options)?;
+        let zero_shot = inspector
+            .inspect(frame)
+            .map_err(|e| internal(&e))?
+            .as_zero_shot();
+        let (layout, descriptors) = inspector
+            .layout()
+            .zip(inspector.descriptors())
+            .ok_or_else(|| internal(&"a network without a memory"))?;
+        let settings = Settings {
+            kind: Some(kind),
+            fusion: Fusion::default(),
+            false_rejects: 0.01,
+            looked: Looked::everywhere(layout.places()),
+        };
+        let mut lesson = Lesson::new(layout, settings).map_err(|e| internal(&e))?;
+        for part in 0..self.parts {
+            // Parts that differ a little: what they are does not change what a comparison costs.
+            let wave = |i: usize| 0.01 * ((i * (usize::from(part) + 3)) as f32).sin();
+            let other = descriptors.iter().enumerate().map(|(i, v)| v + wave(i));
+            let other: Vec<f32> = other.collect();
+            let name = part.to_string();
+            lesson
+                .part(&name, &other, zero_shot)
+                .map_err(|e| internal(&e))?;
+        }
+        let (encoder, arithmetic) = inspector
+            .bound_to()
+            .ok_or_else(|| internal(&"a network without a memory"))?;
+        let taught = lesson
+            .finish(encoder, arithmetic)
+            .map_err(|e| internal(&e))?;
+        inspector.teach(Some(taught.bytes()?.into()))?;
+        Ok(inspector)
     }
 
     /// Frames per second of `n` networks of one thread each.
@@ -271,18 +326,20 @@ impl Bench {
         if r.runtime == Runtime::Cuda {
             out += "CUDA judges; all of its work stands under encode\n";
         }
-        out += "threads  preprocess    encode     adapt     score     total  adapt/encode    per s  side by side\n";
+        out += "threads  preprocess    encode     adapt     score    memory     total  adapt/encode  memory/encode    per s  side by side\n";
         for row in &r.rows {
             let ms = &row.ms;
             out += &format!(
-                "{:7} {:11.2} {:9.2} {:9.2} {:9.2} {:9.2} {:12.1}% {:8.2} {:13.2}\n",
+                "{:7} {:11.2} {:9.2} {:9.2} {:9.2} {:9.2} {:9.2} {:12.1}% {:13.1}% {:8.2} {:13.2}\n",
                 row.threads,
                 ms.preprocess,
                 ms.encode,
                 ms.adapt,
                 ms.score,
+                ms.memory,
                 row.total_ms,
                 100.0 * row.adapt_share_of_encode,
+                100.0 * row.memory_share_of_encode,
                 row.per_second,
                 row.parallel_per_second
             );

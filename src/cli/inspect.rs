@@ -5,14 +5,16 @@ use clap::Args;
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{LeftOut, Photo, View, ViewLimits, survey};
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::inspector::{Inspection, Inspector, Stages};
+use faprompt_edge::inspector::{Inspection, Inspector, Options, Stages};
 use faprompt_edge::line::{Cause, Counters, Outcome};
+use faprompt_edge::memory::{LIMIT, Taught};
 use faprompt_edge::report::{Caption, fitting, overlay, shown, warn, write_map};
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -33,7 +35,13 @@ pub struct Inspect {
     /// Write a heat-map picture of each photo to DIR
     #[arg(long, value_name = "DIR")]
     overlay: Option<PathBuf>,
-    /// Scores above it are rejects [default: the bundle's]
+    /// Compare each part with the good ones of this file, which `teach` wrote
+    #[arg(long, value_name = "FILE")]
+    taught: Option<PathBuf>,
+    /// Where on the picture parts are judged: a file of regions; --taught has those that it was taught with
+    #[arg(long, value_name = "FILE", conflicts_with = "taught")]
+    regions: Option<PathBuf>,
+    /// Scores above it are rejects [default: the bundle's; 0.5 with --taught]
     #[arg(long, value_parser = super::threshold)]
     threshold: Option<f32>,
     /// Of photos with 16 bits per sample, how many low bits are used (8 to 16), as 12 of a 12-bit camera's
@@ -53,6 +61,10 @@ struct Judged<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<Method>,
     score: f32,
+    zero_shot: f32,
+    /// How far it is from good parts; none without --taught.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<f32>,
     image_probability: f32,
     max_score: f32,
     max_score_adapted: f32,
@@ -139,6 +151,17 @@ fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError
     Ok(path)
 }
 
+/// A taught file's bytes, and what they want of the network.
+fn taught(path: &Path, options: &mut Options) -> Result<Arc<[u8]>, CliError> {
+    let at = |source| CliError::TaughtAt {
+        path: path.to_path_buf(),
+        source,
+    };
+    let memory = Taught::open(path).map_err(at)?;
+    options.memory = true;
+    Ok(memory.bytes().map_err(at)?.into())
+}
+
 impl Inspect {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let jobs = jobs(&self.paths);
@@ -150,11 +173,31 @@ impl Inspect {
             )));
         }
         let bundle = self.network.open()?;
-        let inspector = self.network.inspector(&bundle, self.cores.threads())?;
+        let mut options = self.network.options(self.cores.threads());
+        let taught = match &self.taught {
+            None => None,
+            Some(path) => Some((path, taught(path, &mut options)?)),
+        };
+        let mut inspector = super::inspector(&bundle, options)?;
         drop(bundle);
-        let threshold = self
-            .threshold
-            .unwrap_or(inspector.manifest().scores.threshold);
+        let usual = match taught {
+            None => inspector.manifest().scores.threshold,
+            Some((path, bytes)) => {
+                let refused = |source| CliError::TaughtAt {
+                    path: path.clone(),
+                    source,
+                };
+                inspector.teach(Some(bytes)).map_err(refused)?;
+                LIMIT
+            }
+        };
+        let threshold = self.threshold.unwrap_or(usual);
+        if let Some(path) = &self.regions {
+            let (_, looked) = super::looked(path, inspector.manifest().image.grid())?;
+            inspector
+                .look(looked)
+                .map_err(|e| CliError::Internal(format!("{e:#}")))?;
+        }
         let networks = inspector
             .side_by_side(usize::from(self.cores.parallel).min(jobs.len()))
             .map_err(|e| CliError::Internal(format!("{e:#}")))?;
@@ -260,6 +303,8 @@ impl Inspect {
             file: &file,
             method: inspector.manifest().method.as_ref().map(|m| m.name),
             score: inspection.score,
+            zero_shot: inspection.zero_shot,
+            memory: inspection.memory,
             image_probability: inspection.image_probability,
             max_score: inspection.max_score,
             max_score_adapted: inspection.max_score_adapted,
@@ -281,8 +326,14 @@ impl Inspect {
         let notes = &line.notes;
         let line = self.line(&line, || {
             let notes: String = notes.iter().map(|note| format!("  ({note})")).collect();
+            let parts = match inspection.memory {
+                None => String::new(),
+                Some(memory) => {
+                    format!("  memory {memory:.3} zero-shot {:.3}", inspection.zero_shot)
+                }
+            };
             format!(
-                "{verdict:7} {:.4}  {:7.1} ms  {file}{kind_mark}{mark}{notes}",
+                "{verdict:7} {:.4}{parts}  {:7.1} ms  {file}{kind_mark}{mark}{notes}",
                 inspection.score,
                 inspection.ms.total()
             )

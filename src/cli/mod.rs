@@ -13,6 +13,7 @@ mod run;
 mod safe;
 mod slot;
 mod support;
+mod teach;
 
 use clap::{Args, Parser, Subcommand};
 use faprompt_edge::board::BoardError;
@@ -23,6 +24,8 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::gpu::Runtime;
 use faprompt_edge::inspector::{Inspector, Options, cores};
+use faprompt_edge::memory::file::TaughtError;
+use faprompt_edge::memory::region::{Looked, Regions};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::warn;
@@ -44,6 +47,8 @@ pub struct Arguments {
 enum Command {
     /// Judge photos: exit code 0 all good, 1 any reject, 2 and above an error
     Inspect(inspect::Inspect),
+    /// Learn good parts from photos of them: what `inspect --taught` compares with
+    Teach(teach::Teach),
     /// Run the station: a frame per part, a verdict per part, a reject output
     Run(run::Run),
     /// Time and memory per stage
@@ -131,6 +136,10 @@ pub enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Taught(#[from] TaughtError),
+    #[error("{path}: {source}", path = path.display())]
+    TaughtAt { path: PathBuf, source: TaughtError },
+    #[error(transparent)]
     Console(#[from] console::ConsoleError),
     #[error("{path}: {reason}", path = path.display())]
     Config { path: PathBuf, reason: String },
@@ -155,6 +164,7 @@ impl CliError {
             CliError::Start(_) => ExitCode::Internal,
             CliError::Release(e) => e.exit_code(),
             CliError::Store(_) => ExitCode::Memory,
+            CliError::Taught(e) | CliError::TaughtAt { source: e, .. } => e.exit_code(),
             CliError::Console(e) => e.exit_code(),
             CliError::Config { .. } => ExitCode::Config,
             CliError::Output { .. } => ExitCode::OutputFailed,
@@ -207,6 +217,7 @@ impl Network {
             threads,
             arithmetic: self.arithmetic,
             runtime: self.runtime,
+            memory: false,
         }
     }
 
@@ -256,6 +267,18 @@ fn open_with(path: &Path, keys: &Keys) -> Result<Bundle, CliError> {
     })
 }
 
+/// A file of regions, and what they mean for `grid` x `grid` patches.
+fn looked(path: &Path, grid: usize) -> Result<(Regions, Looked), CliError> {
+    let wrong = |reason: String| CliError::Config {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+    let regions = Regions::parse(&text).map_err(|e| wrong(e.to_string()))?;
+    let looked = regions.on(grid, grid).map_err(|e| wrong(e.to_string()))?;
+    Ok((regions, looked))
+}
+
 /// A threshold on the command line: finite, 0..=1.
 fn threshold(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
@@ -277,6 +300,7 @@ pub fn main() -> ExitCode {
     memory::keep_freed();
     let result = match Arguments::parse().command {
         Command::Inspect(a) => a.run(),
+        Command::Teach(a) => a.run(),
         Command::Run(a) => a.run(),
         Command::Bench(a) => a.run(),
         Command::Console(a) => a.run(),

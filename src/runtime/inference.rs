@@ -64,7 +64,7 @@ impl Judge {
 
     fn self_test(&mut self) -> SelfTest {
         let (known, inspector) = (self.network.known, &mut self.network.inspector);
-        let score = inspector.inspect(&known_frame()).map(|i| i.score);
+        let score = inspector.inspect(&known_frame()).map(|i| i.zero_shot);
         let tolerance = match inspector.runtime() == self.on {
             true => SELF_TEST_TOLERANCE,
             false => KNOWN_TOLERANCE,

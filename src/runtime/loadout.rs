@@ -80,7 +80,7 @@ pub enum SelfTestError {
 /// # Errors
 /// [`SelfTestError`].
 pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
-    let found = inspector.inspect(&known_frame())?.score;
+    let found = inspector.inspect(&known_frame())?.zero_shot;
     match inspector.known_score() {
         Some(expected) if (found - expected).abs() > KNOWN_TOLERANCE => {
             Err(SelfTestError::Score { found, expected })

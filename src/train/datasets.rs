@@ -7,6 +7,9 @@ mod folders;
 mod json;
 mod table;
 mod text;
+mod train;
+
+pub use train::train;
 
 use super::TrainError;
 use super::masks::{self, Mask, NEARLY_ALL};

@@ -3,6 +3,7 @@
 
 use super::TrainError;
 use super::datasets::Sample;
+use super::few_shot::Encoded;
 use super::masks::{Mask, NEARLY_ALL};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
@@ -24,6 +25,8 @@ pub struct Judged {
     pub score: f32,
     /// The scores of [`TRIVIAL`], if they were asked for.
     pub trivial: Option<[f32; 3]>,
+    /// What few-shot figures are made of; none of a network without a memory.
+    pub encoded: Option<Encoded>,
     /// Map and mask; `None` for an abnormal picture without a mask, or whose mask marks nothing.
     pub segmentation: Option<Segmentation>,
     /// The map of a picture that has no [`Judged::segmentation`]: to look at, in no figure.
@@ -118,6 +121,12 @@ pub struct Figures {
     pub image_auroc: Option<f64>,
     /// Image average precision.
     pub image_ap: Option<f64>,
+    /// Good pictures passed while 2 % of the bad are missed.
+    #[serde(default)]
+    pub pg2: Option<f64>,
+    /// Bad pictures found while 2 % of the good are lost.
+    #[serde(default)]
+    pub pb2: Option<f64>,
     /// Largest F1.
     pub f1_max: Option<f64>,
     /// The threshold that reaches it.
@@ -223,6 +232,7 @@ pub(super) fn judged(
         sample,
         score,
         trivial,
+        encoded: None,
         segmentation,
         map,
         marked: truth.marked,
@@ -249,16 +259,18 @@ pub fn judge(
             }
         };
         let inspection = match inspector.inspect(&frame) {
-            Ok(inspection) => inspection,
+            Ok(inspection) => inspection.clone(),
             Err(e) => {
                 failed.push(format!("{}: {e}", sample.image.display()));
                 continue;
             }
         };
+        let encoded = Encoded::of(&inspection, inspector.descriptors());
         let map = inspection.map().smoothed(sigma);
         let trivial = Some(trivial(&frame));
         let score = inspection.score;
-        all.push(judged(sample, score, trivial, side, map, &mut failed));
+        let judged = judged(sample, score, trivial, side, map, &mut failed);
+        all.push(Judged { encoded, ..judged });
     }
     (all, failed)
 }
@@ -288,6 +300,8 @@ pub fn figures(judged: &[&Judged]) -> Figures {
         with_mask: judged.iter().filter(|j| j.has_mask()).count(),
         image_auroc: image.auroc(),
         image_ap: image.average_precision(),
+        pg2: image.passed_while_missing(0.02),
+        pb2: image.found_while_losing(0.02),
         f1_max: best.map(|(f1, _)| f1),
         f1_threshold: best.map(|(_, t)| f64::from(t)),
         pixel_auroc: pixels.auroc(),
@@ -325,6 +339,8 @@ pub fn mean(classes: &BTreeMap<String, Figures>) -> Figures {
         with_mask: classes.values().map(|f| f.with_mask).sum(),
         image_auroc: mean(&|f| f.image_auroc),
         image_ap: mean(&|f| f.image_ap),
+        pg2: mean(&|f| f.pg2),
+        pb2: mean(&|f| f.pb2),
         f1_max: mean(&|f| f.f1_max),
         // A mean of thresholds is no threshold.
         f1_threshold: None,

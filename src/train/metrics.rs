@@ -127,6 +127,28 @@ impl Ranking {
         self.is_defined().then(|| sum / self.positives.len() as f64)
     }
 
+    /// The share of the normal ones that pass while at most `share` of the abnormal ones are missed, by the best
+    /// threshold for that; whatever is above a threshold is called abnormal. `None` without both kinds.
+    pub fn passed_while_missing(&self, share: f64) -> Option<f64> {
+        let may_pass = (self.positives.len() as f64 * share) as usize;
+        // The lowest abnormal score that has to be found.
+        let lowest = self.positives.iter().rev().nth(may_pass)?;
+        let passed = self.negatives.iter().filter(|s| *s < lowest).count();
+        self.is_defined()
+            .then(|| passed as f64 / self.negatives.len() as f64)
+    }
+
+    /// The share of the abnormal ones that are found while at most `share` of the normal ones are lost, by the
+    /// best threshold for that. `None` without both kinds.
+    pub fn found_while_losing(&self, share: f64) -> Option<f64> {
+        let may_go = (self.negatives.len() as f64 * share) as usize;
+        // The highest normal score that has to pass.
+        let highest = self.negatives.get(may_go)?;
+        let found = self.positives.iter().filter(|s| *s > highest).count();
+        self.is_defined()
+            .then(|| found as f64 / self.positives.len() as f64)
+    }
+
     /// The largest F1 = 2 TP / (2 TP + FP + FN) and the threshold that reaches it (the highest of
     /// equals). `None` without both kinds.
     pub fn f1_max(&self) -> Option<(f64, f32)> {
@@ -269,6 +291,24 @@ mod tests {
         }
         // A score that is no number is a reject: a miss if the part was good.
         assert_eq!(of(&[(f32::NAN, false), (0.5, true)]).auroc(), Some(0.0));
+    }
+
+    #[test]
+    fn what_two_percent_buy() {
+        // 100 abnormal ones from 0.50 up, 50 normal ones from 0.30 up, 0.01 apart.
+        let abnormal = (0..100).map(|i| ((50 + i) as f32 / 100.0, true));
+        let normal = (0..50).map(|i| ((30 + i) as f32 / 100.0, false));
+        let ranking = Ranking::new(abnormal.chain(normal));
+        // Two abnormal ones may be missed: those at 0.50 and 0.51; normal ones below 0.52 pass.
+        assert_eq!(ranking.passed_while_missing(0.02), Some(22.0 / 50.0));
+        // One normal one may be lost: the one at 0.79; abnormal ones above 0.78 are found.
+        assert_eq!(ranking.found_while_losing(0.02), Some(71.0 / 100.0));
+        let tied = Ranking::new([(0.5, true), (0.5, false)]);
+        assert_eq!(tied.passed_while_missing(0.02), Some(0.0));
+        assert_eq!(tied.found_while_losing(0.02), Some(0.0));
+        let one_kind = Ranking::new([(0.5, true)]);
+        assert_eq!(one_kind.passed_while_missing(0.02), None);
+        assert_eq!(one_kind.found_while_losing(0.02), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
 //! | [`export`], [`reference`] | checkpoint to bundle |
 //! | [`methods`] | the methods that FAPrompt is compared with |
-//! | [`evaluate`], [`metrics`], [`page`] | figures of merit and the report |
+//! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |
 //! | [`flash`] | a release onto a node |
 //! | [`random`] | weights without meaning, for benchmarks |
 
@@ -21,6 +21,7 @@ pub mod clip;
 pub mod datasets;
 pub mod evaluate;
 pub mod export;
+pub mod few_shot;
 pub mod fit;
 pub mod flash;
 pub mod masks;

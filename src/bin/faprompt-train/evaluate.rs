@@ -2,17 +2,19 @@
 
 use crate::fit::{MaskOptions, open_cache};
 use crate::weights::WeightOptions;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{Inspector, Options, cores};
+use faprompt_edge::memory::{Fusion, Kind};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::datasets::{LeftOut, Sample};
+use faprompt_edge::train::datasets::{self, LeftOut, Sample};
 use faprompt_edge::train::evaluate::{self, Figures, Judged, MaskCounts};
+use faprompt_edge::train::few_shot::{FewShot, FewShots, Plan, Row, Shots};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::judge::judge;
@@ -61,6 +63,25 @@ pub struct Evaluate {
     /// How a bundle's weights are multiplied
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "prompts")]
     arithmetic: Arithmetic,
+    /// Teach the bundle so many good pictures of each set and judge the others: numbers, or `all`; with commas
+    /// between them
+    #[arg(long, value_delimiter = ',', conflicts_with = "prompts")]
+    shots: Vec<Shots>,
+    /// How often each, with other good pictures
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "shots")]
+    draws: u32,
+    /// Which pictures are drawn
+    #[arg(long, default_value_t = 1, requires = "shots")]
+    seed: u64,
+    /// The kind of memory, or `auto`: chosen by defects pasted into the good pictures
+    #[arg(long, default_value = "auto", value_parser = kind, requires = "shots")]
+    memory: MemoryKind,
+    /// How the memory's score and FAPrompt's become one
+    #[arg(long, value_enum, default_value = "weighted", requires = "shots")]
+    fusion: Fusion,
+    /// Leave pixel figures out of what is taught: they take most of the time
+    #[arg(long, requires = "shots")]
+    without_pixels: bool,
     /// Write figures and the score of every picture to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -70,6 +91,22 @@ pub struct Evaluate {
     /// Threads [default: all]
     #[arg(long, value_parser = crate::threads)]
     threads: Option<usize>,
+}
+
+/// A kind of memory, or none for `auto`.
+#[derive(Clone, Copy)]
+struct MemoryKind(Option<Kind>);
+
+fn kind(text: &str) -> Result<MemoryKind, String> {
+    match text {
+        "auto" => Ok(MemoryKind(None)),
+        other => Kind::from_str(other, false)
+            .map(|k| MemoryKind(Some(k)))
+            .map_err(|_| {
+                let names: Vec<&str> = Kind::value_variants().iter().map(|k| k.name()).collect();
+                format!("auto, {}", names.join(", "))
+            }),
+    }
 }
 
 /// What `evaluate --json` writes for a data set.
@@ -84,6 +121,8 @@ struct SetReport {
     masks: MaskCounts,
     left_out: LeftOut,
     notes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    few_shot: Vec<FewShot>,
     pictures: Vec<PictureReport>,
     failed: Vec<String>,
 }
@@ -104,15 +143,34 @@ fn figure_row(name: &str, f: &Figures) -> String {
     let threshold = f.f1_threshold.map_or("    -".into(), |t| format!("{t:.3}"));
     let trivial: Vec<String> = f.trivial_auroc.iter().map(|v| percent(*v)).collect();
     format!(
-        "{name:24} {:6} {:5}  {} {}  {} {}  {} {threshold}   {}",
+        "{name:24} {:6} {:5}  {} {}  {} {}  {} {}  {} {threshold}   {}",
         f.images,
         f.anomalous,
         percent(f.image_auroc),
         percent(f.image_ap),
+        percent(f.pg2),
+        percent(f.pb2),
         percent(f.pixel_auroc),
         percent(f.pixel_pro),
         percent(f.f1_max),
         trivial.join(" "),
+    )
+}
+
+fn few_shot_row(r: &Row) -> String {
+    let percent = |v: Option<f64>| v.map_or("    -".into(), |v| format!("{:5.1}", 100.0 * v));
+    format!(
+        "  {:3} shots, {:21}  {} {}  {} {}  {} {}  false rejects {} found {}",
+        r.shots,
+        format!("{} ({} taught)", r.memory, r.references),
+        percent(r.image_auroc),
+        percent(r.image_ap),
+        percent(r.pg2),
+        percent(r.pb2),
+        percent(r.pixel_auroc),
+        percent(r.pixel_pro),
+        percent(r.false_rejects),
+        percent(r.found),
     )
 }
 
@@ -136,6 +194,7 @@ impl Judge {
                 adaptation: a.adaptation,
                 threads: a.threads.unwrap_or(cores()),
                 arithmetic: a.arithmetic,
+                memory: !a.shots.is_empty(),
                 ..Options::default()
             };
             let inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
@@ -303,6 +362,14 @@ impl Evaluate {
         }
         let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);
+        let plan = Plan {
+            shots: self.shots.clone(),
+            draws: self.draws as usize,
+            seed: self.seed,
+            kind: self.memory.0,
+            fusion: self.fusion,
+            pixels: !self.without_pixels,
+        };
         // Every set is read before the first is judged: a mistake in the last one costs no hours.
         let sets = self
             .data
@@ -310,11 +377,11 @@ impl Evaluate {
             .map(|path| self.masks.read(path))
             .collect::<Result<Vec<_>, _>>()?;
         say(format_args!(
-            "{:24} {:6} {:5}  {:11}  {:11}  {:11}   trivial image AUROC",
-            "", "", "", "image", "pixel", ""
+            "{:24} {:6} {:5}  {:11}  {:11}  {:11}  {:11}   trivial image AUROC",
+            "", "", "", "image", "", "pixel", ""
         ));
         say(format_args!(
-            "class                    images   bad  AUROC    AP  AUROC   PRO  F1max  thr.    light gradi lapla"
+            "class                    images   bad  AUROC    AP    pg2   pb2  AUROC   PRO  F1max  thr.    light gradi lapla"
         ));
         let (mut reports, mut shown, mut any_failed) = (vec![], vec![], false);
         for (path, set) in self.data.iter().zip(sets) {
@@ -339,6 +406,12 @@ impl Evaluate {
             if classes.len() > 1 {
                 say(figure_row("  mean over classes", &mean));
                 say(figure_row("  pooled", &pooled));
+            }
+            let mut few_shot = vec![];
+            if let (Judge::Device(inspector), false) = (&mut judge, plan.shots.is_empty()) {
+                let train = datasets::train(path)?;
+                few_shot = FewShots::new(inspector, &plan).run(&judged, &train)?;
+                few_shot.iter().for_each(|row| say(few_shot_row(&row.mean)));
             }
             let picture = |j: &evaluate::Judged| PictureReport {
                 image: j.sample.image.display().to_string(),
@@ -371,6 +444,7 @@ impl Evaluate {
                 masks,
                 left_out: set.left_out,
                 notes,
+                few_shot,
                 failed,
             });
         }

@@ -42,7 +42,7 @@ pub struct Export {
     #[arg(long)]
     vv_layers: Option<usize>,
     /// Blocks after whose ordinary tokens the memory of good parts compares parts, counted from 1
-    /// [default: those at a quarter and half of the depth]
+    /// [default: those at a sixth, a third and half of the depth]
     #[arg(long, value_delimiter = ',')]
     memory_blocks: Vec<usize>,
     /// Patches that feed the prior: the most abnormal ones, or the first [default: as learned; upstream for the published code's files; else paper]

@@ -255,6 +255,7 @@ mod tests {
             },
             score,
             trivial: Some([score, 0.0, 1.0]),
+            encoded: None,
             segmentation: Some(Segmentation {
                 width: 8,
                 scores: mask.iter().map(|m| if *m { score } else { 0.1 }).collect(),

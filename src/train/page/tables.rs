@@ -56,6 +56,8 @@ pub fn headline(sets: &[Set]) -> Markup {
                     (margin.map_or(NONE.into(), |m| format!("{m:+.1}")))
                 }
                 td { (percent(f.image_ap)) }
+                td { (percent(f.pg2)) }
+                td { (percent(f.pb2)) }
                 td { (percent(f.f1_max)) }
                 td { (percent(f.pixel_auroc)) }
                 td { (percent(f.pixel_pro)) }
@@ -72,7 +74,7 @@ pub fn headline(sets: &[Set]) -> Markup {
                 tr {
                     th rowspan="2" scope="col" { "Data set" }
                     th rowspan="2" scope="col" { "Pictures" }
-                    th colspan="6" scope="colgroup" { "Picture" }
+                    th colspan="8" scope="colgroup" { "Picture" }
                     th colspan="2" scope="colgroup" { "Pixel" }
                 }
                 tr {
@@ -81,6 +83,8 @@ pub fn headline(sets: &[Set]) -> Markup {
                     th.word scope="col" { "which" }
                     th scope="col" { "Margin" }
                     th scope="col" { "AP" }
+                    th scope="col" { "pg2" }
+                    th scope="col" { "pb2" }
                     th scope="col" { "F1-max" }
                     th scope="col" { "AUROC" }
                     th scope="col" { "PRO" }
@@ -96,7 +100,8 @@ pub fn headline(sets: &[Set]) -> Markup {
             (scrolling("Result, table", table))
             p.note {
                 "\"Best trivial\" is the best of " (TRIVIAL.len()) " image scores that need no network ("
-                (TRIVIAL.join(", ")) "). A bundle has to beat it by the margin beside it to be worth anything."
+                (TRIVIAL.join(", ")) "). A bundle has to beat it by the margin beside it to be worth anything. pg2: good "
+                "pictures passed while 2 % of the bad are missed; pb2: bad pictures found while 2 % of the good are lost."
             }
         }
     }
@@ -113,6 +118,8 @@ pub fn figures(set: &Set) -> Markup {
                 td { (f.with_mask) }
                 td.main { (percent(f.image_auroc)) }
                 td { (percent(f.image_ap)) }
+                td { (percent(f.pg2)) }
+                td { (percent(f.pb2)) }
                 td { (percent(f.pixel_auroc)) }
                 td { (percent(f.pixel_pro)) }
                 td { (percent(f.f1_max)) }
@@ -130,7 +137,7 @@ pub fn figures(set: &Set) -> Markup {
                     th rowspan="2" scope="col" { "Pictures" }
                     th rowspan="2" scope="col" { "Abnormal" }
                     th rowspan="2" scope="col" { "With mask" }
-                    th colspan="2" scope="colgroup" { "Picture" }
+                    th colspan="4" scope="colgroup" { "Picture" }
                     th colspan="2" scope="colgroup" { "Pixel" }
                     th colspan="2" scope="colgroup" { "Largest F1" }
                     th colspan=(TRIVIAL.len()) scope="colgroup" { "AUROC without a network" }
@@ -138,6 +145,8 @@ pub fn figures(set: &Set) -> Markup {
                 tr {
                     th scope="col" { "AUROC" }
                     th scope="col" { "AP" }
+                    th scope="col" { "pg2" }
+                    th scope="col" { "pb2" }
                     th scope="col" { "AUROC" }
                     th scope="col" { "PRO" }
                     th scope="col" { "F1" }

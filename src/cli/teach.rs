@@ -1,0 +1,185 @@
+//! `teach`: a folder of good parts in, a memory of them out.
+
+use super::{CliError, Network, cores};
+use clap::Args;
+use faprompt_edge::capture::{list, load};
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::Inspector;
+use faprompt_edge::memory::choose::paste;
+use faprompt_edge::memory::region::Looked;
+use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Settings};
+use faprompt_edge::report::{say, warn};
+use image::RgbImage;
+use std::path::{Path, PathBuf};
+use tract_core::prelude::TractError;
+
+/// Fewest good parts.
+const FEWEST: usize = 5;
+/// Lines about parts, at most; the oddest are shown.
+const SHOWN: usize = 10;
+
+#[derive(Args)]
+pub struct Teach {
+    /// Photos of good parts, or folders of them
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How parts are compared with good ones [default: chosen by defects pasted into some of them]
+    #[arg(long, value_enum)]
+    memory: Option<Kind>,
+    /// How the memory's score and FAPrompt's become one
+    #[arg(long, value_enum, default_value = "weighted")]
+    fusion: Fusion,
+    /// Good parts of 100 that may be rejected, on average; with too few parts for that, as many as the largest
+    /// of their scores lets through
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
+    false_rejects: f64,
+    /// Where on the picture parts are judged: a file of regions
+    #[arg(long, value_name = "FILE")]
+    regions: Option<PathBuf>,
+    /// Leave these photos out, by the names that the list has; several with commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    drop: Vec<String>,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = super::threads)]
+    threads: Option<usize>,
+    #[command(flatten)]
+    network: Network,
+}
+
+/// A percentage on the command line.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(v) if (0.0..50.0).contains(&v) => Ok(v),
+        _ => Err("a number from 0 to 50".into()),
+    }
+}
+
+fn failed(e: TractError) -> CliError {
+    CliError::Internal(format!("{e:#}"))
+}
+
+impl Teach {
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        let mut photos = vec![];
+        for root in &self.paths {
+            photos.extend(list(root)?);
+        }
+        let bundle = self.network.open()?;
+        let options = self.network.options(self.threads.unwrap_or(cores()));
+        let mut inspector = super::inspector(
+            &bundle,
+            faprompt_edge::inspector::Options {
+                memory: true,
+                ..options
+            },
+        )?;
+        drop(bundle);
+        let layout = inspector
+            .layout()
+            .ok_or_else(|| CliError::Internal("a network without a memory".into()))?;
+        let looked = match &self.regions {
+            None => Looked::everywhere(layout.places()),
+            Some(path) => super::looked(path, layout.grid)?.1,
+        };
+        inspector.look(looked.clone()).map_err(failed)?;
+        let settings = Settings {
+            kind: self.memory,
+            fusion: self.fusion,
+            false_rejects: self.false_rejects / 100.0,
+            looked,
+        };
+        let mut lesson = Lesson::new(layout, settings).map_err(failed)?;
+        let (mut unread, mut dropped) = (0, 0);
+        for (photo, seed) in photos.iter().zip(0..) {
+            let name = photo.display().to_string();
+            if self.drop.iter().any(|d| *d == name || is_named(photo, d)) {
+                dropped += 1;
+                continue;
+            }
+            let taken = load(photo)
+                .map_err(|e| e.to_string())
+                .and_then(|frame| self.part(&mut inspector, &mut lesson, &name, &frame, seed));
+            if let Err(e) = taken {
+                warn(format_args!("not taught: {e}"));
+                unread += 1;
+            }
+        }
+        if dropped < self.drop.len() {
+            let text = format!(
+                "--drop names {} photos, and {dropped} of them are there",
+                self.drop.len()
+            );
+            return Err(CliError::Usage(text));
+        }
+        if lesson.len() < FEWEST {
+            return Err(CliError::NoInput(format!(
+                "{} good parts; teaching takes {FEWEST} at least",
+                lesson.len()
+            )));
+        }
+        let (encoder, arithmetic) = inspector
+            .bound_to()
+            .ok_or_else(|| CliError::Internal("a network without a memory".into()))?;
+        let taught = lesson.finish(encoder, arithmetic).map_err(failed)?;
+        taught.save(&self.out)?;
+        let about = taught.about();
+        let odd = about.judged();
+        say(format_args!(
+            "{} good parts, memory {}, {}; a score above {LIMIT} is a reject",
+            about.told.len(),
+            about.kind.name(),
+            self.out.display()
+        ));
+        say("oddest parts, each judged by the others (spreads above the median):");
+        for part in odd.iter().take(SHOWN) {
+            let mark = match part.is_odd() {
+                true => "  ODD: look at it; if it is not good, teach again with --drop",
+                false => "",
+            };
+            say(format_args!("  {:6.1}  {}{mark}", part.z, part.name));
+        }
+        if let Some(promise) = about.promise() {
+            say(promise);
+        }
+        inspector.manifest().warning().iter().for_each(warn);
+        Ok(match unread {
+            0 => ExitCode::Good,
+            _ => ExitCode::SomeInputsFailed,
+        })
+    }
+
+    fn part(
+        &self,
+        inspector: &mut Inspector,
+        lesson: &mut Lesson,
+        name: &str,
+        frame: &RgbImage,
+        seed: u64,
+    ) -> Result<(), String> {
+        let told = |e: &dyn std::fmt::Display| format!("{name}: {e}");
+        let wanted = lesson.wants_pasted();
+        let zero_shot = inspector
+            .inspect(frame)
+            .map_err(|e| told(&e))?
+            .as_zero_shot();
+        let descriptors = inspector.descriptors().unwrap_or(&[]);
+        lesson
+            .part(name, descriptors, zero_shot)
+            .map_err(|e| told(&e))?;
+        if wanted {
+            inspector
+                .inspect(&paste(frame, seed))
+                .map_err(|e| told(&e))?;
+            let descriptors = inspector.descriptors().unwrap_or(&[]);
+            lesson.pasted(descriptors).map_err(|e| told(&e))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_named(photo: &Path, name: &str) -> bool {
+    photo.file_name().is_some_and(|n| n == name)
+}

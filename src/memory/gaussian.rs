@@ -1,0 +1,109 @@
+//! Mean and variance of each number at each place: the smallest memory of all.
+
+use super::descriptor::Layout;
+use super::part::Rows;
+use crate::ops::sum_lanes;
+use tract_core::internal::*;
+
+/// What parts have in common, place by place.
+pub struct Gaussian {
+    layout: Layout,
+    /// [places, dim].
+    mean: Vec<f32>,
+    /// One by the standard deviation, held up by what is usual; [places, dim].
+    inverse: Vec<f32>,
+}
+
+impl Gaussian {
+    /// Learns from these parts, each [places, dim].
+    ///
+    /// # Errors
+    /// No part.
+    pub fn learn(layout: Layout, parts: &[&Rows]) -> TractResult<Gaussian> {
+        ensure!(!parts.is_empty(), "no part to learn from");
+        let n = parts.len() as f32;
+        let numbers = layout.places() * layout.dim;
+        let (mut mean, mut square) = (vec![0f32; numbers], vec![0f32; numbers]);
+        let mut row = vec![];
+        for part in parts {
+            for place in 0..layout.places() {
+                row.clear();
+                part.number(place, layout.dim, &mut row);
+                let at = place * layout.dim;
+                for (i, v) in row.iter().enumerate() {
+                    mean[at + i] += v / n;
+                    square[at + i] += v * v / n;
+                }
+            }
+        }
+        let variance: Vec<f32> = square
+            .iter()
+            .zip(&mean)
+            .map(|(s, m)| (s - m * m).max(0.0))
+            .collect();
+        // Of a few parts some numbers happen to be nearly alike.
+        let floor = 0.5 * variance.iter().sum::<f32>() / numbers as f32 + 1e-6;
+        Ok(Gaussian {
+            layout,
+            mean,
+            inverse: variance
+                .iter()
+                .map(|v| (v + floor).sqrt().recip())
+                .collect(),
+        })
+    }
+
+    /// How many deviations each place lies from the mean, on average over its numbers; `out` [places].
+    ///
+    /// # Errors
+    /// Descriptors that are no numbers.
+    pub fn judge(
+        &self,
+        descriptors: &[f32],
+        work: &mut Vec<f32>,
+        out: &mut [f32],
+    ) -> TractResult<()> {
+        let dim = self.layout.dim;
+        work.resize(dim, 0.0);
+        for (place, (out, row)) in out
+            .iter_mut()
+            .zip(descriptors.chunks_exact(dim))
+            .enumerate()
+        {
+            let at = place * dim..(place + 1) * dim;
+            let usual = self.mean[at.clone()].iter().zip(&self.inverse[at]);
+            for (z, (v, (mean, inverse))) in work.iter_mut().zip(row.iter().zip(usual)) {
+                *z = (v - mean) * inverse;
+            }
+            *out = (sum_lanes(work, |z| z * z) / dim as f32).sqrt();
+            ensure!(out.is_finite(), "a descriptor that is {out} from the mean");
+        }
+        Ok(())
+    }
+
+    /// The same of each part that it has learned from, as if it had not: [parts][places].
+    ///
+    /// # Errors
+    /// As [`Gaussian::judge`].
+    pub fn held_out(layout: Layout, parts: &[&Rows]) -> TractResult<Vec<Vec<f32>>> {
+        let mut work = vec![];
+        (0..parts.len())
+            .map(|i| {
+                let others: Vec<&Rows> = (0..parts.len())
+                    .filter(|j| *j != i)
+                    .map(|j| parts[j])
+                    .collect();
+                // With two parts nobody would be left who knows the variance.
+                let others = if others.len() > 1 {
+                    others
+                } else {
+                    parts.to_vec()
+                };
+                let descriptors = parts[i].numbers(layout.dim);
+                let mut out = vec![0f32; layout.places()];
+                Gaussian::learn(layout, &others)?.judge(&descriptors, &mut work, &mut out)?;
+                Ok(out)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! The four kinds of memory behind one face.
+
+use super::anywhere::{self, Anywhere};
+use super::descriptor::Layout;
+use super::gaussian::Gaussian;
+use super::part::{Asked, Rows};
+use super::position::{self, Position};
+use super::region::{Group, Looked};
+use super::subspace::{Components, Subspace};
+use serde::{Deserialize, Serialize};
+use tract_core::internal::*;
+
+/// How parts are compared with good ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// With the nearest good patch near the same place: parts that lie as they were taught
+    Position,
+    /// With the nearest good patch of all: parts that lie anyhow
+    Anywhere,
+    /// With the principal components of good patches
+    Pca,
+    /// With mean and variance at each place
+    Gaussian,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Position => "position",
+            Kind::Anywhere => "anywhere",
+            Kind::Pca => "pca",
+            Kind::Gaussian => "gaussian",
+        }
+    }
+}
+
+/// What of a memory takes too long to be computed again whenever a station starts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// Nothing.
+    Nothing,
+    /// Which patches are kept.
+    Chosen(Vec<u32>),
+    /// Mean and components.
+    Components(Components),
+}
+
+enum Body {
+    Position(Position),
+    Anywhere(Anywhere, Vec<u32>),
+    Pca(Subspace),
+    Gaussian(Gaussian),
+}
+
+/// Good parts, ready to be compared with.
+pub struct Memory {
+    layout: Layout,
+    body: Body,
+    asked: Asked,
+    work: Vec<f32>,
+}
+
+impl Memory {
+    /// Learns from these parts, each [places, dim]; what is `kept` of an earlier time is not computed again.
+    ///
+    /// # Errors
+    /// No parts, parts of other sizes, or something kept that is not of these parts.
+    pub fn learn(
+        kind: Kind,
+        layout: Layout,
+        parts: &[&Rows],
+        kept: Option<Kept>,
+    ) -> TractResult<Memory> {
+        ensure!(
+            !parts.is_empty() && parts.iter().all(|p| p.len() == layout.places()),
+            "parts of other sizes than {} places",
+            layout.places()
+        );
+        let body = match (kind, kept) {
+            (Kind::Position, None | Some(Kept::Nothing)) => {
+                Body::Position(Position::learn(layout, position::RADIUS, parts)?)
+            }
+            (Kind::Gaussian, None | Some(Kept::Nothing)) => {
+                Body::Gaussian(Gaussian::learn(layout, parts)?)
+            }
+            (Kind::Anywhere, None) => {
+                let chosen = anywhere::choose(layout, parts)?;
+                Body::Anywhere(Anywhere::learn(layout, parts, &chosen)?, chosen)
+            }
+            (Kind::Anywhere, Some(Kept::Chosen(chosen))) => {
+                Body::Anywhere(Anywhere::learn(layout, parts, &chosen)?, chosen)
+            }
+            (Kind::Pca, None) => Body::Pca(Subspace::new(layout, Components::of(layout, parts))?),
+            (Kind::Pca, Some(Kept::Components(components))) => {
+                Body::Pca(Subspace::new(layout, components)?)
+            }
+            _ => bail!("a memory of the kind {} keeps something else", kind.name()),
+        };
+        Ok(Memory {
+            layout,
+            body,
+            asked: Asked::default(),
+            work: vec![],
+        })
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self.body {
+            Body::Position(_) => Kind::Position,
+            Body::Anywhere(..) => Kind::Anywhere,
+            Body::Pca(_) => Kind::Pca,
+            Body::Gaussian(_) => Kind::Gaussian,
+        }
+    }
+
+    /// What takes long to compute.
+    pub fn kept(&self) -> Kept {
+        match &self.body {
+            Body::Position(_) | Body::Gaussian(_) => Kept::Nothing,
+            Body::Anywhere(_, chosen) => Kept::Chosen(chosen.clone()),
+            Body::Pca(memory) => Kept::Components(memory.components().clone()),
+        }
+    }
+
+    /// How far each place of a part [places, dim] is from good, in place of what `out` held.
+    ///
+    /// # Errors
+    /// Descriptors of another size, or that are no numbers.
+    pub fn judge(&mut self, descriptors: &[f32], out: &mut Vec<f32>) -> TractResult<()> {
+        self.judge_without(descriptors, None, out)
+    }
+
+    /// The same as if a part had not been learned, which `position` and `anywhere` can leave out.
+    pub(super) fn judge_without(
+        &mut self,
+        descriptors: &[f32],
+        without: Option<usize>,
+        out: &mut Vec<f32>,
+    ) -> TractResult<()> {
+        let places = self.layout.places();
+        ensure!(
+            descriptors.len() == places * self.layout.dim,
+            "{} numbers for {places} places of {}",
+            descriptors.len(),
+            self.layout.dim
+        );
+        out.resize(places, 0.0);
+        match (&mut self.body, without) {
+            (Body::Position(memory), _) => {
+                self.asked.take(descriptors, self.layout.dim)?;
+                memory.judge(&self.asked, without, out)
+            }
+            (Body::Anywhere(memory, _), _) => memory.judge(descriptors, without, out),
+            (Body::Pca(memory), None) => memory.judge(descriptors, out),
+            (Body::Gaussian(memory), None) => memory.judge(descriptors, &mut self.work, out),
+            (Body::Pca(_) | Body::Gaussian(_), Some(_)) => {
+                bail!("{} cannot leave a part out", self.kind().name())
+            }
+        }
+    }
+
+    /// The same of the parts that it has learned from, each as if it had not been among them: [parts][places].
+    /// A single part says nothing of itself: `None`.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn held_out(&mut self, parts: &[&Rows]) -> TractResult<Option<Vec<Vec<f32>>>> {
+        if parts.len() < 2 {
+            return Ok(None);
+        }
+        match self.body {
+            Body::Position(_) | Body::Anywhere(..) => {
+                let judge = |(i, part): (usize, &&Rows)| {
+                    let mut out = vec![];
+                    self.judge_without(&part.numbers(self.layout.dim), Some(i), &mut out)?;
+                    Ok(out)
+                };
+                parts.iter().enumerate().map(judge).collect()
+            }
+            Body::Pca(_) => Subspace::held_out(self.layout, parts),
+            Body::Gaussian(_) => Gaussian::held_out(self.layout, parts),
+        }
+        .map(Some)
+    }
+}
+
+/// The share of a part's patches that its score is the mean of, the farthest ones.
+const TOP: f32 = 0.05;
+
+/// A part's score: the largest of its groups'.
+pub fn image_score(map: &[f32], looked: &Looked, work: &mut Vec<f32>) -> f32 {
+    let scores = looked.groups().iter().map(|g| group_score(map, g, work));
+    scores.fold(0.0, f32::max)
+}
+
+/// A group's score: the mean of the farthest 5 % of its patches, at least one.
+pub fn group_score(map: &[f32], group: &Group, work: &mut Vec<f32>) -> f32 {
+    work.clear();
+    let all = map.iter().zip(&group.patches);
+    work.extend(all.filter(|(_, looked)| **looked).map(|(v, _)| *v));
+    let count = ((work.len() as f32 * TOP).round() as usize).clamp(1, work.len().max(1));
+    match work.len().checked_sub(count) {
+        None => 0.0,
+        Some(0) => work.iter().sum::<f32>() / count as f32,
+        Some(rest) => {
+            work.select_nth_unstable_by(rest, f32::total_cmp);
+            work[rest..].iter().sum::<f32>() / count as f32
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Teaching: good parts come one by one, the first ones are learned, all of them calibrate, and no part judges
+//! itself.
+
+use super::choose::{self, Pasted};
+use super::conformal::{Promise, Usual, rank};
+use super::descriptor::Layout;
+use super::fusion::{Fusion, Scale, common};
+use super::kind::{Kind, Memory, image_score};
+use super::part::Rows;
+use super::position;
+use super::region::Looked;
+use super::taught::{About, Taught, Told};
+use tract_core::internal::*;
+
+/// Bytes of learned parts of a recipe, at most.
+const ROOM: usize = 20 << 20;
+/// Spreads above the median from which on a part that is being taught is called odd.
+pub const ODD: f32 = 3.5;
+
+/// What FAPrompt says of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroShot {
+    /// The image score.
+    pub score: f32,
+    /// The largest value of its map.
+    pub highest: f32,
+}
+
+/// How to teach.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The kind of memory; none: chosen by the parts themselves.
+    pub kind: Option<Kind>,
+    /// How both scores become one.
+    pub fusion: Fusion,
+    /// The share of good parts that may be rejected, on average: the largest score is the limit where there
+    /// are too few parts for it.
+    pub false_rejects: f64,
+    /// Which places are looked at.
+    pub looked: Looked,
+}
+
+/// A good part.
+struct Sample {
+    name: String,
+    rows: Rows,
+    zero_shot: ZeroShot,
+}
+
+/// Parts being taught.
+pub struct Lesson {
+    layout: Layout,
+    settings: Settings,
+    learned: Vec<Sample>,
+    /// Those that came when the memory was full: they calibrate.
+    later: Vec<Told>,
+    /// Made when the first of them came.
+    memory: Option<Memory>,
+    pasted: Vec<Pasted>,
+    work: Vec<f32>,
+}
+
+/// A part that was taught and what its being good looks like to the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Its name.
+    pub name: String,
+    /// The memory's score of it, had it not been taught; none of a single part.
+    pub score: Option<f32>,
+    /// Spreads above the median.
+    pub z: f32,
+}
+
+impl Judged {
+    /// Whether somebody should look at it.
+    pub fn is_odd(&self) -> bool {
+        self.z > ODD
+    }
+}
+
+/// How many parts of a layout are learned; the others calibrate.
+pub fn most_learned(layout: Layout) -> usize {
+    (ROOM / (layout.places() * layout.dim)).clamp(2, position::PARTS)
+}
+
+impl Lesson {
+    /// No part yet.
+    ///
+    /// # Errors
+    /// Settings for another number of places, or without any that is looked at.
+    pub fn new(layout: Layout, settings: Settings) -> TractResult<Lesson> {
+        ensure!(
+            settings.looked.is_of(layout.places()),
+            "regions of another picture than one of {} places",
+            layout.places()
+        );
+        Ok(Lesson {
+            layout,
+            settings,
+            learned: vec![],
+            later: vec![],
+            memory: None,
+            pasted: vec![],
+            work: vec![],
+        })
+    }
+
+    /// Whether the next part is wanted with a defect pasted into it too ([`Lesson::pasted`]): the kind of memory
+    /// is chosen by those.
+    pub fn wants_pasted(&self) -> bool {
+        self.settings.kind.is_none()
+            && self.memory.is_none()
+            && self.pasted.len() < choose::PASTED
+            && self.learned.len() < most_learned(self.layout)
+    }
+
+    /// The descriptors of the part that came last, with a defect pasted into it.
+    ///
+    /// # Errors
+    /// Descriptors of another size, or no part yet.
+    pub fn pasted(&mut self, descriptors: &[f32]) -> TractResult<()> {
+        self.size(descriptors)?;
+        let part = self.learned.len().checked_sub(1);
+        self.pasted.push(Pasted {
+            part: part.context("a defect in no part")?,
+            descriptors: descriptors.to_vec(),
+        });
+        Ok(())
+    }
+
+    fn size(&self, descriptors: &[f32]) -> TractResult<()> {
+        ensure!(
+            descriptors.len() == self.layout.places() * self.layout.dim,
+            "{} numbers for {} places of {}",
+            descriptors.len(),
+            self.layout.places(),
+            self.layout.dim
+        );
+        Ok(())
+    }
+
+    /// Goes on with what was taught: parts can be added and forgotten.
+    ///
+    /// # Errors
+    /// As [`Lesson::new`].
+    pub fn resume(taught: &Taught, settings: Settings) -> TractResult<Lesson> {
+        let mut lesson = Lesson::new(taught.layout(), settings)?;
+        let about = taught.about();
+        for (told, rows) in about.told.iter().zip(taught.parts()) {
+            lesson.learned.push(Sample {
+                name: told.name.clone(),
+                rows: rows.clone(),
+                zero_shot: told.zero_shot,
+            });
+        }
+        lesson.later = about.told[lesson.learned.len()..].to_vec();
+        Ok(lesson)
+    }
+
+    /// Parts so far.
+    pub fn len(&self) -> usize {
+        self.learned.len() + self.later.len()
+    }
+
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A good part: its descriptors [places, dim] and what FAPrompt says of it.
+    ///
+    /// # Errors
+    /// Descriptors of another size, or that are no numbers.
+    pub fn part(
+        &mut self,
+        name: &str,
+        descriptors: &[f32],
+        zero_shot: ZeroShot,
+    ) -> TractResult<()> {
+        self.size(descriptors)?;
+        if self.learned.len() < most_learned(self.layout) {
+            self.learned.push(Sample {
+                name: name.into(),
+                rows: Rows::of(descriptors, self.layout.dim)?,
+                zero_shot,
+            });
+            return Ok(());
+        }
+        if self.memory.is_none() {
+            self.memory = Some(self.learn()?);
+        }
+        let memory = self.memory.as_mut().context("it was just made")?;
+        let mut map = vec![];
+        memory.judge(descriptors, &mut map)?;
+        self.later.push(Told {
+            name: name.into(),
+            memory: Some(image_score(&map, &self.settings.looked, &mut self.work)),
+            zero_shot,
+        });
+        Ok(())
+    }
+
+    /// Takes a part out again; whether there was one of that name.
+    pub fn forget(&mut self, name: &str) -> bool {
+        let before = self.len();
+        if let Some(at) = self.learned.iter().position(|p| p.name == name) {
+            self.learned.remove(at);
+            self.pasted.retain(|p| p.part != at);
+            for p in &mut self.pasted {
+                p.part -= usize::from(p.part > at);
+            }
+        }
+        self.later.retain(|p| p.name != name);
+        // What calibrates was judged by a memory of one part more, which makes no good part look worse.
+        self.memory = None;
+        self.len() < before
+    }
+
+    fn learn(&self) -> TractResult<Memory> {
+        let rows: Vec<&Rows> = self.learned.iter().map(|p| &p.rows).collect();
+        let kind = match self.settings.kind {
+            Some(kind) => kind,
+            None => choose::kind(self.layout, &rows, &self.pasted, &self.settings.looked)?,
+        };
+        Memory::learn(kind, self.layout, &rows, None)
+    }
+
+    /// Ends the lesson. `encoder` and `arithmetic` are what descriptors depend on.
+    ///
+    /// # Errors
+    /// No part.
+    pub fn finish(mut self, encoder: &str, arithmetic: &str) -> TractResult<Taught> {
+        let mut memory = match self.memory.take() {
+            Some(memory) => memory,
+            None => self.learn()?,
+        };
+        let rows: Vec<&Rows> = self.learned.iter().map(|p| &p.rows).collect();
+        let held_out = memory.held_out(&rows)?;
+        let scores = held_out.map(|maps| {
+            maps.iter()
+                .map(|map| image_score(map, &self.settings.looked, &mut self.work))
+                .collect::<Vec<f32>>()
+        });
+        let mut told: Vec<Told> = self
+            .learned
+            .iter()
+            .enumerate()
+            .map(|(i, part)| Told {
+                name: part.name.clone(),
+                memory: scores.as_ref().map(|s| s[i]),
+                zero_shot: part.zero_shot,
+            })
+            .collect();
+        told.append(&mut self.later);
+        let about = About::new(
+            self.layout,
+            memory.kind(),
+            &self.settings,
+            told,
+            (encoder, arithmetic),
+        );
+        let parts = self.learned.into_iter().map(|p| p.rows).collect();
+        Taught::new(about, parts, memory)
+    }
+}
+
+impl About {
+    /// What follows from the parts that were taught.
+    fn new(
+        layout: Layout,
+        kind: Kind,
+        settings: &Settings,
+        told: Vec<Told>,
+        (encoder, arithmetic): (&str, &str),
+    ) -> About {
+        let memory: Vec<f32> = told.iter().filter_map(|t| t.memory).collect();
+        let of = |f: fn(&ZeroShot) -> f32| -> Vec<f32> {
+            told.iter().map(|t| f(&t.zero_shot)).collect()
+        };
+        // A single part has nobody who judges it: places' distances are small numbers, and one is far.
+        let usual_memory = match memory.len() {
+            0 => Usual {
+                middle: 0.2,
+                spread: 0.05,
+            },
+            _ => Usual::of(&memory),
+        };
+        let (score, highest) = (of(|z| z.score), of(|z| z.highest));
+        let (usual_score, usual_highest) = (Usual::of(&score), Usual::of(&highest));
+        let fuse = |t: &Told| {
+            let memory = common(&usual_memory, t.memory.unwrap_or(usual_memory.middle));
+            let zero_shot = common(&usual_score, t.zero_shot.score);
+            settings.fusion.fuse(memory, zero_shot)
+        };
+        let mut fused: Vec<f32> = told.iter().map(fuse).collect();
+        fused.sort_by(f32::total_cmp);
+        let (middle, parts) = (super::conformal::median(&fused), memory.len());
+        let (limit, promise) = match parts {
+            // Nothing is known of good parts but this one.
+            0 => (settings.fusion.fuse(0.5, 0.5), None),
+            n => {
+                let rank = rank(n, settings.false_rejects);
+                (fused[rank - 1], Promise::new(n, rank))
+            }
+        };
+        About {
+            encoder: encoder.into(),
+            arithmetic: arithmetic.into(),
+            layout,
+            kind,
+            fusion: settings.fusion,
+            looked: settings.looked.clone(),
+            usual_memory,
+            usual_score,
+            usual_highest,
+            scale: Scale::new(middle, limit),
+            rank: promise.map(|p| p.rank),
+            told,
+        }
+    }
+}

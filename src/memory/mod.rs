@@ -1,0 +1,33 @@
+//! A memory of good parts: what a part is compared with once a station was taught.
+//!
+//! Good parts' patches are kept as [descriptors](descriptor) of the encoder's [taps](crate::bundle::tap). A new
+//! part's patches are compared with them in one of four ways ([`Kind`]), its score is put together with
+//! FAPrompt's ([`fusion`]), and held-out good parts say where the limit lies and how many good parts it will
+//! reject ([`conformal`]). [`Lesson`] teaches, [`Taught`] judges and is a file ([`file`]).
+//!
+//! Knows tensors and numbers; nothing of cameras, recipes, or what a verdict sets in motion. (What a station
+//! remembers of its parameters is `control::memory`, another thing.)
+
+mod anywhere;
+pub mod choose;
+pub mod conformal;
+pub mod descriptor;
+pub mod drift;
+pub mod file;
+pub mod fusion;
+mod gaussian;
+mod kind;
+mod lesson;
+mod part;
+mod position;
+pub mod region;
+mod subspace;
+mod taught;
+#[cfg(test)]
+mod tests;
+
+pub use descriptor::{Descriptor, Layout};
+pub use fusion::Fusion;
+pub use kind::Kind;
+pub use lesson::{Judged, Lesson, ODD, Settings, ZeroShot, most_learned};
+pub use taught::{About, LIMIT, Outcome, Taught, Told};

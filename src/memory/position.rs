@@ -1,0 +1,84 @@
+//! Nearest good patch near the same place: for parts that lie as they were taught.
+//!
+//! A place's distance is the mean of two: from the nearest good patch of the same place, and from the nearest
+//! one within a radius. The first alone is best where parts lie exactly alike, the second where they move by
+//! less than a patch; the mean is within a point of the better one on either.
+
+use super::descriptor::Layout;
+use super::part::{Asked, Kept, Rows};
+use crate::ops::par_rows;
+use tract_core::internal::*;
+
+/// Rows and columns around a place whose good patches it is compared with.
+pub const RADIUS: usize = 1;
+/// Parts that a place keeps, at most.
+pub const PARTS: usize = 64;
+
+/// Good patches, place by place.
+#[derive(Debug)]
+pub struct Position {
+    layout: Layout,
+    radius: usize,
+    /// [places, parts, dim].
+    rows: Rows,
+    parts: usize,
+}
+
+impl Position {
+    /// Learns from these parts, each [places, dim].
+    ///
+    /// # Errors
+    /// No part, more than [`PARTS`], or parts of other sizes.
+    pub fn learn(layout: Layout, radius: usize, parts: &[&Rows]) -> TractResult<Position> {
+        ensure!(
+            (1..=PARTS).contains(&parts.len()) && parts.iter().all(|p| p.len() == layout.places()),
+            "{} parts; 1 to {PARTS}, all of {} places",
+            parts.len(),
+            layout.places()
+        );
+        let mut rows = Rows::default();
+        for place in 0..layout.places() {
+            parts.iter().for_each(|p| rows.push(p, place, layout.dim));
+        }
+        Ok(Position {
+            layout,
+            radius,
+            rows,
+            parts: parts.len(),
+        })
+    }
+
+    /// How far each place of what is asked about is from good, as if the part `without` had not been learned;
+    /// `out` [places].
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn judge(&self, asked: &Asked, without: Option<usize>, out: &mut [f32]) -> TractResult<()> {
+        let (n, dim) = (self.parts, self.layout.dim);
+        par_rows(out, 1, 1, |first, out| {
+            let mut here = [0f32; PARTS];
+            for (out, place) in out.iter_mut().zip(first..) {
+                let (mut same, mut near) = (f32::INFINITY, f32::INFINITY);
+                for other in self.layout.neighbours(place, self.radius) {
+                    let span = other * n..(other + 1) * n;
+                    let kept = Kept {
+                        bytes: &self.rows.bytes[span.start * dim..span.end * dim],
+                        steps: &self.rows.steps[span.clone()],
+                        squares: &self.rows.squares[span],
+                    };
+                    asked.distances(place, kept, &mut here[..n]);
+                    if let Some(part) = without {
+                        here[part] = f32::INFINITY;
+                    }
+                    let nearest = here[..n].iter().fold(f32::INFINITY, |m, v| m.min(*v));
+                    near = near.min(nearest);
+                    if other == place {
+                        same = nearest;
+                    }
+                }
+                *out = 0.5 * (same.sqrt() + near.sqrt());
+            }
+            Ok(())
+        })
+    }
+}

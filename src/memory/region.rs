@@ -1,0 +1,335 @@
+//! Where on the picture a part is judged: rectangles and polygons that are looked at or left out.
+//!
+//! A small TOML file:
+//!
+//! ```toml
+//! [[region]]
+//! name = "thread"
+//! rectangle = [0.1, 0.2, 0.9, 0.8]   # left, top, right, bottom; 0..1 of the picture's width and height
+//! offset = 0.05                      # added to the threshold here
+//!
+//! [[region]]
+//! name = "date stamp"
+//! exclude = true
+//! polygon = [[0.4, 0.4], [0.6, 0.4], [0.5, 0.6]]
+//! ```
+//!
+//! With no region that is looked at, all of the picture is, but for what is left out. A patch counts if more
+//! than half of it is looked at; where regions lie over each other, the last one says what its offset is.
+
+use serde::{Deserialize, Serialize};
+
+/// Most regions of a picture.
+pub const MOST: usize = 32;
+/// Most corners of a polygon.
+const CORNERS: usize = 64;
+/// Points per side of a patch that are asked whether they lie in a region.
+const POINTS: usize = 8;
+
+/// Why regions cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum RegionError {
+    /// The file.
+    #[error("{0}")]
+    File(String),
+    /// One region.
+    #[error("region {number} (`{name}`): {what}")]
+    Region {
+        /// Which one, from 1.
+        number: usize,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Nothing would be judged.
+    #[error("the regions leave no patch of the picture to be looked at: every part would be good")]
+    Nothing,
+}
+
+/// One region.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    /// What people call it.
+    pub name: String,
+    /// Left out instead of looked at.
+    #[serde(default)]
+    pub exclude: bool,
+    /// Left, top, right, bottom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rectangle: Option<[f32; 4]>,
+    /// Corners, x and y.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polygon: Option<Vec<[f32; 2]>>,
+    /// Added to the threshold for what lies here, -1..=1.
+    #[serde(default)]
+    pub offset: f32,
+}
+
+/// All of them, checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Regions {
+    /// In the order of the file.
+    #[serde(default, rename = "region")]
+    all: Vec<Region>,
+}
+
+impl Region {
+    /// Its corners.
+    pub fn corners(&self) -> Vec<[f32; 2]> {
+        match (&self.polygon, self.rectangle) {
+            (Some(corners), _) => corners.clone(),
+            (None, Some([l, t, r, b])) => vec![[l, t], [r, t], [r, b], [l, b]],
+            (None, None) => vec![],
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match (&self.rectangle, &self.polygon) {
+            (Some(_), Some(_)) => return Err("a rectangle and a polygon; give one of them".into()),
+            (None, None) => return Err("neither a rectangle nor a polygon".into()),
+            (Some([l, t, r, b]), None) if !(l < r && t < b) => {
+                return Err(format!(
+                    "rectangle = [{l}, {t}, {r}, {b}]: left is to be below right, and top below bottom"
+                ));
+            }
+            (None, Some(corners)) if !(3..=CORNERS).contains(&corners.len()) => {
+                return Err(format!(
+                    "a polygon of {} corners; 3 to {CORNERS}",
+                    corners.len()
+                ));
+            }
+            _ => (),
+        }
+        let outside = |v: &f32| !(0.0..=1.0).contains(v);
+        if let Some(v) = self.corners().as_flattened().iter().find(|v| outside(v)) {
+            return Err(format!("{v} is not in 0..1 of the picture"));
+        }
+        if !(-1.0..=1.0).contains(&self.offset) {
+            return Err(format!("offset = {} is not in -1..=1", self.offset));
+        }
+        if self.exclude && self.offset != 0.0 {
+            return Err("what is left out has no threshold: drop `offset`".into());
+        }
+        Ok(())
+    }
+
+    /// Whether a point lies in it: a ray to the right crosses its edges an odd number of times.
+    fn holds(corners: &[[f32; 2]], [x, y]: [f32; 2]) -> bool {
+        let mut inside = false;
+        for (i, [x1, y1]) in corners.iter().enumerate() {
+            let [x2, y2] = corners[(i + 1) % corners.len()];
+            if (*y1 > y) != (y2 > y) && x < (x2 - x1) * (y - y1) / (y2 - y1) + x1 {
+                inside = !inside;
+            }
+        }
+        inside
+    }
+}
+
+/// Patches with one threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Added to the threshold for them.
+    pub offset: f32,
+    /// Whether each patch of the picture is one of them, raster order.
+    pub patches: Vec<bool>,
+}
+
+/// What regions mean for a grid of patches: those that count, by threshold. A patch is in one group or in none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Looked(Vec<Group>);
+
+impl Looked {
+    /// All of the picture.
+    pub fn everywhere(patches: usize) -> Looked {
+        Looked(vec![Group {
+            offset: 0.0,
+            patches: vec![true; patches],
+        }])
+    }
+
+    /// The groups, at least one.
+    pub fn groups(&self) -> &[Group] {
+        &self.0
+    }
+
+    /// Whether a patch counts.
+    pub fn counts(&self, patch: usize) -> bool {
+        self.0.iter().any(|g| g.patches[patch])
+    }
+
+    /// Makes what does not count zero.
+    pub fn mask(&self, scores: &mut [f32]) {
+        for (patch, score) in scores.iter_mut().enumerate() {
+            if !self.counts(patch) {
+                *score = 0.0;
+            }
+        }
+    }
+
+    /// Whether it is of so many patches, and looks at any of them.
+    pub fn is_of(&self, patches: usize) -> bool {
+        let fits = |g: &Group| g.patches.len() == patches && g.offset.abs() <= 1.0;
+        self.0.iter().all(fits) && self.0.iter().any(|g| g.patches.contains(&true))
+    }
+}
+
+impl Regions {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// [`RegionError`]: no TOML, a key that is not known, a shape that is none.
+    pub fn parse(text: &str) -> Result<Regions, RegionError> {
+        let regions: Regions =
+            toml::from_str(text).map_err(|e| RegionError::File(e.to_string().trim().into()))?;
+        if regions.all.len() > MOST {
+            let what = format!("{} regions; at most {MOST}", regions.all.len());
+            return Err(RegionError::File(what));
+        }
+        for (region, number) in regions.all.iter().zip(1..) {
+            region.check().map_err(|what| RegionError::Region {
+                number,
+                name: region.name.clone(),
+                what,
+            })?;
+        }
+        Ok(regions)
+    }
+
+    /// The regions, in the order of the file.
+    pub fn all(&self) -> &[Region] {
+        &self.all
+    }
+
+    /// Which of `rows` x `columns` patches count.
+    ///
+    /// # Errors
+    /// [`RegionError::Nothing`].
+    pub fn on(&self, rows: usize, columns: usize) -> Result<Looked, RegionError> {
+        let any_included = self.all.iter().any(|r| !r.exclude);
+        let shapes: Vec<(Vec<[f32; 2]>, &Region)> =
+            self.all.iter().map(|r| (r.corners(), r)).collect();
+        let mut groups: Vec<Group> = vec![];
+        for cell in 0..rows * columns {
+            let (mut inside, mut offset) = (0usize, 0.0);
+            for point in 0..POINTS * POINTS {
+                let along = |cell: usize, point: usize, cells: usize| {
+                    (cell as f32 + (point as f32 + 0.5) / POINTS as f32) / cells as f32
+                };
+                let at = [
+                    along(cell % columns, point % POINTS, columns),
+                    along(cell / columns, point / POINTS, rows),
+                ];
+                let mut here = !any_included;
+                let mut left_out = false;
+                for (corners, region) in &shapes {
+                    if Region::holds(corners, at) {
+                        left_out |= region.exclude;
+                        if !region.exclude {
+                            (here, offset) = (true, region.offset);
+                        }
+                    }
+                }
+                inside += usize::from(here && !left_out);
+            }
+            if inside <= POINTS * POINTS / 2 {
+                continue;
+            }
+            let group = match groups.iter().position(|g| g.offset == offset) {
+                Some(known) => known,
+                None => {
+                    groups.push(Group {
+                        offset,
+                        patches: vec![false; rows * columns],
+                    });
+                    groups.len() - 1
+                }
+            };
+            groups[group].patches[cell] = true;
+        }
+        match groups.is_empty() {
+            false => Ok(Looked(groups)),
+            true => Err(RegionError::Nothing),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_in_and_out() {
+        let text = "[[region]]\nname = \"a\"\nrectangle = [0, 0, 0.5, 1]\noffset = 0.1\n\
+                    [[region]]\nname = \"b\"\nexclude = true\npolygon = [[0, 0], [0.5, 0], [0, 1]]";
+        let looked = Regions::parse(text).unwrap().on(4, 4).unwrap();
+        // The left half, without the triangle that has its upper left corner.
+        let want = [
+            0, 0, 0, 0, //
+            0, 1, 0, 0, //
+            0, 1, 0, 0, //
+            1, 1, 0, 0,
+        ];
+        let [group] = looked.groups() else {
+            panic!("{looked:?}")
+        };
+        assert_eq!(
+            (group.offset, want.map(|w| w == 1).to_vec()),
+            (0.1, group.patches.clone())
+        );
+        assert!(looked.counts(5) && !looked.counts(0) && looked.is_of(16) && !looked.is_of(15));
+        let other = "[[region]]\nname = \"c\"\nrectangle = [0.5, 0, 1, 1]\n";
+        let two = Regions::parse(&format!("{text}\n{other}"))
+            .unwrap()
+            .on(4, 4)
+            .unwrap();
+        let offsets: Vec<f32> = two.groups().iter().map(|g| g.offset).collect();
+        assert_eq!(offsets, [0.0, 0.1]);
+        let all = Regions::default().on(2, 3).unwrap();
+        assert_eq!(all, Looked::everywhere(6));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, word) in [
+            ("[[region]]\nname = \"x\"", "neither a rectangle"),
+            (
+                "[[region]]\nname = \"x\"\nrectangle = [0.5, 0, 0.1, 1]",
+                "region 1 (`x`): rectangle",
+            ),
+            (
+                "[[region]]\nname = \"x\"\nrectangle = [0, 0, 1, 7]",
+                "7 is not in 0..1",
+            ),
+            (
+                "[[region]]\nname = \"x\"\nrectangle = [0, nan, 1, 1]",
+                "left is to be below right",
+            ),
+            (
+                "[[region]]\nname = \"x\"\npolygon = [[0, 0], [1, 1]]",
+                "2 corners",
+            ),
+            (
+                "[[region]]\nname = \"x\"\nrectangle = [0, 0, 1, 1]\noffset = 2",
+                "offset = 2",
+            ),
+            (
+                "[[region]]\nname = \"x\"\nexclude = true\nrectangle = [0, 0, 1, 1]\noffset = 0.1",
+                "no threshold",
+            ),
+            ("[[region]]\nname = \"x\"\ncircle = 1", "circle"),
+            ("region = 7", "region"),
+        ] {
+            let error = Regions::parse(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let nothing = "[[region]]\nname = \"x\"\nexclude = true\nrectangle = [0, 0, 1, 1]";
+        let nothing = Regions::parse(nothing).unwrap();
+        assert_eq!(nothing.on(3, 3), Err(RegionError::Nothing));
+    }
+}

@@ -1,0 +1,257 @@
+//! What was taught, ready to judge.
+
+use super::conformal::{Promise, Usual};
+use super::descriptor::Layout;
+use super::fusion::{Fusion, Scale, common};
+use super::kind::{Kept, Kind, Memory, group_score};
+use super::lesson::{Judged, ZeroShot};
+use super::part::Rows;
+use super::region::Looked;
+use serde::{Deserialize, Serialize};
+use tract_core::internal::*;
+
+/// A part that was taught.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// Its name: a file's, or a number.
+    pub name: String,
+    /// The memory's score of it, had it not been taught; none of a single part.
+    pub memory: Option<f32>,
+    /// FAPrompt's.
+    pub zero_shot: ZeroShot,
+}
+
+/// What is known of a memory beside its patches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// SHA-256 of the encoder's weights, its taps among what it depends on.
+    pub encoder: String,
+    /// What its products were computed in.
+    pub arithmetic: String,
+    /// The places.
+    pub layout: Layout,
+    /// The kind of memory.
+    pub kind: Kind,
+    /// How both scores become one.
+    pub fusion: Fusion,
+    /// Which places are looked at.
+    pub looked: Looked,
+    /// What is usual for the memory's score of a held-out good part.
+    pub usual_memory: Usual,
+    /// For FAPrompt's.
+    pub usual_score: Usual,
+    /// For the largest value of its map.
+    pub usual_highest: Usual,
+    /// Brings fused scores to 0..=1.
+    pub scale: Scale,
+    /// Which of the held-out scores is the limit, from the smallest; none of a single part.
+    pub rank: Option<usize>,
+    /// The parts, those that were learned first.
+    pub told: Vec<Told>,
+}
+
+impl About {
+    /// Refuses numbers that nobody wrote.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let l = self.layout;
+        if !(1..=256).contains(&l.grid)
+            || !(1..=64).contains(&l.tiles)
+            || !(1..=8192).contains(&l.dim)
+        {
+            return Err(format!(
+                "{} tiles of {} x {} places of {}",
+                l.tiles, l.grid, l.grid, l.dim
+            ));
+        }
+        if !self.looked.is_of(l.places()) {
+            return Err("it looks nowhere".into());
+        }
+        let numbers = [
+            self.usual_memory.middle,
+            self.usual_score.middle,
+            self.usual_highest.middle,
+            self.scale.limit,
+        ];
+        let positive = [
+            self.usual_memory.spread,
+            self.usual_score.spread,
+            self.usual_highest.spread,
+            self.scale.unit,
+        ];
+        let told = |t: &Told| {
+            t.memory.is_none_or(f32::is_finite)
+                && t.zero_shot.score.is_finite()
+                && t.zero_shot.highest.is_finite()
+        };
+        if !numbers.iter().all(|v| v.is_finite())
+            || !positive.iter().all(|v| v.is_finite() && *v > 0.0)
+            || !self.told.iter().all(told)
+        {
+            return Err("one of its numbers is none".into());
+        }
+        if self
+            .rank
+            .is_some_and(|rank| rank == 0 || rank > self.told.len())
+        {
+            return Err("its limit is no score of a part".into());
+        }
+        Ok(())
+    }
+
+    /// What is promised about good parts; none after a single one.
+    pub fn promise(&self) -> Option<Promise> {
+        Promise::new(self.told.len(), self.rank?)
+    }
+
+    /// Every part, the oddest first.
+    pub fn judged(&self) -> Vec<Judged> {
+        let mut all: Vec<Judged> = self
+            .told
+            .iter()
+            .map(|t| Judged {
+                name: t.name.clone(),
+                score: t.memory,
+                z: t.memory.map_or(0.0, |m| self.usual_memory.z(m)),
+            })
+            .collect();
+        all.sort_by(|a, b| b.z.total_cmp(&a.z));
+        all
+    }
+
+    fn fuse(&self, memory: f32, zero_shot: f32) -> f32 {
+        self.scale.apply(self.fusion.fuse(memory, zero_shot))
+    }
+
+    /// A part's score, 0..=1, of the memory's and FAPrompt's.
+    pub fn score(&self, memory: f32, zero_shot: f32) -> f32 {
+        self.fuse(
+            common(&self.usual_memory, memory),
+            common(&self.usual_score, zero_shot),
+        )
+    }
+
+    /// The scores, 0..=1, that the parts had as they were held out.
+    pub fn scores(&self) -> Vec<f32> {
+        let held_out = self
+            .told
+            .iter()
+            .filter_map(|t| Some((t.memory?, t.zero_shot.score)));
+        held_out.map(|(m, z)| self.score(m, z)).collect()
+    }
+}
+
+/// The taught score above which teaching says reject.
+pub const LIMIT: f32 = 0.5;
+
+/// What a part looks like to whom was taught.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The score, 0..=1: of both.
+    pub score: f32,
+    /// The memory's own: how far the part is from good ones, in whatever unit the kind of memory has.
+    pub memory: f32,
+}
+
+/// A memory with everything that makes it one of a product.
+pub struct Taught {
+    about: About,
+    parts: Vec<Rows>,
+    memory: Memory,
+    work: Vec<f32>,
+}
+
+impl Taught {
+    /// Of its parts, made by a lesson.
+    pub(super) fn new(about: About, parts: Vec<Rows>, memory: Memory) -> TractResult<Taught> {
+        ensure!(!parts.is_empty() && parts.len() <= about.told.len());
+        Ok(Taught {
+            about,
+            parts,
+            memory,
+            work: vec![],
+        })
+    }
+
+    /// The same from what was stored.
+    ///
+    /// # Errors
+    /// Parts that do not fit what is known of them.
+    pub(super) fn restore(about: About, parts: Vec<Rows>, kept: Kept) -> TractResult<Taught> {
+        let rows: Vec<&Rows> = parts.iter().collect();
+        let memory = Memory::learn(about.kind, about.layout, &rows, Some(kept))?;
+        Taught::new(about, parts, memory)
+    }
+
+    /// What is known of it.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The places.
+    pub fn layout(&self) -> Layout {
+        self.about.layout
+    }
+
+    pub(super) fn parts(&self) -> &[Rows] {
+        &self.parts
+    }
+
+    pub(super) fn kept(&self) -> Kept {
+        self.memory.kept()
+    }
+
+    /// Judges a part by its descriptors [places, dim], FAPrompt's score of each group that is looked at, and
+    /// FAPrompt's map [places]; `map` gets the mixture of both maps, 0..=1, 0 where nobody looks. The score is
+    /// the largest over the groups, each less what its threshold is higher.
+    ///
+    /// # Errors
+    /// Descriptors or a map of another size, or something that is no number.
+    pub fn judge(
+        &mut self,
+        descriptors: &[f32],
+        zero_shot: &[f32],
+        zero_shot_map: &[f32],
+        map: &mut Vec<f32>,
+    ) -> TractResult<Outcome> {
+        let about = &self.about;
+        self.memory.judge(descriptors, map)?;
+        ensure!(
+            zero_shot_map.len() == map.len(),
+            "a map of {} places, of {}",
+            zero_shot_map.len(),
+            map.len()
+        );
+        let groups = about.looked.groups();
+        ensure!(
+            zero_shot.len() == groups.len(),
+            "{} scores for {} groups of patches",
+            zero_shot.len(),
+            groups.len()
+        );
+        let (mut score, mut memory) = (0f32, 0f32);
+        for (group, zero_shot) in groups.iter().zip(zero_shot) {
+            let of_group = group_score(map, group, &mut self.work);
+            let own = about.score(of_group, *zero_shot) - group.offset;
+            ensure!(own.is_finite(), "the score is {own}");
+            (score, memory) = (score.max(own), memory.max(of_group));
+        }
+        let score = score.min(1.0);
+        for (patch, (value, zero_shot)) in map.iter_mut().zip(zero_shot_map).enumerate() {
+            let both = about.fuse(
+                common(&about.usual_memory, *value),
+                common(&about.usual_highest, *zero_shot),
+            );
+            *value = if about.looked.counts(patch) {
+                both
+            } else {
+                0.0
+            };
+        }
+        Ok(Outcome { score, memory })
+    }
+}

@@ -1,0 +1,346 @@
+//! The memory on small made-up parts.
+
+use super::file::TaughtError;
+use super::kind::{Memory, group_score, image_score};
+use super::part::Rows;
+use super::region::{Group, Looked, Regions};
+use super::*;
+use crate::ops::testing::numbers;
+
+const LAYOUT: Layout = Layout {
+    grid: 5,
+    tiles: 2,
+    dim: 24,
+};
+const KINDS: [Kind; 4] = [Kind::Position, Kind::Anywhere, Kind::Pca, Kind::Gaussian];
+const ZERO: ZeroShot = ZeroShot {
+    score: 0.4,
+    highest: 0.6,
+};
+
+/// A good part: the same at each place, but for a little noise of its own.
+fn good(seed: u64) -> Vec<f32> {
+    let n = LAYOUT.places() * LAYOUT.dim;
+    let noise = numbers(n, seed + 100);
+    let base = numbers(n, 1);
+    base.iter().zip(noise).map(|(b, n)| b + 0.05 * n).collect()
+}
+
+/// The same with a defect at some places of the second tile.
+fn bad(seed: u64, places: std::ops::Range<usize>) -> Vec<f32> {
+    let mut part = good(seed);
+    let strange = numbers(LAYOUT.dim, 999);
+    for place in places {
+        let at = (LAYOUT.tile() + place) * LAYOUT.dim;
+        for (v, s) in part[at..].iter_mut().zip(&strange) {
+            *v = 1.5 * s;
+        }
+    }
+    part
+}
+
+fn settings(kind: Option<Kind>) -> Settings {
+    Settings {
+        kind,
+        fusion: Fusion::default(),
+        false_rejects: 0.01,
+        looked: Looked::everywhere(LAYOUT.places()),
+    }
+}
+
+fn lesson(kind: Option<Kind>, parts: u64) -> Lesson {
+    let mut lesson = Lesson::new(LAYOUT, settings(kind)).unwrap();
+    for i in 0..parts {
+        // FAPrompt's scores differ a little from part to part.
+        let zero_shot = ZeroShot {
+            score: 0.4 + 0.01 * (i % 5) as f32,
+            ..ZERO
+        };
+        lesson.part(&format!("{i}"), &good(i), zero_shot).unwrap();
+    }
+    lesson
+}
+
+#[test]
+fn neighbours_stay_within_their_tile() {
+    let of = |place, radius| LAYOUT.neighbours(place, radius).collect::<Vec<_>>();
+    assert_eq!(of(0, 0), [0]);
+    assert_eq!(of(0, 1), [0, 1, 5, 6]);
+    assert_eq!(of(24, 1), [18, 19, 23, 24]);
+    assert_eq!(of(25, 1), [25, 26, 30, 31]);
+    assert_eq!(of(12, 2).len(), 25);
+}
+
+#[test]
+fn every_kind_finds_the_defect_where_it_is() {
+    let parts: Vec<Rows> = (0..8)
+        .map(|i| Rows::of(&good(i), LAYOUT.dim).unwrap())
+        .collect();
+    let parts: Vec<&Rows> = parts.iter().collect();
+    for kind in KINDS {
+        let mut memory = Memory::learn(kind, LAYOUT, &parts, None).unwrap();
+        let (mut clean, mut map) = (vec![], vec![]);
+        memory.judge(&good(50), &mut clean).unwrap();
+        memory.judge(&bad(50, 12..13), &mut map).unwrap();
+        let highest = (0..map.len()).max_by(|a, b| map[*a].total_cmp(&map[*b]));
+        assert_eq!(highest, Some(LAYOUT.tile() + 12), "{kind:?}");
+        for (place, (a, b)) in clean.iter().zip(&map).enumerate() {
+            assert_eq!(a == b, place != LAYOUT.tile() + 12, "{kind:?} at {place}");
+        }
+        let (looked, mut work) = (Looked::everywhere(LAYOUT.places()), vec![]);
+        let mut score = |map: &[f32]| image_score(map, &looked, &mut work);
+        assert!(score(&map) > score(&clean), "{kind:?}");
+        for wrong in [
+            &good(1)[1..],
+            &[f32::NAN; 50 * 24],
+            &[f32::INFINITY; 50 * 24],
+        ] {
+            assert!(memory.judge(wrong, &mut map).is_err(), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_held_out_part_is_judged_by_the_others() {
+    let parts: Vec<Rows> = (0..6)
+        .map(|i| Rows::of(&good(i), LAYOUT.dim).unwrap())
+        .collect();
+    let all: Vec<&Rows> = parts.iter().collect();
+    for kind in [Kind::Position, Kind::Anywhere, Kind::Gaussian] {
+        let mut memory = Memory::learn(kind, LAYOUT, &all, None).unwrap();
+        let held_out = memory.held_out(&all).unwrap().unwrap();
+        for (i, got) in held_out.iter().enumerate() {
+            let mut others = all.clone();
+            others.remove(i);
+            let mut want = vec![];
+            Memory::learn(kind, LAYOUT, &others, None)
+                .unwrap()
+                .judge(&parts[i].numbers(LAYOUT.dim), &mut want)
+                .unwrap();
+            for (got, want) in got.iter().zip(&want) {
+                assert!(
+                    (got - want).abs() <= 0.05 * want + 1e-3,
+                    "{kind:?}: {got} for {want}"
+                );
+            }
+        }
+    }
+    let alone = Memory::learn(Kind::Position, LAYOUT, &all[..1], None);
+    assert_eq!(alone.unwrap().held_out(&all[..1]).unwrap(), None);
+}
+
+#[test]
+fn scores_are_of_what_is_looked_at() {
+    let mut work = vec![];
+    let mut map = vec![1.0; 40];
+    map[3] = 9.0;
+    let mut group = Group {
+        offset: 0.0,
+        patches: vec![true; 40],
+    };
+    assert_eq!(group_score(&map, &group, &mut work), 5.0);
+    group.patches[3] = false;
+    assert_eq!(group_score(&map, &group, &mut work), 1.0);
+    let single = |counts| Group {
+        offset: 0.0,
+        patches: vec![counts],
+    };
+    assert_eq!(group_score(&[2.0], &single(true), &mut work), 2.0);
+    assert_eq!(group_score(&[2.0], &single(false), &mut work), 0.0);
+}
+
+#[test]
+fn regions_count_each_by_its_threshold() {
+    let layout = Layout { tiles: 1, ..LAYOUT };
+    let text = "[[region]]\nname = \"left\"\nrectangle = [0, 0, 0.4, 1]\noffset = 0.3\n\
+                [[region]]\nname = \"right\"\nrectangle = [0.6, 0, 1, 1]";
+    let looked = Regions::parse(text).unwrap().on(5, 5).unwrap();
+    let n = layout.places() * layout.dim;
+    let settings = Settings {
+        looked: looked.clone(),
+        ..settings(Some(Kind::Position))
+    };
+    let mut lesson = Lesson::new(layout, settings).unwrap();
+    for i in 0..10 {
+        lesson.part(&i.to_string(), &good(i)[..n], ZERO).unwrap();
+    }
+    let mut taught = lesson.finish("encoder", "f32").unwrap();
+    let with_defect = |column: usize| {
+        let mut part = good(60)[..n].to_vec();
+        let at = (10 + column) * layout.dim;
+        part[at..at + layout.dim].copy_from_slice(&numbers(layout.dim, 999));
+        part
+    };
+    let mut map = vec![];
+    let mut score = |part: &[f32]| {
+        let zero_map = vec![0.5; layout.places()];
+        let outcome = taught.judge(part, &[0.4, 0.4], &zero_map, &mut map);
+        (outcome.unwrap().score, map.clone())
+    };
+    let clean = score(&good(60)[..n]).0;
+    let (middle, map) = score(&with_defect(2));
+    assert_eq!(
+        (middle, map[12]),
+        (clean, 0.0),
+        "nobody looks in the middle"
+    );
+    let (left, right) = (score(&with_defect(0)).0, score(&with_defect(4)).0);
+    assert!(
+        right > LIMIT && left < right && left > clean,
+        "{clean} {left} {right}"
+    );
+    assert_eq!(looked.groups().len(), 2);
+}
+
+#[test]
+fn taught_parts_judge_and_come_back_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("product.taught");
+    for kind in KINDS {
+        let mut taught = lesson(Some(kind), 12).finish("encoder", "f32").unwrap();
+        let promise = taught.about().promise().unwrap();
+        assert_eq!((promise.parts, promise.rank), (12, 12));
+        taught.save(&path).unwrap();
+        let mut back = Taught::open(&path).unwrap();
+        assert_eq!(back.about(), taught.about());
+        let zero_map = vec![0.5; LAYOUT.places()];
+        let mut maps = [vec![], vec![]];
+        let mut before = 0.0;
+        for part in [good(70), bad(70, 11..14)] {
+            let one = taught
+                .judge(&part, &[0.42], &zero_map, &mut maps[0])
+                .unwrap();
+            let two = back.judge(&part, &[0.42], &zero_map, &mut maps[1]).unwrap();
+            assert_eq!(one, two, "{kind:?}");
+            assert_eq!(maps[0], maps[1]);
+            assert!(one.score > before, "{kind:?}: {one:?} after {before}");
+            before = one.score;
+            assert!(maps[0].iter().all(|v| (0.0..=1.0).contains(v)));
+        }
+        assert!(before > LIMIT, "{kind:?}: {before}");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_told_and_no_byte_of_it_is_used() {
+    let taught = lesson(Some(Kind::Anywhere), 6)
+        .finish("encoder", "f32")
+        .unwrap();
+    let bytes = taught.bytes().unwrap();
+    let refused = |bytes: &[u8]| match Taught::from_bytes(bytes) {
+        Err(e @ (TaughtError::Damaged(_) | TaughtError::Version(_))) => e.exit_code(),
+        Err(e) => panic!("{e}"),
+        Ok(_) => panic!("a damaged file was used"),
+    };
+    for at in (0..bytes.len()).step_by(97) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        assert_eq!(refused(&damaged), crate::exit::ExitCode::TaughtUnreadable);
+        refused(&bytes[..at]);
+    }
+    refused(b"");
+    let newer = String::from_utf8_lossy(&bytes)
+        .find("format_version")
+        .map(|i| {
+            let mut newer = bytes.clone();
+            let digit = i + newer[i..].iter().position(|b| *b == b'1').unwrap();
+            newer[digit] = b'2';
+            newer
+        });
+    assert!(matches!(
+        Taught::from_bytes(&newer.unwrap()),
+        Err(TaughtError::Version(2))
+    ));
+}
+
+#[test]
+fn the_odd_part_is_shown_and_can_be_taken_out() {
+    let mut lesson = lesson(Some(Kind::Position), 15);
+    lesson.part("odd", &bad(15, 10..13), ZERO).unwrap();
+    let taught = lesson.finish("encoder", "f32").unwrap();
+    let judged = taught.about().judged();
+    assert!(judged[0].name == "odd" && judged[0].is_odd(), "{judged:?}");
+    assert!(!judged[1].is_odd(), "{judged:?}");
+    let limit = taught.about().scale.limit;
+
+    let mut again = Lesson::resume(&taught, settings(Some(Kind::Position))).unwrap();
+    assert!(again.forget("odd") && !again.forget("odd"));
+    again.part("new", &good(77), ZERO).unwrap();
+    assert_eq!(again.len(), 16);
+    let again = again.finish("encoder", "f32").unwrap();
+    assert!(again.about().judged().iter().all(|j| !j.is_odd()));
+    assert!(again.about().scale.limit < limit);
+}
+
+#[test]
+fn parts_that_the_memory_has_no_room_for_calibrate() {
+    let most = most_learned(LAYOUT);
+    let n = most + 20;
+    let taught = lesson(Some(Kind::Position), n as u64)
+        .finish("encoder", "f32")
+        .unwrap();
+    assert_eq!(taught.parts().len(), most);
+    assert_eq!(taught.about().told.len(), n);
+    assert_eq!(taught.about().promise().unwrap().parts, n);
+    let scores = taught.about().scores();
+    assert_eq!(scores.len(), n);
+    assert!(scores.iter().all(|s| *s <= LIMIT + 1e-6));
+}
+
+#[test]
+fn few_parts_can_be_taught_and_one_promises_nothing() {
+    for n in [1, 2, 3] {
+        for kind in KINDS {
+            let mut taught = lesson(Some(kind), n).finish("encoder", "f32").unwrap();
+            assert_eq!(taught.about().promise().is_none(), n == 1);
+            let (mut map, zero_map) = (vec![], vec![0.5; LAYOUT.places()]);
+            let mut score = |part: &[f32]| {
+                let outcome = taught.judge(part, &[0.4], &zero_map, &mut map);
+                outcome.unwrap().score
+            };
+            let (clean, defect) = (score(&good(30)), score(&bad(30, 3..9)));
+            assert!(clean < defect, "{n} {kind:?}: {clean} and {defect}");
+        }
+    }
+    assert!(lesson(None, 0).finish("encoder", "f32").is_err());
+}
+
+/// Parts that lie anyhow: the same patches, in another order each.
+fn shuffled(seed: u64) -> Vec<f32> {
+    let part = good(seed);
+    let turn = 7 * seed as usize % LAYOUT.tile();
+    (0..LAYOUT.places())
+        .flat_map(|place| {
+            let (tile, at) = (place / LAYOUT.tile(), place % LAYOUT.tile());
+            let from = tile * LAYOUT.tile() + (at + turn) % LAYOUT.tile();
+            part[from * LAYOUT.dim..][..LAYOUT.dim].to_vec()
+        })
+        .collect()
+}
+
+#[test]
+fn the_kind_is_chosen_by_pasted_defects() {
+    for (anyhow, want) in [(false, Kind::Position), (true, Kind::Anywhere)] {
+        let mut lesson = Lesson::new(LAYOUT, settings(None)).unwrap();
+        for i in 0..12 {
+            let part = if anyhow { shuffled(i) } else { good(i) };
+            lesson.part(&i.to_string(), &part, ZERO).unwrap();
+            assert!(lesson.wants_pasted());
+            // Like a good patch, but one of another place where parts lie alike; weakly new where not.
+            let mut pasted = part.clone();
+            let (from, to) = (4 * LAYOUT.dim, 18 * LAYOUT.dim);
+            for k in 0..LAYOUT.dim {
+                pasted[to + k] = match anyhow {
+                    false => part[from + k],
+                    true => 0.5 * (part[from + k] + part[to + k]),
+                };
+            }
+            lesson.pasted(&pasted).unwrap();
+        }
+        let taught = lesson.finish("encoder", "f32").unwrap();
+        assert_eq!(taught.about().kind, want);
+    }
+    // Too few to decide.
+    let taught = lesson(None, 5).finish("encoder", "f32").unwrap();
+    assert_eq!(taught.about().kind, Kind::Position);
+}

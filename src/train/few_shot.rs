@@ -1,0 +1,413 @@
+//! Figures of a memory of good parts: a few good pictures of a set are taught, as `teach` does it, and the others
+//! are judged. All by the device's own code, on descriptors that were made once.
+
+use super::TrainError;
+use super::datasets::Sample;
+use super::evaluate::{Judged, segmentations};
+use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
+use crate::capture::load;
+use crate::faprompt::map::enlarge;
+use crate::inspector::{Inspection, Inspector};
+use crate::memory::choose::paste;
+use crate::memory::region::Looked;
+use crate::memory::{Fusion, Kind, LIMIT, Lesson, Settings, Taught, ZeroShot};
+use half::f16;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// How many good pictures are taught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shots {
+    /// As many, but no more than half of the good ones where they are taken from the test pictures.
+    Some(usize),
+    /// All of the `train` part, else half of the good ones.
+    All,
+}
+
+impl FromStr for Shots {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Shots, String> {
+        match text.parse() {
+            Ok(n) if n > 0 => Ok(Shots::Some(n)),
+            _ if text == "all" => Ok(Shots::All),
+            _ => Err("a number from 1 on, or `all`".into()),
+        }
+    }
+}
+
+/// What to teach.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many good pictures, one after the other.
+    pub shots: Vec<Shots>,
+    /// How often each, with other pictures.
+    pub draws: usize,
+    /// Which pictures.
+    pub seed: u64,
+    /// The kind of memory; none: chosen from the good pictures, each time anew.
+    pub kind: Option<Kind>,
+    /// How both scores become one.
+    pub fusion: Fusion,
+    /// Whether pixel figures are wanted; they take most of the time.
+    pub pixels: bool,
+}
+
+/// What the network says of a picture, before anything is taught.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    descriptors: Vec<f16>,
+    zero_shot: ZeroShot,
+    map: Vec<f32>,
+}
+
+fn halves(values: &[f32]) -> Vec<f16> {
+    values.iter().map(|v| f16::from_f32(*v)).collect()
+}
+
+fn numbers(values: &[f16]) -> Vec<f32> {
+    values.iter().map(|v| v.to_f32()).collect()
+}
+
+impl Encoded {
+    /// Of the picture that was inspected last; none of a network without a memory.
+    pub fn of(inspection: &Inspection, descriptors: Option<&[f32]>) -> Option<Encoded> {
+        let mut map = vec![];
+        inspection.zero_shot_map(&mut map);
+        Some(Encoded {
+            descriptors: halves(descriptors?),
+            zero_shot: inspection.as_zero_shot(),
+            map,
+        })
+    }
+}
+
+/// Figures of a number of taught pictures; shares and areas 0..=1, `None` where one is not defined.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Row {
+    /// Good pictures that were asked for; as many as were taught for `all`.
+    pub shots: usize,
+    /// Good pictures that were taught.
+    pub references: usize,
+    /// The kind of memory.
+    pub memory: String,
+    /// Image AUROC.
+    pub image_auroc: Option<f64>,
+    /// Image average precision.
+    pub image_ap: Option<f64>,
+    /// Good pictures passed while 2 % of the bad are missed.
+    pub pg2: Option<f64>,
+    /// Bad pictures found while 2 % of the good are lost.
+    pub pb2: Option<f64>,
+    /// Pixel AUROC.
+    pub pixel_auroc: Option<f64>,
+    /// Per-region overlap.
+    pub pixel_pro: Option<f64>,
+    /// Good pictures that the limit which teaching sets rejects.
+    pub false_rejects: Option<f64>,
+    /// Bad pictures that it rejects.
+    pub found: Option<f64>,
+}
+
+/// The means over draws, and each draw.
+#[derive(Clone, Debug, Serialize)]
+pub struct FewShot {
+    /// The means.
+    #[serde(flatten)]
+    pub mean: Row,
+    /// Each draw, the mean over the set's classes.
+    pub draws: Vec<Row>,
+}
+
+/// The mean of each figure over the rows that have it; what the rows are of is the first one's.
+fn mean(rows: &[Row]) -> Row {
+    let of = |f: fn(&Row) -> Option<f64>| {
+        let values: Vec<f64> = rows.iter().filter_map(f).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    let first = rows.first().cloned().unwrap_or_default();
+    Row {
+        image_auroc: of(|r| r.image_auroc),
+        image_ap: of(|r| r.image_ap),
+        pg2: of(|r| r.pg2),
+        pb2: of(|r| r.pb2),
+        pixel_auroc: of(|r| r.pixel_auroc),
+        pixel_pro: of(|r| r.pixel_pro),
+        false_rejects: of(|r| r.false_rejects),
+        found: of(|r| r.found),
+        ..first
+    }
+}
+
+/// The first `count` of the numbers below `n` in an order drawn by `seed`.
+fn drawn(n: usize, count: usize, seed: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut all: Vec<usize> = (0..n).collect();
+    for i in 0..count.min(n) {
+        let other = i + (rng.next_u64() % (n - i) as u64) as usize;
+        all.swap(i, other);
+    }
+    all.truncate(count);
+    all
+}
+
+/// A good picture that can be taught.
+struct Good<'a> {
+    path: &'a Path,
+    encoded: &'a Encoded,
+}
+
+/// Teaches and judges a set.
+pub struct FewShots<'a> {
+    inspector: &'a mut Inspector,
+    plan: &'a Plan,
+    /// Pictures with a defect pasted into them, by the picture: made when they are first wanted.
+    pasted: HashMap<PathBuf, Vec<f16>>,
+}
+
+impl<'a> FewShots<'a> {
+    /// By a network that was made with a memory, and was taught nothing.
+    pub fn new(inspector: &'a mut Inspector, plan: &'a Plan) -> FewShots<'a> {
+        FewShots {
+            inspector,
+            plan,
+            pasted: HashMap::new(),
+        }
+    }
+
+    fn fail(path: &Path, what: impl std::fmt::Display) -> TrainError {
+        TrainError::Data {
+            path: path.into(),
+            what: what.to_string(),
+        }
+    }
+
+    /// Encodes the pictures of a `train` part.
+    ///
+    /// # Errors
+    /// A picture that cannot be judged.
+    fn encode(&mut self, samples: &[Sample]) -> Result<Vec<Encoded>, TrainError> {
+        let mut all = vec![];
+        for sample in samples {
+            let frame = load(&sample.image)?;
+            let inspection = self.inspector.inspect(&frame);
+            let inspection = inspection
+                .map_err(|e| Self::fail(&sample.image, e))?
+                .clone();
+            let encoded = Encoded::of(&inspection, self.inspector.descriptors());
+            all.extend(encoded);
+        }
+        Ok(all)
+    }
+
+    fn pasted(&mut self, path: &Path) -> Result<Vec<f32>, TrainError> {
+        if let Some(known) = self.pasted.get(path) {
+            return Ok(numbers(known));
+        }
+        let frame = paste(&load(path)?, self.plan.seed);
+        self.inspector
+            .inspect(&frame)
+            .map_err(|e| Self::fail(path, e))?;
+        let descriptors = halves(self.inspector.descriptors().unwrap_or(&[]));
+        let wanted = numbers(&descriptors);
+        self.pasted.insert(path.into(), descriptors);
+        Ok(wanted)
+    }
+
+    fn teach(&mut self, references: &[Good]) -> Result<Taught, TrainError> {
+        let wrong = |e: tract_core::prelude::TractError| TrainError::Options(format!("{e:#}"));
+        let layout = self.inspector.layout();
+        let layout = layout.ok_or_else(|| TrainError::Options("no memory".into()))?;
+        let settings = Settings {
+            kind: self.plan.kind,
+            fusion: self.plan.fusion,
+            false_rejects: 0.01,
+            looked: Looked::everywhere(layout.places()),
+        };
+        let mut lesson = Lesson::new(layout, settings).map_err(wrong)?;
+        for good in references {
+            let wanted = lesson.wants_pasted();
+            let descriptors = numbers(&good.encoded.descriptors);
+            let name = good.path.display().to_string();
+            lesson
+                .part(&name, &descriptors, good.encoded.zero_shot)
+                .map_err(wrong)?;
+            if wanted {
+                let pasted = self.pasted(good.path)?;
+                lesson.pasted(&pasted).map_err(wrong)?;
+            }
+        }
+        lesson.finish("", "").map_err(wrong)
+    }
+
+    /// The figures of a set: `judged` pictures, all of which are tested but those that are taught; references
+    /// come from `train` if there are any of the class.
+    ///
+    /// # Errors
+    /// A picture that cannot be read any more, or judged.
+    pub fn run(
+        &mut self,
+        judged: &[Judged],
+        train: &BTreeMap<String, Vec<Sample>>,
+    ) -> Result<Vec<FewShot>, TrainError> {
+        let mut classes: BTreeMap<&str, Vec<&Judged>> = BTreeMap::new();
+        for j in judged {
+            classes.entry(&j.sample.class).or_default().push(j);
+        }
+        let mut encoded = BTreeMap::new();
+        for class in classes.keys() {
+            let samples = train.get(*class).map_or(&[][..], |v| v);
+            encoded.insert(*class, self.encode(samples)?);
+        }
+        let mut rows = vec![];
+        for shots in &self.plan.shots.clone() {
+            let mut draws = vec![];
+            for draw in 0..self.plan.draws as u64 {
+                let mut of_classes = vec![];
+                for (class, pictures) in &classes {
+                    let own = train.get(*class).map_or(&[][..], |v| v);
+                    let own: Vec<Good> = own
+                        .iter()
+                        .zip(&encoded[class])
+                        .map(|(sample, encoded)| Good {
+                            path: &sample.image,
+                            encoded,
+                        })
+                        .collect();
+                    of_classes.extend(self.class(*shots, draw, pictures, own)?);
+                }
+                draws.push(mean(&of_classes));
+            }
+            let mut mean = mean(&draws);
+            if draws.iter().any(|d| d.memory != mean.memory) {
+                mean.memory = "auto".into();
+            }
+            rows.push(FewShot { mean, draws });
+        }
+        Ok(rows)
+    }
+
+    /// One draw of one class; none if it has no good picture to spare.
+    fn class(
+        &mut self,
+        shots: Shots,
+        draw: u64,
+        pictures: &[&Judged],
+        own: Vec<Good>,
+    ) -> Result<Option<Row>, TrainError> {
+        let apart = !own.is_empty();
+        let goods: Vec<Good> = if apart {
+            own
+        } else {
+            let good = pictures.iter().filter(|j| !j.sample.anomalous);
+            good.filter_map(|j| {
+                Some(Good {
+                    path: &j.sample.image,
+                    encoded: j.encoded.as_ref()?,
+                })
+            })
+            .collect()
+        };
+        let most = if apart { goods.len() } else { goods.len() / 2 };
+        let count = match shots {
+            Shots::Some(n) => n.min(most),
+            Shots::All => most,
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        let chosen = drawn(goods.len(), count, self.plan.seed.wrapping_add(draw));
+        let references: Vec<Good> = chosen
+            .iter()
+            .map(|i| Good {
+                path: goods[*i].path,
+                encoded: goods[*i].encoded,
+            })
+            .collect();
+        let mut taught = self.teach(&references)?;
+        let taken: Vec<&Path> = references.iter().map(|g| g.path).collect();
+        let rest: Vec<&Judged> = pictures
+            .iter()
+            .copied()
+            .filter(|j| !taken.contains(&j.sample.image.as_path()))
+            .collect();
+        let row = Row {
+            shots: match shots {
+                Shots::Some(n) => n,
+                Shots::All => count,
+            },
+            references: count,
+            memory: taught.about().kind.name().into(),
+            ..self.figures(&mut taught, &rest)?
+        };
+        Ok(Some(row))
+    }
+
+    /// The figures of pictures judged by what was taught.
+    fn figures(&self, taught: &mut Taught, rest: &[&Judged]) -> Result<Row, TrainError> {
+        let manifest = self.inspector.manifest();
+        let (grid, side) = (manifest.image.grid(), manifest.image.size);
+        let sigma = manifest.scores.smoothing_sigma;
+        let wanted = self.plan.pixels && !segmentations(rest).is_empty();
+        let (mut scores, mut maps, mut map) = (vec![], vec![], vec![]);
+        for j in rest {
+            let Some(e) = &j.encoded else { continue };
+            let descriptors = numbers(&e.descriptors);
+            let outcome = taught
+                .judge(&descriptors, &[e.zero_shot.score], &e.map, &mut map)
+                .map_err(|e| Self::fail(&j.sample.image, format!("{e:#}")))?;
+            scores.push((outcome.score, j.sample.anomalous));
+            if let (Some(truth), true) = (&j.segmentation, wanted) {
+                maps.push(Segmentation {
+                    width: side,
+                    scores: enlarge(&map, grid, side).smoothed(sigma).values,
+                    mask: truth.mask.clone(),
+                });
+            }
+        }
+        let ranking = Ranking::new(scores.iter().copied());
+        let pixels = pixel_ranking(&maps);
+        let share = |bad: bool| {
+            let of: Vec<f32> = scores.iter().filter(|s| s.1 == bad).map(|s| s.0).collect();
+            let above = of.iter().filter(|s| **s > LIMIT).count();
+            (!of.is_empty()).then(|| above as f64 / of.len() as f64)
+        };
+        Ok(Row {
+            image_auroc: ranking.auroc(),
+            image_ap: ranking.average_precision(),
+            pg2: ranking.passed_while_missing(0.02),
+            pb2: ranking.found_while_losing(0.02),
+            pixel_auroc: pixels.auroc(),
+            pixel_pro: pro(&maps, &pixels),
+            false_rejects: share(false),
+            found: share(true),
+            ..Row::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_differ_and_repeat() {
+        let (a, b) = (drawn(50, 16, 1), drawn(50, 16, 2));
+        assert!(a != b && a == drawn(50, 16, 1) && a[..4] == drawn(50, 4, 1)[..]);
+        let mut sorted = a.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert!(sorted.len() == 16 && sorted[15] < 50);
+        assert_eq!(drawn(3, 9, 1).len(), 3);
+    }
+
+    #[test]
+    fn shots_on_the_command_line() {
+        assert_eq!("16".parse(), Ok(Shots::Some(16)));
+        assert_eq!("all".parse(), Ok(Shots::All));
+        assert!("0".parse::<Shots>().is_err() && "few".parse::<Shots>().is_err());
+    }
+}

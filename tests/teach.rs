@@ -1,0 +1,229 @@
+//! Good parts teach: the programs as a user calls them.
+
+mod common;
+
+use faprompt_edge::bundle::manifest::{Precision, Selection};
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A part: stripes, a little noise of its own, and a bright spot if it is bad.
+fn part(seed: u32, spot: bool) -> RgbImage {
+    RgbImage::from_fn(84, 84, |x, y| {
+        if spot && (50..70).contains(&x) && (20..40).contains(&y) {
+            return Rgb([250, 240, 60]);
+        }
+        let noise = (x * 31 + y * 17 + seed * 101).wrapping_mul(2_654_435_761) >> 29;
+        let stripe = if (x / 7) % 2 == 0 { 90 } else { 140 };
+        Rgb([stripe + noise as u8, 100 + noise as u8, 80 + (y / 2) as u8])
+    })
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    bundle: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let (bundle, _) = common::golden_bundle(folder.path(), Selection::Paper, Precision::Int8);
+        for (kind, count, spot) in [("good", 10, false), ("new", 4, false), ("bad", 3, true)] {
+            let into = folder.path().join(kind);
+            std::fs::create_dir_all(&into).unwrap();
+            for i in 0..count {
+                let seed = i + 50 * kind.len() as u32;
+                part(seed, spot)
+                    .save(into.join(format!("{i:02}.png")))
+                    .unwrap();
+            }
+        }
+        Bench { folder, bundle }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn edge(&self, command: &str, arguments: &[&Path]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_faprompt-edge"))
+            .arg(command)
+            .arg("--bundle")
+            .arg(&self.bundle)
+            .args(["--threads", "1"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    fn teach(&self, more: &[&Path]) -> Output {
+        let (good, taught) = (self.path("good"), self.path("p.taught"));
+        let position = ["--memory", "position"].map(Path::new);
+        let mut arguments = vec![&*good, Path::new("--out"), &taught];
+        arguments.extend(position);
+        arguments.extend(more);
+        self.edge("teach", &arguments)
+    }
+
+    fn judged(&self, of: &str) -> (Option<i32>, Vec<Value>) {
+        let (photos, taught) = (self.path(of), self.path("p.taught"));
+        let arguments = [
+            &*photos,
+            Path::new("--taught"),
+            &taught,
+            Path::new("--json"),
+        ];
+        let out = self.edge("inspect", &arguments);
+        let lines = text(&out.stdout);
+        let lines = lines.lines().map(|l| serde_json::from_str(l).unwrap());
+        (out.status.code(), lines.collect())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn taught_parts_tell_bad_ones_and_say_why() {
+    let bench = Bench::new();
+    let out = bench.teach(&[]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let said = text(&out.stdout);
+    for words in [
+        "10 good parts, memory position",
+        "oddest parts",
+        "with 10 parts at most 25.9 of 100 good parts will be rejected, 9.1 on average",
+        "at most 1 of 100 takes 299 parts",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (code, bad) = bench.judged("bad");
+    assert_eq!((code, bad.len()), (Some(1), 3));
+    let number = |v: &Value, key: &str| v[key].as_f64().unwrap();
+    for line in &bad {
+        assert!(number(line, "score") > 0.5 && line["verdict"] == "reject");
+        assert!(number(line, "zero_shot") <= 1.0 && number(line, "memory") > 0.0);
+    }
+    let (_, new) = bench.judged("new");
+    let lowest = bad.iter().map(|l| number(l, "score")).fold(1.0, f64::min);
+    for line in &new {
+        assert!(number(line, "score") < lowest, "{line} and {bad:?}");
+    }
+
+    // The spot lies in a region that nobody looks at.
+    let regions = bench.path("regions.toml");
+    let left_out = "[[region]]\nname = \"spot\"\nexclude = true\nrectangle = [0.3, 0, 1, 0.72]\n";
+    std::fs::write(&regions, left_out).unwrap();
+    let out = bench.teach(&[Path::new("--regions"), &regions]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let memory = |lines: &[Value]| {
+        lines
+            .iter()
+            .map(|l| number(l, "memory"))
+            .fold(0.0, f64::max)
+    };
+    let (_, unseen) = bench.judged("bad");
+    assert!(
+        memory(&unseen) < 0.8 * memory(&bad),
+        "{unseen:?} and {bad:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_taught_or_used_is_told() {
+    let bench = Bench::new();
+    let (taught, few) = (bench.path("p.taught"), bench.path("bad"));
+    let out = bench.edge("teach", &[&few, Path::new("--out"), &taught]);
+    assert_eq!(out.status.code(), Some(4));
+    assert!(text(&out.stderr).contains("3 good parts; teaching takes 5"));
+    assert!(!taught.exists());
+
+    // A part that is not good is shown first, and can be left out.
+    part(7, true).save(bench.path("good/odd.png")).unwrap();
+    std::fs::write(bench.path("good/broken.png"), b"no picture").unwrap();
+    let out = bench.teach(&[]);
+    assert_eq!(out.status.code(), Some(3), "one photo could not be read");
+    let said = text(&out.stdout);
+    let first = said
+        .lines()
+        .find(|l| l.contains(".png"))
+        .unwrap()
+        .to_string();
+    assert!(first.contains("odd.png") && first.contains("ODD"), "{said}");
+    let out = bench.teach(&[Path::new("--drop"), Path::new("odd.png")]);
+    assert!(!text(&out.stdout).contains("odd.png"));
+    let out = bench.teach(&[Path::new("--drop"), Path::new("nobody.png")]);
+    assert_eq!(out.status.code(), Some(2));
+
+    let (code, _) = bench.judged("new");
+    assert!(code.is_some_and(|c| c <= 1));
+    let mut bytes = std::fs::read(&taught).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&taught, &bytes).unwrap();
+    assert_eq!(bench.judged("new").0, Some(25), "damaged");
+    std::fs::remove_file(&taught).unwrap();
+    assert_eq!(bench.judged("new").0, Some(25), "missing");
+
+    bench.teach(&[Path::new("--drop"), Path::new("odd.png")]);
+    let other = common::golden_bundle(bench.folder.path(), Selection::Paper, Precision::F32).0;
+    let other = Bench {
+        bundle: other,
+        ..bench
+    };
+    let (photos, arguments) = (other.path("new"), other.path("p.taught"));
+    let out = other.edge("inspect", &[&photos, Path::new("--taught"), &arguments]);
+    assert_eq!(out.status.code(), Some(26), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("teach again"));
+}
+
+#[test]
+fn evaluate_teaches_some_good_pictures_and_judges_the_others() {
+    let bench = Bench::new();
+    let set = bench.path("set/part");
+    for (from, to) in [
+        ("good", "test/good"),
+        ("new", "train/good"),
+        ("bad", "test/spot"),
+    ] {
+        std::fs::create_dir_all(set.join(to)).unwrap();
+        for photo in std::fs::read_dir(bench.path(from)).unwrap() {
+            let photo = photo.unwrap();
+            std::fs::copy(photo.path(), set.join(to).join(photo.file_name())).unwrap();
+        }
+    }
+    let run = |seed: &str| -> Value {
+        let figures = bench.path("figures.json");
+        let out = Command::new(env!("CARGO_BIN_EXE_faprompt-train"))
+            .arg("evaluate")
+            .arg("--bundle")
+            .arg(&bench.bundle)
+            .arg(bench.path("set"))
+            .args(["--shots", "2,all", "--draws", "2", "--seed", seed])
+            .args(["--memory", "position", "--fusion", "memory", "--json"])
+            .arg(&figures)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        assert!(text(&out.stdout).contains("2 shots, position (2 taught)"));
+        serde_json::from_slice(&std::fs::read(figures).unwrap()).unwrap()
+    };
+    let report = run("1");
+    let few = report[0]["few_shot"].as_array().unwrap();
+    assert_eq!(few.len(), 2);
+    assert_eq!((&few[0]["shots"], &few[1]["shots"]), (&2.into(), &4.into()));
+    for row in few {
+        assert_eq!(row["memory"], "position");
+        assert_eq!(row["draws"].as_array().unwrap().len(), 2);
+        for key in ["image_auroc", "image_ap", "pg2", "pb2", "found"] {
+            assert_eq!(row[key], 1.0, "{key}: {row}");
+            assert_eq!(row["draws"][1][key], 1.0);
+        }
+        assert!(row["false_rejects"].as_f64().unwrap() <= 1.0);
+        assert!(row["pixel_auroc"].is_null(), "the set has no masks");
+    }
+    assert!(report[0]["mean"]["pg2"].is_number() && report[0]["mean"]["pb2"].is_number());
+    assert_eq!(report, run("1"), "the same seed, the same figures");
+}
