@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test no-std cuts build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare default-bundle gpu-check clean
+.PHONY: run test no-std cuts build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -67,6 +67,12 @@ rig: build
 	cargo build $(CARGO_FLAGS) --example rig-frames
 	tests/rig/setup > /dev/null
 	device=$$(boards/deploy/cross) && tests/rig/run --device $$device --host $(BIN) $(RIG) $(if $(PHOTOS),--photos $(PHOTOS))
+
+# The papers' tables, our figures beside the reported ones, as a page and as JSON; goes on where it was stopped.
+# make tables WEIGHTS=ViT-L-14-336px.pt SETS="MVTecAD=mvtec/ VisA=visa/" LEARNED="anomalyclip=epoch_15.pth"
+tables: build
+	@test -n "$(WEIGHTS)" -a -n "$(SETS)" || { echo 'make tables WEIGHTS=file SETS="NAME=folder ..." [LEARNED="method=file ..."]'; exit 2; }
+	$(BIN)/faprompt-train tables --clip $(WEIGHTS) $(SETS) $(addprefix --learned ,$(LEARNED)) --out $(or $(OUT),tables)
 
 # The operators' tests on arm64 under qemu-user: Cortex-A76 (SDOT and f16) and Cortex-A57 (neither).
 arm-check: setup

@@ -424,7 +424,7 @@ impl Inspector {
         };
         let mut inspector = Inspector {
             gpu,
-            preprocessor: Preprocessor::of(&manifest),
+            preprocessor: Preprocessor::new(&manifest.image),
             encoder,
             good,
             looked: Looked::everywhere(manifest.image.grid().pow(2)),
@@ -453,7 +453,7 @@ impl Inspector {
     pub fn beside(&self) -> TractResult<Inspector> {
         Ok(Inspector {
             manifest: self.manifest.clone(),
-            preprocessor: Preprocessor::of(&self.manifest),
+            preprocessor: Preprocessor::new(&self.manifest.image),
             encoder: self.encoder.beside()?,
             adaptation: self.adaptation.beside()?,
             room: self.room.as_ref().map(|r| r.beside()).transpose()?,
@@ -660,6 +660,17 @@ impl Inspector {
             room.remembered()
         })
         .map_err(InspectError::Inference)
+    }
+
+    /// Hands the method good parts that were kept elsewhere.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn recall(&mut self, memory: Memory) -> Result<(), String> {
+        match &mut self.room {
+            Some(room) => room.recall(memory),
+            None => Err("faprompt compares with no such parts".into()),
+        }
     }
 
     /// The good parts that the method was shown; `None` for a method without a few-shot form.

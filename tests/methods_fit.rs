@@ -2,20 +2,21 @@
 
 mod common;
 
-use burn::module::{ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::{golden, relative, values};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::methods::MethodOptions;
 use faprompt_edge::train::methods::fit::{
     Batch, Learner, Options, anomalyclip, april_gan, coop, dapo, optimizer, step,
 };
 use faprompt_edge::train::methods::learned::Learned;
+use faprompt_edge::train::methods::{MethodOptions, anovl, filo, text, words};
 use faprompt_edge::train::nn::Maker;
 use faprompt_edge::train::nn::image::{ImageTower, cut};
 use faprompt_edge::train::nn::layers::{put, values as numbers};
+use faprompt_edge::train::prompts::token_ids;
 use faprompt_edge::train::tensors::Tensors;
 use faprompt_edge::train::tensors::store::Store;
 use std::path::Path;
@@ -68,17 +69,20 @@ fn rows(t: &Tensors, name: &str, skip: usize, device: &Device) -> Tensor<3> {
     all.narrow(1, skip, n - skip)
 }
 
+/// Puts gradients where parameters are; zeros where there is none.
+struct Swap(GradientsParams);
+
+impl ModuleMapper for Swap {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let id = param.id;
+        let zeros = param.val().inner().zeros_like();
+        let gradient = self.0.remove::<D>(id).unwrap_or(zeros);
+        Param::initialized(id, gradient)
+    }
+}
+
 /// A learner whose parameters are its gradients.
 fn gradients<L: Learner + Clone>(learner: &L, batch: &Batch) -> L {
-    struct Swap(GradientsParams);
-    impl ModuleMapper for Swap {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let id = param.id;
-            let zeros = param.val().inner().zeros_like();
-            let gradient = self.0.remove::<D>(id).unwrap_or(zeros);
-            Param::initialized(id, gradient)
-        }
-    }
     let found = GradientsParams::from_grads(learner.loss(batch).0.backward(), learner);
     learner.clone().map(&mut Swap(found))
 }
@@ -321,6 +325,273 @@ fn dapo_learns_as_the_independent_reference() {
         total,
         1e-3,
     );
+}
+
+#[test]
+fn anovls_views_are_the_published_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let pixels = values(&common::expected(), "preprocessed");
+    let views = anovl::views(&pixels[3 * SIDE * SIDE..2 * 3 * SIDE * SIDE], SIDE);
+    let red = values(&file("anovl", "adaptation"), "views.image1.red");
+    assert_eq!(views.len(), 22);
+    for (i, (view, red)) in views.iter().zip(red.chunks_exact(SIDE * SIDE)).enumerate() {
+        // Golden ones are stored in 16 bits.
+        let off = common::apart(&view[..SIDE * SIDE], red);
+        assert!(off < 2e-3, "view {i} is off by {off}");
+    }
+    let want = file("anovl", "expected");
+    let (scores, each) = (
+        values(&want, "image.score"),
+        values(&want, "augmented.scores"),
+    );
+    let maps = values(&want, "map");
+    let asked = MethodOptions {
+        method: Method::Anovl,
+        class: Some("bottle".into()),
+        ..MethodOptions::default()
+    };
+    let options = common::options(
+        faprompt_edge::bundle::manifest::Selection::Paper,
+        faprompt_edge::bundle::manifest::Precision::F32,
+    );
+    let mut network = anovl::AnoVl::new(&clip, &asked, &options, 0).unwrap();
+    for i in 0..3 {
+        let path = golden(&format!("faprompt-tiny/image{i}.png"));
+        let said = network
+            .judge(&image::open(path).unwrap().to_rgb8(), 0)
+            .unwrap();
+        let off = common::apart(&said.views, &each[i * 22..][..22]);
+        assert!(off < 2e-4, "views' scores are off by {off}");
+        assert!((said.score - scores[i]).abs() < 1e-4);
+        let off = common::apart(&said.map.values, &maps[i * SIDE * SIDE..][..SIDE * SIDE]);
+        assert!(off < 1e-4, "the map is off by {off}");
+    }
+}
+
+#[test]
+fn anovl_adapts_as_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let device = Device::flex().autodiff();
+    let (want, tta) = (file("anovl", "expected"), file("anovl", "adaptation"));
+    let z = values(&want, "patch.raw")[36 * 128..2 * 36 * 128].to_vec();
+    let z: Tensor<2> = put(z, [36, 128], &device);
+    let texts = words::prompts(Method::Anovl, "bottle", None).unwrap();
+    let all: Vec<String> = texts.normal.into_iter().chain(texts.abnormal).collect();
+    let mut features = text::features(&clip, &all, 2).unwrap();
+    for mut row in features.outer_iter_mut() {
+        let length = row.dot(&row).sqrt();
+        row /= length;
+    }
+    // The published order: template outer, state inner loop.
+    let (states, templates) = (7, 66);
+    let order = (0..2 * states * templates).map(|i| {
+        let (half, i) = (i / (states * templates), i % (states * templates));
+        half * states * templates + (i % states) * templates + i / states
+    });
+    let order: Vec<usize> = order.collect();
+    let features = features.select(ndarray::Axis(0), &order);
+    let prompts: Tensor<2> = put(features.iter().copied().collect(), [924, 128], &device);
+    let pair = put(values(&want, "text.bottle.unit"), [2, 128], &device);
+    let start = faprompt_edge::train::clip::Dense {
+        weight: tta.matrix("adapter.weight", Some(924), Some(128)).unwrap(),
+        bias: tta.vector("adapter.bias", 924).unwrap(),
+    };
+    let noise: Vec<Tensor<2>> = values(&tta, "tta.noise")
+        .chunks_exact(36 * 128)
+        .map(|n| put(n.to_vec(), [36, 128], &device))
+        .collect();
+    let adapter = anovl::Adapter::new(&start, &device);
+    let loss = adapter.loss(z.clone(), z.clone() + noise[0].clone(), &prompts, &pair);
+    let found = GradientsParams::from_grads(loss.backward(), &adapter);
+    let slopes = adapter.clone().map(&mut Swap(found)).export();
+    let compare = |layer: &faprompt_edge::train::clip::Dense, kind: &str| {
+        let rows: Vec<f32> = (0..924)
+            .step_by(66)
+            .flat_map(|r| layer.weight.row(r).to_vec())
+            .collect();
+        let off = relative(&rows, &values(&tta, &format!("tta.{kind}.weight_rows")));
+        assert!(off < 1e-3, "{kind}: weights are off by {off}");
+        let off = relative(
+            &layer.bias.to_vec(),
+            &values(&tta, &format!("tta.{kind}.bias")),
+        );
+        assert!(off < 1e-3, "{kind}: biases are off by {off}");
+    };
+    compare(&slopes, "grad");
+    let (adapter, losses) = adapter.learn(&z, &noise, &prompts, &pair);
+    for (own, golden) in losses
+        .iter()
+        .zip(meta("anovl")["losses"].as_array().unwrap())
+    {
+        let golden = golden.as_f64().unwrap();
+        assert!(
+            (f64::from(*own) - golden).abs() < 1e-4,
+            "{own}, not {golden}"
+        );
+    }
+    compare(&adapter.export(), "after5");
+}
+
+/// The golden convolutions are not stored but made: see meta.json.
+fn with_convolutions(mut t: Tensors) -> Tensors {
+    let number = |i: usize, j: usize| {
+        let i = (i as u32).wrapping_mul(2654435761);
+        let all = i
+            .wrapping_add((j as u32).wrapping_mul(40503))
+            .wrapping_add(12345);
+        f64::from(all) / 4294967296.0 - 0.5
+    };
+    for stage in 0..3 {
+        for (k, (high, wide)) in filo::KERNELS.into_iter().enumerate() {
+            let j = 6 * stage + k;
+            let spread = (12.0 / (6 * 128 * high * wide) as f64).sqrt();
+            let made = |n: usize, j: usize| -> Vec<f32> {
+                (0..n).map(|i| (number(i, j) * spread) as f32).collect()
+            };
+            let weight = made(128 * 128 * high * wide, j);
+            t.insert(
+                &format!("decoder_conv.{stage}.{k}.weight"),
+                &[128, 128, high, wide],
+                &weight,
+            );
+            let bias = made(128, j + 1000);
+            t.insert(&format!("decoder_conv.{stage}.{k}.bias"), &[128], &bias);
+        }
+    }
+    t
+}
+
+#[test]
+fn filo_is_the_published_one() {
+    use faprompt_edge::bundle::method::Positions;
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let device = Device::flex().autodiff();
+    let want = file("filo", "expected");
+    let (normal, abnormal) = filo::sentences("bottle");
+    for (name, all) in [("normal", normal), ("abnormal", abnormal)] {
+        let ids = want.array(&format!("prompt.{name}.token_ids")).unwrap();
+        assert_eq!(ids.shape()[0], all.len());
+        for (text, ids) in all.iter().zip(ids.outer_iter()) {
+            // The start token and twelve learned ones come first.
+            let golden: Vec<usize> = ids.iter().skip(13).map(|v| *v as usize).collect();
+            let mut own = token_ids(text).split_off(1);
+            own.resize(golden.len(), 0);
+            assert_eq!(own, golden, "\"{text}\"");
+        }
+    }
+    let learned = with_convolutions(file("filo", "expected").without_prefix("param."));
+    let network = filo::FiLo::load(&clip, &learned, "bottle", SIDE, &device).unwrap();
+    let positions = clip.visual.positions_by(6, Positions::Bicubic);
+    let mut m = Maker::new(&device, false);
+    let tower = ImageTower::with_positions(&clip.visual, &positions, clip.activation, 4, &mut m);
+    let pixels = values(&common::expected(), "preprocessed");
+    let top_left = Some(0);
+    for (i, picture) in pixels.chunks_exact(3 * SIDE * SIDE).enumerate() {
+        let mut patches = vec![];
+        cut(picture, SIDE, 14, &mut patches);
+        let input = put(patches, [1, 36, 3 * 14 * 14], &device);
+        let (tokens, image) = filo::tokens(&tower, input, [2, 4, 5, 6]);
+        if i == 1 {
+            for (j, tokens) in tokens.iter().enumerate() {
+                let golden = &values(&want, &format!("image1.tokens.{j}"))[128..];
+                let off = relative(&numbers(tokens), golden);
+                assert!(off < 1e-3, "tokens {j} are off by {off}");
+            }
+            let golden = &values(&want, "image1.features")[..128];
+            let off = relative(&numbers(&image), golden);
+            assert!(off < 1e-3, "the image feature is off by {off}");
+        }
+        for (key, position) in [("all", None), ("top_left", top_left)] {
+            let said = network.judge(image.clone(), &tokens, position, true);
+            if i == 1 && position.is_none() {
+                for (j, map) in said.maps.iter().enumerate() {
+                    let golden = values(&want, &format!("image1.map{j}"));
+                    let off = common::apart(&numbers(map), &golden);
+                    assert!(off < 2e-3, "map {j} is off by {off}");
+                }
+            }
+            let cosines = &values(&want, &format!("{key}.text_probs"))[2 * i..][..2];
+            let off = common::apart(&numbers(&said.cosines), cosines);
+            assert!(off < 1e-3, "{key}, picture {i}: cosines are off by {off}");
+            let (score, map) = network.conclude(&said);
+            let golden = values(&want, &format!("{key}.image_score"))[i];
+            assert!(
+                (score - golden).abs() < 1e-3,
+                "{key}, picture {i}: {score}, not {golden}"
+            );
+            let golden = &values(&want, &format!("{key}.map"))[i * SIDE * SIDE..][..SIDE * SIDE];
+            let off = common::apart(&map, golden);
+            assert!(off < 1e-3, "{key}, picture {i}: the map is off by {off}");
+        }
+    }
+}
+
+#[test]
+fn filos_first_phase_learns_as_published() {
+    use faprompt_edge::bundle::method::Positions;
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let device = Device::flex().autodiff();
+    let learned = with_convolutions(file("filo", "expected").without_prefix("param."));
+    let network = filo::FiLo::load(&clip, &learned, "bottle", SIDE, &device).unwrap();
+    let positions = clip.visual.positions_by(6, Positions::Bicubic);
+    let mut m = Maker::new(&device, false);
+    let tower = ImageTower::with_positions(&clip.visual, &positions, clip.activation, 4, &mut m);
+    let pixels = values(&common::expected(), "preprocessed");
+    let mut patches = vec![];
+    cut(
+        &pixels[3 * SIDE * SIDE..2 * 3 * SIDE * SIDE],
+        SIDE,
+        14,
+        &mut patches,
+    );
+    let input = put(patches, [1, 36, 3 * 14 * 14], &device);
+    let (tokens, image) = filo::tokens(&tower, input, [2, 4, 5, 6]);
+    let masks = values(&file("shared", "expected"), "masks");
+    let mask: Tensor<2> = put(
+        masks[SIDE * SIDE..2 * SIDE * SIDE].to_vec(),
+        [1, SIDE * SIDE],
+        &device,
+    );
+    let said = network.judge(image, &tokens, None, false);
+    let loss = network.loss(&said, mask);
+    let total = f64::from(loss.clone().into_scalar::<f32>());
+    let golden = meta("filo")["losses"]["segmentation"].as_f64().unwrap();
+    assert!(
+        (total - golden).abs() < 1e-3 * golden,
+        "{total}, not {golden}"
+    );
+    let found = GradientsParams::from_grads(loss.backward(), &network);
+    let slopes = network.map(&mut Swap(found));
+    let want = file("filo", "training");
+    let same = |name: &str, own: Vec<f32>| {
+        let off = relative(&own, &values(&want, &format!("grad.{name}")));
+        assert!(off < 1e-3, "the gradient of {name} is off by {off}");
+    };
+    for (name, prompts) in [("normal", &slopes.normal), ("abnormal", &slopes.abnormal)] {
+        let at = |n: &str| format!("{name}_prompt_learner.{n}");
+        same(&at("ctx"), numbers(&prompts.context.val()));
+        for (n, layer) in [("linear1", &prompts.fc1), ("linear2", &prompts.fc2)] {
+            let layer = layer.export();
+            same(
+                &at(&format!("meta_net.{n}.weight")),
+                layer.weight.iter().copied().collect(),
+            );
+            same(&at(&format!("meta_net.{n}.bias")), layer.bias.to_vec());
+        }
+    }
+    for (i, layer) in slopes.linear.iter().enumerate() {
+        let layer = layer.export();
+        let name = format!("decoder_linear.fc.{i}");
+        same(
+            &format!("{name}.weight"),
+            layer.weight.iter().copied().collect(),
+        );
+        same(&format!("{name}.bias"), layer.bias.to_vec());
+    }
 }
 
 #[test]

@@ -104,18 +104,6 @@ pub enum Positions {
     Bicubic,
 }
 
-/// How a frame becomes a square.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "train", derive(clap::ValueEnum))]
-#[serde(rename_all = "kebab-case")]
-pub enum Resize {
-    /// Anti-aliased bicubic, the aspect ratio ignored: nothing of the part is left out.
-    #[default]
-    Bicubic,
-    /// Anti-aliased bilinear, the aspect ratio ignored: AnoVL's.
-    Bilinear,
-}
-
 /// What the picture's own feature is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "train", derive(clap::ValueEnum))]
@@ -145,9 +133,6 @@ pub struct MethodSpec {
     /// How positions were resized.
     #[serde(default)]
     pub positions: Positions,
-    /// How frames are resized.
-    #[serde(default)]
-    pub resize: Resize,
     /// What the picture's own feature is.
     #[serde(default)]
     pub image_feature: ImageFeature,
@@ -186,7 +171,6 @@ impl MethodSpec {
                 Method::Filo => Positions::Bicubic,
                 _ => Positions::Bilinear,
             },
-            resize: Resize::Bicubic,
             image_feature: match name {
                 Method::Anomalyclip => ImageFeature::Projected,
                 _ => ImageFeature::LnPost,

@@ -193,7 +193,7 @@ fn switches(m: &MethodSpec) -> String {
         out += &format!(", types {}", m.types.join(", "));
     }
     out + &format!(
-        ", positions {:?}, frames {:?}, image feature {:?}",
-        m.positions, m.resize, m.image_feature
+        ", positions {:?}, image feature {:?}",
+        m.positions, m.image_feature
     )
 }

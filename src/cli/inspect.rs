@@ -1,6 +1,6 @@
 //! `inspect`: photos in, a line per photo out.
 
-use super::{CliError, Cores, Network, folder, output};
+use super::{CliError, Cores, Network, folder, good_parts, output};
 use clap::Args;
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{LeftOut, Photo, View, ViewLimits, survey};
@@ -174,11 +174,16 @@ impl Inspect {
         }
         let bundle = self.network.open()?;
         let mut options = self.network.options(self.cores.threads());
+        // WinCLIP and APRIL-GAN compare with good parts as their papers do.
+        let published = good_parts::has_form(&bundle);
         let taught = match &self.taught {
-            None => None,
-            Some(path) => Some((path, taught(path, &mut options)?)),
+            Some(path) if !published => Some((path, taught(path, &mut options)?)),
+            _ => None,
         };
         let mut inspector = super::inspector(&bundle, options)?;
+        if let (Some(path), true) = (&self.taught, published) {
+            good_parts::recall(&mut inspector, &good_parts::encoder(&bundle), path)?;
+        }
         drop(bundle);
         let usual = match taught {
             None => inspector.manifest().scores.threshold,

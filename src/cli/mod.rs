@@ -7,6 +7,7 @@ mod board;
 mod bundle;
 mod console;
 mod doctor;
+mod good_parts;
 mod inspect;
 mod memory;
 mod run;

@@ -1,6 +1,6 @@
 //! `teach`: a folder of good parts in, a memory of them out.
 
-use super::{CliError, Network, cores};
+use super::{CliError, Network, cores, good_parts};
 use clap::Args;
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
@@ -69,6 +69,11 @@ impl Teach {
         }
         let bundle = self.network.open()?;
         let options = self.network.options(self.threads.unwrap_or(cores()));
+        if good_parts::has_form(&bundle) {
+            let encoder = good_parts::encoder(&bundle);
+            let mut inspector = super::inspector(&bundle, options)?;
+            return good_parts::teach(&mut inspector, &encoder, &photos, &self.out);
+        }
         let mut inspector = super::inspector(
             &bundle,
             faprompt_edge::inspector::Options {

@@ -57,6 +57,8 @@ pub struct AprilGan {
     temperature: f32,
     patches: usize,
     size: usize,
+    /// Channels of raw tokens.
+    width: usize,
     memory: Memory,
     /// Zero-shot layers of the good parts so far.
     own: Vec<Vec<f32>>,
@@ -79,6 +81,7 @@ impl AprilGan {
             temperature: m.scores.temperature,
             patches: m.image.grid().pow(2),
             size: m.image.size,
+            width: m.vision.width,
             memory: Memory::default(),
             own: vec![],
             work: vec![],
@@ -140,6 +143,14 @@ impl Room for AprilGan {
         Some(&mut self.memory)
     }
 
+    fn recall(&mut self, memory: Memory) -> Result<(), String> {
+        if memory.widths != vec![self.width; self.stages.len()] {
+            return Err(format!("rows of {:?} channels do not fit", memory.widths));
+        }
+        self.memory = memory;
+        Ok(())
+    }
+
     fn remember(&mut self, _: &TValue, taps: &[TValue]) -> TractResult<()> {
         // What good parts' own maps come to is asked at the end, when the others are known.
         let mut said = Said::default();
@@ -195,6 +206,7 @@ impl Room for AprilGan {
             temperature: self.temperature,
             patches: self.patches,
             size: self.size,
+            width: self.width,
             memory: self.memory.clone(),
             own: vec![],
             work: vec![],

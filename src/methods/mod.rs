@@ -171,6 +171,14 @@ pub trait Room: Send {
         ))
     }
 
+    /// Takes good parts that were kept elsewhere.
+    ///
+    /// # Errors
+    /// What does not fit: another kind of rows, or a method without a few-shot form.
+    fn recall(&mut self, _memory: Memory) -> Result<(), String> {
+        Err("this method compares nothing with good parts".into())
+    }
+
     /// Works out what depends on all good parts together, once the last one is there.
     ///
     /// # Errors

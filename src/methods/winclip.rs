@@ -309,6 +309,15 @@ impl Room for WinClip {
         self.few_shot.then_some(&mut self.memory)
     }
 
+    fn recall(&mut self, memory: Memory) -> Result<(), String> {
+        let embed = self.normal.len();
+        if !self.few_shot || memory.widths != [self.windows.width, embed, embed] {
+            return Err(format!("rows of {:?} channels do not fit", memory.widths));
+        }
+        self.memory = memory;
+        Ok(())
+    }
+
     fn remember(&mut self, frame: &TValue, taps: &[TValue]) -> TractResult<()> {
         let embed = self.normal.len();
         let patches = taps.get(1).context("an encoder without patches")?;

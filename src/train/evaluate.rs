@@ -140,7 +140,7 @@ pub struct Figures {
 }
 
 /// Mean brightness, mean squared gradient, variance of the Laplacian of the grey picture, 0..1 scaled.
-fn trivial(frame: &RgbImage) -> [f32; 3] {
+pub(super) fn trivial(frame: &RgbImage) -> [f32; 3] {
     let grey = imageops::grayscale(frame);
     let (w, h) = (grey.width() as usize, grey.height() as usize);
     let at = |x: usize, y: usize| f64::from(grey.as_raw()[y * w + x]) / 255.0;

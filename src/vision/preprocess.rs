@@ -1,7 +1,6 @@
 //! RGB frame to normalised tensor, as the checkpoints were trained: Pillow's anti-aliased resizing.
 
-use crate::bundle::manifest::{ImageSpec, Interpolation, Manifest};
-use crate::bundle::method::Resize;
+use crate::bundle::manifest::{ImageSpec, Interpolation};
 use crate::ops::slice_mut;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32x3;
@@ -56,29 +55,15 @@ fn rows_first(width: u32, height: u32, size: u32) -> bool {
 }
 
 impl Preprocessor {
-    /// As a bundle asks for it.
-    pub fn of(manifest: &Manifest) -> Self {
-        let resize = manifest
-            .method
-            .as_ref()
-            .map_or(Resize::Bicubic, |m| m.resize);
-        Preprocessor::with(&manifest.image, resize)
-    }
-
     /// For frames of any size, to the size that the bundle asks for.
     pub fn new(spec: &ImageSpec) -> Self {
-        Preprocessor::with(spec, Resize::Bicubic)
-    }
-
-    /// The same by another resize.
-    pub fn with(spec: &ImageSpec, resize: Resize) -> Self {
         let level = |c: usize, v: usize| (v as f32 / 255.0 - spec.mean[c]) / spec.std[c];
         let size = spec.size as u32;
         // Catmull-Rom is the cubic with a = -0.5, which is Pillow's BICUBIC, and the triangle its BILINEAR;
         // `Convolution` widens them when shrinking, as Pillow does.
-        let filter = match (resize, spec.interpolation) {
-            (Resize::Bicubic, Interpolation::Bicubic) => FilterType::CatmullRom,
-            _ => FilterType::Bilinear,
+        let filter = match spec.interpolation {
+            Interpolation::Bicubic => FilterType::CatmullRom,
+            Interpolation::Bilinear => FilterType::Bilinear,
         };
         Preprocessor {
             resizer: Resizer::new(),

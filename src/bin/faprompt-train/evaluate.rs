@@ -1,8 +1,11 @@
 //! `faprompt-train evaluate`.
 
 use crate::fit::{MaskOptions, open_cache};
+use crate::method::MethodArguments;
 use crate::weights::WeightOptions;
 use clap::{Args, ValueEnum};
+use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
@@ -14,11 +17,14 @@ use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::{self, LeftOut, Sample};
 use faprompt_edge::train::evaluate::{self, Figures, Judged, MaskCounts};
+use faprompt_edge::train::export::ExportOptions;
 use faprompt_edge::train::few_shot::{FewShot, FewShots, Plan, Row, Shots};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::judge::judge;
 use faprompt_edge::train::fit::{self, Encoded, Masks};
+use faprompt_edge::train::methods::learned::Learned;
+use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::DeviceKind;
 use faprompt_edge::train::page;
 use faprompt_edge::train::progress::{Interrupt, bar};
@@ -35,9 +41,21 @@ pub struct Evaluate {
     /// The bundle
     #[arg(long, required_unless_present_any = ["prompts", "clip"], conflicts_with_all = ["prompts", "clip"])]
     bundle: Option<PathBuf>,
-    /// Instead of a bundle: CLIP weights, with --prompts
-    #[arg(long, requires = "prompts")]
+    /// Instead of a bundle: CLIP weights, with --prompts, or with --method: then each class of a set is judged by
+    /// prompts that name it
+    #[arg(long)]
     clip: Option<PathBuf>,
+    #[command(flatten)]
+    method: MethodArguments,
+    /// Side of the input in pixels, with --method [default: as learned, else as `export`]
+    #[arg(long)]
+    image_size: Option<usize>,
+    /// Blocks with the V-V stream, with --method [default: as learned, else as `export`]
+    #[arg(long)]
+    vv_layers: Option<usize>,
+    /// Steps of anovl's adaptation to each picture; its code's command line: 5
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    adaptation_steps: usize,
     /// Instead of a bundle: prompts that `fit` learned on --clip; variants that no device runs are judged too
     #[arg(long, requires = "clip")]
     prompts: Option<PathBuf>,
@@ -184,6 +202,13 @@ enum Judge {
         prompts: Box<Prompts>,
         options: Box<fit::Options>,
     },
+    /// Another method on CLIP weights, a bundle for each class, by the device's own code.
+    Method {
+        clip: Box<Clip>,
+        asked: Box<MethodOptions>,
+        learned: Option<Box<Learned>>,
+        options: Box<ExportOptions>,
+    },
 }
 
 impl Judge {
@@ -201,6 +226,9 @@ impl Judge {
             let name = format!("{} ({})", path.display(), inspector.manifest().name);
             let warning = inspector.manifest().warning();
             return Ok((Judge::Device(Box::new(inspector)), name, warning));
+        }
+        if a.method.method != Method::Faprompt {
+            return Judge::of_method(a);
         }
         let (Some(clip), Some(prompts)) = (&a.clip, &a.prompts) else {
             // The argument parser has seen to it.
@@ -237,11 +265,45 @@ impl Judge {
         Ok((judge, name, None))
     }
 
+    /// Another method, from weights and, if it learns something, a checkpoint.
+    fn of_method(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
+        let asked = a.method.options()?;
+        let path = a.clip.as_ref().ok_or_else(|| {
+            TrainError::Options(format!("--method {} needs --clip", asked.method))
+        })?;
+        let clip = a.weights.load(path)?;
+        let learned = match &a.prompts {
+            None => None,
+            Some(path) => Some(Box::new(Learned::load(path, asked.method, &clip)?)),
+        };
+        let name = format!("{} on {}", asked.method, path.display());
+        let options = ExportOptions {
+            name: None,
+            image_size: a.image_size,
+            vv_layers: a.vv_layers,
+            memory: vec![],
+            selection: Selection::Paper,
+            score_rule: ScoreRule::Code,
+            precision: Precision::F32,
+            threshold: 0.5,
+            trained: true,
+            description: String::new(),
+            threads: a.threads.unwrap_or(cores()),
+        };
+        let judge = Judge::Method {
+            clip: Box::new(clip),
+            asked: Box::new(asked),
+            learned,
+            options: Box::new(options),
+        };
+        Ok((judge, name, None))
+    }
+
     /// Above it the bundle rejects.
     fn threshold(&self) -> f32 {
         match self {
             Judge::Device(inspector) => inspector.manifest().scores.threshold,
-            Judge::Trainer { .. } => 0.5,
+            Judge::Trainer { .. } | Judge::Method { .. } => 0.5,
         }
     }
 
@@ -255,6 +317,28 @@ impl Judge {
         let bar = bar(samples.len(), &path.display().to_string());
         let result = match self {
             Judge::Device(inspector) => evaluate::judge(inspector, samples, &bar),
+            Judge::Method {
+                clip,
+                asked,
+                options,
+                ..
+            } if asked.method == Method::Anovl => {
+                methods::anovl::judge(clip, asked, options, a.adaptation_steps, samples, &bar)?
+            }
+            Judge::Method {
+                clip,
+                asked,
+                learned,
+                options,
+            } => {
+                let device = Options {
+                    threads: a.threads.unwrap_or(cores()),
+                    arithmetic: a.arithmetic,
+                    ..Options::default()
+                };
+                let learned = learned.as_deref();
+                methods::judge::judge(clip, asked, learned, options, device, samples, &bar)?
+            }
             Judge::Trainer {
                 clip,
                 prompts,

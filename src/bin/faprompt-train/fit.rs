@@ -424,7 +424,10 @@ impl Fit {
         let encoding = bar(samples.len(), "encode");
         let set = Set::encode(&mut pictures, &cache, &samples, stop, &encoding)?;
         encoding.finish_and_clear();
-        said_encoded(&cache, samples.len(), clock);
+        // DAPO's image encoder learns: nothing of it is kept.
+        if method != Method::Dapo {
+            said_encoded(&cache, samples.len(), clock);
+        }
         let bar = bar(0, "fit");
         let out = methods::fit::run::Out {
             folder: &self.out,

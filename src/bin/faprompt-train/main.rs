@@ -8,6 +8,7 @@ mod flash;
 mod method;
 mod pretrain;
 mod random;
+mod tables;
 mod weights;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Command {
     Export(export::Export),
     /// Measure a bundle on labelled pictures, through the device's own code; or prompts before export
     Evaluate(evaluate::Evaluate),
+    /// The papers' tables: every method on every set, beside the reported figures
+    Tables(tables::Tables),
     /// Train a small dual encoder from nothing, on rendered pictures
     Pretrain(pretrain::Pretrain),
     /// Write rendered pictures as a data set
@@ -68,6 +71,7 @@ fn main() -> std::process::ExitCode {
         Command::Sheet(a) => a.run(),
         Command::Flash(a) => a.run(),
         Command::Random(a) => a.run(),
+        Command::Tables(a) => a.run(),
     };
     let code = match result {
         Ok(code) => code,

@@ -1,7 +1,7 @@
 //! The method and its switches on the command line, for every command that has them.
 
 use clap::Args;
-use faprompt_edge::bundle::method::{Method, Positions, Resize};
+use faprompt_edge::bundle::method::{Method, Positions};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::methods::MethodOptions;
 use faprompt_edge::train::methods::bundle::ClassPosition;
@@ -27,9 +27,6 @@ pub struct MethodArguments {
     /// How the checkpoint's positions are resized to another grid [default: as the method's code does]
     #[arg(long, value_enum)]
     positions: Option<Positions>,
-    /// How frames become squares; anovl's code: bilinear
-    #[arg(long, value_enum)]
-    resize: Option<Resize>,
     /// Where coop's class words stand
     #[arg(long, value_enum, default_value = "end")]
     class_position: ClassPosition,
@@ -83,11 +80,6 @@ impl MethodArguments {
                 method != Method::Faprompt,
             ),
             (
-                "--resize",
-                self.resize.is_some(),
-                method != Method::Faprompt,
-            ),
-            (
                 "--class-position",
                 self.class_position != ClassPosition::End,
                 method == Method::Coop,
@@ -106,7 +98,6 @@ impl MethodArguments {
             stages: self.stages.clone(),
             temperature: self.temperature,
             positions: self.positions,
-            resize: self.resize,
             class_position: self.class_position,
             types: self.types.clone(),
         })

@@ -9,7 +9,7 @@ use crate::bundle::BundleWriter;
 use crate::bundle::manifest::{
     ImageSpec, Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection, TowerSpec,
 };
-use crate::bundle::method::{Method, MethodSpec, Positions, Resize};
+use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::export::{ExportOptions, Exported, Writer, write_encoder};
@@ -47,8 +47,6 @@ pub struct MethodOptions {
     pub temperature: Option<f32>,
     /// How positions are resized.
     pub positions: Option<Positions>,
-    /// How frames are resized.
-    pub resize: Option<Resize>,
     /// Where CoOp's class words stand.
     pub class_position: ClassPosition,
     /// DAPO's types of defect, in words.
@@ -78,8 +76,10 @@ fn needed<'a>(
     })
 }
 
-fn class(asked: &MethodOptions) -> Result<String, TrainError> {
-    let class = words::class_words(asked.class.as_deref().unwrap_or_default());
+fn class(asked: &MethodOptions, learned: Option<&Learned>) -> Result<String, TrainError> {
+    let record = learned.map(Record::of).transpose()?.flatten();
+    let known = record.map(|r| r.class).unwrap_or_default();
+    let class = words::class_words(asked.class.as_deref().unwrap_or(&known));
     match class.is_empty() {
         false => Ok(class),
         true => Err(options(format!(
@@ -280,9 +280,8 @@ fn write(
         spec.stages = record.stages;
     }
     spec.positions = asked.positions.unwrap_or(spec.positions);
-    spec.resize = asked.resize.unwrap_or(spec.resize);
     if method.has_class() {
-        spec.class = class(asked)?;
+        spec.class = class(asked, learned)?;
     }
     match method {
         Method::Clip | Method::ClipAc | Method::Winclip | Method::AprilGan | Method::Anovl => {

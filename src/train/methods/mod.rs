@@ -8,10 +8,17 @@
 //! | [`learned`] | published checkpoints and this program's own |
 //! | [`bundle`] | a method's bundle |
 //! | [`fit`] | learning |
+//! | [`tables`] | the papers' tables |
+//! | [`judge`] | a set by a bundle for each of its classes |
+//! | [`anovl`], [`filo`] | what the device does not run of them |
 
+pub mod anovl;
 pub mod bundle;
+pub mod filo;
 pub mod fit;
+pub mod judge;
 pub mod learned;
+pub mod tables;
 pub mod text;
 pub mod words;
 

@@ -62,7 +62,7 @@ impl Pictures {
                 vv,
                 &mut m,
             ),
-            preprocessor: Preprocessor::with(&image, spec.resize),
+            preprocessor: Preprocessor::new(&image),
             size,
             patch,
             taps,
@@ -81,7 +81,7 @@ impl Pictures {
             clip.network(),
             options.products,
             spec.positions,
-            spec.resize,
+            clip.preprocess,
             names.join(", ")
         )
     }

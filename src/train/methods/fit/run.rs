@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// The class of CoOp's prompts if the user names none.
+const OBJECT: &str = "object";
+
 /// What a checkpoint was learned with: `export` takes it as its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -93,7 +96,6 @@ pub fn spec(clip: &Clip, options: &Options) -> Result<MethodSpec, TrainError> {
         spec.stages.dedup();
     }
     spec.positions = options.asked.positions.unwrap_or(spec.positions);
-    spec.resize = options.asked.resize.unwrap_or(spec.resize);
     let vv = spec.vv_layers(options.vv_layers, layers);
     spec.check_stages(layers, vv)
         .map_err(|e| TrainError::Options(e.to_string()))?;
@@ -300,7 +302,12 @@ pub fn fit(
         epoch: 0,
         method,
         stages: spec.stages.clone(),
-        class: options.asked.class.clone().unwrap_or_default(),
+        class: match (&options.asked.class, method) {
+            (Some(class), _) => class.clone(),
+            // Their prompts need a class, and pictures have one each: what stands for any.
+            (None, Method::Coop | Method::Cocoop) => OBJECT.into(),
+            (None, _) => String::new(),
+        },
         image_size: options.image_size,
         vv_layers: spec.vv_layers(options.vv_layers, clip.visual.blocks.len()),
         clip: clip.digest.clone(),
@@ -359,7 +366,7 @@ pub fn fit(
             run.learn(learner)
         }
         _ => {
-            let class = words::class_words(options.asked.class.as_deref().unwrap_or("object"));
+            let class = words::class_words(options.asked.class.as_deref().unwrap_or(OBJECT));
             let learner = coop::Learned::new(clip, &numbers, &class, options, &device)?;
             run.learn(learner)
         }

@@ -45,6 +45,36 @@ impl ImageTower {
         found.expect("every tap is of a stream and a block that the tower has")
     }
 
+    /// Whole streams of pictures: the final V-V stream; after each block, from 0 on (what the first one gets),
+    /// the ordinary tokens with the next block's attention added and without; and ln_post(x) @ proj of the
+    /// class row. The last block's tokens have no next one: both are the same.
+    #[allow(clippy::type_complexity)]
+    pub fn streams(
+        &self,
+        patches: Tensor<3>,
+    ) -> (Tensor<3>, Vec<(Tensor<3>, Tensor<3>)>, Tensor<2>) {
+        let mut x = self.embed(patches, (0, 0));
+        let mut y = x.clone();
+        let first_vv = self.blocks.len() - self.vv_layers;
+        let mut all = vec![];
+        for (i, block) in self.blocks.iter().enumerate() {
+            if i == first_vv {
+                y = x.clone();
+            }
+            let [q, k, v] = block.heads_of(x.clone());
+            if i >= first_vv {
+                y = y + block.attend(v.clone(), v.clone(), v.clone(), None);
+            }
+            let with_next = x.clone() + block.attend(q, k, v, None);
+            all.push((with_next.clone(), x));
+            x = block.mlp(with_next);
+        }
+        all.push((x.clone(), x.clone()));
+        let [b, _, width] = x.dims();
+        let class = self.ln_post.forward(x.narrow(1, 0, 1)).reshape([b, width]);
+        (y, all, class.matmul(self.proj.val()))
+    }
+
     /// What the taps of a stream after a block make of its rows.
     fn take(
         &self,

@@ -1,0 +1,88 @@
+//! Good parts of a method that has a few-shot form (WinCLIP, APRIL-GAN): taught, and compared with, as their
+//! papers do.
+
+use super::{CliError, output};
+use faprompt_edge::bundle::Bundle;
+use faprompt_edge::bundle::method::Method;
+use faprompt_edge::capture::load;
+use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::Inspector;
+use faprompt_edge::memory::file::TaughtError;
+use faprompt_edge::methods::memory::{Memory, MemoryError};
+use faprompt_edge::report::{say, warn};
+use std::path::{Path, PathBuf};
+
+/// Whether a bundle's method compares with good parts as its paper does.
+pub fn has_form(bundle: &Bundle) -> bool {
+    matches!(
+        bundle.manifest().method_name(),
+        Method::Winclip | Method::AprilGan
+    )
+}
+
+/// What a file of good parts is bound to.
+pub fn encoder(bundle: &Bundle) -> String {
+    bundle.digests().get("encoder").cloned().unwrap_or_default()
+}
+
+/// Shows every photo to the method and writes what it keeps of them to `out`.
+pub fn teach(
+    inspector: &mut Inspector,
+    encoder: &str,
+    photos: &[PathBuf],
+    out: &Path,
+) -> Result<ExitCode, CliError> {
+    let method = inspector.manifest().method_name();
+    let mut unread = 0;
+    for photo in photos {
+        let shown = load(photo).map_err(|e| e.to_string()).and_then(|frame| {
+            let name = photo.display();
+            inspector
+                .remember(&frame)
+                .map_err(|e| format!("{name}: {e}"))
+        });
+        if let Err(e) = shown {
+            warn(format_args!("not taught: {e}"));
+            unread += 1;
+        }
+    }
+    let parts = inspector.good_parts().map_or(0, |memory| memory.parts);
+    if parts == 0 {
+        return Err(CliError::NoInput("no good part to learn from".into()));
+    }
+    let bytes = inspector
+        .good_parts()
+        .map(|memory| memory.bytes(method, encoder))
+        .unwrap_or_else(|| Ok(vec![]));
+    let failed = |e| output(out)(e);
+    faprompt_edge::bundle::save(&bytes.map_err(failed)?, out).map_err(failed)?;
+    say(format_args!(
+        "{parts} good parts, {method}, {}",
+        out.display()
+    ));
+    Ok(match unread {
+        0 => ExitCode::Good,
+        _ => ExitCode::SomeInputsFailed,
+    })
+}
+
+/// Reads good parts and hands them to the method.
+pub fn recall(inspector: &mut Inspector, encoder: &str, path: &Path) -> Result<(), CliError> {
+    let method = inspector.manifest().method_name();
+    let at = |source| CliError::TaughtAt {
+        path: path.to_path_buf(),
+        source,
+    };
+    let bytes = std::fs::read(path).map_err(|source| TaughtError::File {
+        path: path.to_path_buf(),
+        done: "read",
+        source,
+    })?;
+    let memory = Memory::from_bytes(&bytes, method, encoder).map_err(|e| match e {
+        MemoryError::Malformed(what) => at(TaughtError::Damaged(what)),
+        MemoryError::Another(what) => at(TaughtError::Another(what)),
+    })?;
+    inspector
+        .recall(memory)
+        .map_err(|what| at(TaughtError::Another(what)))
+}

@@ -1,0 +1,61 @@
+//! Judging a set by a method whose prompts name the class: a bundle for each class of the set, made in
+//! memory and run by the device's own code.
+
+use super::MethodOptions;
+use super::bundle::bytes;
+use super::learned::Learned;
+use crate::bundle::Bundle;
+use crate::inspector::{Inspector, Options};
+use crate::train::TrainError;
+use crate::train::clip::Clip;
+use crate::train::datasets::Sample;
+use crate::train::evaluate::{self, Judged};
+use crate::train::export::ExportOptions;
+use indicatif::ProgressBar;
+use std::collections::BTreeMap;
+
+/// Judges every sample; pictures that cannot be judged come back with the reason, the others go on. The class
+/// of `asked` is every picture's; without one each is judged as what its set says it is.
+///
+/// # Errors
+/// As [`bytes`].
+#[allow(clippy::too_many_arguments)]
+pub fn judge(
+    clip: &Clip,
+    asked: &MethodOptions,
+    learned: Option<&Learned>,
+    options: &ExportOptions,
+    device: Options,
+    samples: Vec<Sample>,
+    bar: &ProgressBar,
+) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
+    let each = asked.method.has_class() && asked.class.is_none();
+    let mut classes: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+    for sample in samples {
+        let class = if each {
+            sample.class.clone()
+        } else {
+            String::new()
+        };
+        classes.entry(class).or_default().push(sample);
+    }
+    let (mut judged, mut failed) = (vec![], vec![]);
+    for (class, samples) in classes {
+        let asked = MethodOptions {
+            class: if each {
+                Some(class)
+            } else {
+                asked.class.clone()
+            },
+            ..asked.clone()
+        };
+        let (_, bytes) = bytes(clip, &asked, learned, options)?;
+        let bundle = Bundle::from_bytes(bytes)?;
+        let mut inspector = Inspector::new(&bundle, device)?;
+        drop(bundle);
+        let (more, odd) = evaluate::judge(&mut inspector, samples, bar);
+        judged.extend(more);
+        failed.extend(odd);
+    }
+    Ok((judged, failed))
+}
