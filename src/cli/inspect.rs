@@ -359,7 +359,9 @@ impl Inspect {
         if !self.allow_blank
             && let Some(flaw) = View::of(&frame).flaw(&ViewLimits::default())
         {
-            return Err(format!("{file}: {flaw}"));
+            // What is strange about it may be why.
+            let notes: String = notes.iter().map(|note| format!("; it {note}")).collect();
+            return Err(format!("{file}: {flaw}{notes}"));
         }
         let inspection = inspector
             .inspect(&frame)
