@@ -66,7 +66,10 @@ pub(crate) struct Lock(File);
 impl Lock {
     /// Makes the file and takes it; `None` if another program has it.
     pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
-        let file = File::create(path)?;
+        Lock::on(File::create(path)?)
+    }
+
+    fn on(file: File) -> io::Result<Option<Lock>> {
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -86,20 +89,52 @@ impl Drop for Lock {
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Held as long as the folder is open.
-    _lock: Lock,
+    /// Held as long as the folder is open; `None` where not even that can be written.
+    _lock: Option<Lock>,
+}
+
+fn in_use() -> io::Error {
+    io::Error::other("another program uses this folder")
+}
+
+/// Whether a folder may be the right one and cannot be written: its disk is full or fails, or is mounted for reading.
+fn is_unwritable(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::QuotaExceeded,
+    ];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(libc::EIO)
 }
 
 impl Folder {
     /// Opens it, makes it if there is none; one program at a time.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        let lock = Lock::take(&path.join("lock"))?
-            .ok_or_else(|| io::Error::other("another program uses this folder"))?;
+        let lock = Lock::take(&path.join("lock"))?.ok_or_else(in_use)?;
         Ok(Folder {
             path: path.to_path_buf(),
-            _lock: lock,
+            _lock: Some(lock),
         })
+    }
+
+    /// The same, but one that cannot be written is opened too: what is in it can be read, and every write fails
+    /// until it can be written.
+    pub(crate) fn open_anyway(path: &Path) -> io::Result<Self> {
+        match Folder::open(path) {
+            Err(e) if is_unwritable(&e) => {
+                let lock = match File::open(path.join("lock")) {
+                    Ok(file) => Some(Lock::on(file)?.ok_or_else(in_use)?),
+                    Err(_) => None,
+                };
+                Ok(Folder {
+                    path: path.to_path_buf(),
+                    _lock: lock,
+                })
+            }
+            opened => opened,
+        }
     }
 }
 
@@ -113,7 +148,15 @@ impl Files for Folder {
     }
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        fs::write(self.path.join(name), bytes)
+        let path = self.path.join(name);
+        match fs::write(&path, bytes) {
+            // It could not be made when it was opened.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&self.path)?;
+                fs::write(&path, bytes)
+            }
+            written => written,
+        }
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {

@@ -49,6 +49,8 @@ fn take(cable: &mut Cable, start: &str) -> Option<String> {
 /// A station that was set up once: its folder, the cable, bundles of every kind.
 struct Site {
     folder: TempDir,
+    state: PathBuf,
+    out: PathBuf,
     cable: Cable,
     asked: u32,
     process: Option<Child>,
@@ -76,6 +78,8 @@ impl Site {
         std::fs::write(at("cut"), &bytes[..bytes.len() / 2]).unwrap();
         Site {
             cable: Cable::plug(&at("port")),
+            state: at("state"),
+            out: at("out"),
             folder,
             asked: 0,
             process: None,
@@ -100,9 +104,9 @@ impl Site {
             .arg("--bundle")
             .arg(at("default"))
             .arg("--state")
-            .arg(at("state"))
+            .arg(&self.state)
             .arg("--out")
-            .arg(at("out"))
+            .arg(&self.out)
             .arg("--serial")
             .arg(at("port"))
             .stdout(Stdio::null())
@@ -326,6 +330,34 @@ fn another_recipes_last_good_network_waits_for_somebody_to_look() {
     site.until("stopped", |s| s.status("mode") == "stopped");
     site.ask("ACK");
     site.until("running", |s| s.status("mode") == "running");
+}
+
+/// A disk that is mounted for reading: the line runs, and says what it cannot keep.
+#[test]
+fn folders_that_cannot_be_written_keep_no_station_from_starting() {
+    let mut site = Site::new();
+    // Nobody can make a folder there, not even root.
+    site.state = "/sys/faprompt-edge/state".into();
+    site.out = "/sys/faprompt-edge/out".into();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    site.until("running", |s| s.status("mode") == "running");
+    let results = |s: &mut Site| s.status("alarms").parse::<u32>().unwrap() & 1 << 13 != 0;
+    site.until("alarm 13", results);
+    for (name, value) in [("memory", "fault"), ("fault", "1"), ("line_stop", "0")] {
+        assert_eq!(site.status(name), value, "{name}");
+    }
+    assert_eq!(site.ask("SET threshold 0.3"), "OK,SET,threshold,0.3000");
+    let answer = site.ask("COMMIT");
+    assert!(answer.starts_with("ER,COMMIT,601,"), "{answer}");
+    assert_eq!(site.ask("REVERT"), "OK,REVERT");
+    let part = |s: &mut Site| s.ask("LAST");
+    let last = part(&mut site);
+    site.until("more parts", |s| part(s) != last);
+    for folder in ["/sys/faprompt-edge/state", "/sys/faprompt-edge/out"] {
+        assert!(site.said().contains(folder), "{}", site.said());
+    }
+    assert_eq!(site.stop(), 5);
 }
 
 #[test]

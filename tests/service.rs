@@ -228,11 +228,62 @@ fn a_backup_makes_another_station_the_same() {
         assert!(said.contains(word) && said.contains("line1.toml"), "{said}");
         assert_eq!(look(&other), before);
     }
-    let (code, said) = end(&call(
-        EDGE,
-        &[&"backup", &file, &"--state", &folder.path().join("none")],
-    ));
-    assert_eq!(code, 22, "{said}");
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for (state, word) in [
+        ("none", "No such file"),
+        ("empty", "no station has been started"),
+    ] {
+        let state = folder.path().join(state);
+        let (code, said) = end(&call(EDGE, &[&"backup", &file, &"--state", &state]));
+        assert_eq!(code, 22, "{said}");
+        assert!(
+            said.contains(word) && said.contains(state.to_str().unwrap()),
+            "{said}"
+        );
+    }
+}
+
+/// A station that was never changed: its defaults, the bundle's threshold among them.
+#[test]
+fn a_backup_needs_no_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let bundle = bundle(folder.path());
+    let run: [&dyn AsRef<std::ffi::OsStr>; 9] = [
+        &"run",
+        &"--bundle",
+        &bundle,
+        &"--frames",
+        &"1",
+        &"--state",
+        &at("state"),
+        &"--out",
+        &at("out"),
+    ];
+    let (code, said) = end(&call(EDGE, &run));
+    assert!(code <= 1, "{said}");
+    let backup = |state: &str| {
+        let file = at("line1.toml");
+        let (code, said) = end(&call(EDGE, &[&"backup", &file, &"--state", &at(state)]));
+        assert_eq!(code, 0, "{said}");
+        fs::read_to_string(file).unwrap()
+    };
+    let text = backup("state");
+    let toml: toml::Table = text.parse().unwrap();
+    let threshold = &toml["recipe"]["1"]["threshold"];
+    let bundle = Bundle::open(&bundle, &Keys::default()).unwrap();
+    let wanted = f64::from(bundle.manifest().scores.threshold);
+    assert!(
+        (threshold.as_float().unwrap() - wanted).abs() < 1e-4,
+        "{threshold}"
+    );
+    assert!(text.contains("Nothing was ever changed"), "{text}");
+    let restore: [&dyn AsRef<std::ffi::OsStr>; 4] =
+        [&"restore", &at("line1.toml"), &"--state", &at("other")];
+    assert_eq!(end(&call(EDGE, &restore)).0, 0);
+    let other: toml::Table = backup("other").parse().unwrap();
+    assert_eq!(other, toml);
 }
 
 #[test]
@@ -319,8 +370,37 @@ fn a_release_goes_onto_a_card_and_is_what_starts() {
     let unit = "systemd/system/faprompt-edge.service";
     fs::create_dir_all(root.join("usr/lib/systemd/system")).unwrap();
     fs::write(root.join("usr/lib").join(unit), "[Service]").unwrap();
+    // What would happen, and nothing of it.
+    let dry = |more: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let to: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"--to", &root, &"--dry-run"];
+        flash(&bundle, board(), &[&to[..], more].concat())
+    };
+    let (code, said) = dry(&[]);
+    assert_eq!(code, 0, "{said}");
+    for word in [
+        "1. put release",
+        "into slot a",
+        "the package installed stays",
+        "on trial",
+        "3. enable",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(
+        !said.contains("ssh") && !root.join("opt").exists() && !root.join("etc").exists(),
+        "{said}"
+    );
+    let release = said
+        .lines()
+        .find_map(|l| l.strip_prefix("release "))
+        .unwrap()
+        .to_owned();
     let (code, said) = flash(&bundle, board(), &[&"--to", &root]);
     assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains(&format!("release {release} is on the card")),
+        "{said}"
+    );
     let wanted = root.join("etc/systemd/system/multi-user.target.wants/faprompt-edge.service");
     assert_eq!(
         fs::read_link(wanted).unwrap(),
@@ -329,6 +409,27 @@ fn a_release_goes_onto_a_card_and_is_what_starts() {
     let slot = |command: &str| end(&call(EDGE, &[&"slot", &"--root", &root, &command]));
     assert_eq!(slot("choose"), (0, "slot a, on trial\n".into()));
     assert_eq!(slot("confirm"), (0, "slot a is kept\n".into()));
+    let (code, said) = dry(&[]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("into slot b")
+            && said.contains(&format!("slot a (release {release}), which runs")),
+        "{said}"
+    );
+    assert!(!said.contains("enable"), "{said}");
+    // A node that asks for signatures would refuse it.
+    let (public, secret) = keys(&folder);
+    fs::create_dir_all(root.join("etc/faprompt-edge/keys")).unwrap();
+    fs::copy(public, root.join("etc/faprompt-edge/keys/line.pub")).unwrap();
+    assert_eq!(dry(&[]).0, 16);
+    let (code, said) = dry(&[&"--sign", &secret]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("MB, signed)") && said.contains("minisig: would be written"),
+        "{said}"
+    );
+    assert!(!faprompt_edge::bundle::signature_of(&bundle).exists());
+    fs::remove_dir_all(root.join("etc/faprompt-edge/keys")).unwrap();
     let (_, said) = slot("status");
     assert!(
         said.contains("active     slot a") && said.contains(board()),
@@ -441,6 +542,16 @@ fn flash_says_every_step_and_what_is_wrong() {
     ] {
         assert!(said.contains(word), "{word}: {said}");
     }
+    // A folder that is not there is no host.
+    let (code, said) = flash(&bundle, board(), &[&"--to", &"/nowhere/card", &"--dry-run"]);
+    assert_eq!(code, 32, "{said}");
+    let file = folder.path().join("release.tar");
+    let (code, said) = flash(&bundle, board(), &[&"--out", &file, &"--dry-run"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("1. write it into") && !file.exists(),
+        "{said}"
+    );
     // Nobody listens there.
     let (code, said) = flash(
         &bundle,

@@ -35,8 +35,13 @@ impl Backup {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let stored = Store::look(&self.state, &Memory::default())?;
         let text = format!(
-            "# Parameters and recipes of a faprompt-edge {} station: `faprompt-edge restore FILE` on another one.\n{}",
+            "# Parameters and recipes of a faprompt-edge {} station: `faprompt-edge restore FILE` on another one.\n{}{}",
             env!("CARGO_PKG_VERSION"),
+            match stored.log.is_empty() {
+                true =>
+                    "# Nothing was ever changed: these are its board's and its bundle's defaults.\n",
+                false => "",
+            },
             stored.memory.to_toml()
         );
         if self.file.exists() && !self.file.is_file() {

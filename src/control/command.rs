@@ -4,8 +4,12 @@
 //! words apart by spaces, tabs, commas or `=`, a word with such characters or an empty one in double
 //! quotes. ESC drops the line, backspace the last character. Nothing that comes in ends a session.
 //!
+//! Lines that this program itself would send are no lines: on a port whose adapter echoes, or that leads to another
+//! station, they would be answered, and the answer's answer too, without end.
+//!
 //! Must never allocate for a byte that comes in.
 
+use super::modbus::frame::is_glitch;
 use super::refusal::Code;
 use super::table::Access;
 use heapless::Vec;
@@ -34,6 +38,10 @@ pub struct Assembler {
     /// What is wrong with the line so far.
     wrong: Option<Code>,
     last: Option<Instant>,
+    /// Lines that were answers.
+    answers: u64,
+    /// So many lines of this command's answer have yet to come.
+    more: Option<(Verb, u16)>,
 }
 
 /// A line that is there, or why there is none.
@@ -45,6 +53,8 @@ impl Assembler {
         self.last = Some(now);
         match byte {
             CR | LF => return self.end(),
+            // The line makes them by itself when it is turned around.
+            _ if is_glitch(byte) && self.line.is_empty() && self.wrong.is_none() => (),
             ESC => self.clear(),
             BACKSPACE | DELETE => _ = self.line.pop(),
             // A line that is wrong stays so until its end.
@@ -70,12 +80,23 @@ impl Assembler {
         partial
     }
 
+    /// Lines that came in and were answers, this station's own or another's: an adapter echoes, or two stations are on
+    /// one line. Nobody answers them.
+    pub fn answers(&self) -> u64 {
+        self.answers
+    }
+
     fn clear(&mut self) {
         self.line.clear();
         self.wrong = None;
     }
 
     fn end(&mut self) -> Option<Line> {
+        if self.is_answer() {
+            self.answers += 1;
+            self.clear();
+            return None;
+        }
         let result = match self.wrong {
             Some(code) => Err(code),
             None if self.line.iter().all(u8::is_ascii_whitespace) => {
@@ -87,6 +108,58 @@ impl Assembler {
         self.clear();
         Some(result)
     }
+
+    /// Whether the line is one of those that a session sends. Remembers how many more belong to it.
+    fn is_answer(&mut self) -> bool {
+        let Ok(line) = std::str::from_utf8(&self.line) else {
+            return false;
+        };
+        let line = line.trim_start();
+        if line.is_empty() {
+            return false;
+        }
+        if let Some(rest) = answer(line) {
+            let lines = rest
+                .rsplit_once(",lines=")
+                .and_then(|(_, n)| n.parse().ok());
+            let verb = rest.split(',').next().and_then(Verb::named);
+            self.more = verb.zip(lines);
+            return true;
+        }
+        if is_result(line) {
+            return true;
+        }
+        if let Some((verb, left)) = self.more.take() {
+            let name = verb.entry().name;
+            if left > 0 && line.strip_prefix(name).is_some_and(|r| r.starts_with(',')) {
+                self.more = Some((verb, left - 1));
+                return true;
+            }
+        }
+        // One whose begin is damaged, or stands behind something else; a command is none.
+        line.contains("ER,?,") && (self.wrong.is_some() || parse(line).command.is_err())
+    }
+}
+
+/// What follows the word of an answer, with or without a sequence number: of `#7 OK,IDN,...` it is `IDN,...`.
+fn answer(line: &str) -> Option<&str> {
+    let line = match line.strip_prefix('#').and_then(|l| l.split_once(' ')) {
+        Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => rest,
+        _ => line,
+    };
+    let rest = line
+        .strip_prefix("OK")
+        .or_else(|| line.strip_prefix("ER"))?;
+    match rest.strip_prefix(',') {
+        None if rest.is_empty() => Some(rest),
+        rest => rest,
+    }
+}
+
+/// A line of RESULT: the command has a word behind it, the line a part's number, JSON, or how many were lost.
+fn is_result(line: &str) -> bool {
+    let value = line.strip_prefix("RESULT,").unwrap_or_default();
+    value.starts_with(|c: char| c.is_ascii_digit() || c == '{') || value.starts_with("lost,")
 }
 
 macro_rules! verbs {
@@ -347,6 +420,39 @@ mod tests {
         assert_eq!(
             lines(&[&long[..], b"y\r"].concat()),
             [Err(Code::LineTooLong)]
+        );
+    }
+
+    #[test]
+    fn answers_and_bytes_that_the_line_makes_are_no_lines() {
+        let told = "\0OK,LIST,lines=2\r\nLIST,threshold,0.5\r\nLIST,bundle,\"\"\r\nLIST bundle\r\n\
+                    #7 ER,SET,202,out of range\r\nOK\r\nER,?,100,unknown command; HELP lists them\r\n\
+                    RESULT,7,good,-,0.25,12.5\r\nRESULT,lost,3\r\nRESULT,{\"part\":7}\r\nRESULT,ON\r\n\
+                    login: ER,?,100,unknown command; HELP lists them\r\nOK,ALARMS,0,lines=0\r\nALARMS\r\n\
+                    OK,LOG,lines=3\r\nLOG,1\r\nIDN\r\nLOG,1\r\n";
+        let bytes = [
+            told.as_bytes(),
+            b"\x01\xaaER,?,105,x\r\xf8\0\xffIDN\r\0\r\n",
+        ]
+        .concat();
+        let wanted = ["LIST bundle", "RESULT,ON", "ALARMS", "IDN", "LOG,1", "IDN"];
+        assert_eq!(lines(&bytes), wanted.map(|l| Ok(l.to_string())));
+        let (mut assembler, now) = (Assembler::default(), Instant::now());
+        let bytes = bytes.iter().filter_map(|b| assembler.push(*b, now));
+        assert_eq!(bytes.count(), wanted.len());
+        assert_eq!(assembler.answers(), 14);
+        // Alone they are no half line either, after which the station would speak.
+        assert!(
+            [0, 0xff, 0xf0]
+                .iter()
+                .all(|b| assembler.push(*b, now).is_none())
+        );
+        assert!(!assembler.time_out(now + Duration::from_secs(9), Duration::from_secs(1)));
+        // A text may be anything.
+        let name = "SET recipe_name \"OK,ER,?,1\"";
+        assert_eq!(
+            lines(format!("{name}\r").as_bytes()),
+            [Ok(name.to_string())]
         );
     }
 

@@ -40,6 +40,7 @@ pub struct Session {
     /// The next result to tell; `None`: RESULT is off.
     results: Option<u64>,
     last: Instant,
+    told_echo: bool,
     waiting: Option<Waiting>,
 }
 
@@ -77,6 +78,7 @@ impl Session {
             power_on: true,
             results: results.then(|| control.next_result()),
             last: now,
+            told_echo: false,
             waiting: None,
         }
     }
@@ -89,6 +91,11 @@ impl Session {
     /// Takes a byte; a line that it ends is for [`Session::answer`]. Needs no [`Control`].
     pub fn push(&mut self, byte: u8, now: Instant) -> Option<Line> {
         self.assembler.push(byte, now)
+    }
+
+    /// Lines that came in and were answers: see [`Assembler::answers`].
+    pub fn heard(&self) -> u64 {
+        self.assembler.answers()
     }
 
     /// Answers a line: exactly one `OK` or `ER`, unless the session [is waiting](Session::is_waiting) then.
@@ -142,6 +149,7 @@ impl Session {
 
     /// What is due without a line: time-outs, results.
     pub fn idle<H: Host>(&mut self, now: Instant, control: &mut Control<H>, out: &mut Output) {
+        self.listen(control);
         self.answer_late(control, out);
         let limit = u64::from(control.memory().number(Parameter::SerialTimeoutMs));
         if limit > 0 && self.assembler.time_out(now, Duration::from_millis(limit)) {
@@ -413,6 +421,13 @@ impl Session {
         Ok(())
     }
 
+    /// An answer that came in is told the first time.
+    fn listen<H: Host>(&mut self, control: &mut Control<H>) {
+        if self.heard() > 0 && !std::mem::replace(&mut self.told_echo, true) {
+            control.heard_itself(&self.port);
+        }
+    }
+
     fn status<H: Host>(&self, who: &Who<'_>, control: &mut Control<H>, out: &mut Output) {
         let s = control.snapshot();
         let mode = match s.mode {
@@ -451,6 +466,7 @@ impl Session {
             let _ = write!(out, ":{what}");
         }
         judging(&control.host().judging(), out);
+        let _ = write!(out, ",ignored={}", self.heard());
     }
 
     fn teach<H: Host>(

@@ -346,8 +346,21 @@ impl Slots {
         Ok((release, id))
     }
 
+    /// The slot that [`Slots::install`] would put a release of so many bytes into; changes nothing.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Full`].
+    pub fn idle(&self, size: u64) -> Result<Slot, ReleaseError> {
+        self.room(size)?;
+        let state = self.restored(&mut vec![]);
+        Ok(state.active.map_or(Slot::A, Slot::other))
+    }
+
     fn room(&self, needed: u64) -> Result<(), ReleaseError> {
-        let disk = rustix::fs::statvfs(&self.root).map_err(|e| at(&self.root)(e.into()))?;
+        // Before the first release there is no such folder.
+        let there = self.root.ancestors().find(|p| p.exists());
+        let there = there.unwrap_or(&self.root);
+        let disk = rustix::fs::statvfs(there).map_err(|e| at(there)(e.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let needed = needed.saturating_add(RESERVE);
         match free < needed {

@@ -373,7 +373,8 @@ impl Running {
         let lost = self.shared.lost.load(Ordering::Relaxed);
         let recorder = broken.iter().any(|(name, _)| *name == "recorder");
         known.broken = broken;
-        let failing = recorder || lost != known.lost;
+        let unwritten = self.shared.unwritten.load(Ordering::Relaxed);
+        let failing = recorder || unwritten || lost != known.lost;
         let written = !failing;
         let mut told = || self.messages.try_send(Message::Results { written }).is_ok();
         if failing == known.failing || told() {

@@ -64,6 +64,8 @@ pub struct Shared {
     pub restart: AtomicBool,
     /// Records that found no room or could not be written.
     pub lost: AtomicU64,
+    /// The folder of results cannot be written.
+    pub(super) unwritten: AtomicBool,
     /// Pictures that were to be kept and were not: too many waited to be drawn, or drawing failed.
     pub pictures_lost: AtomicU64,
     /// Scores above it are rejects; the bits of an f32.
@@ -104,6 +106,7 @@ impl Shared {
             source_ended: AtomicBool::new(false),
             restart: AtomicBool::new(false),
             lost: AtomicU64::new(0),
+            unwritten: AtomicBool::new(false),
             pictures_lost: AtomicU64::new(0),
             threshold: AtomicU32::new(settings.threshold.get().to_bits()),
         }

@@ -10,10 +10,11 @@ mod wire;
 use faprompt_edge::control::port::{PortSettings, serve};
 use faprompt_edge::control::{Control, Memory, Parameter, Store};
 use line::Line;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use terminal::Terminal;
 use wire::Wire;
 
@@ -116,6 +117,58 @@ fn a_prompt_with_completion_hints_and_history() {
     terminal.wait("> alarms");
     terminal.keys("\rQUIT\r");
     terminal.ended();
+}
+
+/// A line on which the station hears itself, behind these bytes.
+fn hears_itself(stray: &[u8]) {
+    let station = Station::new();
+    station.wire.echo(stray);
+    let port = serialport::new(station.wire.client.to_string_lossy(), 115_200);
+    let port = port.timeout(Duration::from_millis(20));
+    let mut port = port.open().expect("a port");
+    // Everything that comes until nothing has for so long.
+    let mut say = |line: &str, quiet: u64| {
+        port.write_all(format!("{line}\r").as_bytes())
+            .expect("written");
+        let (mut heard, mut last) = (Vec::new(), Instant::now());
+        while heard.is_empty() || last.elapsed() < Duration::from_millis(quiet) {
+            let mut bytes = [0; 4096];
+            let count = port.read(&mut bytes).unwrap_or(0);
+            heard.extend(&bytes[..count]);
+            if count > 0 {
+                last = Instant::now();
+            }
+            assert!(heard.len() < 100_000, "{stray:?}: it talks to itself");
+        }
+        let text = String::from_utf8(heard).expect("ASCII");
+        let is_answer = |l: &&str| l.starts_with("OK,") || l.starts_with("ER,");
+        (text.lines().filter(is_answer).count(), text)
+    };
+    // Behind other words an answer is not known for one: it may be refused, and that is all.
+    let words = stray == b"noise ";
+    for line in ["GO", "GET nothing", "SET threshold 0.3", "REVERT"] {
+        let (answers, said) = say(line, 300);
+        assert!(answers == 1 || words && answers == 2, "{line:?}: {said}");
+    }
+    if !words {
+        assert_eq!(say("LIST", 300).0, 1);
+        assert_eq!(say("HELP", 300).0, 1);
+        let (_, log) = say("LOG", 300);
+        assert_eq!(log.matches(",station,echo,station,").count(), 1, "{log}");
+    }
+    // Longer than a half line is waited for.
+    let (answers, status) = say("STATUS", 1500);
+    assert!(answers <= 2 && status.contains(",ignored="), "{status}");
+    assert!(!status.contains(",ignored=0"), "{status}");
+}
+
+#[test]
+fn a_station_does_not_talk_to_itself() {
+    std::thread::scope(|scope| {
+        for stray in [&b""[..], b"\0", b"\xf0\xff", b"noise "] {
+            scope.spawn(move || hears_itself(stray));
+        }
+    });
 }
 
 #[test]

@@ -333,6 +333,55 @@ proptest! {
     }
 }
 
+/// Two stations on one line: each hears all that the other says.
+#[test]
+fn two_stations_do_not_talk_to_each_other() {
+    let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let mut controls = folders.each_ref().map(|f| bench::control(f.path()));
+    let now = Instant::now();
+    let mut sessions = controls.each_mut().map(|c| Session::new(c, "x", now));
+    let mut lines: Vec<String> = faprompt_edge::control::command::VERBS
+        .iter()
+        .map(|v| v.name.to_string())
+        .collect();
+    lines.extend(
+        [
+            "GO",
+            "SET a b c d",
+            "\"",
+            "#x IDN",
+            "RESULT ON",
+            "TEACH 5",
+            "LOG 200",
+        ]
+        .map(String::from),
+    );
+    for line in lines {
+        let (mut said, mut hears) = (format!("{line}\r"), 0);
+        let mut out = Box::new(Output::new());
+        for step in 0.. {
+            assert!(step < 3, "{line}: they talk: {said}");
+            let (session, control) = (&mut sessions[hears], &mut controls[hears]);
+            if step == 0 {
+                // A part passes meanwhile.
+                control.host().part(0.25);
+            }
+            for byte in said.bytes() {
+                if let Some(line) = session.push(byte, now) {
+                    session.answer(&line, now, control, &mut out);
+                }
+            }
+            control.tick(now);
+            session.idle(now, control, &mut out);
+            said = std::mem::take(&mut *out).to_string();
+            if said.is_empty() {
+                break;
+            }
+            hears = 1 - hears;
+        }
+    }
+}
+
 #[test]
 fn bytes_that_come_in_allocate_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,6 +18,8 @@ pub struct Wire {
     pub client: PathBuf,
     /// The client's adapter; `None` while it is unplugged.
     adapter: Arc<Mutex<Option<File>>>,
+    /// What the station's adapter puts before all that the station sends, and whether it gives it back.
+    fault: Arc<Mutex<Option<Vec<u8>>>>,
     cut: Arc<AtomicBool>,
 }
 
@@ -28,17 +30,21 @@ impl Wire {
             station: folder.join("station"),
             client: folder.join("client"),
             adapter: Arc::default(),
+            fault: Arc::default(),
             cut: Arc::default(),
         };
         wire.plug();
         let mut station = end(&wire.station);
         let (adapter, cut) = (Arc::clone(&wire.adapter), Arc::clone(&wire.cut));
+        let fault = Arc::clone(&wire.fault);
         std::thread::spawn(move || {
             while !cut.load(Ordering::Relaxed) {
                 let mut client = adapter.lock().expect("an adapter");
-                let carried = client
-                    .as_mut()
-                    .is_some_and(|c| carry(c, &mut station) | carry(&mut station, c));
+                let carried = client.as_mut().is_some_and(|client| {
+                    let came = carry(client, &mut station, None);
+                    let echo = fault.lock().expect("a fault");
+                    carry(&mut station, client, echo.as_deref()) | came
+                });
                 drop(client);
                 if !carried {
                     std::thread::sleep(Duration::from_micros(200));
@@ -46,6 +52,12 @@ impl Wire {
             }
         });
         wire
+    }
+
+    /// From now on the station hears what it sends, after these bytes.
+    #[allow(dead_code)]
+    pub fn echo(&self, stray: &[u8]) {
+        *self.fault.lock().expect("a fault") = Some(stray.to_vec());
     }
 
     /// Takes the client's adapter away.
@@ -81,13 +93,17 @@ fn end(path: &Path) -> File {
     File::from(master)
 }
 
-/// Whether there was anything to carry. An end that nobody has open reads as an error: nothing.
-fn carry(from: &mut File, to: &mut File) -> bool {
+/// Whether there was anything to carry. An end that nobody has open reads as an error: nothing. With an echo it
+/// goes back too.
+fn carry(from: &mut File, to: &mut File, echo: Option<&[u8]>) -> bool {
     let mut bytes = [0; 1024];
     match from.read(&mut bytes) {
         Ok(count) => {
             // What a full buffer does not take is lost, as on a real line.
             let _ = to.write(&bytes[..count]);
+            if let Some(stray) = echo {
+                let _ = from.write(&[stray, &bytes[..count]].concat());
+            }
             true
         }
         Err(_) => false,

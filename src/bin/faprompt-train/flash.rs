@@ -6,7 +6,7 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::release::package::Sources;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
-use faprompt_edge::train::flash::{FlashError, Flashed, Plan, Ready, Ssh, card, secret_key};
+use faprompt_edge::train::flash::{Card, FlashError, Flashed, Plan, Ready, Ssh, secret_key};
 use faprompt_edge::train::progress::bar;
 use std::fs::File;
 use std::io::Read;
@@ -102,9 +102,7 @@ impl Flash {
             )));
         }
         let key = self.sign.as_deref().map(secret_key).transpose()?;
-        // To sign writes a file beside the bundle.
-        let key = key.filter(|_| !self.dry_run);
-        let ready = Ready::new(&sources, key.as_ref())?;
+        let ready = Ready::new(&sources, key.as_ref(), self.dry_run)?;
         ready.warnings.iter().for_each(warn);
         let plan = Plan {
             deb: self
@@ -115,16 +113,32 @@ impl Flash {
             again: self.again,
         };
         if let Some(out) = &self.out {
-            if !self.dry_run {
-                ready.save(out)?;
+            if self.dry_run {
+                say(format_args!("release {}\n\n{}", ready.id(), ready.text()));
+                say(format_args!("1. write it into {}", out.display()));
+                return Ok(ExitCode::Good);
             }
+            ready.save(out)?;
             say(format_args!("{}: release {}", out.display(), ready.id()));
             return Ok(ExitCode::Good);
         }
         // clap asks for one of both.
         let to = self.to.as_deref().unwrap_or_default();
+        let card = Some(Card(Path::new(to))).filter(|card| card.0.is_dir());
+        if card.is_none() && to.contains('/') {
+            return Err(TrainError::Options(format!(
+                "--to {to}: no such folder, and no host's name has a slash"
+            )));
+        }
         if self.dry_run {
+            let steps = card.map(|card| card.steps(&ready)).transpose()?;
             say(format_args!("release {}\n\n{}", ready.id(), ready.text()));
+            if let Some(steps) = steps {
+                for (number, what) in steps.into_iter().enumerate() {
+                    say(format_args!("{}. {what}", number + 1));
+                }
+                return Ok(ExitCode::Good);
+            }
             for (number, (what, command)) in plan.steps(&ready).into_iter().enumerate() {
                 say(format_args!("{}. {what}", number + 1));
                 if let Some(command) = command {
@@ -133,18 +147,13 @@ impl Flash {
             }
             return Ok(ExitCode::Good);
         }
-        if std::path::Path::new(to).is_dir() {
-            card(to.as_ref(), &ready)?;
+        if let Some(card) = card {
+            card.flash(&ready)?;
             say(format_args!(
                 "release {} is on the card, on trial when the node boots; then: faprompt-edge slot status",
                 ready.id()
             ));
             return Ok(ExitCode::Good);
-        }
-        if to.contains('/') {
-            return Err(TrainError::Options(format!(
-                "--to {to}: no such folder, and no host's name has a slash"
-            )));
         }
         let ssh = Ssh::new(to, &self.ssh_options)?;
         let bar = bar(0, "sending");

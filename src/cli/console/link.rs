@@ -264,12 +264,14 @@ impl Sorter {
     fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
             match byte {
-                b'\n' => {
+                b'\r' | b'\n' => {
                     let line = String::from_utf8_lossy(&self.line);
                     // Noise must not reach the terminal as its commands.
-                    let line = line.chars().filter(|c| !c.is_control()).collect();
+                    let line: String = line.chars().filter(|c| !c.is_control()).collect();
                     self.line.clear();
-                    self.sort(line);
+                    if !line.is_empty() {
+                        self.sort(line);
+                    }
                 }
                 _ if self.line.len() >= LINE => self.line.clear(),
                 _ => self.line.push(*byte),
@@ -285,12 +287,14 @@ impl Sorter {
                 .rsplit_once(",lines=")
                 .and_then(|(_, n)| n.parse().ok());
             self.begun = Some((number, vec![bare.to_string()], lines.unwrap_or(0)));
+        } else if number.is_some() {
+            // A station numbers answers only: the adapter gives back what was sent.
         } else if let Some((_, answer, lacking)) = &mut self.begun
             && !line.starts_with("RESULT,")
         {
             answer.push(line);
             *lacking -= 1;
-        } else if !line.is_empty() {
+        } else {
             return self.tell(News::Line(line));
         }
         if matches!(self.begun, Some((_, _, 0))) {
@@ -323,7 +327,9 @@ mod tests {
     fn lines_are_sorted_into_answers_and_news() {
         let ((answered, answers), (told, news)) = (channel(), channel());
         let mut sorter = Sorter::new(answered, told);
-        sorter.push(b"#7 OK,ALARMS,64,lines=2\r\nRESULT,1,good,-,0.25,12.5\r\nALARMS,6,low_");
+        sorter.push(
+            b"\x1b#7 ALARMS\r#7 OK,ALARMS,64,lines=2\r\nRESULT,1,good,-,0.25,12.5\r\nALARMS,6,low_",
+        );
         assert!(answers.try_recv().is_err());
         sorter.push(b"air,stop\r\nALARMS,7,camera,tell\r\nER,?,102,late\r\n\xffRESULT\r\n\r\n");
         sorter.push(b"#8 OK,LIST,lines=9\r\nLIST,a\r\n#9 OK,IDN\r\n");

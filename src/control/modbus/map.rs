@@ -7,7 +7,7 @@ use super::super::table::{Access, COUNT, Parameter, STEPS};
 use crate::line::{Cause, Outcome, Statistics};
 
 /// Version of this map: grows when something is added to it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;
@@ -32,6 +32,8 @@ pub struct Picture<'a> {
     pub pending: bool,
     /// Whether the memory has a fault.
     pub memory_fault: bool,
+    /// Whether this client's adapter gives back what the station sends.
+    pub echoes: bool,
 }
 
 /// One, two or four input registers.
@@ -225,6 +227,7 @@ pub const DISCRETES: &[Discrete] = &[
     ("strobe", |p| p.snapshot.outputs.strobe, "Output strobe: light or camera trigger"),
     ("changes_pending", |p| p.pending, "Holding registers were written and neither committed nor reverted"),
     ("memory_fault", |p| p.memory_fault, "A damaged file was found at the start, or the memory cannot be written"),
+    ("echo", |p| p.echoes, "The adapter gives back what this station sends: it is taken off, and obeyed by nobody"),
 ];
 
 /// Holding registers besides the parameters. Numbers leave the machine: only append.

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`frame`] | bytes to frames, by silence and CRC |
+//! | `echo` | what this station sent, given back by its adapter |
 //! | [`map`] | what lies where |
 //! | [`docs`] | the tables of `MODBUS.md` |
 //!
@@ -10,6 +11,7 @@
 //! whole or not at all. Must never answer a frame that is damaged, for another station or for all.
 
 pub mod docs;
+mod echo;
 pub mod frame;
 pub mod map;
 
@@ -87,6 +89,8 @@ pub struct Slave {
     /// Code of the last write that was refused.
     refusal: u16,
     power_on: bool,
+    /// The adapter gives back what is sent.
+    echoes: bool,
     /// When the client last said something.
     last: Option<Instant>,
     /// A write whose answer comes when its change is in force, and the first coil that is yet to be written.
@@ -108,11 +112,20 @@ impl Slave {
             pieces: PIECES,
             refusal: 0,
             power_on: true,
+            echoes: false,
             last: None,
             waiting: None,
             next_coil: 0,
             changing: false,
         }
+    }
+
+    /// Whether what is sent comes back; told the first time.
+    pub fn echoes<H: Host>(&mut self, echoes: bool, control: &mut Control<H>) {
+        if echoes && !std::mem::replace(&mut self.echoes, echoes) {
+            control.heard_itself(PORT);
+        }
+        self.echoes = echoes;
     }
 
     /// Answers a frame whose CRC is right. `None`: it is for another station, for all, or no request.
@@ -283,6 +296,7 @@ impl Slave {
             refusal: self.refusal,
             pending: control.has_pending(self.session),
             memory_fault: control.memory_fault(),
+            echoes: self.echoes,
         })
     }
 
@@ -532,15 +546,14 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
         let now = Instant::now();
         if let Some(wait) = budget.wait(now) {
             std::thread::sleep(wait.min(POLL));
-            // Half a frame is none.
-            framer.clear();
+            framer.skip(Instant::now());
         } else {
             match link.read(&mut bytes, framer.wait(now).unwrap_or(POLL)) {
                 Came::Bytes(count) => {
                     budget.took(count, 0);
                     framer.push(&bytes[..count], Instant::now());
                 }
-                Came::Nothing => (),
+                Came::Nothing => framer.idle(Instant::now()),
                 Came::Gone => {
                     framer.clear();
                     slave.hang_up(&mut lock());
@@ -551,16 +564,18 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
         let mut control = lock();
         control.tick(now);
         slave.idle(now, &mut control);
-        let late = slave.late(now, &mut control);
-        let request = framer.take(now);
-        let answer = match &request {
-            Some(request) => slave.answer(request, now, &mut control),
-            None => late,
-        };
+        let mut answer = slave.late(now, &mut control);
+        while let Some(heard) = framer.take(now) {
+            budget.took(0, 1);
+            answer = slave.answer(&heard.frame, now, &mut control);
+            // Whoever has asked something else since does not wait for it.
+            answer.take_if(|_| !heard.last);
+        }
+        slave.echoes(framer.echoes(), &mut control);
         drop(control);
-        budget.took(0, u32::from(request.is_some()));
         if let Some(answer) = answer {
             link.write(&answer);
+            framer.sent(&answer, Instant::now());
         }
     }
 }

@@ -263,6 +263,15 @@ impl<H: Host> Control<H> {
         }
     }
 
+    /// What a port sends comes back to it, or answers of another station came there: its adapter echoes, or
+    /// two stations are on one line. Noted in the log; nothing of it is obeyed.
+    pub fn heard_itself(&mut self, port: &str) {
+        let what = "an adapter that echoes, or another station: its answers are not obeyed";
+        log::warn!("{port}: answers come in: {what}");
+        let stamp = jiff::Timestamp::now();
+        self.note(&format!("{stamp:.0},station,echo,{port},{what}"));
+    }
+
     /// A line for the log, stored with the next batch.
     fn note(&mut self, line: &str) {
         self.stored.note(line);

@@ -2,7 +2,7 @@
 //! alarms; part numbers.
 //!
 //! Three files, each with kind, version and SHA-256 in its first line: `memory` (TOML), `counters` (JSON)
-//! and `parts`. Must never mix old and new, never lose what was confirmed, never give a part number twice.
+//! and `parts`; and `defaults`, what a station works with that was never changed. Must never mix old and new, never lose what was confirmed, never give a part number twice.
 
 mod counts;
 #[cfg(test)]
@@ -28,6 +28,10 @@ pub const LOG_LINE: usize = 160;
 
 /// Part numbers that are reserved at a time. After a power cut the rest of them is left out.
 const RESERVED: u64 = 100_000;
+
+/// What a station works with that was never changed: the factory's parameters, its board's and its bundle's. For
+/// whoever looks at them from outside; a start makes them anew.
+const DEFAULTS: &str = "defaults";
 
 /// Damaged files that are kept of each kind; the last of them makes way.
 const DAMAGED: u32 = 9;
@@ -112,32 +116,53 @@ impl Store {
     /// Opens a folder, and makes it if there is none. `factory` stands for what was never stored.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder cannot be read or written, or another program uses it. Damaged files
-    /// are no error: they are put aside as `NAME.damaged-N` and reported.
+    /// [`StoreError`]: another program uses the folder, or it is none. Damaged files are no error: they are put
+    /// aside as `NAME.damaged-N` and reported. Neither is a folder that cannot be written: it is reported, and
+    /// whatever is to be stored fails until it can be.
     pub fn open(path: &Path, factory: &Memory) -> Result<(Store, Restored), StoreError> {
         let at = |error| StoreError {
             path: path.to_path_buf(),
             error,
         };
-        let (folder, restored) =
-            StoredIn::open(Folder::open(path).map_err(at)?, factory).map_err(at)?;
+        let files = Folder::open_anyway(path).map_err(at)?;
+        let (mut folder, mut restored) = StoredIn::open(files, factory);
+        let name = path.display();
+        if let Err(e) = folder.keep_defaults(factory) {
+            log::debug!("{name}: {e}");
+        }
+        let problems = restored.problems.iter_mut();
+        problems.for_each(|p| *p = format!("{name}: {p}"));
         let path = path.to_path_buf();
         Ok((Store { folder, path }, restored))
     }
 
-    /// The settings as they are stored, while a station may be running: changes nothing.
+    /// The settings as they are stored, or, if nothing was ever stored, those that the station was last started
+    /// with; while a station may be running: changes nothing.
     ///
     /// # Errors
-    /// [`StoreError`]: there are none, or they cannot be read.
+    /// [`StoreError`]: no station has ever been started with this folder, or they cannot be read.
     pub fn look(path: &Path, factory: &Memory) -> Result<Stored, StoreError> {
-        let file = path.join("memory");
+        let is_there = |kind: &&str| path.join(kind).exists();
+        let Some(kind) = ["memory", DEFAULTS].into_iter().find(is_there) else {
+            // Whether it is a folder at all, and may be read, is known then.
+            let looked = std::fs::read_dir(path).map(drop);
+            let none = || {
+                let what = "no station has been started with this folder: nothing is stored in it";
+                io::Error::new(io::ErrorKind::NotFound, what)
+            };
+            return Err(StoreError {
+                path: path.to_path_buf(),
+                error: looked.err().unwrap_or_else(none),
+            });
+        };
+        let file = path.join(kind);
         let at = |error| StoreError {
             path: file.clone(),
             error,
         };
         let bytes = std::fs::read(&file).map_err(at)?;
         let damaged = |e: String| at(io::Error::new(io::ErrorKind::InvalidData, e));
-        let body = decode("memory", &bytes).map_err(|e| damaged(e.into()))?;
+        let body = decode(kind, &bytes).map_err(|e| damaged(e.into()))?;
         let file: MemoryFile = toml::from_str(body).map_err(|e| damaged(e.to_string()))?;
         let mut stored = Stored {
             memory: factory.clone(),
@@ -226,17 +251,17 @@ fn decode<'a>(kind: &str, bytes: &'a [u8]) -> Result<&'a str, &'static str> {
 }
 
 impl<F: Files> StoredIn<F> {
-    fn open(files: F, factory: &Memory) -> io::Result<(Self, Restored)> {
+    fn open(files: F, factory: &Memory) -> (Self, Restored) {
         let mut keep = StoredIn { files, reserved: 0 };
         let mut problems = Vec::new();
-        let mut stored = keep.memory(factory, &mut problems)?;
+        let mut stored = keep.memory(factory, &mut problems);
         stored.settings_lost |= !problems.is_empty();
         let counts: Option<Counts> = keep.load("counters", &mut problems, |body| {
             serde_json::from_str(body).map_err(|e| e.to_string())
-        })?;
+        });
         let parts: Option<u64> = keep.load("parts", &mut problems, |body| {
             body.trim().parse().map_err(|_| "not a number".to_string())
-        })?;
+        });
         let mut counts = counts.unwrap_or_default();
         let next = counts.statistics.next_part.0.max(parts.unwrap_or(0));
         counts.statistics.next_part = PartId(next);
@@ -250,15 +275,16 @@ impl<F: Files> StoredIn<F> {
             true => keep.reserve(next),
             false => keep.reserve(next).and_then(|()| keep.save(&stored)),
         };
-        match written {
-            // A full disk is no reason to stop the line: the station runs, with FAULT on. Until there is room
-            // part numbers are not reserved, and a power cut may give some of them again.
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-                stored.fault = true;
-                keep.reserved = next;
-                problems.push(format!("{e}: nothing can be kept until there is room"));
-            }
-            written => written?,
+        // A disk that is full or takes nothing is no reason to stop the line: the station runs, with FAULT on. Until
+        // it can be written part numbers are not reserved, and a power cut may give some of them again.
+        if let Err(e) = written {
+            stored.fault = true;
+            keep.reserved = next;
+            let until = match e.kind() {
+                io::ErrorKind::StorageFull => "there is room",
+                _ => "it can be written",
+            };
+            problems.push(format!("{e}: nothing can be kept until {until}"));
         }
         let restored = Restored {
             stored,
@@ -266,13 +292,33 @@ impl<F: Files> StoredIn<F> {
             alarms: alarms(counts.alarms),
             problems,
         };
-        Ok((keep, restored))
+        (keep, restored)
     }
 
-    fn memory(&mut self, factory: &Memory, problems: &mut Vec<String>) -> io::Result<Stored> {
+    /// As long as nothing was stored, the factory's parameters are kept for [`Store::look`].
+    fn keep_defaults(&mut self, factory: &Memory) -> io::Result<()> {
+        if self.files.read("memory")?.is_some() {
+            return Ok(());
+        }
+        let file = MemoryFile {
+            fault: false,
+            settings_lost: false,
+            log: VecDeque::new(),
+            last_good: None,
+            parameters: factory.to_toml(),
+        };
+        let body = toml::to_string(&file).map_err(io::Error::other)?;
+        let bytes = encode(DEFAULTS, &body);
+        match self.files.read(DEFAULTS)? {
+            Some(kept) if kept == bytes => Ok(()),
+            _ => self.files.replace(DEFAULTS, &bytes),
+        }
+    }
+
+    fn memory(&mut self, factory: &Memory, problems: &mut Vec<String>) -> Stored {
         let file: Option<MemoryFile> = self.load("memory", problems, |body| {
             toml::from_str(body).map_err(|e| e.to_string())
-        })?;
+        });
         let mut stored = Stored {
             memory: factory.clone(),
             ..Stored::default()
@@ -290,40 +336,44 @@ impl<F: Files> StoredIn<F> {
             stored.settings_lost = file.settings_lost;
             stored.last_good = file.last_good.as_ref().and_then(LastGood::from_toml);
         }
-        Ok(stored)
+        stored
     }
 
-    /// Reads a file; puts it aside if it is damaged.
+    /// Reads a file; puts it aside if it is damaged, or cannot be read.
     fn load<T>(
         &mut self,
         kind: &str,
         problems: &mut Vec<String>,
         parse: impl Fn(&str) -> Result<T, String>,
-    ) -> io::Result<Option<T>> {
-        let Some(bytes) = self.files.read(kind)? else {
-            return Ok(None);
-        };
-        let reason = match decode(kind, &bytes) {
-            Err(reason) => reason.to_string(),
-            Ok(body) => match parse(body) {
-                Ok(value) => return Ok(Some(value)),
-                Err(reason) => reason,
+    ) -> Option<T> {
+        let reason = match self.files.read(kind) {
+            Ok(None) => return None,
+            Err(e) => e.to_string(),
+            Ok(Some(bytes)) => match decode(kind, &bytes) {
+                Err(reason) => reason.to_string(),
+                Ok(body) => match parse(body) {
+                    Ok(value) => return Some(value),
+                    Err(reason) => reason,
+                },
             },
         };
         let mut aside = String::new();
         for number in 1..=DAMAGED {
             aside = format!("{kind}.damaged-{number}");
-            if self.files.read(&aside)?.is_none() {
+            if matches!(self.files.read(&aside), Ok(None)) {
                 break;
             }
         }
-        self.files.rename(kind, &aside)?;
-        self.files.sync_folder()?;
+        let renamed = self.files.rename(kind, &aside);
+        let kept = match renamed.and_then(|()| self.files.sync_folder()) {
+            Ok(()) => format!("kept as {aside}"),
+            Err(e) => format!("left where it is ({e})"),
+        };
         let reason = reason.lines().next().unwrap_or_default();
         problems.push(format!(
-            "{kind} damaged ({reason}); kept as {aside}; defaults loaded"
+            "{kind} damaged ({reason}); {kept}; defaults loaded"
         ));
-        Ok(None)
+        None
     }
 
     fn save(&mut self, stored: &Stored) -> io::Result<()> {

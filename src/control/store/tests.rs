@@ -135,7 +135,7 @@ struct Confirmed {
 fn history(
     save: impl Fn(&mut StoredIn<Recorder>, &Stored) -> io::Result<()>,
 ) -> (Vec<Step>, Vec<(usize, Confirmed)>) {
-    let (mut keep, restored) = StoredIn::open(Recorder::default(), &Memory::default()).unwrap();
+    let (mut keep, restored) = StoredIn::open(Recorder::default(), &Memory::default());
     let mut now = Confirmed {
         stored: restored.stored,
         parts: 0,
@@ -182,7 +182,7 @@ fn violations(steps: &[Step], confirmed: &[(usize, Confirmed)]) -> (usize, Vec<S
         let new_state = confirmed.get(old + 1).map_or(old_state, |(_, state)| state);
         for files in after_power_cut(&steps[..cut]) {
             tried += 1;
-            let (_, found) = StoredIn::open(files, &Memory::default()).unwrap();
+            let (_, found) = StoredIn::open(files, &Memory::default());
             let either = [old_state, new_state]
                 .iter()
                 .any(|s| s.stored == found.stored);
@@ -215,7 +215,7 @@ fn a_power_cut_at_any_step_leaves_old_or_new() {
 #[test]
 fn careless_writers_are_found_out() {
     let encoded = |stored: &Stored| {
-        let (mut keep, _) = StoredIn::open(Recorder::default(), &Memory::default()).unwrap();
+        let (mut keep, _) = StoredIn::open(Recorder::default(), &Memory::default());
         keep.save(stored).unwrap();
         keep.files.files["memory"].clone()
     };
@@ -325,14 +325,14 @@ impl Files for Full {
 
 #[test]
 fn a_full_disk_does_not_stop_the_station() {
-    let (mut keep, mut restored) = StoredIn::open(Recorder::default(), &Memory::default()).unwrap();
+    let (mut keep, mut restored) = StoredIn::open(Recorder::default(), &Memory::default());
     let memory = &mut restored.stored.memory;
     memory
         .set(Parameter::StationName, Value::Text("press 3".into()))
         .unwrap();
     keep.save(&restored.stored).unwrap();
     let next = restored.statistics.next_part;
-    let (full, found) = StoredIn::open(Full(keep.files), &Memory::default()).unwrap();
+    let (full, found) = StoredIn::open(Full(keep.files), &Memory::default());
     assert_eq!(found.stored.memory, restored.stored.memory);
     assert!(found.stored.fault && !found.stored.settings_lost && found.problems.len() == 1);
     assert!(found.statistics.next_part > next);

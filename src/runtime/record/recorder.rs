@@ -1,10 +1,8 @@
 //! The thread that writes down what happened.
 
-use super::lines::{Lines, cut_half_line};
-use super::overlays::Overlays;
+use super::folder::Folder;
 use super::{Judgement, PICTURES, Picture, Record, Records};
 use crate::control::host::PartResult;
-use crate::durable::Lock;
 use crate::line::{Micros, Outcome, PartId};
 use crate::report::{Caption, overlay, say, warn};
 use crate::runtime::archive::Keep;
@@ -13,6 +11,7 @@ use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,80 +95,58 @@ pub struct Recorder {
     sign: Sign,
     /// Whether a line per part goes to standard output.
     say: bool,
-    verdicts: Lines,
-    events: Lines,
-    overlays: Overlays,
+    folder: Folder,
     known: BTreeMap<PartId, Known>,
-    /// Of the folder: another program's results are not mixed with these.
-    _lock: Lock,
 }
 
-/// Puts an earlier run's lines aside as `NAME.1.jsonl`, or removes what was put aside.
-fn put_aside(out: &Path, name: &str, keep: bool) -> Result<(), Failed> {
-    let (now, before) = (
-        out.join(format!("{name}.jsonl")),
-        out.join(format!("{name}.1.jsonl")),
-    );
-    if keep && now.is_file() {
-        match cut_half_line(&now) {
-            Ok(true) => log::warn!("{}: half a line at its end is cut off", now.display()),
-            Ok(false) => (),
-            Err(e) => log::warn!("{}: {e}", now.display()),
-        }
-        std::fs::rename(&now, &before).map_err(|e| (now, e))?;
-    } else if !keep && before.is_file() {
-        std::fs::remove_file(&before).map_err(|e| (before, e))?;
+/// Counts a record that could not be written.
+fn lose(shared: &Shared, path: &Path, reason: &dyn Display) {
+    // A full disk is said once, not once per part.
+    if shared.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+        warn(format_args!(
+            "{}: cannot be written: {reason}; what is lost from here on is counted",
+            path.display()
+        ));
     }
-    Ok(())
 }
 
 impl Recorder {
     /// Opens the results folder. With `keep`, what an earlier run left there is kept: its lines as
     /// `*.1.jsonl`, its overlays among those that make way when there are too many. Without, it would be
-    /// taken for this run's, and is removed. With `say`, a line per part goes to standard output.
+    /// taken for this run's, and is removed. With `say`, a line per part goes to standard output. Where the
+    /// folder cannot be written, what is lost is counted until it can be.
     ///
     /// # Errors
-    /// The path that failed, and the system's reason; the folder, if another program has it.
+    /// The folder, if another program has it.
     pub fn create(
         (out, keep, say): (&Path, bool, bool),
         records: Records,
         (shared, sign): (Arc<Shared>, Sign),
     ) -> Result<Recorder, Failed> {
-        std::fs::create_dir_all(out).map_err(|e| (out.into(), e))?;
-        let path = out.join(".lock");
-        let lock = match Lock::take(&path) {
-            Ok(Some(lock)) => lock,
-            Ok(None) => {
-                let what = "another program writes its results there: choose another --out";
-                return Err((out.into(), Error::other(what)));
-            }
-            Err(e) => return Err((path, e)),
-        };
-        let overlays = Overlays::open(out.join("rejects"), keep)?;
-        put_aside(out, "verdicts", keep)?;
-        put_aside(out, "events", keep)?;
-        let summary = out.join("summary.json");
-        if summary.is_file() {
-            std::fs::remove_file(&summary).map_err(|e| (summary, e))?;
-        }
-        Ok(Recorder {
+        let mut recorder = Recorder {
             records,
             behind: None,
             shared,
             sign,
             say,
-            verdicts: Lines::create(out.join("verdicts.jsonl"))?,
-            events: Lines::create(out.join("events.jsonl"))?,
-            overlays,
+            folder: Folder::new(out, keep)?,
             known: BTreeMap::new(),
-            _lock: lock,
-        })
+        };
+        recorder.look();
+        Ok(recorder)
+    }
+
+    /// Tells whether there is anything to write to; tries again if it is time.
+    fn look(&mut self) {
+        let closed = self.folder.files().is_err();
+        self.shared.unwritten.store(closed, Ordering::Relaxed);
     }
 
     /// Writes until nobody sends any more.
     pub fn run(mut self) {
         loop {
             self.sign.beat();
+            self.look();
             match self.next() {
                 Ok(record) => self.take(record),
                 Err(RecvTimeoutError::Timeout) => (),
@@ -197,16 +174,6 @@ impl Recorder {
                 judged @ (Record::Judged { .. } | Record::Picture { .. }) => return Ok(judged),
                 other => self.behind = Some(other),
             }
-        }
-    }
-
-    fn lose(&self, path: &Path, reason: impl std::fmt::Display) {
-        // A full disk is said once, not once per part.
-        if self.shared.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-            warn(format_args!(
-                "{}: cannot be written: {reason}; what is lost from here on is counted",
-                path.display()
-            ));
         }
     }
 
@@ -260,8 +227,13 @@ impl Recorder {
             at_us: at.0,
             utc: utc(at),
         };
-        if let Err(e) = self.events.write(&line) {
-            self.lose(self.events.path(), e);
+        match self.folder.files() {
+            Ok(files) => {
+                if let Err(e) = files.events.write(&line) {
+                    lose(&self.shared, files.events.path(), &e);
+                }
+            }
+            Err((path, e)) => lose(&self.shared, path, e),
         }
     }
 
@@ -302,8 +274,13 @@ impl Recorder {
             error,
             warning,
         };
-        if let Err(e) = self.verdicts.write(&line) {
-            self.lose(self.verdicts.path(), e);
+        match self.folder.files() {
+            Ok(files) => {
+                if let Err(e) = files.verdicts.write(&line) {
+                    lose(&self.shared, files.verdicts.path(), &e);
+                }
+            }
+            Err((path, e)) => lose(&self.shared, path, e),
         }
         if self.say {
             let number = |v: Option<String>| v.unwrap_or_else(|| "-".into());
@@ -394,16 +371,22 @@ impl Recorder {
         };
         let sigma = network.map_or(0.0, |n| n.smoothing_sigma);
         let map = picture.inspection.map().smoothed(sigma);
-        let path = self.overlays.path(part.0, &judgement.name);
+        let files = match self.folder.files() {
+            Ok(files) => files,
+            Err((path, e)) => {
+                self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
+                return lose(&self.shared, path, e);
+            }
+        };
+        let path = files.overlays.path(part.0, &judgement.name);
         if let Err(e) = overlay(&picture.frame, &map, &caption).save(&path) {
             self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
             // Half a picture is none.
             let _ = std::fs::remove_file(&path);
-            self.lose(&path, e);
-            return;
+            return lose(&self.shared, &path, &e);
         }
         let limit = u64::from(self.shared.archive().limit_mb) * 1_000_000;
-        self.overlays.add(path, limit);
+        files.overlays.add(path, limit);
     }
 }
 

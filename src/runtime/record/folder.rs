@@ -1,0 +1,122 @@
+//! The folder of results. Where it cannot be opened the station goes on without, and it is tried again now and
+//! then: a disk that is mounted for reading, or not there yet, is no reason to let parts wait.
+
+use super::lines::{Lines, cut_half_line};
+use super::overlays::Overlays;
+use super::recorder::Failed;
+use crate::durable::Lock;
+use std::io::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a folder that cannot be opened is tried.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What is written to.
+pub(super) struct Files {
+    pub(super) verdicts: Lines,
+    pub(super) events: Lines,
+    pub(super) overlays: Overlays,
+    /// Of the folder: another program's results are not mixed with these.
+    _lock: Lock,
+}
+
+/// The folder.
+pub(super) struct Folder {
+    out: PathBuf,
+    keep: bool,
+    files: Result<Files, Failed>,
+    tried: Instant,
+}
+
+/// Puts an earlier run's lines aside as `NAME.1.jsonl`, or removes what was put aside.
+fn put_aside(out: &Path, name: &str, keep: bool) -> Result<(), Failed> {
+    let (now, before) = (
+        out.join(format!("{name}.jsonl")),
+        out.join(format!("{name}.1.jsonl")),
+    );
+    if keep && now.is_file() {
+        match cut_half_line(&now) {
+            Ok(true) => log::warn!("{}: half a line at its end is cut off", now.display()),
+            Ok(false) => (),
+            Err(e) => log::warn!("{}: {e}", now.display()),
+        }
+        std::fs::rename(&now, &before).map_err(|e| (now, e))?;
+    } else if !keep && before.is_file() {
+        std::fs::remove_file(&before).map_err(|e| (before, e))?;
+    }
+    Ok(())
+}
+
+/// The folder's lock; `None`: another program has it.
+fn take(out: &Path) -> Result<Option<Lock>, Failed> {
+    std::fs::create_dir_all(out).map_err(|e| (out.into(), e))?;
+    let path = out.join(".lock");
+    Lock::take(&path).map_err(|e| (path, e))
+}
+
+fn in_use(out: &Path) -> Failed {
+    let what = "another program writes its results there: choose another --out";
+    (out.into(), Error::other(what))
+}
+
+fn open(out: &Path, keep: bool, lock: Lock) -> Result<Files, Failed> {
+    let overlays = Overlays::open(out.join("rejects"), keep)?;
+    put_aside(out, "verdicts", keep)?;
+    put_aside(out, "events", keep)?;
+    let summary = out.join("summary.json");
+    if summary.is_file() {
+        std::fs::remove_file(&summary).map_err(|e| (summary, e))?;
+    }
+    Ok(Files {
+        verdicts: Lines::create(out.join("verdicts.jsonl"))?,
+        events: Lines::create(out.join("events.jsonl"))?,
+        overlays,
+        _lock: lock,
+    })
+}
+
+impl Folder {
+    /// Opens it; see [`Recorder::create`](super::Recorder::create). One that cannot be opened is told.
+    ///
+    /// # Errors
+    /// Another program has it.
+    pub(super) fn new(out: &Path, keep: bool) -> Result<Self, Failed> {
+        let files = match take(out) {
+            Ok(Some(lock)) => open(out, keep, lock),
+            Ok(None) => return Err(in_use(out)),
+            Err(e) => Err(e),
+        };
+        if let Err((path, e)) = &files {
+            log::error!(
+                "{}: {e}: no results are written until it can be; the line goes on",
+                path.display()
+            );
+        }
+        Ok(Folder {
+            out: out.into(),
+            keep,
+            files,
+            tried: Instant::now(),
+        })
+    }
+
+    /// What is written to, if it can be.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn files(&mut self) -> Result<&mut Files, &Failed> {
+        if self.files.is_err() && self.tried.elapsed() >= AGAIN {
+            self.tried = Instant::now();
+            self.files = match take(&self.out) {
+                Ok(Some(lock)) => open(&self.out, self.keep, lock),
+                Ok(None) => Err(in_use(&self.out)),
+                Err(e) => Err(e),
+            };
+            if self.files.is_ok() {
+                log::info!("{}: results are written again", self.out.display());
+            }
+        }
+        self.files.as_mut().map_err(|e| &*e)
+    }
+}
