@@ -178,7 +178,7 @@ fn average(rows: &[f32], width: usize, grid: usize, out: &mut [f32], stride: usi
 
 /// Random signs [WIDEST, inputs], as weights of int8 that hold them exactly. Always the same ones.
 fn signs(inputs: usize) -> Matrix {
-    let mut state = 0x5eed_0f5_16d5u64;
+    let mut state = 0x05ee_d0f5_16d5_u64;
     let mut sign = || {
         // SplitMix64.
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
