@@ -302,8 +302,8 @@ mod tests {
     #[test]
     fn figures_that_are_not_defined_are_shown_as_a_dash() {
         let text = page(&report());
-        // A class: nine figures; the headline: seven and a name.
-        assert_eq!(text.matches(">-</td>").count(), 9 + 8);
+        // A class: eleven figures; the headline: nine and a name.
+        assert_eq!(text.matches(">-</td>").count(), 11 + 10);
         assert!(text.contains("No curve"));
         for empty in ["NaN", "null", "None", "inf"] {
             assert!(!text.contains(&format!(">{empty}<")), "{empty}");
