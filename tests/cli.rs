@@ -821,7 +821,12 @@ fn the_host_program_names_what_is_wrong() {
             5,
             "/nonexistent/x.bundle",
         ),
-        (vec!["export", "--clip", str(&clip)], 2, "--prompts"),
+        (vec!["export", "--clip", str(&clip)], 2, "--out"),
+        (
+            vec!["export", "--clip", str(&clip), "--out", str(&out)],
+            32,
+            "--prompts",
+        ),
         (
             vec!["evaluate", "--clip", str(&clip), "--threads", "0", "."],
             2,

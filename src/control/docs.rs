@@ -65,6 +65,8 @@ pub fn alarms() -> String {
             "always"
         } else if AlarmSet::DEFAULT_STOP.contains(alarm) {
             "unless `alarm_stop` says otherwise"
+        } else if alarm as u8 > 15 {
+            "never by itself"
         } else {
             "only if `alarm_stop` says so"
         };

@@ -228,8 +228,9 @@ const BAUD: Kind = Choice(&[
     "9600", "19200", "38400", "57600", "115200", "230400", "460800", "921600",
 ]);
 
-/// Bits 1 to 17, the numbers of [`Alarm`](crate::line::Alarm).
-const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits();
+/// Bits 1 to 15, numbers of [`Alarm`](crate::line::Alarm): its register has 16 bits. What has a higher
+/// number never stops the line by itself; everything is rejected meanwhile.
+const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits() & 0xffff;
 
 // The ranges of what the line core is given are its own; a test holds them together.
 #[rustfmt::skip]

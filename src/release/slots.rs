@@ -578,15 +578,28 @@ fn answers(folder: &Path, release: &Release, keys: &Keys) -> Result<(), ReleaseE
 /// The output of the new program, which must end well and soon.
 fn ask(folder: &Path, arguments: &[&str]) -> Result<String, ReleaseError> {
     let unfit = |what: String| ReleaseError::Unfit(format!("`{}`: {what}", arguments.join(" ")));
-    let mut child = Command::new(folder.join(Member::Program.name()))
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| unfit(format!("its program does not start here: {e}")))?;
+    let start = || {
+        Command::new(folder.join(Member::Program.name()))
+            .args(arguments)
+            .current_dir(folder)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    // A child that another thread starts just now holds the file open for writing until it runs.
+    let mut started = start();
+    for _ in 0..50 {
+        match &started {
+            Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                started = start();
+            }
+            _ => break,
+        }
+    }
+    let mut child = started.map_err(|e| unfit(format!("its program does not start here: {e}")))?;
     let since = Instant::now();
     // What it prints is a page; the pipe holds 16 of them.
     let status = loop {

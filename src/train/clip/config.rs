@@ -296,7 +296,7 @@ impl Known {
             for (i, said) in [image, text].into_iter().enumerate() {
                 heads[i] = match said {
                     Heads::Count(n) => n,
-                    Heads::Width(w) => widths[i] / w.max(1),
+                    Heads::Width(w) => (widths[i] / w.max(1)).max(1),
                 };
             }
         } else {
