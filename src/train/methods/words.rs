@@ -152,7 +152,7 @@ pub fn prompts(
         }
         Method::Anovl => {
             let l = &lists.anovl;
-            let texture = l.texture_classes.iter().any(|t| *t == class);
+            let texture = l.texture_classes.contains(&class);
             let list = match texture {
                 true => &l.templates_texture_66,
                 false => &l.templates_object_66,

@@ -151,6 +151,9 @@ impl Pictures {
     }
 }
 
+/// What a method adds to a sample: a row of numbers.
+pub type More<'a> = dyn Fn(&Sample) -> Vec<f32> + 'a;
+
 /// A set that is ready to be learned from.
 pub struct Set<'a> {
     /// The pictures.
@@ -239,7 +242,7 @@ impl<'a> Set<'a> {
         &self,
         pictures: &mut Pictures,
         chosen: &[usize],
-        extra: Option<&dyn Fn(&Sample) -> Vec<f32>>,
+        extra: Option<&More<'_>>,
         types: &[String],
         device: &Device,
     ) -> Result<Batch, TrainError> {

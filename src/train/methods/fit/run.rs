@@ -1,6 +1,6 @@
 //! Epochs of any method: order, steps, a checkpoint each, going on from it.
 
-use super::pictures::{Pictures, Set};
+use super::pictures::{More, Pictures, Set};
 use super::{Learner, Options, Terms, anomalyclip, april_gan, coop, dapo, heads, optimizer, step};
 use crate::bundle;
 use crate::bundle::method::{Method, MethodSpec};
@@ -419,7 +419,7 @@ impl<F: FnMut(&Epoch)> Run<'_, F> {
             let found = directions.as_ref().and_then(|d| d.get(&sample.class));
             found.cloned().unwrap_or_default()
         };
-        let extra: Option<&dyn Fn(&Sample) -> Vec<f32>> = match &directions {
+        let extra: Option<&More<'_>> = match &directions {
             Some(_) => Some(&of_class),
             None => None,
         };
