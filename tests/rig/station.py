@@ -73,6 +73,7 @@ class Station:
         self.machine, self.name, self.pulse_ms = machine, name, pulse_ms
         self.first_edge = len(machine.pins.edges)
         sets = [f"threshold={threshold:.4f}", f"reject_delay_ms={DELAY_MS}", f"pulse_width_ms={pulse_ms}", "alarm_consecutive=0", "archive=off"]
+        sets.append("frame_identical=0")  # vivid shows a picture without noise as long as the belt stands
         sets = " ".join(f"--set {s}" for s in [*PAIRING, *sets, *settings])
         machine.check(
             f"rm -rf /tmp/{name}; /tmp/faprompt-edge run --board /tmp/{board} --bundle /tmp/rig.bundle --arithmetic {arithmetic} --threads 1"
