@@ -15,7 +15,6 @@ pub mod tap;
 #[cfg(feature = "train")]
 mod write;
 
-#[cfg(feature = "train")]
 pub use crate::durable::save;
 pub use error::BundleError;
 pub use manifest::Manifest;
