@@ -174,8 +174,8 @@ fn a_recorder_that_hangs_is_an_alarm_until_it_writes_again() {
 /// STOP would be lost with them: the station ends, its outputs are safe.
 #[test]
 fn inputs_that_hang_end_the_station() {
-    let line = Line::start_with(Recorder::run, Some("inputs"));
     let start = Instant::now();
+    let line = Line::start_with(Recorder::run, Some("inputs"));
     let report = line.waits.join().unwrap();
     assert_eq!(report.failed, Some("inputs"));
     assert!(start.elapsed() >= threads::SILENCE);
