@@ -73,6 +73,25 @@ impl Store {
         let notes = (!self.notes.is_empty()).then_some(self.notes);
         let bytes =
             safetensors::serialize(views, notes).map_err(|e| failed(std::io::Error::other(e)))?;
+        let bytes = ordered(&bytes).ok_or_else(|| failed(std::io::Error::other("header")))?;
         bundle::save(&bytes, path).map_err(failed)
     }
+}
+
+/// The same file with its header in alphabetical order: the library writes notes in an order that differs from run to
+/// run, and the same seed shall give the same bytes.
+fn ordered(bytes: &[u8]) -> Option<Vec<u8>> {
+    const NOTES: &str = "__metadata__";
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (header, data) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    if let Some(notes) = header.remove(NOTES) {
+        let notes: BTreeMap<String, String> = serde_json::from_value(notes).ok()?;
+        let text = serde_json::to_value(notes).ok()?;
+        header.insert(NOTES.into(), text);
+    }
+    let mut text = serde_json::to_vec(&header).ok()?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let length = (text.len() as u64).to_le_bytes();
+    Some([&length[..], &text, data].concat())
 }
