@@ -23,6 +23,7 @@ test: setup
 	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
 	$(MAKE) no-std
 	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
+	fuzz/run -max_total_time=20
 	@if grep -qs '^ID=debian' /etc/os-release; then $(MAKE) rig RIG=--lean; \
 	else echo "NOT TRIED: the station on a real kernel (make rig): its set-up knows Debian only"; fi
 
@@ -48,7 +49,7 @@ fresh-check:
 	tests/fresh/check $(FRESH)
 
 # What reads bytes of strangers under libFuzzer: FUZZ=-runs=10000000 for longer, or any of fuzz/run's options and
-# targets.
+# targets. `make test` runs each for 20 seconds.
 FUZZ ?= -runs=1000000
 fuzz: setup
 	fuzz/run $(FUZZ)

@@ -96,16 +96,21 @@ fuzz_target!(|bytes: &[u8]| {
                 framer.push(piece, station.now);
             }
             station.now += Duration::from_micros(1750);
-            let Some(request) = framer.take(station.now) else {
-                continue;
-            };
-            let Some(answer) = slave.answer(&request, station.slow, &mut station.control) else {
-                continue;
-            };
-            let (body, _) = answer.split_at(answer.len() - 2);
-            assert_eq!(sealed(body).as_deref(), Some(&answer[..]));
-            // The address is a parameter: an input may have changed it.
-            assert_eq!((request[0], request[1]), (answer[0], answer[1] & 0x7f));
+            framer.idle(station.now);
+            while let Some(heard) = framer.take(station.now) {
+                let request = &heard.frame;
+                let control = &mut station.control;
+                let Some(answer) = slave.answer(request, station.slow, control) else {
+                    continue;
+                };
+                let (body, _) = answer.split_at(answer.len() - 2);
+                assert_eq!(sealed(body).as_deref(), Some(&answer[..]));
+                // The address is a parameter: an input may have changed it.
+                assert_eq!((request[0], request[1]), (answer[0], answer[1] & 0x7f));
+                framer.sent(&answer, station.now);
+            }
+            slave.echoes(framer.echoes(), &mut station.control);
+            let _ = slave.late(station.slow, &mut station.control);
         }
         slave.hang_up(&mut station.control);
         station.slow += Duration::from_millis(1);
