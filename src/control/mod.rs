@@ -33,6 +33,7 @@ pub mod shared;
 pub mod store;
 pub mod table;
 pub mod teach;
+pub mod types;
 pub mod values;
 
 pub use host::{

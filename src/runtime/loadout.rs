@@ -16,6 +16,7 @@ use super::message::LineLoadout;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
 use crate::control::host::NetworkLabel;
+use crate::control::types::TypeRules;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -38,6 +39,8 @@ pub struct Loadout {
     pub archive: Archive,
     /// What a frame must show.
     pub frames: FrameLimits,
+    /// What types of defects decide.
+    pub types: TypeRules,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the parameters call the bundle.
@@ -109,6 +112,10 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
         warning: manifest.warning(),
         arithmetic: inspector.arithmetic(),
         smoothing_sigma: manifest.scores.smoothing_sigma,
+        types: manifest
+            .method
+            .as_ref()
+            .map_or_else(Vec::new, |m| m.types.clone()),
     }
 }
 

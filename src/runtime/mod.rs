@@ -52,6 +52,7 @@ pub mod threads;
 use crate::board::Inputs;
 use crate::capture::Adjustment;
 use crate::control::host::Judging;
+use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, NetworkState, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Outlets, RealTime};
@@ -110,6 +111,8 @@ pub struct Config {
     pub archive: Archive,
     /// What a frame must show.
     pub frames: FrameLimits,
+    /// What types of defects decide.
+    pub types: TypeRules,
     /// How the output thread is run.
     pub real_time: RealTime,
     /// Folder for results.
@@ -214,6 +217,7 @@ pub fn start<P: OutputPin + Send + 'static>(
     let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
     shared.set_archive(config.archive);
     shared.frames.set(config.frames);
+    shared.set_types(config.types, config.network.as_ref().map(|n| &*n.label));
     let mut threads = Threads::default();
     let (outcomes, judgements, records) = Records::new(config.parallel);
     let recorder_sign = threads.row("recorder", Needed::ToTell);

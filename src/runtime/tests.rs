@@ -121,6 +121,7 @@ impl Line {
                     part,
                     verdict: Verdict::Score(0.0),
                     score: Some(0.0),
+                    share: None,
                 };
                 line.messages.send(verdict).ok().unwrap();
             }

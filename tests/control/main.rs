@@ -7,6 +7,7 @@ mod oracle;
 use bench::{Bench, Cable};
 use faprompt_edge::control::session::Output;
 use faprompt_edge::control::{Effect, Session};
+use faprompt_edge::line::{DefectType, Lane, Sorting};
 use oracle::{is_answer, lines_in};
 use proptest::prelude::*;
 use std::path::Path;
@@ -77,6 +78,18 @@ fn happen(what: &str, bench: &mut Bench, place: &str) {
             for score in scores {
                 bench.line(|l| l.part(score.parse().expect("a score")));
             }
+        }
+        ["sorted", score, number, lane] => {
+            let sorting = Sorting {
+                defect: match number {
+                    "unknown" => DefectType::Unknown,
+                    number => DefectType::Number(number.parse().expect("a number")),
+                },
+                threshold: None,
+                lane: Lane::new(lane.parse().expect("a lane")).ok(),
+            };
+            let score = score.parse().expect("a score");
+            bench.line(|l| l.sorted(score, sorting));
         }
         ["bin", state] => bench.line(|l| l.bin_full(state == "full")),
         ["refuse"] => bench.line(|l| l.refuse = true),

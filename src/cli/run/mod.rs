@@ -12,6 +12,7 @@ use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::table::{Parameter, STEPS};
+use faprompt_edge::control::types::TypeRules;
 use faprompt_edge::control::values::{Values, quoted};
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
@@ -275,6 +276,7 @@ impl Run {
             adjustment: adjustment(&values),
             archive: Archive::of(&values),
             frames: FrameLimits::of(&values),
+            types: TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?,
             real_time: RealTime {
                 // Without pins there is nothing to be on time for.
                 priority: (board.gpio == Gpio::Kernel).then_some(board.realtime.priority),

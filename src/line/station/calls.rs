@@ -4,6 +4,7 @@ use super::{NetworkState, STANDING_PARTS, Standing, Station, Verdict, VerdictUse
 use crate::line::alarms::Alarm;
 use crate::line::event::{Event, Observer};
 use crate::line::inputs::Input;
+use crate::line::lanes::Sorting;
 use crate::line::outcome::{Cause, Outcome};
 use crate::line::pairing::Frame;
 use crate::line::queue::State;
@@ -77,9 +78,15 @@ impl<O: Observer, const N: usize> Station<O, N> {
         match entry.state {
             State::Framed => {
                 counts.taken += 1;
-                let outcome = match verdict {
-                    Verdict::Score(score) => Outcome::of(score, self.settings.threshold.get()),
-                    Verdict::Error => Outcome::RejectBecause(Cause::InferenceError),
+                let (score, sorting) = match verdict {
+                    Verdict::Score(score) => (Some(score), Sorting::default()),
+                    Verdict::Sorted(score, sorting) => (Some(score), sorting),
+                    Verdict::Error => (None, Sorting::default()),
+                };
+                let threshold = sorting.threshold.unwrap_or(self.settings.threshold);
+                let outcome = match score {
+                    Some(score) => Outcome::of(score, threshold.get()),
+                    None => Outcome::RejectBecause(Cause::InferenceError),
                 };
                 let state = match outcome {
                     Outcome::Good if entry.piece => State::Closed(Cause::Challenge),
@@ -88,6 +95,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
                     Outcome::RejectBecause(cause) => State::Closed(cause),
                 };
                 self.queue.set(part, state);
+                self.queue.sort(part, sorting);
                 self.last_good = outcome == Outcome::Good;
                 self.latency(entry.triggered);
                 VerdictUse::Taken

@@ -69,14 +69,28 @@ struct History<const N: usize> {
     oracle: Oracle,
 }
 
-/// Most are good.
+/// Most are good. Some come with a type, its lane and perhaps a threshold.
 fn score(of: u32) -> Verdict {
-    match of % 16 {
-        0..10 => Verdict::Score(0.2),
-        10..14 => Verdict::Score(0.8),
-        14 => Verdict::Score(f32::NAN),
-        _ => Verdict::Error,
+    let score = match of % 16 {
+        0..10 => 0.2,
+        10..14 => 0.8,
+        14 => f32::NAN,
+        _ => return Verdict::Error,
+    };
+    let more = of >> 5;
+    if more.is_multiple_of(3) {
+        return Verdict::Score(score);
     }
+    let sorting = Sorting {
+        defect: DefectType::Number((more % 5) as u8),
+        threshold: match more % 7 {
+            0 => Threshold::new(0.1).ok(),
+            1 => Threshold::new(0.9).ok(),
+            _ => None,
+        },
+        lane: Lane::new(more % 4).ok(),
+    };
+    Verdict::Sorted(score, sorting)
 }
 
 impl<const N: usize> History<N> {
@@ -104,6 +118,7 @@ impl<const N: usize> History<N> {
         if setup & 16 != 0 {
             settings.wiring = to_reject();
         }
+        settings.default_lane = Lane::new((setup >> 7) % 3).ok();
         if setup & 96 == 96 {
             settings.alarms = AlarmSettings {
                 rate: Some(RejectRate::new(10, 50).unwrap()),

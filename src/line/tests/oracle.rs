@@ -4,7 +4,7 @@
 //! happen in the same microsecond their order is the station's, and nothing is expected of the part.
 
 use super::simulation::Simulation;
-use crate::line::settings::Settings;
+use crate::line::settings::{Settings, Threshold};
 use crate::line::trigger::Trigger;
 use crate::line::*;
 
@@ -30,6 +30,24 @@ pub struct VerdictRecord {
     pub time: u64,
     pub verdict: Verdict,
     pub used: VerdictUse,
+}
+
+impl VerdictRecord {
+    /// What it says of the part; `None`: that it could not be judged.
+    fn outcome(&self) -> Option<Outcome> {
+        outcome(self.verdict)
+    }
+}
+
+/// What a verdict says of a part, by a station's threshold of one half.
+fn outcome(verdict: Verdict) -> Option<Outcome> {
+    let (score, threshold) = match verdict {
+        Verdict::Error => return None,
+        Verdict::Score(score) => (score, None),
+        Verdict::Sorted(score, sorting) => (score, sorting.threshold),
+    };
+    let good = score <= threshold.map_or(0.5, Threshold::get);
+    Some(if good { Outcome::Good } else { Outcome::Reject })
 }
 
 /// What went in.
@@ -60,6 +78,7 @@ struct Part {
     /// When it reaches the reject station.
     arrives: u64,
     outcome: Outcome,
+    lane: Option<Lane>,
     /// When it was given.
     given: u64,
     /// Given at once, before it arrived.
@@ -172,6 +191,7 @@ impl Oracle {
         let parts = self.parts(&events, at_end, end);
         for (i, part) in parts.iter().enumerate() {
             self.check_part::<N>(i, part, &parts, &times, end);
+            self.check_lane(i, &parts, &trace, &times, end);
         }
         self.check_outputs(&trace, &parts, &times, end);
         self.check_frames(&given, at_end);
@@ -229,20 +249,26 @@ impl Oracle {
                         due: due.0,
                         arrives: self.reached(due.0, *now),
                         outcome: Outcome::Good,
+                        lane: None,
                         given: NEVER,
                         overflowed: false,
                     });
                 }
-                Event::Outcome { part, outcome } => {
-                    let second = outcomes.insert(part.0, (*now, *outcome));
+                Event::Outcome {
+                    part,
+                    outcome,
+                    lane,
+                } => {
+                    let second = outcomes.insert(part.0, (*now, *outcome, *lane));
                     assert_eq!(second, None, "a second outcome of part {}", part.0);
                 }
                 _ => (),
             }
         }
         for (i, part) in parts.iter_mut().enumerate() {
-            let (given, outcome) = outcomes[&(i as u64)];
+            let (given, outcome, lane) = outcomes[&(i as u64)];
             part.outcome = outcome;
+            part.lane = lane;
             part.given = given;
             part.overflowed = given == part.told && part.arrives > given && given != end;
         }
@@ -284,13 +310,65 @@ impl Oracle {
         }
         if part.outcome == Outcome::Good {
             let known = self.verdicts.iter().any(|v| {
-                let good = matches!(v.verdict, Verdict::Score(score) if score < 0.5);
+                let good = v.outcome() == Some(Outcome::Good);
                 v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time <= part.given
             });
             assert!(known, "part {i} is good without a verdict");
         }
         if let Some(expected) = self.expected(i, parts, times, end) {
             assert_eq!(part.outcome, expected, "part {i}");
+        }
+    }
+
+    /// Where a part goes by its own verdict, or by the lack of one.
+    fn own_lane(&self, i: usize, part: &Part) -> Option<Lane> {
+        let mut taken = self
+            .verdicts
+            .iter()
+            .filter(|v| v.part == i as u64 && v.used == VerdictUse::Taken);
+        let sorted = match (part.outcome, taken.next().map(|v| v.verdict)) {
+            (Outcome::Reject, Some(Verdict::Sorted(_, sorting))) => sorting.lane,
+            _ => None,
+        };
+        sorted.or(self.settings.default_lane)
+    }
+
+    /// A reject goes to its own lane or the default one and to no other; with nothing near it, to its own, from
+    /// its first moment to its last.
+    fn check_lane(
+        &self,
+        i: usize,
+        parts: &[Part],
+        trace: &[(u64, Outputs)],
+        times: &Times,
+        end: u64,
+    ) {
+        let part = &parts[i];
+        let own = self.own_lane(i, part);
+        assert!(part.outcome.is_reject() || part.lane.is_none());
+        let default = self.settings.default_lane;
+        assert!(
+            [own, default, None].contains(&part.lane),
+            "part {i} in {:?}",
+            part.lane
+        );
+        let passes = part.given..part.given + WIDTH;
+        let barred = |span: &Span| span.0 <= passes.end && span.1 >= passes.start;
+        let alone = self.close(i, parts).next().is_none()
+            && !parts.iter().any(|p| p.overflowed)
+            && ![&times.flush, &times.blind, &times.halted]
+                .into_iter()
+                .any(|spans| spans.iter().any(barred));
+        if !alone || !part.outcome.is_reject() || passes.end >= end {
+            return;
+        }
+        assert_eq!(part.lane, own, "part {i}");
+        let first = trace.partition_point(|(time, _)| *time <= passes.start) - 1;
+        let seen = trace[first..]
+            .iter()
+            .take_while(|(time, _)| *time < passes.end);
+        for (time, outputs) in seen {
+            assert_eq!(outputs.lane, own, "part {i} at {time}");
         }
     }
 
@@ -357,17 +435,13 @@ impl Oracle {
                 (Life::Frame { whole: false }, None) if !framed => {
                     closed = because(Cause::CameraFault);
                 }
-                (Life::Verdict(Verdict::Error), None) if framed => {
-                    closed = because(Cause::InferenceError);
-                }
-                (Life::Verdict(Verdict::Score(score)), None) if framed => {
-                    let good = score < 0.5;
-                    if good && self.is_piece(i as u64, part.told, times) {
+                (Life::Verdict(verdict), None) if framed => match outcome(verdict) {
+                    None => closed = because(Cause::InferenceError),
+                    Some(Outcome::Good) if self.is_piece(i as u64, part.told, times) => {
                         closed = because(Cause::Challenge);
-                    } else {
-                        judged = Some(if good { Outcome::Good } else { Outcome::Reject });
                     }
-                }
+                    some => judged = some,
+                },
                 _ => (),
             }
         }
@@ -409,7 +483,7 @@ impl Oracle {
     /// Whether a part was known to be good then, and nothing changed it.
     fn known_good(&self, i: usize, parts: &[Part], then: u64) -> bool {
         let good = |v: &&VerdictRecord| {
-            let good = matches!(v.verdict, Verdict::Score(score) if score < 0.5);
+            let good = v.outcome() == Some(Outcome::Good);
             v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time < then
         };
         parts[i].outcome == Outcome::Good && self.verdicts.iter().any(|v| good(&v))
@@ -508,6 +582,7 @@ impl Oracle {
     fn check_outputs(&self, trace: &[(u64, Outputs)], parts: &[Part], times: &Times, end: u64) {
         let (mut good, mut reject): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
         let mut unknown: Vec<Span> = Vec::new();
+        let mut lanes: Vec<(Span, Option<Lane>)> = Vec::new();
         for (i, part) in parts.iter().enumerate() {
             match self.taken_along(i, parts) {
                 Some(false) => (),
@@ -526,7 +601,9 @@ impl Oracle {
                 part.given
             };
             if part.outcome.is_reject() {
-                reject.push((from, from.saturating_add(WIDTH)));
+                let span = (from, from.saturating_add(WIDTH));
+                reject.push(span);
+                lanes.push((span, part.lane));
                 if let Some(next) = parts
                     .get(i + 1)
                     .filter(|next| part.overflowed && next.overflowed && part.arrives > next.told)
@@ -553,6 +630,19 @@ impl Oracle {
             let outputs = trace[until - 1].1;
             let barred = !outputs.ready || within(&times.flush, time);
             let rejects = within(&reject, time);
+            let default = self.settings.default_lane;
+            let its = |(span, lane): &(Span, Option<Lane>)| {
+                within(&[*span], time) && *lane == outputs.lane
+            };
+            match (barred, rejects) {
+                (true, _) => assert_eq!(outputs.lane, default, "lane at {time}"),
+                (false, false) => assert_eq!(outputs.lane, None, "lane at {time}"),
+                (false, true) => assert!(
+                    outputs.lane == default || lanes.iter().any(its),
+                    "lane {:?} at {time} is no part's",
+                    outputs.lane
+                ),
+            }
             if for_good {
                 let wanted = within(&good, time) && !rejects && !barred;
                 assert_eq!(outputs.good, wanted, "good at {time}");
@@ -631,6 +721,14 @@ impl Oracle {
         let mut outcomes = Counters::default();
         parts.iter().for_each(|p| outcomes.count(p.outcome));
         assert_eq!(counted.outcomes, outcomes);
+        let by_score = |parts: &[Part]| {
+            let rejects = parts.iter().filter(|p| p.outcome == Outcome::Reject);
+            rejects.count() as u64
+        };
+        let sorted = counted.sorted;
+        assert!(sorted.unknown + sorted.types.iter().sum::<u64>() <= by_score(parts));
+        let in_lanes = parts.iter().filter(|p| p.lane.is_some()).count() as u64;
+        assert_eq!(sorted.lanes.iter().sum::<u64>(), in_lanes);
         assert_eq!(counted.next_part, PartId(parts.len() as u64));
         let sum = outcomes.good + outcomes.rejects + outcomes.failed.iter().sum::<u64>();
         assert_eq!(sum, outcomes.parts);

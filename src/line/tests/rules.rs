@@ -27,6 +27,7 @@ pub fn settings() -> Settings {
             stop_on: AlarmSet::NONE,
             ..AlarmSettings::default()
         },
+        default_lane: None,
     }
 }
 
