@@ -2,6 +2,7 @@
 
 use crate::weights::WeightOptions;
 use clap::Args;
+use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
@@ -133,8 +134,17 @@ impl Tables {
             ..Options::default()
         };
         let options = ExportOptions {
+            name: None,
             image_size: self.image_size,
-            ..ExportOptions::plain(threads)
+            vv_layers: None,
+            memory: vec![],
+            selection: Selection::Paper,
+            score_rule: ScoreRule::Code,
+            precision: Precision::F32,
+            threshold: 0.5,
+            trained: true,
+            description: String::new(),
+            threads,
         };
         let asked = MethodOptions {
             method,
