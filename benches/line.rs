@@ -31,6 +31,7 @@ fn settings() -> Result<Settings, SettingError> {
             confirm: Some(ConfirmWindow::new(100)?),
         },
         strobe: None,
+        default_lane: None,
         alarms: AlarmSettings {
             stop_on: AlarmSet::NONE,
             ..AlarmSettings::default()

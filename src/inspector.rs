@@ -147,10 +147,10 @@ impl Inspection {
             .collect()
     }
 
-    /// The most likely type of defect and its share; `None` where two are about as likely, or the method has
-    /// no types.
-    pub fn kind(&self) -> Option<(usize, f32)> {
-        self.said.as_ref().and_then(Said::kind)
+    /// The most likely type of defect and its share; `None` where it does not exceed the next one by `margin`,
+    /// or the method has no types.
+    pub fn kind(&self, margin: f32) -> Option<(usize, f32)> {
+        self.said.as_ref().and_then(|said| said.kind(margin))
     }
 
     /// Of a picture in which nothing was seen.

@@ -222,3 +222,44 @@ fn evaluate_reports_every_class_the_mean_and_the_pool() {
     assert_eq!(out.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&out.stderr).contains("nut/test/good/000.png"));
 }
+
+#[test]
+fn four_shares_put_together_are_one_run_and_a_dead_one_is_run_again_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("set");
+    mvtec(&root);
+    // A broken picture and a broken mask are named in the same places, too.
+    std::fs::write(root.join("nut/test/good/001.png"), b"broken").unwrap();
+    std::fs::write(root.join("bolt/ground_truth/dent/000_mask.png"), b"broken").unwrap();
+    let (bundle, _) = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32);
+    let shards = folder.path().join("shards");
+    let train = |arguments: &[&Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
+        command.args(arguments).output().unwrap()
+    };
+    let path = |text: &'static str| Path::new(text);
+    let judge = [path("evaluate"), path("--bundle"), &bundle, &root];
+    let (whole, merged) = (folder.path().join("1.json"), folder.path().join("4.json"));
+    let once = train(&[&judge[..], &[path("--json"), &whole]].concat());
+    assert_eq!(once.status.code(), Some(3));
+    let share = |number: &'static str| {
+        let own = [path("--shards"), &shards, path("--shard"), path(number)];
+        train(&[&judge[..], &own].concat())
+    };
+    std::thread::scope(|scope| {
+        for number in ["1/4", "2/4", "4/4"] {
+            scope.spawn(|| share(number));
+        }
+    });
+    let merge = || train(&[path("merge"), &shards, path("--json"), &merged]);
+    let early = merge();
+    let said = String::from_utf8_lossy(&early.stderr);
+    assert!(said.contains("run again with --shard 3/4"), "{said}");
+    assert!(!merged.exists(), "half a result is none");
+    share("3/4");
+    let late = merge();
+    assert_eq!(late.status.code(), Some(3));
+    assert_eq!(late.stdout, once.stdout);
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(&merged), read(&whole));
+}

@@ -600,7 +600,9 @@ fn dapo_tells_which_defect_it_is() {
             close("a type's map", &map.values, &want.values);
         }
         // The larger share, if it is at least 0.1 above the other.
-        let kind = said.kind().map(|(kind, _)| kind);
+        let kind = said
+            .kind(faprompt_edge::methods::TYPE_MARGIN)
+            .map(|(kind, _)| kind);
         let apart = shares[2 * i] - shares[2 * i + 1];
         let want = (apart.abs() >= 0.1).then_some(usize::from(apart < 0.0));
         assert_eq!(kind, want, "picture {i}: shares apart by {apart}");
@@ -622,6 +624,22 @@ fn dapo_tells_which_defect_it_is() {
         );
         assert!(refused.is_err_and(|e| e.to_string().contains(why)));
     }
+}
+
+/// This project's own; the numbers are an independent reference's in NumPy (`reference.py`).
+#[test]
+fn heads_judge_as_the_independent_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip(folder.path());
+    let want = expected("heads");
+    let learned = golden("methods/heads/expected.safetensors");
+    let mut asked = asked(Method::Heads);
+    asked.stages = vec![3, 5, 6];
+    let (_, said) = judge(&clip, &asked, Some(&learned));
+    scores_and_maps(&said, &want, "image.score", "map");
+    let probabilities = values(&want, "image.probability");
+    let own: Vec<f32> = said.iter().map(|s| s.image_probability).collect();
+    close("probabilities", &own, &probabilities);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use common::{golden, relative, values};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::methods::fit::{
-    Batch, Learner, Options, anomalyclip, april_gan, coop, dapo, optimizer, step,
+    Batch, Learner, Options, anomalyclip, april_gan, coop, dapo, heads, optimizer, step,
 };
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{MethodOptions, anovl, filo, text, words};
@@ -265,6 +265,37 @@ fn coop_and_cocoop_learn_as_published() {
         let batch = batch(vec![rows(&expected, "image.raw", 0, &device)], &device);
         three_steps(method, learner, &batch, &training, "", &names, total, 2e-3);
     }
+}
+
+/// This project's own, in Rust and in NumPy (`reference.py`).
+#[test]
+fn heads_learn_as_the_independent_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let device = Device::flex().autodiff();
+    let expected = file("heads", "expected");
+    let golden_path = golden("methods/heads/expected.safetensors");
+    let learned = Learned::load(&golden_path, Method::Heads, &clip).unwrap();
+    let options = options(Method::Heads, &clip);
+    let stages = |name: &'static str| (0..3).map(move |i| format!("{name}.{i}"));
+    let taps = stages("class")
+        .chain(stages("patches"))
+        .map(|name| rows(&expected, &name, 0, &device));
+    let batch = batch(taps.collect(), &device);
+    let learner = heads::Learned::new(&clip, &learned.numbers, &options, &device).unwrap();
+    let meta = meta("heads");
+    let total = |i: usize| meta["losses"][i]["total"].as_f64().unwrap();
+    let names = [("heads.patch", "patch"), ("heads.image", "image")];
+    three_steps(
+        Method::Heads,
+        learner,
+        &batch,
+        &expected,
+        "",
+        &names,
+        total,
+        1e-3,
+    );
 }
 
 /// Our reading of the paper, in Rust and in PyTorch (`reference.py`).
@@ -526,6 +557,57 @@ fn filo_is_the_published_one() {
             let off = common::apart(&map, golden);
             assert!(off < 1e-3, "{key}, picture {i}: the map is off by {off}");
         }
+    }
+}
+
+/// From picture files to scores and maps, as `evaluate` does it.
+#[test]
+fn filo_judges_picture_files_as_published() {
+    use faprompt_edge::train::datasets::Sample;
+    use faprompt_edge::train::export::ExportOptions;
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let want = file("filo", "expected");
+    let learned = with_convolutions(file("filo", "expected").without_prefix("param."));
+    let asked = MethodOptions {
+        method: Method::Filo,
+        stages: vec![2, 4, 5, 6],
+        ..MethodOptions::default()
+    };
+    let options = ExportOptions {
+        image_size: Some(SIDE),
+        vv_layers: Some(4),
+        ..ExportOptions::plain(1)
+    };
+    let samples = (0..3).map(|i| Sample {
+        image: golden(&format!("faprompt-tiny/image{i}.png")),
+        mask: None,
+        class: "bottle".into(),
+        kind: "good".into(),
+        anomalous: i > 0,
+    });
+    let (judged, failed) = filo::judge::judge(
+        &clip,
+        &learned,
+        &asked,
+        &options,
+        &Device::flex(),
+        samples.collect(),
+        &indicatif::ProgressBar::hidden(),
+    )
+    .unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
+    let (scores, maps) = (values(&want, "all.image_score"), values(&want, "all.map"));
+    for (i, judged) in judged.iter().enumerate() {
+        let off = (judged.score - scores[i]).abs();
+        assert!(off < 1e-3, "picture {i}: the score is off by {off}");
+        let own = match (&judged.segmentation, &judged.map) {
+            (Some(s), _) => &s.scores,
+            (None, Some(map)) => &map.values,
+            (None, None) => panic!("picture {i} has no map"),
+        };
+        let off = common::apart(own, &maps[i * SIDE * SIDE..][..SIDE * SIDE]);
+        assert!(off < 1e-3, "picture {i}: the map is off by {off}");
     }
 }
 

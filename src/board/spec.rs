@@ -241,11 +241,27 @@ pub struct OutputPins {
     pub line_stop: Option<OutputPin>,
     /// Light or camera trigger.
     pub strobe: Option<OutputPin>,
+    /// A part passes that is rejected into lane 1.
+    pub lane1: Option<OutputPin>,
+    /// A part passes that is rejected into lane 2.
+    pub lane2: Option<OutputPin>,
+    /// A part passes that is rejected into lane 3.
+    pub lane3: Option<OutputPin>,
+    /// A part passes that is rejected into lane 4.
+    pub lane4: Option<OutputPin>,
+    /// A part passes that is rejected into lane 5.
+    pub lane5: Option<OutputPin>,
+    /// A part passes that is rejected into lane 6.
+    pub lane6: Option<OutputPin>,
+    /// A part passes that is rejected into lane 7.
+    pub lane7: Option<OutputPin>,
+    /// A part passes that is rejected into lane 8.
+    pub lane8: Option<OutputPin>,
 }
 
 impl OutputPins {
     /// All of them with their keys, in the order of the signals' numbers.
-    pub fn each(&self) -> [(&'static str, Option<&OutputPin>); 8] {
+    pub fn each(&self) -> [(&'static str, Option<&OutputPin>); 16] {
         [
             ("good", self.good.as_ref()),
             ("reject", self.reject.as_ref()),
@@ -255,6 +271,14 @@ impl OutputPins {
             ("fault", self.fault.as_ref()),
             ("line_stop", self.line_stop.as_ref()),
             ("strobe", self.strobe.as_ref()),
+            ("lane1", self.lane1.as_ref()),
+            ("lane2", self.lane2.as_ref()),
+            ("lane3", self.lane3.as_ref()),
+            ("lane4", self.lane4.as_ref()),
+            ("lane5", self.lane5.as_ref()),
+            ("lane6", self.lane6.as_ref()),
+            ("lane7", self.lane7.as_ref()),
+            ("lane8", self.lane8.as_ref()),
         ]
     }
 }

@@ -251,6 +251,16 @@ impl MethodSpec {
                 return fail(format!("method.{key} = {value} is not in 0..={high}"));
             }
         }
+        let odd = |t: &&String| {
+            let plain = |c: char| !c.is_control() && !",=\"\\".contains(c);
+            t.trim() != t.as_str() || t.is_empty() || t.len() > 64 || !t.chars().all(plain)
+        };
+        if let Some(odd) = self.types.iter().find(odd) {
+            return fail(format!(
+                "method.types: {odd:?}: a type has 1 to 64 characters, without `,`, `=`, quotes and backslashes, \
+                 and no space around it"
+            ));
+        }
         if self.name == Method::Cocoop {
             let least = self.context + 1;
             let fits = self.prompt_rows.len() == 2

@@ -3,6 +3,7 @@
 use super::{CliError, Network, cores, output};
 use clap::Args;
 use faprompt_edge::bundle::Bundle;
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::known_frame;
 use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
@@ -72,6 +73,7 @@ struct Row {
 #[derive(Serialize)]
 struct Report<'a> {
     bundle: &'a str,
+    method: Method,
     warning: Option<&'a str>,
     cpu: String,
     /// The instructions that int8 weights would be multiplied with in int8.
@@ -213,6 +215,7 @@ impl Bench {
         }
         let report = Report {
             bundle: &path,
+            method: bundle.manifest().method_name(),
             warning,
             cpu: cpu(),
             int8_kernel: int8::kernel::Kernel::best().name,
@@ -315,8 +318,9 @@ impl Bench {
 
     fn table(&self, r: &Report) -> String {
         let mut out = format!(
-            "{} on {} (int8: {}, with attention in {}, f16: {}), medians of {} frames, ms\n",
+            "{} ({}) on {} (int8: {}, with attention in {}, f16: {}), medians of {} frames, ms\n",
             r.bundle,
+            r.method,
             r.cpu,
             r.int8_kernel,
             r.attention_kernel.unwrap_or("f32"),

@@ -4,10 +4,12 @@ use super::{CliError, Cores, Network, folder, good_parts, output};
 use clap::Args;
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{LeftOut, Photo, View, ViewLimits, survey};
+use faprompt_edge::control::host::UNKNOWN;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{Inspection, Inspector, Options, Stages};
 use faprompt_edge::line::{Cause, Counters, Outcome};
 use faprompt_edge::memory::{LIMIT, Taught};
+use faprompt_edge::methods::TYPE_MARGIN;
 use faprompt_edge::report::{Caption, fitting, overlay, shown, warn, write_map};
 use image::RgbImage;
 use serde::Serialize;
@@ -139,6 +141,13 @@ fn jobs(paths: &[PathBuf]) -> Vec<Job> {
         }
     }
     jobs
+}
+
+/// The name of the most likely type of defect.
+fn kind<'a>(inspection: &Inspection, types: &'a [String]) -> &'a str {
+    let most = inspection.kind(TYPE_MARGIN);
+    most.and_then(|(i, _)| types.get(i))
+        .map_or(UNKNOWN, String::as_str)
 }
 
 /// `folder/name.extension`, its folder created.
@@ -296,10 +305,7 @@ impl Inspect {
             .zip(&shares)
             .map(|(name, (share, _))| (name.as_str(), *share))
             .collect();
-        let kind = inspection
-            .kind()
-            .and_then(|(i, _)| names.get(i))
-            .map_or("unknown", String::as_str);
+        let kind = kind(&inspection, names);
         let kind_mark = match outcome.is_reject() && !types.is_empty() {
             true => format!("  {kind}"),
             false => String::new(),
@@ -408,8 +414,18 @@ impl Inspect {
             let path = target(root, &job.name, "png")?;
             let name = job.name.display().to_string();
             let reject = Outcome::of(inspection.score, threshold).is_reject();
+            let types = inspector
+                .manifest()
+                .method
+                .as_ref()
+                .map_or(&[][..], |m| &m.types);
+            let verdict = match (reject, types.is_empty()) {
+                (false, _) => "good".into(),
+                (true, true) => "reject".into(),
+                (true, false) => format!("reject: {}", kind(inspection, types)),
+            };
             let caption = Caption {
-                verdict: if reject { "reject" } else { "good" },
+                verdict: &verdict,
                 reject,
                 score: inspection.score,
                 threshold,

@@ -6,7 +6,8 @@ use super::table::Effect;
 use super::values::Values;
 use crate::line::settings::Pieces;
 use crate::line::{
-    AlarmSet, ChallengeReport, Micros, NetworkState, Outcome, Outputs, PartId, Settings, Statistics,
+    AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome, Outputs, PartId,
+    Settings, Statistics,
 };
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -40,7 +41,31 @@ pub struct PartResult {
     pub score: Option<f32>,
     /// From trigger to verdict, microseconds; `None` if it was not judged.
     pub latency_us: Option<u64>,
+    /// The type of its defect, if its score rejected it.
+    pub defect: DefectType,
+    /// Share of that type among all types, 0..=1; `None` where it is unknown or there are none.
+    pub share: Option<f32>,
+    /// The lane that its reject started in.
+    pub lane: Option<Lane>,
 }
+
+impl PartResult {
+    /// The name of its type of defect, among those of the network that judged it; `None` if it has none.
+    pub fn type_name<'a>(&self, types: &'a [String]) -> Option<&'a str> {
+        match self.defect {
+            DefectType::None => None,
+            DefectType::Unknown => Some(UNKNOWN),
+            DefectType::Number(number) => Some(
+                types
+                    .get(usize::from(number))
+                    .map_or(UNKNOWN, String::as_str),
+            ),
+        }
+    }
+}
+
+/// What the type of a part is called where two are about as likely.
+pub const UNKNOWN: &str = "unknown";
 
 /// How the self-test stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +153,8 @@ pub struct NetworkLabel {
     pub arithmetic: &'static str,
     /// Gaussian smoothing of its maps, pixels of its input.
     pub smoothing_sigma: f32,
+    /// The types of defects that it tells apart, by number; none of most methods.
+    pub types: Vec<String>,
 }
 
 /// What judges now.

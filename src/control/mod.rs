@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`table`] | every parameter, once |
 //! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
-//! | [`store`] | files that survive a power cut, and who writes them |
+//! | [`store`] | files that survive a power cut |
 //! | [`last_good`] | what judged before, if what is stored cannot |
 //! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH |
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
@@ -33,6 +33,7 @@ pub mod shared;
 pub mod store;
 pub mod table;
 pub mod teach;
+pub mod types;
 pub mod values;
 
 pub use host::{
@@ -44,7 +45,6 @@ pub use memory::{Memory, RecipeNumber};
 pub use refusal::{Code, Refusal};
 pub use session::Session;
 pub use shared::{Control, SessionId, Who};
-pub use store::writer::Writer;
 pub use store::{Restored, Store, StoreError, Stored};
 pub use table::{Access, Effect, Parameter};
 pub use values::{Value, Values};

@@ -10,6 +10,7 @@ use super::refusal::{Code, Refusal};
 use super::shared::{Committed, Control, SessionId, Who, alarm_names, self_test_name};
 use super::table::{Access, LEVELS, Parameter, Register, TABLE};
 use super::values::quoted;
+use crate::line::lanes::SortCounts;
 use crate::line::settings::Pieces;
 use crate::line::{AlarmSet, Cause, NetworkState, Outcome};
 use std::fmt::{self, Write};
@@ -169,7 +170,13 @@ impl Session {
                 let _ = write!(out, "RESULT,lost,{}", number - next);
                 end(out);
             }
-            let _ = write!(out, "RESULT,{}", ResultLine { result, json });
+            let types = &network_types(control);
+            let line = ResultLine {
+                result,
+                json,
+                types,
+            };
+            let _ = write!(out, "RESULT,{line}");
             end(out);
             self.results = Some(number + 1);
         }
@@ -233,7 +240,7 @@ impl Session {
 
     fn logout<H: Host>(&mut self, control: &mut Control<H>) {
         self.level = None;
-        control.leave(self.id);
+        control.revert(self.id);
     }
 
     fn level<H: Host>(&self, control: &Control<H>) -> Access {
@@ -322,7 +329,10 @@ impl Session {
                 self.status(&who, control, out);
             }
             Verb::Counters => match command.first {
-                None => counters(&control.snapshot(), more),
+                None => {
+                    let types = network_types(control);
+                    counters(&control.snapshot(), &types, more);
+                }
                 Some(word) if word.eq_ignore_ascii_case("reset") => {
                     control.order(&who, Order::ResetCounters)?;
                     let _ = out.write_str(",reset");
@@ -346,7 +356,12 @@ impl Session {
                     Refusal::new(Code::WrongMode, "no part has passed since the start")
                 })?;
                 let json = control.memory().text(Parameter::ResultFormat) == "json";
-                let _ = write!(out, ",{}", ResultLine { result: last, json });
+                let line = ResultLine {
+                    result: last,
+                    json,
+                    types: &network_types(control),
+                };
+                let _ = write!(out, ",{line}");
             }
             Verb::Trig => control.order(&who, Order::Trigger)?,
             Verb::Arm => control.order(&who, Order::Arm)?,
@@ -626,7 +641,14 @@ fn challenge(snapshot: &Snapshot, out: &mut Output) {
     };
 }
 
-fn counters(snapshot: &Snapshot, more: &mut Vec<String>) {
+/// The types of defects that the network in force tells apart.
+fn network_types<H: Host>(control: &mut Control<H>) -> Vec<String> {
+    let judging = control.host().judging();
+    let network = judging.network.as_ref();
+    network.map_or_else(Vec::new, |n| n.types.clone())
+}
+
+fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<String>) {
     let s = &snapshot.statistics;
     let failed = |c: Cause| s.outcomes.failed[c as usize];
     let us = |us: Option<u64>| us.map_or("-".to_string(), |us| format!("{}", us as f64 / 1e3));
@@ -669,6 +691,17 @@ fn counters(snapshot: &Snapshot, more: &mut Vec<String>) {
         ("rejects_overload", failed(Cause::Overload)),
     ];
     more.extend(counts.map(|(name, count)| format!("{name},{count}")));
+    // Of stations that sort only.
+    let lanes = (1..).zip(s.sorted.lanes).filter(|(_, count)| *count > 0);
+    more.extend(lanes.map(|(lane, count)| format!("rejects_lane_{lane},{count}")));
+    if s.sorted != SortCounts::default() {
+        more.push(format!("rejects_type_unknown,{}", s.sorted.unknown));
+        let types = (0..).zip(s.sorted.types).filter(|(_, count)| *count > 0);
+        let name = |number: usize| types_of.get(number).map_or("", String::as_str);
+        more.extend(
+            types.map(|(i, count)| format!("rejects_type_{},{count},{}", i + 1, quoted(name(i)))),
+        );
+    }
     more.extend([
         format!("latency_min_ms,{}", us(min)),
         format!("latency_mean_ms,{}", us(s.latency.mean_us())),
@@ -677,20 +710,26 @@ fn counters(snapshot: &Snapshot, more: &mut Vec<String>) {
     ]);
 }
 
-/// A part's result as it is told: `part,outcome,cause,score,latency in ms`, or the same as JSON.
-struct ResultLine {
+/// A part's result as it is told: `part,outcome,cause,score,latency in ms`, or the same as JSON. Of a part with a
+/// type or a lane `,type,share,lane` follow.
+struct ResultLine<'a> {
     result: PartResult,
     json: bool,
+    types: &'a [String],
 }
 
-impl fmt::Display for ResultLine {
+impl fmt::Display for ResultLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PartResult {
             part,
             outcome,
             score,
             latency_us,
+            share,
+            lane,
+            ..
         } = self.result;
+        let kind = self.result.type_name(self.types);
         let word = if outcome == Outcome::Good {
             "good"
         } else {
@@ -712,6 +751,15 @@ impl fmt::Display for ResultLine {
             if let Some(ms) = ms {
                 write!(f, ",\"latency_ms\":{ms:.1}")?;
             }
+            if let Some(kind) = kind {
+                write!(f, ",\"type\":\"{kind}\"")?;
+            }
+            if let Some(share) = share {
+                write!(f, ",\"type_share\":{share:.4}")?;
+            }
+            if let Some(lane) = lane {
+                write!(f, ",\"lane\":{}", lane.get())?;
+            }
             return f.write_str("}");
         }
         write!(f, "{},{word},{}", part.0, cause.unwrap_or("-"))?;
@@ -720,7 +768,19 @@ impl fmt::Display for ResultLine {
             None => f.write_str(",-")?,
         }
         match ms {
-            Some(ms) => write!(f, ",{ms:.1}"),
+            Some(ms) => write!(f, ",{ms:.1}")?,
+            None => f.write_str(",-")?,
+        }
+        if kind.is_none() && lane.is_none() {
+            return Ok(());
+        }
+        write!(f, ",{}", kind.unwrap_or("-"))?;
+        match share {
+            Some(share) => write!(f, ",{share:.4}")?,
+            None => f.write_str(",-")?,
+        }
+        match lane {
+            Some(lane) => write!(f, ",{}", lane.get()),
             None => f.write_str(",-"),
         }
     }

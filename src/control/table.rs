@@ -260,6 +260,14 @@ parameters! {
         "Gain of the camera, in its driver's unit; 0: leave it as it is";
     StrobeUs: "strobe_us", "us", or_zero("off", 10, 1_000_000), n(0), Engineer, Recipe, BeltCleared, two(14),
         "How long the strobe output is on after a trigger; 0: never";
+    Lanes: "lanes", "", Text(160), t(""), Engineer, Recipe, NextPart, None,
+        "Lanes of types of defects: TYPE=LANE, with commas between them; all others go to default_lane";
+    TypeThresholds: "type_thresholds", "", Text(160), t(""), Engineer, Recipe, NextPart, None,
+        "Thresholds of types of defects, TYPE=THRESHOLD with commas; all others go by threshold";
+    DefaultLane: "default_lane", "", or_zero("none", 1, 8), n(0), Engineer, Recipe, BeltCleared, one(20),
+        "Lane of rejects that have none of their own; 0: no lane output is on for them";
+    TypeMargin: "type_margin", "", steps(0, STEPS), n(1000), Engineer, Recipe, NextPart, one(21),
+        "A part's type is unknown unless its share exceeds the next one's by so much";
 
     // Station: registers 100..=199.
     StationName: "station_name", "", Text(32), t("station"), Engineer, Station, AtOnce, None,
@@ -441,6 +449,8 @@ mod tests {
 11 camera_exposure_us
 13 camera_gain
 14 strobe_us
+20 default_lane
+21 type_margin
 100 trigger_source free_run interval edge encoder command
 101 debounce_us
 103 reject_axis time counts

@@ -2,11 +2,12 @@
 //! the camera are given.
 
 use super::table::{COUNT, Entry, Kind, Parameter, Preset, STEPS, TABLE};
+use super::types::TypeRules;
 use crate::line::settings::{
     AlarmSettings, ConfirmWindow, ConsecutiveRejects, Debounce, LatencyLimit, Pitch, PulseWidth,
     RejectDelay, RejectRate, StrobeWidth, Threshold,
 };
-use crate::line::{AlarmSet, Interval, Pairing, SettingError, Settings, Trigger, Wiring};
+use crate::line::{AlarmSet, Interval, Lane, Pairing, SettingError, Settings, Trigger, Wiring};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -58,6 +59,12 @@ pub enum Reason {
     /// Wiring energise_to_reject lets parts pass if a wire breaks.
     #[error("wiring energise_to_reject needs confirm on")]
     NeedsConfirm,
+    /// A text that is no list of types.
+    #[error("{0}")]
+    TypeList(&'static str),
+    /// A list of types has one of them twice.
+    #[error("names a type twice")]
+    TypeTwice,
     /// Another recipe has this name.
     #[error("recipe {0} has this name")]
     NameTaken(u8),
@@ -346,6 +353,7 @@ impl Values {
                 self.line(P::RejectLeadMs, |lead| RejectDelay::millis(delay, lead))?
             }
         };
+        TypeRules::of(self)?;
         let percent = self.number(P::AlarmRatePercent);
         let alarms = AlarmSettings {
             consecutive: self.line_or_none(P::AlarmConsecutive, ConsecutiveRejects::new)?,
@@ -361,6 +369,7 @@ impl Values {
             wiring,
             strobe: self.line_or_none(P::StrobeUs, StrobeWidth::new)?,
             alarms,
+            default_lane: self.line_or_none(P::DefaultLane, Lane::new)?,
         })
     }
 

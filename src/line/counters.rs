@@ -1,5 +1,6 @@
 //! Everything that is counted, as plain data: read it at any time, store it, start again with it.
 
+use super::lanes::SortCounts;
 use super::outcome::Counters;
 use super::time::PartId;
 
@@ -163,6 +164,8 @@ pub struct Statistics {
     pub actuated_late: u64,
     /// From trigger to verdict, of verdicts in time and late ones.
     pub latency: Latency,
+    /// Rejects by type of defect and by lane.
+    pub sorted: SortCounts,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::alarms::{Alarm, AlarmSet};
 use super::challenge::ChallengeReport;
+use super::lanes::Lane;
 use super::outcome::Outcome;
 use super::time::{FrameId, Micros, PartId, Position};
 
@@ -39,6 +40,9 @@ pub enum Event {
         part: PartId,
         /// What became of it.
         outcome: Outcome,
+        /// The lane that its reject starts in; `None` of a good part, of one that another's reject takes along,
+        /// of one on a belt that is cleared, and where there is no lane for it.
+        lane: Option<Lane>,
     },
     /// An alarm is raised, and latched.
     Alarm(Alarm),

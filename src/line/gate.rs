@@ -1,8 +1,10 @@
 //! The reject station: what is passing it, and what the ejector has to do.
 //!
 //! Keeps windows of time during which a part passes. A window of a part that is not good always wins
-//! over one of a good part. Must never end a reject early.
+//! over one of a good part. Rejects that touch share a lane: the first one's, until one comes that has another,
+//! and then the default lane until the last has passed. Must never end a reject early.
 
+use super::lanes::Lane;
 use super::outcome::Cause;
 use super::time::{Micros, Position};
 
@@ -25,11 +27,16 @@ pub(super) struct Gate {
     block: bool,
     flush: Flush,
     flush_cause: Cause,
+    default_lane: Option<Lane>,
+    /// Of the rejects that pass.
+    lane: Option<Lane>,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(default_lane: Option<Lane>) -> Self {
         Gate {
+            default_lane,
+            lane: None,
             good_until: Micros(0),
             reject_until: Micros(0),
             block: false,
@@ -43,9 +50,30 @@ impl Gate {
         self.good_until = self.good_until.max(until);
     }
 
-    /// A part that is not good passes until then; overlapping windows become one.
-    pub(super) fn pass_reject(&mut self, until: Micros) {
+    /// A part that is not good passes until then, from `now` on; overlapping windows become one. It goes to its
+    /// own lane, or to the default one. Returns where it goes.
+    pub(super) fn pass_reject(
+        &mut self,
+        lane: Option<Lane>,
+        now: Micros,
+        until: Micros,
+    ) -> Option<Lane> {
+        let lane = lane.or(self.default_lane);
+        self.lane = match self.reject(now) {
+            true if self.lane(now) != lane => self.default_lane,
+            _ => lane,
+        };
         self.reject_until = self.reject_until.max(until);
+        self.lane
+    }
+
+    /// The lane of what passes and is not good.
+    pub(super) fn lane(&self, now: Micros) -> Option<Lane> {
+        match (self.block, self.reject(now)) {
+            (true, _) => self.default_lane,
+            (false, true) => self.lane,
+            (false, false) => None,
+        }
     }
 
     /// Until when rejects pass that are known by now.
@@ -118,11 +146,11 @@ mod tests {
 
     #[test]
     fn a_reject_wins_over_a_good_part_and_is_never_shortened() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::new(None);
         gate.pass_good(Micros(40));
         assert!(gate.good(Micros(39)) && !gate.good(Micros(40)));
-        gate.pass_reject(Micros(30));
-        gate.pass_reject(Micros(20));
+        gate.pass_reject(None, Micros(0), Micros(30));
+        gate.pass_reject(None, Micros(10), Micros(20));
         assert!(!gate.good(Micros(29)) && gate.reject(Micros(29)));
         assert!(gate.good(Micros(30)) && !gate.reject(Micros(30)));
         assert_eq!(gate.wake(Micros(10)), Some(Micros(30)));
@@ -132,8 +160,28 @@ mod tests {
     }
 
     #[test]
+    fn rejects_that_touch_and_have_different_lanes_end_in_the_default_lane() {
+        let lane = |n| Some(Lane::new(n).unwrap());
+        let mut gate = Gate::new(lane(8));
+        assert_eq!(gate.lane(Micros(0)), None);
+        assert_eq!(gate.pass_reject(lane(1), Micros(0), Micros(10)), lane(1));
+        assert_eq!(gate.pass_reject(lane(1), Micros(9), Micros(19)), lane(1));
+        assert_eq!(gate.pass_reject(lane(2), Micros(18), Micros(28)), lane(8));
+        assert_eq!(gate.pass_reject(lane(2), Micros(27), Micros(37)), lane(8));
+        assert_eq!(
+            (gate.lane(Micros(36)), gate.lane(Micros(37))),
+            (lane(8), None)
+        );
+        assert_eq!(gate.pass_reject(lane(2), Micros(37), Micros(47)), lane(2));
+        gate.set_block(true);
+        assert_eq!(gate.lane(Micros(40)), lane(8));
+        gate.set_block(false);
+        assert_eq!(gate.pass_reject(None, Micros(50), Micros(60)), lane(8));
+    }
+
+    #[test]
     fn what_was_missed_is_flushed_until_it_has_passed() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::new(None);
         gate.flush(Position(500), Cause::NotReady);
         gate.advance(Micros(9999));
         assert_eq!(gate.flushing(), Some(Cause::NotReady));

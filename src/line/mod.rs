@@ -15,6 +15,7 @@
 //! | `gate` | what passes the reject station, and for how long |
 //! | [`outputs`] | logical outputs, and the way from there to pins |
 //! | [`inputs`] | what the machine around says |
+//! | [`lanes`] | where a rejected part goes, by the type of its defect |
 //! | [`alarms`], [`challenge`] | when the line must stop; proof that the station rejects |
 //! | [`outcome`], [`counters`], [`event`] | what became of parts, counted and told |
 
@@ -25,6 +26,7 @@ pub mod counters;
 pub mod event;
 mod gate;
 pub mod inputs;
+pub mod lanes;
 pub mod outcome;
 pub mod outputs;
 pub mod pairing;
@@ -42,6 +44,7 @@ pub use challenge::{ChallengeError, ChallengeReport};
 pub use counters::Statistics;
 pub use event::{Event, Observer};
 pub use inputs::Input;
+pub use lanes::{DefectType, Lane, Sorting};
 pub use outcome::{Cause, Counters, Outcome};
 pub use outputs::{Active, Outputs, Pins, Signal};
 pub use pairing::{Frame, Pairing};

@@ -2,6 +2,7 @@
 //!
 //! The station knows logical states only; which level stands for "on" is the pin's setting here.
 
+use super::lanes::Lane;
 use super::settings::Wiring;
 use embedded_hal::digital::OutputPin;
 
@@ -25,10 +26,26 @@ pub enum Signal {
     LineStop = 6,
     /// Light or camera trigger.
     Strobe = 7,
+    /// A part passes that is rejected into lane 1, and so on: one lane at most is on.
+    Lane1 = 8,
+    /// Lane 2.
+    Lane2 = 9,
+    /// Lane 3.
+    Lane3 = 10,
+    /// Lane 4.
+    Lane4 = 11,
+    /// Lane 5.
+    Lane5 = 12,
+    /// Lane 6.
+    Lane6 = 13,
+    /// Lane 7.
+    Lane7 = 14,
+    /// Lane 8.
+    Lane8 = 15,
 }
 
 /// Every output, by number.
-pub const SIGNALS: [Signal; 8] = [
+pub const SIGNALS: [Signal; 16] = [
     Signal::Good,
     Signal::Reject,
     Signal::Ready,
@@ -37,6 +54,14 @@ pub const SIGNALS: [Signal; 8] = [
     Signal::Fault,
     Signal::LineStop,
     Signal::Strobe,
+    Signal::Lane1,
+    Signal::Lane2,
+    Signal::Lane3,
+    Signal::Lane4,
+    Signal::Lane5,
+    Signal::Lane6,
+    Signal::Lane7,
+    Signal::Lane8,
 ];
 
 /// The logical state of all outputs.
@@ -58,11 +83,14 @@ pub struct Outputs {
     pub line_stop: bool,
     /// [`Signal::Strobe`].
     pub strobe: bool,
+    /// The lane whose output is on, [`Signal::Lane1`] to [`Signal::Lane8`].
+    pub lane: Option<Lane>,
 }
 
 impl Outputs {
     /// What the outputs must be whenever no station drives them: before it starts, after it ended, after
-    /// a panic. Everything that passes is rejected, the belt is to stop.
+    /// a panic. Everything that passes is rejected, the belt is to stop; no lane is on, so the diverter is to rest
+    /// at the default one.
     pub const fn safe(wiring: Wiring) -> Outputs {
         Outputs {
             good: false,
@@ -73,6 +101,7 @@ impl Outputs {
             fault: true,
             line_stop: true,
             strobe: false,
+            lane: None,
         }
     }
 
@@ -87,6 +116,17 @@ impl Outputs {
             Signal::Fault => self.fault,
             Signal::LineStop => self.line_stop,
             Signal::Strobe => self.strobe,
+            Signal::Lane1
+            | Signal::Lane2
+            | Signal::Lane3
+            | Signal::Lane4
+            | Signal::Lane5
+            | Signal::Lane6
+            | Signal::Lane7
+            | Signal::Lane8 => match self.lane {
+                Some(lane) => lane.get() == signal as u8 - Signal::Strobe as u8,
+                None => false,
+            },
         }
     }
 }
@@ -218,7 +258,23 @@ mod tests {
 
     #[test]
     fn numbers_never_change() {
-        assert_eq!(SIGNALS.map(|s| s as u8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(
+            SIGNALS.map(|s| s as u8),
+            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+        );
+    }
+
+    #[test]
+    fn a_lane_is_one_output_and_no_other() {
+        for number in 1..=8 {
+            let outputs = Outputs {
+                lane: Lane::new(number).ok(),
+                ..Outputs::default()
+            };
+            let on: Vec<_> = SIGNALS.into_iter().filter(|s| outputs.get(*s)).collect();
+            assert_eq!(on, [SIGNALS[7 + number as usize]]);
+            assert_eq!(format!("{:?}", on[0]), format!("Lane{number}"));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Holds what is known of each until it arrives. Must never forget a part: when it is full, the parts
 //! that follow become one block at its end, which is rejected from its first part to its last.
 
+use super::lanes::Sorting;
 use super::outcome::Cause;
 use super::pairing::Pairing;
 use super::time::{Micros, PartId, Position};
@@ -47,6 +48,8 @@ pub(super) struct Entry {
     pub(super) piece: bool,
     /// What is known of it.
     pub(super) state: State,
+    /// What its verdict said besides the score; nothing of a part without one.
+    pub(super) sorting: Sorting,
     /// Whether it stands for all parts from here to `last_due`, whose outcomes were told already.
     pub(super) block: bool,
 }
@@ -108,6 +111,7 @@ impl<const N: usize> Queue<N> {
                     state: State::Closed(Cause::QueueFull),
                     block: true,
                     piece: false,
+                    sorting: Sorting::default(),
                     ..entry
                 });
             }
@@ -143,6 +147,13 @@ impl<const N: usize> Queue<N> {
     pub(super) fn set(&mut self, part: PartId, state: State) {
         if let Some(entry) = self.index(part).and_then(|i| self.entries.get_mut(i)) {
             Self::change(&mut self.open, entry, state);
+        }
+    }
+
+    /// Keeps what a part's verdict says besides the score.
+    pub(super) fn sort(&mut self, part: PartId, sorting: Sorting) {
+        if let Some(entry) = self.index(part).and_then(|i| self.entries.get_mut(i)) {
+            entry.sorting = sorting;
         }
     }
 
@@ -217,6 +228,30 @@ impl<const N: usize> Queue<N> {
         not_good.next().is_some()
     }
 
+    /// Whether one of the parts that follow `first` without a gap goes to another lane, or may yet; `near` says
+    /// of two parts in a row whether there is no gap. Parts known to be good are taken along, wherever to.
+    pub(super) fn splits(&self, first: &Entry, near: impl Fn(&Entry, &Entry) -> bool) -> bool {
+        let lane = |e: &Entry| match e.state {
+            State::Judged { good: false } => e.sorting.lane,
+            _ => None,
+        };
+        let mut last = *first;
+        for entry in self
+            .entries
+            .iter()
+            .filter(|e| e.state != State::Judged { good: true })
+        {
+            if !near(&last, entry) {
+                return false;
+            }
+            if lane(entry) != lane(first) {
+                return true;
+            }
+            last = *entry;
+        }
+        false
+    }
+
     /// Takes out what has arrived at the reject station.
     pub(super) fn arrival(&mut self, here: Position) -> Arrival {
         match self.entries.front() {
@@ -269,6 +304,7 @@ mod tests {
             last_due: due,
             piece: false,
             state: State::Waiting,
+            sorting: Sorting::default(),
             block: false,
         }
     }

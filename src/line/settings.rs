@@ -7,6 +7,7 @@ pub use super::bounds::*;
 
 use super::alarms::AlarmSet;
 use super::bounds::in_range;
+use super::lanes::Lane;
 use super::trigger::Trigger;
 
 /// What the reject delay is measured in.
@@ -175,4 +176,7 @@ pub struct Settings {
     pub strobe: Option<StrobeWidth>,
     /// Alarms.
     pub alarms: AlarmSettings,
+    /// Where rejects go that have no lane of their own, and whatever passes while nothing is known to be good;
+    /// `None`: no lane output is on for them.
+    pub default_lane: Option<Lane>,
 }

@@ -99,17 +99,19 @@ pub struct Said {
     pub aligned: Vec<f32>,
 }
 
-/// A largest share that is not so much above the next one says nothing of the type.
+/// A largest share that is not so much above the next one says nothing of the type, unless another margin is
+/// asked for.
 pub const TYPE_MARGIN: f32 = 0.1;
 
 impl Said {
-    /// The most likely type and its share; `None` where two are about as likely, or there are no types.
-    pub fn kind(&self) -> Option<(usize, f32)> {
-        let mut order: Vec<usize> = (0..self.types.len()).collect();
-        order.sort_by(|a, b| self.types[*b].total_cmp(&self.types[*a]));
-        let first = *order.first()?;
-        let next = order.get(1).map_or(0.0, |i| self.types[*i]);
-        (self.types[first] - next >= TYPE_MARGIN).then_some((first, self.types[first]))
+    /// The most likely type and its share; `None` where it does not exceed the next one by `margin` (0..=1), or
+    /// there are no types.
+    pub fn kind(&self, margin: f32) -> Option<(usize, f32)> {
+        let larger = |a: &(usize, f32), b: &(usize, f32)| a.1.total_cmp(&b.1);
+        let first = self.types.iter().copied().enumerate().max_by(larger)?;
+        let others = self.types.iter().enumerate().filter(|(i, _)| *i != first.0);
+        let next = others.map(|(_, share)| *share).fold(0.0, f32::max);
+        (first.1 - next >= margin).then_some(first)
     }
 
     /// The `side` x `side` map.

@@ -19,8 +19,8 @@ use crate::control::host::{Mode, Order, PartResult, Refused, SelfTest, Snapshot}
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
-    Alarm, AlarmSet, Event, Micros, NetworkState, Observer, Outputs, PartId, Pins, Settings,
-    Station, Statistics, Trigger,
+    Alarm, AlarmSet, DefectType, Event, Micros, NetworkState, Observer, Outcome, Outputs, PartId,
+    Pins, Settings, Station, Statistics, Trigger, Verdict,
 };
 use embedded_hal::digital::OutputPin;
 use pins::SafePins;
@@ -67,6 +67,8 @@ struct Judged {
     due: u64,
     score: Option<f32>,
     latency_us: Option<u64>,
+    defect: DefectType,
+    share: Option<f32>,
 }
 
 const NOT_JUDGED: Judged = Judged {
@@ -75,6 +77,8 @@ const NOT_JUDGED: Judged = Judged {
     due: 0,
     score: None,
     latency_us: None,
+    defect: DefectType::None,
+    share: None,
 };
 
 impl Tell {
@@ -114,7 +118,11 @@ impl Observer for Tell {
                 part: Some(part),
             } => self.job(Job::Damaged { part, frame }),
             Event::Dropped { frame, part: None } => self.outlets.back.give(frame),
-            Event::Outcome { part, outcome } => {
+            Event::Outcome {
+                part,
+                outcome,
+                lane,
+            } => {
                 self.finished += 1;
                 let known = *self.of(part);
                 let known = if known.part == part {
@@ -127,6 +135,12 @@ impl Observer for Tell {
                     outcome,
                     score: known.score,
                     latency_us: known.latency_us,
+                    defect: match outcome {
+                        Outcome::Reject => known.defect,
+                        _ => DefectType::None,
+                    },
+                    share: known.share.filter(|_| outcome == Outcome::Reject),
+                    lane,
                 };
                 self.last = Some(result);
                 self.outlets.record.send(
@@ -403,10 +417,15 @@ impl<P: OutputPin> Actuator<P> {
                 part,
                 verdict,
                 score,
+                share,
             } => {
                 let known = station.observer().of(part);
                 if known.part == part {
                     known.score = score;
+                    known.share = share;
+                    if let Verdict::Sorted(_, sorting) = verdict {
+                        known.defect = sorting.defect;
+                    }
                     known.latency_us = Some(now.since(known.at));
                 }
                 station.on_verdict(part, verdict, now);

@@ -44,6 +44,7 @@ pub(super) fn settings() -> Settings {
         width: PulseWidth::new(1).unwrap(),
         wiring: Wiring::default(),
         strobe: None,
+        default_lane: None,
         alarms: AlarmSettings {
             consecutive: None,
             rate: None,
@@ -213,6 +214,7 @@ fn driving(parts: u64) -> (u64, Ended) {
                     part,
                     verdict: Verdict::Score(0.0),
                     score: Some(0.0),
+                    share: None,
                 };
                 messages.send(verdict).ok()?;
             }

@@ -3,16 +3,17 @@
 //! Every exposure is told to the station, with or without a picture: one that found no place, that was
 //! missed or is damaged still shows a part, and that part must be rejected.
 
-use super::limits::FrameLimits;
 use super::mailbox::{Mailbox, Post};
 use super::message::{Message, NO_PICTURE, SELDOM, ToActuator};
 use super::places::{FreePlaces, Place, Places};
 use super::shared::{Shared, lock};
 use super::system::now;
 use super::threads::Sign;
-use crate::capture::ViewFlaw;
 use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch, Watchman};
+use crate::capture::{ViewFlaw, ViewLimits};
 use crate::control::host::{Mode, Refused};
+use crate::control::table::Parameter;
+use crate::control::values::Values;
 use crate::line::{Cause, Frame, FrameId, Micros, Trigger};
 use image::RgbImage;
 use std::sync::atomic::Ordering;
@@ -126,6 +127,45 @@ impl Drop for Adjusted {
         if !self.agreed {
             self.lane.tell(self.lane.agreed());
         }
+    }
+}
+
+/// What a frame must show to be judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameLimits {
+    /// Of its brightness.
+    pub view: ViewLimits,
+    /// So many equal frames in a row are a frozen camera; `None`: never.
+    pub identical: Option<u32>,
+}
+
+impl FrameLimits {
+    /// What the parameters say.
+    pub fn of(values: &Values) -> Self {
+        // In their ranges, which end at 255.
+        let level = |parameter| values.number(parameter).min(255) as u8;
+        FrameLimits {
+            view: ViewLimits {
+                spread: level(Parameter::FrameSpread),
+                bright: level(Parameter::FrameBright),
+                dark: level(Parameter::FrameDark),
+            },
+            identical: values.optional(Parameter::FrameIdentical),
+        }
+    }
+}
+
+/// [`FrameLimits`] between threads.
+#[derive(Debug, Default)]
+pub(super) struct FrameSetting(Mutex<FrameLimits>);
+
+impl FrameSetting {
+    pub(super) fn set(&self, limits: FrameLimits) {
+        *lock(&self.0) = limits;
+    }
+
+    fn get(&self) -> FrameLimits {
+        *lock(&self.0)
     }
 }
 

@@ -1,9 +1,8 @@
 //! Control's handle on the station: looks at it, gives it orders, and puts other loadouts into force.
 
 use super::archive::Archive;
-use super::camera::CameraLane;
+use super::camera::{CameraLane, FrameLimits};
 use super::judges::Overseer;
-use super::limits::FrameLimits;
 use super::loadout::{Loadout, Network};
 use super::message::{LineLoadout, Message, ToActuator};
 use super::shared::{Results, Shared, lock};
@@ -12,6 +11,7 @@ use crate::control::host::{
     Host, Judging, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
 };
 use crate::control::table::{Effect, Parameter};
+use crate::control::types::TypeRules;
 use crate::control::values::Values;
 use crate::line::NetworkState;
 use std::sync::atomic::Ordering;
@@ -178,6 +178,8 @@ impl Host for Handle {
             adjusted: None,
             archive: Archive::of(&wanted.values),
             frames: FrameLimits::of(&wanted.values),
+            // They were checked with the settings.
+            types: TypeRules::of(&wanted.values).unwrap_or_default(),
             log: log_level(&wanted.values),
             bundle: bundle.clone(),
         });
@@ -239,6 +241,7 @@ impl Host for Handle {
             Some(networks) => networks.first().map(|n| n.label.clone()),
             None => before.network.clone(),
         };
+        self.shared.set_types(loadout.types, network.as_deref());
         self.shared.judge_by(Judging {
             generation: self.generation,
             state: Some(loadout.line.network),

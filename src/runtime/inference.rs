@@ -11,9 +11,10 @@ use super::shared::Shared;
 use super::threads::Sign;
 use crate::capture::known_frame;
 use crate::control::host::SelfTest;
+use crate::control::types::TypeRules;
 use crate::gpu::Runtime;
 use crate::inspector::KNOWN_TOLERANCE;
-use crate::line::{FrameId, Outcome, PartId, Verdict};
+use crate::line::{DefectType, FrameId, Outcome, PartId, Sorting, Verdict};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -51,6 +52,9 @@ struct Judge {
     network: Network,
     /// What its known score was measured on.
     on: Runtime,
+    /// What its types of defects decide, and by which rules.
+    sortings: Vec<Sorting>,
+    rules: Option<Arc<TypeRules>>,
 }
 
 impl Judge {
@@ -59,6 +63,16 @@ impl Judge {
             generation,
             on: network.inspector.runtime(),
             network,
+            sortings: Vec::new(),
+            rules: None,
+        }
+    }
+
+    /// Works out what its types decide by these rules, if they are not those of the last part.
+    fn sort_by(&mut self, rules: Arc<TypeRules>) {
+        if self.rules.as_ref().is_none_or(|r| !Arc::ptr_eq(r, &rules)) {
+            self.sortings = rules.resolve(&self.network.label.types);
+            self.rules = Some(rules);
         }
     }
 
@@ -161,18 +175,38 @@ impl Inference {
         let places = self.places.clone();
         let mut place = places.at(frame);
         let label = judge.as_ref().map(|j| j.network.label.clone());
+        let rules = self.shared.types();
+        let margin = rules.margin();
+        let mut sortings: &[Sorting] = &[];
         let result = match judge {
             Some(judge) => {
+                judge.sort_by(rules);
+                sortings = &judge.sortings;
                 let inspected = judge.network.inspector.inspect(&place.image);
                 inspected.map_err(|e| e.to_string())
             }
             None => Err("there is no network".into()),
         };
-        let threshold = self.shared.threshold();
+        let kind = result.as_ref().ok().and_then(|i| i.kind(margin));
+        let sorting = match kind {
+            _ if sortings.is_empty() => None,
+            Some((number, _)) => sortings.get(number).copied(),
+            None => Some(Sorting {
+                defect: DefectType::Unknown,
+                ..Sorting::default()
+            }),
+        };
         let (verdict, score) = match &result {
-            Ok(inspection) => (Verdict::Score(inspection.score), Some(inspection.score)),
+            Ok(inspection) => {
+                let score = inspection.score;
+                let sorted = |s| Verdict::Sorted(score, s);
+                (sorting.map_or(Verdict::Score(score), sorted), Some(score))
+            }
             Err(_) => (Verdict::Error, None),
         };
+        let threshold = sorting
+            .and_then(|s| s.threshold)
+            .map_or(self.shared.threshold(), |t| t.get());
         let wanted = match self.shared.archive().keep {
             Keep::Nothing => false,
             Keep::Rejects => score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
@@ -199,6 +233,7 @@ impl Inference {
             part,
             verdict,
             score,
+            share: kind.map(|(_, share)| share),
         });
         if let (true, Ok(inspection)) = (picture, result) {
             let picture = Box::new(Picture {

@@ -11,13 +11,12 @@
 //! with it, tested with it, and handed to every judge in the same moment.
 
 use super::archive::Archive;
-use super::camera::Adjusted;
-use super::limits::FrameLimits;
+use super::camera::{Adjusted, FrameLimits};
 use super::message::LineLoadout;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
 use crate::control::host::NetworkLabel;
-use crate::hex::hex;
+use crate::control::types::TypeRules;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -40,6 +39,8 @@ pub struct Loadout {
     pub archive: Archive,
     /// What a frame must show.
     pub frames: FrameLimits,
+    /// What types of defects decide.
+    pub types: TypeRules,
     /// How much is logged.
     pub log: log::LevelFilter,
     /// What the parameters call the bundle.
@@ -103,10 +104,18 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
         bundle: path.display().to_string(),
         from_recipe: false,
         name: manifest.name.clone(),
-        digest: hex(&digest.finalize()),
+        digest: digest
+            .finalize()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect(),
         warning: manifest.warning(),
         arithmetic: inspector.arithmetic(),
         smoothing_sigma: manifest.scores.smoothing_sigma,
+        types: manifest
+            .method
+            .as_ref()
+            .map_or_else(Vec::new, |m| m.types.clone()),
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Message {
         verdict: Verdict,
         /// Its score, for reports.
         score: Option<f32>,
+        /// Share of its type among all types of defects, for reports.
+        share: Option<f32>,
     },
     /// An input changed.
     Input {

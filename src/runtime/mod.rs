@@ -13,7 +13,6 @@
 //! | `mailbox` | messages to one thread, a lane per sender |
 //! | [`threads`] | the table of threads and their signs of life |
 //! | [`archive`] | which pictures are kept |
-//! | [`limits`] | what a frame must show |
 //! | [`message`] | what the output thread is told |
 //! | [`places`] | the frames in memory |
 //! | [`shared`] | what the threads show each other |
@@ -39,7 +38,6 @@ pub mod handle;
 pub mod inference;
 mod inputs;
 pub mod judges;
-pub mod limits;
 pub mod loadout;
 mod mailbox;
 pub mod message;
@@ -54,16 +52,16 @@ pub mod threads;
 use crate::board::Inputs;
 use crate::capture::Adjustment;
 use crate::control::host::Judging;
+use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, NetworkState, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
-use camera::{CameraLane, CameraThread, Exposing, Open};
+use camera::{CameraLane, CameraThread, Exposing, FrameLimits, Open};
 use embedded_hal::digital::OutputPin;
 use handle::{Handle, Load};
 use inference::Inference;
 use judges::{Overseer, judges};
-use limits::FrameLimits;
 use loadout::{Network, SelfTestError};
 use mailbox::Mailbox;
 use message::{FLOW, LineLoadout, Message, SELDOM, ToActuator, actuator_mailbox};
@@ -113,6 +111,8 @@ pub struct Config {
     pub archive: Archive,
     /// What a frame must show.
     pub frames: FrameLimits,
+    /// What types of defects decide.
+    pub types: TypeRules,
     /// How the output thread is run.
     pub real_time: RealTime,
     /// Folder for results.
@@ -217,6 +217,7 @@ pub fn start<P: OutputPin + Send + 'static>(
     let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
     shared.set_archive(config.archive);
     shared.frames.set(config.frames);
+    shared.set_types(config.types, config.network.as_ref().map(|n| &*n.label));
     let mut threads = Threads::default();
     let (outcomes, judgements, records) = Records::new(config.parallel);
     let recorder_sign = threads.row("recorder", Needed::ToTell);

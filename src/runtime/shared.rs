@@ -1,9 +1,10 @@
 //! What the threads show each other: the station's state, and that everybody must end.
 
 use super::archive::Archive;
-use super::limits::FrameSetting;
+use super::camera::FrameSetting;
 use super::system::now;
-use crate::control::host::{Judging, Mode, PartResult, SelfTest, Snapshot};
+use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
+use crate::control::types::TypeRules;
 use crate::line::{AlarmSet, Outputs, Settings, Statistics};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -49,6 +50,8 @@ pub struct Shared {
     self_test: Mutex<Tests>,
     judging: Mutex<Arc<Judging>>,
     archive: Mutex<Archive>,
+    /// What types of defects decide.
+    types: Mutex<Arc<TypeRules>>,
     /// What a frame must show.
     pub(super) frames: FrameSetting,
     /// What the station is set to.
@@ -98,6 +101,7 @@ impl Shared {
             listeners: Mutex::default(),
             judging: Mutex::default(),
             archive: Mutex::default(),
+            types: Mutex::default(),
             frames: FrameSetting::default(),
             settings: Mutex::new(*settings),
             truth: Mutex::default(),
@@ -144,6 +148,21 @@ impl Shared {
 
     pub(super) fn set_archive(&self, archive: Archive) {
         *lock(&self.archive) = archive;
+    }
+
+    /// What types of defects decide.
+    pub(super) fn types(&self) -> Arc<TypeRules> {
+        lock(&self.types).clone()
+    }
+
+    /// From now on they decide this, for what `network` judges.
+    pub(super) fn set_types(&self, rules: TypeRules, network: Option<&NetworkLabel>) {
+        for name in network.iter().flat_map(|n| rules.strangers(&n.types)) {
+            log::warn!(
+                "lanes, type_thresholds: the bundle has no type `{name}`; parts go to the default lane, by threshold"
+            );
+        }
+        *lock(&self.types) = Arc::new(rules);
     }
 
     /// So many networks test themselves; `false` if they do so already.

@@ -14,7 +14,7 @@ pub use train::train;
 use super::TrainError;
 use super::masks::{self, Mask, NEARLY_ALL};
 use crate::bundle::envelope::hex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub struct Sample {
 }
 
 /// What lies in a data set's folders and is no part of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Hidden files and folders (`.ipynb_checkpoints`, `._000.png`, `__MACOSX`).
     pub hidden: usize,

@@ -7,8 +7,10 @@ use super::few_shot::Encoded;
 use super::masks::{Mask, NEARLY_ALL};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
+use crate::control::host::UNKNOWN;
 use crate::faprompt::map::Map;
 use crate::inspector::Inspector;
+use crate::methods::TYPE_MARGIN;
 use image::{RgbImage, imageops};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,8 @@ pub struct Judged {
     pub sample: Sample,
     /// The image score.
     pub score: f32,
+    /// The most likely type of its defect, should it have one, or "unknown"; none of a network without types.
+    pub defect: Option<String>,
     /// The scores of [`TRIVIAL`], if they were asked for.
     pub trivial: Option<[f32; 3]>,
     /// What few-shot figures are made of; none of a network without a memory.
@@ -231,6 +235,7 @@ pub(super) fn judged(
     Judged {
         sample,
         score,
+        defect: None,
         trivial,
         encoded: None,
         segmentation,
@@ -269,8 +274,17 @@ pub fn judge(
         let map = inspection.map().smoothed(sigma);
         let trivial = Some(trivial(&frame));
         let score = inspection.score;
+        let types = inspector.manifest().method.as_ref().map(|m| &m.types);
+        let defect = types.filter(|t| !t.is_empty()).map(|types| {
+            let most = inspection.kind(TYPE_MARGIN).and_then(|(i, _)| types.get(i));
+            most.map_or(UNKNOWN, String::as_str).to_string()
+        });
         let judged = judged(sample, score, trivial, side, map, &mut failed);
-        all.push(Judged { encoded, ..judged });
+        all.push(Judged {
+            encoded,
+            defect,
+            ..judged
+        });
     }
     (all, failed)
 }

@@ -64,6 +64,25 @@ pub struct ExportOptions {
     pub threads: usize,
 }
 
+impl ExportOptions {
+    /// For a bundle that is measured at once and thrown away: f32, every size the weights' own.
+    pub fn plain(threads: usize) -> ExportOptions {
+        ExportOptions {
+            name: None,
+            image_size: None,
+            vv_layers: None,
+            memory: vec![],
+            selection: Selection::Paper,
+            score_rule: ScoreRule::Code,
+            precision: Precision::F32,
+            threshold: 0.5,
+            trained: true,
+            description: String::new(),
+            threads,
+        }
+    }
+}
+
 /// What an export made.
 pub struct Exported {
     /// The bundle's manifest.

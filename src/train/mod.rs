@@ -19,6 +19,7 @@
 pub mod ablate;
 pub mod clip;
 pub mod datasets;
+pub mod defect_types;
 pub mod evaluate;
 pub mod export;
 pub mod few_shot;
@@ -35,6 +36,7 @@ pub mod prompts;
 pub mod random;
 pub mod reference;
 pub mod render;
+pub mod shard;
 pub mod tensors;
 
 use crate::bundle::BundleError;

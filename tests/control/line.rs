@@ -2,11 +2,12 @@
 
 use faprompt_edge::control::values::{Values, alarms};
 use faprompt_edge::control::{
-    Effect, Host, Judging, Mode, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
+    Effect, Host, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused, SelfTest,
+    Snapshot, Wanted,
 };
 use faprompt_edge::line::{
-    AlarmSet, ChallengeError, Event, Frame, FrameId, Input, Micros, NetworkState, Observer,
-    Outcome, PartId, Settings, Station, Statistics, Trigger, Verdict,
+    AlarmSet, ChallengeError, DefectType, Event, Frame, FrameId, Input, Lane, Micros, NetworkState,
+    Observer, Outcome, PartId, Settings, Sorting, Station, Statistics, Trigger, Verdict,
 };
 use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -15,14 +16,18 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, Default)]
 struct Events {
     paired: Vec<PartId>,
-    outcomes: Vec<(PartId, Outcome)>,
+    outcomes: Vec<(PartId, Outcome, Option<Lane>)>,
 }
 
 impl Observer for Events {
     fn event(&mut self, _: Micros, event: Event) {
         match event {
             Event::Paired { part, .. } => self.paired.push(part),
-            Event::Outcome { part, outcome } => self.outcomes.push((part, outcome)),
+            Event::Outcome {
+                part,
+                outcome,
+                lane,
+            } => self.outcomes.push((part, outcome, lane)),
             _ => (),
         }
     }
@@ -35,7 +40,7 @@ pub struct Line {
     settings: Settings,
     now: u64,
     frames: u64,
-    judged: Vec<(PartId, f32)>,
+    judged: Vec<(PartId, f32, DefectType)>,
     /// Latched before the station was made.
     latched: AlarmSet,
     disarmed: bool,
@@ -113,17 +118,25 @@ impl Line {
 
     fn collect(&mut self) {
         let outcomes = std::mem::take(&mut self.station().observer().outcomes);
-        for (part, outcome) in outcomes {
+        for (part, outcome, lane) in outcomes {
             let score = self
                 .judged
                 .iter()
-                .find(|(p, _)| *p == part)
-                .map(|(_, s)| *s);
+                .find(|(p, _, _)| *p == part)
+                .map(|(_, s, t)| (*s, *t));
+            let defect = match outcome {
+                Outcome::Reject => score.map(|(_, defect)| defect),
+                _ => None,
+            };
+            let score = score.map(|(score, _)| score);
             let result = PartResult {
                 part,
                 outcome,
                 score,
                 latency_us: score.map(|_| JUDGING),
+                defect: defect.unwrap_or_default(),
+                share: matches!(defect, Some(DefectType::Number(_))).then_some(0.75),
+                lane,
             };
             self.last = Some(result);
             self.results.push_back(result);
@@ -132,6 +145,11 @@ impl Line {
 
     /// One part passes: trigger (if its source is outside), frame, verdict, reject station.
     pub fn part(&mut self, score: f32) {
+        self.sorted(score, Sorting::default());
+    }
+
+    /// The same with a verdict that sorts.
+    pub fn sorted(&mut self, score: f32, sorting: Sorting) {
         let triggered = self.now;
         let now = Micros(triggered);
         if let Trigger::Edge { .. } | Trigger::Command { .. } = self.settings.trigger {
@@ -151,8 +169,9 @@ impl Line {
         self.run(triggered + JUDGING - self.now);
         let now = Micros(self.now);
         for part in paired {
-            self.judged.push((part, score));
-            self.station().on_verdict(part, Verdict::Score(score), now);
+            self.judged.push((part, score, sorting.defect));
+            let verdict = Verdict::Sorted(score, sorting);
+            self.station().on_verdict(part, verdict, now);
         }
         self.run(PART);
     }
@@ -236,7 +255,10 @@ impl Host for Line {
         Arc::new(Judging {
             generation: self.effects.len() as u32,
             state: Some(NetworkState::Stored),
-            network: None,
+            network: Some(Arc::new(NetworkLabel {
+                types: vec!["scratch".into(), "faulty imprint".into()],
+                ..NetworkLabel::default()
+            })),
         })
     }
 

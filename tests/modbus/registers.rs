@@ -4,6 +4,7 @@ use crate::Bench;
 use faprompt_edge::control::modbus::map::{DISCRETES, INPUTS, Input};
 use faprompt_edge::control::table::{Entry, Kind, TABLE};
 use faprompt_edge::control::values::Value;
+use faprompt_edge::line::{DefectType, Lane, Sorting};
 
 fn long(words: &[u16]) -> u64 {
     words.iter().fold(0, |n, w| n << 16 | u64::from(*w))
@@ -38,9 +39,11 @@ fn counters_and_latencies_are_those_of_the_command_set() {
         }
         seen += 1;
     }
+    // Lanes and types of a station that sorts only.
+    let sorts = |name: &str| name.starts_with("rejects_lane_") || name.starts_with("rejects_type_");
     let registers = INPUTS
         .iter()
-        .filter(|i| i.words == 4 && i.name != "last_part");
+        .filter(|i| i.words == 4 && i.name != "last_part" && !sorts(i.name));
     assert_eq!(seen, registers.count() + 4);
     // All counters in one read.
     assert_eq!(bench.read(4, 100, 124).len(), 124);
@@ -96,6 +99,59 @@ fn state_is_that_of_the_command_set() {
         (input(&mut bench, "recipe"), bench.read(3, 200, 1)[0]),
         (7, 7)
     );
+}
+
+#[test]
+fn types_and_lanes_are_told_as_the_command_set_does() {
+    let mut bench = Bench::new();
+    bench.say("ACK");
+    assert_eq!(
+        bench.say("SET lanes \"scratch=3\""),
+        "OK,SET,lanes,scratch=3"
+    );
+    bench.say("SET default_lane 8");
+    assert!(bench.say("COMMIT").starts_with("OK,COMMIT"));
+    let of = |number, lane| Sorting {
+        defect: DefectType::Number(number),
+        threshold: None,
+        lane: Lane::new(lane).ok(),
+    };
+    let host = bench.control.host();
+    host.sorted(0.75, of(0, 3));
+    assert_eq!(
+        bench.say("LAST"),
+        "OK,LAST,100000,reject,-,0.750000,12.5,scratch,0.7500,3"
+    );
+    let last = ["last_type", "last_type_share", "last_lane"];
+    assert_eq!(last.map(|n| input(&mut bench, n)), [1, 7500, 3]);
+    bench.control.host().sorted(0.75, of(1, 0));
+    assert_eq!(
+        bench.say("LAST"),
+        "OK,LAST,100001,reject,-,0.750000,12.5,faulty imprint,0.7500,8"
+    );
+    let unknown = Sorting {
+        defect: DefectType::Unknown,
+        ..Sorting::default()
+    };
+    bench.control.host().sorted(0.75, unknown);
+    assert_eq!(last.map(|n| input(&mut bench, n)), [0, 0xffff, 8]);
+    // A good part has no type, whatever it looks like.
+    bench.control.host().sorted(0.25, of(0, 3));
+    assert_eq!(last.map(|n| input(&mut bench, n)), [0xffff, 0xffff, 0]);
+    for (name, count) in [
+        ("rejects_lane_3", 1),
+        ("rejects_lane_8", 2),
+        ("rejects_type_1", 1),
+        ("rejects_type_2", 1),
+        ("rejects_type_3", 0),
+        ("rejects_type_unknown", 1),
+    ] {
+        assert_eq!(input(&mut bench, name), count, "{name}");
+    }
+    let refused = bench.say("SET lanes \"scratch=9\"");
+    assert!(refused.starts_with("OK"), "{refused}");
+    let refused = bench.say("COMMIT");
+    assert!(refused.contains("lanes: needs TYPE=LANE"), "{refused}");
 }
 
 #[test]

@@ -18,9 +18,10 @@ TO_REJECT = ["wiring=energise_to_reject", "confirm=on", "confirm_window_ms=2000"
 class Rig:
     """What every case needs."""
 
-    def __init__(self, machine, share, disk, table, score, threshold):
+    def __init__(self, machine, share, disk, table, score, types, threshold):
         self.machine, self.share, self.disk, self.table = machine, share, disk, table
         self.score = score  # of a folder of pictures, by the host
+        self.types = types  # the same, each type's share
         verdicts = [(s > threshold, s) for s in score(share / "frames")]
         self.verdicts = verdicts  # per photo: (reject, score), the host's
         self.threshold = threshold
@@ -38,7 +39,7 @@ class Rig:
         self.install()
 
     def install(self):
-        self.machine.check("cp /host/faprompt-edge /host/rig.bundle /host/*.toml /tmp")
+        self.machine.check("cp /host/faprompt-edge /host/*.bundle /host/*.toml /tmp")
 
     def station(self, name, *settings, **more):
         return Station(self.machine, name, self.threshold, settings, **more)
@@ -126,6 +127,40 @@ def energise_for_good(rig):
     rig.table.add("energise for good", "6 good pulses when due, within 1 ms; reject never on",
                   f"{len(pulses)} pulses, at most {off} ms off, {len(station.pulses(REJECT))} of reject, {tally(station.parts())}",
                   len(pulses) == 6 and off is not None and off < 1.0 and not station.pulses(REJECT))
+    station.stop()
+
+
+def lanes(rig):
+    """Two types of defects on two pins: `reject` and the bin's sensor, which this wiring does not use, are lane1 and lane2."""
+    rig.machine.check("sed -e '$a [outputs]\\nreject = \"none\"\\nlane1 = { pin = 1, active = \"high\" }\\nlane2 = { pin = 4, active = \"high\" }"
+                      "\\n[inputs]\\nreject_confirm = \"none\"' /tmp/board.toml > /tmp/lanes.toml")
+    shares = rig.types(rig.share / "frames")
+    most = [max(s, key=s.get) for s in shares]
+    # Of each type the photos that are most clearly of it; random weights need not see every type.
+    seen = Counter(most).most_common(2)
+    if len(seen) < 2:
+        raise RigError(f"the host sees one type only: {seen}")
+    (first, _), (second, _) = seen
+    clear = lambda name: sorted((i for i, m in enumerate(most) if m == name), key=lambda i: -shares[i][name])[:4]
+    photos = [photo for pair in zip(clear(first), clear(second)) for photo in pair]
+    station = rig.station("lanes", "threshold=0", "type_margin=0", f"'lanes={first}=1,{second}=2'", board="lanes.toml", bundle="types.bundle")
+    station.wait_ready()
+    for photo in photos:
+        rig.belt.part(photo)
+    station.settle()
+    lines = station.verdicts()
+    told = [(l.get("type"), l.get("lane")) for l in lines]
+    expected = [(most[p], 1 if most[p] == first else 2) for p in photos]
+    off, both = [], []
+    for lane, pin in ((1, REJECT), (2, CONFIRM)):
+        due = [(p.due_ns, p.due_ns + PULSE_MS * MS) for p, l in zip(station.parts(), lines) if l.get("lane") == lane]
+        off.append(apart_ms(station.pulses(pin), due))
+        both += station.pulses(pin)
+    both.sort()
+    together = any(b[0] < a[1] for a, b in zip(both, both[1:]))
+    rig.table.add("lanes: two types, two pins", f"{len(photos)} parts, the host's types; each pulse on its type's pin, within 1 ms",
+                  f"{sum(a == b for a, b in zip(told, expected))} of {len(told)}, {len(both)} pulses, at most {off} ms off, two at once {together}",
+                  len(photos) >= 2 and told == expected and len(both) == len(photos) and not together and all(o is not None and o < 1.0 for o in off))
     station.stop()
 
 
@@ -456,7 +491,7 @@ def stored(data):
     return body and tomllib.loads(body.decode())["parameters"]
 
 
-ALL = [belt_of_photos, energise_for_good, pixel_formats, camera_unplugged, camera_error, frames_dropped, camera_stalls, damaged_frame,
+ALL = [belt_of_photos, energise_for_good, lanes, pixel_formats, camera_unplugged, camera_error, frames_dropped, camera_stalls, damaged_frame,
        stream_refused, line_held, serial_gone, instructions, power_cuts, killed_and_restarted, killed, hung]
 # Within `make test`: what no test without a kernel can show.
 LEAN = [belt_of_photos, energise_for_good, camera_unplugged, line_held, killed_and_restarted, hung]

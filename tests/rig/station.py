@@ -69,14 +69,14 @@ class Belt:
 class Station:
     """`faprompt-edge run` in the background; `settings` are parameters as NAME=VALUE."""
 
-    def __init__(self, machine, name, threshold, settings=(), pulse_ms=PULSE_MS, board="board.toml", arithmetic="f32", source=""):
+    def __init__(self, machine, name, threshold, settings=(), pulse_ms=PULSE_MS, board="board.toml", arithmetic="f32", source="", bundle="rig.bundle"):
         self.machine, self.name, self.pulse_ms = machine, name, pulse_ms
         self.first_edge = len(machine.pins.edges)
         sets = [f"threshold={threshold:.4f}", f"reject_delay_ms={DELAY_MS}", f"pulse_width_ms={pulse_ms}", "alarm_consecutive=0", "archive=off"]
         sets.append("frame_identical=0")  # vivid shows a picture without noise as long as the belt stands
         sets = " ".join(f"--set {s}" for s in [*PAIRING, *sets, *settings])
         machine.check(
-            f"rm -rf /tmp/{name}; /tmp/faprompt-edge run --board /tmp/{board} --bundle /tmp/rig.bundle --arithmetic {arithmetic} --threads 1"
+            f"rm -rf /tmp/{name}; /tmp/faprompt-edge run --board /tmp/{board} --bundle /tmp/{bundle} --arithmetic {arithmetic} --threads 1"
             f" {source} --quiet --out /tmp/{name} {sets} > /tmp/{name}.log 2>&1 3>&- 4>&- & pid=$!"
         )
         self.pid = int(machine.check("echo $pid").out)
@@ -102,6 +102,9 @@ class Station:
 
     def _lines(self, file):
         return [json.loads(line) for line in self.machine.check(f"cat /tmp/{self.name}/{file}").out.splitlines()]
+
+    def verdicts(self):
+        return self._lines("verdicts.jsonl")
 
     def parts(self):
         due = lambda line: line["triggered_us"] * 1000 + DELAY_MS * MS

@@ -1,19 +1,26 @@
 //! `faprompt-train ablate`.
 
-use crate::fit::{Learning, encode, samples, told, with_masks};
+use crate::fit::{Learning, MethodGround, encode, samples, to_learn_from, told, with_masks};
 use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle;
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::inspector::{Options as Inspecting, cores};
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::ablate::{MAIN, NAMES, Row, row};
 use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::datasets::digest;
 use faprompt_edge::train::evaluate::{Figures, Judged, by_class, mean};
+use faprompt_edge::train::export::ExportOptions;
 use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::Encoder;
 use faprompt_edge::train::fit::judge::{average, judge};
 use faprompt_edge::train::fit::{Encoded, Options, fit};
+use faprompt_edge::train::methods::judge::judge as method_judge;
+use faprompt_edge::train::methods::learned::Learned;
+use faprompt_edge::train::methods::{MethodOptions, anovl};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +38,9 @@ pub struct Ablate {
     /// Variants: `main` (the paper's six), `all`, a name, or a sweep such as k=5 or m=20
     #[arg(long, num_args = 1.., default_value = "main")]
     variants: Vec<String>,
+    /// Methods to learn and measure instead of variants of FAPrompt
+    #[arg(long, value_enum, num_args = 1.., conflicts_with = "variants")]
+    method: Vec<Method>,
     /// Folder for each variant's prompts and figures; what is already there is not done again
     #[arg(long)]
     out: PathBuf,
@@ -51,6 +61,9 @@ struct Measured {
 impl Ablate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
+        if !self.method.is_empty() {
+            return self.methods();
+        }
         let (clip, options) = self.learning.resolve()?;
         let names: Vec<&str> = self
             .variants
@@ -116,6 +129,92 @@ impl Ablate {
                 path: path.clone(),
                 source,
             };
+            let text = serde_json::to_string_pretty(&measured).map_err(|e| failed(e.into()))?;
+            bundle::save(text.as_bytes(), &path).map_err(failed)?;
+            table.push(measured);
+        }
+        print(&table);
+        Ok(ExitCode::Good)
+    }
+}
+
+impl Ablate {
+    /// The table of methods other than FAPrompt.
+    fn methods(&self) -> Result<ExitCode, TrainError> {
+        if let Some(odd) = self
+            .method
+            .iter()
+            .find(|m| matches!(m, Method::Faprompt | Method::Filo | Method::Blip))
+        {
+            return Err(TrainError::Options(format!(
+                "--method {odd}: `ablate` does not learn it; --variants are FAPrompt's"
+            )));
+        }
+        let _held = Checkpoint::hold(&self.out)?;
+        let learned = to_learn_from(&self.train, &self.learning)?;
+        let mut tests = vec![];
+        for path in &self.test {
+            tests.push((
+                path,
+                samples(std::slice::from_ref(path), &self.learning.masks)?,
+            ));
+        }
+        let mut table = vec![];
+        for method in &self.method {
+            let asked = MethodOptions {
+                method: *method,
+                ..MethodOptions::default()
+            };
+            let folder = self.out.join(method.name());
+            let (clip, options) = self.learning.resolve_method(asked.clone())?;
+            let key = format!(
+                "{options:?} {} {} {:?}",
+                clip.digest,
+                digest(&learned),
+                tests.iter().map(|(_, set)| digest(set)).collect::<Vec<_>>()
+            );
+            let path = folder.join("figures.json");
+            if let Some(measured) = known(&path, &key) {
+                table.push(measured);
+                continue;
+            }
+            say(format_args!("{method}:"));
+            let checkpoint = match method.is_learned() {
+                true => {
+                    let mut ground = MethodGround::new(&self.learning, asked.clone())?;
+                    let path = ground.learn(&learned, &folder, true, cores())?;
+                    Some(Learned::load(&path, *method, &clip)?)
+                }
+                false => None,
+            };
+            let export = ExportOptions {
+                image_size: Some(options.image_size),
+                vv_layers: Some(options.vv_layers),
+                ..ExportOptions::plain(cores())
+            };
+            let device = Inspecting {
+                threads: cores(),
+                ..Inspecting::default()
+            };
+            let mut sets = BTreeMap::new();
+            for (path, set) in &tests {
+                let progress = bar(set.len(), "judge");
+                let (set, learned) = (set.clone(), checkpoint.as_ref());
+                let (judged, failed) = match method {
+                    Method::Anovl => anovl::judge(&clip, &asked, &export, 0, set, &progress)?,
+                    _ => method_judge(&clip, &asked, learned, &export, device, set, &progress)?,
+                };
+                progress.finish_and_clear();
+                failed.iter().for_each(warn);
+                sets.insert(path.display().to_string(), mean(&by_class(&judged)));
+            }
+            let label = method.name().into();
+            let measured = Measured { label, key, sets };
+            let failed = |source| TrainError::Output {
+                path: path.clone(),
+                source,
+            };
+            std::fs::create_dir_all(&folder).map_err(failed)?;
             let text = serde_json::to_string_pretty(&measured).map_err(|e| failed(e.into()))?;
             bundle::save(text.as_bytes(), &path).map_err(failed)?;
             table.push(measured);

@@ -2,9 +2,9 @@
 
 use crate::fit::{MaskOptions, open_cache};
 use crate::method::MethodArguments;
+use crate::report::{Reporter, can_all_be_written, can_be_written};
 use crate::weights::WeightOptions;
 use clap::{Args, ValueEnum};
-use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
@@ -15,10 +15,10 @@ use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::datasets::{self, LeftOut, Sample};
-use faprompt_edge::train::evaluate::{self, Figures, Judged, MaskCounts};
+use faprompt_edge::train::datasets::{self, DataSet, Sample};
+use faprompt_edge::train::evaluate::{self, Judged};
 use faprompt_edge::train::export::ExportOptions;
-use faprompt_edge::train::few_shot::{FewShot, FewShots, Plan, Row, Shots};
+use faprompt_edge::train::few_shot::{FewShots, Plan, Shots};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::judge::judge;
@@ -26,13 +26,10 @@ use faprompt_edge::train::fit::{self, Encoded, Masks};
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::DeviceKind;
-use faprompt_edge::train::page;
 use faprompt_edge::train::progress::{Interrupt, bar};
 use faprompt_edge::train::prompts::Prompts;
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
+use faprompt_edge::train::shard::{About, Data, Part, Shard};
+use faprompt_edge::train::tensors::{Tensors, file_digest};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `evaluate`.
@@ -106,6 +103,12 @@ pub struct Evaluate {
     /// Write a report for people to this file: one HTML page with tables, curves and pictures
     #[arg(long)]
     html: Option<PathBuf>,
+    /// Judge the I-th of N shares of the pictures and keep what came of it in --shards, for `merge`
+    #[arg(long, value_name = "I/N", requires = "shards", conflicts_with_all = ["shots", "json", "html"])]
+    shard: Option<Shard>,
+    /// Folder of the shares, the same for all of them
+    #[arg(long, value_name = "DIR", requires = "shard")]
+    shards: Option<PathBuf>,
     /// Threads [default: all]
     #[arg(long, value_parser = crate::threads)]
     threads: Option<usize>,
@@ -125,71 +128,6 @@ fn kind(text: &str) -> Result<MemoryKind, String> {
                 format!("auto, {}", names.join(", "))
             }),
     }
-}
-
-/// What `evaluate --json` writes for a data set.
-#[derive(Serialize)]
-struct SetReport {
-    data: String,
-    bundle: String,
-    warning: Option<&'static str>,
-    classes: BTreeMap<String, Figures>,
-    mean: Figures,
-    pooled: Figures,
-    masks: MaskCounts,
-    left_out: LeftOut,
-    notes: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    few_shot: Vec<FewShot>,
-    pictures: Vec<PictureReport>,
-    failed: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct PictureReport {
-    image: String,
-    class: String,
-    kind: String,
-    anomalous: bool,
-    score: f32,
-    /// How much of it the mask marks, 0..=1; null without a mask.
-    marked: Option<f64>,
-}
-
-fn figure_row(name: &str, f: &Figures) -> String {
-    let percent = |v: Option<f64>| v.map_or("    -".into(), |v| format!("{:5.1}", 100.0 * v));
-    let threshold = f.f1_threshold.map_or("    -".into(), |t| format!("{t:.3}"));
-    let trivial: Vec<String> = f.trivial_auroc.iter().map(|v| percent(*v)).collect();
-    format!(
-        "{name:24} {:6} {:5}  {} {}  {} {}  {} {}  {} {threshold}   {}",
-        f.images,
-        f.anomalous,
-        percent(f.image_auroc),
-        percent(f.image_ap),
-        percent(f.pg2),
-        percent(f.pb2),
-        percent(f.pixel_auroc),
-        percent(f.pixel_pro),
-        percent(f.f1_max),
-        trivial.join(" "),
-    )
-}
-
-fn few_shot_row(r: &Row) -> String {
-    let percent = |v: Option<f64>| v.map_or("    -".into(), |v| format!("{:5.1}", 100.0 * v));
-    format!(
-        "  {:3} shots, {:21}  {} {}  {} {}  {} {}  false rejects {} found {}",
-        r.shots,
-        format!("{} ({} taught)", r.memory, r.references),
-        percent(r.image_auroc),
-        percent(r.image_ap),
-        percent(r.pg2),
-        percent(r.pb2),
-        percent(r.pixel_auroc),
-        percent(r.pixel_pro),
-        percent(r.false_rejects),
-        percent(r.found),
-    )
 }
 
 /// Who judges.
@@ -274,21 +212,15 @@ impl Judge {
         let clip = a.weights.load(path)?;
         let learned = match &a.prompts {
             None => None,
+            // It reads its own.
+            Some(_) if asked.method == Method::Filo => None,
             Some(path) => Some(Box::new(Learned::load(path, asked.method, &clip)?)),
         };
         let name = format!("{} on {}", asked.method, path.display());
         let options = ExportOptions {
-            name: None,
             image_size: a.image_size,
             vv_layers: a.vv_layers,
-            memory: vec![],
-            selection: Selection::Paper,
-            score_rule: ScoreRule::Code,
-            precision: Precision::F32,
-            threshold: 0.5,
-            trained: true,
-            description: String::new(),
-            threads: a.threads.unwrap_or(cores()),
+            ..ExportOptions::plain(a.threads.unwrap_or(cores()))
         };
         let judge = Judge::Method {
             clip: Box::new(clip),
@@ -297,6 +229,42 @@ impl Judge {
             options: Box::new(options),
         };
         Ok((judge, name, None))
+    }
+
+    /// What tells it from another judge: digests and options.
+    fn key(&self, a: &Evaluate) -> Result<String, TrainError> {
+        let digest = |path: &Option<PathBuf>| match path {
+            None => Ok(String::new()),
+            Some(path) => file_digest(path).map_err(|e| TrainError::Data {
+                path: path.clone(),
+                what: e.to_string(),
+            }),
+        };
+        let (bundle, prompts) = (digest(&a.bundle)?, digest(&a.prompts)?);
+        let (clip, asked) = match self {
+            Judge::Device(_) => (String::new(), None),
+            Judge::Trainer { clip, .. } => (clip.digest.clone(), None),
+            Judge::Method { clip, asked, .. } => (clip.digest.clone(), Some(asked)),
+        };
+        Ok(format!(
+            "{bundle} {clip} {prompts} {asked:?} {:?} {:?} {:?} {:?} {}",
+            a.image_size, a.vv_layers, a.adaptation, a.arithmetic, a.adaptation_steps
+        ))
+    }
+
+    /// The types of defects that it tells apart.
+    fn types(&self) -> Result<Vec<String>, TrainError> {
+        Ok(match self {
+            Judge::Device(inspector) => {
+                let method = inspector.manifest().method.as_ref();
+                method.map_or_else(Vec::new, |m| m.types.clone())
+            }
+            Judge::Method { asked, learned, .. } if asked.method == Method::Dapo => match learned {
+                Some(learned) => methods::bundle::types(asked, learned)?,
+                None => vec![],
+            },
+            Judge::Method { .. } | Judge::Trainer { .. } => vec![],
+        })
     }
 
     /// Above it the bundle rejects.
@@ -324,6 +292,23 @@ impl Judge {
                 ..
             } if asked.method == Method::Anovl => {
                 methods::anovl::judge(clip, asked, options, a.adaptation_steps, samples, &bar)?
+            }
+            Judge::Method {
+                clip,
+                asked,
+                options,
+                ..
+            } if asked.method == Method::Filo => {
+                let device = a.device.open()?;
+                let path = a.prompts.as_deref().ok_or_else(|| {
+                    TrainError::Options("--method filo needs --prompts: its checkpoint".into())
+                })?;
+                let learned = Tensors::load(path).map_err(|e| TrainError::Prompts {
+                    path: path.into(),
+                    what: e.to_string(),
+                })?;
+                let judge = methods::filo::judge::judge;
+                judge(clip, &learned, asked, options, &device, samples, &bar)?
             }
             Judge::Method {
                 clip,
@@ -384,66 +369,10 @@ impl Judge {
     }
 }
 
-/// Says of a set why figures are missing, or are of fewer pictures than they seem to be.
-fn doubts(path: &Path, judged: &[Judged]) {
-    let bad = judged.iter().filter(|j| j.sample.anomalous).count();
-    let marked = judged.iter().filter(|j| j.has_mask()).count();
-    if bad == 0 || bad == judged.len() {
-        warn(format_args!(
-            "{}: {bad} of {} pictures are abnormal: AUROC and F1max need both kinds",
-            path.display(),
-            judged.len()
-        ));
-    }
-    if (1..bad).contains(&marked) {
-        warn(format_args!(
-            "{}: pixel figures leave out the {} defective pictures without a mask",
-            path.display(),
-            bad - marked
-        ));
-    }
-    if bad > 0 && marked == 0 {
-        warn(format_args!(
-            "{}: no defective picture has a mask: there are no pixel figures",
-            path.display()
-        ));
-    }
-}
-
-/// Finds out now whether a result can be written; hours later it would be too late to say so. Leaves nothing
-/// behind.
-fn can_be_written(path: &Path) -> std::io::Result<()> {
-    if path.exists() {
-        return File::options().append(true).open(path).map(|_| ());
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-    tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(|_| ())
-}
-
-/// Writes a result: whole or not at all, unless it goes to a pipe or a device.
-fn write(path: &Path, text: &str) -> Result<(), TrainError> {
-    let written = match path.exists() && !path.is_file() {
-        true => File::options()
-            .write(true)
-            .open(path)
-            .and_then(|mut f| f.write_all(text.as_bytes())),
-        false => faprompt_edge::bundle::save(text.as_bytes(), path),
-    };
-    written.map_err(|source| TrainError::Output {
-        path: path.into(),
-        source,
-    })
-}
-
 impl Evaluate {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        for path in [&self.json, &self.html].into_iter().flatten() {
-            can_be_written(path).map_err(|source| TrainError::Output {
-                path: path.clone(),
-                source,
-            })?;
-        }
+        can_all_be_written(&[&self.json, &self.html])?;
         let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);
         let plan = Plan {
@@ -460,105 +389,77 @@ impl Evaluate {
             .iter()
             .map(|path| self.masks.read(path))
             .collect::<Result<Vec<_>, _>>()?;
-        say(format_args!(
-            "{:24} {:6} {:5}  {:11}  {:11}  {:11}  {:11}   trivial image AUROC",
-            "", "", "", "image", "", "pixel", ""
-        ));
-        say(format_args!(
-            "class                    images   bad  AUROC    AP    pg2   pb2  AUROC   PRO  F1max  thr.    light gradi lapla"
-        ));
-        let (mut reports, mut shown, mut any_failed) = (vec![], vec![], false);
+        let about = About {
+            key: judge.key(self)?,
+            bundle: name,
+            warning: warning.map(Into::into),
+            threshold: judge.threshold(),
+            types: judge.types()?,
+        };
+        if let Some(shard) = self.shard {
+            return self.one_shard(shard, &mut judge, about, sets);
+        }
+        let mut report = Reporter::new(about, self.json.clone(), self.html.clone());
         for (path, set) in self.data.iter().zip(sets) {
             let (judged, failed) = judge.run(self, path, set.samples)?;
-            failed
-                .iter()
-                .for_each(|f| warn(format_args!("not counted: {f}")));
-            any_failed |= !failed.is_empty();
-            doubts(path, &judged);
-            let masks = MaskCounts::of(&judged);
-            let mut notes = vec![masks.to_string()];
-            notes.extend(set.notes);
-            let classes = evaluate::by_class(&judged);
-            let (mean, pooled) = (
-                evaluate::mean(&classes),
-                evaluate::figures(&judged.iter().collect::<Vec<_>>()),
-            );
-            say(format_args!("{}: {masks}", path.display()));
-            classes
-                .iter()
-                .for_each(|(name, f)| say(figure_row(&format!("  {name}"), f)));
-            if classes.len() > 1 {
-                say(figure_row("  mean over classes", &mean));
-                say(figure_row("  pooled", &pooled));
-            }
-            let mut few_shot = vec![];
-            if let (Judge::Device(inspector), false) = (&mut judge, plan.shots.is_empty()) {
-                let train = datasets::train(path)?;
-                few_shot = FewShots::new(inspector, &plan).run(&judged, &train)?;
-                few_shot.iter().for_each(|row| say(few_shot_row(&row.mean)));
-            }
-            let picture = |j: &evaluate::Judged| PictureReport {
-                image: j.sample.image.display().to_string(),
-                class: j.sample.class.clone(),
-                kind: j.sample.kind.clone(),
-                anomalous: j.sample.anomalous,
-                score: j.score,
-                marked: j.marked,
-            };
-            if self.html.is_some() {
-                shown.push(page::set(&page::Outcome {
-                    data: path,
-                    judged: &judged,
-                    classes: &classes,
-                    mean: &mean,
-                    pooled: &pooled,
-                    failed: &failed,
-                    notes: &notes,
-                    threshold: judge.threshold(),
-                }));
-            }
-            reports.push(SetReport {
-                data: path.display().to_string(),
-                bundle: name.clone(),
-                warning,
-                pictures: judged.iter().map(picture).collect(),
-                classes,
-                mean,
-                pooled,
-                masks,
-                left_out: set.left_out,
-                notes,
-                few_shot,
-                failed,
-            });
-        }
-        if reports.len() > 1 {
-            let means = |r: &SetReport| (r.data.clone(), r.mean.clone());
-            let all = evaluate::mean(&reports.iter().map(means).collect());
-            say(figure_row("mean over sets", &all));
-        }
-        if let Some(path) = &self.json {
-            let text = serde_json::to_string_pretty(&reports).map_err(|e| TrainError::Output {
+            let data = Data {
                 path: path.clone(),
-                source: e.into(),
+                left_out: set.left_out,
+                notes: set.notes,
+            };
+            report.set(data, &judged, failed, || {
+                match (&mut judge, plan.shots.is_empty()) {
+                    (Judge::Device(inspector), false) => {
+                        let train = datasets::train(path)?;
+                        FewShots::new(inspector, &plan).run(&judged, &train)
+                    }
+                    _ => Ok(vec![]),
+                }
             })?;
-            write(path, &text)?;
         }
-        if let Some(path) = &self.html {
-            let text = page::page(&page::Page {
-                title: "Evaluation".into(),
-                bundle: name,
-                warning: warning.map(Into::into),
-                software: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
-                sets: shown,
+        report.finish()
+    }
+
+    /// Judges this machine's share, and keeps it for `merge`.
+    fn one_shard(
+        &self,
+        shard: Shard,
+        judge: &mut Judge,
+        about: About,
+        sets: Vec<DataSet>,
+    ) -> Result<ExitCode, TrainError> {
+        let folder = self.shards.as_deref().unwrap_or(Path::new("."));
+        // Hours of judging later it would be too late to say so.
+        std::fs::create_dir_all(folder)
+            .and_then(|()| can_be_written(&shard.path(folder)))
+            .map_err(|source| TrainError::Output {
+                path: folder.into(),
+                source,
+            })?;
+        let (mut data, mut parts) = (vec![], vec![]);
+        for (path, set) in self.data.iter().zip(sets) {
+            data.push(Data {
+                path: path.clone(),
+                left_out: set.left_out,
+                notes: set.notes,
             });
-            write(path, &text)?;
+            let digest = datasets::digest(&set.samples);
+            let own: Vec<(usize, Sample)> = shard.of(set.samples.into_iter().enumerate()).collect();
+            let samples = own.iter().map(|(_, sample)| sample.clone()).collect();
+            let (judged, failed) = judge.run(self, path, samples)?;
+            parts.push(Part::new(digest, &own, judged, failed));
         }
-        warning.iter().for_each(say);
-        Ok(if any_failed {
-            ExitCode::SomeInputsFailed
-        } else {
-            ExitCode::Good
+        let failed = parts.iter().any(Part::has_failed);
+        let path = shard.save(folder, about, data, parts)?;
+        say(format_args!(
+            "{}: now `merge {}` once all {} are there",
+            path.display(),
+            folder.display(),
+            shard.count()
+        ));
+        Ok(match failed {
+            true => ExitCode::SomeInputsFailed,
+            false => ExitCode::Good,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::method::MethodArguments;
 use crate::weights::WeightOptions;
+use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
@@ -20,6 +21,8 @@ use faprompt_edge::train::methods::fit::pictures::{Pictures, Set};
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
+use faprompt_edge::train::shard::Shard;
+use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -96,6 +99,11 @@ pub struct Learning {
 }
 
 impl Learning {
+    /// K.
+    pub fn prompts(&self) -> usize {
+        self.k
+    }
+
     /// Weights and options, with every default filled in.
     pub fn resolve(&self) -> Result<(Clip, Options), TrainError> {
         let clip = self.weights.load(&self.clip)?;
@@ -318,6 +326,10 @@ pub struct Fit {
     /// Stop after this many epochs; go on later with --resume
     #[arg(long)]
     stop_after: Option<usize>,
+    /// Encode the I-th of N shares of the pictures into the cache, and learn nothing: several machines that share
+    /// the cache's folder encode a set, and `fit` without --shard finds it there
+    #[arg(long, value_name = "I/N", conflicts_with_all = ["resume", "stop_after"])]
+    shard: Option<Shard>,
     #[command(flatten)]
     method: MethodArguments,
     #[command(flatten)]
@@ -337,7 +349,7 @@ pub struct Fit {
     /// Leave L_prior out
     #[arg(long)]
     no_prior_loss: bool,
-    /// Abnormal prompts share no token with the normal one (AnomalyCLIP)
+    /// Abnormal prompts share no token with the normal one
     #[arg(long)]
     own_tokens: bool,
 }
@@ -349,6 +361,12 @@ impl Fit {
         if asked.method != Method::Faprompt {
             return self.other(asked);
         }
+        if self.own_tokens && self.prior == PriorSource::Off && self.learning.prompts() == 1 {
+            return Err(TrainError::Options(
+                "--own-tokens --prior off --k 1 was a reading of AnomalyCLIP: --method anomalyclip is the published one"
+                    .into(),
+            ));
+        }
         let (clip, mut options) = self.learning.resolve()?;
         options.stop_after = self.stop_after;
         options.variant = Variant {
@@ -358,6 +376,14 @@ impl Fit {
             prior_loss: !self.no_prior_loss,
             own_tokens: self.own_tokens,
         };
+        if let Some(shard) = self.shard {
+            let samples = self.share(shard)?;
+            let cache = self.learning.cache(&clip, &options)?;
+            let device = self.learning.device.open()?;
+            let mut encoder = Encoder::new(&clip, &options, &device);
+            encode(&mut encoder, &cache, &samples, Interrupt::catch()?)?;
+            return Ok(ExitCode::Good);
+        }
         let _held = Checkpoint::hold(&self.out)?;
         let samples = samples(&self.data, &self.learning.masks)?;
         let samples = with_masks(samples, self.learning.accept_masks)?;
@@ -395,6 +421,13 @@ impl Fit {
         Ok(ExitCode::Good)
     }
 
+    /// A share of what would be learned from.
+    fn share(&self, shard: Shard) -> Result<Vec<Sample>, TrainError> {
+        let samples = samples(&self.data, &self.learning.masks)?;
+        let samples = with_masks(samples, self.learning.accept_masks)?;
+        Ok(shard.of(samples).collect())
+    }
+
     /// Learns a method other than FAPrompt.
     fn other(&self, asked: MethodOptions) -> Result<ExitCode, TrainError> {
         let method = asked.method;
@@ -403,55 +436,128 @@ impl Fit {
                 "--method {method} learns nothing: `export` it"
             )));
         }
-        let (clip, mut options) = self.learning.resolve_method(asked)?;
-        options.stop_after = self.stop_after;
+        let learning = &self.learning;
+        let threads = self.threads.unwrap_or(cores());
+        let mut ground = MethodGround::new(learning, asked)?;
+        if let Some(shard) = self.shard {
+            if method == Method::Dapo {
+                return Err(TrainError::Options(
+                    "--shard: dapo's image encoder learns, there is nothing to encode before"
+                        .into(),
+                ));
+            }
+            let samples = self.share(shard)?;
+            ground.encode(&samples)?;
+            return Ok(ExitCode::Good);
+        }
+        ground.options.stop_after = self.stop_after;
+        let _held = Checkpoint::hold(&self.out)?;
+        let samples = to_learn_from(&self.data, learning)?;
+        let path = ground.learn(&samples, &self.out, self.resume, threads)?;
+        say(format_args!(
+            "{}: now `export --method {method} --clip {} --prompts` it",
+            path.display(),
+            learning.clip.display()
+        ));
+        Ok(ExitCode::Good)
+    }
+}
+
+/// What can teach where a defect is, of these sets.
+///
+/// # Errors
+/// [`TrainError::Data`], and [`TrainError::Options`] if nothing is abnormal.
+pub fn to_learn_from(data: &[PathBuf], learning: &Learning) -> Result<Vec<Sample>, TrainError> {
+    let samples = samples(data, &learning.masks)?;
+    let samples = with_masks(samples, learning.accept_masks)?;
+    match samples.iter().any(|s| s.anomalous) {
+        true => Ok(samples),
+        false => Err(TrainError::Options(
+            "no abnormal picture with a mask to learn from".into(),
+        )),
+    }
+}
+
+/// What a method other than FAPrompt learns with: weights, encoder, cache.
+pub struct MethodGround {
+    pub clip: Clip,
+    pub options: methods::fit::Options,
+    device: Device,
+    stop: Interrupt,
+    cache: Cache,
+    pictures: Pictures,
+}
+
+impl MethodGround {
+    /// Of the command line.
+    ///
+    /// # Errors
+    /// [`TrainError`] of weights, options and cache.
+    pub fn new(learning: &Learning, asked: MethodOptions) -> Result<MethodGround, TrainError> {
+        let (clip, options) = learning.resolve_method(asked)?;
         let spec = methods::fit::run::spec(&clip, &options)?;
         let taps = methods::fit::run::taps(&spec, clip.visual.blocks.len())?;
-        let _held = Checkpoint::hold(&self.out)?;
-        let samples = samples(&self.data, &self.learning.masks)?;
-        let samples = with_masks(samples, self.learning.accept_masks)?;
-        if !samples.iter().any(|s| s.anomalous) {
-            return Err(TrainError::Options(
-                "no abnormal picture with a mask to learn from".into(),
-            ));
-        }
-        let device = self.learning.device.open()?;
+        let device = learning.device.open()?;
         let stop = Interrupt::catch()?;
         let key = Pictures::key(&clip, &spec, &options, &taps);
-        let cache = self.learning.keyed_cache(&key)?;
-        let mut pictures = Pictures::new(&clip, &spec, &options, taps, &device);
-        let clock = Instant::now();
-        let encoding = bar(samples.len(), "encode");
-        let set = Set::encode(&mut pictures, &cache, &samples, stop, &encoding)?;
-        encoding.finish_and_clear();
+        let cache = learning.keyed_cache(&key)?;
+        let pictures = Pictures::new(&clip, &spec, &options, taps, &device);
+        Ok(MethodGround {
+            clip,
+            options,
+            device,
+            stop,
+            cache,
+            pictures,
+        })
+    }
+
+    /// Sees to it that the cache has what the encoder makes of these.
+    fn encode(&mut self, samples: &[Sample]) -> Result<(), TrainError> {
+        let (clock, bar) = (Instant::now(), bar(samples.len(), "encode"));
+        Set::encode(&mut self.pictures, &self.cache, samples, self.stop, &bar)?;
+        bar.finish_and_clear();
         // DAPO's image encoder learns: nothing of it is kept.
-        if method != Method::Dapo {
-            said_encoded(&cache, samples.len(), clock);
+        if self.options.asked.method != Method::Dapo {
+            said_encoded(&self.cache, samples.len(), clock);
         }
+        Ok(())
+    }
+
+    /// Learns; says what became of each epoch, and returns where it is.
+    ///
+    /// # Errors
+    /// As [`methods::fit::run::fit`].
+    pub fn learn(
+        &mut self,
+        samples: &[Sample],
+        folder: &Path,
+        resume: bool,
+        threads: usize,
+    ) -> Result<PathBuf, TrainError> {
+        self.encode(samples)?;
+        let (pictures, cache, stop) = (&mut self.pictures, &self.cache, self.stop);
+        // All of it is there.
+        let set = Set::encode(pictures, cache, samples, stop, &ProgressBar::hidden())?;
         let bar = bar(0, "fit");
         let out = methods::fit::run::Out {
-            folder: &self.out,
-            resume: self.resume,
-            threads: self.threads.unwrap_or(cores()),
+            folder,
+            resume,
+            threads,
         };
         let path = methods::fit::run::fit(
-            &clip,
-            &options,
+            &self.clip,
+            &self.options,
             &set,
-            &mut pictures,
+            pictures,
             &out,
-            &device,
+            &self.device,
             stop,
             &bar,
             |epoch| bar.suspend(|| say(told_method(epoch))),
         )?;
         bar.finish_and_clear();
-        say(format_args!(
-            "{}: now `export --method {method} --clip {} --prompts` it",
-            path.display(),
-            self.learning.clip.display()
-        ));
-        Ok(ExitCode::Good)
+        Ok(path)
     }
 }
 

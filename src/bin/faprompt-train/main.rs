@@ -1,13 +1,16 @@
 //! The host program: arguments, then the library's `train` module, then an exit code. A file per command.
 
 mod ablate;
+mod cost;
 mod evaluate;
 mod export;
 mod fit;
 mod flash;
+mod merge;
 mod method;
 mod pretrain;
 mod random;
+mod report;
 mod tables;
 mod weights;
 
@@ -35,6 +38,8 @@ enum Command {
     Export(export::Export),
     /// Measure a bundle on labelled pictures, through the device's own code; or prompts before export
     Evaluate(evaluate::Evaluate),
+    /// Put together what `evaluate --shard` judged on several machines, to the figures of one run
+    Merge(merge::Merge),
     /// The papers' tables: every method on every set, beside the reported figures
     Tables(tables::Tables),
     /// Train a small dual encoder from nothing, on rendered pictures
@@ -45,6 +50,8 @@ enum Command {
     Sheet(pretrain::Sheet),
     /// Put program, bundle and board onto a node; it goes back by itself if they do not become ready
     Flash(flash::Flash),
+    /// What each method costs per frame on this machine beside FAPrompt, with random weights
+    Cost(cost::Cost),
     /// Write random weights and prompts of a known architecture, for benchmarks and trials
     Random(random::Random),
 }
@@ -72,6 +79,8 @@ fn main() -> std::process::ExitCode {
         Command::Flash(a) => a.run(),
         Command::Random(a) => a.run(),
         Command::Tables(a) => a.run(),
+        Command::Merge(a) => a.run(),
+        Command::Cost(a) => a.run(),
     };
     let code = match result {
         Ok(code) => code,

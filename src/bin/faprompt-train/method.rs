@@ -52,7 +52,7 @@ impl MethodArguments {
         let method = self.method;
         let staged = matches!(
             method,
-            Method::Anomalyclip | Method::AprilGan | Method::Heads | Method::Dapo
+            Method::Anomalyclip | Method::AprilGan | Method::Heads | Method::Dapo | Method::Filo
         );
         let named = [
             ("--class", self.class.is_some(), method.has_class()),

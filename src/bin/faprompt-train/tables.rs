@@ -2,7 +2,6 @@
 
 use crate::weights::WeightOptions;
 use clap::Args;
-use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
@@ -134,17 +133,8 @@ impl Tables {
             ..Options::default()
         };
         let options = ExportOptions {
-            name: None,
             image_size: self.image_size,
-            vv_layers: None,
-            memory: vec![],
-            selection: Selection::Paper,
-            score_rule: ScoreRule::Code,
-            precision: Precision::F32,
-            threshold: 0.5,
-            trained: true,
-            description: String::new(),
-            threads,
+            ..ExportOptions::plain(threads)
         };
         let asked = MethodOptions {
             method,

@@ -12,6 +12,7 @@ use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::table::{Parameter, STEPS};
+use faprompt_edge::control::types::TypeRules;
 use faprompt_edge::control::values::{Values, quoted};
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
@@ -20,8 +21,8 @@ use faprompt_edge::line::{Outputs, Trigger};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
+use faprompt_edge::runtime::camera::FrameLimits;
 use faprompt_edge::runtime::handle::{adjustment, log_level};
-use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
 use ports::Ports;
@@ -275,6 +276,7 @@ impl Run {
             adjustment: adjustment(&values),
             archive: Archive::of(&values),
             frames: FrameLimits::of(&values),
+            types: TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?,
             real_time: RealTime {
                 // Without pins there is nothing to be on time for.
                 priority: (board.gpio == Gpio::Kernel).then_some(board.realtime.priority),
@@ -319,14 +321,8 @@ impl Run {
             "overlays of rejects   {}",
             self.out.join("rejects").display()
         ));
-        let written = summary.write(&self.out.join("summary.json"));
-        let code = end(&report, limit.is_some())?;
-        match written {
-            // A start may be what mends it.
-            Err(e) if matches!(code, ExitCode::Restart) => log::error!("{e}"),
-            written => written?,
-        }
-        Ok(code)
+        summary.write(&self.out.join("summary.json"))?;
+        end(&report, limit.is_some())
     }
 }
 

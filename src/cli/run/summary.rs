@@ -1,12 +1,13 @@
 //! What a run came to, for people and as summary.json.
 
 use super::super::{CliError, output};
-use faprompt_edge::control::host::Judging;
+use faprompt_edge::control::host::{Judging, UNKNOWN};
 use faprompt_edge::control::values::alarms;
 use faprompt_edge::line::Cause;
 use faprompt_edge::runtime::Report;
 use faprompt_edge::runtime::system::{now, utc};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -59,6 +60,12 @@ pub struct Summary<'a> {
     rejects_nothing_visible: u64,
     rejects_frozen: u64,
     rejects_overload: u64,
+    /// Rejects by score, by type of defect; the types of the bundle that judged last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    types: Option<BTreeMap<&'a str, u64>>,
+    /// Rejects by the lane that they started in.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    lanes: BTreeMap<usize, u64>,
 }
 
 impl<'a> Summary<'a> {
@@ -106,6 +113,21 @@ impl<'a> Summary<'a> {
             rejects_nothing_visible: of(Cause::NothingVisible),
             rejects_frozen: of(Cause::Frozen),
             rejects_overload: of(Cause::Overload),
+            types: network.filter(|n| !n.types.is_empty()).map(|n| {
+                let counted = n
+                    .types
+                    .iter()
+                    .map(String::as_str)
+                    .zip(statistics.sorted.types);
+                counted
+                    .chain([(UNKNOWN, statistics.sorted.unknown)])
+                    .filter(|(_, count)| *count > 0)
+                    .collect()
+            }),
+            lanes: (1..)
+                .zip(statistics.sorted.lanes)
+                .filter(|(_, count)| *count > 0)
+                .collect(),
         }
     }
 
@@ -137,6 +159,12 @@ impl fmt::Display for Summary<'_> {
             if count > 0 {
                 writeln!(f, "rejects: {what:12} {count}")?;
             }
+        }
+        for (name, count) in self.types.iter().flatten() {
+            writeln!(f, "type {name:16} {count}")?;
+        }
+        for (lane, count) in &self.lanes {
+            writeln!(f, "lane {lane:<16} {count}")?;
         }
         writeln!(
             f,

@@ -4,10 +4,10 @@
 
 use super::super::host::{Mode, SelfTest, Snapshot};
 use super::super::table::{Access, COUNT, Parameter, STEPS};
-use crate::line::{Cause, Outcome, Statistics};
+use crate::line::{Cause, DefectType, Outcome, Signal, Statistics};
 
 /// Version of this map: grows when something is added to it.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;
@@ -119,6 +119,29 @@ fn self_test(picture: &Picture<'_>) -> u64 {
     }
 }
 
+/// The last part's type.
+fn last_type(picture: &Picture<'_>) -> u64 {
+    match picture.snapshot.last.map(|l| l.defect) {
+        None | Some(DefectType::None) => NONE,
+        Some(DefectType::Unknown) => 0,
+        Some(DefectType::Number(number)) => u64::from(number) + 1,
+    }
+}
+
+/// Rejects of the type with this number, from 1.
+macro_rules! of_type {
+    ($number:literal) => {
+        |p| p.snapshot.statistics.sorted.types[$number - 1]
+    };
+}
+
+/// Rejects into a lane, from 1.
+macro_rules! of_lane {
+    ($number:literal) => {
+        |p| p.snapshot.statistics.sorted.lanes[$number - 1]
+    };
+}
+
 fn outputs(picture: &Picture<'_>) -> u64 {
     let bits = (0..8).map(|i| u64::from(DISCRETES[i].1(picture)) << i);
     bits.sum()
@@ -175,6 +198,9 @@ inputs! {
     28 2 "latency_mean" "us" "Its mean" = |p| latency(p, |s| s.latency.mean_us());
     30 2 "latency_p99" "us" "What 99 % do not exceed, at most 12.5 % too high" = |p| latency(p, |s| s.latency.percentile_us(99));
     32 2 "latency_max" "us" "The longest" = |p| latency(p, |s| Some(s.latency.max_us));
+    34 1 "last_type" "" "The last part's type of defect, counted from 1 in its bundle's order; 0 unknown, 65535 none: good, not judged, or a bundle without types" = last_type;
+    35 1 "last_type_share" "0.0001" "Share of that type among all types; 65535 if it is unknown or there is none" = |p| p.snapshot.last.and_then(|l| l.share).map_or(NONE, steps);
+    36 1 "last_lane" "" "The lane that its reject started in; 0 none" = |p| p.snapshot.last.and_then(|l| l.lane).map_or(0, |l| u64::from(l.get()));
     100 4 "parts" "" "All parts" = count!(outcomes.parts);
     104 4 "good" "" "Good ones" = count!(outcomes.good);
     108 4 "rejects" "" "Rejects by score" = count!(outcomes.rejects);
@@ -209,6 +235,47 @@ inputs! {
     224 4 "rejects_nothing_visible" "" "Rejects because nothing could be seen on the frame" = |p| failed(p, Cause::NothingVisible);
     228 4 "rejects_frozen" "" "Rejects because the frame was the one before it once more" = |p| failed(p, Cause::Frozen);
     232 4 "rejects_overload" "" "Rejects because the network was still busy: it is slower than the line" = |p| failed(p, Cause::Overload);
+    236 4 "rejects_lane_1" "" "Rejects that started in lane 1" = of_lane!(1);
+    240 4 "rejects_lane_2" "" "Rejects that started in lane 2" = of_lane!(2);
+    244 4 "rejects_lane_3" "" "Rejects that started in lane 3" = of_lane!(3);
+    248 4 "rejects_lane_4" "" "Rejects that started in lane 4" = of_lane!(4);
+    252 4 "rejects_lane_5" "" "Rejects that started in lane 5" = of_lane!(5);
+    256 4 "rejects_lane_6" "" "Rejects that started in lane 6" = of_lane!(6);
+    260 4 "rejects_lane_7" "" "Rejects that started in lane 7" = of_lane!(7);
+    264 4 "rejects_lane_8" "" "Rejects that started in lane 8" = of_lane!(8);
+    268 4 "rejects_type_unknown" "" "Rejects by score whose type is unknown" = count!(sorted.unknown);
+    272 4 "rejects_type_1" "" "Rejects by score of the bundle's type 1" = of_type!(1);
+    276 4 "rejects_type_2" "" "Rejects by score of the bundle's type 2" = of_type!(2);
+    280 4 "rejects_type_3" "" "Rejects by score of the bundle's type 3" = of_type!(3);
+    284 4 "rejects_type_4" "" "Rejects by score of the bundle's type 4" = of_type!(4);
+    288 4 "rejects_type_5" "" "Rejects by score of the bundle's type 5" = of_type!(5);
+    292 4 "rejects_type_6" "" "Rejects by score of the bundle's type 6" = of_type!(6);
+    296 4 "rejects_type_7" "" "Rejects by score of the bundle's type 7" = of_type!(7);
+    300 4 "rejects_type_8" "" "Rejects by score of the bundle's type 8" = of_type!(8);
+    304 4 "rejects_type_9" "" "Rejects by score of the bundle's type 9" = of_type!(9);
+    308 4 "rejects_type_10" "" "Rejects by score of the bundle's type 10" = of_type!(10);
+    312 4 "rejects_type_11" "" "Rejects by score of the bundle's type 11" = of_type!(11);
+    316 4 "rejects_type_12" "" "Rejects by score of the bundle's type 12" = of_type!(12);
+    320 4 "rejects_type_13" "" "Rejects by score of the bundle's type 13" = of_type!(13);
+    324 4 "rejects_type_14" "" "Rejects by score of the bundle's type 14" = of_type!(14);
+    328 4 "rejects_type_15" "" "Rejects by score of the bundle's type 15" = of_type!(15);
+    332 4 "rejects_type_16" "" "Rejects by score of the bundle's type 16" = of_type!(16);
+    336 4 "rejects_type_17" "" "Rejects by score of the bundle's type 17" = of_type!(17);
+    340 4 "rejects_type_18" "" "Rejects by score of the bundle's type 18" = of_type!(18);
+    344 4 "rejects_type_19" "" "Rejects by score of the bundle's type 19" = of_type!(19);
+    348 4 "rejects_type_20" "" "Rejects by score of the bundle's type 20" = of_type!(20);
+    352 4 "rejects_type_21" "" "Rejects by score of the bundle's type 21" = of_type!(21);
+    356 4 "rejects_type_22" "" "Rejects by score of the bundle's type 22" = of_type!(22);
+    360 4 "rejects_type_23" "" "Rejects by score of the bundle's type 23" = of_type!(23);
+    364 4 "rejects_type_24" "" "Rejects by score of the bundle's type 24" = of_type!(24);
+    368 4 "rejects_type_25" "" "Rejects by score of the bundle's type 25" = of_type!(25);
+    372 4 "rejects_type_26" "" "Rejects by score of the bundle's type 26" = of_type!(26);
+    376 4 "rejects_type_27" "" "Rejects by score of the bundle's type 27" = of_type!(27);
+    380 4 "rejects_type_28" "" "Rejects by score of the bundle's type 28" = of_type!(28);
+    384 4 "rejects_type_29" "" "Rejects by score of the bundle's type 29" = of_type!(29);
+    388 4 "rejects_type_30" "" "Rejects by score of the bundle's type 30" = of_type!(30);
+    392 4 "rejects_type_31" "" "Rejects by score of the bundle's type 31" = of_type!(31);
+    396 4 "rejects_type_32" "" "Rejects by score of the bundle's type 32" = of_type!(32);
 }
 
 /// A discrete input's name, its state and what it is; its number is its place.
@@ -228,6 +295,14 @@ pub const DISCRETES: &[Discrete] = &[
     ("changes_pending", |p| p.pending, "Holding registers were written and neither committed nor reverted"),
     ("memory_fault", |p| p.memory_fault, "A damaged file was found at the start, or the memory cannot be written"),
     ("echo", |p| p.echoes, "The adapter gives back what this station sends: it is taken off, and obeyed by nobody"),
+    ("lane_1", |p| p.snapshot.outputs.get(Signal::Lane1), "Output lane 1: a part passes that is rejected into lane 1"),
+    ("lane_2", |p| p.snapshot.outputs.get(Signal::Lane2), "Output lane 2: a part passes that is rejected into lane 2"),
+    ("lane_3", |p| p.snapshot.outputs.get(Signal::Lane3), "Output lane 3: a part passes that is rejected into lane 3"),
+    ("lane_4", |p| p.snapshot.outputs.get(Signal::Lane4), "Output lane 4: a part passes that is rejected into lane 4"),
+    ("lane_5", |p| p.snapshot.outputs.get(Signal::Lane5), "Output lane 5: a part passes that is rejected into lane 5"),
+    ("lane_6", |p| p.snapshot.outputs.get(Signal::Lane6), "Output lane 6: a part passes that is rejected into lane 6"),
+    ("lane_7", |p| p.snapshot.outputs.get(Signal::Lane7), "Output lane 7: a part passes that is rejected into lane 7"),
+    ("lane_8", |p| p.snapshot.outputs.get(Signal::Lane8), "Output lane 8: a part passes that is rejected into lane 8"),
 ];
 
 /// Holding registers besides the parameters. Numbers leave the machine: only append.

@@ -31,7 +31,8 @@ use rmodbus::server::{ModbusFrame, Read, Write};
 use rmodbus::{ErrorKind, ModbusProto};
 use serialport::Parity;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a read waits while no frame is begun.
@@ -446,7 +447,7 @@ impl Slave {
     pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
         self.last = None;
         self.waiting = None;
-        control.leave(self.session);
+        control.revert(self.session);
     }
 }
 
@@ -532,12 +533,8 @@ pub fn settings(path: &Path, values: &Values) -> PortSettings {
     }
 }
 
-/// Serves Modbus on a port for as long as `goes_on`, which is asked some 50 times a second.
-pub fn serve<H: Host>(
-    settings: PortSettings,
-    control: &Mutex<Control<H>>,
-    goes_on: &dyn Fn() -> bool,
-) {
+/// Serves Modbus on a port until `stop` is set; returns within some 20 ms then.
+pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, stop: &AtomicBool) {
     // As in `port::serve`: nothing is half done across a panic.
     let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
     let mut slave = Slave::new(&mut lock());
@@ -545,7 +542,7 @@ pub fn serve<H: Host>(
     let mut link = Link::new(settings);
     let mut budget = Budget::new(Instant::now());
     let mut bytes = [0; frame::LONGEST];
-    while goes_on() {
+    while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         if let Some(wait) = budget.wait(now) {
             std::thread::sleep(wait.min(POLL));
@@ -577,7 +574,7 @@ pub fn serve<H: Host>(
         slave.echoes(framer.echoes(), &mut control);
         drop(control);
         if let Some(answer) = answer {
-            link.write(&answer, goes_on);
+            link.write(&answer);
             framer.sent(&answer, Instant::now());
         }
     }

@@ -3,6 +3,7 @@
 use crate::line::counters::{
     BUCKETS, ConfirmCounts, FrameCounts, Latency, TriggerErrors, VerdictCounts,
 };
+use crate::line::lanes::{LANES, SortCounts, TYPES};
 use crate::line::outcome::CAUSES;
 use crate::line::{Counters, PartId, Statistics};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,17 @@ struct StatisticsForm {
     actuated_late: u64,
     #[serde(with = "LatencyForm")]
     latency: Latency,
+    /// Programs before it wrote none; an older one, which a step back brings, reads over it.
+    #[serde(default, with = "SortForm")]
+    sorted: SortCounts,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "SortCounts")]
+struct SortForm {
+    unknown: u64,
+    types: [u64; TYPES],
+    lanes: [u64; LANES],
 }
 
 #[derive(Serialize, Deserialize)]

@@ -7,13 +7,11 @@
 mod counts;
 #[cfg(test)]
 mod tests;
-pub mod writer;
 
 use super::last_good::LastGood;
 use super::memory::{FileError, Memory};
 use super::values::alarms;
 use crate::durable::{Files, Folder};
-use crate::hex::hex;
 use crate::line::{AlarmSet, PartId, Statistics};
 use counts::Counts;
 use serde::{Deserialize, Serialize};
@@ -230,7 +228,8 @@ struct StoredIn<F> {
 }
 
 fn encode(kind: &str, body: &str) -> Vec<u8> {
-    let digest = hex(&Sha256::digest(body.as_bytes()));
+    let digest = Sha256::digest(body.as_bytes());
+    let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
     format!("{MAGIC} {kind} {VERSION} {digest}\n{body}").into_bytes()
 }
 

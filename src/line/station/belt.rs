@@ -5,6 +5,7 @@ use super::Station;
 use crate::line::alarms::Alarm;
 use crate::line::event::{Event, Observer};
 use crate::line::inputs::Confirmations;
+use crate::line::lanes::{DefectType, Lane, Sorting};
 use crate::line::outcome::{Cause, Outcome};
 use crate::line::queue::{Arrival, Entry, Pushed, State};
 use crate::line::settings::{Axis, Wiring};
@@ -72,7 +73,6 @@ impl<O: Observer, const N: usize> Station<O, N> {
             let place = self.place(at);
             let missed = self.pace.next().is_some_and(|next| next <= self.kept.now.0);
             self.statistics.triggers.skipped += u64::from(missed);
-            self.watch_encoder();
             self.part(at, place, missed.then_some(Cause::Unknown));
         }
         let skipped = self.pace.skip(self.kept.now.0, step);
@@ -104,6 +104,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             last_due: due,
             piece,
             state: closed.map_or(State::Waiting, State::Closed),
+            sorting: Sorting::default(),
             block: false,
         });
         self.last_good = false;
@@ -114,7 +115,9 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.tell(Event::Triggered { part, at, due });
         if pushed == Pushed::Overflowed {
             let cause = closed.unwrap_or(Cause::QueueFull);
-            self.give(part, Outcome::RejectBecause(cause), piece);
+            let lane = self.settings.default_lane;
+            let outcome = Outcome::RejectBecause(cause);
+            self.give(part, outcome, piece, DefectType::None, lane);
             if blind.is_none() {
                 self.raise(Alarm::QueueFull);
             }
@@ -170,10 +173,15 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if outcome == Outcome::Good && self.is_taken_along(entry) {
             // By a pulse that is another part's: it has none of its own, or each would take the next.
             let taken = Outcome::RejectBecause(Cause::Unknown);
-            self.give(entry.part, taken, entry.piece);
+            self.give(entry.part, taken, entry.piece, DefectType::None, None);
         } else if outcome.is_reject() {
+            let own = match outcome {
+                Outcome::Reject if barred.is_none() && !self.splits(entry) => entry.sorting.lane,
+                _ => None,
+            };
             // From now, not from when it should have been: a reject is never shortened.
-            self.gate.pass_reject(self.kept.now.plus(width));
+            let now = self.kept.now;
+            let lane = self.gate.pass_reject(own, now, now.plus(width));
             if entry.block {
                 self.gate.set_block(false);
             }
@@ -184,37 +192,58 @@ impl<O: Observer, const N: usize> Station<O, N> {
             }
             self.expect_confirmation();
             if !entry.block {
-                self.give(entry.part, outcome, entry.piece);
+                self.give(entry.part, outcome, entry.piece, entry.sorting.defect, lane);
             }
         } else {
             self.gate.pass_good(reached.plus(width));
-            self.give(entry.part, outcome, entry.piece);
+            self.give(entry.part, outcome, entry.piece, DefectType::None, None);
         }
     }
 
     /// Whether a good part that arrives is so close to a reject that the ejector takes it along: one that is
     /// passing, or one that comes, or may come, before it has passed.
     fn is_taken_along(&self, entry: &Entry) -> bool {
-        if self.gate.reject(self.kept.now) {
-            return true;
-        }
+        self.gate.reject(self.kept.now) || self.queue.rejects_any(|e| self.is_near(entry, e))
+    }
+
+    /// Whether a reject that arrives is so close to others that it has no lane to itself, and one of them goes
+    /// elsewhere, or may yet: then all go to the default lane, before the first has passed.
+    fn splits(&self, entry: &Entry) -> bool {
+        self.queue.splits(entry, |a, b| self.is_near(a, b))
+    }
+
+    /// Whether `next` comes before `entry` has passed the reject station.
+    fn is_near(&self, entry: &Entry, next: &Entry) -> bool {
         let width = self.settings.width.us();
         match self.settings.delay.axis() {
-            Axis::Time => self.queue.rejects_any(|e| e.due < entry.due.plus(width)),
+            Axis::Time => next.due < entry.due.plus(width),
             // They come as soon one after the other as they were triggered, or as near to it as is known.
-            Axis::Counts => self
-                .queue
-                .rejects_any(|e| e.triggered < entry.triggered.plus(width)),
+            Axis::Counts => next.triggered < entry.triggered.plus(width),
         }
     }
 
     /// Gives a part its outcome.
-    pub(super) fn give(&mut self, part: PartId, outcome: Outcome, piece: bool) {
+    pub(super) fn give(
+        &mut self,
+        part: PartId,
+        outcome: Outcome,
+        piece: bool,
+        defect: DefectType,
+        lane: Option<Lane>,
+    ) {
         self.statistics.outcomes.count(outcome);
+        if outcome == Outcome::Reject {
+            self.statistics.sorted.defect(defect);
+        }
+        self.statistics.sorted.lane(lane);
         if outcome == Outcome::RejectBecause(Cause::NoFrame) {
             self.statistics.triggers.unpaired += 1;
         }
-        self.tell(Event::Outcome { part, outcome });
+        self.tell(Event::Outcome {
+            part,
+            outcome,
+            lane,
+        });
         if piece {
             if let Some(report) = self.kept.challenge.record(outcome).filter(|r| r.is_over()) {
                 self.tell(Event::Challenge(report));

@@ -1,9 +1,10 @@
 //! What the station is told: triggers, frames, verdicts, inputs, encoder, camera.
 
-use super::{NetworkState, STANDING_PARTS, STANDING_US, Standing, Station, Verdict, VerdictUse};
+use super::{NetworkState, STANDING_PARTS, Standing, Station, Verdict, VerdictUse};
 use crate::line::alarms::Alarm;
 use crate::line::event::{Event, Observer};
 use crate::line::inputs::Input;
+use crate::line::lanes::Sorting;
 use crate::line::outcome::{Cause, Outcome};
 use crate::line::pairing::Frame;
 use crate::line::queue::State;
@@ -77,9 +78,15 @@ impl<O: Observer, const N: usize> Station<O, N> {
         match entry.state {
             State::Framed => {
                 counts.taken += 1;
-                let outcome = match verdict {
-                    Verdict::Score(score) => Outcome::of(score, self.settings.threshold.get()),
-                    Verdict::Error => Outcome::RejectBecause(Cause::InferenceError),
+                let (score, sorting) = match verdict {
+                    Verdict::Score(score) => (Some(score), Sorting::default()),
+                    Verdict::Sorted(score, sorting) => (Some(score), sorting),
+                    Verdict::Error => (None, Sorting::default()),
+                };
+                let threshold = sorting.threshold.unwrap_or(self.settings.threshold);
+                let outcome = match score {
+                    Some(score) => Outcome::of(score, threshold.get()),
+                    None => Outcome::RejectBecause(Cause::InferenceError),
                 };
                 let state = match outcome {
                     Outcome::Good if entry.piece => State::Closed(Cause::Challenge),
@@ -88,6 +95,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
                     Outcome::RejectBecause(cause) => State::Closed(cause),
                 };
                 self.queue.set(part, state);
+                self.queue.sort(part, sorting);
                 self.last_good = outcome == Outcome::Good;
                 self.latency(entry.triggered);
                 VerdictUse::Taken
@@ -266,31 +274,25 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// A part was triggered. If it was seen from outside, the belt has moved, and an encoder must have counted;
-    /// one that is triggered by time must move sooner or later. (An encoder that triggers counts.)
-    pub(super) fn watch_encoder(&mut self) {
-        let patience_us = match self.settings.trigger {
-            Trigger::Edge { .. } | Trigger::Command { .. } => 0,
-            Trigger::FreeRun | Trigger::Interval(_) => STANDING_US,
-            Trigger::Encoder { .. } => return,
-        };
-        if self.settings.delay.axis() != Axis::Counts {
+    /// A part was seen from outside: the belt has moved, and an encoder must have counted.
+    fn watch_encoder(&mut self) {
+        let seen = matches!(
+            self.settings.trigger,
+            Trigger::Edge { .. } | Trigger::Command { .. }
+        );
+        if self.settings.delay.axis() != Axis::Counts || !seen {
             return;
         }
-        // While the line is stopped the belt may stand.
-        let by_time = patience_us > 0;
-        if self.standing.count != self.kept.count || by_time && self.blind().is_some() {
-            self.standing = Standing {
+        let standing = &mut self.standing;
+        if standing.count != self.kept.count {
+            *standing = Standing {
                 count: self.kept.count,
-                ..Standing::default()
+                parts: 0,
             };
         }
-        let now = self.kept.now;
-        let standing = &mut self.standing;
-        standing.parts = standing.parts.saturating_add(1);
-        let since = *standing.since.get_or_insert(now);
-        if standing.parts > STANDING_PARTS && now.since(since) >= patience_us {
-            self.standing = Standing::default();
+        standing.parts += 1;
+        if standing.parts > STANDING_PARTS {
+            standing.parts = 0;
             self.raise(Alarm::Encoder);
         }
     }

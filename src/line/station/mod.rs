@@ -10,6 +10,8 @@
 //! - Whatever is not known to be good is rejected. While the station is blind (not started, stopped,
 //!   camera down), and until everything it may have missed has passed, nothing is known to be good:
 //!   output `good` stays off, or `reject` on, whichever is wired.
+//! - One lane at most is on, and only while something passes that is rejected: the part's own, or the default
+//!   lane, where whatever goes that is not known to be of one lane.
 //! - A verdict that is late, repeated or of an unknown part is counted and never acted on.
 //!
 //! Must never allocate, block, read a clock, or touch a pin.
@@ -23,6 +25,7 @@ use super::counters::Statistics;
 use super::event::{Event, Observer};
 use super::gate::Gate;
 use super::inputs::{BIN_FULL_US, BIN_OPEN_US, Confirmations, Lasting};
+use super::lanes::Sorting;
 use super::outcome::{Cause, Outcome};
 use super::outputs::Outputs;
 use super::pairing::HeldFrames;
@@ -40,6 +43,8 @@ pub const PARTS: usize = 1024;
 pub enum Verdict {
     /// Its anomaly score.
     Score(f32),
+    /// Its anomaly score, and what the type of its defect decides.
+    Sorted(f32, Sorting),
     /// The network failed.
     Error,
 }
@@ -71,8 +76,8 @@ pub enum VerdictUse {
     Ignored,
 }
 
-/// An inspection station that tracks up to `N - 1` parts (`N` at least 4). About 50 bytes per part and
-/// 5 kB, all in place: put it where that much memory is.
+/// An inspection station that tracks up to `N - 1` parts (`N` at least 4). About 60 bytes per part and
+/// 6 kB, all in place: put it where that much memory is.
 #[derive(Debug)]
 pub struct Station<O, const N: usize = PARTS> {
     settings: Settings,
@@ -141,22 +146,16 @@ impl Default for Kept {
     }
 }
 
-/// Parts that were triggered since the encoder last moved.
+/// Parts that were triggered from outside since the encoder last moved.
 #[derive(Debug, Default)]
 struct Standing {
     count: Option<u64>,
     parts: u32,
-    /// When the first of them was triggered.
-    since: Option<Micros>,
 }
 
 /// So many parts in a row that a belt brings past a sensor move it. More without a count, and the encoder is
 /// broken: nobody knows where they are, and a reject would never come.
 const STANDING_PARTS: u32 = 3;
-
-/// Triggers that come by time alone come from a belt that stands, too. One that stands for longer than this, us,
-/// while the station takes it for running, has a broken encoder or is to be triggered by it.
-const STANDING_US: u64 = 10_000_000;
 
 impl<O: Observer, const N: usize> Station<O, N> {
     /// A station that is not started. Goes on counting from `statistics` (those of the last run, or
@@ -170,7 +169,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             pace: Pace::default(),
             held: HeldFrames::default(),
             queue: Queue::new(),
-            gate: Gate::new(),
+            gate: Gate::new(settings.default_lane),
             confirmations: settings
                 .wiring
                 .confirm()
@@ -218,7 +217,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             new.take_over(old);
         }
         // A reject is never shortened.
-        new.gate.pass_reject(rejected_until);
+        new.gate.pass_reject(None, now, rejected_until);
         let counted = new.kept.count.zip(settings.trigger.pitch());
         if let (Some((count, pitch)), false) = (counted, new.kept.draining) {
             new.pace.start(count, pitch);
@@ -328,6 +327,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
             Wiring::EnergiseForGood { .. } => (!barred && self.gate.good(self.kept.now), false),
             Wiring::EnergiseToReject { .. } => (false, barred || self.gate.reject(self.kept.now)),
         };
+        let lane = match barred {
+            true => self.settings.default_lane,
+            false => self.gate.lane(self.kept.now),
+        };
         let ready = self.blind().is_none();
         Outputs {
             good,
@@ -338,6 +341,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             fault: self.kept.camera_down || !self.kept.alarms.is_empty(),
             line_stop: self.stopped,
             strobe: self.kept.now < self.strobe_until,
+            lane,
         }
     }
 
@@ -377,7 +381,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 }
             };
             if !entry.block {
-                self.give(entry.part, outcome, false);
+                self.give(entry.part, outcome, false, entry.sorting.defect, None);
             }
         }
         while self

@@ -1,6 +1,7 @@
 //! The station as a whole: each rule by example, and all of them over random histories.
 
 mod histories;
+mod lanes;
 mod machine;
 mod oracle;
 mod rules;

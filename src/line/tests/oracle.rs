@@ -4,17 +4,19 @@
 //! happen in the same microsecond their order is the station's, and nothing is expected of the part.
 
 use super::simulation::Simulation;
-use crate::line::settings::Settings;
+use crate::line::settings::{Settings, Threshold};
 use crate::line::trigger::Trigger;
 use crate::line::*;
 
 /// As `rules::settings` has them, us.
+const DELAY: u64 = 50_000;
 const LEAD: u64 = 5_000;
 const WIDTH: u64 = 10_000;
 const SPACING: u64 = 3_000;
 const EXPOSURE: u64 = 1_000;
 const WINDOW: u64 = 1_000;
 const PERIOD: u64 = 8_000;
+const DELAY_COUNTS: u64 = 500;
 const LEAD_COUNTS: u64 = 50;
 const PITCH: u64 = 80;
 
@@ -30,14 +32,29 @@ pub struct VerdictRecord {
     pub used: VerdictUse,
 }
 
+impl VerdictRecord {
+    /// What it says of the part; `None`: that it could not be judged.
+    fn outcome(&self) -> Option<Outcome> {
+        outcome(self.verdict)
+    }
+}
+
+/// What a verdict says of a part, by a station's threshold of one half.
+fn outcome(verdict: Verdict) -> Option<Outcome> {
+    let (score, threshold) = match verdict {
+        Verdict::Error => return None,
+        Verdict::Score(score) => (score, None),
+        Verdict::Sorted(score, sorting) => (score, sorting.threshold),
+    };
+    let good = score <= threshold.map_or(0.5, Threshold::get);
+    Some(if good { Outcome::Good } else { Outcome::Reject })
+}
+
 /// What went in.
 pub struct Oracle {
     free_run: bool,
     counts: bool,
-    /// From then on.
-    pub settings: Vec<(u64, Settings)>,
-    /// When all settings changed, and what was on the belt was given up; nothing else happens then.
-    pub renewals: Vec<u64>,
+    settings: Settings,
     /// Ticks come late: windows may end later than they should, in the trace.
     pub late_ticks: bool,
     pub edges: u64,
@@ -61,12 +78,11 @@ struct Part {
     /// When it reaches the reject station.
     arrives: u64,
     outcome: Outcome,
+    lane: Option<Lane>,
     /// When it was given.
     given: u64,
     /// Given at once, before it arrived.
     overflowed: bool,
-    /// On the belt when the settings changed.
-    cleared: bool,
 }
 
 /// When what was what.
@@ -122,8 +138,7 @@ impl Oracle {
         Oracle {
             free_run,
             counts,
-            settings: vec![(0, settings)],
-            renewals: Vec::new(),
+            settings,
             late_ticks: false,
             edges: 0,
             frames: Vec::new(),
@@ -133,32 +148,6 @@ impl Oracle {
             challenges: Vec::new(),
             down: Vec::new(),
         }
-    }
-
-    /// What the station is set to.
-    pub fn settings_at(&self, time: u64) -> &Settings {
-        let until = self.settings.partition_point(|(from, _)| *from <= time);
-        &self.settings[until - 1].1
-    }
-
-    /// It is always the same.
-    fn trigger(&self) -> Trigger {
-        self.settings[0].1.trigger
-    }
-
-    fn delay_at(&self, time: u64) -> u64 {
-        self.settings_at(time).delay.delay()
-    }
-
-    fn is_good(&self, verdict: &VerdictRecord) -> bool {
-        let threshold = self.settings_at(verdict.time).threshold.get();
-        matches!(verdict.verdict, Verdict::Score(score) if score < threshold)
-    }
-
-    /// Whether all settings changed from one moment to the other. What happens by itself in the same moment comes
-    /// before.
-    fn renewed(&self, from: u64, to: u64) -> bool {
-        self.renewals.iter().any(|time| (from..to).contains(time))
     }
 
     pub fn camera(&mut self, time: u64, up: bool) {
@@ -202,6 +191,7 @@ impl Oracle {
         let parts = self.parts(&events, at_end, end);
         for (i, part) in parts.iter().enumerate() {
             self.check_part::<N>(i, part, &parts, &times, end);
+            self.check_lane(i, &parts, &trace, &times, end);
         }
         self.check_outputs(&trace, &parts, &times, end);
         self.check_frames(&given, at_end);
@@ -223,36 +213,21 @@ impl Oracle {
             .map(|(_, until)| *until)
             .filter(|_| self.free_run);
         let first_count = self.counted.first().map_or(NEVER, |c| c.0);
-        let mut missed: Vec<u64> = resumed
+        let flush = resumed
             .chain(recovered)
-            .chain(self.renewals.iter().copied())
             .filter(|t| *t != NEVER)
-            .collect();
-        missed.sort_unstable();
-        let mut flush: Vec<Span> = Vec::new();
-        // What was missed lies no further than the longest delay since something was known to be good.
-        let (mut last, mut reach) = (0, self.delay_at(0));
-        for from in missed {
-            let ends = flush.iter().chain(&blind).map(|(_, until)| *until);
-            let mut ends = ends.filter(|end| (last..from).contains(end));
-            if ends.any(|end| !within(&flush, end) && !within(&blind, end)) {
-                reach = self.delay_at(from - 1);
-            }
-            last = from;
-            reach = reach.max(self.delay_at(from));
-            if within(&halted, from) {
-                continue;
-            }
-            let passed = if self.counts {
-                let from = from.max(first_count);
-                let until = self.counted.partition_point(|(time, _)| *time <= from);
-                let here = until.checked_sub(1).map_or(NEVER, |i| self.counted[i].1);
-                self.reached(here.saturating_add(reach), from)
-            } else {
-                from + reach
-            };
-            flush.push((from, passed.saturating_add(WIDTH)));
-        }
+            .map(|from| {
+                let passed = if self.counts {
+                    let from = from.max(first_count);
+                    let until = self.counted.partition_point(|(time, _)| *time <= from);
+                    let here = until.checked_sub(1).map_or(NEVER, |i| self.counted[i].1);
+                    self.reached(here.saturating_add(DELAY_COUNTS), from)
+                } else {
+                    from + DELAY
+                };
+                (from, passed.saturating_add(WIDTH))
+            });
+        let flush = flush.collect();
         Times {
             halted,
             blind,
@@ -274,25 +249,28 @@ impl Oracle {
                         due: due.0,
                         arrives: self.reached(due.0, *now),
                         outcome: Outcome::Good,
+                        lane: None,
                         given: NEVER,
                         overflowed: false,
-                        cleared: false,
                     });
                 }
-                Event::Outcome { part, outcome } => {
-                    let second = outcomes.insert(part.0, (*now, *outcome));
+                Event::Outcome {
+                    part,
+                    outcome,
+                    lane,
+                } => {
+                    let second = outcomes.insert(part.0, (*now, *outcome, *lane));
                     assert_eq!(second, None, "a second outcome of part {}", part.0);
                 }
                 _ => (),
             }
         }
         for (i, part) in parts.iter_mut().enumerate() {
-            let (given, outcome) = outcomes[&(i as u64)];
+            let (given, outcome, lane) = outcomes[&(i as u64)];
             part.outcome = outcome;
+            part.lane = lane;
             part.given = given;
-            part.cleared = self.renewals.contains(&given) && part.arrives > given;
-            let at_once = given == part.told && part.arrives > given && given != end;
-            part.overflowed = at_once && !part.cleared;
+            part.overflowed = given == part.told && part.arrives > given && given != end;
         }
         assert_eq!(outcomes.len(), parts.len(), "an outcome of no part");
         parts
@@ -308,9 +286,8 @@ impl Oracle {
     ) {
         self.check_place(i, part);
         if let Some(last) = i.checked_sub(1).map(|i| &parts[i]) {
-            // Behind a change of settings, parts before it are no neighbours.
             assert!(
-                part.due >= last.due && part.at >= last.at || self.renewed(last.told, part.told),
+                part.due >= last.due && part.at >= last.at,
                 "part {i} before the last one"
             );
         }
@@ -322,7 +299,7 @@ impl Oracle {
             assert!(part.outcome.is_reject());
             return;
         }
-        if !self.late_ticks && part.arrives <= end && !part.cleared {
+        if !self.late_ticks && part.arrives <= end {
             assert_eq!(
                 part.given, part.arrives,
                 "part {i}: outcome when it arrives"
@@ -333,8 +310,8 @@ impl Oracle {
         }
         if part.outcome == Outcome::Good {
             let known = self.verdicts.iter().any(|v| {
-                let taken = v.used == VerdictUse::Taken && v.time <= part.given;
-                v.part == i as u64 && self.is_good(v) && taken
+                let good = v.outcome() == Some(Outcome::Good);
+                v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time <= part.given
             });
             assert!(known, "part {i} is good without a verdict");
         }
@@ -343,22 +320,67 @@ impl Oracle {
         }
     }
 
-    /// Where the reject station is for a part.
-    fn check_place(&self, i: usize, part: &Part) {
-        if self.renewals.contains(&part.told) {
-            // Triggered by what was due before the settings changed.
-            return assert!(part.cleared, "part {i}");
-        }
-        if !self.counts {
-            assert_eq!(part.due, part.at + self.delay_at(part.told), "part {i}");
+    /// Where a part goes by its own verdict, or by the lack of one.
+    fn own_lane(&self, i: usize, part: &Part) -> Option<Lane> {
+        let mut taken = self
+            .verdicts
+            .iter()
+            .filter(|v| v.part == i as u64 && v.used == VerdictUse::Taken);
+        let sorted = match (part.outcome, taken.next().map(|v| v.verdict)) {
+            (Outcome::Reject, Some(Verdict::Sorted(_, sorting))) => sorting.lane,
+            _ => None,
+        };
+        sorted.or(self.settings.default_lane)
+    }
+
+    /// A reject goes to its own lane or the default one and to no other; with nothing near it, to its own, from
+    /// its first moment to its last.
+    fn check_lane(
+        &self,
+        i: usize,
+        parts: &[Part],
+        trace: &[(u64, Outputs)],
+        times: &Times,
+        end: u64,
+    ) {
+        let part = &parts[i];
+        let own = self.own_lane(i, part);
+        assert!(part.outcome.is_reject() || part.lane.is_none());
+        let default = self.settings.default_lane;
+        assert!(
+            [own, default, None].contains(&part.lane),
+            "part {i} in {:?}",
+            part.lane
+        );
+        let passes = part.given..part.given + WIDTH;
+        let barred = |span: &Span| span.0 <= passes.end && span.1 >= passes.start;
+        let alone = self.close(i, parts).next().is_none()
+            && !parts.iter().any(|p| p.overflowed)
+            && ![&times.flush, &times.blind, &times.halted]
+                .into_iter()
+                .any(|spans| spans.iter().any(barred));
+        if !alone || !part.outcome.is_reject() || passes.end >= end {
             return;
         }
-        let place = part.due - self.delay_at(part.told);
-        if let Trigger::Encoder { .. } = self.trigger() {
-            // They are counted off from the first count, or from where the belt was when the settings changed.
-            let renewed = self.renewals.iter().rfind(|time| **time < part.told);
-            let counted = renewed.map_or(0, |time| self.counted.partition_point(|c| c.0 <= *time));
-            let first = self.counted[counted.saturating_sub(1)].1;
+        assert_eq!(part.lane, own, "part {i}");
+        let first = trace.partition_point(|(time, _)| *time <= passes.start) - 1;
+        let seen = trace[first..]
+            .iter()
+            .take_while(|(time, _)| *time < passes.end);
+        for (time, outputs) in seen {
+            assert_eq!(outputs.lane, own, "part {i} at {time}");
+        }
+    }
+
+    /// Where the reject station is for a part.
+    fn check_place(&self, i: usize, part: &Part) {
+        if !self.counts {
+            assert_eq!(part.due, part.at + DELAY, "part {i}");
+            return;
+        }
+        let place = part.due - DELAY_COUNTS;
+        if let Trigger::Encoder { .. } = self.settings.trigger {
+            let first = self.counted[0].1;
             assert!(
                 place > first && (place - first).is_multiple_of(PITCH),
                 "part {i}"
@@ -413,23 +435,15 @@ impl Oracle {
                 (Life::Frame { whole: false }, None) if !framed => {
                     closed = because(Cause::CameraFault);
                 }
-                (Life::Verdict(Verdict::Error), None) if framed => {
-                    closed = because(Cause::InferenceError);
-                }
-                (Life::Verdict(Verdict::Score(score)), None) if framed => {
-                    let good = score < self.settings_at(time).threshold.get();
-                    if good && self.is_piece(i as u64, part.told, times) {
+                (Life::Verdict(verdict), None) if framed => match outcome(verdict) {
+                    None => closed = because(Cause::InferenceError),
+                    Some(Outcome::Good) if self.is_piece(i as u64, part.told, times) => {
                         closed = because(Cause::Challenge);
-                    } else {
-                        judged = Some(if good { Outcome::Good } else { Outcome::Reject });
                     }
-                }
+                    some => judged = some,
+                },
                 _ => (),
             }
-        }
-        if part.cleared {
-            let rejected = judged.filter(|o| o.is_reject());
-            return closed.or(rejected).or(because(Cause::NotReady));
         }
         if closed.is_some() || judged != Some(Outcome::Good) {
             return closed.or(judged);
@@ -468,24 +482,23 @@ impl Oracle {
 
     /// Whether a part was known to be good then, and nothing changed it.
     fn known_good(&self, i: usize, parts: &[Part], then: u64) -> bool {
-        let good = |v: &VerdictRecord| {
-            let taken = v.used == VerdictUse::Taken && v.time < then;
-            v.part == i as u64 && self.is_good(v) && taken
+        let good = |v: &&VerdictRecord| {
+            let good = v.outcome() == Some(Outcome::Good);
+            v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time < then
         };
-        parts[i].outcome == Outcome::Good && self.verdicts.iter().any(good)
+        parts[i].outcome == Outcome::Good && self.verdicts.iter().any(|v| good(&v))
     }
 
     /// Whether a part was rejected by another's pulse alone, and has none of its own; `None`: it cannot be
     /// told.
     fn taken_along(&self, i: usize, parts: &[Part]) -> Option<bool> {
         let part = &parts[i];
-        let unknown = part.outcome == Outcome::RejectBecause(Cause::Unknown);
-        if !unknown || part.overflowed || part.cleared {
+        if part.outcome != Outcome::RejectBecause(Cause::Unknown) || part.overflowed {
             return Some(false);
         }
         let follower = parts.get(i + 1).filter(|_| self.is_too_close(i + 1, parts));
         let missed =
-            matches!(self.trigger(), Trigger::Interval(_)) && part.told >= part.at + PERIOD;
+            matches!(self.settings.trigger, Trigger::Interval(_)) && part.told >= part.at + PERIOD;
         let closed = self.is_too_close(i, parts)
             || missed
             || follower.is_some_and(|next| next.told < part.given);
@@ -499,10 +512,7 @@ impl Oracle {
         let Some(last) = i.checked_sub(1).map(|i| &parts[i]) else {
             return false;
         };
-        if self.renewed(last.told, parts[i].told) {
-            return false;
-        }
-        match self.trigger() {
+        match self.settings.trigger {
             Trigger::FreeRun => {
                 // Every frame is a part.
                 self.frames[i].1.min(parts[i].told) < last.at
@@ -518,8 +528,7 @@ impl Oracle {
             let stopped = times
                 .halted
                 .iter()
-                .any(|(halt, _)| *from <= *halt && *halt < told)
-                || self.renewed(*from, told);
+                .any(|(halt, _)| *from <= *halt && *halt < told);
             (*first..first + 2).contains(&part) && !stopped
         })
     }
@@ -534,7 +543,7 @@ impl Oracle {
         {
             life.push((next.told, Life::Follower));
         }
-        if let Trigger::Interval(_) = self.trigger()
+        if let Trigger::Interval(_) = self.settings.trigger
             && part.told >= part.at + PERIOD
         {
             // Its moment was missed: as if another had come too close.
@@ -554,8 +563,7 @@ impl Oracle {
             };
             // A frame that came first is held, but not by a station that is or becomes blind.
             let lost = |blind: &Span| blind.0 < part.told && blind.1 > *told;
-            let dropped =
-                *told < part.told && times.blind.iter().any(lost) || self.renewed(*told, part.told);
+            let dropped = *told < part.told && times.blind.iter().any(lost);
             if fits && *told < part.told && touches(&times.blind, *told) {
                 return None;
             }
@@ -574,7 +582,8 @@ impl Oracle {
     fn check_outputs(&self, trace: &[(u64, Outputs)], parts: &[Part], times: &Times, end: u64) {
         let (mut good, mut reject): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
         let mut unknown: Vec<Span> = Vec::new();
-        for (i, part) in parts.iter().enumerate().filter(|(_, p)| !p.cleared) {
+        let mut lanes: Vec<(Span, Option<Lane>)> = Vec::new();
+        for (i, part) in parts.iter().enumerate() {
             match self.taken_along(i, parts) {
                 Some(false) => (),
                 Some(true) => {
@@ -592,7 +601,9 @@ impl Oracle {
                 part.given
             };
             if part.outcome.is_reject() {
-                reject.push((from, from.saturating_add(WIDTH)));
+                let span = (from, from.saturating_add(WIDTH));
+                reject.push(span);
+                lanes.push((span, part.lane));
                 if let Some(next) = parts
                     .get(i + 1)
                     .filter(|next| part.overflowed && next.overflowed && part.arrives > next.told)
@@ -613,18 +624,26 @@ impl Oracle {
         }
         moments.retain(|time| *time < end && !within(&unknown, *time));
         moments.dedup();
-        let for_good = |time| {
-            matches!(
-                self.settings_at(time).wiring,
-                Wiring::EnergiseForGood { .. }
-            )
-        };
+        let for_good = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. });
         for time in moments {
             let until = trace.partition_point(|(from, _)| *from <= time);
             let outputs = trace[until - 1].1;
             let barred = !outputs.ready || within(&times.flush, time);
             let rejects = within(&reject, time);
-            if for_good(time) {
+            let default = self.settings.default_lane;
+            let its = |(span, lane): &(Span, Option<Lane>)| {
+                within(&[*span], time) && *lane == outputs.lane
+            };
+            match (barred, rejects) {
+                (true, _) => assert_eq!(outputs.lane, default, "lane at {time}"),
+                (false, false) => assert_eq!(outputs.lane, None, "lane at {time}"),
+                (false, true) => assert!(
+                    outputs.lane == default || lanes.iter().any(its),
+                    "lane {:?} at {time} is no part's",
+                    outputs.lane
+                ),
+            }
+            if for_good {
                 let wanted = within(&good, time) && !rejects && !barred;
                 assert_eq!(outputs.good, wanted, "good at {time}");
                 assert!(!outputs.reject);
@@ -636,13 +655,10 @@ impl Oracle {
         }
         // What is told of a good part is what the ejector did with it. (By counts, how soon the next one
         // comes is not known when it arrives.)
-        if self.late_ticks || self.counts {
+        if self.late_ticks || self.counts || for_good {
             return;
         }
-        for (i, part) in parts.iter().enumerate().filter(|(_, p)| !p.cleared) {
-            if for_good(part.given) {
-                continue;
-            }
+        for (i, part) in parts.iter().enumerate() {
             let passes = part.given..(part.given + WIDTH).min(end);
             let seen = || trace.iter().filter(|(t, _)| passes.contains(t));
             // While it is blind the station ejects whatever passes.
@@ -705,10 +721,18 @@ impl Oracle {
         let mut outcomes = Counters::default();
         parts.iter().for_each(|p| outcomes.count(p.outcome));
         assert_eq!(counted.outcomes, outcomes);
+        let by_score = |parts: &[Part]| {
+            let rejects = parts.iter().filter(|p| p.outcome == Outcome::Reject);
+            rejects.count() as u64
+        };
+        let sorted = counted.sorted;
+        assert!(sorted.unknown + sorted.types.iter().sum::<u64>() <= by_score(parts));
+        let in_lanes = parts.iter().filter(|p| p.lane.is_some()).count() as u64;
+        assert_eq!(sorted.lanes.iter().sum::<u64>(), in_lanes);
         assert_eq!(counted.next_part, PartId(parts.len() as u64));
         let sum = outcomes.good + outcomes.rejects + outcomes.failed.iter().sum::<u64>();
         assert_eq!(sum, outcomes.parts);
-        if matches!(self.trigger(), Trigger::Edge { .. }) {
+        if matches!(self.settings.trigger, Trigger::Edge { .. }) {
             assert_eq!(self.edges, outcomes.parts + counted.triggers.bounced);
         }
         let frames = counted.frames;
@@ -732,7 +756,7 @@ impl Oracle {
             counted.latency.count
         );
         let confirms = counted.confirms.confirmed + counted.confirms.missing;
-        let confirmed = self.settings[0].1.wiring.confirm().is_some() && self.renewals.is_empty();
+        let confirmed = self.settings.wiring.confirm().is_some();
         let overflowed = parts.iter().any(|p| p.overflowed);
         assert!(confirms <= outcomes.all_rejects());
         if confirmed && !overflowed && times.halted.len() == 1 {

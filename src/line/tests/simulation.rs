@@ -144,21 +144,16 @@ impl<const N: usize> Simulation<N> {
 
     /// Trigger, frame and verdict of one part, all in time: 1 ms to the exposure, 5 ms to the verdict.
     pub fn part(&mut self, time: u64, score: f32) -> u64 {
+        self.judged(time, Verdict::Score(score))
+    }
+
+    /// The same with any verdict.
+    pub fn judged(&mut self, time: u64, verdict: Verdict) -> u64 {
         self.trigger(time, time);
         let id = self.frame(time + 2_000, time + 1_000, true);
         let part = self.frames[&id].part.expect("a part for this frame");
-        self.verdict(time + 5_000, part, Verdict::Score(score));
+        self.verdict(time + 5_000, part, verdict);
         part
-    }
-
-    /// The same line, other settings.
-    pub fn renew(&mut self, time: u64, settings: Settings) {
-        self.run_to(time);
-        let unused = Station::new(settings, Statistics::default(), Log::default());
-        let old = std::mem::replace(&mut self.station, unused);
-        self.station = old.renew(settings, Micros(self.now));
-        self.record();
-        self.tick();
     }
 
     pub fn events(&mut self) -> &[(u64, Event)] {
@@ -167,7 +162,17 @@ impl<const N: usize> Simulation<N> {
 
     pub fn outcome(&mut self, part: u64) -> Option<Outcome> {
         self.events().iter().find_map(|(_, e)| match e {
-            Event::Outcome { part: p, outcome } if p.0 == part => Some(*outcome),
+            Event::Outcome {
+                part: p, outcome, ..
+            } if p.0 == part => Some(*outcome),
+            _ => None,
+        })
+    }
+
+    /// Where a part's reject started.
+    pub fn lane(&mut self, part: u64) -> Option<u8> {
+        self.events().iter().find_map(|(_, e)| match e {
+            Event::Outcome { part: p, lane, .. } if p.0 == part => lane.map(Lane::get),
             _ => None,
         })
     }

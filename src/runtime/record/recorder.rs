@@ -3,7 +3,7 @@
 use super::folder::Folder;
 use super::{Judgement, PICTURES, Picture, Record, Records};
 use crate::control::host::PartResult;
-use crate::line::{Micros, Outcome, PartId};
+use crate::line::{Lane, Micros, Outcome, PartId};
 use crate::report::{Caption, overlay, say, warn};
 use crate::runtime::archive::Keep;
 use crate::runtime::shared::{Shared, lock};
@@ -45,6 +45,15 @@ struct PartLine<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'static str>,
+    /// The type of its defect, if its score rejected it; `unknown` where two are about as likely.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    /// Share of that type among all types.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    type_share: Option<f32>,
+    /// The lane that its reject started in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lane: Option<u8>,
 }
 
 /// A line of events.jsonl.
@@ -80,7 +89,7 @@ enum Event {
 struct Known {
     judgement: Option<Judgement>,
     picture: Option<Box<Picture>>,
-    outcome: Option<(Outcome, Micros)>,
+    outcome: Option<(PartResult, Micros)>,
 }
 
 /// What could not be opened, and why.
@@ -261,6 +270,8 @@ impl Recorder {
             Some(network) => network.warning,
             None => (self.shared.judging().network.as_ref()).and_then(|n| n.warning),
         };
+        let network = judgement.and_then(|j| j.network.as_deref());
+        let kind = result.type_name(network.map_or(&[], |n| &n.types));
         let line = PartLine {
             part: result.part.0,
             name,
@@ -273,6 +284,9 @@ impl Recorder {
             utc: utc(at),
             error,
             warning,
+            kind,
+            type_share: result.share,
+            lane: result.lane.map(Lane::get),
         };
         match self.folder.files() {
             Ok(files) => {
@@ -289,8 +303,12 @@ impl Recorder {
                 Some(error) if error.starts_with(name) => "",
                 _ => name,
             };
+            let mut sorted = kind.map_or_else(String::new, |kind| format!(" {kind}"));
+            if let Some(lane) = line.lane {
+                sorted += &format!(" (lane {lane})");
+            }
             say(format_args!(
-                "part {:4}  {:24} {:>6} {:>9} ms  {shown} {}",
+                "part {:4}  {:24} {:>6} {:>9} ms  {shown} {}{sorted}",
                 line.part,
                 line.outcome,
                 number(line.score.map(|s| format!("{s:.4}"))),
@@ -303,7 +321,7 @@ impl Recorder {
             truth.defective += 1;
             truth.rejected += u64::from(result.outcome.is_reject());
         }
-        self.part(result.part).outcome = Some((result.outcome, at));
+        self.part(result.part).outcome = Some((result, at));
         self.settle(result.part);
     }
 
@@ -323,12 +341,12 @@ impl Recorder {
         if let Some(Known {
             judgement: Some(judgement),
             picture: Some(picture),
-            outcome: Some((outcome, at)),
+            outcome: Some((result, at)),
         }) = self.known.remove(&part)
         {
             self.picture_is_done();
-            if self.keeps(outcome) {
-                self.draw(part, &judgement, &picture, (outcome, at));
+            if self.keeps(result.outcome) {
+                self.draw(&result, &judgement, &picture, at);
             }
         }
     }
@@ -348,22 +366,20 @@ impl Recorder {
         debug_assert!((1..=PICTURES).contains(&waiting), "{waiting}");
     }
 
-    fn draw(
-        &mut self,
-        part: PartId,
-        judgement: &Judgement,
-        picture: &Picture,
-        (outcome, at): (Outcome, Micros),
-    ) {
+    fn draw(&mut self, result: &PartResult, judgement: &Judgement, picture: &Picture, at: Micros) {
         let network = judgement.network.as_deref();
         let time = utc(at);
         let name = match network {
             Some(network) => format!("{}  {time}  {}", judgement.name, network.name),
             None => format!("{}  {time}", judgement.name),
         };
+        let verdict = match result.type_name(network.map_or(&[], |n| &n.types)) {
+            Some(kind) => format!("{}: {kind}", result.outcome.word()),
+            None => result.outcome.word().into(),
+        };
         let caption = Caption {
-            verdict: outcome.word(),
-            reject: outcome.is_reject(),
+            verdict: &verdict,
+            reject: result.outcome.is_reject(),
             score: picture.inspection.score,
             threshold: judgement.threshold,
             name: &name,
@@ -378,7 +394,7 @@ impl Recorder {
                 return lose(&self.shared, path, e);
             }
         };
-        let path = files.overlays.path(part.0, &judgement.name);
+        let path = files.overlays.path(result.part.0, &judgement.name);
         if let Err(e) = overlay(&picture.frame, &map, &caption).save(&path) {
             self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
             // Half a picture is none.
@@ -395,7 +411,7 @@ mod tests {
     use super::*;
     use crate::capture::known_frame;
     use crate::inspector::Inspection;
-    use crate::line::{AlarmSet, Statistics};
+    use crate::line::{AlarmSet, DefectType, Statistics};
     use crate::runtime::record::RecordSender;
 
     struct Bench {
@@ -463,6 +479,9 @@ mod tests {
                 outcome,
                 score: None,
                 latency_us: None,
+                defect: DefectType::None,
+                share: None,
+                lane: None,
             };
             let at = Micros(1);
             let record = Record::Outcome {

@@ -1,10 +1,12 @@
 //! AnoVL in full, on the host: 22 views for the image score, and its adaptation to each picture.
 //!
 //! The published optimiser is one per class and is not reset with the weights, so results depend on the order
-//! of pictures, and random numbers are not seeded. Here each picture has a fresh optimiser and its own seed.
+//! of pictures, and random numbers are not seeded. Here each picture has a fresh optimiser and a seed of
+//! its own, made of its name.
 
 use super::MethodOptions;
 use super::bundle::bytes;
+use super::judge::{by_class, in_order};
 use super::text::features;
 use super::words;
 use crate::bundle::method::Method;
@@ -32,7 +34,7 @@ use indicatif::ProgressBar;
 use ndarray::{Array1, Array2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::collections::BTreeMap;
+use sha2::{Digest, Sha256};
 
 /// Noise that each step of the adaptation adds to patches.
 const NOISE: f32 = 0.055;
@@ -351,11 +353,8 @@ pub fn judge(
     samples: Vec<Sample>,
     bar: &ProgressBar,
 ) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
-    let mut classes: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-    for sample in samples {
-        let class = asked.class.clone().unwrap_or(sample.class.clone());
-        classes.entry(class).or_default().push(sample);
-    }
+    let of = |s: &Sample| asked.class.clone().unwrap_or(s.class.clone());
+    let (classes, place) = by_class(samples, of);
     let (mut judged, mut failed) = (vec![], vec![]);
     for (class, samples) in classes {
         let asked = MethodOptions {
@@ -363,7 +362,7 @@ pub fn judge(
             ..asked.clone()
         };
         let mut network = AnoVl::new(clip, &asked, options, steps)?;
-        for (sample, seed) in samples.into_iter().zip(0..) {
+        for sample in samples {
             bar.inc(1);
             let frame = match load(&sample.image) {
                 Ok(frame) => frame,
@@ -372,7 +371,7 @@ pub fn judge(
                     continue;
                 }
             };
-            let said = network.judge(&frame, seed)?;
+            let said = network.judge(&frame, seed(&sample))?;
             let trivial = Some(trivial(&frame));
             let (side, map) = (network.side, said.map);
             judged.push(judged_as(
@@ -385,5 +384,13 @@ pub fn judge(
             ));
         }
     }
+    in_order(&mut judged, &place);
     Ok((judged, failed))
+}
+
+/// A picture's own seed, wherever in a set it stands.
+fn seed(sample: &Sample) -> u64 {
+    let name = sample.image.file_name().unwrap_or_default();
+    let digest = Sha256::digest(name.as_encoded_bytes());
+    u64::from_le_bytes(std::array::from_fn(|i| digest[i]))
 }

@@ -232,7 +232,10 @@ fn mismatch(learned: &Learned, method: Method) -> TrainError {
 }
 
 /// DAPO's types: the user's, else those that it learned from.
-fn types(asked: &MethodOptions, learned: &Learned) -> Result<Vec<String>, TrainError> {
+///
+/// # Errors
+/// [`TrainError::Options`] if nobody names any, or one twice.
+pub fn types(asked: &MethodOptions, learned: &Learned) -> Result<Vec<String>, TrainError> {
     let types: Vec<String> = match asked.types.is_empty() {
         false => asked.types.iter().map(|t| words::class_words(t)).collect(),
         true => Record::of(learned)?.map(|r| r.types).unwrap_or_default(),

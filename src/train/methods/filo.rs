@@ -5,6 +5,8 @@
 //! sums: the first stage's tokens and all V-V ones are the final V-V stream, and the ordinary tokens of the
 //! second and third stage hold the next block's attention as well. So do these.
 
+pub mod judge;
+
 use super::words::lists;
 use crate::train::TrainError;
 use crate::train::clip::{self, Clip};

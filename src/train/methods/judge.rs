@@ -12,7 +12,27 @@ use crate::train::datasets::Sample;
 use crate::train::evaluate::{self, Judged};
 use crate::train::export::ExportOptions;
 use indicatif::ProgressBar;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+/// Samples by the class that `of` says, and where each picture stands in the set.
+pub(super) fn by_class(
+    samples: Vec<Sample>,
+    of: impl Fn(&Sample) -> String,
+) -> (BTreeMap<String, Vec<Sample>>, HashMap<PathBuf, usize>) {
+    let mut classes: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+    let mut place = HashMap::new();
+    for (i, sample) in samples.into_iter().enumerate() {
+        place.entry(sample.image.clone()).or_insert(i);
+        classes.entry(of(&sample)).or_default().push(sample);
+    }
+    (classes, place)
+}
+
+/// What was judged class by class, in the order of the set.
+pub(super) fn in_order(judged: &mut [Judged], place: &HashMap<PathBuf, usize>) {
+    judged.sort_by_key(|j| place.get(&j.sample.image).copied());
+}
 
 /// Judges every sample; pictures that cannot be judged come back with the reason, the others go on. The class
 /// of `asked` is every picture's; without one each is judged as what its set says it is.
@@ -30,15 +50,10 @@ pub fn judge(
     bar: &ProgressBar,
 ) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
     let each = asked.method.has_class() && asked.class.is_none();
-    let mut classes: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-    for sample in samples {
-        let class = if each {
-            sample.class.clone()
-        } else {
-            String::new()
-        };
-        classes.entry(class).or_default().push(sample);
-    }
+    let (classes, place) = by_class(samples, |s| match each {
+        true => s.class.clone(),
+        false => String::new(),
+    });
     let (mut judged, mut failed) = (vec![], vec![]);
     for (class, samples) in classes {
         let asked = MethodOptions {
@@ -57,5 +72,6 @@ pub fn judge(
         judged.extend(more);
         failed.extend(odd);
     }
+    in_order(&mut judged, &place);
     Ok((judged, failed))
 }

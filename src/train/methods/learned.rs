@@ -6,6 +6,7 @@
 use crate::bundle::method::Method;
 use crate::train::TrainError;
 use crate::train::clip::{Clip, Dense};
+use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
 use half::f16;
 use ndarray::{Array1, Array2, Array3, s};
@@ -68,6 +69,70 @@ pub enum Numbers {
         /// The same for the class row.
         image: Array3<f32>,
     },
+}
+
+impl Numbers {
+    /// Under the names that [`Learned::load`] reads.
+    pub fn stored(&self) -> Store {
+        let mut store = Store::default();
+        let mut layer = |name: String, layer: &Dense| {
+            store.array(format!("{name}.weight"), &layer.weight);
+            store.array(format!("{name}.bias"), &layer.bias);
+        };
+        match self {
+            Numbers::Context {
+                network: Some((fc1, fc2)),
+                ..
+            } => {
+                layer("meta_net.linear1".into(), fc1);
+                layer("meta_net.linear2".into(), fc2);
+            }
+            Numbers::Linear(all) => {
+                let numbered = all.iter().enumerate();
+                numbered.for_each(|(i, l)| layer(format!("fc.{i}"), l));
+            }
+            Numbers::Dapo { adapters, .. } => {
+                let numbered = adapters.iter().enumerate();
+                numbered.for_each(|(i, l)| layer(format!("dapo.adapter.{i}"), l));
+            }
+            Numbers::Context { .. } | Numbers::Prompts { .. } | Numbers::Heads { .. } => (),
+        }
+        match self {
+            Numbers::Prompts {
+                normal,
+                abnormal,
+                deep,
+            } => {
+                store.array("ctx_pos", normal);
+                store.array("ctx_neg", abnormal);
+                for (i, rows) in deep.iter().enumerate() {
+                    store.array(format!("compound_prompts_text.{i}"), rows);
+                }
+            }
+            Numbers::Context { context, .. } => store.array("ctx", context),
+            Numbers::Dapo {
+                normal,
+                abnormal,
+                deep,
+                visual,
+                ..
+            } => {
+                store.array("dapo.normal", normal);
+                store.array("dapo.abnormal", abnormal);
+                for (name, all) in [("deep", deep), ("visual", visual)] {
+                    for (i, rows) in all.iter().enumerate() {
+                        store.array(format!("dapo.{name}.{i}"), rows);
+                    }
+                }
+            }
+            Numbers::Heads { patch, image } => {
+                store.array("heads.patch", patch);
+                store.array("heads.image", image);
+            }
+            Numbers::Linear(_) => (),
+        }
+        store
+    }
 }
 
 /// The first name that is there.

@@ -8,12 +8,14 @@
 //! | [`learned`] | published checkpoints and this program's own |
 //! | [`bundle`] | a method's bundle |
 //! | [`fit`] | learning |
+//! | [`cost`] | what each costs beside FAPrompt |
 //! | [`tables`] | the papers' tables |
 //! | [`judge`] | a set by a bundle for each of its classes |
 //! | [`anovl`], [`filo`] | what the device does not run of them |
 
 pub mod anovl;
 pub mod bundle;
+pub mod cost;
 pub mod filo;
 pub mod fit;
 pub mod judge;

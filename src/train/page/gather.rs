@@ -6,6 +6,7 @@ use super::{Case, Curve, Curves, Group, Histogram, Level, Set, thin};
 use crate::capture::load;
 use crate::faprompt::map::Map;
 use crate::report::heated;
+use crate::train::defect_types::TypeFigures;
 use crate::train::evaluate::{Figures, Judged, segmentations};
 use crate::train::metrics::{Ranking, pixel_ranking};
 use image::codecs::jpeg::JpegEncoder;
@@ -40,6 +41,8 @@ pub struct Outcome<'a> {
     pub notes: &'a [String],
     /// The bundle's threshold.
     pub threshold: f32,
+    /// How types of defects were told apart.
+    pub types: Option<&'a TypeFigures>,
 }
 
 /// The page's data of a set. The pictures that it shows are read again; one that has gone since is
@@ -70,6 +73,7 @@ pub fn set(outcome: &Outcome) -> Set {
         scale,
         failed: outcome.failed.to_vec(),
         notes: outcome.notes.to_vec(),
+        types: outcome.types.cloned(),
     }
 }
 
@@ -254,6 +258,7 @@ mod tests {
                 anomalous,
             },
             score,
+            defect: None,
             trivial: Some([score, 0.0, 1.0]),
             encoded: None,
             segmentation: Some(Segmentation {
@@ -277,6 +282,7 @@ mod tests {
             failed: &[],
             notes: &[],
             threshold: 0.5,
+            types: None,
         })
     }
 

@@ -2,7 +2,7 @@
 //! style sheet and the charts, which hold none of the user's text, go in as they are.
 
 use super::chart::{self, Axes};
-use super::tables::{figures, headline, named, percent, score, scrolling};
+use super::tables::{confusion, figures, headline, named, percent, score, scrolling};
 use super::{Case, Curve, Curves, Group, Level, Page, Set};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -54,6 +54,13 @@ fn section(i: usize, set: &Set) -> Markup {
             details open {
                 summary { "Figures of each class" }
                 (scrolling("Figures of each class", figures(set)))
+            }
+            @if let Some(types) = &set.types {
+                details open {
+                    summary { "Types of defects" }
+                    p.note { (types.to_string()) }
+                    (scrolling("Types of defects", confusion(types)))
+                }
             }
             @for curves in set.curves.iter().take(1) {
                 details open {

@@ -14,6 +14,7 @@ pub use gather::{Outcome, set};
 pub use html::page;
 pub use thin::{MOST, thin};
 
+use super::defect_types::TypeFigures;
 use super::evaluate::Figures;
 
 /// Everything on the page.
@@ -56,6 +57,8 @@ pub struct Set {
     pub failed: Vec<String>,
     /// What else there is to say about the data: how many defective pictures have a mask, what was left out.
     pub notes: Vec<String>,
+    /// How types of defects were told apart; none of a network that tells none.
+    pub types: Option<TypeFigures>,
 }
 
 /// The curves of one class, or of all.

@@ -1,6 +1,7 @@
 //! The page's tables and how a figure is written. Computes nothing but the mean over sets and margins.
 
 use super::Set;
+use crate::train::defect_types::TypeFigures;
 use crate::train::evaluate::{Figures, TRIVIAL, mean};
 use maud::{Markup, html};
 
@@ -159,6 +160,31 @@ pub fn figures(set: &Set) -> Markup {
                 tfoot {
                     (row("Mean over classes", &set.mean))
                     (row("Pooled", &set.pooled))
+                }
+            }
+        }
+    }
+}
+
+/// The found defective parts of each type by what they were seen as.
+pub fn confusion(types: &TypeFigures) -> Markup {
+    html! {
+        table {
+            caption { "Defective parts that were found: what they are, and what they were seen as" }
+            thead {
+                tr {
+                    th scope="col" { "Is" }
+                    @for name in &types.seen { th scope="col" { (name) } }
+                }
+            }
+            tbody {
+                @for (name, row) in types.truth.iter().zip(&types.confusion) {
+                    tr {
+                        th scope="row" { (named(name)) }
+                        @for (seen, count) in types.seen.iter().zip(row) {
+                            td class=(if seen.to_lowercase() == *name { "main" } else { "" }) { (count) }
+                        }
+                    }
                 }
             }
         }
