@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test no-std cuts build setup fresh-check fuzz rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare default-bundle tables gpu-check clean
+.PHONY: run test no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -53,6 +53,12 @@ fresh-check:
 FUZZ ?= -runs=1000000
 fuzz: setup
 	fuzz/run $(FUZZ)
+
+# What damage of one's own photos is found, as a table: PHOTOS="folder ...". Photos are only read.
+damage:
+	@test -n "$(PHOTOS)" || { echo 'make damage PHOTOS="folder ..."'; exit 2; }
+	@.ci/setup libjpeg-turbo-progs
+	PHOTOS="$(abspath $(PHOTOS))" cargo test $(CARGO_FLAGS) --test damage -- --ignored --nocapture --test-threads=1
 
 # Clients that others wrote at the station's serial ports: pymodbus, mbpoll (libmodbus), a script with
 # pyserial. A minute; installs mbpoll.

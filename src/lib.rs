@@ -14,7 +14,7 @@
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
 //! | [`methods`] | the methods that it is compared with: a short room for each | `bundle`, `graph`, `ops`, `faprompt` (scores, maps) |
-//! | [`memory`] | good parts to compare with: four kinds of memory, teaching, the bound on false rejects, the file | `bundle` (taps, envelope), `ops`, `durable`, `exit` |
+//! | [`memory`] | good parts to compare with: four kinds of memory, teaching, the bound on false rejects, the light they were taught in, the file | `bundle` (taps, envelope), `ops`, `durable`, `exit` |
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `memory`, `gpu`, `ops` |
 //! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
@@ -71,6 +71,7 @@ pub mod release;
 pub mod report;
 pub mod runtime;
 mod shown;
-#[cfg(feature = "train")]
+// No fuzz target reads it, and it is a third of the code.
+#[cfg(all(feature = "train", not(fuzzing)))]
 pub mod train;
 pub mod vision;

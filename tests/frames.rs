@@ -97,6 +97,25 @@ fn inspect_refuses_photos_on_which_nothing_can_be_seen() {
 }
 
 #[test]
+fn what_is_said_of_a_bundle_steers_no_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a\u{1b}[2J\nsigned by everybody.bundle");
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/default.bundle");
+    std::os::unix::fs::symlink(default, &file).unwrap();
+    for command in ["info", "verify"] {
+        let out = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"))
+            .args(["bundle", command])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = text(&out.stdout);
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        assert!(said.contains(r"a\u{1b}[2J\nsigned"), "{command}: {said}");
+        assert!(!said.contains('\u{1b}'), "{command}: {said}");
+    }
+}
+
+#[test]
 fn names_of_any_length_and_kind_get_their_results() {
     let folder = tempfile::tempdir().unwrap();
     let (root, out) = (folder.path().join("photos"), folder.path().join("out"));

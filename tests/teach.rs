@@ -112,6 +112,23 @@ fn taught_parts_tell_bad_ones_and_say_why() {
         assert!(number(line, "score") < lowest, "{line} and {bad:?}");
     }
 
+    // The lamp fades: said beside the score. In the light of teaching nothing is said.
+    assert!(
+        new.iter().all(|line| line.get("notes").is_none()),
+        "{new:?}"
+    );
+    let faded = bench.path("faded");
+    std::fs::create_dir(&faded).unwrap();
+    let mut photo = part(7, false);
+    photo.iter_mut().for_each(|value| *value /= 2);
+    photo.save(faded.join("faded.png")).unwrap();
+    let (_, faded) = bench.judged("faded");
+    let note = faded[0]["notes"][0].as_str().unwrap_or_default();
+    assert!(
+        note.contains("the light is not the taught one: brightness"),
+        "{faded:?}"
+    );
+
     // The spot lies in a region that nobody looks at.
     let regions = bench.path("regions.toml");
     let left_out = "[[region]]\nname = \"spot\"\nexclude = true\nrectangle = [0.3, 0, 1, 0.72]\n";

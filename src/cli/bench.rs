@@ -1,6 +1,6 @@
 //! `bench`: milliseconds per stage for 1..n threads, and memory.
 
-use super::{CliError, Network, cores, output};
+use super::{CliError, Network, cores};
 use clap::Args;
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::method::Method;
@@ -16,8 +16,7 @@ use faprompt_edge::report::percentile;
 use image::RgbImage;
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Barrier;
 use std::time::Instant;
 
@@ -231,9 +230,7 @@ impl Bench {
         } else {
             self.table(&report)
         };
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(output(Path::new("standard output")))?;
+        super::print(text)?;
         Ok(ExitCode::Good)
     }
 

@@ -7,7 +7,7 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::warn;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum BoardCommand {
@@ -71,9 +71,7 @@ impl BoardCommand {
                 format!("{}\n", path.display())
             }
         };
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(output(Path::new("standard output")))?;
+        super::print(text)?;
         Ok(code)
     }
 }

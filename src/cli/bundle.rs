@@ -1,12 +1,12 @@
 //! `bundle info` and `bundle verify`.
 
-use super::{CliError, keys, open, open_with, output};
+use super::{CliError, keys, open, open_with};
 use clap::Subcommand;
 use faprompt_edge::bundle::manifest::PromptSpec;
 use faprompt_edge::bundle::method::MethodSpec;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
-use std::io::Write;
+use faprompt_edge::report::shown;
 use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
@@ -53,14 +53,12 @@ impl BundleCommand {
                     .map_or(String::new(), |w| format!("{w}\n"));
                 format!(
                     "{}: {signature}{} parts intact\n{warning}",
-                    file.display(),
+                    shown(file.display()),
                     bundle.digests().len()
                 )
             }
         };
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(output(Path::new("standard output")))?;
+        super::print(text)?;
         Ok(ExitCode::Good)
     }
 }
@@ -69,7 +67,8 @@ fn info(file: &Path, bundle: &Bundle) -> String {
     let m = bundle.manifest();
     let p = &m.prompts;
     let mut out = String::new();
-    let mut row = |key: &str, value: String| out.push_str(&format!("{key:14}{value}\n"));
+    // A value from the file must not look like a row of its own.
+    let mut row = |key: &str, value: String| out.push_str(&format!("{key:14}{}\n", shown(value)));
     row(
         "file",
         format!("{} ({:.1} MB)", file.display(), bundle.len() as f64 / 1e6),

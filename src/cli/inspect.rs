@@ -8,7 +8,7 @@ use faprompt_edge::control::host::UNKNOWN;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{Inspection, Inspector, Options, Stages};
 use faprompt_edge::line::{Cause, Counters, Outcome};
-use faprompt_edge::memory::{LIMIT, Taught};
+use faprompt_edge::memory::{LIMIT, Light, LightLimits, Taught};
 use faprompt_edge::methods::TYPE_MARGIN;
 use faprompt_edge::report::{Caption, fitting, overlay, shown, warn, write_map};
 use image::RgbImage;
@@ -360,7 +360,7 @@ impl Inspect {
         file: &str,
     ) -> Result<(RgbImage, Inspection, Vec<String>), String> {
         let photo = Photo::open(&job.path).map_err(|e| e.to_string())?;
-        let notes = photo.notes_with(self.sample_bits);
+        let mut notes = photo.notes_with(self.sample_bits);
         let frame = photo.rgb(self.sample_bits);
         if !self.allow_blank
             && let Some(flaw) = View::of(&frame).flaw(&ViewLimits::default())
@@ -373,6 +373,9 @@ impl Inspect {
             .inspect(&frame)
             .cloned()
             .map_err(|e| format!("{file}: {e}"))?;
+        let taught = inspector.taught().and_then(|t| t.about().light());
+        let light = taught.and_then(|t| t.flaw(Light::of(&frame), &LightLimits::default()));
+        notes.extend(light.map(|flaw| flaw.to_string()));
         Ok((frame, inspection, notes))
     }
 

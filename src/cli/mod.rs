@@ -29,8 +29,10 @@ use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::memory::region::{Looked, Regions};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::release::ReleaseError;
-use faprompt_edge::report::warn;
+use faprompt_edge::report::{shown_lines, warn};
 use faprompt_edge::runtime::{PARALLEL, StartError};
+use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
@@ -181,6 +183,11 @@ fn output(path: &Path) -> impl FnOnce(std::io::Error) -> CliError + '_ {
         path: path.to_path_buf(),
         source,
     }
+}
+
+/// Text on standard output: names in it, a file's or a bundle's, steer no terminal.
+fn print(text: impl Display) -> Result<(), CliError> {
+    write!(std::io::stdout(), "{}", shown_lines(text)).map_err(output(Path::new("standard output")))
 }
 
 /// Creates a folder for results.

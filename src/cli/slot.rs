@@ -1,13 +1,13 @@
 //! `slot`: the releases on this node. The service and `faprompt-train flash` call it; a person looks, or
 //! goes back.
 
-use super::{CliError, keys, output};
+use super::{CliError, keys};
 use clap::{Args, Subcommand};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::release::slots::{Holds, Slot, Slots, Status};
 use faprompt_edge::report::{say, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// A host that is silent for so long is gone: its connection was cut.
@@ -61,9 +61,10 @@ impl SlotArguments {
                         .map_err(|e| CliError::Internal(e.to_string()))?,
                     false => show(&status),
                 };
-                io::stdout()
-                    .write_all((text + "\n").as_bytes())
-                    .map_err(output(Path::new("standard output")))?;
+                super::print(
+                    text + "
+",
+                )?;
             }
             SlotCommand::Install => {
                 let here = self.root == Path::new("/");

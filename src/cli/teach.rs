@@ -7,7 +7,7 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::Inspector;
 use faprompt_edge::memory::choose::paste;
 use faprompt_edge::memory::region::Looked;
-use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Settings};
+use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings};
 use faprompt_edge::report::{say, warn};
 use image::RgbImage;
 use std::path::{Path, PathBuf};
@@ -174,6 +174,7 @@ impl Teach {
         lesson
             .part(name, descriptors, zero_shot)
             .map_err(|e| told(&e))?;
+        lesson.lit(Light::of(frame));
         if wanted {
             inspector
                 .inspect(&paste(frame, seed))

@@ -689,6 +689,7 @@ fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<String>) {
         ("rejects_nothing_visible", failed(Cause::NothingVisible)),
         ("rejects_frozen", failed(Cause::Frozen)),
         ("rejects_overload", failed(Cause::Overload)),
+        ("rejects_light", failed(Cause::Light)),
     ];
     more.extend(counts.map(|(name, count)| format!("{name},{count}")));
     // Of stations that sort only.
@@ -800,5 +801,6 @@ pub fn cause_name(cause: Cause) -> &'static str {
         Cause::NothingVisible => "nothing_visible",
         Cause::Frozen => "frozen",
         Cause::Overload => "overload",
+        Cause::Light => "light",
     }
 }

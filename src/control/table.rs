@@ -339,6 +339,10 @@ parameters! {
         "The darkest part of a frame is at most so bright (of 255), else alarm 16; 255: any";
     FrameIdentical: "frame_identical", "frames", or_zero("off", 2, 100), n(2), Engineer, Station, NextPart, one(136),
         "So many equal frames in a row are a frozen camera: alarm 17, from the last of them on; 0: never";
+    LightBrightness: "light_brightness", "%", or_zero("off", 1, 100), n(20), Engineer, Station, NextPart, one(137),
+        "A frame may be so much darker or brighter than all taught parts were, else alarm 19; 0: any";
+    LightSharpness: "light_sharpness", "%", or_zero("off", 1, 100), n(30), Engineer, Station, NextPart, one(138),
+        "A frame may be so much more blurred or noisy than all taught parts were, else alarm 19; 0: any";
     OperatorPassword: "operator_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
         "Password of level operator; none: whoever connects is operator, if engineer has one";
     EngineerPassword: "engineer_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
@@ -484,6 +488,8 @@ mod tests {
 134 frame_bright
 135 frame_dark
 136 frame_identical
+137 light_brightness
+138 light_sharpness
 ";
         let now: String = TABLE
             .iter()

@@ -44,10 +44,12 @@ pub enum Alarm {
     NothingVisible = 16,
     /// The camera delivers the same frame again and again.
     Frozen = 17,
+    /// Frames are darker, brighter or less sharp than the good parts were that the station was taught.
+    Light = 19,
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 17] = [
+pub const ALARMS: [Alarm; 18] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -65,6 +67,7 @@ pub const ALARMS: [Alarm; 17] = [
     Alarm::Encoder,
     Alarm::NothingVisible,
     Alarm::Frozen,
+    Alarm::Light,
 ];
 
 /// A set of alarms; bit n stands for the alarm with number n.
@@ -90,7 +93,8 @@ impl AlarmSet {
         .without(Alarm::Network)
         .without(Alarm::Encoder)
         .without(Alarm::NothingVisible)
-        .without(Alarm::Frozen);
+        .without(Alarm::Frozen)
+        .without(Alarm::Light);
 
     /// These.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
@@ -219,7 +223,9 @@ mod tests {
     fn numbers_never_change() {
         assert_eq!(
             ALARMS.map(|a| a as u8),
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+            [
+                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19
+            ]
         );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);
         assert!(!AlarmSet::DEFAULT_STOP.contains(Alarm::Camera));

@@ -27,10 +27,12 @@ pub enum Cause {
     Frozen = 9,
     /// The network was still busy with earlier frames: it is slower than the line.
     Overload = 10,
+    /// The frame is darker, brighter or less sharp than the good parts were that the station was taught.
+    Light = 11,
 }
 
 /// How many causes there are.
-pub const CAUSES: usize = 11;
+pub const CAUSES: usize = 12;
 
 /// What became of a part. Whatever is not known to be good is a reject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,7 @@ impl Outcome {
             Outcome::RejectBecause(Cause::NothingVisible) => "reject: nothing visible",
             Outcome::RejectBecause(Cause::Frozen) => "reject: frozen camera",
             Outcome::RejectBecause(Cause::Overload) => "reject: network too slow",
+            Outcome::RejectBecause(Cause::Light) => "reject: light changed",
         }
     }
 
@@ -139,7 +142,7 @@ mod tests {
                 parts: 5,
                 good: 2,
                 rejects: 1,
-                failed: [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
+                failed: [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0]
             }
         );
         assert_eq!(counters.all_rejects(), 3);
@@ -159,8 +162,12 @@ mod tests {
             Cause::NothingVisible,
             Cause::Frozen,
             Cause::Overload,
+            Cause::Light,
         ];
-        assert_eq!(causes.map(|c| c as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(
+            causes.map(|c| c as u8),
+            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+        );
         assert_eq!(causes.len(), CAUSES);
     }
 }

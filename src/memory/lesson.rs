@@ -6,6 +6,7 @@ use super::conformal::{Promise, Usual, rank};
 use super::descriptor::Layout;
 use super::fusion::{Fusion, Scale, common};
 use super::kind::{Kind, Memory, image_score};
+use super::light::Light;
 use super::part::Rows;
 use super::position;
 use super::region::Looked;
@@ -46,6 +47,7 @@ struct Sample {
     name: String,
     rows: Rows,
     zero_shot: ZeroShot,
+    light: Option<Light>,
 }
 
 /// Parts being taught.
@@ -55,6 +57,8 @@ pub struct Lesson {
     learned: Vec<Sample>,
     /// Those that came when the memory was full: they calibrate.
     later: Vec<Told>,
+    /// Whether the part that came last is among the latter.
+    is_later: bool,
     /// Made when the first of them came.
     memory: Option<Memory>,
     pasted: Vec<Pasted>,
@@ -100,6 +104,7 @@ impl Lesson {
             settings,
             learned: vec![],
             later: vec![],
+            is_later: false,
             memory: None,
             pasted: vec![],
             work: vec![],
@@ -152,6 +157,7 @@ impl Lesson {
                 name: told.name.clone(),
                 rows: rows.clone(),
                 zero_shot: told.zero_shot,
+                light: told.light,
             });
         }
         lesson.later = about.told[lesson.learned.len()..].to_vec();
@@ -179,11 +185,13 @@ impl Lesson {
         zero_shot: ZeroShot,
     ) -> TractResult<()> {
         self.size(descriptors)?;
-        if self.learned.len() < most_learned(self.layout) {
+        self.is_later = self.learned.len() >= most_learned(self.layout);
+        if !self.is_later {
             self.learned.push(Sample {
                 name: name.into(),
                 rows: Rows::of(descriptors, self.layout.dim)?,
                 zero_shot,
+                light: None,
             });
             return Ok(());
         }
@@ -197,8 +205,21 @@ impl Lesson {
             name: name.into(),
             memory: Some(image_score(&map, &self.settings.looked, &mut self.work)),
             zero_shot,
+            light: None,
         });
         Ok(())
+    }
+
+    /// How bright and sharp the frame of the part that came last was: later frames are compared with the range of
+    /// all parts.
+    pub fn lit(&mut self, light: Light) {
+        let last = match self.is_later {
+            true => self.later.last_mut().map(|told| &mut told.light),
+            false => self.learned.last_mut().map(|part| &mut part.light),
+        };
+        if let Some(last) = last {
+            *last = Some(light);
+        }
     }
 
     /// Takes a part out again; whether there was one of that name.
@@ -250,6 +271,7 @@ impl Lesson {
                 name: part.name.clone(),
                 memory: scores.as_ref().map(|s| s[i]),
                 zero_shot: part.zero_shot,
+                light: part.light,
             })
             .collect();
         told.append(&mut self.later);

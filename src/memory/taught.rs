@@ -5,6 +5,7 @@ use super::descriptor::Layout;
 use super::fusion::{Fusion, Scale, common};
 use super::kind::{Kept, Kind, Memory, group_score};
 use super::lesson::{Judged, ZeroShot};
+use super::light::{Light, TaughtLight};
 use super::part::Rows;
 use super::region::Looked;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ pub struct Told {
     pub memory: Option<f32>,
     /// FAPrompt's.
     pub zero_shot: ZeroShot,
+    /// How bright and sharp its frame was; none in files that were written before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub light: Option<Light>,
 }
 
 /// What is known of a memory beside its patches.
@@ -87,6 +91,7 @@ impl About {
             t.memory.is_none_or(f32::is_finite)
                 && t.zero_shot.score.is_finite()
                 && t.zero_shot.highest.is_finite()
+                && t.light.is_none_or(|light| light.is_sound())
         };
         if !numbers.iter().all(|v| v.is_finite())
             || !positive.iter().all(|v| v.is_finite() && *v > 0.0)
@@ -106,6 +111,11 @@ impl About {
     /// What is promised about good parts; none after a single one.
     pub fn promise(&self) -> Option<Promise> {
         Promise::new(self.told.len(), self.rank?)
+    }
+
+    /// The light that they were taught in; none of a file that was written before it was kept.
+    pub fn light(&self) -> Option<TaughtLight> {
+        TaughtLight::of(self.told.iter().filter_map(|t| t.light))
     }
 
     /// Every part, the oddest first.

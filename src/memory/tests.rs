@@ -344,3 +344,52 @@ fn the_kind_is_chosen_by_pasted_defects() {
     let taught = lesson(None, 5).finish("encoder", "f32").unwrap();
     assert_eq!(taught.about().kind, Kind::Position);
 }
+
+/// Brightness and sharpness of part number `i`.
+fn light(i: u64) -> Light {
+    Light {
+        brightness: 100.0 + i as f32,
+        sharpness: 0.5 - i as f32 / 64.0,
+    }
+}
+
+#[test]
+fn the_light_of_the_taught_parts_is_kept_with_them() {
+    let range = |taught: &Taught| {
+        let TaughtLight {
+            brightness: b,
+            sharpness: s,
+        } = taught.about().light()?;
+        Some([b.least, b.most, s.least, s.most])
+    };
+    let mut lesson = Lesson::new(LAYOUT, settings(Some(Kind::Position))).unwrap();
+    lesson.lit(light(50));
+    for i in 0..8 {
+        lesson.part(&format!("{i}"), &good(i), ZERO).unwrap();
+        lesson.lit(light(i));
+    }
+    let taught = lesson.finish("e", "f32").unwrap();
+    assert_eq!(range(&taught), Some([100.0, 107.0, 0.390625, 0.5]));
+    let back = Taught::from_bytes(&taught.bytes().unwrap()).unwrap();
+    assert_eq!(range(&back), range(&taught));
+    // More is taught, and the darkest part is taken out.
+    let mut more = Lesson::resume(&back, settings(Some(Kind::Position))).unwrap();
+    more.part("8", &good(8), ZERO).unwrap();
+    more.lit(light(8));
+    assert!(more.forget("0"));
+    let more = more.finish("e", "f32").unwrap();
+    assert_eq!(range(&more), Some([101.0, 108.0, 0.375, 0.484375]));
+    // Files of before have no light, and are read.
+    let old = lesson_of_before().finish("e", "f32").unwrap();
+    let text = serde_json::to_string(old.about()).unwrap();
+    assert!(!text.contains("light"), "{text}");
+    assert_eq!(
+        range(&Taught::from_bytes(&old.bytes().unwrap()).unwrap()),
+        None
+    );
+}
+
+/// Parts of which nobody said how bright they were.
+fn lesson_of_before() -> Lesson {
+    lesson(Some(Kind::Position), 6)
+}

@@ -3,6 +3,7 @@
 //! Every exposure is told to the station, with or without a picture: one that found no place, that was
 //! missed or is damaged still shows a part, and that part must be rejected.
 
+use super::loadout::Network;
 use super::mailbox::{Mailbox, Post};
 use super::message::{Message, NO_PICTURE, SELDOM, ToActuator};
 use super::places::{FreePlaces, Place, Places};
@@ -15,6 +16,7 @@ use crate::control::host::{Mode, Refused};
 use crate::control::table::Parameter;
 use crate::control::values::Values;
 use crate::line::{Cause, Frame, FrameId, Micros, Trigger};
+use crate::memory::{Light, LightLimits, TaughtLight};
 use image::RgbImage;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -137,6 +139,8 @@ pub struct FrameLimits {
     pub view: ViewLimits,
     /// So many equal frames in a row are a frozen camera; `None`: never.
     pub identical: Option<u32>,
+    /// How far its light may lie outside of the taught one, if good parts were taught.
+    pub light: LightLimits,
 }
 
 impl FrameLimits {
@@ -151,21 +155,48 @@ impl FrameLimits {
                 dark: level(Parameter::FrameDark),
             },
             identical: values.optional(Parameter::FrameIdentical),
+            light: LightLimits {
+                brightness: values.optional(Parameter::LightBrightness),
+                sharpness: values.optional(Parameter::LightSharpness),
+            },
         }
     }
 }
 
-/// [`FrameLimits`] between threads.
+/// [`FrameLimits`] between threads, and the light of the good parts that were taught, if any.
 #[derive(Debug, Default)]
-pub(super) struct FrameSetting(Mutex<FrameLimits>);
+pub(super) struct FrameSetting(Mutex<(FrameLimits, Option<TaughtLight>)>);
 
 impl FrameSetting {
     pub(super) fn set(&self, limits: FrameLimits) {
-        *lock(&self.0) = limits;
+        lock(&self.0).0 = limits;
     }
 
-    fn get(&self) -> FrameLimits {
-        *lock(&self.0)
+    /// From now on frames are compared with the light of what this network was taught.
+    pub(super) fn taught(&self, network: &Network) {
+        let taught = network.inspector.taught();
+        self.lit(taught.and_then(|taught| taught.about().light()));
+    }
+
+    /// From now on frames are compared with this light; `None`: with none.
+    pub(super) fn lit(&self, light: Option<TaughtLight>) {
+        lock(&self.0).1 = light;
+    }
+
+    /// Why a frame cannot be judged, if so, and what the records say of it.
+    fn flaw(&self, image: &RgbImage, watchman: &mut Watchman) -> Option<(Cause, String)> {
+        let (limits, taught) = *lock(&self.0);
+        if let Some(flaw) = watchman.look(image, &limits.view, limits.identical) {
+            let cause = match flaw {
+                ViewFlaw::Frozen(_) => Cause::Frozen,
+                ViewFlaw::Dark(_) | ViewFlaw::Glaring(_) | ViewFlaw::Even(_) => {
+                    Cause::NothingVisible
+                }
+            };
+            return Some((cause, flaw.to_string()));
+        }
+        let flaw = taught?.flaw(Light::of(image), &limits.light)?;
+        Some((Cause::Light, flaw.to_string()))
     }
 }
 
@@ -294,13 +325,9 @@ impl CameraThread {
             slot.error = Some("the frame is damaged".into());
             return Some(Cause::CameraFault);
         }
-        let FrameLimits { view, identical } = self.shared.frames.get();
-        let flaw = watchman.look(&slot.image, &view, identical)?;
-        slot.error = Some(flaw.to_string());
-        Some(match flaw {
-            ViewFlaw::Frozen(_) => Cause::Frozen,
-            ViewFlaw::Dark(_) | ViewFlaw::Glaring(_) | ViewFlaw::Even(_) => Cause::NothingVisible,
-        })
+        let (cause, error) = self.shared.frames.flaw(&slot.image, watchman)?;
+        slot.error = Some(error);
+        Some(cause)
     }
 
     /// Waits until the station inspects, and a pulse width longer: a part that is triggered earlier may
@@ -617,9 +644,48 @@ fn pace(trigger: &Trigger, frame_time: Option<Duration>) -> Pace {
 mod tests {
     use super::*;
     use crate::capture::{FaultInjector, FaultPlan, PatternCamera};
-    use crate::control::values::Values;
+    use crate::control::values::{Value, Values};
     use crate::line::{AlarmSet, Statistics};
     use crate::runtime::message::FLOW;
+
+    #[test]
+    fn a_frame_in_another_light_than_the_taught_one_is_a_reject_and_a_dark_one_is_dark() {
+        let frames = FrameSetting::default();
+        frames.set(FrameLimits::of(&Values::default()));
+        let mut camera = PatternCamera::new(3);
+        let mut next = |factor: f32| {
+            let mut image = RgbImage::default();
+            camera.capture(&mut image, Duration::ZERO).unwrap();
+            for value in image.iter_mut() {
+                *value = (f32::from(*value) * factor) as u8;
+            }
+            image
+        };
+        let mut watchman = Watchman::default();
+        let mut flaw = |image: &RgbImage| frames.flaw(image, &mut watchman);
+        // Nothing taught: any light.
+        assert_eq!(flaw(&next(0.6)), None);
+        frames.lit(TaughtLight::of((0..8).map(|_| Light::of(&next(1.0)))));
+        assert_eq!(flaw(&next(1.0)), None);
+        let (cause, said) = flaw(&next(0.6)).unwrap();
+        assert!(
+            cause == Cause::Light && said.contains("brightness"),
+            "{said}"
+        );
+        assert_eq!(flaw(&next(0.0)).unwrap().0, Cause::NothingVisible);
+        // Switched off by its parameters.
+        let mut values = Values::default();
+        for parameter in [Parameter::LightBrightness, Parameter::LightSharpness] {
+            values.set(parameter, Value::Number(0)).unwrap();
+        }
+        frames.set(FrameLimits::of(&values));
+        assert_eq!(flaw(&next(0.6)), None);
+        // As before, and nothing is taught any more.
+        frames.set(FrameLimits::of(&Values::default()));
+        assert_eq!(flaw(&next(0.6)).unwrap().0, Cause::Light);
+        frames.lit(None);
+        assert_eq!(flaw(&next(0.6)), None);
+    }
 
     /// A camera thread that exposes by itself, with these faults; and what it tells of so many exposures.
     fn told(plan: &str, limit: u64) -> Vec<Message> {

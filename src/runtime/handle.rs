@@ -247,6 +247,9 @@ impl Host for Handle {
             state: Some(loadout.line.network),
             network,
         });
+        if let Some(network) = loadout.networks.as_ref().and_then(|n| n.first()) {
+            self.shared.frames.taught(network);
+        }
         // Judges first: a frame that goes to them with this generation finds its network there.
         if let Some(networks) = loadout.networks {
             self.judges.replace(self.generation, networks);

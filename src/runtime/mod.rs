@@ -235,6 +235,7 @@ pub fn start<P: OutputPin + Send + 'static>(
                 state: Some(NetworkState::Stored),
                 network: Some(network.label.clone()),
             });
+            shared.frames.taught(&network);
             let networks = network.side_by_side(config.parallel);
             networks.map_err(StartError::Parallel)?
         }

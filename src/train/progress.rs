@@ -1,6 +1,7 @@
 //! Long work: bars that show it, and stopping it without losing anything.
 
 use super::TrainError;
+use crate::report::shown;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,11 +40,21 @@ impl Interrupt {
     }
 }
 
-/// A bar of `len` steps.
+/// A bar of `len` steps of `what`, which may be the name of a file.
 pub fn bar(len: usize, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {eta} {msg}")
         .expect("a constant template");
     ProgressBar::new(len as u64)
         .with_style(style)
-        .with_prefix(what.to_string())
+        .with_prefix(shown(what).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_on_a_bar_steers_no_terminal() {
+        assert_eq!(bar(3, "a\u{1b}[2Jb\n").prefix(), r"a\u{1b}[2Jb\n");
+    }
 }

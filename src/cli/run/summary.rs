@@ -66,6 +66,7 @@ pub struct Summary<'a> {
     /// Rejects by the lane that they started in.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     lanes: BTreeMap<usize, u64>,
+    rejects_light: u64,
 }
 
 impl<'a> Summary<'a> {
@@ -128,6 +129,7 @@ impl<'a> Summary<'a> {
                 .zip(statistics.sorted.lanes)
                 .filter(|(_, count)| *count > 0)
                 .collect(),
+            rejects_light: of(Cause::Light),
         }
     }
 
@@ -155,6 +157,7 @@ impl fmt::Display for Summary<'_> {
             ("nothing visible", self.rejects_nothing_visible),
             ("frozen camera", self.rejects_frozen),
             ("network too slow", self.rejects_overload),
+            ("light changed", self.rejects_light),
         ] {
             if count > 0 {
                 writeln!(f, "rejects: {what:12} {count}")?;

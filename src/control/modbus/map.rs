@@ -185,7 +185,7 @@ inputs! {
     9 1 "outputs" "" "Discrete inputs 0 to 7 as bits" = outputs;
     10 2 "alarms" "" "Latched alarms, bit n for alarm n" = |p| u64::from(p.snapshot.alarms.bits());
     12 4 "last_part" "" "Number of the last part that got its outcome" = |p| p.snapshot.last.map_or(0, |l| l.part.0);
-    16 1 "last_outcome" "" "0 no part yet, 1 good, 2 reject, 10 and above reject because: 10 camera fault, 11 inference error, 12 late, 13 queue full, 14 no frame, 15 unknown, 16 not ready, 17 challenge, 18 nothing visible, 19 frozen, 20 overload" = last_outcome;
+    16 1 "last_outcome" "" "0 no part yet, 1 good, 2 reject, 10 and above reject because: 10 camera fault, 11 inference error, 12 late, 13 queue full, 14 no frame, 15 unknown, 16 not ready, 17 challenge, 18 nothing visible, 19 frozen, 20 overload, 21 light" = last_outcome;
     17 1 "last_score" "0.0001" "Its score; 65535 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.score).map_or(NONE, steps);
     18 2 "last_latency" "us" "From its trigger to its verdict; 4294967295 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.latency_us).unwrap_or(NONE_LONG);
     20 1 "challenge" "" "0 none, 1 running, 2 passed, 3 failed" = challenge;
@@ -276,6 +276,7 @@ inputs! {
     388 4 "rejects_type_30" "" "Rejects by score of the bundle's type 30" = of_type!(30);
     392 4 "rejects_type_31" "" "Rejects by score of the bundle's type 31" = of_type!(31);
     396 4 "rejects_type_32" "" "Rejects by score of the bundle's type 32" = of_type!(32);
+    400 4 "rejects_light" "" "Rejects because the light was not the taught one" = |p| failed(p, Cause::Light);
 }
 
 /// A discrete input's name, its state and what it is; its number is its place.

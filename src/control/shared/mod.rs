@@ -429,6 +429,10 @@ pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
             "frozen",
             "The camera delivers the same frame again and again (frame_identical)",
         ),
+        Alarm::Light => (
+            "light",
+            "Frames are darker, brighter or less sharp than the taught parts were (light_brightness, light_sharpness)",
+        ),
     }
 }
 

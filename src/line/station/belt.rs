@@ -257,7 +257,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let blind = matches!(
             outcome,
             Outcome::RejectBecause(
-                Cause::NotReady | Cause::CameraFault | Cause::NothingVisible | Cause::Frozen
+                Cause::NotReady
+                    | Cause::CameraFault
+                    | Cause::NothingVisible
+                    | Cause::Frozen
+                    | Cause::Light
             )
         );
         if !blind && self.barred().is_none() {

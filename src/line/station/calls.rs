@@ -330,6 +330,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         match cause {
             Cause::NothingVisible => self.raise(Alarm::NothingVisible),
             Cause::Frozen => self.raise(Alarm::Frozen),
+            Cause::Light => self.raise(Alarm::Light),
             _ => (),
         }
     }

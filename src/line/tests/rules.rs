@@ -446,6 +446,7 @@ fn a_frame_that_shows_nothing_rejects_its_part_and_raises_its_own_alarm() {
     for (flaw, alarm) in [
         (Cause::NothingVisible, Some(Alarm::NothingVisible)),
         (Cause::Frozen, Some(Alarm::Frozen)),
+        (Cause::Light, Some(Alarm::Light)),
         (Cause::Overload, None),
     ] {
         let mut stop = settings();
