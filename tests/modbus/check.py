@@ -143,7 +143,8 @@ def check(client):
         for first, count in blocks(seen[table]):
             wanted = [seen[table][address] for address in range(first, first + count)]
             is_(wanted, client.read(table, first, count), f"{table} {first}+{count}")
-            is_(2, client.read(table, first + count), f"{table} {first + count} is not listed")
+            if first + count not in seen[table]:
+                is_(2, client.read(table, first + count), f"{table} {first + count} is not listed")
     # Every parameter is at its default and takes the ends of its range, of a choice each; nothing beyond.
     for first, count, cells in HOLDING:
         table, (inside, beyond), default = "holding", legal(cells[2]), int(cells[4])
@@ -208,7 +209,8 @@ def blocks(addresses):
     """Runs of addresses, each as long as one read may be."""
     runs = []
     for address in sorted(addresses):
-        if runs and address == runs[-1][0] + runs[-1][1]:
+        # 125 registers fit into an answer; no counter of four is cut here.
+        if runs and address == runs[-1][0] + runs[-1][1] and runs[-1][1] < 120:
             runs[-1][1] += 1
         else:
             runs.append([address, 1])
