@@ -2,6 +2,7 @@
 
 use crate::bundle::envelope::hex;
 use crate::bundle::manifest::{Manifest, Precision, ScoreRule};
+use crate::bundle::method::Method;
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
@@ -9,12 +10,13 @@ use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
 use crate::gpu::{self, GpuError, Runtime};
 use crate::memory::file::TaughtError;
-use crate::memory::region::Looked;
+use crate::memory::region::{Looked, RegionError, Regions};
 use crate::memory::{Descriptor, Layout, Taught, ZeroShot};
 use crate::methods::memory::Memory;
 use crate::methods::{self, Room, Said};
 use crate::ops::weights::Arithmetic;
 use crate::ops::{slice, slice_mut};
+use crate::tiling::Tiling;
 use crate::vision::{Encoder, PreprocessError, Preprocessor};
 use image::RgbImage;
 use serde::Serialize;
@@ -41,6 +43,21 @@ pub enum InspectError {
     /// The network's answer is no number.
     #[error("inference: the image score is {0}")]
     NotFinite(f32),
+}
+
+/// Why frames are not cut into tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CutError {
+    /// Its types of defects are shares of a whole part.
+    #[error(
+        "{0} says which type of defect a whole part has: it judges no tiles (leave --tiles out)"
+    )]
+    Types(Method),
+    /// Its own form of good parts.
+    #[error(
+        "{0} compares whole parts with good ones, as its paper does, and no tiles (leave --tiles out)"
+    )]
+    GoodParts(Method),
 }
 
 /// Milliseconds per stage; a GPU's whole work counts as `encode`.
@@ -88,7 +105,8 @@ pub struct Inspection {
     pub zero_shot: f32,
     /// The memory's: how far the part is from good ones, in the unit of its kind; none where none was taught.
     pub memory: Option<f32>,
-    /// q: the abnormal probability of the image feature.
+    /// q: the abnormal probability of the image feature. Of a frame in tiles, this, the prior and the
+    /// prototype are those of the tile with the largest score.
     pub image_probability: f32,
     /// Largest patch score with the unadapted prototype.
     pub max_score: f32,
@@ -96,7 +114,7 @@ pub struct Inspection {
     pub max_score_adapted: f32,
     /// Length of the prior Omega; 0 if adaptation is off.
     pub prior_norm: f32,
-    /// Abnormal score of each patch, raster order.
+    /// Abnormal score of each patch, raster order, tile by tile.
     pub patch_scores: Vec<f32>,
     /// The same with the adapted prototype.
     pub patch_scores_adapted: Vec<f32>,
@@ -114,23 +132,28 @@ pub struct Inspection {
     said: Option<Said>,
     grid: usize,
     side: usize,
+    tiles: Tiling,
+    regions: Arc<Regions>,
 }
 
 impl Inspection {
     /// The S x S anomaly map, not smoothed: in 0..=1, or what the method's own sum comes to.
     pub fn map(&self) -> Map {
-        if !self.patch_mixture.is_empty() {
-            return map::enlarge(&self.patch_mixture, self.grid, self.side);
+        let joined = |values: &[f32]| map::joined(values, self.grid, self.tiles, self.side);
+        match &self.said {
+            _ if !self.patch_mixture.is_empty() => joined(&self.patch_mixture),
+            Some(said) if self.tiles.is_whole() => said.map(self.grid, self.side),
+            _ => {
+                let mut mean = vec![];
+                self.zero_shot_map(&mut mean);
+                joined(&mean)
+            }
         }
-        if let Some(said) = &self.said {
-            return said.map(self.grid, self.side);
-        }
-        map::anomaly_map(
-            &self.patch_scores,
-            &self.patch_scores_adapted,
-            self.grid,
-            self.side,
-        )
+    }
+
+    /// Where the part was looked at.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
     }
 
     /// What each type of defect amounts to, should the part be defective: its share, 0..=1, and its map; empty
@@ -182,11 +205,50 @@ impl Inspection {
     }
 
     /// Before the first frame.
-    fn of(manifest: &Manifest) -> Inspection {
+    fn of(manifest: &Manifest, tiles: Tiling) -> Inspection {
         Inspection {
             grid: manifest.image.grid(),
             side: manifest.image.size,
+            tiles,
             ..Inspection::default()
+        }
+    }
+
+    /// Before a frame's first tile.
+    fn begin(&mut self) {
+        (self.score, self.zero_shot, self.memory) = (f32::NEG_INFINITY, 0.0, None);
+        (self.max_score, self.max_score_adapted) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+        self.ms = Stages::default();
+        self.patch_scores.clear();
+        self.patch_scores_adapted.clear();
+        self.groups.clear();
+    }
+
+    /// Takes in what was seen of the next tile. The frame's score is its tiles' largest.
+    fn add(&mut self, tile: &mut Inspection) {
+        self.patch_scores.extend_from_slice(&tile.patch_scores);
+        let adapted = &tile.patch_scores_adapted;
+        self.patch_scores_adapted.extend_from_slice(adapted);
+        self.groups.resize(tile.groups.len(), f32::NEG_INFINITY);
+        for (all, own) in self.groups.iter_mut().zip(&tile.groups) {
+            *all = all.max(*own);
+        }
+        self.max_score = self.max_score.max(tile.max_score);
+        self.max_score_adapted = self.max_score_adapted.max(tile.max_score_adapted);
+        self.zero_shot = self.zero_shot.max(tile.zero_shot);
+        let (ms, own) = (&mut self.ms, &tile.ms);
+        ms.encode += own.encode;
+        ms.adapt += own.adapt;
+        ms.score += own.score;
+        ms.memory += own.memory;
+        // `max` would lose what is no number.
+        if tile.score.is_nan() || tile.score > self.score {
+            self.score = tile.score;
+            self.image_probability = tile.image_probability;
+            self.prior_norm = tile.prior_norm;
+            std::mem::swap(&mut self.prior, &mut tile.prior);
+            std::mem::swap(&mut self.abnormal, &mut tile.abnormal);
+            std::mem::swap(&mut self.said, &mut tile.said);
         }
     }
 
@@ -295,9 +357,17 @@ pub struct Inspector {
     exact: bool,
     arithmetic: Arithmetic,
     work: Work,
+    tiles: Tiling,
+    /// The tile that is judged.
+    at: usize,
+    /// What was seen of it.
+    seen: Inspection,
     last: Inspection,
     good: Option<GoodParts>,
-    looked: Looked,
+    /// Those that were set; what was taught may bring others.
+    regions: Arc<Regions>,
+    /// Which patches of each tile are looked at.
+    looked: Vec<Looked>,
 }
 
 /// What it takes to compare a frame with good parts.
@@ -326,6 +396,12 @@ fn encoder_of(bundle: &Bundle, taps: &[Tap]) -> String {
         hash.update(format!(" {tap}"));
     }
     hex(&hash.finalize())
+}
+
+/// What of regions lies in each tile.
+fn per_tile(looked: &Looked, tiles: Tiling, patches: usize) -> Vec<Looked> {
+    let tile = |tile| looked.tile(tile, patches);
+    (0..tiles.count()).map(tile).collect()
 }
 
 /// Threads for one frame.
@@ -427,12 +503,16 @@ impl Inspector {
             preprocessor: Preprocessor::new(&manifest.image),
             encoder,
             good,
-            looked: Looked::everywhere(manifest.image.grid().pow(2)),
+            regions: Arc::default(),
+            looked: vec![Looked::everywhere(manifest.image.grid().pow(2))],
             adaptation: Adaptation::load(bundle, adaptation, arithmetic)?,
             normal: prototype("normal")?,
             abnormal: prototype("abnormal")?,
             work: Work::new(&manifest).map_err(|e| BundleError::architecture("prior", e))?,
-            last: Inspection::of(&manifest),
+            tiles: Tiling::WHOLE,
+            at: 0,
+            seen: Inspection::of(&manifest, Tiling::WHOLE),
+            last: Inspection::of(&manifest, Tiling::WHOLE),
             manifest,
             executor: executor(options.threads),
             exact: room.is_some() || options.adaptation == AdaptationMode::Exact,
@@ -467,7 +547,14 @@ impl Inspector {
             exact: self.exact,
             arithmetic: self.arithmetic,
             work: Work::new(&self.manifest)?,
-            last: Inspection::of(&self.manifest),
+            tiles: self.tiles,
+            at: 0,
+            seen: Inspection::of(&self.manifest, Tiling::WHOLE),
+            last: Inspection {
+                regions: self.last.regions.clone(),
+                ..Inspection::of(&self.manifest, self.tiles)
+            },
+            regions: self.regions.clone(),
             looked: self.looked.clone(),
             good: self
                 .good
@@ -496,12 +583,12 @@ impl Inspector {
             .run(&known_frame())
             .map_err(|e| GpuError::Cuda(TractError::msg(e)))?;
         self.judge_on(&mut gpu, frame.clone(), &mut |_| ())?;
-        let found = self.last.score;
+        let found = self.seen.score;
         multithread_tract_scope(self.executor.clone(), || {
             self.judge_here(frame, &mut |_| ())
         })
         .map_err(GpuError::Cuda)?;
-        let cpu = self.last.score;
+        let cpu = self.seen.score;
         // Also false for what is no number.
         if (found - cpu).abs() <= KNOWN_TOLERANCE {
             Ok(gpu)
@@ -514,21 +601,36 @@ impl Inspector {
     ///
     /// # Errors
     /// [`TaughtError`]: no whole memory, or one that was taught on another encoder or in another arithmetic;
-    /// or this one was made without [`Options::memory`]. What was taught before stays then.
+    /// with other regions than those that are set; or this one was made without [`Options::memory`]. What was
+    /// taught before stays then.
     pub fn teach(&mut self, taught: Option<Arc<[u8]>>) -> Result<(), TaughtError> {
-        let arithmetic = self.arithmetic();
-        let Some(good) = &mut self.good else {
+        let (arithmetic, layout) = (self.arithmetic(), self.layout());
+        let (Some(good), Some(layout)) = (&mut self.good, layout) else {
             let what = "a network that was made without a memory";
             return Err(TaughtError::Failed(TractError::msg(what)));
         };
         let memory = match &taught {
             None => None,
-            Some(bytes) => Some(good.restore(bytes, arithmetic)?),
+            Some(bytes) => Some(good.restore(bytes, layout, arithmetic)?),
         };
-        self.looked = match &memory {
-            Some(memory) => memory.about().looked.clone(),
-            None => Looked::everywhere(good.descriptor.layout().places()),
+        let looked = match &memory {
+            Some(memory) => {
+                let regions = &memory.about().regions;
+                if !self.regions.is_empty() && *self.regions != *regions {
+                    let what = "taught with other regions than those that are set";
+                    return Err(TaughtError::Another(what.into()));
+                }
+                self.last.regions = Arc::new(regions.clone());
+                memory.about().looked.clone()
+            }
+            None => {
+                self.last.regions = self.regions.clone();
+                let looked = self.regions.on(layout.grid, layout.tiles);
+                // They were accepted for these tiles.
+                looked.unwrap_or_else(|_| Looked::everywhere(layout.places()))
+            }
         };
+        self.looked = per_tile(&looked, layout.tiles, layout.tile());
         if memory.is_none() {
             (self.last.memory, self.last.patch_mixture) = (None, vec![]);
         }
@@ -536,18 +638,55 @@ impl Inspector {
         Ok(())
     }
 
-    /// Looks at these patches only from now on. What was taught says so itself ([`Inspector::teach`]).
+    /// Looks at these regions only from now on. What is taught afterwards brings its own, and is refused where both
+    /// differ.
     ///
     /// # Errors
-    /// Regions of another picture.
-    pub fn look(&mut self, looked: Looked) -> TractResult<()> {
+    /// Regions without a patch that is looked at.
+    pub fn look(&mut self, regions: &Regions) -> Result<(), RegionError> {
         let grid = self.manifest.image.grid();
-        ensure!(
-            looked.is_of(grid * grid),
-            "regions of another picture than one of {grid} x {grid} patches"
-        );
-        self.looked = looked;
+        let looked = regions.on(grid, self.tiles)?;
+        self.looked = per_tile(&looked, self.tiles, grid * grid);
+        self.regions = Arc::new(regions.clone());
+        self.last.regions = self.regions.clone();
         Ok(())
+    }
+
+    /// Where parts are looked at.
+    pub fn regions(&self) -> &Regions {
+        &self.last.regions
+    }
+
+    /// Cuts frames into these tiles from now on: each is encoded at the input's full size, and all together
+    /// have one map and one verdict. Forgets regions, and what was taught.
+    ///
+    /// # Errors
+    /// Why this method judges whole frames only.
+    pub fn cut(&mut self, tiles: Tiling) -> Result<(), CutError> {
+        if let Some(spec) = self.manifest.method.as_ref().filter(|_| !tiles.is_whole()) {
+            let own = self.room.as_mut().and_then(|room| room.memory());
+            if !spec.types.is_empty() {
+                return Err(CutError::Types(spec.name));
+            }
+            if own.is_some_and(|memory| !memory.is_empty()) {
+                return Err(CutError::GoodParts(spec.name));
+            }
+        }
+        self.tiles = tiles;
+        self.regions = Arc::default();
+        self.last = Inspection::of(&self.manifest, tiles);
+        let patches = self.manifest.image.grid().pow(2);
+        let everywhere = Looked::everywhere(tiles.count() * patches);
+        self.looked = per_tile(&everywhere, tiles, patches);
+        if let Some(good) = &mut self.good {
+            (good.taught, good.memory) = (None, None);
+        }
+        Ok(())
+    }
+
+    /// What frames are cut into.
+    pub fn tiles(&self) -> Tiling {
+        self.tiles
     }
 
     /// What was taught.
@@ -562,7 +701,11 @@ impl Inspector {
 
     /// The places of a frame; none without [`Options::memory`].
     pub fn layout(&self) -> Option<Layout> {
-        self.good.as_ref().map(|g| g.descriptor.layout())
+        let of_a_tile = self.good.as_ref()?.descriptor.layout();
+        Some(Layout {
+            tiles: self.tiles,
+            ..of_a_tile
+        })
     }
 
     /// What a memory is bound to: which encoder, and what it is multiplied in.
@@ -627,19 +770,48 @@ impl Inspector {
         frame: &RgbImage,
         ended: &mut dyn FnMut(Stage),
     ) -> Result<&Inspection, InspectError> {
-        let start = Instant::now();
-        let tensor = self.preprocessor.run(frame)?;
-        self.last.ms.preprocess = start.elapsed().as_secs_f64() * 1e3;
-        ended(Stage::Preprocess);
-        multithread_tract_scope(self.executor.clone(), || {
-            self.judge(tensor, ended)?;
-            self.compare()
-        })
-        .map_err(InspectError::Inference)?;
+        self.last.begin();
+        if let Some(good) = &mut self.good {
+            good.descriptors.clear();
+        }
+        for tile in 0..self.tiles.count() {
+            let start = Instant::now();
+            let area = self.tiles.area(tile, frame.width(), frame.height());
+            let tensor = self.preprocessor.run_on(frame, area)?;
+            self.last.ms.preprocess += start.elapsed().as_secs_f64() * 1e3;
+            ended(Stage::Preprocess);
+            self.at = tile;
+            multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
+                .map_err(InspectError::Inference)?;
+            self.last.add(&mut self.seen);
+        }
+        multithread_tract_scope(self.executor.clone(), || self.compare())
+            .map_err(InspectError::Inference)?;
         if self.last.score.is_finite() {
             Ok(&self.last)
         } else {
             Err(InspectError::NotFinite(self.last.score))
+        }
+    }
+
+    /// FAPrompt's score of the known frame: whole, and looked at everywhere, whatever parts' frames are cut into
+    /// and compared with. What is known of the last frame stays.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn known_frame_score(&mut self) -> Result<f32, InspectError> {
+        let tensor = self.preprocessor.run(&known_frame())?;
+        let everywhere = Looked::everywhere(self.manifest.image.grid().pow(2));
+        let looked = std::mem::replace(&mut self.looked, vec![everywhere]);
+        let good = self.good.take();
+        self.at = 0;
+        let judged =
+            multithread_tract_scope(self.executor.clone(), || self.judge(tensor, &mut |_| ()));
+        (self.looked, self.good) = (looked, good);
+        judged.map_err(InspectError::Inference)?;
+        match self.seen.score.is_finite() {
+            true => Ok(self.seen.zero_shot),
+            false => Err(InspectError::NotFinite(self.seen.score)),
         }
     }
 
@@ -650,8 +822,12 @@ impl Inspector {
     /// As [`Inspector::inspect`], and a method that compares nothing with good parts.
     pub fn remember(&mut self, frame: &RgbImage) -> Result<(), InspectError> {
         let tensor = self.preprocessor.run(frame)?;
-        let (room, encoder) = (&mut self.room, &mut self.encoder);
+        let (room, encoder, tiles) = (&mut self.room, &mut self.encoder, self.tiles);
         multithread_tract_scope(self.executor.clone(), || {
+            ensure!(
+                tiles.is_whole(),
+                "this method compares whole frames with good parts, not tiles"
+            );
             let room = room
                 .as_mut()
                 .context("faprompt compares with no such parts")?;
@@ -667,6 +843,9 @@ impl Inspector {
     /// # Errors
     /// What does not fit.
     pub fn recall(&mut self, memory: Memory) -> Result<(), String> {
+        if !self.tiles.is_whole() {
+            return Err(CutError::GoodParts(self.manifest.method_name()).to_string());
+        }
         match &mut self.room {
             Some(room) => room.recall(memory),
             None => Err("faprompt compares with no such parts".into()),
@@ -726,7 +905,7 @@ impl Inspector {
     ) -> Result<(), GpuError> {
         let start = Instant::now();
         let answer = gpu.run(frame)?;
-        let last = &mut self.last;
+        let last = &mut self.seen;
         let mut take = || -> TractResult<()> {
             refill(&mut last.patch_scores, answer.patch_scores()?);
             refill(
@@ -741,9 +920,9 @@ impl Inspector {
             finite("probability", &[last.image_probability])
         };
         take().map_err(GpuError::Cuda)?;
-        self.looked.mask(&mut last.patch_scores);
-        self.looked.mask(&mut last.patch_scores_adapted);
-        last.conclude(self.manifest.scores.rule, &self.looked);
+        self.looked[self.at].mask(&mut last.patch_scores);
+        self.looked[self.at].mask(&mut last.patch_scores_adapted);
+        last.conclude(self.manifest.scores.rule, &self.looked[self.at]);
         last.ms.memory = 0.0;
         if let Some(good) = &mut self.good {
             good.describe(answer.taps(), &mut last.ms)
@@ -762,7 +941,7 @@ impl Inspector {
         let Some(room) = &mut self.room else {
             return Ok(false);
         };
-        let last = &mut self.last;
+        let last = &mut self.seen;
         let clock = Instant::now();
         let taps = self.encoder.taps(frame.clone())?;
         let own = room.taps().len();
@@ -783,7 +962,7 @@ impl Inspector {
         last.score = last.zero_shot;
         last.groups.clear();
         last.groups
-            .resize(self.looked.groups().len(), last.zero_shot);
+            .resize(self.looked[self.at].groups().len(), last.zero_shot);
         last.ms.memory = 0.0;
         if let Some(good) = &mut self.good {
             good.describe(&taps[own..], &mut last.ms)?;
@@ -798,7 +977,7 @@ impl Inspector {
         if self.judge_in(&frame, ended)? {
             return Ok(());
         }
-        let (spec, work, last) = (&self.manifest.scores, &mut self.work, &mut self.last);
+        let (spec, work, last) = (&self.manifest.scores, &mut self.work, &mut self.seen);
         let (normal, width) = (&self.normal, self.normal.len());
         let mut clock = Instant::now();
         let mut lap = |stage| {
@@ -825,7 +1004,7 @@ impl Inspector {
         // A patch that is no number would be skipped by the maxima: the part is not known to be good.
         finite("patch scores", &last.patch_scores)?;
         // What nobody looks at feeds no prior, and is no maximum.
-        self.looked.mask(&mut last.patch_scores);
+        self.looked[self.at].mask(&mut last.patch_scores);
         let prior = &self.manifest.prior;
         score::select(
             &last.patch_scores,
@@ -849,20 +1028,19 @@ impl Inspector {
         last.ms.adapt = lap(Stage::Adapt);
         score_patches(&last.abnormal, &mut last.patch_scores_adapted);
         finite("adapted patch scores", &last.patch_scores_adapted)?;
-        self.looked.mask(&mut last.patch_scores_adapted);
+        self.looked[self.at].mask(&mut last.patch_scores_adapted);
         last.image_probability =
             score::abnormality(&work.image, normal, &last.abnormal, spec.temperature);
-        last.conclude(spec.rule, &self.looked);
+        last.conclude(spec.rule, &self.looked[self.at]);
         last.ms.score += lap(Stage::Score);
         Ok(())
     }
 }
 
 impl GoodParts {
-    /// Takes a frame's descriptors.
+    /// Takes the next tile's descriptors.
     fn describe(&mut self, taps: &[TValue], ms: &mut Stages) -> TractResult<()> {
         let start = Instant::now();
-        self.descriptors.clear();
         let rows = taps.iter().map(|tap| slice(tap));
         self.descriptor.append(rows, &mut self.descriptors)?;
         ms.memory += start.elapsed().as_secs_f64() * 1e3;
@@ -870,16 +1048,26 @@ impl GoodParts {
     }
 
     /// What was taught, if it was taught on this encoder.
-    fn restore(&self, bytes: &[u8], arithmetic: &str) -> Result<Taught, TaughtError> {
+    fn restore(
+        &self,
+        bytes: &[u8],
+        layout: Layout,
+        arithmetic: &str,
+    ) -> Result<Taught, TaughtError> {
         let taught = Taught::from_bytes(bytes)?;
         let about = taught.about();
-        let layout = self.descriptor.layout();
         let differs = if about.encoder != self.encoder {
             Some("taught with another bundle's encoder".to_string())
         } else if about.arithmetic != arithmetic {
             Some(format!(
                 "taught in {} arithmetic, and this network is multiplied in {arithmetic} (--arithmetic, --runtime)",
                 about.arithmetic
+            ))
+        } else if about.layout.tiles != layout.tiles {
+            Some(format!(
+                "taught in tiles of {}, and frames are cut into {} now (--tiles; on a station tile_rows, \
+                 tile_columns, tile_overlap)",
+                about.layout.tiles, layout.tiles
             ))
         } else if about.layout != layout {
             Some(format!("taught on {:?}, not {layout:?}", about.layout))
@@ -912,7 +1100,71 @@ impl GoodParts {
 mod tests {
     use super::*;
     use crate::bundle::Keys;
+    use image::imageops;
     use std::path::Path;
+
+    #[test]
+    fn a_frame_in_tiles_is_what_its_tiles_are() {
+        let bundle = Bundle::open(Path::new(env!("DEFAULT_BUNDLE")), &Keys::default()).unwrap();
+        let options = Options {
+            memory: true,
+            ..Options::default()
+        };
+        let mut whole = Inspector::new(&bundle, options).unwrap();
+        let mut cut = whole.beside().unwrap();
+        let frame = imageops::resize(&known_frame(), 500, 400, imageops::FilterType::Triangle);
+        let tiles: Tiling = "2x2+20".parse().unwrap();
+        cut.cut(tiles).unwrap();
+        let known = cut.known_frame_score().unwrap();
+        assert_eq!(known, whole.inspect(&known_frame()).unwrap().score);
+        // Twice: nothing of the frame before is left.
+        cut.inspect(&known_frame()).unwrap();
+        let joined = cut.inspect(&frame).unwrap().clone();
+        let (mut patches, mut descriptors, mut scores) = (vec![], vec![], vec![]);
+        for tile in 0..4 {
+            let a = tiles.area(tile, 500, 400);
+            let tile = imageops::crop_imm(&frame, a.x, a.y, a.width, a.height).to_image();
+            let alone = whole.inspect(&tile).unwrap();
+            scores.push(alone.score);
+            patches.extend_from_slice(&alone.patch_scores);
+            descriptors.extend_from_slice(whole.descriptors().unwrap());
+        }
+        assert_eq!(joined.score, scores.iter().fold(0.0, |m, s| s.max(m)));
+        assert_eq!(joined.zero_shot, joined.score);
+        assert_eq!(
+            (&joined.patch_scores, cut.descriptors()),
+            (&patches, Some(&descriptors[..]))
+        );
+        let layout = cut.layout().unwrap();
+        assert_eq!(descriptors.len(), layout.places() * layout.dim);
+        assert_eq!(joined.map().side, bundle.manifest().image.size);
+
+        // Nobody looks at three of the tiles: the score is the fourth one's, looked at in the same place.
+        let region = |share: f32| {
+            let text = format!(
+                "[[region]]\nname = \"corner\"\nrectangle = [{share}, {share}, 1, 1]\noffset = 0.1"
+            );
+            Regions::parse(&text).unwrap()
+        };
+        let [left, top, right, bottom] = tiles.shares(3);
+        assert!(left == top && right == bottom);
+        cut.look(&region(0.6)).unwrap();
+        let found = cut.inspect(&frame).unwrap().clone();
+        whole.look(&region((0.6 - left) / (right - left))).unwrap();
+        let a = tiles.area(3, 500, 400);
+        let tile = imageops::crop_imm(&frame, a.x, a.y, a.width, a.height).to_image();
+        let alone = whole.inspect(&tile).unwrap();
+        assert_eq!(
+            (found.score, found.zero_shot),
+            (alone.score, alone.zero_shot)
+        );
+        assert!((found.zero_shot - found.score - 0.1).abs() < 1e-6);
+        assert_eq!(found.regions(), &region(0.6));
+        assert_eq!(
+            cut.beside().unwrap().inspect(&frame).unwrap().regions(),
+            &region(0.6)
+        );
+    }
 
     /// Maxima pass over what is no number: a frame that holds some would have a score, and perhaps a good one.
     #[test]

@@ -11,12 +11,13 @@
 //! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `exit` |
 //! | [`ops`] | the project's own tract operators, on own kernels and tract-linalg's | nothing of the project |
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
-//! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops` |
-//! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops` |
+//! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops`, `tiling` |
+//! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops`, `tiling` |
 //! | [`methods`] | the methods that it is compared with: a short room for each | `bundle`, `graph`, `ops`, `faprompt` (scores, maps) |
-//! | [`memory`] | good parts to compare with: four kinds of memory, teaching, the bound on false rejects, the light they were taught in, the file | `bundle` (taps, envelope), `ops`, `durable`, `exit` |
+//! | [`memory`] | good parts to compare with: four kinds of memory, teaching, the bound on false rejects, the light they were taught in, the file | `bundle` (taps, envelope), `ops`, `tiling`, `durable`, `exit` |
+//! | [`tiling`] | how a frame is cut into tiles | nothing of the project |
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
-//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `memory`, `gpu`, `ops` |
+//! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `memory`, `gpu`, `ops`, `tiling` |
 //! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
@@ -25,7 +26,7 @@
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
 //! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
 //! | `shown` | others' text, names of files foremost, as terminals and logs get it: escaped | nothing of the project |
-//! | [`report`] | overlays, maps, percentiles | `faprompt` (maps) |
+//! | [`report`] | overlays, maps, percentiles | `faprompt` (maps), `memory` (regions) |
 //! | [`exit`] | exit codes | nothing of the project |
 //! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, pretrain on rendered pictures | everything |
 //!
@@ -71,6 +72,7 @@ pub mod release;
 pub mod report;
 pub mod runtime;
 mod shown;
+pub mod tiling;
 // No fuzz target reads it, and it is a third of the code.
 #[cfg(all(feature = "train", not(fuzzing)))]
 pub mod train;

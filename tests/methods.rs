@@ -377,8 +377,9 @@ fn winclips_windows_and_few_shot_grids() {
     }
 }
 
-/// The golden references: picture 0, then picture 1 mirrored.
-fn with_references(bundle: &Bundle, count: usize) -> Vec<Inspection> {
+/// The golden references: picture 0, then picture 1 mirrored. `range` is what scores are scaled by, if it is not
+/// that of the references.
+fn with_references(bundle: &Bundle, count: usize, range: Option<(f32, f32)>) -> Vec<Inspection> {
     let mut inspector = Inspector::new(bundle, Options::default()).unwrap();
     let picture = |i: usize| {
         let path = golden(&format!("faprompt-tiny/image{i}.png"));
@@ -388,7 +389,9 @@ fn with_references(bundle: &Bundle, count: usize) -> Vec<Inspection> {
     for reference in &references[..count] {
         inspector.remember(reference).unwrap();
     }
-    assert_eq!(inspector.good_parts().unwrap().parts, count);
+    let kept = inspector.good_parts().unwrap();
+    assert_eq!(kept.parts, count);
+    kept.range = range.or(kept.range);
     (0..3)
         .map(|i| inspector.inspect(&picture(i)).unwrap().clone())
         .collect()
@@ -405,7 +408,7 @@ fn winclip_with_one_and_two_references() {
     };
     let (bundle, _) = judge(&clip, &asked, None);
     for (count, name) in [(1, "one"), (2, "two")] {
-        let said = with_references(&bundle, count);
+        let said = with_references(&bundle, count, None);
         scores_and_maps(
             &said,
             &want,
@@ -423,15 +426,24 @@ fn april_gan_with_references() {
     let learned = golden("methods/april-gan/expected.safetensors");
     let (bundle, _) = judge(&clip, &asked(Method::AprilGan), Some(&learned));
     let maps = values(&want, "few.map");
-    for (i, said) in with_references(&bundle, 2).iter().enumerate() {
+    let largest = values(&want, "few.map_max");
+    for (i, said) in with_references(&bundle, 2, None).iter().enumerate() {
         close(
             "few-shot map",
             &said.map().values,
             &maps[i * 84 * 84..][..84 * 84],
         );
-        // Scaled by what good parts come to; the published score needs a whole test set.
+        let top = said.map().values.iter().fold(f32::MIN, |m, v| m.max(*v));
+        close("largest of the few-shot map", &[top], &largest[i..=i]);
+        // Scaled by what good parts come to.
         assert!((0.0..=1.0).contains(&said.score));
     }
+    // As published: scaled by the smallest and largest of the whole test set.
+    let low = largest.iter().fold(f32::MAX, |m, v| m.min(*v));
+    let high = largest.iter().fold(f32::MIN, |m, v| m.max(*v));
+    let said = with_references(&bundle, 2, Some((low, high)));
+    let scores: Vec<f32> = said.iter().map(|s| s.score).collect();
+    close("few-shot score", &scores, &values(&want, "few.image_score"));
 }
 
 #[test]

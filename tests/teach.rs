@@ -173,6 +173,43 @@ fn taught_parts_tell_bad_ones_and_say_why() {
 }
 
 #[test]
+fn good_parts_in_tiles() {
+    let bench = Bench::new();
+    let out = bench.teach(&[Path::new("--tiles"), Path::new("1x2+20")]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("memory position in tiles of 1x2+20"));
+    // The file says what it was taught in.
+    let (code, bad) = bench.judged("bad");
+    assert_eq!((code, bad.len()), (Some(1), 3));
+    let (_, new) = bench.judged("new");
+    let score = |v: &Value| v["score"].as_f64().unwrap();
+    let lowest = bad.iter().map(score).fold(1.0, f64::min);
+    assert!(new.iter().all(|l| score(l) < lowest), "{new:?} and {bad:?}");
+
+    let (photos, taught) = (bench.path("new"), bench.path("p.taught"));
+    let refused = |tiles: &str| {
+        let arguments = [
+            &*photos,
+            Path::new("--taught"),
+            &taught,
+            Path::new("--tiles"),
+            Path::new(tiles),
+        ];
+        bench.edge("inspect", &arguments)
+    };
+    let out = refused("1x1");
+    assert_eq!(out.status.code(), Some(26));
+    let why = text(&out.stderr);
+    assert!(
+        why.contains("taught in tiles of 1x2+20, and frames are cut into 1x1"),
+        "{why}"
+    );
+    let out = refused("9x1");
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("1 to 8 rows and columns"));
+}
+
+#[test]
 fn what_cannot_be_taught_or_used_is_told() {
     let bench = Bench::new();
     let (taught, few) = (bench.path("p.taught"), bench.path("bad"));
@@ -235,10 +272,11 @@ fn evaluate_teaches_some_good_pictures_and_judges_the_others() {
             std::fs::copy(photo.path(), set.join(to).join(photo.file_name())).unwrap();
         }
     }
-    let run = |seed: &str| -> Value {
+    let run = |seed: &str, tiles: &str| -> Value {
         let figures = bench.path("figures.json");
         let out = Command::new(env!("CARGO_BIN_EXE_faprompt-train"))
             .arg("evaluate")
+            .args(["--tiles", tiles])
             .arg("--bundle")
             .arg(&bench.bundle)
             .arg(bench.path("set"))
@@ -251,7 +289,7 @@ fn evaluate_teaches_some_good_pictures_and_judges_the_others() {
         assert!(text(&out.stdout).contains("2 shots, position (2 taught)"));
         serde_json::from_slice(&std::fs::read(figures).unwrap()).unwrap()
     };
-    let report = run("1");
+    let report = run("1", "1x1");
     let few = report[0]["few_shot"].as_array().unwrap();
     assert_eq!(few.len(), 2);
     assert_eq!((&few[0]["shots"], &few[1]["shots"]), (&2.into(), &4.into()));
@@ -266,5 +304,70 @@ fn evaluate_teaches_some_good_pictures_and_judges_the_others() {
         assert!(row["pixel_auroc"].is_null(), "the set has no masks");
     }
     assert!(report[0]["mean"]["pg2"].is_number() && report[0]["mean"]["pb2"].is_number());
-    assert_eq!(report, run("1"), "the same seed, the same figures");
+    assert_eq!(report, run("1", "1x1"), "the same seed, the same figures");
+    let cut = run("1", "2x1");
+    assert_eq!(
+        (&cut[0]["tiles"], &report[0]["tiles"]),
+        (&"2x1".into(), &"1x1".into())
+    );
+    assert_eq!(cut[0]["few_shot"][1]["image_auroc"], 1.0);
+    assert_ne!(cut[0]["pictures"], report[0]["pictures"]);
+}
+
+#[test]
+fn the_station_judges_in_tiles_and_regions_as_inspect_does() {
+    let bench = Bench::new();
+    let (photos, regions, out) = (
+        bench.path("bad"),
+        bench.path("regions.toml"),
+        bench.path("out"),
+    );
+    let offset = "[[region]]\nname = \"part\"\nrectangle = [0, 0.2, 1, 1]\noffset = 0.02\n";
+    std::fs::write(&regions, offset).unwrap();
+    let run = |regions: &Path| {
+        let setting = |text: String| ["--set".to_string(), text];
+        let arguments = [
+            setting("tile_columns=2".into()),
+            setting("tile_overlap=20".into()),
+            setting(format!("regions={}", regions.display())),
+        ];
+        Command::new(env!("CARGO_BIN_EXE_faprompt-edge"))
+            .args(["run", "--quiet", "--threads", "1", "--bundle"])
+            .arg(&bench.bundle)
+            .arg("--source")
+            .arg(&photos)
+            .arg("--out")
+            .arg(&out)
+            .args(arguments.as_flattened())
+            .output()
+            .unwrap()
+    };
+    let ran = run(&regions);
+    assert!(ran.status.code().is_some_and(|c| c <= 1), "{ran:?}");
+    let lines = |text: &str| -> Vec<Value> {
+        let lines = text.lines().map(|l| serde_json::from_str(l).unwrap());
+        lines.collect()
+    };
+    let verdicts = lines(&std::fs::read_to_string(out.join("verdicts.jsonl")).unwrap());
+    let tiles = ["--json", "--tiles", "1x2+20", "--regions"].map(Path::new);
+    let mut arguments = vec![&*photos];
+    arguments.extend(tiles);
+    arguments.push(&regions);
+    let inspected = lines(&text(&bench.edge("inspect", &arguments).stdout));
+    assert_eq!((verdicts.len(), inspected.len()), (3, 3));
+    for (verdict, inspected) in verdicts.iter().zip(&inspected) {
+        let score = |v: &Value, key: &str| v[key].as_f64().unwrap();
+        let own = score(inspected, "score");
+        assert!(
+            (score(verdict, "score") - own).abs() < 1e-5,
+            "{verdict} and {inspected}"
+        );
+        assert!(
+            (score(inspected, "zero_shot") - own - 0.02).abs() < 1e-5,
+            "{inspected}"
+        );
+    }
+    let ran = run(&bench.path("nowhere.toml"));
+    assert_eq!(ran.status.code(), Some(23), "{ran:?}");
+    assert!(text(&ran.stderr).contains("nowhere.toml"));
 }

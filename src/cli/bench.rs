@@ -9,10 +9,11 @@ use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::gpu::Runtime;
 use faprompt_edge::inspector::{InspectError, Inspector, Options, Stage, Stages};
-use faprompt_edge::memory::region::Looked;
+use faprompt_edge::memory::region::Regions;
 use faprompt_edge::memory::{Fusion, Kind, Lesson, Settings};
 use faprompt_edge::ops::{attention, fp16, int8};
 use faprompt_edge::report::percentile;
+use faprompt_edge::tiling::Tiling;
 use image::RgbImage;
 use serde::Serialize;
 use std::fmt::Display;
@@ -39,6 +40,9 @@ pub struct Bench {
     /// How many good parts, with --memory
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000), requires = "memory")]
     parts: u16,
+    /// What it costs to cut the frame into rows x columns of tiles, as in 2x3, each encoded at full size
+    #[arg(long, value_name = "RxC", default_value = "1x1")]
+    tiles: Tiling,
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -83,6 +87,8 @@ struct Report<'a> {
     f16_kernel: Option<&'static str>,
     /// What judged: `cpu` although a GPU was asked for means that it failed.
     runtime: Runtime,
+    /// What the frame is cut into.
+    tiles: String,
     load_ms: f64,
     rows: Vec<Row>,
 }
@@ -221,6 +227,7 @@ impl Bench {
             attention_kernel: attention::rounded_kernel(),
             f16_kernel: fp16::kernel::Kernel::best().map(|k| k.name),
             runtime,
+            tiles: self.tiles.to_string(),
             load_ms,
             rows,
         };
@@ -242,7 +249,9 @@ impl Bench {
         frame: &RgbImage,
     ) -> Result<Inspector, CliError> {
         let Some(kind) = self.memory else {
-            return self.network.inspector(bundle, threads);
+            let mut inspector = self.network.inspector(bundle, threads)?;
+            super::cut(&mut inspector, self.tiles)?;
+            return Ok(inspector);
         };
         let internal = |e: &dyn Display| CliError::Internal(e.to_string());
         let options = Options {
@@ -250,6 +259,7 @@ impl Bench {
             ..self.network.options(threads)
         };
         let mut inspector = super::inspector(bundle, options)?;
+        super::cut(&mut inspector, self.tiles)?;
         let zero_shot = inspector
             .inspect(frame)
             .map_err(|e| internal(&e))?
@@ -262,7 +272,7 @@ impl Bench {
             kind: Some(kind),
             fusion: Fusion::default(),
             false_rejects: 0.01,
-            looked: Looked::everywhere(layout.places()),
+            regions: Regions::default(),
         };
         let mut lesson = Lesson::new(layout, settings).map_err(|e| internal(&e))?;
         for part in 0..self.parts {
@@ -326,6 +336,14 @@ impl Bench {
         );
         if r.runtime == Runtime::Cuda {
             out += "CUDA judges; all of its work stands under encode\n";
+        }
+        if !self.tiles.is_whole() {
+            out += &format!(
+                "each frame in {} tiles of {}: {} times the encoder\n",
+                self.tiles.count(),
+                self.tiles,
+                self.tiles.count()
+            );
         }
         out += "threads  preprocess    encode     adapt     score    memory     total  adapt/encode  memory/encode    per s  side by side\n";
         for row in &r.rows {

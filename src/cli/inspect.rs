@@ -11,6 +11,7 @@ use faprompt_edge::line::{Cause, Counters, Outcome};
 use faprompt_edge::memory::{LIMIT, Light, LightLimits, Taught};
 use faprompt_edge::methods::TYPE_MARGIN;
 use faprompt_edge::report::{Caption, fitting, overlay, shown, warn, write_map};
+use faprompt_edge::tiling::Tiling;
 use image::RgbImage;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -43,6 +44,10 @@ pub struct Inspect {
     /// Where on the picture parts are judged: a file of regions; --taught has those that it was taught with
     #[arg(long, value_name = "FILE", conflicts_with = "taught")]
     regions: Option<PathBuf>,
+    /// Cut each photo into rows x columns of tiles, as in 2x3, each encoded at full size; 2x3+20 has tiles lie over
+    /// each other by 20 % of their side [default: 1x1, with --taught as it was taught; default overlap: 10 %]
+    #[arg(long, value_name = "RxC")]
+    tiles: Option<Tiling>,
     /// Scores above it are rejects [default: the bundle's; 0.5 with --taught]
     #[arg(long, value_parser = super::threshold)]
     threshold: Option<f32>,
@@ -160,15 +165,16 @@ fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError
     Ok(path)
 }
 
-/// A taught file's bytes, and what they want of the network.
-fn taught(path: &Path, options: &mut Options) -> Result<Arc<[u8]>, CliError> {
+/// A taught file's bytes, what they want of the network, and the tiles that it was taught in.
+fn taught(path: &Path, options: &mut Options) -> Result<(Arc<[u8]>, Tiling), CliError> {
     let at = |source| CliError::TaughtAt {
         path: path.to_path_buf(),
         source,
     };
     let memory = Taught::open(path).map_err(at)?;
     options.memory = true;
-    Ok(memory.bytes().map_err(at)?.into())
+    let tiles = memory.layout().tiles;
+    Ok((memory.bytes().map_err(at)?.into(), tiles))
 }
 
 impl Inspect {
@@ -190,13 +196,15 @@ impl Inspect {
             _ => None,
         };
         let mut inspector = super::inspector(&bundle, options)?;
+        let as_taught = taught.as_ref().map(|(_, (_, tiles))| *tiles);
+        super::cut(&mut inspector, self.tiles.or(as_taught).unwrap_or_default())?;
         if let (Some(path), true) = (&self.taught, published) {
             good_parts::recall(&mut inspector, &good_parts::encoder(&bundle), path)?;
         }
         drop(bundle);
         let usual = match taught {
             None => inspector.manifest().scores.threshold,
-            Some((path, bytes)) => {
+            Some((path, (bytes, _))) => {
                 let refused = |source| CliError::TaughtAt {
                     path: path.clone(),
                     source,
@@ -207,10 +215,14 @@ impl Inspect {
         };
         let threshold = self.threshold.unwrap_or(usual);
         if let Some(path) = &self.regions {
-            let (_, looked) = super::looked(path, inspector.manifest().image.grid())?;
-            inspector
-                .look(looked)
-                .map_err(|e| CliError::Internal(format!("{e:#}")))?;
+            let method = inspector.manifest().method_name();
+            if method != Method::Faprompt {
+                return Err(CliError::Usage(format!(
+                    "--regions: {method} has one score of the whole picture; regions are for faprompt, and for what \
+                     was taught (`teach --regions` with `--fusion memory`)"
+                )));
+            }
+            super::look(&mut inspector, path)?;
         }
         let networks = inspector
             .side_by_side(usize::from(self.cores.parallel).min(jobs.len()))
@@ -434,6 +446,7 @@ impl Inspect {
                 threshold,
                 name: &name,
                 warning: inspector.manifest().warning(),
+                regions: inspection.regions().all(),
             };
             let smoothed = map.smoothed(inspector.manifest().scores.smoothing_sigma);
             let picture = overlay(frame, &smoothed, &caption);

@@ -24,13 +24,14 @@ use faprompt_edge::control::StoreError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::gpu::Runtime;
-use faprompt_edge::inspector::{Inspector, Options, cores};
+use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
 use faprompt_edge::memory::file::TaughtError;
-use faprompt_edge::memory::region::{Looked, Regions};
+use faprompt_edge::memory::region::Regions;
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::{shown_lines, warn};
 use faprompt_edge::runtime::{PARALLEL, StartError};
+use faprompt_edge::tiling::Tiling;
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -275,16 +276,21 @@ fn open_with(path: &Path, keys: &Keys) -> Result<Bundle, CliError> {
     })
 }
 
-/// A file of regions, and what they mean for `grid` x `grid` patches.
-fn looked(path: &Path, grid: usize) -> Result<(Regions, Looked), CliError> {
+/// Cuts frames as the command line says.
+fn cut(inspector: &mut Inspector, tiles: Tiling) -> Result<(), CliError> {
+    let refused = |e: CutError| CliError::Usage(format!("--tiles: {e}"));
+    inspector.cut(tiles).map_err(refused)
+}
+
+/// Has a network look at the regions of a file only.
+fn look(inspector: &mut Inspector, path: &Path) -> Result<(), CliError> {
     let wrong = |reason: String| CliError::Config {
         path: path.to_path_buf(),
         reason,
     };
     let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-    let regions = Regions::parse(&text).map_err(|e| wrong(e.to_string()))?;
-    let looked = regions.on(grid, grid).map_err(|e| wrong(e.to_string()))?;
-    Ok((regions, looked))
+    let looked = Regions::parse(&text).and_then(|regions| inspector.look(&regions));
+    looked.map_err(|e| wrong(e.to_string()))
 }
 
 /// A threshold on the command line: finite, 0..=1.

@@ -2,13 +2,14 @@
 
 use super::{CliError, Network, cores, good_parts};
 use clap::Args;
+use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::inspector::Inspector;
+use faprompt_edge::inspector::{CutError, Inspector};
 use faprompt_edge::memory::choose::paste;
-use faprompt_edge::memory::region::Looked;
 use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings};
 use faprompt_edge::report::{say, warn};
+use faprompt_edge::tiling::Tiling;
 use image::RgbImage;
 use std::path::{Path, PathBuf};
 use tract_core::prelude::TractError;
@@ -39,6 +40,10 @@ pub struct Teach {
     /// Where on the picture parts are judged: a file of regions
     #[arg(long, value_name = "FILE")]
     regions: Option<PathBuf>,
+    /// Cut each photo into rows x columns of tiles, as in 2x3, each encoded at full size: for small defects and
+    /// long parts; 2x3+20 has tiles lie over each other by 20 % of their side [default overlap: 10 %]
+    #[arg(long, value_name = "RxC", default_value = "1x1")]
+    tiles: Tiling,
     /// Leave these photos out, by the names that the list has; several with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     drop: Vec<String>,
@@ -72,6 +77,11 @@ impl Teach {
         if good_parts::has_form(&bundle) {
             let encoder = good_parts::encoder(&bundle);
             let mut inspector = super::inspector(&bundle, options)?;
+            if !self.tiles.is_whole() {
+                let method = bundle.manifest().method_name();
+                let refused = CutError::GoodParts(method);
+                return Err(CliError::Usage(format!("--tiles: {refused}")));
+            }
             return good_parts::teach(&mut inspector, &encoder, &photos, &self.out);
         }
         let mut inspector = super::inspector(
@@ -82,19 +92,24 @@ impl Teach {
             },
         )?;
         drop(bundle);
+        super::cut(&mut inspector, self.tiles)?;
         let layout = inspector
             .layout()
             .ok_or_else(|| CliError::Internal("a network without a memory".into()))?;
-        let looked = match &self.regions {
-            None => Looked::everywhere(layout.places()),
-            Some(path) => super::looked(path, layout.grid)?.1,
-        };
-        inspector.look(looked.clone()).map_err(failed)?;
+        let method = inspector.manifest().method_name();
+        if self.regions.is_some() && method != Method::Faprompt && self.fusion != Fusion::Memory {
+            return Err(CliError::Usage(format!(
+                "--regions: {method} has one score of the whole picture, whatever lies in regions: add --fusion memory"
+            )));
+        }
+        if let Some(path) = &self.regions {
+            super::look(&mut inspector, path)?;
+        }
         let settings = Settings {
             kind: self.memory,
             fusion: self.fusion,
             false_rejects: self.false_rejects / 100.0,
-            looked,
+            regions: inspector.regions().clone(),
         };
         let mut lesson = Lesson::new(layout, settings).map_err(failed)?;
         let (mut unread, mut dropped) = (0, 0);
@@ -132,8 +147,12 @@ impl Teach {
         taught.save(&self.out)?;
         let about = taught.about();
         let odd = about.judged();
+        let tiles = match about.layout.tiles {
+            Tiling::WHOLE => String::new(),
+            tiles => format!(" in tiles of {tiles}"),
+        };
         say(format_args!(
-            "{} good parts, memory {}, {}; a score above {LIMIT} is a reject",
+            "{} good parts, memory {}{tiles}, {}; a score above {LIMIT} is a reject",
             about.told.len(),
             about.kind.name(),
             self.out.display()

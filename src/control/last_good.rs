@@ -7,11 +7,32 @@ use super::table::Parameter;
 use super::values::{Value, Values};
 
 /// The parameters that a verdict hangs on.
-pub const JUDGED_BY: [Parameter; 4] = [
+pub const JUDGED_BY: [Parameter; 8] = [
     Parameter::Bundle,
     Parameter::Threshold,
     Parameter::CameraExposureUs,
     Parameter::CameraGain,
+    Parameter::TileRows,
+    Parameter::TileColumns,
+    Parameter::TileOverlap,
+    Parameter::Regions,
+];
+
+/// Those that make it another network.
+pub const NETWORK: [Parameter; 5] = [
+    Parameter::Bundle,
+    Parameter::TileRows,
+    Parameter::TileColumns,
+    Parameter::TileOverlap,
+    Parameter::Regions,
+];
+
+/// Those that an older program's memory does not have: then they are what they were, which is their default.
+const SINCE: [Parameter; 4] = [
+    Parameter::TileRows,
+    Parameter::TileColumns,
+    Parameter::TileOverlap,
+    Parameter::Regions,
 ];
 
 /// Their values then.
@@ -53,7 +74,10 @@ impl LastGood {
     pub(super) fn from_toml(table: &toml::Table) -> Option<LastGood> {
         let recipe = u32::try_from(table.get("recipe")?.as_integer()?).ok()?;
         let value = |p: Parameter| {
-            let value = from_toml(p.entry(), table.get(p.name())?)?.ok()?;
+            let value = match table.get(p.name()) {
+                None if SINCE.contains(&p) => p.entry().default_value(),
+                stored => from_toml(p.entry(), stored?)?.ok()?,
+            };
             Some((p, value))
         };
         Some(LastGood {
@@ -92,6 +116,12 @@ mod tests {
             values.number(Parameter::PulseWidthMs),
             width,
             "the machine's"
+        );
+        table.remove("tile_rows");
+        assert_eq!(
+            LastGood::from_toml(&table),
+            Some(good),
+            "an older program's"
         );
         table.remove("threshold");
         assert_eq!(LastGood::from_toml(&table), None);

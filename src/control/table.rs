@@ -260,6 +260,14 @@ parameters! {
         "Gain of the camera, in its driver's unit; 0: leave it as it is";
     StrobeUs: "strobe_us", "us", or_zero("off", 10, 1_000_000), n(0), Engineer, Recipe, BeltCleared, two(14),
         "How long the strobe output is on after a trigger; 0: never";
+    TileRows: "tile_rows", "", range(1, 8), n(1), Engineer, Recipe, BeltCleared, one(17),
+        "Rows of tiles that a frame is cut into, each encoded at full size: small defects, long parts";
+    TileColumns: "tile_columns", "", range(1, 8), n(1), Engineer, Recipe, BeltCleared, one(18),
+        "Columns of tiles; judging takes rows x columns times as long";
+    TileOverlap: "tile_overlap", "%", range(0, 50), n(10), Engineer, Recipe, BeltCleared, one(19),
+        "How far neighbouring tiles lie over each other, of a tile's side";
+    Regions: "regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "Path of a file of regions, with threshold offsets; empty: all of the frame is looked at";
     Lanes: "lanes", "", Text(160), t(""), Engineer, Recipe, NextPart, None,
         "Lanes of types of defects: TYPE=LANE, with commas between them; all others go to default_lane";
     TypeThresholds: "type_thresholds", "", Text(160), t(""), Engineer, Recipe, NextPart, None,
@@ -453,6 +461,9 @@ mod tests {
 11 camera_exposure_us
 13 camera_gain
 14 strobe_us
+17 tile_rows
+18 tile_columns
+19 tile_overlap
 20 default_lane
 21 type_margin
 100 trigger_source free_run interval edge encoder command

@@ -1,5 +1,7 @@
 //! Anomaly maps: patch grid to pixels, and the smoothing for maps that people look at.
 
+use crate::tiling::Tiling;
+
 /// A square map, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Map {
@@ -36,6 +38,37 @@ fn taps(grid: usize, side: usize) -> Vec<(usize, usize, f32)> {
 /// Bilinear enlargement of a `grid` x `grid` map to `side` x `side`.
 pub fn enlarge(values: &[f32], grid: usize, side: usize) -> Map {
     interpolate(values, grid, side, &taps(grid, side))
+}
+
+/// The `side` x `side` map of a picture in tiles, each `grid` x `grid`, one behind the other: each enlarged to
+/// its place; where tiles lie over each other, the one says less whose edge is nearer.
+pub fn joined(values: &[f32], grid: usize, tiles: Tiling, side: usize) -> Map {
+    if tiles.is_whole() {
+        return enlarge(values, grid, side);
+    }
+    let (down, across) = (tiles.down(side, grid), tiles.across(side, grid));
+    let mut out = Vec::with_capacity(side * side);
+    for rows in &down {
+        for columns in &across {
+            let mut sum = 0.0;
+            for row in rows {
+                let (top, bottom, lower) = row.cells;
+                for column in columns {
+                    let tile = row.tile * tiles.columns() + column.tile;
+                    let tile = &values[tile * grid * grid..][..grid * grid];
+                    let (left, right, further) = column.cells;
+                    let between = |line: usize| {
+                        let (l, r) = (tile[line * grid + left], tile[line * grid + right]);
+                        l + (r - l) * further
+                    };
+                    let (above, below) = (between(top), between(bottom));
+                    sum += row.weight * column.weight * (above + (below - above) * lower);
+                }
+            }
+            out.push(sum);
+        }
+    }
+    Map { side, values: out }
 }
 
 /// Bilinear enlargement with corners aligned: the corner cells' centres are the corner pixels'.
@@ -138,6 +171,28 @@ mod tests {
             0.0, 0.25, 0.75, 1.0, 0.5, 0.75, 1.25, 1.5, 1.5, 1.75, 2.25, 2.5, 2.0, 2.25, 2.75, 3.0,
         ];
         assert_eq!(map.values, want);
+    }
+
+    #[test]
+    fn tiles_lie_where_they_were_cut() {
+        let tiles: Tiling = "2x2+0".parse().unwrap();
+        // Without overlap and with cells that are each of one value, tile by tile.
+        let values: Vec<f32> = (0..4).flat_map(|tile| [tile as f32; 4]).collect();
+        let map = joined(&values, 2, tiles, 4);
+        let want = [
+            0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 2.0, 2.0, 3.0, 3.0,
+        ];
+        assert_eq!(map.values, want);
+        assert_eq!(
+            joined(&values[..4], 2, Tiling::WHOLE, 8),
+            enlarge(&values[..4], 2, 8)
+        );
+        // With overlap the seam is between both.
+        let over: Tiling = "1x2+50".parse().unwrap();
+        let map = joined(&[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], 2, over, 6);
+        let row = &map.values[..6];
+        assert!(row.is_sorted() && row[0] == 0.0 && row[5] == 1.0);
+        assert!(row[2] > 0.2 && row[2] < 0.5 && (row[2] + row[3] - 1.0).abs() < 1e-5);
     }
 
     #[test]

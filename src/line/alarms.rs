@@ -46,10 +46,12 @@ pub enum Alarm {
     Frozen = 17,
     /// Frames are darker, brighter or less sharp than the good parts were that the station was taught.
     Light = 19,
+    /// Parts that pass no longer look as they were taught.
+    Drift = 20,
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 18] = [
+pub const ALARMS: [Alarm; 19] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -68,6 +70,7 @@ pub const ALARMS: [Alarm; 18] = [
     Alarm::NothingVisible,
     Alarm::Frozen,
     Alarm::Light,
+    Alarm::Drift,
 ];
 
 /// A set of alarms; bit n stands for the alarm with number n.
@@ -83,7 +86,7 @@ impl AlarmSet {
         AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
     /// Those that stop the line if nothing else is set: all but those of the camera and its frames, latency,
-    /// results, network, and the output's and the encoder's, which always do: a memory that an older program
+    /// results, network, drift, and the output's and the encoder's, which always do: a memory that an older program
     /// may read, after a step back, holds no bit that it does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
@@ -94,7 +97,8 @@ impl AlarmSet {
         .without(Alarm::Encoder)
         .without(Alarm::NothingVisible)
         .without(Alarm::Frozen)
-        .without(Alarm::Light);
+        .without(Alarm::Light)
+        .without(Alarm::Drift);
 
     /// These.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(
             ALARMS.map(|a| a as u8),
             [
-                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19
+                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20
             ]
         );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);

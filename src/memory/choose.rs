@@ -59,7 +59,8 @@ pub fn kind(
                 (&p.descriptors, &mut bad),
             ] {
                 memory.judge_without(descriptors, Some(p.part), &mut map)?;
-                scores.push(image_score(&map, looked, &mut work));
+                let tiles = layout.tiles.count();
+                scores.push(image_score(&map, looked, tiles, &mut work));
             }
         }
         Ok(told_apart(&good, &bad))

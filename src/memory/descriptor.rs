@@ -8,6 +8,7 @@ use crate::bundle::tap::{Form, Tap};
 use crate::ops::scratch::{Scratch, buffer};
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{slice, sum_lanes};
+use crate::tiling::Tiling;
 use tract_core::internal::*;
 
 /// Numbers of a descriptor, at most.
@@ -19,8 +20,8 @@ pub const WIDEST: usize = 384;
 pub struct Layout {
     /// Places per side of a tile.
     pub grid: usize,
-    /// Tiles that a picture is cut into; places of different tiles are no neighbours.
-    pub tiles: usize,
+    /// What a picture is cut into; places of different tiles are no neighbours.
+    pub tiles: Tiling,
     /// Numbers of a descriptor.
     pub dim: usize,
 }
@@ -33,7 +34,7 @@ impl Layout {
 
     /// Places of a picture.
     pub fn places(&self) -> usize {
-        self.tiles * self.tile()
+        self.tiles.count() * self.tile()
     }
 
     /// The places within `radius` rows and columns of a place, itself among them.
@@ -58,7 +59,7 @@ struct Projection {
 }
 
 impl Descriptor {
-    /// For pictures in one tile, of the taps that a bundle's memory compares.
+    /// Of the taps that a bundle's memory compares.
     ///
     /// # Errors
     /// tract's own; none is known.
@@ -83,14 +84,14 @@ impl Descriptor {
             widths,
             layout: Layout {
                 grid,
-                tiles: 1,
+                tiles: Tiling::WHOLE,
                 dim: joined.min(WIDEST),
             },
             projection,
         })
     }
 
-    /// The places of a tile and their descriptors' length.
+    /// The places of one tile and their descriptors' length.
     pub fn layout(&self) -> Layout {
         self.layout
     }

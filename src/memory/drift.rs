@@ -10,6 +10,7 @@
 //! it is in play from the start, and what is held back follows little by little, 1 / ln(e + t) of it being
 //! still held back before part t: the sum stays a martingale.
 
+use super::taught::{LIMIT, Taught};
 use serde::{Deserialize, Serialize};
 
 /// Bars that scores of 0..=1 are counted in.
@@ -42,19 +43,79 @@ fn bar(score: f32) -> usize {
     ((score.clamp(0.0, 1.0) * BARS as f32) as usize).min(BARS - 1)
 }
 
+/// A score from which on a part says nothing of drift: a bad part is no news, and what the limit was made of knows
+/// it. Below it, taught parts and parts that pass are drawn alike.
+fn end(threshold: f32) -> f32 {
+    threshold.min(LIMIT)
+}
+
+/// A line that is watched since it was taught. Parts that passed are compared with each other, and with taught parts
+/// that the memory has not learned from, if there are any: what it says of those that it has learned from, had it
+/// not, is a little different, and that would be taken for drift (a third of the lines, by simulation).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Watch {
+    taught: Vec<f32>,
+    seed: u64,
+    end: f32,
+    drift: Drift,
+}
+
+impl Watch {
+    /// Of what was taught, on a line that rejects scores above `threshold`. `seed` breaks ties: any number.
+    pub fn new(taught: &Taught, threshold: f32, seed: u64) -> Watch {
+        let end = end(threshold);
+        let mut taught = taught.later_scores();
+        taught.retain(|s| *s < end);
+        Watch {
+            drift: Drift::new(&taught, seed),
+            taught,
+            seed,
+            end,
+        }
+    }
+
+    /// Whether it was made for this threshold.
+    pub fn is_for(&self, threshold: f32) -> bool {
+        self.end == end(threshold)
+    }
+
+    /// A part has this score, as [`About::score`](super::About::score) puts it; `None` if it counts for nothing here, else whether the line
+    /// no longer looks as taught: then the watch begins anew, and says so again if that lasts.
+    pub fn part(&mut self, score: f32) -> Option<bool> {
+        if score.is_nan() || score >= self.end {
+            return None;
+        }
+        self.drift.part(score);
+        let changed = self.drift.has_changed();
+        if changed {
+            self.seed = self.seed.wrapping_add(1);
+            self.drift.restart(&self.taught, self.seed);
+        }
+        Some(changed)
+    }
+}
+
 impl Drift {
     /// After teaching, with the scores of the parts that were held out. `seed` breaks ties: any number.
     pub fn new(taught: &[f32], seed: u64) -> Drift {
         let mut drift = Drift {
             counts: vec![0; BARS],
             tested: 0,
-            capital: [(1.0 - held_back(0)) / 3.0; 3],
-            random: seed,
+            capital: [0.0; 3],
+            random: 0,
         };
-        for score in taught {
-            drift.counts[bar(*score)] += 1;
-        }
+        drift.restart(taught, seed);
         drift
+    }
+
+    /// The same in the memory that it has.
+    fn restart(&mut self, taught: &[f32], seed: u64) {
+        self.counts.fill(0);
+        for score in taught {
+            self.counts[bar(*score)] += 1;
+        }
+        (self.tested, self.random) = (0, seed);
+        self.capital = [(1.0 - held_back(0)) / 3.0; 3];
     }
 
     /// A number in 0..1 (SplitMix64).

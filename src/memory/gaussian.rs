@@ -93,12 +93,6 @@ impl Gaussian {
                     .filter(|j| *j != i)
                     .map(|j| parts[j])
                     .collect();
-                // With two parts nobody would be left who knows the variance.
-                let others = if others.len() > 1 {
-                    others
-                } else {
-                    parts.to_vec()
-                };
                 let descriptors = parts[i].numbers(layout.dim);
                 let mut out = vec![0f32; layout.places()];
                 Gaussian::learn(layout, &others)?.judge(&descriptors, &mut work, &mut out)?;

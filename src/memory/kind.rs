@@ -163,12 +163,17 @@ impl Memory {
     }
 
     /// The same of the parts that it has learned from, each as if it had not been among them: [parts][places].
-    /// A single part says nothing of itself: `None`.
+    /// A single part says nothing of itself, nor do two where a variance is learned: `None`.
     ///
     /// # Errors
     /// None in practice.
     pub fn held_out(&mut self, parts: &[&Rows]) -> TractResult<Option<Vec<Vec<f32>>>> {
-        if parts.len() < 2 {
+        let fewest = match self.kind() {
+            // What one other part leaves is no variance.
+            Kind::Gaussian => 3,
+            Kind::Position | Kind::Anywhere | Kind::Pca => 2,
+        };
+        if parts.len() < fewest {
             return Ok(None);
         }
         match self.body {
@@ -187,21 +192,26 @@ impl Memory {
     }
 }
 
-/// The share of a part's patches that its score is the mean of, the farthest ones.
+/// The share of a tile's patches that a part's score is the mean of, the farthest ones.
 const TOP: f32 = 0.05;
 
-/// A part's score: the largest of its groups'.
-pub fn image_score(map: &[f32], looked: &Looked, work: &mut Vec<f32>) -> f32 {
-    let scores = looked.groups().iter().map(|g| group_score(map, g, work));
+/// A part's score: the largest of its groups'. `tiles` is how many a picture is cut into.
+pub fn image_score(map: &[f32], looked: &Looked, tiles: usize, work: &mut Vec<f32>) -> f32 {
+    let scores = looked
+        .groups()
+        .iter()
+        .map(|g| group_score(map, g, tiles, work));
     scores.fold(0.0, f32::max)
 }
 
-/// A group's score: the mean of the farthest 5 % of its patches, at least one.
-pub fn group_score(map: &[f32], group: &Group, work: &mut Vec<f32>) -> f32 {
+/// A group's score: the mean of its farthest patches, wherever they lie: as many as 5 % of its patches in one
+/// tile, at least one. A picture is cut for the sake of small defects.
+pub fn group_score(map: &[f32], group: &Group, tiles: usize, work: &mut Vec<f32>) -> f32 {
     work.clear();
     let all = map.iter().zip(&group.patches);
     work.extend(all.filter(|(_, looked)| **looked).map(|(v, _)| *v));
-    let count = ((work.len() as f32 * TOP).round() as usize).clamp(1, work.len().max(1));
+    let share = TOP / tiles.max(1) as f32;
+    let count = ((work.len() as f32 * share).round() as usize).clamp(1, work.len().max(1));
     match work.len().checked_sub(count) {
         None => 0.0,
         Some(0) => work.iter().sum::<f32>() / count as f32,

@@ -9,7 +9,7 @@ use super::kind::{Kind, Memory, image_score};
 use super::light::Light;
 use super::part::Rows;
 use super::position;
-use super::region::Looked;
+use super::region::{Looked, Regions};
 use super::taught::{About, Taught, Told};
 use tract_core::internal::*;
 
@@ -38,8 +38,8 @@ pub struct Settings {
     /// The share of good parts that may be rejected, on average: the largest score is the limit where there
     /// are too few parts for it.
     pub false_rejects: f64,
-    /// Which places are looked at.
-    pub looked: Looked,
+    /// Where parts are looked at.
+    pub regions: Regions,
 }
 
 /// A good part.
@@ -54,6 +54,7 @@ struct Sample {
 pub struct Lesson {
     layout: Layout,
     settings: Settings,
+    looked: Looked,
     learned: Vec<Sample>,
     /// Those that came when the memory was full: they calibrate.
     later: Vec<Told>,
@@ -92,15 +93,11 @@ impl Lesson {
     /// No part yet.
     ///
     /// # Errors
-    /// Settings for another number of places, or without any that is looked at.
+    /// Regions without any place that is looked at.
     pub fn new(layout: Layout, settings: Settings) -> TractResult<Lesson> {
-        ensure!(
-            settings.looked.is_of(layout.places()),
-            "regions of another picture than one of {} places",
-            layout.places()
-        );
         Ok(Lesson {
             layout,
+            looked: settings.regions.on(layout.grid, layout.tiles)?,
             settings,
             learned: vec![],
             later: vec![],
@@ -203,7 +200,12 @@ impl Lesson {
         memory.judge(descriptors, &mut map)?;
         self.later.push(Told {
             name: name.into(),
-            memory: Some(image_score(&map, &self.settings.looked, &mut self.work)),
+            memory: Some(image_score(
+                &map,
+                &self.looked,
+                self.layout.tiles.count(),
+                &mut self.work,
+            )),
             zero_shot,
             light: None,
         });
@@ -242,7 +244,7 @@ impl Lesson {
         let rows: Vec<&Rows> = self.learned.iter().map(|p| &p.rows).collect();
         let kind = match self.settings.kind {
             Some(kind) => kind,
-            None => choose::kind(self.layout, &rows, &self.pasted, &self.settings.looked)?,
+            None => choose::kind(self.layout, &rows, &self.pasted, &self.looked)?,
         };
         Memory::learn(kind, self.layout, &rows, None)
     }
@@ -257,10 +259,11 @@ impl Lesson {
             None => self.learn()?,
         };
         let rows: Vec<&Rows> = self.learned.iter().map(|p| &p.rows).collect();
+        let tiles = self.layout.tiles.count();
         let held_out = memory.held_out(&rows)?;
         let scores = held_out.map(|maps| {
             maps.iter()
-                .map(|map| image_score(map, &self.settings.looked, &mut self.work))
+                .map(|map| image_score(map, &self.looked, tiles, &mut self.work))
                 .collect::<Vec<f32>>()
         });
         let mut told: Vec<Told> = self
@@ -279,6 +282,7 @@ impl Lesson {
             self.layout,
             memory.kind(),
             &self.settings,
+            self.looked,
             told,
             (encoder, arithmetic),
         );
@@ -293,6 +297,7 @@ impl About {
         layout: Layout,
         kind: Kind,
         settings: &Settings,
+        looked: Looked,
         told: Vec<Told>,
         (encoder, arithmetic): (&str, &str),
     ) -> About {
@@ -302,9 +307,16 @@ impl About {
         };
         // A single part has nobody who judges it: places' distances are small numbers, and one is far.
         let usual_memory = match memory.len() {
-            0 => Usual {
-                middle: 0.2,
-                spread: 0.05,
+            0 => match kind {
+                // Deviations, not distances.
+                Kind::Gaussian => Usual {
+                    middle: 1.0,
+                    spread: 0.25,
+                },
+                Kind::Position | Kind::Anywhere | Kind::Pca => Usual {
+                    middle: 0.2,
+                    spread: 0.05,
+                },
             },
             _ => Usual::of(&memory),
         };
@@ -332,7 +344,8 @@ impl About {
             layout,
             kind,
             fusion: settings.fusion,
-            looked: settings.looked.clone(),
+            looked,
+            regions: settings.regions.clone(),
             usual_memory,
             usual_score,
             usual_highest,

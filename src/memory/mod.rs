@@ -28,6 +28,7 @@ mod taught;
 mod tests;
 
 pub use descriptor::{Descriptor, Layout};
+pub use drift::Watch;
 pub use fusion::Fusion;
 pub use kind::Kind;
 pub use lesson::{Judged, Lesson, ODD, Settings, ZeroShot, most_learned};

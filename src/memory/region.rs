@@ -17,6 +17,7 @@
 //! With no region that is looked at, all of the picture is, but for what is left out. A patch counts if more
 //! than half of it is looked at; where regions lie over each other, the last one says what its offset is.
 
+use crate::tiling::Tiling;
 use serde::{Deserialize, Serialize};
 
 /// Most regions of a picture.
@@ -163,6 +164,15 @@ impl Looked {
         self.0.iter().any(|g| g.patches[patch])
     }
 
+    /// What of it lies in one tile of `patches` patches: the same groups, some of which may have none there.
+    pub(crate) fn tile(&self, tile: usize, patches: usize) -> Looked {
+        let group = |g: &Group| Group {
+            offset: g.offset,
+            patches: g.patches[tile * patches..][..patches].to_vec(),
+        };
+        Looked(self.0.iter().map(group).collect())
+    }
+
     /// Makes what does not count zero.
     pub fn mask(&self, scores: &mut [f32]) {
         for (patch, score) in scores.iter_mut().enumerate() {
@@ -187,18 +197,32 @@ impl Regions {
     pub fn parse(text: &str) -> Result<Regions, RegionError> {
         let regions: Regions =
             toml::from_str(text).map_err(|e| RegionError::File(e.to_string().trim().into()))?;
-        if regions.all.len() > MOST {
-            let what = format!("{} regions; at most {MOST}", regions.all.len());
+        regions.check()?;
+        Ok(regions)
+    }
+
+    /// Refuses shapes that are none.
+    ///
+    /// # Errors
+    /// [`RegionError`].
+    pub(super) fn check(&self) -> Result<(), RegionError> {
+        if self.all.len() > MOST {
+            let what = format!("{} regions; at most {MOST}", self.all.len());
             return Err(RegionError::File(what));
         }
-        for (region, number) in regions.all.iter().zip(1..) {
+        for (region, number) in self.all.iter().zip(1..) {
             region.check().map_err(|what| RegionError::Region {
                 number,
                 name: region.name.clone(),
                 what,
             })?;
         }
-        Ok(regions)
+        Ok(())
+    }
+
+    /// Whether there are none: all of the picture is looked at.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// The regions, in the order of the file.
@@ -206,24 +230,28 @@ impl Regions {
         &self.all
     }
 
-    /// Which of `rows` x `columns` patches count.
+    /// Which patches count, of `grid` x `grid` of each tile.
     ///
     /// # Errors
     /// [`RegionError::Nothing`].
-    pub fn on(&self, rows: usize, columns: usize) -> Result<Looked, RegionError> {
+    pub fn on(&self, grid: usize, tiles: Tiling) -> Result<Looked, RegionError> {
+        let patches = tiles.count() * grid * grid;
         let any_included = self.all.iter().any(|r| !r.exclude);
         let shapes: Vec<(Vec<[f32; 2]>, &Region)> =
             self.all.iter().map(|r| (r.corners(), r)).collect();
         let mut groups: Vec<Group> = vec![];
-        for cell in 0..rows * columns {
+        for cell in 0..patches {
+            let (tile, place) = (cell / (grid * grid), cell % (grid * grid));
+            let [left, top, right, bottom] = tiles.shares(tile);
             let (mut inside, mut offset) = (0usize, 0.0);
             for point in 0..POINTS * POINTS {
-                let along = |cell: usize, point: usize, cells: usize| {
-                    (cell as f32 + (point as f32 + 0.5) / POINTS as f32) / cells as f32
+                let along = |place: usize, point: usize, (from, to): (f32, f32)| {
+                    let share = (place as f32 + (point as f32 + 0.5) / POINTS as f32) / grid as f32;
+                    from + (to - from) * share
                 };
                 let at = [
-                    along(cell % columns, point % POINTS, columns),
-                    along(cell / columns, point / POINTS, rows),
+                    along(place % grid, point % POINTS, (left, right)),
+                    along(place / grid, point / POINTS, (top, bottom)),
                 ];
                 let mut here = !any_included;
                 let mut left_out = false;
@@ -245,7 +273,7 @@ impl Regions {
                 None => {
                     groups.push(Group {
                         offset,
-                        patches: vec![false; rows * columns],
+                        patches: vec![false; patches],
                     });
                     groups.len() - 1
                 }
@@ -267,7 +295,7 @@ mod tests {
     fn patches_in_and_out() {
         let text = "[[region]]\nname = \"a\"\nrectangle = [0, 0, 0.5, 1]\noffset = 0.1\n\
                     [[region]]\nname = \"b\"\nexclude = true\npolygon = [[0, 0], [0.5, 0], [0, 1]]";
-        let looked = Regions::parse(text).unwrap().on(4, 4).unwrap();
+        let looked = Regions::parse(text).unwrap().on(4, Tiling::WHOLE).unwrap();
         // The left half, without the triangle that has its upper left corner.
         let want = [
             0, 0, 0, 0, //
@@ -286,12 +314,26 @@ mod tests {
         let other = "[[region]]\nname = \"c\"\nrectangle = [0.5, 0, 1, 1]\n";
         let two = Regions::parse(&format!("{text}\n{other}"))
             .unwrap()
-            .on(4, 4)
+            .on(4, Tiling::WHOLE)
             .unwrap();
         let offsets: Vec<f32> = two.groups().iter().map(|g| g.offset).collect();
         assert_eq!(offsets, [0.0, 0.1]);
-        let all = Regions::default().on(2, 3).unwrap();
-        assert_eq!(all, Looked::everywhere(6));
+        let all = Regions::default().on(2, Tiling::TWO).unwrap();
+        assert_eq!(all, Looked::everywhere(8));
+    }
+
+    #[test]
+    fn a_region_is_where_it_is_in_every_tile() {
+        let text = "[[region]]\nname = \"low\"\nrectangle = [0, 0.5, 1, 1]";
+        let looked = Regions::parse(text).unwrap().on(10, Tiling::TWO).unwrap();
+        // A tile is 1 / 1.9 of the height: the lower half begins 0.95 down the first one, and 0.053 down the
+        // second, in the middle of its first row of patches.
+        let rows = |tile: usize| -> Vec<usize> {
+            let of = looked.tile(tile, 100);
+            (0..10).filter(|row| of.counts(row * 10)).collect()
+        };
+        assert!(rows(0).is_empty(), "{:?}", rows(0));
+        assert_eq!(rows(1), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
@@ -330,6 +372,6 @@ mod tests {
         }
         let nothing = "[[region]]\nname = \"x\"\nexclude = true\nrectangle = [0, 0, 1, 1]";
         let nothing = Regions::parse(nothing).unwrap();
-        assert_eq!(nothing.on(3, 3), Err(RegionError::Nothing));
+        assert_eq!(nothing.on(3, Tiling::WHOLE), Err(RegionError::Nothing));
     }
 }

@@ -7,7 +7,7 @@ use super::kind::{Kept, Kind, Memory, group_score};
 use super::lesson::{Judged, ZeroShot};
 use super::light::{Light, TaughtLight};
 use super::part::Rows;
-use super::region::Looked;
+use super::region::{Looked, Regions};
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;
 
@@ -42,6 +42,9 @@ pub struct About {
     pub fusion: Fusion,
     /// Which places are looked at.
     pub looked: Looked,
+    /// The regions that say so, to be drawn.
+    #[serde(default, skip_serializing_if = "Regions::is_empty")]
+    pub regions: Regions,
     /// What is usual for the memory's score of a held-out good part.
     pub usual_memory: Usual,
     /// For FAPrompt's.
@@ -63,10 +66,7 @@ impl About {
     /// What is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
         let l = self.layout;
-        if !(1..=256).contains(&l.grid)
-            || !(1..=64).contains(&l.tiles)
-            || !(1..=8192).contains(&l.dim)
-        {
+        if !(1..=256).contains(&l.grid) || !(1..=8192).contains(&l.dim) {
             return Err(format!(
                 "{} tiles of {} x {} places of {}",
                 l.tiles, l.grid, l.grid, l.dim
@@ -75,6 +75,7 @@ impl About {
         if !self.looked.is_of(l.places()) {
             return Err("it looks nowhere".into());
         }
+        self.regions.check().map_err(|e| e.to_string())?;
         let numbers = [
             self.usual_memory.middle,
             self.usual_score.middle,
@@ -211,6 +212,13 @@ impl Taught {
         &self.parts
     }
 
+    /// The scores, 0..=1, of the parts that came when the memory was full: it has not learned from them.
+    pub(super) fn later_scores(&self) -> Vec<f32> {
+        let later = self.about.told.iter().skip(self.parts.len());
+        let scores = later.filter_map(|t| Some(self.about.score(t.memory?, t.zero_shot.score)));
+        scores.collect()
+    }
+
     pub(super) fn kept(&self) -> Kept {
         self.memory.kept()
     }
@@ -245,7 +253,8 @@ impl Taught {
         );
         let (mut score, mut memory) = (0f32, 0f32);
         for (group, zero_shot) in groups.iter().zip(zero_shot) {
-            let of_group = group_score(map, group, &mut self.work);
+            let tiles = about.layout.tiles.count();
+            let of_group = group_score(map, group, tiles, &mut self.work);
             let own = about.score(of_group, *zero_shot) - group.offset;
             ensure!(own.is_finite(), "the score is {own}");
             (score, memory) = (score.max(own), memory.max(of_group));

@@ -2,12 +2,13 @@
 
 use super::canvas::Canvas;
 use crate::faprompt::map::Map;
+use crate::memory::region::Region;
 use colorous::INFERNO;
-use embedded_graphics::mono_font::ascii::{FONT_8X13, FONT_9X15_BOLD};
+use embedded_graphics::mono_font::ascii::{FONT_6X10, FONT_8X13, FONT_9X15_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::Rgb888;
 use embedded_graphics::prelude::*;
-use embedded_graphics::primitives::Rectangle;
+use embedded_graphics::primitives::{Polyline, PrimitiveStyle, Rectangle};
 use embedded_graphics::text::Text;
 use image::imageops::FilterType;
 use image::{Rgb, RgbImage, imageops};
@@ -22,6 +23,9 @@ const MIN_SPAN: f32 = 0.1;
 /// How much of the colour covers the frame where the map is highest.
 const OPACITY: f32 = 0.75;
 const INK: Rgb888 = Rgb888::new(235, 235, 235);
+/// Edges of regions that are looked at, and of those that are left out.
+const LOOKED_AT: Rgb888 = Rgb888::new(60, 220, 90);
+const LEFT_OUT: Rgb888 = Rgb888::new(240, 80, 80);
 const GAP: u32 = 4;
 
 /// What the strip above says.
@@ -39,11 +43,35 @@ pub struct Caption<'a> {
     pub name: &'a str,
     /// A line that must not be missed.
     pub warning: Option<&'a str>,
+    /// Where the part was looked at: drawn over the frame.
+    pub regions: &'a [Region],
 }
 
 impl Canvas<'_> {
     fn text(&mut self, text: &str, x: i32, y: i32, font: &MonoFont) {
         let Ok(_) = Text::new(text, Point::new(x, y), MonoTextStyle::new(font, INK)).draw(self);
+    }
+    /// A region's edge on the frame, `w` x `h` pixels below the head, with its name and what its threshold is
+    /// higher.
+    fn outline(&mut self, region: &Region, w: u32, h: u32) {
+        let colour = if region.exclude { LEFT_OUT } else { LOOKED_AT };
+        let corner = |[x, y]: [f32; 2]| {
+            let (x, y) = (x * (w - 1) as f32, y * (h - 1) as f32);
+            Point::new(x as i32, HEAD as i32 + y as i32)
+        };
+        let mut corners: Vec<Point> = region.corners().into_iter().map(corner).collect();
+        corners.extend(corners.first().copied());
+        let line = PrimitiveStyle::with_stroke(colour, 1);
+        let Ok(()) = Polyline::new(&corners).into_styled(line).draw(self);
+        let offset = match region.offset {
+            0.0 => String::new(),
+            v => format!(" {v:+}"),
+        };
+        let style = MonoTextStyle::new(&FONT_6X10, colour);
+        // Beside the corner that is nearest to the top, inside the frame.
+        let top = corners.iter().min_by_key(|c| (c.y, c.x));
+        let at = top.map_or(Point::zero(), |c| Point::new(c.x + 3, c.y + 10));
+        let Ok(_) = Text::new(&format!("{}{offset}", region.name), at, style).draw(self);
     }
     fn fill(&mut self, top: u32, height: u32, colour: Rgb888) {
         let area = Rectangle::new(Point::new(0, top as i32), Size::new(self.0.width(), height));
@@ -105,6 +133,9 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
         }
     }
     let mut canvas = Canvas(&mut out);
+    for region in caption.regions {
+        canvas.outline(region, w, h);
+    }
     canvas.fill(
         0,
         HEAD,
@@ -142,6 +173,7 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::region::Regions;
 
     #[test]
     fn the_hot_spot_is_hot_and_the_rest_is_the_frame() {
@@ -151,6 +183,9 @@ mod tests {
             values: vec![0.1; 16],
         };
         map.values[5] = 0.9;
+        let text = "[[region]]\nname = \"a\"\nrectangle = [0.5, 0.5, 1, 1]\noffset = 0.05\n\
+                    [[region]]\nname = \"b\"\nexclude = true\npolygon = [[0, 0], [0.2, 0], [0, 0.2]]";
+        let regions = Regions::parse(text).unwrap().all().to_vec();
         let caption = Caption {
             verdict: "reject",
             reject: true,
@@ -158,6 +193,7 @@ mod tests {
             threshold: 0.5,
             name: "x",
             warning: Some("UNTRAINED"),
+            regions: &regions,
         };
         let picture = overlay(&frame, &map, &caption);
         assert_eq!(picture.dimensions(), (604, HEAD + 200 + FOOT + 18));
@@ -167,6 +203,14 @@ mod tests {
         assert!(hot[0] > 200, "{hot:?}");
         assert_eq!(picture.get_pixel(110, HEAD + 70).0, [90, 90, 90]);
         assert_eq!(picture.get_pixel(2, 2).0, [170, 30, 30]);
+        // The regions' edges, on the frame only.
+        let left = |x: u32, y: u32| picture.get_pixel(x, HEAD + y).0;
+        assert_eq!(
+            (left(149, 150), left(250, 99)),
+            ([60, 220, 90], [60, 220, 90])
+        );
+        assert_eq!((left(0, 20), left(50, 0)), ([240, 80, 80], [240, 80, 80]));
+        assert_eq!(right(250, 99), [90, 90, 90]);
     }
 
     #[test]
@@ -184,6 +228,7 @@ mod tests {
                 threshold: 0.5,
                 name: "",
                 warning: None,
+                regions: &[],
             };
             let picture = overlay(&frame, &map, &caption);
             assert!(picture.width() >= 420 && picture.height() > HEAD);

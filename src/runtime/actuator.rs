@@ -448,6 +448,7 @@ impl<P: OutputPin> Actuator<P> {
                 station.on_camera(up, now);
             }
             Message::Results { written } => station.on_results(written, now),
+            Message::Drift => station.on_drift(now),
             Message::Order(order, answer) => {
                 let result = self.order(order);
                 // Whoever asked may have given up waiting.

@@ -25,6 +25,7 @@ use crate::line::{
     Trigger, Verdict, Wiring,
 };
 use crate::ops::weights::Arithmetic;
+use crate::tiling::Tiling;
 use allocation_counter::measure;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use image::RgbImage;
@@ -55,11 +56,13 @@ pub(super) fn settings() -> Settings {
 }
 
 /// Allocations and bytes of a thread that judges the picture so many times.
-fn judging(options: Options, picture: &RgbImage, frames: usize) -> (u64, u64) {
+fn judging(options: Options, tiles: Tiling, picture: &RgbImage, frames: usize) -> (u64, u64) {
     let path = Path::new(env!("DEFAULT_BUNDLE"));
     let bundle = Bundle::open(path, &Keys::default()).unwrap();
     let mut inspector = Inspector::new(&bundle, options).unwrap();
-    inspector.inspect(picture).unwrap();
+    inspector.cut(tiles).unwrap();
+    // The first frames grow what is used again.
+    (0..3).for_each(|_| _ = inspector.inspect(picture).unwrap());
     let network = Network {
         label: Arc::new(label(&bundle, &inspector, path)),
         inspector,
@@ -122,8 +125,9 @@ fn a_frame_allocates_what_the_resizing_crate_does() {
                 ..Options::default()
             };
             let per_frame = |picture: &RgbImage| {
-                judging(options, picture, 1);
-                let (one, five) = (judging(options, picture, 1), judging(options, picture, 5));
+                let judging = |frames| judging(options, Tiling::WHOLE, picture, frames);
+                judging(1);
+                let (one, five) = (judging(1), judging(5));
                 ((five.0 - one.0) / 4, (five.1 - one.1) / 4)
             };
             let (number, bytes) = per_frame(&photo);
@@ -135,6 +139,17 @@ fn a_frame_allocates_what_the_resizing_crate_does() {
             assert_eq!(per_frame(&square), (0, 0), "{options:?}");
         }
     }
+}
+
+#[test]
+fn a_frame_in_tiles_allocates_no_more_per_tile() {
+    let tiles: Tiling = "2x2+0".parse().unwrap();
+    // Each tile has the network's size.
+    let picture = RgbImage::from_fn(448, 448, |x, y| image::Rgb([x as u8, y as u8, 90]));
+    let judging = |frames| judging(Options::default(), tiles, &picture, frames);
+    judging(1);
+    let (one, five) = (judging(1), judging(5));
+    assert_eq!((one.0, one.1), (five.0, five.1), "allocations, bytes");
 }
 
 /// A pin that is nowhere.

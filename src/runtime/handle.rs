@@ -3,7 +3,7 @@
 use super::archive::Archive;
 use super::camera::{CameraLane, FrameLimits};
 use super::judges::Overseer;
-use super::loadout::{Loadout, Network};
+use super::loadout::{Choice, Loadout, Network};
 use super::message::{LineLoadout, Message, ToActuator};
 use super::shared::{Results, Shared, lock};
 use crate::capture::Adjustment;
@@ -23,9 +23,8 @@ use std::time::Duration;
 /// An order is answered within the station's next turn; longer means that it hangs.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Makes a tested network of a bundle's path; an empty path is the bundle that the station was started
-/// with. Says what is wrong and what to do.
-pub type Load = Box<dyn FnMut(&str) -> Result<Network, String> + Send>;
+/// Makes a tested network of what the parameters say. Says what is wrong and what to do.
+pub type Load = Box<dyn FnMut(&Choice) -> Result<Network, String> + Send>;
 
 /// Control's handle on the station.
 pub struct Handle {
@@ -37,24 +36,24 @@ pub struct Handle {
     load: Arc<Mutex<Load>>,
     /// Makes a loadout ready.
     preparing: Option<JoinHandle<()>>,
-    /// The bundle that is in force, as the parameters name it; `None` before the first loadout.
-    bundle: Option<String>,
+    /// The network that is in force, as the parameters say it; `None` before the first loadout.
+    choice: Option<Choice>,
     /// What is stored and was tried at the start.
-    tried: String,
+    tried: Choice,
     generation: u32,
 }
 
 const GONE: Refused = Refused::Hardware("the station does not answer");
 
 impl Handle {
-    /// `bundle` is what the parameters call the bundle that judges already, if one does.
+    /// `choice` is what the parameters say of the network that judges already, if one does.
     pub(super) fn new(
         shared: Arc<Shared>,
         messages: ToActuator,
         judges: Overseer,
         camera: Arc<CameraLane>,
         load: Load,
-        bundle: Option<String>,
+        choice: Option<Choice>,
     ) -> Self {
         Handle {
             results: shared.listen(),
@@ -64,8 +63,8 @@ impl Handle {
             camera,
             load: Arc::new(Mutex::new(load)),
             preparing: None,
-            bundle,
-            tried: String::new(),
+            choice,
+            tried: Choice::default(),
             generation: 0,
         }
     }
@@ -86,7 +85,7 @@ impl Handle {
         let judging = self.shared.judging();
         judging.state == Some(NetworkState::LastGood)
             && wanted.state == NetworkState::Stored
-            && self.bundle.as_deref() == Some(wanted.values.text(Parameter::Bundle))
+            && self.choice.as_ref() == Some(&Choice::of(&wanted.values))
     }
 }
 
@@ -147,13 +146,13 @@ impl Host for Handle {
     }
 
     fn prepare(&mut self, wanted: &Wanted) -> Preparing<Box<Loadout>> {
-        let bundle = wanted.values.text(Parameter::Bundle).to_string();
+        let choice = Choice::of(&wanted.values);
         let same_network =
-            self.bundle.as_ref() == Some(&bundle) && wanted.state == NetworkState::Stored;
+            self.choice.as_ref() == Some(&choice) && wanted.state == NetworkState::Stored;
         let adjustment = adjustment(&wanted.values);
-        let starts = self.bundle.is_none();
+        let starts = self.choice.is_none();
         if starts && wanted.state == NetworkState::Stored {
-            self.tried = bundle.clone();
+            self.tried = choice.clone();
         }
         let own = self.judges_by_its_own(wanted);
         let adjusts = adjustment != self.camera.agreed() && !own;
@@ -181,7 +180,7 @@ impl Host for Handle {
             // They were checked with the settings.
             types: TypeRules::of(&wanted.values).unwrap_or_default(),
             log: log_level(&wanted.values),
-            bundle: bundle.clone(),
+            choice: choice.clone(),
         });
         if same_network && !adjusts {
             return Preparing::ready(Ok(loadout));
@@ -198,9 +197,9 @@ impl Host for Handle {
                     let side_by_side = |network: Network| {
                         network.side_by_side(count).map_err(|e| format!("{e:#}"))
                     };
-                    let networks = lock(&load)(&bundle).and_then(side_by_side);
+                    let networks = lock(&load)(&choice).and_then(side_by_side);
                     loadout.networks = Some(networks.map_err(|e| {
-                        log::error!("bundle `{bundle}`: {e}");
+                        log::error!("bundle `{}`: {e}", choice.bundle);
                         Refused::Hardware("the bundle cannot be used, the log says why")
                     })?);
                 }
@@ -249,6 +248,10 @@ impl Host for Handle {
         });
         if let Some(network) = loadout.networks.as_ref().and_then(|n| n.first()) {
             self.shared.frames.taught(network);
+            let threshold = loadout.line.settings.threshold.get();
+            self.shared
+                .drift
+                .taught(network.inspector.taught(), threshold);
         }
         // Judges first: a frame that goes to them with this generation finds its network there.
         if let Some(networks) = loadout.networks {
@@ -257,11 +260,11 @@ impl Host for Handle {
         if let Some(adjusted) = loadout.adjusted {
             adjusted.agree();
         }
-        self.bundle = Some(match loadout.line.network {
-            NetworkState::Stored => loadout.bundle,
+        self.choice = Some(match loadout.line.network {
+            NetworkState::Stored => loadout.choice,
             // What is stored is still the one that was tried.
             _ => self
-                .bundle
+                .choice
                 .take()
                 .unwrap_or_else(|| std::mem::take(&mut self.tried)),
         });
@@ -276,7 +279,7 @@ impl Host for Handle {
             state: Some(NetworkState::Missing),
             network: None,
         });
-        self.bundle = Some(std::mem::take(&mut self.tried));
+        self.choice = Some(std::mem::take(&mut self.tried));
         let _ = self.messages.send(Message::NoNetwork);
     }
 

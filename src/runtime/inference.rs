@@ -9,7 +9,6 @@ use super::places::{GiveBack, Places};
 use super::record::{Judgement, Picture, Record, RecordSender};
 use super::shared::Shared;
 use super::threads::Sign;
-use crate::capture::known_frame;
 use crate::control::host::SelfTest;
 use crate::control::types::TypeRules;
 use crate::gpu::Runtime;
@@ -78,7 +77,7 @@ impl Judge {
 
     fn self_test(&mut self) -> SelfTest {
         let (known, inspector) = (self.network.known, &mut self.network.inspector);
-        let score = inspector.inspect(&known_frame()).map(|i| i.zero_shot);
+        let score = inspector.known_frame_score();
         let tolerance = match inspector.runtime() == self.on {
             true => SELF_TEST_TOLERANCE,
             false => KNOWN_TOLERANCE,
@@ -178,7 +177,8 @@ impl Inference {
         let rules = self.shared.types();
         let margin = rules.margin();
         let mut sortings: &[Sorting] = &[];
-        let result = match judge {
+        let mut judge = judge;
+        let result = match &mut judge {
             Some(judge) => {
                 judge.sort_by(rules);
                 sortings = &judge.sortings;
@@ -235,10 +235,31 @@ impl Inference {
             score,
             share: kind.map(|(_, share)| share),
         });
-        if let (true, Ok(inspection)) = (picture, result) {
+        let seen = match &result {
+            Ok(inspection) => inspection.memory.zip(Some(inspection.zero_shot)),
+            Err(_) => None,
+        };
+        let inspected = match result {
+            Ok(inspection) if picture => Some(inspection.clone()),
+            _ => None,
+        };
+        if let Some((memory, zero_shot)) = seen
+            && let Some(taught) = judge.and_then(|j| j.network.inspector.taught())
+        {
+            let score = taught.about().score(memory, zero_shot);
+            // Types' own thresholds are for parts that are bad.
+            let threshold = self.shared.threshold();
+            let drift = &self.shared.drift;
+            if let Some(cause) = drift.part(taught, score, threshold, &place.image) {
+                log::error!("parts that pass no longer look as they were taught: {cause}");
+                // Fails only when the station has ended.
+                let _ = self.messages.send(Message::Drift);
+            }
+        }
+        if let Some(inspection) = inspected {
             let picture = Box::new(Picture {
                 frame: std::mem::take(&mut place.image),
-                inspection: inspection.clone(),
+                inspection,
             });
             self.record
                 .send(&self.shared, Record::Picture { part, picture });

@@ -16,8 +16,11 @@ use super::message::LineLoadout;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
 use crate::control::host::NetworkLabel;
+use crate::control::table::Parameter;
 use crate::control::types::TypeRules;
+use crate::control::values::Values;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
+use crate::tiling::Tiling;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -43,8 +46,34 @@ pub struct Loadout {
     pub types: TypeRules,
     /// How much is logged.
     pub log: log::LevelFilter,
-    /// What the parameters call the bundle.
+    /// What the parameters say of the network.
+    pub choice: Choice,
+}
+
+/// What the parameters say of the network: another choice is another network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// The bundle's path; empty for the one that the station was started with.
     pub bundle: String,
+    /// What frames are cut into.
+    pub tiles: Tiling,
+    /// Path of a file of regions; empty without any.
+    pub regions: String,
+}
+
+impl Choice {
+    /// What the parameters say.
+    pub fn of(values: &Values) -> Choice {
+        let number = |parameter| values.number(parameter);
+        let (rows, columns) = (Parameter::TileRows, Parameter::TileColumns);
+        let overlap = number(Parameter::TileOverlap);
+        Choice {
+            bundle: values.text(Parameter::Bundle).into(),
+            // The table's ranges are those of tiles; a test holds them together.
+            tiles: Tiling::new(number(rows), number(columns), overlap).unwrap_or_default(),
+            regions: values.text(Parameter::Regions).into(),
+        }
+    }
 }
 
 /// A network that judges, and what goes with it.
@@ -83,7 +112,7 @@ pub enum SelfTestError {
 /// # Errors
 /// [`SelfTestError`].
 pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
-    let found = inspector.inspect(&known_frame())?.zero_shot;
+    let found = inspector.known_frame_score()?;
     match inspector.known_score() {
         Some(expected) if (found - expected).abs() > KNOWN_TOLERANCE => {
             Err(SelfTestError::Score { found, expected })
@@ -120,15 +149,16 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
 }
 
 impl Network {
-    /// Has it judge the known frame, twice: the first frame is slower than all others, because memory is
-    /// touched for the first time.
+    /// Has it judge the known frame, and then the same frame as it judges parts, twice: the first frame is slower
+    /// than all others, because memory is touched for the first time.
     ///
     /// # Errors
     /// [`SelfTestError`].
     pub fn tested(mut inspector: Inspector, label: NetworkLabel) -> Result<Network, SelfTestError> {
         let known = self_test(&mut inspector)?;
+        inspector.inspect(&known_frame())?;
         let second = Instant::now();
-        self_test(&mut inspector)?;
+        inspector.inspect(&known_frame())?;
         Ok(Network {
             inspector,
             label: Arc::new(label),
@@ -153,5 +183,30 @@ impl Network {
             patience,
         };
         Ok(inspectors.map(network).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::table::Kind;
+    use crate::tiling::{MOST, OVERLAP, WIDEST};
+
+    #[test]
+    fn every_value_of_the_table_is_a_tiling() {
+        let range = |p: Parameter| match p.entry().kind {
+            Kind::Number { low, high, .. } => (low, high),
+            other => panic!("{other:?}"),
+        };
+        let most = u32::from(MOST);
+        assert_eq!(range(Parameter::TileRows), (1, most));
+        assert_eq!(range(Parameter::TileColumns), (1, most));
+        assert_eq!(range(Parameter::TileOverlap), (0, WIDEST.into()));
+        let mut values = Values::default();
+        assert_eq!(Choice::of(&values), Choice::default());
+        let three = crate::control::Value::Number(3);
+        values.set(Parameter::TileColumns, three).unwrap();
+        let tiles = Choice::of(&values).tiles;
+        assert_eq!(tiles, Tiling::new(1, 3, OVERLAP.into()).unwrap());
     }
 }

@@ -60,6 +60,8 @@ pub enum Message {
         /// Whether they are written.
         written: bool,
     },
+    /// Parts that pass no longer look as they were taught.
+    Drift,
     /// An order, and where the answer goes.
     Order(Order, SyncSender<Result<(), Refused>>),
     /// Another loadout. Every judge has its network already.

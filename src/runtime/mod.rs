@@ -15,6 +15,7 @@
 //! | [`archive`] | which pictures are kept |
 //! | [`message`] | what the output thread is told |
 //! | [`places`] | the frames in memory |
+//! | `drift` | whether parts that pass still look as taught |
 //! | [`shared`] | what the threads show each other |
 //! | [`record`] | results, overlays, alarms to disk |
 //! | [`camera`] | fills places; keeps the camera alive |
@@ -34,6 +35,7 @@ pub mod actuator;
 mod allocations;
 pub mod archive;
 pub mod camera;
+mod drift;
 pub mod handle;
 pub mod inference;
 mod inputs;
@@ -62,7 +64,7 @@ use embedded_hal::digital::OutputPin;
 use handle::{Handle, Load};
 use inference::Inference;
 use judges::{Overseer, judges};
-use loadout::{Network, SelfTestError};
+use loadout::{Choice, Network, SelfTestError};
 use mailbox::Mailbox;
 use message::{FLOW, LineLoadout, Message, SELDOM, ToActuator, actuator_mailbox};
 use places::Places;
@@ -236,6 +238,8 @@ pub fn start<P: OutputPin + Send + 'static>(
                 network: Some(network.label.clone()),
             });
             shared.frames.taught(&network);
+            let threshold = shared.threshold();
+            shared.drift.taught(network.inspector.taught(), threshold);
             let networks = network.side_by_side(config.parallel);
             networks.map_err(StartError::Parallel)?
         }
@@ -338,8 +342,8 @@ pub fn start<P: OutputPin + Send + 'static>(
 }
 
 impl Running {
-    /// A handle for control, once. `bundle` is what the parameters call the bundle that judges, if one does.
-    pub fn handle(&mut self, load: Load, bundle: Option<String>) -> Option<Handle> {
+    /// A handle for control, once. `choice` is what the parameters say of the network that judges, if one does.
+    pub fn handle(&mut self, load: Load, choice: Option<Choice>) -> Option<Handle> {
         let (messages, overseer) = self.control.take()?;
         Some(Handle::new(
             self.shared.clone(),
@@ -347,7 +351,7 @@ impl Running {
             overseer,
             self.camera.clone(),
             load,
-            bundle,
+            choice,
         ))
     }
 

@@ -2,6 +2,7 @@
 
 use super::archive::Archive;
 use super::camera::FrameSetting;
+use super::drift::DriftWatch;
 use super::system::now;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
@@ -54,6 +55,8 @@ pub struct Shared {
     types: Mutex<Arc<TypeRules>>,
     /// What a frame must show.
     pub(super) frames: FrameSetting,
+    /// Whether parts that pass look as taught.
+    pub(super) drift: DriftWatch,
     /// What the station is set to.
     settings: Mutex<Settings>,
     pub(super) truth: Mutex<Truth>,
@@ -103,6 +106,7 @@ impl Shared {
             archive: Mutex::default(),
             types: Mutex::default(),
             frames: FrameSetting::default(),
+            drift: DriftWatch::default(),
             settings: Mutex::new(*settings),
             truth: Mutex::default(),
             stop: AtomicBool::new(false),

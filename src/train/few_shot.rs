@@ -6,10 +6,10 @@ use super::datasets::Sample;
 use super::evaluate::{Judged, segmentations};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
-use crate::faprompt::map::enlarge;
+use crate::faprompt::map::joined;
 use crate::inspector::{Inspection, Inspector};
 use crate::memory::choose::paste;
-use crate::memory::region::Looked;
+use crate::memory::region::Regions;
 use crate::memory::{Fusion, Kind, LIMIT, Lesson, Settings, Taught, ZeroShot};
 use half::f16;
 use rand_chacha::ChaCha8Rng;
@@ -225,7 +225,7 @@ impl<'a> FewShots<'a> {
             kind: self.plan.kind,
             fusion: self.plan.fusion,
             false_rejects: 0.01,
-            looked: Looked::everywhere(layout.places()),
+            regions: Regions::default(),
         };
         let mut lesson = Lesson::new(layout, settings).map_err(wrong)?;
         for good in references {
@@ -348,7 +348,7 @@ impl<'a> FewShots<'a> {
 
     /// The figures of pictures judged by what was taught.
     fn figures(&self, taught: &mut Taught, rest: &[&Judged]) -> Result<Row, TrainError> {
-        let manifest = self.inspector.manifest();
+        let (manifest, tiles) = (self.inspector.manifest(), self.inspector.tiles());
         let (grid, side) = (manifest.image.grid(), manifest.image.size);
         let sigma = manifest.scores.smoothing_sigma;
         let wanted = self.plan.pixels && !segmentations(rest).is_empty();
@@ -363,7 +363,7 @@ impl<'a> FewShots<'a> {
             if let (Some(truth), true) = (&j.segmentation, wanted) {
                 maps.push(Segmentation {
                     width: side,
-                    scores: enlarge(&map, grid, side).smoothed(sigma).values,
+                    scores: joined(&map, grid, tiles, side).smoothed(sigma).values,
                     mask: truth.mask.clone(),
                 });
             }

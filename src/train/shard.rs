@@ -10,6 +10,7 @@ use super::masks::Mask;
 use super::tensors::Tensors;
 use super::tensors::store::Store;
 use crate::faprompt::map::Map;
+use crate::tiling::Tiling;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -84,6 +85,8 @@ pub struct About {
     pub warning: Option<String>,
     /// Scores above it are rejects.
     pub threshold: f32,
+    /// What each picture was cut into.
+    pub tiles: Tiling,
     /// The types of defects that it tells apart.
     pub types: Vec<String>,
 }

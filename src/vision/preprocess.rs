@@ -2,6 +2,7 @@
 
 use crate::bundle::manifest::{ImageSpec, Interpolation};
 use crate::ops::slice_mut;
+use crate::tiling::{Area, Tiling};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32x3;
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeError, ResizeOptions, Resizer};
@@ -87,18 +88,27 @@ impl Preprocessor {
     /// A frame without pixels.
     pub fn run(&mut self, frame: &RgbImage) -> Result<TValue, PreprocessError> {
         let (width, height) = frame.dimensions();
-        if width == 0 || height == 0 {
+        self.run_on(frame, Tiling::WHOLE.area(0, width, height))
+    }
+
+    /// The same of an area of a frame.
+    ///
+    /// # Errors
+    /// An area without pixels, or that is not all of the frame's.
+    pub fn run_on(&mut self, frame: &RgbImage, area: Area) -> Result<TValue, PreprocessError> {
+        let (width, height) = (area.width, area.height);
+        let inside = area.x + width <= frame.width() && area.y + height <= frame.height();
+        if width == 0 || height == 0 || !inside {
             return Err(PreprocessError::Empty(width, height));
         }
         self.source.clear();
-        self.source.extend(
-            frame
-                .as_raw()
-                .as_chunks::<3>()
-                .0
-                .iter()
-                .map(|p| F32x3::new(p.map(f32::from))),
-        );
+        let pixels = frame.as_raw().as_chunks::<3>().0;
+        let rows = pixels.chunks_exact(frame.width() as usize);
+        for row in rows.skip(area.y as usize).take(height as usize) {
+            let row = &row[area.x as usize..][..width as usize];
+            let pixels = row.iter().map(|p| F32x3::new(p.map(f32::from)));
+            self.source.extend(pixels);
+        }
         let between = if rows_first(width, height, self.size) {
             (width, self.size)
         } else {

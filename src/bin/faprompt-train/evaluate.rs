@@ -9,10 +9,11 @@ use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
-use faprompt_edge::inspector::{Inspector, Options, cores};
+use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
 use faprompt_edge::memory::{Fusion, Kind};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
+use faprompt_edge::tiling::Tiling;
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::{self, DataSet, Sample};
@@ -97,6 +98,10 @@ pub struct Evaluate {
     /// Leave pixel figures out of what is taught: they take most of the time
     #[arg(long, requires = "shots")]
     without_pixels: bool,
+    /// Cut each picture into rows x columns of tiles, as in 2x3, each encoded at full size; 2x3+20 has tiles lie over
+    /// each other by 20 % of their side [default overlap: 10 %]
+    #[arg(long, value_name = "RxC", default_value = "1x1", requires = "bundle")]
+    tiles: Tiling,
     /// Write figures and the score of every picture to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -160,7 +165,9 @@ impl Judge {
                 memory: !a.shots.is_empty(),
                 ..Options::default()
             };
-            let inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
+            let mut inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
+            let refused = |e: CutError| TrainError::Options(format!("--tiles: {e}"));
+            inspector.cut(a.tiles).map_err(refused)?;
             let name = format!("{} ({})", path.display(), inspector.manifest().name);
             let warning = inspector.manifest().warning();
             return Ok((Judge::Device(Box::new(inspector)), name, warning));
@@ -247,8 +254,8 @@ impl Judge {
             Judge::Method { clip, asked, .. } => (clip.digest.clone(), Some(asked)),
         };
         Ok(format!(
-            "{bundle} {clip} {prompts} {asked:?} {:?} {:?} {:?} {:?} {}",
-            a.image_size, a.vv_layers, a.adaptation, a.arithmetic, a.adaptation_steps
+            "{bundle} {clip} {prompts} {asked:?} {:?} {:?} {:?} {:?} {} {}",
+            a.image_size, a.vv_layers, a.adaptation, a.arithmetic, a.adaptation_steps, a.tiles
         ))
     }
 
@@ -394,6 +401,7 @@ impl Evaluate {
             bundle: name,
             warning: warning.map(Into::into),
             threshold: judge.threshold(),
+            tiles: self.tiles,
             types: judge.types()?,
         };
         if let Some(shard) = self.shard {

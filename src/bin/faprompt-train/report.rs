@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 struct SetReport {
     data: String,
     bundle: String,
+    /// What each picture was cut into.
+    tiles: String,
     warning: Option<String>,
     classes: BTreeMap<String, Figures>,
     mean: Figures,
@@ -243,6 +245,7 @@ impl Reporter {
         self.reports.push(SetReport {
             data: path.display().to_string(),
             bundle: self.about.bundle.clone(),
+            tiles: self.about.tiles.to_string(),
             warning: self.about.warning.clone(),
             pictures: judged.iter().map(picture).collect(),
             classes,

@@ -23,6 +23,7 @@ use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
 use faprompt_edge::runtime::camera::FrameLimits;
 use faprompt_edge::runtime::handle::{adjustment, log_level};
+use faprompt_edge::runtime::loadout::Choice;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
 use ports::Ports;
@@ -264,7 +265,7 @@ impl Run {
         let network = match has_ports {
             // Control puts it in, with the ports open.
             true => None,
-            false => Some(networks.load(values.text(Parameter::Bundle))?),
+            false => Some(networks.load(&Choice::of(&values))?),
         };
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
         let inputs = board::inputs(&board)?;
@@ -296,9 +297,10 @@ impl Run {
         let stop = Arc::clone(&shared);
         ctrlc::set_handler(move || stop.stop.store(true, Ordering::Relaxed))
             .map_err(|e| CliError::Internal(e.to_string()))?;
-        let load = Box::new(move |bundle: &str| networks.load(bundle).map_err(|e| e.to_string()));
-        let bundle = (!has_ports).then(|| values.text(Parameter::Bundle).to_string());
-        let handle = station.handle(load, bundle);
+        let load =
+            Box::new(move |choice: &Choice| networks.load(choice).map_err(|e| e.to_string()));
+        let choice = (!has_ports).then(|| Choice::of(&values));
+        let handle = station.handle(load, choice);
         let ports = match (stored, state, handle) {
             (Some(memory), Some(state), Some(handle)) => {
                 let devices = (serial.as_deref(), modbus.as_deref());

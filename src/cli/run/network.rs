@@ -1,12 +1,12 @@
 //! Networks of bundles, tested: what a start and a COMMIT make ready.
 
-use super::super::{CliError, Network as Arguments, inspector, open};
+use super::super::{CliError, Network as Arguments, inspector, look, open};
 use super::watchdog;
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::control::NetworkLabel;
 use faprompt_edge::inspector::Options;
 use faprompt_edge::runtime::StartError;
-use faprompt_edge::runtime::loadout::{Network, label};
+use faprompt_edge::runtime::loadout::{Choice, Network, label};
 use std::path::PathBuf;
 
 /// Makes networks as the command line says.
@@ -44,15 +44,21 @@ impl Networks {
         Ok(threshold)
     }
 
-    /// A network that passed its self-test; an empty path is the command line's bundle.
-    pub fn load(&mut self, bundle: &str) -> Result<Network, CliError> {
+    /// A network that passed its self-test.
+    pub fn load(&mut self, choice: &Choice) -> Result<Network, CliError> {
+        let bundle = choice.bundle.as_str();
         let path = self.path(bundle);
         let opened = match (bundle, self.opened.take()) {
             ("", Some(opened)) => opened,
             _ => open(&path, &self.keys)?,
         };
-        watchdog::first_frames(opened.manifest());
-        let inspector = inspector(&opened, self.options)?;
+        watchdog::first_frames(opened.manifest(), choice.tiles.count());
+        let mut inspector = inspector(&opened, self.options)?;
+        let refused = |e| CliError::Usage(format!("tile_rows, tile_columns: {e}"));
+        inspector.cut(choice.tiles).map_err(refused)?;
+        if !choice.regions.is_empty() {
+            look(&mut inspector, choice.regions.as_ref())?;
+        }
         let label = NetworkLabel {
             from_recipe: !bundle.is_empty(),
             ..label(&opened, &inspector, &path)

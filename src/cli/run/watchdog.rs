@@ -29,12 +29,13 @@ pub struct Watchdogs {
     trial: bool,
 }
 
-/// Asks systemd for the time that the network takes for its first two frames on the slowest processor.
-pub fn first_frames(manifest: &Manifest) {
+/// Asks systemd for the time that the network takes on the slowest processor for the known frame and two frames,
+/// each in so many tiles.
+pub fn first_frames(manifest: &Manifest, tiles: usize) {
     /// Products per second of one Cortex-A57 without dot products, a tenth of what it can do.
     const SLOWEST: f64 = 1e9;
     let limit = Duration::from_secs(30)
-        + Duration::from_secs_f64(2.0 * manifest.encoder_products() / SLOWEST);
+        + Duration::from_secs_f64((1 + 2 * tiles) as f64 * manifest.encoder_products() / SLOWEST);
     let limit = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
     let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(limit)]);
 }

@@ -2,7 +2,7 @@
 
 use super::{Control, SessionId, Who, line};
 use crate::control::host::{Host, Preparing, Wanted};
-use crate::control::last_good::LastGood;
+use crate::control::last_good::{LastGood, NETWORK};
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password::{self, PasswordError};
 use crate::control::refusal::{Code, Refusal, allowed};
@@ -238,12 +238,9 @@ impl<H: Host> Control<H> {
         }
         self.nothing_changes()?;
         // Scores of another network, or in other light, are not those that are being taught.
-        let taught_by = [
-            Parameter::Bundle,
-            Parameter::CameraExposureUs,
-            Parameter::CameraGain,
-        ];
-        if self.teach.is_some() && changed.iter().any(|p| taught_by.contains(p)) {
+        let light = [Parameter::CameraExposureUs, Parameter::CameraGain];
+        let taught_by = |p: &Parameter| NETWORK.contains(p) || light.contains(p);
+        if self.teach.is_some() && changed.iter().any(taught_by) {
             return Err(Code::Teaching.into());
         }
         memory.check()?;
@@ -277,7 +274,7 @@ impl<H: Host> Control<H> {
             memory,
             notes,
             committed,
-            network: changed.contains(&Parameter::Bundle),
+            network: changed.iter().any(|p| NETWORK.contains(p)),
             preparing: self.host.prepare(&wanted),
         });
         self.changed(who.session).transpose()

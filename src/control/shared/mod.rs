@@ -433,6 +433,10 @@ pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
             "light",
             "Frames are darker, brighter or less sharp than the taught parts were (light_brightness, light_sharpness)",
         ),
+        Alarm::Drift => (
+            "drift",
+            "Parts that pass no longer look as they were taught: the log names the likely cause",
+        ),
     }
 }
 

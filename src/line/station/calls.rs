@@ -235,6 +235,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.conditions();
     }
 
+    /// Parts that pass no longer look as they were taught. What becomes of a part does not hang on it.
+    pub fn on_drift(&mut self, now: Micros) {
+        self.advance(now);
+        self.raise(Alarm::Drift);
+    }
+
     /// What judges from now on. Without a network the line stays stopped; with another one than the stored
     /// one it goes on, and says so until the stored one judges and somebody has reset the alarm.
     pub fn on_network(&mut self, state: NetworkState, now: Micros) {

@@ -467,6 +467,22 @@ fn a_frame_that_shows_nothing_rejects_its_part_and_raises_its_own_alarm() {
 }
 
 #[test]
+fn a_line_that_drifts_says_so_and_goes_on() {
+    let mut stop = settings();
+    stop.alarms.stop_on = AlarmSet::DEFAULT_STOP;
+    let mut line = started_with(stop);
+    line.at(100_000, |s, now| s.on_drift(now));
+    line.part(120_000, GOOD);
+    line.run_to(300_000);
+    assert_eq!(line.outcome(0), Some(Outcome::Good));
+    assert_eq!(line.station.alarms(), AlarmSet::of(&[Alarm::Drift]));
+    let outputs = line.station.outputs();
+    assert!(outputs.fault && !outputs.line_stop);
+    line.at(310_000, |s, now| s.reset(now));
+    assert!(line.station.alarms().is_empty() && !line.station.outputs().fault);
+}
+
+#[test]
 fn a_dark_camera_does_not_count_as_rejects_in_a_row() {
     let mut line = started();
     for i in 0..5 {

@@ -378,6 +378,7 @@ impl Recorder {
             None => result.outcome.word().into(),
         };
         let caption = Caption {
+            regions: picture.inspection.regions().all(),
             verdict: &verdict,
             reject: result.outcome.is_reject(),
             score: picture.inspection.score,
