@@ -18,7 +18,7 @@
 //! | [`tiling`] | how a frame is cut into tiles | nothing of the project |
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `memory`, `gpu`, `ops`, `tiling` |
-//! | [`capture`] | cameras (V4L2, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
+//! | [`capture`] | cameras (V4L2, commands, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
 //! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
 //! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
@@ -50,7 +50,7 @@
 //!
 //! `unsafe` stands in named modules, each with its reason: `ops::tile`, `ops::int8::kernel` and
 //! `ops::fp16::kernel` (vector instructions), `ops::simd` (calls after asking the processor), `ops::scratch` (uninitialised tensors),
-//! `capture::v4l2::sys` (what the `v4l` crate leaves out), `runtime::system`
+//! `capture::v4l2::sys` (what the `v4l` crate leaves out), `capture::pipe::sys` (a child process before it is the command), `runtime::system`
 //! (priority, locked memory, watchdog), and the device program's `cli::memory` (one libc call). The trainer
 //! has one more call with the feature `cuda` (`train::nn::device`).
 

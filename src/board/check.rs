@@ -6,7 +6,7 @@
 //! `build.rs`: what a user's own file is told at run time, a board of this repository is told by the
 //! build. Must never let a description pass that contradicts itself.
 
-use super::spec::{Bias, Board, Direction};
+use super::spec::{Bias, Board, Direction, Gpio};
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::de::{DeTable, DeValue};
@@ -305,6 +305,19 @@ fn contradictions(board: &Board, at: &dyn Fn(&str, String) -> Mistake) -> Vec<Mi
         }
     }
 
+    if board.gpio == Gpio::KernelV1 {
+        for wire in board.wired() {
+            let more =
+                "needs the kernel's second GPIO interface: gpio = \"kernel\", Linux 5.10 or later";
+            match wire.direction {
+                Direction::Input => wrong(&wire.key, format!("an input {more}")),
+                Direction::Output if wire.bias != Bias::AsIs => {
+                    wrong(&format!("{}.bias", wire.key), format!("a bias {more}"));
+                }
+                Direction::Output => (),
+            }
+        }
+    }
     if board.outputs.good.is_none() && board.outputs.reject.is_none() {
         wrong(
             "outputs",

@@ -7,16 +7,20 @@
 //! (uAPI v1, as gpio-cdev 0.6 has it) knows no bias, so outputs with a bias are gpiocdev's (uAPI v2).
 //! Polarity is no line's business but [`Pins`]'. Switching a line allocates nothing.
 
+use super::first::{self, FirstLine};
 use super::spec::{Bias, Board, Drive, Gpio, HeaderPin, Level, LineId, OutputPin as Wired};
 use super::{BoardError, LineError, SimulatedPin};
 use crate::line::outputs::SIGNALS;
-use crate::line::{Active, Outputs, Pins};
+use crate::line::{Active, Outputs, Pin, Pins};
 use embedded_hal::digital::{Error, ErrorKind, ErrorType, OutputPin};
 use gpiocdev::line::Value;
 use gpiocdev::{Chip, Request};
-use linux_embedded_hal::gpio_cdev::{self, LineRequestFlags};
-use linux_embedded_hal::{CdevPin, CdevPinError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A line that is away is asked for again after so long: the thread that does has other things to do.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What other programs see as the holder of our lines.
 pub(super) const CONSUMER: &str = "faprompt-edge";
@@ -206,8 +210,96 @@ pub(super) fn bias(bias: Bias) -> Option<gpiocdev::line::Bias> {
 
 enum Driver {
     Simulated(SimulatedPin),
-    Cdev(CdevPin),
-    Biased(Request),
+    Kernel(Box<KernelLine>),
+    First(FirstLine),
+}
+
+/// A line of the kernel's second interface, and all that it takes to ask for it again.
+struct KernelLine {
+    key: String,
+    number: u16,
+    pin: HeaderPin,
+    wired: Wired,
+    /// `None` while its chip is away.
+    request: Option<Request>,
+    /// When it was asked for last.
+    asked: Instant,
+}
+
+impl KernelLine {
+    fn new(wanted: Wanted, wired: &Wired, chips: &Chips, high: bool) -> Result<Self, BoardError> {
+        Ok(KernelLine {
+            key: wanted.key.to_owned(),
+            number: wanted.number,
+            pin: wanted.pin.clone(),
+            wired: wired.clone(),
+            request: Some(request(wanted, wired, chips, high)?),
+            asked: Instant::now(),
+        })
+    }
+
+    fn set(&mut self, high: bool) -> Result<(), OutputError> {
+        if self.is_lost() {
+            self.request = None;
+        }
+        let Some(request) = &self.request else {
+            return self.ask_again(high);
+        };
+        request.set_lone_value(level(high)).map_err(|e| {
+            self.request = None;
+            OutputError(e.into())
+        })
+    }
+
+    fn ask_again(&mut self, high: bool) -> Result<(), OutputError> {
+        if self.asked.elapsed() < AGAIN {
+            return Err(OutputError("its chip is away".into()));
+        }
+        let wanted = Wanted {
+            key: &self.key,
+            number: self.number,
+            pin: &self.pin,
+        };
+        let request = request(wanted, &self.wired, &Chips::find(), high);
+        self.asked = Instant::now();
+        self.request = Some(request.map_err(|e| OutputError(e.into()))?);
+        log::info!("{}: its line is back", self.key);
+        Ok(())
+    }
+
+    fn is_lost(&self) -> bool {
+        self.request.as_ref().is_none_or(is_gone)
+    }
+}
+
+/// Whether the chip of these lines is gone.
+pub(super) fn is_gone(request: &Request) -> bool {
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    let mut fds = [PollFd::new(request, PollFlags::empty())];
+    let now = Timespec::default();
+    matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().intersects(gone)
+}
+
+fn request(
+    wanted: Wanted,
+    wired: &Wired,
+    chips: &Chips,
+    high: bool,
+) -> Result<Request, BoardError> {
+    let place = chips.place(wanted)?;
+    Request::builder()
+        .with_consumer(CONSUMER)
+        .on_chip(&place.chip)
+        .with_line(place.offset)
+        .as_output(level(high))
+        .with_drive(match wired.drive {
+            Drive::PushPull => gpiocdev::line::Drive::PushPull,
+            Drive::OpenDrain => gpiocdev::line::Drive::OpenDrain,
+            Drive::OpenSource => gpiocdev::line::Drive::OpenSource,
+        })
+        .with_bias(bias(wired.bias))
+        .request()
+        .map_err(|e| wanted.error(LineError::Kernel(e.to_string())))
 }
 
 /// A pin of an output.
@@ -217,8 +309,8 @@ impl std::fmt::Debug for OutputLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Driver::Simulated(pin) => pin.fmt(f),
-            Driver::Cdev(_) => f.write_str("CdevPin"),
-            Driver::Biased(request) => request.fmt(f),
+            Driver::Kernel(line) => line.request.fmt(f),
+            Driver::First(_) => f.write_str("CdevPin"),
         }
     }
 }
@@ -228,41 +320,18 @@ impl OutputLine {
     pub fn simulated(&self) -> Option<&SimulatedPin> {
         match &self.0 {
             Driver::Simulated(pin) => Some(pin),
-            Driver::Cdev(_) | Driver::Biased(_) => None,
+            Driver::Kernel(_) | Driver::First(_) => None,
         }
     }
+}
 
-    fn request(place: &Place, wired: &Wired, high: bool) -> Result<Driver, String> {
-        if wired.bias == Bias::AsIs {
-            let flags = LineRequestFlags::OUTPUT
-                | match wired.drive {
-                    Drive::PushPull => LineRequestFlags::empty(),
-                    Drive::OpenDrain => LineRequestFlags::OPEN_DRAIN,
-                    Drive::OpenSource => LineRequestFlags::OPEN_SOURCE,
-                };
-            let request = || {
-                let mut chip = gpio_cdev::Chip::new(&place.chip)?;
-                let line = chip.get_line(place.offset)?;
-                CdevPin::new(line.request(flags, high.into(), CONSUMER)?)
-            };
-            return request()
-                .map(Driver::Cdev)
-                .map_err(|e: gpio_cdev::Error| e.to_string());
+impl Pin for OutputLine {
+    fn is_lost(&self) -> bool {
+        match &self.0 {
+            Driver::Kernel(line) => line.is_lost(),
+            // The first interface does not say.
+            Driver::Simulated(_) | Driver::First(_) => false,
         }
-        Request::builder()
-            .with_consumer(CONSUMER)
-            .on_chip(&place.chip)
-            .with_line(place.offset)
-            .as_output(level(high))
-            .with_drive(match wired.drive {
-                Drive::PushPull => gpiocdev::line::Drive::PushPull,
-                Drive::OpenDrain => gpiocdev::line::Drive::OpenDrain,
-                Drive::OpenSource => gpiocdev::line::Drive::OpenSource,
-            })
-            .with_bias(bias(wired.bias))
-            .request()
-            .map(Driver::Biased)
-            .map_err(|e| e.to_string())
     }
 }
 
@@ -273,7 +342,7 @@ fn level(high: bool) -> Value {
 /// The kernel did not switch a line.
 #[derive(Debug, thiserror::Error)]
 #[error("the line was not switched: {0}")]
-pub struct OutputError(#[source] Box<dyn std::error::Error + Send + Sync>);
+pub struct OutputError(#[source] pub(super) Box<dyn std::error::Error + Send + Sync>);
 
 impl Error for OutputError {
     fn kind(&self) -> ErrorKind {
@@ -300,12 +369,8 @@ impl OutputPin for OutputLine {
                 let Ok(()) = pin.set_state(state);
                 Ok(())
             }
-            Driver::Cdev(pin) => pin
-                .set_state(state)
-                .map_err(|e: CdevPinError| OutputError(e.to_string().into())),
-            Driver::Biased(request) => request
-                .set_lone_value(level(state == embedded_hal::digital::PinState::High))
-                .map_err(|e| OutputError(e.into())),
+            Driver::Kernel(line) => line.set(state == embedded_hal::digital::PinState::High),
+            Driver::First(line) => line.set(state),
         }
     }
 }
@@ -316,7 +381,10 @@ impl OutputPin for OutputLine {
 /// [`BoardError::Line`], for the first output whose line cannot be had. The lines that were taken before
 /// are given back at their safe levels.
 pub fn outputs(board: &Board, safe: &Outputs) -> Result<Pins<OutputLine>, BoardError> {
-    let chips = (board.gpio == Gpio::Kernel).then(Chips::find);
+    let chips = match board.gpio {
+        Gpio::Kernel => Some(Chips::find()),
+        Gpio::KernelV1 | Gpio::Simulated => None,
+    };
     let mut pins = Pins::default();
     for (signal, (key, wired)) in SIGNALS.into_iter().zip(board.outputs.each()) {
         let Some(wired) = wired else { continue };
@@ -325,13 +393,16 @@ pub fn outputs(board: &Board, safe: &Outputs) -> Result<Pins<OutputLine>, BoardE
             Level::Low => Active::Low,
         };
         let high = safe.get(signal) == (active == Active::High);
-        let driver = match &chips {
-            None => Driver::Simulated(SimulatedPin::at(high)),
-            Some(chips) => {
-                let key = format!("outputs.{key}");
+        let key = format!("outputs.{key}");
+        let driver = match (&chips, board.gpio) {
+            (_, Gpio::Simulated) => Driver::Simulated(SimulatedPin::at(high)),
+            (Some(chips), _) => {
                 let wanted = Wanted::of(board, &key, wired.pin)?;
-                OutputLine::request(&chips.place(wanted)?, wired, high)
-                    .map_err(|e| wanted.error(LineError::Kernel(e)))?
+                Driver::Kernel(Box::new(KernelLine::new(wanted, wired, chips, high)?))
+            }
+            (None, _) => {
+                let wanted = Wanted::of(board, &key, wired.pin)?;
+                Driver::First(first::output(wanted, wired.drive, high)?)
             }
         };
         pins = pins.with(signal, OutputLine(driver), active);

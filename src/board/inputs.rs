@@ -5,6 +5,9 @@
 //! logical. Debounce of contacts is the kernel's too; the trigger's is not, because the kernel stamps a
 //! debounced edge when it has settled (`debounce_work_func` in drivers/gpio/gpiolib-cdev.c), up to a tick
 //! too late for a belt: its edges come as they are, and the station drops the bounces.
+//!
+//! A chip may go away (a bridge on USB that is unplugged). That is said once, all lines are asked for again until
+//! they are there, and what happened meanwhile counts as lost.
 
 use super::BoardError;
 use super::gpio::{self, Chips, Place, Wanted};
@@ -19,13 +22,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Edges that the kernel keeps for us, per chip: the most it allows (`GPIO_V2_LINES_MAX` * 16).
 const KERNEL_BUFFER: u32 = 1024;
 
 /// Edges taken with one system call.
 const BATCH: usize = 64;
+
+/// Lines that are away are asked for again after so long.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// An input that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +88,11 @@ struct Bank {
 /// All inputs of a board.
 #[derive(Debug)]
 pub struct Inputs {
+    board: Board,
     banks: Vec<Bank>,
     state: State,
+    /// When lines that are away were asked for last.
+    away: Option<Instant>,
 }
 
 /// What edges turn into.
@@ -229,70 +238,12 @@ fn wired(board: &Board) -> Vec<(String, u16, Role, Config)> {
 /// refuses what the board's file asks of a chip's lines.
 pub fn inputs(board: &Board) -> Result<Inputs, BoardError> {
     let mut inputs = Inputs {
+        board: board.clone(),
         banks: Vec::new(),
         state: State::default(),
+        away: None,
     };
-    if board.gpio == Gpio::Simulated {
-        return Ok(inputs);
-    }
-    let wired = wired(board);
-    let chips = Chips::find();
-    let mut by_chip: BTreeMap<PathBuf, Vec<(u32, Role, &Config)>> = BTreeMap::new();
-    for (key, pin, role, config) in &wired {
-        let wanted = Wanted::of(board, key, *pin)?;
-        let Place { chip, offset } = chips.place(wanted)?;
-        by_chip
-            .entry(chip)
-            .or_default()
-            .push((offset, *role, config));
-    }
-    let mut channels = [None; 2];
-    for (path, lines) in by_chip {
-        let failed = |e: gpiocdev::Error| BoardError::Inputs {
-            chip: path.clone(),
-            what: e.to_string(),
-        };
-        let mut builder = Request::builder();
-        builder
-            .with_consumer(gpio::CONSUMER)
-            .on_chip(&path)
-            .with_kernel_event_buffer_size(KERNEL_BUFFER);
-        for (offset, _, config) in &lines {
-            builder.with_line(*offset).from_line_config(config);
-        }
-        let request = builder.request().map_err(failed)?;
-        // Read after edges are listened to: what changes in between comes as an edge too.
-        let offsets: Vec<u32> = lines.iter().map(|(offset, ..)| *offset).collect();
-        let mut values = Values::from_offsets(&offsets);
-        request.values(&mut values).map_err(failed)?;
-        let at_us = now_us();
-        for (offset, role, _) in &lines {
-            let active = values.get(*offset) == Some(Value::Active);
-            match role {
-                Role::Trigger => (),
-                Role::Contact(_) => inputs.state.edge(*role, active, at_us),
-                Role::Encoder(channel) => channels[*channel as usize] = Some(active),
-            }
-        }
-        inputs.banks.push(Bank {
-            path,
-            request,
-            lines: lines
-                .iter()
-                .map(|(offset, role, _)| {
-                    let listened = Listened {
-                        role: *role,
-                        active: values.get(*offset) == Some(Value::Active),
-                        seqno: 0,
-                    };
-                    (*offset, listened)
-                })
-                .collect(),
-        });
-    }
-    if let [Some(a), Some(b)] = channels {
-        inputs.state.encoder = Some(Quadrature::new(a, b));
-    }
+    inputs.take_lines()?;
     Ok(inputs)
 }
 
@@ -319,9 +270,93 @@ impl Bank {
 }
 
 impl Inputs {
+    /// Takes the lines, and what they say now.
+    fn take_lines(&mut self) -> Result<(), BoardError> {
+        if self.board.gpio != Gpio::Kernel {
+            return Ok(());
+        }
+        let wired = wired(&self.board);
+        let chips = Chips::find();
+        let mut by_chip: BTreeMap<PathBuf, Vec<(u32, Role, &Config)>> = BTreeMap::new();
+        for (key, pin, role, config) in &wired {
+            let wanted = Wanted::of(&self.board, key, *pin)?;
+            let Place { chip, offset } = chips.place(wanted)?;
+            by_chip
+                .entry(chip)
+                .or_default()
+                .push((offset, *role, config));
+        }
+        let (mut banks, mut channels, mut contacts) = (vec![], [None; 2], vec![]);
+        for (path, lines) in by_chip {
+            let failed = |e: gpiocdev::Error| BoardError::Inputs {
+                chip: path.clone(),
+                what: e.to_string(),
+            };
+            let mut builder = Request::builder();
+            builder
+                .with_consumer(gpio::CONSUMER)
+                .on_chip(&path)
+                .with_kernel_event_buffer_size(KERNEL_BUFFER);
+            for (offset, _, config) in &lines {
+                builder.with_line(*offset).from_line_config(config);
+            }
+            let request = builder.request().map_err(failed)?;
+            // Read after edges are listened to: what changes in between comes as an edge too.
+            let offsets: Vec<u32> = lines.iter().map(|(offset, ..)| *offset).collect();
+            let mut values = Values::from_offsets(&offsets);
+            request.values(&mut values).map_err(failed)?;
+            let at_us = now_us();
+            let listened = lines.iter().map(|(offset, role, _)| {
+                let active = values.get(*offset) == Some(Value::Active);
+                match role {
+                    Role::Trigger => (),
+                    Role::Contact(_) => contacts.push((*role, active, at_us)),
+                    Role::Encoder(channel) => channels[*channel as usize] = Some(active),
+                }
+                let (role, seqno) = (*role, 0);
+                let line = Listened {
+                    role,
+                    active,
+                    seqno,
+                };
+                (*offset, line)
+            });
+            let lines = listened.collect();
+            banks.push(Bank {
+                path,
+                request,
+                lines,
+            });
+        }
+        self.banks = banks;
+        for (role, active, at_us) in contacts {
+            self.state.edge(role, active, at_us);
+        }
+        if let [Some(a), Some(b)] = channels {
+            match &mut self.state.encoder {
+                // Where the belt got to meanwhile nobody knows: it goes on from where it was.
+                Some(encoder) => encoder.resume(a, b),
+                None => self.state.encoder = Some(Quadrature::new(a, b)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A chip is gone: all lines are given back, so that all come back together.
+    fn lose(&mut self) {
+        self.banks.clear();
+        self.away = Some(Instant::now());
+        self.state.lost += 1;
+    }
+
+    /// Whether lines are away. Nothing is known of any input then.
+    pub fn is_lost(&self) -> bool {
+        self.away.is_some()
+    }
+
     /// Whether no input is wired.
     pub fn is_empty(&self) -> bool {
-        self.banks.is_empty()
+        self.banks.is_empty() && self.away.is_none()
     }
 
     /// Edges that were lost so far: the kernel's buffer was full, or an encoder's edge was over before the
@@ -335,10 +370,23 @@ impl Inputs {
     /// come in the order of their times; of several chips, as far as they were there together.
     ///
     /// # Errors
-    /// [`BoardError::Inputs`], for example when a chip on USB is gone. It comes again with the next call.
+    /// [`BoardError::Inputs`], for example when a chip on USB is gone. [`Inputs::is_lost`] from then on; further
+    /// calls ask for the lines again, and return nothing until they are there.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Change>, BoardError> {
         if let Some(change) = self.state.changes.pop_front() {
             return Ok(Some(change));
+        }
+        if let Some(asked) = self.away {
+            if asked.elapsed() < AGAIN {
+                std::thread::sleep(timeout.min(AGAIN));
+                return Ok(None);
+            }
+            self.away = Some(Instant::now());
+            match self.take_lines() {
+                Ok(()) => self.away = None,
+                Err(e) => log::debug!("inputs: {e}"),
+            }
+            return Ok(None);
         }
         let mut fds: Vec<PollFd> = self
             .banks
@@ -372,9 +420,18 @@ impl Inputs {
                 self.state.take(line, event.line_seqno, active, at_us);
             }
         }
-        match (self.state.changes.pop_front(), failed) {
-            (None, Some(e)) => Err(e),
-            (change, _) => Ok(change),
+        if failed.is_some() {
+            self.lose();
+        }
+        match (failed, self.state.changes.pop_front()) {
+            (Some(e), change) => {
+                // What was there before is told after it.
+                if let Some(change) = change {
+                    self.state.changes.push_front(change);
+                }
+                Err(e)
+            }
+            (None, change) => Ok(change),
         }
     }
 }

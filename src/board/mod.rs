@@ -9,11 +9,13 @@
 //! | [`spec`], `values` | what a file says, as types; readers of single values |
 //! | [`check`] | files merged and checked; mistakes with file, line and key |
 //! | `gpio` | chips and lines found; outputs |
+//! | `first` | outputs of kernels that have the first GPIO interface only |
 //! | `inputs`, `quadrature` | inputs with their times; the encoder |
 //! | `sim` | pins without hardware |
 //! | `render` | tables for people, the start of a user's own file |
 
 pub mod check;
+mod first;
 mod gpio;
 mod inputs;
 mod quadrature;

@@ -36,6 +36,11 @@ impl Quadrature {
         }
     }
 
+    /// Counting goes on from where it was, at these levels.
+    pub(super) fn resume(&mut self, a: bool, b: bool) {
+        (self.a, self.b) = (a, b);
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.count
     }

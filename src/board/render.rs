@@ -223,6 +223,10 @@ pub fn show(board: &Board) -> String {
         ),
     );
     row("", &format_args!("source: {}", camera.source));
+    if let Some(csi) = &camera.csi {
+        row("", &format_args!("at the CSI connector: {}", csi.device));
+        row("", &format_args!("source: {}", csi.source));
+    }
     match &board.watchdog {
         None => row("watchdog", &"none"),
         Some(watchdog) => {
@@ -339,6 +343,13 @@ pub fn start_file(name: &str, base: &str) -> Result<String, BoardError> {
     }
     if let Some(fps) = camera.fps {
         let _ = writeln!(out, "# fps = {fps}");
+    }
+    if let Some(csi) = &camera.csi {
+        let _ = writeln!(
+            out,
+            "# Instead, for a camera at the CSI connector:\n## device = \"{}\"\n## width = {}\n## height = {}",
+            csi.device, csi.width, csi.height
+        );
     }
     let _ = writeln!(out, "\n# The pins of {}:", board.header.name);
     for (number, pin) in &board.header.pins {

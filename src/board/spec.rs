@@ -4,7 +4,9 @@
 //! can get wrong is refused while it is read; what two keys get wrong together is `check`'s business.
 //! No number of a pin, no name of a chip is known to code: they are in the files only.
 
-use super::values::{baud, device, filled, fourcc, gains, numbered, quarters, rate, within};
+use super::values::{
+    baud, camera, device, filled, fourcc, gains, numbered, quarters, rate, within,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -94,8 +96,11 @@ pub struct Wire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gpio {
-    /// The kernel's GPIO character device.
+    /// The kernel's GPIO character device, by its second interface (Linux 5.10).
     Kernel,
+    /// The same by its first interface, for older kernels: outputs without bias, no inputs.
+    #[serde(rename = "kernel-v1")]
+    KernelV1,
     /// Nothing: outputs are counted, inputs never change.
     Simulated,
 }
@@ -387,8 +392,8 @@ pub struct SerialPort {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Camera {
-    /// The device file.
-    #[serde(deserialize_with = "device")]
+    /// The device file, or `pipe:COMMAND`: a program whose output is frames, see [`crate::capture::PipeSource`].
+    #[serde(deserialize_with = "camera")]
     pub device: String,
     /// V4L2's four-character code of the pixel format, for example "YUYV"; `None`: the driver's choice.
     #[serde(
@@ -444,8 +449,33 @@ pub struct Camera {
     /// Whether Bayer pictures get sRGB's transfer curve.
     #[serde(default)]
     pub srgb_curve: bool,
+    /// A file of the lens's shading, for Bayer formats, as `faprompt-edge flat` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat: Option<String>,
+    /// What to say instead for a camera at the board's CSI connector.
+    #[serde(default, skip_serializing)]
+    pub csi: Option<Csi>,
     /// Where the values are from.
     #[serde(deserialize_with = "filled", skip_serializing)]
+    pub source: String,
+}
+
+/// A camera at the CSI connector, behind the board's image signal processor: a command, which a user's own file
+/// names as the camera's device.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Csi {
+    /// The camera's `device`.
+    #[serde(deserialize_with = "camera")]
+    pub device: String,
+    /// Its `width`.
+    #[serde(deserialize_with = "within::<_, 1, 32_768>")]
+    pub width: u32,
+    /// Its `height`.
+    #[serde(deserialize_with = "within::<_, 1, 32_768>")]
+    pub height: u32,
+    /// Where the command is from, and how far it was tried.
+    #[serde(deserialize_with = "filled")]
     pub source: String,
 }
 

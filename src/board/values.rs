@@ -39,6 +39,21 @@ pub(super) fn device<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error
     ))
 }
 
+/// What the board's camera is: a device file, or a command (`capture` knows what it may look like).
+pub(super) fn camera<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let text = String::deserialize(d)?;
+    if ["/dev/", "pipe:"]
+        .iter()
+        .any(|p| text.len() > p.len() && text.starts_with(p))
+    {
+        return Ok(text);
+    }
+    Err(D::Error::invalid_value(
+        Unexpected::Str(&text),
+        &"a device file under /dev/, or pipe:COMMAND",
+    ))
+}
+
 pub(super) fn fourcc<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     let text = String::deserialize(d)?;
     if text.len() == 4 && text.bytes().all(|b| b == b' ' || b.is_ascii_alphanumeric()) {

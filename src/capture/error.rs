@@ -66,6 +66,14 @@ pub enum CaptureError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A command that cannot be started, or whose output is of no more use.
+    #[error("{command}: {what}", command = shown(command))]
+    Command {
+        /// The source, as it was given.
+        command: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The device cannot do what is asked for, or delivers what this program does not read.
     #[error("{device}: {what}; {advice}", device = shown(device.display()))]
     Unsupported {
@@ -102,7 +110,7 @@ impl CaptureError {
             | CaptureError::Device { device, .. }
             | CaptureError::Unsupported { device, .. }
             | CaptureError::Control { device, .. } => Some(device),
-            CaptureError::End | CaptureError::Timeout(_) => None,
+            CaptureError::Command { .. } | CaptureError::End | CaptureError::Timeout(_) => None,
         }
     }
 
@@ -112,6 +120,7 @@ impl CaptureError {
             self,
             CaptureError::Disconnected { .. }
                 | CaptureError::Device { .. }
+                | CaptureError::Command { .. }
                 | CaptureError::Unsupported { .. }
                 | CaptureError::Control { .. }
         )

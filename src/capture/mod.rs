@@ -1,4 +1,4 @@
-//! Where frames come from: a camera, or a device that behaves like one.
+//! Where frames come from: a camera, a command, or a device that behaves like a camera.
 //!
 //! Knows pictures and time; nothing of what a frame is used for. A picture that is not whole is never
 //! passed off as one: it comes with `whole = false`, or not at all.
@@ -12,6 +12,7 @@ mod folder;
 mod orientation;
 mod pattern;
 mod photo;
+mod pipe;
 mod v4l2;
 mod view;
 mod watch;
@@ -22,6 +23,7 @@ pub use folder::{FolderCamera, LeftOut, Listing, list, survey};
 pub use orientation::{Orientation, Rotation};
 pub use pattern::{PatternCamera, known_frame};
 pub use photo::{Note, Photo, dimensions, load, load_with};
+pub use pipe::{PREFIX as PIPE, PipeCamera, PipeSource, PipeSourceError};
 pub use v4l2::{
     CameraSettings, ControlReport, DeviceReport, FormatReport, NodeReport, SettingsError,
     V4l2Camera, list_devices,

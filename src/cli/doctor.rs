@@ -6,7 +6,7 @@ use super::{CliError, Network, cores};
 use clap::Args;
 use faprompt_edge::board::spec::{Gpio, LineId, Wire};
 use faprompt_edge::board::{self, Board};
-use faprompt_edge::capture::list_devices;
+use faprompt_edge::capture::{PIPE, PipeSource, list_devices};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::loadout::self_test;
@@ -227,12 +227,52 @@ fn cameras(findings: &mut Findings, board: &Board) {
         if nodes.is_empty() {
             findings.note("none; this board needs none");
         }
+    } else if board.camera.device.starts_with(PIPE) {
+        command(findings, &board.camera.device);
     } else if !Path::new(&board.camera.device).exists() {
         findings.problem(format_args!(
             "{}: the board's camera is not there: is it plugged in, is its driver loaded?",
             board.camera.device
         ));
     }
+}
+
+/// The program of a camera that is a command: it is looked for, not run.
+fn command(findings: &mut Findings, text: &str) {
+    let source = match text.parse::<PipeSource>() {
+        Ok(source) => source,
+        Err(e) => {
+            findings.problem(format_args!("camera.device: {e}"));
+            return;
+        }
+    };
+    let program = Path::new(source.program());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<_> = match program.components().count() {
+        1 => std::env::split_paths(&path)
+            .map(|p| p.join(program))
+            .collect(),
+        _ => vec![program.to_path_buf()],
+    };
+    places.retain(|p| rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok() && !p.is_dir());
+    match places.first() {
+        Some(place) => findings.note(format_args!(
+            "the board's camera is a command: {} (not started here; `run` starts it)",
+            place.display()
+        )),
+        None => findings.problem(format_args!(
+            "the board's camera is a command, and there is no program {}: install it, or name another one \
+             (camera.device)",
+            program.display()
+        )),
+    }
+    let words = source
+        .raw()
+        .map(|(format, width, height)| format!("raw {format}, {width} x {height}"));
+    findings.note(format_args!(
+        "  its frames: {}; time stamps: their arrival",
+        words.unwrap_or_else(|| "Y4M, MJPEG or PPM".into())
+    ));
 }
 
 fn gpio(findings: &mut Findings, board: &Board) {

@@ -7,6 +7,7 @@ mod board;
 mod bundle;
 mod console;
 mod doctor;
+mod flat;
 mod good_parts;
 mod inspect;
 mod memory;
@@ -61,6 +62,8 @@ enum Command {
     Console(console::Console),
     /// What this machine has, what is wrong with it, and what to do
     Doctor(doctor::Doctor),
+    /// Measure a lens's shading, for cameras that deliver raw Bayer samples
+    Flat(flat::FlatFrame),
     /// Put the outputs into their safe state, and leave
     Safe(safe::Safe),
     /// Boards: list, show, check, start a file of your own
@@ -319,6 +322,7 @@ pub fn main() -> ExitCode {
         Command::Bench(a) => a.run(),
         Command::Console(a) => a.run(),
         Command::Doctor(a) => a.run(),
+        Command::Flat(flat) => flat.run(),
         Command::Safe(a) => a.run(),
         Command::Board(a) => a.run(),
         Command::Bundle(a) => a.run(),

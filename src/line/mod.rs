@@ -46,7 +46,7 @@ pub use event::{Event, Observer};
 pub use inputs::Input;
 pub use lanes::{DefectType, Lane, Sorting};
 pub use outcome::{Cause, Counters, Outcome};
-pub use outputs::{Active, Outputs, Pins, Signal};
+pub use outputs::{Active, Outputs, Pin, Pins, Signal};
 pub use pairing::{Frame, Pairing};
 pub use settings::{SettingError, Settings, Wiring};
 pub use station::{NetworkState, Station, Verdict, VerdictUse};

@@ -140,6 +140,14 @@ pub enum Active {
     Low,
 }
 
+/// A pin whose chip may go away.
+pub trait Pin: OutputPin {
+    /// Whether its chip is away: what was written to it may not hold any more.
+    fn is_lost(&self) -> bool {
+        false
+    }
+}
+
 /// A pin and what it says.
 #[derive(Debug)]
 struct Line<P> {
@@ -202,6 +210,18 @@ impl<P: OutputPin> Pins<P> {
             }
         }
         result
+    }
+
+    /// Forgets what was written to pins that are lost: the next call of [`Pins::drive`] writes them.
+    pub fn forget_lost(&mut self)
+    where
+        P: Pin,
+    {
+        for line in self.lines.iter_mut().flatten() {
+            if line.pin.is_lost() {
+                line.written = None;
+            }
+        }
     }
 
     /// The pin of an output.

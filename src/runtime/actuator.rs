@@ -20,9 +20,8 @@ use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
     Alarm, AlarmSet, DefectType, Event, Micros, NetworkState, Observer, Outcome, Outputs, PartId,
-    Pins, Settings, Station, Statistics, Trigger, Verdict,
+    Pin, Pins, Settings, Station, Statistics, Trigger, Verdict,
 };
-use embedded_hal::digital::OutputPin;
 use pins::SafePins;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +29,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 /// How often it shows that it is alive if nothing happens.
-const BEAT: Duration = Duration::from_millis(100);
+const BEAT: Duration = Duration::from_millis(50);
 /// Messages taken before time goes on, so that a flood of them cannot hold up what is due.
 const BATCH: usize = 32;
 
@@ -228,6 +227,8 @@ struct Flags {
     /// It is known what judges, or that nothing does.
     network: bool,
     disarmed: bool,
+    /// The inputs' lines are away.
+    inputs_lost: bool,
     halted: bool,
     camera_down: bool,
     /// FAULT is asked for from outside.
@@ -249,7 +250,7 @@ impl Flags {
 }
 
 /// The thread's state.
-pub struct Actuator<P: OutputPin> {
+pub struct Actuator<P: Pin> {
     station: Option<Station<Tell>>,
     settings: Settings,
     pins: SafePins<P>,
@@ -261,7 +262,7 @@ pub struct Actuator<P: OutputPin> {
     flags: Flags,
 }
 
-impl<P: OutputPin> Actuator<P> {
+impl<P: Pin> Actuator<P> {
     /// A station that is not started, its outputs safe.
     pub fn new(
         settings: Settings,
@@ -294,6 +295,7 @@ impl<P: OutputPin> Actuator<P> {
             good_pulses: 0,
             reject_pulses: 0,
             failed: None,
+            looked: Micros(0),
         };
         pins.drive(safe);
         Actuator {
@@ -368,6 +370,7 @@ impl<P: OutputPin> Actuator<P> {
         let next = station.tick(now());
         let mut outputs = station.outputs();
         outputs.fault |= self.flags.fault;
+        self.pins.look(now());
         if !self.pins.drive(outputs) {
             // A `good` that stays on passes whatever comes: the belt stops, until a reset finds every pin
             // working.
@@ -435,8 +438,15 @@ impl<P: OutputPin> Actuator<P> {
                 if reset {
                     self.shared.retry.store(true, Ordering::Relaxed);
                 }
-                // A reset does not arm what was disarmed by an order.
-                if self.flags.disarmed {
+                // A reset does not arm what was disarmed by an order, nor what sees no trigger.
+                if self.flags.disarmed || self.flags.inputs_lost {
+                    station.stop(now);
+                }
+            }
+            Message::Inputs { there } => {
+                self.flags.inputs_lost = !there;
+                if !there {
+                    station.on_lost_edges(1, now);
                     station.stop(now);
                 }
             }
@@ -489,12 +499,15 @@ impl<P: OutputPin> Actuator<P> {
                 if !station.alarms().minus(bearable).is_empty() {
                     return Err(Refused::Mode("alarms are latched, acknowledge them first"));
                 }
+                if self.flags.inputs_lost {
+                    return Err(Refused::Hardware("the inputs' lines are away"));
+                }
                 self.flags.disarmed = false;
                 station.reset(now);
             }
             Order::Reset => {
                 station.reset(now);
-                if self.flags.disarmed {
+                if self.flags.disarmed || self.flags.inputs_lost {
                     station.stop(now);
                 }
             }

@@ -159,6 +159,8 @@ impl ErrorType for Nowhere {
     type Error = Infallible;
 }
 
+impl crate::line::Pin for Nowhere {}
+
 impl OutputPin for Nowhere {
     fn set_low(&mut self) -> Result<(), Infallible> {
         Ok(())

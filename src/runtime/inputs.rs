@@ -42,16 +42,27 @@ impl Lanes {
 /// Tells the output thread what the inputs do, until the station ends.
 pub(super) fn watch(mut inputs: Inputs, mut lanes: Lanes, sign: &Sign, shared: &Shared) {
     let (mut lost, mut told) = (0, 0);
+    let mut there = true;
     while !shared.stopping() {
         sign.beat();
         let change = match inputs.next(LOOK) {
             Ok(change) => change,
             Err(e) => {
-                // Without triggers parts would pass unseen: the station ends.
-                log::error!("inputs: {e}");
-                return;
+                log::error!(
+                    "inputs: {e}; the line is stopped until they are back and a reset comes"
+                );
+                None
             }
         };
+        // Without triggers parts would pass unseen.
+        let now_there = !inputs.is_lost();
+        let message = Message::Inputs { there: now_there };
+        if there != now_there && lanes.stop.try_send(message).is_ok() {
+            there = now_there;
+            if there {
+                log::info!("inputs: their lines are back");
+            }
+        }
         if let Some(change) = change
             && !lanes.send(change.what, change.active, Micros(change.at_us))
         {

@@ -48,6 +48,11 @@ pub enum Message {
     Encoder(u64),
     /// Edges of trigger or encoder that were lost on their way.
     LostEdges(u64),
+    /// The inputs' lines are there, or away: nothing is known of triggers then.
+    Inputs {
+        /// Whether they are there.
+        there: bool,
+    },
     /// The camera is up, down, or down for good.
     Camera {
         /// Whether it works.

@@ -56,11 +56,10 @@ use crate::capture::Adjustment;
 use crate::control::host::Judging;
 use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
-use crate::line::{AlarmSet, NetworkState, Pins, Settings, Statistics, Trigger};
+use crate::line::{AlarmSet, NetworkState, Pin, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
 use camera::{CameraLane, CameraThread, Exposing, FrameLimits, Open};
-use embedded_hal::digital::OutputPin;
 use handle::{Handle, Load};
 use inference::Inference;
 use judges::{Overseer, judges};
@@ -209,7 +208,7 @@ fn spawn<T: Send + 'static>(
 ///
 /// # Errors
 /// Every [`StartError`].
-pub fn start<P: OutputPin + Send + 'static>(
+pub fn start<P: Pin + Send + 'static>(
     config: Config,
     pins: Pins<P>,
     inputs: Inputs,

@@ -47,6 +47,29 @@ chroma = np.stack([u, v], -1).reshape(H // 2, W)
 nv12 = np.concatenate([luma.reshape(H, W), chroma])
 save("NV12", [nv12], cv2.cvtColor(nv12, cv2.COLOR_YUV2RGB_NV12))
 
+def pad(plane, gap):
+    return np.pad(plane, ((0, 0), (0, gap)), constant_values=0xAA)
+
+
+def save_planes(code, luma, chromas, rgb, memories):
+    """Planes of luma and chroma. In one piece of memory rows of chroma are as much shorter as they have fewer samples."""
+    gap = GAP if memories else GAP * chromas[0].shape[1] // W
+    planes = [pad(luma, GAP)] + [pad(c, gap) for c in chromas]
+    (HERE / f"{code}.raw").write_bytes(b"".join(p.astype(np.uint8).tobytes() for p in planes))
+    cv2.imwrite(str(HERE / f"{code}.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
+y_, (u_, v_) = luma.reshape(H, W), (c.reshape(H // 2, W // 2) for c in (u, v))
+seen = cv2.cvtColor(i420.reshape(-1, W), cv2.COLOR_YUV2RGB_I420)
+save_planes("NM12", y_, [chroma], cv2.cvtColor(nv12, cv2.COLOR_YUV2RGB_NV12), True)
+save_planes("YU12", y_, [u_, v_], seen, False)
+save_planes("YM12", y_, [u_, v_], seen, True)
+# 4:2:2 from YUYV's bytes; 4:4:4 from the same, every sample of colour twice: the pictures are YUYV's.
+y_, u_, v_ = yuyv[..., 0], yuyv[:, 0::2, 1], yuyv[:, 1::2, 1]
+seen = cv2.cvtColor(yuyv, cv2.COLOR_YUV2RGB_YUY2)
+for code, times, memories in [("422P", 1, False), ("YM16", 1, True), ("444P", 2, False), ("YM24", 2, True)]:
+    save_planes(code, y_, [np.repeat(c, times, axis=1) for c in (u_, v_)], seen, memories)
+
 # The same bytes by other matrices and ranges: FFmpeg's swscale. (Its chroma is interpolated, so the
 # chroma here is constant over each 2 x 2 pixels' neighbours: one colour, luma as it was.)
 flat = nv12.copy()

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pixels
 from machine import RigError
-from station import (CONFIRM, DELAY_MS, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Belt, Station, apart_ms, scheduled, unmatched)
+from station import (CONFIRM, DELAY_MS, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Belt, Pipe, Station, apart_ms, scheduled, unmatched)
 
 GENERATED = "--source pattern --rate 1 --frames 1000000"
 ALL_GOOD = ["trigger_source=free_run", "threshold=1.0"]
@@ -166,12 +166,17 @@ def lanes(rig):
 
 def pixel_formats(rig):
     """The clearest parts in every other format that matters: YUV, grey, the raw Bayer of a camera without an ISP."""
+    _formats(rig, ("GREY", "YUYV", "NV12", "RGGB"))
+    rig.belt.change("RGB3", "frames.rgb")
+
+
+def _formats(rig, fourccs):
     photos = rig.good[:2] + rig.bad[:2]
     frames = (rig.share / "frames.rgb").read_bytes()
     size = WIDTH * HEIGHT * 3
-    for fourcc in ("GREY", "YUYV", "NV12", "RGGB"):
+    for fourcc in fourccs:
         folder = rig.share / fourcc
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         raw = b""
         for n, photo in enumerate(photos):
             data, seen = pixels.encode(fourcc, frames[photo * size : (photo + 1) * size], WIDTH, HEIGHT)
@@ -192,7 +197,96 @@ def pixel_formats(rig):
                       f"{sum(same)} of {len(parts)} verdicts, scores apart by {apart:.1e}",
                       len(parts) == 4 and all(same) and apart < 0.01)
         station.stop()
-    rig.belt.change("RGB3", "frames.rgb")
+
+
+def multi_planar(rig):
+    """The same camera with its frames in several pieces of memory, as the ISPs of i.MX8 and Rockchip have them."""
+    rig.belt.dark()
+    rig.belt = Belt(rig.machine, multiplanar=2)
+    _judged(rig, "multi-planar camera", rig.station("planes"))
+    _formats(rig, ("NM12", "YM12", "NV12"))
+    rig.belt.dark()
+    rig.belt = Belt(rig.machine)
+
+
+def piped(rig):
+    """A command as camera: every photo once; then it is killed, and stopped (hangs)."""
+    rig.belt.dark()
+    rig.belt = Pipe(rig.machine)
+    station = rig.station("piped", board="pipe.toml")
+    _judged(rig, "a command as camera", station, stop=False)
+    # The file systems' own words: this userland has no pgrep.
+    child = f"$(grep -l 'PPid:.{station.pid}$' /proc/[0-9]*/status 2> /dev/null | cut -d/ -f3)"
+    running = "grep -l '[c]amera.sh' /proc/[0-9]*/cmdline 2> /dev/null"
+    for what, signal in (("killed", "KILL"), ("hangs", "STOP")):
+        edge = rig.edge()
+        rig.machine.check(f"kill -{signal} {child}")
+        # The station asks for a frame of every part: one that finds none shows that the camera is down.
+        rig.belt.trigger()
+        blind, edge = rig.machine.pins.wait(READY, 0, edge), rig.edge()
+        back = blind and rig.machine.pins.wait(READY, 1, edge)
+        took = (back.ns - blind.ns) / MS if back else None
+        station.reset()
+        station.settle()
+        before = len(station.parts())
+        rig.belt.part(rig.good[0])
+        station.settle()
+        outcomes = [p.outcome for p in station.parts()[before - 1 :]]
+        rig.table.add(f"a command as camera is {what}" if signal == "KILL" else f"a command as camera {what}",
+                      "READY off, its part rejected; within 5 s READY on and a good part passes", f"{outcomes}, back after {took} ms",
+                      took is not None and took < 5000 and outcomes[-1] == "good" and outcomes[0].startswith("reject:"))
+    children = rig.machine.sh(running).out.split()
+    station.kill()
+    rig.machine.check("usleep 300000")
+    left = rig.machine.sh(running).out.split()
+    rig.table.add("a command as camera: kill -9", "the command ends with the station", f"{len(children)} before, {len(left)} after",
+                  len(children) == 1 and not left)
+    rig.renew()  # nobody feeds the watchdog
+
+
+def _judged(rig, name, station, stop=True):
+    """Every photo once; each verdict must be the host's."""
+    station.wait_ready()
+    began = time.monotonic()
+    for photo in range(len(rig.verdicts)):
+        rig.belt.part(photo)
+    station.settle()
+    parts, count = station.parts(), len(rig.verdicts)
+    wrong = [p for p, (reject, _) in zip(parts, rig.verdicts) if p.outcome != ("reject" if reject else "good")]
+    apart = max((abs(p.score - score) for p, (_, score) in zip(parts, rig.verdicts) if p.score is not None), default=1.0)
+    rig.table.add(f"{name}: verdicts", f"{count} parts, every verdict the host's",
+                  f"{len(parts)} parts, {len(wrong)} other verdicts {wrong[:2]}, scores apart by {apart:.1e}, {time.monotonic() - began:.0f} s",
+                  len(parts) == count and not wrong and apart < 1e-4)
+    if stop:
+        station.stop()
+
+
+def chip_removed(rig):
+    """The pins' driver is taken from them and given back while the station runs, as when a bridge on USB is unplugged."""
+    driver = "/sys/bus/amba/drivers/pl061_gpio"
+    uptime = "cut -d' ' -f1 /proc/uptime | tr -d ."
+    station = rig.station("chip")
+    station.wait_ready()
+    rig.belt.part(rig.good[0])
+    station.settle()
+    gone = int(rig.machine.check(f"{uptime}; echo 9030000.pl061 > {driver}/unbind").out)
+    rig.machine.check("usleep 400000")
+    noticed = [l["at_us"] / 10000 - gone for l in station.events() if l["event"] == "alarm"]
+    edge = rig.edge()
+    rig.machine.check(f"echo 9030000.pl061 > {driver}/bind")
+    stopped = rig.machine.pins.wait(LINE_STOP, 1, edge)
+    rig.machine.check("usleep 500000")
+    ready = rig.machine.pins.level(READY)
+    station.reset()
+    back = rig.machine.pins.wait(READY, 1, edge)
+    station.settle()
+    rig.belt.part(rig.good[1])
+    station.settle()
+    outcomes = [p.outcome for p in station.parts()]
+    rig.table.add("GPIO chip removed and put back", "noticed within 100 ms; READY off, LINE STOP on when it is back; after a reset good parts pass",
+                  f"noticed after {[round(10 * n) for n in noticed]} ms, stop {bool(stopped)}, ready {ready}, back {bool(back)}, {outcomes}, {station.alarms()}",
+                  noticed and min(noticed) <= 10 and stopped and not ready and back and outcomes[0] == outcomes[-1] == "good" and "Output" in station.alarms())
+    station.stop()
 
 
 def camera_unplugged(rig):
@@ -491,7 +585,8 @@ def stored(data):
     return body and tomllib.loads(body.decode())["parameters"]
 
 
-ALL = [belt_of_photos, energise_for_good, lanes, pixel_formats, camera_unplugged, camera_error, frames_dropped, camera_stalls, damaged_frame,
+ALL = [belt_of_photos, energise_for_good, lanes, pixel_formats, multi_planar, piped, chip_removed, camera_unplugged, camera_error, frames_dropped,
+       camera_stalls, damaged_frame,
        stream_refused, line_held, serial_gone, instructions, power_cuts, killed_and_restarted, killed, hung]
 # Within `make test`: what no test without a kernel can show.
-LEAN = [belt_of_photos, energise_for_good, camera_unplugged, line_held, killed_and_restarted, hung]
+LEAN = [belt_of_photos, energise_for_good, chip_removed, camera_unplugged, line_held, killed_and_restarted, hung]

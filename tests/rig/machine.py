@@ -224,10 +224,11 @@ class Machine:
             raise RigError(f"{script}: exit code {result.code}: {result.out}")
         return result
 
-    def camera(self, width, height, fourcc):
-        """Loads vivid and joins its HDMI output to its HDMI input: what goes into /dev/video1 comes out of
+    def camera(self, width, height, fourcc, multiplanar=1):
+        """Loads vivid, with frames in one piece of memory or (2) in several, and joins its HDMI output to its HDMI input: what goes into /dev/video1 comes out of
         /dev/video0, byte for byte. Returns the bytes of a frame."""
-        self.check("modprobe vivid n_devs=1; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
+        self.check("rmmod vivid 2> /dev/null; true")
+        self.check(f"modprobe vivid n_devs=1 multiplanar={multiplanar}; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
         # Timestamps of the end of a frame: by default vivid's lie in the future.
         self.check("v4l2-ctl -d0 -c hdmi_000_0_is_connected_to=2 -c osd_text_mode=2 -c timestamp_source=1")
         # The lowest rate whose pixel clock is within vivid's 14 MHz; 640x480 is a standard timing.
@@ -244,7 +245,8 @@ class Machine:
         """Bytes of a frame in another format; nothing may stream meanwhile."""
         size = f"width={width},height={height},pixelformat='{fourcc}',field=none"
         self.check(f"v4l2-ctl -d1 --set-fmt-video-out={size} && v4l2-ctl -d0 --set-fmt-video={size}")
-        return int(re.search(r"Size Image\s*: (\d+)", self.check("v4l2-ctl -d1 --get-fmt-video-out").out)[1])
+        # One size per piece of memory.
+        return sum(int(n) for n in re.findall(r"Size Image\s*: (\d+)", self.check("v4l2-ctl -d1 --get-fmt-video-out").out))
 
     def plug(self):
         """A USB serial adapter appears as /dev/ttyUSB0; its other end is `usb`."""

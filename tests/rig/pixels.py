@@ -29,7 +29,7 @@ def encode(fourcc, rgb, width, height):
     if fourcc == "GREY":
         grey = bytes(round(v) for v in planes(rgb)[0])
         return grey, bytes(v for v in grey for _ in range(3))
-    if fourcc in ("YUYV", "NV12"):
+    if fourcc in ("YUYV", "NV12", "NM12", "YM12"):
         y, cb, cr = planes(rgb)
         y = [round(v) for v in y]
         raw, tall = bytearray(), 1 if fourcc == "YUYV" else 2
@@ -43,9 +43,11 @@ def encode(fourcc, rgb, width, height):
                     raw += bytes((y[block[0]], mean[0], y[block[1]], mean[1]))
         if tall == 2:
             raw += bytes(y)
-            for row in range(0, height, 2):
-                for column in range(0, width, 2):
-                    raw += bytes(share[at[row][column]])
+            chroma = [share[at[row][column]] for row in range(0, height, 2) for column in range(0, width, 2)]
+            if fourcc == "YM12":
+                raw += bytes(blue for blue, _ in chroma) + bytes(red for _, red in chroma)
+            else:
+                raw += bytes(value for pair in chroma for value in pair)
         seen = [share[i] for i in range(width * height)]
         return bytes(raw), to_rgb(y, [s[0] for s in seen], [s[1] for s in seen])
     if fourcc == "RGGB":  # what a receiver makes of it depends on its demosaicing: near the picture itself

@@ -22,9 +22,9 @@ Part = namedtuple("Part", "number outcome score due_ns")
 class Belt:
     """Photos that stand in front of the camera one after the other, and the light barrier's edges."""
 
-    def __init__(self, machine):
+    def __init__(self, machine, multiplanar=1):
         self.machine = machine
-        self.frame_bytes = machine.camera(WIDTH, HEIGHT, "RGB3")
+        self.frame_bytes = machine.camera(WIDTH, HEIGHT, "RGB3", multiplanar)
         self.bring("frames.rgb")
         self.light_up()
 
@@ -64,6 +64,30 @@ class Belt:
     def part(self, photo):
         self.show(photo)
         self.trigger()
+
+
+class Pipe(Belt):
+    """Photos that a command writes to its standard output again and again: the one that stands there now."""
+
+    SCRIPT = "while read n < /tmp/photo; do dd if=/tmp/frames bs={size} skip=$n count=1 2> /dev/null; usleep 4000; done"
+    BOARD = """base = "qemu-virt"
+name = "rig-pipe"
+[camera]
+device = "pipe:RGB3:{width}x{height}:sh /tmp/camera.sh"
+width = {width}
+height = {height}
+source = "a script of the rig"
+"""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.frame_bytes = WIDTH * HEIGHT * 3
+        self.bring("frames.rgb")
+        machine.check(f"echo '{self.SCRIPT.format(size=self.frame_bytes)}' > /tmp/camera.sh")
+        self.show(0)
+
+    def show(self, photo):
+        self.machine.check(f"echo {photo} > /tmp/photo.new; mv /tmp/photo.new /tmp/photo; usleep 30000")
 
 
 class Station:
@@ -110,8 +134,11 @@ class Station:
         due = lambda line: line["triggered_us"] * 1000 + DELAY_MS * MS
         return [Part(l["part"], l["outcome"], l.get("score"), due(l)) for l in self._lines("verdicts.jsonl")]
 
+    def events(self):
+        return self._lines("events.jsonl")
+
     def alarms(self):
-        return [l["alarm"] for l in self._lines("events.jsonl") if l["event"] == "alarm"]
+        return [l["alarm"] for l in self.events() if l["event"] == "alarm"]
 
     def stop(self):
         """Orderly; returns the exit code."""

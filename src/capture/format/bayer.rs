@@ -1,8 +1,9 @@
-//! A colour sensor's raw samples to RGB: black level, white balance, bilinear interpolation.
+//! A colour sensor's raw samples to RGB: black level, lens shading, white balance, bilinear interpolation.
 //!
 //! Samples are brought to 8 bits one by one, then interpolated: for the network's 8-bit input that is
 //! as good as the other way round, and three rows of bytes stay in the first cache.
 
+use super::flat::Shading;
 use super::{BayerOrder, Layout, Roi, Samples};
 
 /// How raw samples become pictures. The default takes them as they are.
@@ -38,6 +39,14 @@ impl Default for Development {
 }
 
 impl Development {
+    /// By how many bits samples that are stored in this way are shifted up: packed and 8-bit ones have no room.
+    pub(super) fn shift(&self, samples: Samples) -> u32 {
+        match samples {
+            Samples::Bits10 | Samples::Bits12 => u32::from(self.sample_shift).min(15),
+            _ => 0,
+        }
+    }
+
     /// One channel's table from sample to 8 bits. 16-bit samples go by their upper 12 bits, so that all
     /// three tables stay in the first cache.
     fn table(&self, channel: usize, bits: u32) -> Vec<u8> {
@@ -76,6 +85,7 @@ pub(super) struct Demosaic {
     tables: [Vec<u8>; 3],
     /// Row y lies in slot y % 3, one column of neighbours on either side.
     rows: [Vec<u8>; 3],
+    pub(super) shading: Option<Shading>,
 }
 
 impl Demosaic {
@@ -86,17 +96,13 @@ impl Demosaic {
         development: &Development,
     ) -> Self {
         let row = vec![0; roi.width as usize + 2];
-        // Packed and 8-bit samples have no room to be shifted.
-        let shift = match samples {
-            Samples::Bits10 | Samples::Bits12 => u32::from(development.sample_shift),
-            _ => 0,
-        };
         Demosaic {
             order,
             samples,
-            shift: shift.min(15),
+            shift: development.shift(samples),
             tables: [0, 1, 2].map(|channel| development.table(channel, samples.bits())),
             rows: [row.clone(), row.clone(), row],
+            shading: None,
         }
     }
 
@@ -135,23 +141,32 @@ impl Demosaic {
             [&self.tables[colour], &self.tables[1]]
         };
         let slot = &mut self.rows[y % 3];
-        let word = |x: usize| usize::from(u16::from_le_bytes([row[2 * x], row[2 * x + 1]]));
+        let (samples, shift) = (self.samples, self.shift);
+        if let Some(shading) = &self.shading {
+            let (gains, left) = shading.row(y);
+            // 16 bits are looked up by their upper 12.
+            let cut = samples.bits() - samples.bits().min(12);
+            return fill(slot, x, width, last, tables, |x| {
+                shading.lift(samples.read(row, x) >> shift, gains[x - left]) >> cut
+            });
+        }
         // One loop per way of storing, so that the choice stays out of the loop.
-        match self.samples {
+        match samples {
             Samples::Bits8 => fill(slot, x, width, last, tables, |x| usize::from(row[x])),
-            Samples::Bits10 | Samples::Bits12 => {
-                fill(slot, x, width, last, tables, |x| word(x) >> self.shift);
-            }
-            Samples::Bits16 => fill(slot, x, width, last, tables, |x| word(x) >> 4),
+            Samples::Bits10 => fill(slot, x, width, last, tables, |x| {
+                Samples::Bits10.read(row, x) >> shift
+            }),
+            Samples::Bits12 => fill(slot, x, width, last, tables, |x| {
+                Samples::Bits12.read(row, x) >> shift
+            }),
+            Samples::Bits16 => fill(slot, x, width, last, tables, |x| {
+                Samples::Bits16.read(row, x) >> 4
+            }),
             Samples::Packed10 => fill(slot, x, width, last, tables, |x| {
-                let (group, place) = (5 * (x / 4), x % 4);
-                let low = row[group + 4] >> (2 * place);
-                usize::from(row[group + place]) << 2 | usize::from(low & 3)
+                Samples::Packed10.read(row, x)
             }),
             Samples::Packed12 => fill(slot, x, width, last, tables, |x| {
-                let (group, place) = (3 * (x / 2), x % 2);
-                let low = row[group + 2] >> (4 * place);
-                usize::from(row[group + place]) << 4 | usize::from(low & 15)
+                Samples::Packed12.read(row, x)
             }),
         }
     }

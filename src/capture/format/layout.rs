@@ -1,6 +1,6 @@
 //! How a frame lies in memory, and which part of it is wanted.
 
-use super::PixelFormat;
+use super::{Chroma, PixelFormat};
 use crate::capture::MAX_PIXELS;
 use serde::Deserialize;
 
@@ -35,12 +35,15 @@ pub struct Layout {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Bytes from one row to the next (V4L2: bytesperline); nothing for MJPEG. NV12's chroma rows are as
-    /// long as its luma rows.
+    /// Bytes from one row to the next (V4L2: bytesperline); nothing for MJPEG.
     pub stride: usize,
-    /// Colour matrix of YUYV, UYVY and NV12. JPEG and RGB have their own.
+    /// Bytes from one row of chroma to the next, where planes lie in memory of their own. Elsewhere it follows
+    /// from `stride`: NV12's are as long as those of luma, planar ones as much shorter as they have fewer
+    /// samples.
+    pub chroma_stride: usize,
+    /// Colour matrix of YUV. JPEG and RGB have their own.
     pub matrix: Matrix,
-    /// Range of YUYV, UYVY, NV12 and grey.
+    /// Range of YUV and grey.
     pub range: Range,
 }
 
@@ -53,6 +56,10 @@ impl Layout {
             width,
             height,
             stride: row(format, width as usize),
+            chroma_stride: match format.memories() {
+                1 => 0,
+                _ => chroma_row(format, width as usize),
+            },
             matrix: Matrix::Bt601,
             range: match format {
                 PixelFormat::Grey(_) => Range::Full,
@@ -61,15 +68,58 @@ impl Layout {
         }
     }
 
-    /// The bytes that a frame has at least; 0 for MJPEG. The last row may end with its last pixel.
+    /// The bytes that a frame has at least, all its pieces of memory together; 0 for MJPEG. The last row may end
+    /// with its last pixel.
     pub fn size(&self) -> usize {
+        let [luma, blue, red] = self.planes().map(|plane| plane.end);
+        match self.format.memories() {
+            1 => luma.max(blue).max(red),
+            _ => luma + blue + red,
+        }
+    }
+
+    /// The bytes that each of the pieces of memory of a frame has at least; 0 where there is none.
+    pub fn sizes(&self) -> [usize; 3] {
+        match self.format.memories() {
+            1 => [self.size(), 0, 0],
+            _ => self.planes().map(|plane| plane.end),
+        }
+    }
+
+    /// Where the planes lie: luma (or all there is), then chroma. Those that there are not are empty.
+    pub(super) fn planes(&self) -> [Plane; 3] {
         let (width, height) = (self.width as usize, self.height as usize);
-        match self.format {
-            PixelFormat::Mjpeg => 0,
-            PixelFormat::Nv12 => {
-                self.stride * (height + height.div_ceil(2) - 1) + 2 * width.div_ceil(2)
+        let format = self.format;
+        let (_, down) = format.shared();
+        let rows = height.div_ceil(down as usize);
+        let alone = format.memories() > 1;
+        let chroma = match (alone, format) {
+            (true, _) => self.chroma_stride,
+            (false, PixelFormat::Planar(Chroma::Full) | PixelFormat::Nv12) => self.stride,
+            (false, _) => self.stride / 2,
+        };
+        let plane = |start: usize, stride: usize, rows: usize, row: usize| Plane {
+            start,
+            stride,
+            end: start + stride * (rows - 1) + row,
+        };
+        let luma = plane(0, self.stride, height, row(format, width));
+        let row = chroma_row(format, width);
+        let behind = |rows: usize| match alone {
+            true => 0,
+            false => self.stride * height + chroma * rows,
+        };
+        match format {
+            PixelFormat::Mjpeg => [Plane::NONE; 3],
+            PixelFormat::Nv12 | PixelFormat::Nv12M => {
+                [luma, plane(behind(0), chroma, rows, row), Plane::NONE]
             }
-            format => self.stride * (height - 1) + row(format, width),
+            PixelFormat::Planar(_) | PixelFormat::PlanarM(_) => [
+                luma,
+                plane(behind(0), chroma, rows, row),
+                plane(behind(rows), chroma, rows, row),
+            ],
+            _ => [luma, Plane::NONE, Plane::NONE],
         }
     }
 
@@ -77,7 +127,7 @@ impl Layout {
     ///
     /// # Errors
     /// [`FormatError::Layout`].
-    pub(super) fn check(&self) -> Result<(), FormatError> {
+    pub(in crate::capture) fn check(&self) -> Result<(), FormatError> {
         let Layout { width, height, .. } = *self;
         let bad = |why: String| Err(FormatError::Layout(why));
         let pixels = u64::from(width) * u64::from(height);
@@ -89,15 +139,45 @@ impl Layout {
         if self.format.is_bayer() && width.min(height) < 2 {
             return bad(format!("{width} x {height}: Bayer tiles are 2 x 2 pixels"));
         }
-        let least = row(self.format, width as usize);
-        if self.format != PixelFormat::Mjpeg && !(least..=MAX_STRIDE).contains(&self.stride) {
-            return bad(format!(
-                "{} bytes per line: {} with {width} pixels has {least} to {MAX_STRIDE}",
-                self.stride, self.format
-            ));
+        let mut strides = vec![(self.stride, row(self.format, width as usize))];
+        let chroma = chroma_row(self.format, width as usize);
+        match self.format {
+            PixelFormat::Mjpeg => return Ok(()),
+            PixelFormat::Nv12M | PixelFormat::PlanarM(_) => {
+                strides.push((self.chroma_stride, chroma));
+            }
+            PixelFormat::Planar(Chroma::Quarter | Chroma::Half) => {
+                strides.push((self.stride / 2, chroma));
+            }
+            _ => (),
+        }
+        for (stride, least) in strides {
+            if !(least..=MAX_STRIDE).contains(&stride) {
+                return bad(format!(
+                    "{stride} bytes per line: {} with {width} pixels has {least} to {MAX_STRIDE}",
+                    self.format
+                ));
+            }
         }
         Ok(())
     }
+}
+
+/// Where a plane lies in its piece of memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plane {
+    pub start: usize,
+    pub stride: usize,
+    /// Behind its last pixel.
+    pub end: usize,
+}
+
+impl Plane {
+    const NONE: Plane = Plane {
+        start: 0,
+        stride: 0,
+        end: 0,
+    };
 }
 
 /// Line cameras end at 16384 pixels.
@@ -105,11 +185,25 @@ const MAX_SIDE: u32 = 32_768;
 /// Keeps every size far from overflow, on 32 bits too.
 const MAX_STRIDE: usize = 1 << 18;
 
+/// Bytes of a row of chroma without a gap.
+fn chroma_row(format: PixelFormat, width: usize) -> usize {
+    let (across, _) = format.shared();
+    match format {
+        PixelFormat::Nv12 | PixelFormat::Nv12M => 2 * width.div_ceil(2),
+        PixelFormat::Planar(_) | PixelFormat::PlanarM(_) => width.div_ceil(across as usize),
+        _ => 0,
+    }
+}
+
 /// Bytes of a row without a gap.
 fn row(format: PixelFormat, width: usize) -> usize {
     match format {
         PixelFormat::Yuyv | PixelFormat::Uyvy => 4 * width.div_ceil(2),
+        // Its rows of chroma are as long.
         PixelFormat::Nv12 => 2 * width.div_ceil(2),
+        // Twice a row of chroma.
+        PixelFormat::Planar(Chroma::Quarter | Chroma::Half) => 2 * width.div_ceil(2),
+        PixelFormat::Nv12M | PixelFormat::Planar(Chroma::Full) | PixelFormat::PlanarM(_) => width,
         PixelFormat::Rgb24 | PixelFormat::Bgr24 => 3 * width,
         PixelFormat::Grey(samples) | PixelFormat::Bayer(_, samples) => samples.row(width),
         PixelFormat::Mjpeg => 0,
@@ -142,18 +236,14 @@ impl Roi {
                 self.width, self.height, self.x, self.y, layout.width, layout.height
             )));
         }
-        let (even_x, even_y) = match layout.format {
-            PixelFormat::Yuyv | PixelFormat::Uyvy => (true, false),
-            PixelFormat::Nv12 => (true, true),
-            _ => (false, false),
-        };
-        if even_x && self.x % 2 == 1 || even_y && self.y % 2 == 1 {
+        let (across, down) = layout.format.shared();
+        if !self.x.is_multiple_of(across) || !self.y.is_multiple_of(down) {
             return Err(FormatError::Roi(format!(
                 "({}, {}): {} shares colour between pairs, so {} must be even",
                 self.x,
                 self.y,
                 layout.format,
-                if even_y { "x and y" } else { "x" }
+                if down > 1 { "x and y" } else { "x" }
             )));
         }
         Ok(())
@@ -177,7 +267,15 @@ pub enum FormatError {
         /// What came.
         got: usize,
     },
-    /// A JPEG picture that is damaged, cut off, or of another size.
+    /// A JPEG picture that is damaged or cut off.
     #[error("JPEG: {0}")]
     Jpeg(String),
+    /// A picture of another size.
+    #[error("{} x {} pixels instead of {} x {}", got.0, got.1, wanted.0, wanted.1)]
+    Size {
+        /// Width and height of all pictures.
+        wanted: (u32, u32),
+        /// Those of this one.
+        got: (u32, u32),
+    },
 }

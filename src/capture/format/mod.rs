@@ -5,18 +5,22 @@
 //! per frame once the first one is through, but what the JPEG decoder needs inside.
 
 mod bayer;
+mod flat;
 mod layout;
 mod pixel;
 
 pub use bayer::Development;
+pub use flat::{Flat, FlatError, FlatFrames};
 pub use layout::{FormatError, Layout, Matrix, Range, Roi};
-pub use pixel::{BayerOrder, PixelFormat, Samples};
+pub use pixel::{BayerOrder, Chroma, PixelFormat, Samples};
 
 use super::jpeg::{Checker, JpegError};
 use bayer::Demosaic;
+use flat::Shading;
 use image::RgbImage;
 use yuv::{
-    YuvBiPlanarImage, YuvConversionMode, YuvError, YuvGrayImage, YuvRange, YuvStandardMatrix,
+    YuvBiPlanarImage, YuvConversionMode, YuvError, YuvGrayImage, YuvPlanarImage, YuvRange,
+    YuvStandardMatrix,
 };
 
 /// Turns frames of one layout into RGB pictures of one region.
@@ -24,6 +28,7 @@ pub struct Converter {
     layout: Layout,
     roi: Roi,
     demosaic: Option<Demosaic>,
+    black_level: u16,
     /// A whole JPEG picture, a row of grey at 8 bits, or a row's luma and chroma.
     scratch: Vec<u8>,
     /// A JPEG picture with AVI's mark.
@@ -60,10 +65,26 @@ impl Converter {
             layout,
             roi,
             demosaic,
+            black_level: development.black_level,
             scratch: vec![],
             marked: vec![],
             checker: Checker::default(),
         })
+    }
+
+    /// Takes a lens's shading off every frame from now on.
+    ///
+    /// # Errors
+    /// [`FlatError`]: it was not measured on such frames.
+    pub fn correct(&mut self, flat: &Flat) -> Result<(), FlatError> {
+        flat.check(&self.layout)?;
+        if let (Some(demosaic), PixelFormat::Bayer(order, _)) =
+            (&mut self.demosaic, self.layout.format)
+        {
+            let shading = Shading::new(flat, order, &self.layout, &self.roi, self.black_level);
+            demosaic.shading = Some(shading);
+        }
+        Ok(())
     }
 
     /// The size of the pictures that come out, in pixels.
@@ -74,8 +95,20 @@ impl Converter {
     /// Converts one frame into `image`, which gets the region's size.
     ///
     /// # Errors
-    /// [`FormatError::Short`] and [`FormatError::Jpeg`]; `image` is black then.
+    /// [`FormatError::Short`], [`FormatError::Jpeg`] and [`FormatError::Size`]; `image` is black then.
     pub fn convert(&mut self, frame: &[u8], image: &mut RgbImage) -> Result<(), FormatError> {
+        self.convert_memories(&[frame], image)
+    }
+
+    /// Converts one frame that lies in [`PixelFormat::memories`] pieces of memory.
+    ///
+    /// # Errors
+    /// Those of [`Converter::convert`]; a piece that is not there is one without bytes.
+    pub fn convert_memories(
+        &mut self,
+        frame: &[&[u8]],
+        image: &mut RgbImage,
+    ) -> Result<(), FormatError> {
         resize(image, self.roi.width, self.roi.height);
         let done = self.write(frame, image);
         if done.is_err() {
@@ -84,18 +117,26 @@ impl Converter {
         done
     }
 
-    fn write(&mut self, frame: &[u8], rgb: &mut [u8]) -> Result<(), FormatError> {
+    fn write(&mut self, memories: &[&[u8]], rgb: &mut [u8]) -> Result<(), FormatError> {
         let Layout { format, stride, .. } = self.layout;
+        let memory = |i: usize| memories.get(i).copied().unwrap_or_default();
+        let frame = memory(0);
         if format == PixelFormat::Mjpeg {
             return self.jpeg(frame, rgb);
         }
-        let needed = self.layout.size();
-        if frame.len() < needed {
-            return Err(FormatError::Short {
-                needed,
-                got: frame.len(),
-            });
+        for (i, needed) in self.layout.sizes().into_iter().enumerate() {
+            let got = memory(i).len();
+            if got < needed {
+                return Err(FormatError::Short { needed, got });
+            }
         }
+        let planes = self.layout.planes();
+        let (across, down) = format.shared();
+        // The chroma of a row: of plane 1 or 2, from the region's first column on.
+        let chroma = |plane: usize, y: usize, x: usize| {
+            let at = planes[plane].start + y / down as usize * planes[plane].stride + x;
+            &memory(if format.memories() > 1 { plane } else { 0 })[at..]
+        };
         if let Some(demosaic) = &mut self.demosaic {
             demosaic.develop(frame, &self.layout, &self.roi, rgb);
             return Ok(());
@@ -127,9 +168,13 @@ impl Converter {
                     }
                     yuv_row(lumas, chromas, &self.layout, out)?;
                 }
-                PixelFormat::Nv12 => {
-                    let chroma = &frame[(self.layout.height as usize + y / 2) * stride..];
-                    yuv_row(&row[x..], &chroma[x..], &self.layout, out)?;
+                PixelFormat::Nv12 | PixelFormat::Nv12M => {
+                    yuv_row(&row[x..], chroma(1, y, x), &self.layout, out)?;
+                }
+                PixelFormat::Planar(_) | PixelFormat::PlanarM(_) => {
+                    let column = x / across as usize;
+                    let chroma = [chroma(1, y, column), chroma(2, y, column)];
+                    planar_row(&row[x..], chroma, &self.layout, out)?;
                 }
                 PixelFormat::Grey(Samples::Bits8) => grey_row(&row[x..], &self.layout, out)?,
                 PixelFormat::Grey(samples) => {
@@ -154,10 +199,10 @@ impl Converter {
         let picture = self.checker.check(frame).map_err(bad)?;
         let (width, height) = (self.layout.width, self.layout.height);
         if (picture.width, picture.height) != (width, height) {
-            return Err(FormatError::Jpeg(format!(
-                "{} x {} pixels instead of {width} x {height}",
-                picture.width, picture.height
-            )));
+            return Err(FormatError::Size {
+                wanted: (width, height),
+                got: (picture.width, picture.height),
+            });
         }
         let (width, height) = (width as usize, height as usize);
         let whole = (self.roi.width, self.roi.height) == (self.layout.width, self.layout.height);
@@ -192,6 +237,34 @@ fn yuv_row(luma: &[u8], chroma: &[u8], layout: &Layout, out: &mut [u8]) -> Resul
     let (range, matrix) = (layout.range.into(), layout.matrix.into());
     let mode = YuvConversionMode::Balanced;
     yuv::yuv_nv16_to_rgb(&planes, out, 3 * width as u32, range, matrix, mode).map_err(internal)
+}
+
+/// One row of 4:2:2 or 4:4:4 whose chromas lie apart, as many pixels as `out` has room for.
+fn planar_row(
+    luma: &[u8],
+    [blue, red]: [&[u8]; 2],
+    layout: &Layout,
+    out: &mut [u8],
+) -> Result<(), FormatError> {
+    let width = out.len() / 3;
+    let (across, _) = layout.format.shared();
+    let samples = width.div_ceil(across as usize);
+    let planes = YuvPlanarImage {
+        y_plane: &luma[..width],
+        y_stride: width as u32,
+        u_plane: &blue[..samples],
+        u_stride: samples as u32,
+        v_plane: &red[..samples],
+        v_stride: samples as u32,
+        width: width as u32,
+        height: 1,
+    };
+    let (range, matrix) = (layout.range.into(), layout.matrix.into());
+    let convert = match across {
+        1 => yuv::yuv444_to_rgb,
+        _ => yuv::yuv422_to_rgb,
+    };
+    convert(&planes, out, 3 * width as u32, range, matrix).map_err(internal)
 }
 
 /// One row of grey, as many pixels as `out` has room for.

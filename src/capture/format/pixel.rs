@@ -57,6 +57,26 @@ impl Samples {
         }
     }
 
+    /// The word or byte of a sample of a row, its bits packed together where they are apart.
+    pub(super) fn read(self, row: &[u8], x: usize) -> usize {
+        match self {
+            Samples::Bits8 => row[x].into(),
+            Samples::Bits10 | Samples::Bits12 | Samples::Bits16 => {
+                u16::from_le_bytes([row[2 * x], row[2 * x + 1]]).into()
+            }
+            Samples::Packed10 => {
+                let (group, place) = (5 * (x / 4), x % 4);
+                let low = row[group + 4] >> (2 * place);
+                usize::from(row[group + place]) << 2 | usize::from(low & 3)
+            }
+            Samples::Packed12 => {
+                let (group, place) = (3 * (x / 2), x % 2);
+                let low = row[group + 2] >> (4 * place);
+                usize::from(row[group + place]) << 4 | usize::from(low & 15)
+            }
+        }
+    }
+
     /// Bytes of a row of `width` samples.
     pub(super) fn row(self, width: usize) -> usize {
         match self {
@@ -68,10 +88,20 @@ impl Samples {
     }
 }
 
+/// How many pixels share a sample of colour, where luma and both chromas have a plane each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chroma {
+    /// 4:2:0: two across and two down.
+    Quarter,
+    /// 4:2:2: two across.
+    Half,
+    /// 4:4:4: none.
+    Full,
+}
+
 /// A pixel format that is read. In settings it is written as its V4L2 code: `"YUYV"`, `"RG10"`.
 ///
-/// Not read: planar and swapped YUV (YU12, NV21, YVYU), packed grey (Y10P, Y10B), 14-bit Bayer, frames in
-/// several memory planes (NM12), compressed video (H264).
+/// Not read: swapped YUV (YV12, NV21, YVYU), packed grey (Y10P, Y10B), 14-bit Bayer, compressed video (H264).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum PixelFormat {
@@ -81,6 +111,12 @@ pub enum PixelFormat {
     Uyvy,
     /// 4:2:0, a luma plane and one of interleaved chroma right behind it.
     Nv12,
+    /// The same, the two planes in memory of their own (V4L2 multi-planar).
+    Nv12M,
+    /// Luma, blue chroma and red chroma, a plane each, right behind one another.
+    Planar(Chroma),
+    /// The same, the three planes in memory of their own (V4L2 multi-planar).
+    PlanarM(Chroma),
     /// Red, green, blue.
     Rgb24,
     /// Blue, green, red.
@@ -94,16 +130,23 @@ pub enum PixelFormat {
 }
 
 use BayerOrder::{Bggr, Gbrg, Grbg, Rggb};
-use PixelFormat::{Bayer, Grey};
+use PixelFormat::{Bayer, Grey, Planar, PlanarM};
 use Samples::{Bits8, Bits10, Bits12, Bits16, Packed10, Packed12};
 
-/// Codes of linux/videodev2.h, in the order in which they are chosen where the settings name none.
-const CODES: [(PixelFormat, [u8; 4]); 35] = [
+/// Codes of linux/videodev2.h (and FFmpeg's 444P, which the kernel has no code for), in the order in which they are chosen where the settings name none.
+const CODES: [(PixelFormat, [u8; 4]); 42] = [
     (PixelFormat::Rgb24, *b"RGB3"),
     (PixelFormat::Bgr24, *b"BGR3"),
     (PixelFormat::Yuyv, *b"YUYV"),
     (PixelFormat::Uyvy, *b"UYVY"),
     (PixelFormat::Nv12, *b"NV12"),
+    (PixelFormat::Nv12M, *b"NM12"),
+    (Planar(Chroma::Full), *b"444P"),
+    (PlanarM(Chroma::Full), *b"YM24"),
+    (Planar(Chroma::Half), *b"422P"),
+    (PlanarM(Chroma::Half), *b"YM16"),
+    (Planar(Chroma::Quarter), *b"YU12"),
+    (PlanarM(Chroma::Quarter), *b"YM12"),
     (PixelFormat::Mjpeg, *b"MJPG"),
     (PixelFormat::Mjpeg, *b"JPEG"),
     (Bayer(Rggb, Bits12), *b"RG12"),
@@ -159,6 +202,29 @@ impl PixelFormat {
         known.map_or(*b"????", |&(_, code)| code)
     }
 
+    /// Pixels across and down that share one sample of colour.
+    pub(super) fn shared(self) -> (u32, u32) {
+        match self {
+            PixelFormat::Yuyv | PixelFormat::Uyvy => (2, 1),
+            PixelFormat::Nv12 | PixelFormat::Nv12M => (2, 2),
+            PixelFormat::Planar(chroma) | PixelFormat::PlanarM(chroma) => match chroma {
+                Chroma::Quarter => (2, 2),
+                Chroma::Half => (2, 1),
+                Chroma::Full => (1, 1),
+            },
+            _ => (1, 1),
+        }
+    }
+
+    /// In how many pieces of memory a frame comes: 1 to 3.
+    pub fn memories(self) -> usize {
+        match self {
+            PixelFormat::Nv12M => 2,
+            PixelFormat::PlanarM(_) => 3,
+            _ => 1,
+        }
+    }
+
     /// Whether black level, white balance and sample shift mean anything.
     pub fn is_bayer(self) -> bool {
         matches!(self, PixelFormat::Bayer(..))
@@ -211,8 +277,11 @@ mod tests {
             PixelFormat::Yuyv,
             PixelFormat::Uyvy,
             PixelFormat::Nv12,
+            PixelFormat::Nv12M,
             PixelFormat::Mjpeg,
         ];
+        let chromas = [Chroma::Full, Chroma::Half, Chroma::Quarter];
+        expected.extend(chromas.iter().flat_map(|&c| [Planar(c), PlanarM(c)]));
         expected.extend(samples[..4].iter().map(|&s| Grey(s)));
         expected.extend(orders.iter().flat_map(|&o| samples.map(|s| Bayer(o, s))));
         for &format in &expected {

@@ -14,7 +14,10 @@ mod bits;
 mod header;
 mod huffman;
 mod progressive;
+mod split;
 mod walk;
+
+pub(super) use split::{End, Splitter};
 
 use super::MAX_PIXELS;
 use header::{Frame, Kind, RST, SOI, Scan};

@@ -1,4 +1,4 @@
-//! Cameras of the Linux kernel (V4L2), single-planar, memory-mapped.
+//! Cameras of the Linux kernel (V4L2), single-planar and multi-planar, memory-mapped.
 //!
 //! A frame that the driver flags, that is short, or that does not decode is never passed off as whole.
 //! Never opens a device again by itself: when that is due is for [`super::Watch`] to say.
@@ -13,22 +13,33 @@ pub use control::ControlReport;
 pub use report::{DeviceReport, FormatReport, NodeReport, list_devices};
 pub use settings::{CameraSettings, SettingsError};
 
-use super::format::{Converter, Layout, Matrix, PixelFormat, Range};
+use super::format::{Converter, Flat, FlatError, FlatFrames, Layout, Matrix, PixelFormat, Range};
 use super::{Adjustment, Camera, CaptureError, Exposure, now_us};
 use control::Wanted;
 use image::RgbImage;
 use std::io;
 use std::time::Duration;
 use stream::Stream;
+use sys::Kind;
 use v4l::Device;
-use v4l::fraction::Fraction;
-use v4l::video::Capture;
-use v4l::video::capture::Parameters;
 
 // V4L2_CAP_*
 const VIDEO_CAPTURE: u32 = 0x0000_0001;
 const VIDEO_CAPTURE_MPLANE: u32 = 0x0000_1000;
+const VIDEO_OUTPUT: u32 = 0x0000_0002;
+const VIDEO_OUTPUT_MPLANE: u32 = 0x0000_2000;
+const VIDEO_M2M_MPLANE: u32 = 0x0000_4000;
+const VIDEO_M2M: u32 = 0x0000_8000;
 const STREAMING: u32 = 0x0400_0000;
+
+/// The form of the capture interface that a node with these capabilities has. The older one if it has both: they
+/// are two views of the same queue.
+fn kind(flags: u32) -> Kind {
+    match flags & VIDEO_CAPTURE {
+        0 => Kind::Multi,
+        _ => Kind::Single,
+    }
+}
 
 /// A V4L2 camera.
 pub struct V4l2Camera {
@@ -46,6 +57,7 @@ struct Open {
     stream: Stream,
     device: Device,
     converter: Converter,
+    layout: Layout,
     frame_time: Option<Duration>,
     last_sequence: Option<u32>,
     /// Whether the driver's stamps were found wanting, which is said once.
@@ -69,6 +81,43 @@ impl V4l2Camera {
         };
         camera.reopen()?;
         Ok(camera)
+    }
+
+    /// Measures the lens's shading on so many raw frames of an evenly lit grey surface, and the white balance under
+    /// that light.
+    ///
+    /// # Errors
+    /// [`CaptureError::Unsupported`] if the frames are not raw or cannot be measured; those of
+    /// [`Camera::capture`].
+    pub fn measure_flat(&mut self, frames: u32) -> Result<(Flat, [f32; 3]), CaptureError> {
+        const EACH: Duration = Duration::from_secs(5);
+        const HOW: &str = "put an evenly lit grey surface in front of the camera, out of focus, that fills the picture";
+        let device = self.settings.device.clone();
+        let unsupported = |e: FlatError| CaptureError::Unsupported {
+            device: device.clone(),
+            what: e.to_string(),
+            advice: HOW.into(),
+        };
+        let Some(open) = &mut self.open else {
+            return Err(CaptureError::Disconnected { device });
+        };
+        let development = self.settings.development();
+        let mut sum = FlatFrames::new(open.layout, &development).map_err(unsupported)?;
+        for _ in 0..frames {
+            let frame = open
+                .stream
+                .next(EACH)
+                .map_err(|source| CaptureError::Device {
+                    device: device.clone(),
+                    action: "taking a frame",
+                    source,
+                })?;
+            let frame = frame.ok_or(CaptureError::Timeout(EACH))?;
+            if !frame.flawed {
+                sum.add(frame.bytes[0]);
+            }
+        }
+        sum.finish().map_err(unsupported)
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> CaptureError {
@@ -105,18 +154,21 @@ impl V4l2Camera {
         }
         let wanted = Wanted::find(&device, &settings.device, &settings.controls)?;
         wanted.write(true)?;
-        let layout = self.layout(&device)?;
-        let converter = Converter::new(layout, settings.roi, &settings.development())
-            .map_err(|e| self.unsupported(e.to_string(), "correct the board file"))?;
-        let frame_time = self.frame_rate(&device)?;
+        let kind = kind(capability.flags);
+        let layout = self.layout(&device, kind)?;
+        let converter = settings
+            .converter(layout)
+            .map_err(|e| self.unsupported(e, "correct the board file"))?;
+        let frame_time = self.frame_rate(&device, kind)?;
         wanted.write(false)?;
         wanted.verify()?;
-        let stream =
-            Stream::start(&device, settings.buffers).map_err(|e| self.failed("starting it", e))?;
+        let stream = Stream::start(&device, kind, settings.buffers)
+            .map_err(|e| self.failed("starting it", e))?;
         Ok(Open {
             stream,
             device,
             converter,
+            layout,
             frame_time,
             last_sequence: None,
             stamps_told: false,
@@ -124,22 +176,21 @@ impl V4l2Camera {
     }
 
     /// Sets the format.
-    fn layout(&self, device: &Device) -> Result<Layout, CaptureError> {
+    fn layout(&self, device: &Device, kind: Kind) -> Result<Layout, CaptureError> {
         const SIZES: &str = "the doctor command lists the formats and sizes that the device has";
         let settings = &self.settings;
         let format = match settings.format {
             Some(format) => format,
             None => {
-                let there = device
-                    .enum_formats()
+                let there = sys::formats(device, kind)
                     .map_err(|e| self.failed("listing its formats", e))?;
                 let known = PixelFormat::all().find(|known| {
                     there
                         .iter()
-                        .any(|f| PixelFormat::from_fourcc(f.fourcc.repr) == Some(*known))
+                        .any(|f| PixelFormat::from_fourcc(f.fourcc) == Some(*known))
                 });
                 known.ok_or_else(|| {
-                    let codes: Vec<_> = there.iter().map(|f| f.fourcc.to_string()).collect();
+                    let codes: Vec<_> = there.iter().map(|f| report::code(f.fourcc)).collect();
                     let what = format!("none of its formats is read here: {}", codes.join(" "));
                     self.unsupported(what, SIZES)
                 })?
@@ -148,7 +199,8 @@ impl V4l2Camera {
         if let Err(error) = settings.check_development(Some(format)) {
             return Err(self.unsupported(error.to_string(), "correct the board file"));
         }
-        let pix = sys::set_format(device, format.fourcc(), settings.width, settings.height)
+        let (width, height) = (settings.width, settings.height);
+        let pix = sys::set_format(device, kind, format.fourcc(), width, height)
             .map_err(|e| self.failed("setting its format", e))?;
         let got = PixelFormat::from_fourcc(pix.fourcc);
         if (got, pix.width, pix.height) != (Some(format), settings.width, settings.height) {
@@ -171,10 +223,21 @@ impl V4l2Camera {
             let advice = "choose a progressive input or mode";
             return Err(self.unsupported(what, advice));
         }
+        if pix.pieces != format.memories() {
+            let what = format!(
+                "{format} comes in {} pieces of memory here instead of {}",
+                pix.pieces,
+                format.memories()
+            );
+            return Err(self.unsupported(what, SIZES));
+        }
         let mut layout = Layout::packed(format, pix.width, pix.height);
         // Some drivers say nothing about rows without gaps.
         if pix.stride != 0 {
             layout.stride = pix.stride as usize;
+        }
+        if pix.chroma_stride != 0 && format.memories() > 1 {
+            layout.chroma_stride = pix.chroma_stride as usize;
         }
         layout.matrix = matrix(pix.encoding, pix.colorspace);
         layout.range = range(pix.quantization, pix.colorspace, layout.range);
@@ -182,13 +245,13 @@ impl V4l2Camera {
     }
 
     /// Sets the frame rate if one is wanted; what time a frame takes then, if the driver says.
-    fn frame_rate(&self, device: &Device) -> Result<Option<Duration>, CaptureError> {
-        let time = |f: Fraction| {
-            (f.numerator > 0 && f.denominator > 0)
-                .then(|| Duration::from_secs_f64(f64::from(f.numerator) / f64::from(f.denominator)))
+    fn frame_rate(&self, device: &Device, kind: Kind) -> Result<Option<Duration>, CaptureError> {
+        let time = |(numerator, denominator): (u32, u32)| {
+            (numerator > 0 && denominator > 0)
+                .then(|| Duration::from_secs_f64(f64::from(numerator) / f64::from(denominator)))
         };
         let Some(fps) = self.settings.fps else {
-            return Ok(device.params().ok().and_then(|p| time(p.interval)));
+            return Ok(sys::interval(device, kind).ok().and_then(time));
         };
         let wrong = |reason: String| CaptureError::Control {
             device: self.settings.device.clone(),
@@ -196,11 +259,10 @@ impl V4l2Camera {
             wanted: fps.to_string(),
             reason,
         };
-        let interval = Fraction::new(1000, (1000.0 * fps).round() as u32);
-        let params = device
-            .set_params(&Parameters::new(interval))
+        let interval = (1000, (1000.0 * fps).round() as u32);
+        let interval = sys::set_interval(device, kind, interval)
             .map_err(|e| wrong(format!("the driver refuses it: {e}")))?;
-        let frame = time(params.interval).ok_or_else(|| wrong("the driver has no rate".into()))?;
+        let frame = time(interval).ok_or_else(|| wrong("the driver has no rate".into()))?;
         let got = frame.as_secs_f64().recip();
         // Drivers give the nearest rate that they have.
         if (got / fps - 1.0).abs() > 0.01 {
@@ -294,7 +356,7 @@ impl Camera for V4l2Camera {
         let sequence = self.exposures + missed;
         self.exposures = sequence + 1;
         let mut whole = !frame.flawed && timed;
-        if let Err(e) = open.converter.convert(frame.bytes, image) {
+        if let Err(e) = open.converter.convert_memories(&frame.bytes, image) {
             log::warn!(
                 "{}: exposure {sequence}: {e}",
                 self.settings.device.display()

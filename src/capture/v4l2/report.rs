@@ -1,14 +1,17 @@
 //! What cameras there are, for a person: the doctor command prints it.
 
 use super::control::{self, ControlReport};
-use super::{STREAMING, VIDEO_CAPTURE, VIDEO_CAPTURE_MPLANE, sys};
+use super::{
+    STREAMING, VIDEO_CAPTURE, VIDEO_CAPTURE_MPLANE, VIDEO_M2M, VIDEO_M2M_MPLANE, VIDEO_OUTPUT,
+    VIDEO_OUTPUT_MPLANE, kind, sys,
+};
 use crate::capture::CaptureError;
 use crate::capture::format::PixelFormat;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use v4l::Device;
 use v4l::framesize::FrameSizeEnum;
 use v4l::video::Capture;
+use v4l::{Device, FourCC};
 
 /// One /dev/video* node.
 #[derive(Debug)]
@@ -53,19 +56,17 @@ pub struct FormatReport {
 
 /// Why a node with these capabilities is no camera for us, and what to do.
 pub(super) fn obstacle(flags: u32) -> Option<(&'static str, &'static str)> {
-    if flags & VIDEO_CAPTURE == 0 {
-        return Some(if flags & VIDEO_CAPTURE_MPLANE != 0 {
-            (
-                "it delivers frames in several memory planes (V4L2 multi-planar), which is not read here",
-                "feed a v4l2loopback device from it, for instance with gst-launch-1.0 v4l2src ! v4l2sink, \
-                 and name that one",
-            )
-        } else {
-            (
-                "it takes no pictures (metadata, output or codec node)",
-                "name the camera's other node",
-            )
-        });
+    if flags & (VIDEO_CAPTURE | VIDEO_CAPTURE_MPLANE) == 0 {
+        return Some((
+            "it takes no pictures (metadata, output or codec node)",
+            "name the camera's other node",
+        ));
+    }
+    if flags & (VIDEO_OUTPUT | VIDEO_OUTPUT_MPLANE | VIDEO_M2M | VIDEO_M2M_MPLANE) != 0 {
+        return Some((
+            "it converts pictures of others (codec or scaler)",
+            "name the camera's own node",
+        ));
     }
     (flags & STREAMING == 0).then_some((
         "it has no memory-mapped streaming",
@@ -117,15 +118,16 @@ fn inspect(path: &Path) -> Result<DeviceReport, CaptureError> {
     let obstacle = obstacle(capability.flags);
     let formats = match obstacle {
         Some(_) => vec![],
-        None => device
-            .enum_formats()
-            .map_err(failed("listing its formats"))?,
+        None => {
+            sys::formats(&device, kind(capability.flags)).map_err(failed("listing its formats"))?
+        }
     };
     let formats = formats.into_iter().map(|format| FormatReport {
-        fourcc: code(format.fourcc.repr),
-        supported: PixelFormat::from_fourcc(format.fourcc.repr).is_some(),
+        fourcc: code(format.fourcc),
+        supported: PixelFormat::from_fourcc(format.fourcc).is_some(),
         sizes: {
-            let sizes = device.enum_framesizes(format.fourcc).unwrap_or_default();
+            let fourcc = FourCC::new(&format.fourcc);
+            let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
             sizes.into_iter().map(|s| size(&s.size)).collect()
         },
         description: format.description,
@@ -141,7 +143,7 @@ fn inspect(path: &Path) -> Result<DeviceReport, CaptureError> {
 }
 
 /// A code as v4l2-ctl prints it: big-endian variants have the highest bit set.
-fn code(fourcc: [u8; 4]) -> String {
+pub(super) fn code(fourcc: [u8; 4]) -> String {
     let ascii = fourcc.map(|byte| byte & 0x7f);
     let text = String::from_utf8_lossy(&ascii).trim_end().to_string();
     if ascii == fourcc { text } else { text + "-BE" }

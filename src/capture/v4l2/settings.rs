@@ -1,6 +1,6 @@
 //! What the board file says about a camera.
 
-use crate::capture::format::{Development, PixelFormat, Roi};
+use crate::capture::format::{Converter, Development, Flat, Layout, PixelFormat, Roi};
 use crate::capture::{Orientation, Rotation};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameraSettings {
-    /// The device node. A link under /dev/v4l/by-id or by-path stays the same after replugging.
+    /// The device node, or the command of a [`super::super::PipeCamera`]. A link under /dev/v4l/by-id or by-path stays the same after replugging.
     pub device: PathBuf,
     /// Its V4L2 code; without one, the first that both sides know (see [`PixelFormat::all`]).
     #[serde(default)]
@@ -53,6 +53,9 @@ pub struct CameraSettings {
     /// Bayer only: see [`Development::srgb_curve`].
     #[serde(default)]
     pub srgb_curve: bool,
+    /// Bayer only: a file of the lens's shading, as `faprompt-edge flat` writes it.
+    #[serde(default)]
+    pub flat: Option<PathBuf>,
 }
 
 fn four() -> u32 {
@@ -123,6 +126,7 @@ impl CameraSettings {
                     ("white_balance", self.white_balance.is_some()),
                     ("sample_shift", self.sample_shift != 0),
                     ("srgb_curve", self.srgb_curve),
+                    ("flat", self.flat.is_some()),
                 ];
                 return match given.iter().find(|(_, given)| *given) {
                     Some((key, _)) => bad(key, format!("{other} has no raw samples; leave it out")),
@@ -152,7 +156,23 @@ impl CameraSettings {
         Ok(())
     }
 
-    pub(super) fn orientation(&self) -> Orientation {
+    /// What makes pictures of frames of this layout.
+    ///
+    /// # Errors
+    /// What is wrong with region, development or the file of the lens's shading, for a person.
+    pub(in crate::capture) fn converter(&self, layout: Layout) -> Result<Converter, String> {
+        let converter = Converter::new(layout, self.roi, &self.development());
+        let mut converter = converter.map_err(|e| e.to_string())?;
+        if let Some(path) = &self.flat {
+            let bad = |e: &dyn std::fmt::Display| format!("flat: {}: {e}", path.display());
+            let text = std::fs::read_to_string(path).map_err(|e| bad(&e))?;
+            let flat: Flat = serde_json::from_str(&text).map_err(|e| bad(&e))?;
+            converter.correct(&flat).map_err(|e| bad(&e))?;
+        }
+        Ok(converter)
+    }
+
+    pub(in crate::capture) fn orientation(&self) -> Orientation {
         Orientation {
             flip_horizontal: self.flip_horizontal,
             flip_vertical: self.flip_vertical,
@@ -160,7 +180,7 @@ impl CameraSettings {
         }
     }
 
-    pub(super) fn development(&self) -> Development {
+    pub(in crate::capture) fn development(&self) -> Development {
         Development {
             black_level: self.black_level.unwrap_or(0),
             white_balance: self.white_balance.unwrap_or([1.0; 3]),

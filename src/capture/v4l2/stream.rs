@@ -1,19 +1,24 @@
-//! The driver's buffers. Wraps the stream of `v4l` 0.14, whose rough edges stay in here:
+//! The driver's buffers: mapped, queued, taken one by one. Frames in one piece of memory or several
+//! (V4L2 multi-planar) by the same calls, which the `v4l` crate's own streams know for one piece only.
 //!
-//! - a timeout inside its `next` leaves it broken, so it is called only when a frame is there;
-//! - it returns the whole mapping, not the bytes that were written, and does not look at flags;
-//! - its drop panics if the driver does not stop.
+//! Nothing is copied: a frame is converted where the driver put it, and given back when the next one is asked for.
 
+use super::sys::{self, Buffer, Kind, Mapped};
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use v4l::Device;
-use v4l::buffer::{Flags, Metadata, Type};
-use v4l::io::mmap;
-use v4l::io::traits::{CaptureStream, Stream as _};
+use v4l::device::Handle;
+
+// V4L2_BUF_FLAG_*
+const ERROR: u32 = 0x0000_0040;
+const TIMESTAMP_MASK: u32 = 0x0000_e000;
+const TIMESTAMP_MONOTONIC: u32 = 0x0000_2000;
 
 /// A frame as the driver delivers it.
 pub(super) struct Frame<'a> {
-    pub bytes: &'a [u8],
+    /// Its pieces of memory; those that there are not are empty.
+    pub bytes: [&'a [u8]; sys::PIECES],
     /// The driver flagged an error, or says it wrote more than the buffer holds.
     pub flawed: bool,
     pub sequence: u32,
@@ -25,100 +30,123 @@ pub(super) struct Frame<'a> {
 
 /// A running stream.
 pub(super) struct Stream {
-    /// `None` only while it is dropped.
-    inner: Option<mmap::Stream<'static>>,
+    handle: Arc<Handle>,
+    kind: Kind,
+    /// Each buffer's pieces of memory.
+    buffers: Vec<Vec<Mapped>>,
+    /// The buffer that lies with us.
+    held: Option<u32>,
 }
 
 impl Stream {
     /// Allocates, queues, starts. One buffer more than asked for: it lies with us, the others with the
     /// driver.
-    pub(super) fn start(device: &Device, buffers: u32) -> io::Result<Self> {
-        let inner = mmap::Stream::with_buffers(device, Type::VideoCapture, buffers + 1)?;
-        let mut stream = Stream { inner: Some(inner) };
-        if let Some(inner) = &mut stream.inner {
-            // `next` first queues the buffer that it returned last, which before the first frame is
-            // number 0. The crate does not say how many there are; the driver does.
-            let mut queued = 0;
-            while queued < 32 {
-                match CaptureStream::queue(inner, queued + 1) {
-                    Ok(()) => queued += 1,
-                    Err(e) if e.kind() == io::ErrorKind::InvalidInput && queued > 0 => break,
-                    Err(e) => return Err(e),
-                }
-            }
-            // A bound, in case poll was wrong.
-            inner.set_timeout(Duration::from_secs(1));
-            inner.start()?;
+    pub(super) fn start(device: &Device, kind: Kind, buffers: u32) -> io::Result<Self> {
+        let handle = device.handle();
+        let count = sys::request_buffers(&handle, kind, buffers + 1)?;
+        let mut stream = Stream {
+            handle,
+            kind,
+            buffers: vec![],
+            held: None,
+        };
+        for index in 0..count {
+            stream
+                .buffers
+                .push(sys::map_buffer(&stream.handle, kind, index)?);
         }
+        for index in 0..count {
+            stream.queue(index)?;
+        }
+        sys::set_streaming(&stream.handle, kind, true)?;
         Ok(stream)
+    }
+
+    fn queue(&self, index: u32) -> io::Result<()> {
+        let pieces = self.buffers[index as usize].len();
+        sys::queue_buffer(&self.handle, self.kind, index, pieces)
     }
 
     /// The next frame, or `None` if there is none in time. After an error the stream is of no more use.
     pub(super) fn next(&mut self, timeout: Duration) -> io::Result<Option<Frame<'_>>> {
-        let Some(inner) = &mut self.inner else {
-            return Ok(None);
-        };
+        if let Some(index) = self.held.take() {
+            self.queue(index)?;
+        }
         let deadline = Instant::now() + timeout;
         let mut awaited = false;
-        loop {
+        let buffer = loop {
             let left = match awaited {
                 true => deadline.saturating_duration_since(Instant::now()),
                 false => Duration::ZERO,
             };
             let millis = left.as_micros().div_ceil(1000).min(3_600_000) as i32;
-            match inner.handle().poll(libc::POLLIN, millis) {
+            match self.handle.poll(libc::POLLIN, millis) {
                 Ok(0) if awaited => return Ok(None),
                 Ok(0) => awaited = true,
-                Ok(_) => break,
+                Ok(_) => match sys::take_buffer(&self.handle, self.kind) {
+                    Ok(buffer) => break buffer,
+                    // Poll was wrong.
+                    Err(e)
+                        if e.kind() == io::ErrorKind::WouldBlock && left.is_zero() && awaited =>
+                    {
+                        return Ok(None);
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => awaited = true,
+                    Err(e) => return Err(e),
+                },
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 Err(e) => return Err(e),
             }
-        }
-        let (buffer, meta) = CaptureStream::next(inner)?;
-        let used = meta.bytesused as usize;
-        Ok(Some(Frame {
-            bytes: &buffer[..used.min(buffer.len())],
-            flawed: is_flawed(meta.flags, used, buffer.len()),
-            sequence: meta.sequence,
-            stamp_us: stamp(meta),
+        };
+        let index = buffer.index as usize;
+        let pieces = self.buffers.get(index).ok_or(io::ErrorKind::InvalidData)?;
+        self.held = Some(buffer.index);
+        let mut frame = Frame {
+            bytes: [&[]; sys::PIECES],
+            flawed: buffer.flags & ERROR != 0,
+            sequence: buffer.sequence,
+            stamp_us: stamp(&buffer),
             awaited,
-        }))
+        };
+        for ((piece, used), bytes) in pieces.iter().zip(buffer.used).zip(&mut frame.bytes) {
+            let piece = piece.bytes();
+            match part(used, piece.len()) {
+                Some(part) => *bytes = &piece[part],
+                None => frame.flawed = true,
+            }
+        }
+        Ok(Some(frame))
     }
 }
 
-/// Whether the driver flags an error, or says that it wrote `used` bytes where there is room for fewer.
-fn is_flawed(flags: Flags, used: usize, room: usize) -> bool {
-    flags.contains(Flags::ERROR) || used > room
+/// Which of `room` bytes a frame fills; `None` if the driver says that it wrote where there is no room.
+fn part((start, end): (u32, u32), room: usize) -> Option<std::ops::Range<usize>> {
+    let (start, end) = (start as usize, end as usize);
+    (start <= end && end <= room).then_some(start..end)
 }
 
-fn stamp(meta: &Metadata) -> Option<u64> {
-    if meta.flags & Flags::TIMESTAMP_MASK != Flags::TIMESTAMP_MONOTONIC {
+fn stamp(buffer: &Buffer) -> Option<u64> {
+    if buffer.flags & TIMESTAMP_MASK != TIMESTAMP_MONOTONIC {
         return None;
     }
-    let seconds = u64::try_from(meta.timestamp.sec).ok()?;
-    let micros = u64::try_from(meta.timestamp.usec).ok()?;
+    let seconds = u64::try_from(buffer.seconds).ok()?;
+    let micros = u64::try_from(buffer.micros).ok()?;
     seconds.checked_mul(1_000_000)?.checked_add(micros)
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take() else {
-            return;
-        };
-        // The crate's own drop stops the stream once more, and panics if that fails for any reason but
-        // ENODEV; freeing the buffers would then panic again and abort the program.
-        for _ in 0..100 {
-            match inner.stop() {
-                Ok(()) => return,
-                Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
-                Err(e) => {
-                    log::error!("camera: the driver does not stop ({e}); its buffers are given up");
-                    break;
-                }
+        match sys::set_streaming(&self.handle, self.kind, false) {
+            Err(e) if e.raw_os_error() != Some(libc::ENODEV) => {
+                log::error!("camera: the driver does not stop ({e})");
             }
+            _ => (),
         }
-        std::mem::forget(inner);
+        // The driver frees buffers only that nobody maps.
+        self.buffers.clear();
+        if let Err(e) = sys::request_buffers(&self.handle, self.kind, 0) {
+            log::debug!("camera: its buffers: {e}");
+        }
     }
 }
 
@@ -127,10 +155,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_that_the_driver_flags_or_overfills_is_flawed() {
-        let done = Flags::DONE | Flags::MAPPED;
-        assert!(!is_flawed(done, 100, 100));
-        assert!(is_flawed(done | Flags::ERROR, 100, 100));
-        assert!(is_flawed(done, 101, 100));
+    fn bytes_that_a_driver_says_it_wrote_beyond_the_buffer_are_none() {
+        assert_eq!(part((0, 100), 100), Some(0..100));
+        assert_eq!(part((8, 100), 100), Some(8..100));
+        assert_eq!(part((0, 101), 100), None);
+        assert_eq!(part((9, 8), 100), None);
+    }
+
+    #[test]
+    fn only_stamps_of_the_monotonic_clock_count() {
+        let buffer = |flags, seconds| Buffer {
+            index: 0,
+            flags,
+            sequence: 0,
+            seconds,
+            micros: 5,
+            used: [(0, 0); sys::PIECES],
+        };
+        assert_eq!(stamp(&buffer(TIMESTAMP_MONOTONIC, 3)), Some(3_000_005));
+        assert_eq!(stamp(&buffer(0, 3)), None);
+        assert_eq!(stamp(&buffer(0x4000, 3)), None);
+        assert_eq!(stamp(&buffer(TIMESTAMP_MONOTONIC, -1)), None);
+        assert_eq!(stamp(&buffer(TIMESTAMP_MONOTONIC, i64::MAX)), None);
     }
 }

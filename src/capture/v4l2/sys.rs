@@ -1,19 +1,44 @@
 //! The ioctls that `v4l` 0.14 has no safe call for.
 //!
 //! It panics on control types it does not know (vivid and Jetson drivers have some) and on names that
-//! are no UTF-8, drops `ycbcr_enc`, and cannot read integer menus and bit masks. `unsafe` for that
-//! reason: each block passes one zeroed structure of linux/videodev2.h to the one ioctl that takes it.
+//! are no UTF-8, drops `ycbcr_enc`, cannot read integer menus and bit masks, and knows no frames in several pieces
+//! of memory (multi-planar). `unsafe` for that reason: each block passes one zeroed structure of
+//! linux/videodev2.h to the one ioctl that takes it. And mapped buffers are read, which the driver writes only
+//! while they are queued.
 #![allow(unsafe_code)]
 
+use memmap2::{MmapOptions, MmapRaw};
 use std::ffi::c_void;
 use std::{io, mem};
 use v4l::Device;
-use v4l::buffer::Type;
+use v4l::device::Handle;
 use v4l::v4l_sys::{
-    V4L2_CTRL_FLAG_NEXT_CTRL, v4l2_capability, v4l2_ext_control, v4l2_ext_controls, v4l2_format,
-    v4l2_query_ext_ctrl, v4l2_querymenu,
+    V4L2_CTRL_FLAG_NEXT_CTRL, v4l2_buffer, v4l2_capability, v4l2_ext_control, v4l2_ext_controls,
+    v4l2_fmtdesc, v4l2_format, v4l2_plane, v4l2_query_ext_ctrl, v4l2_querymenu,
+    v4l2_requestbuffers, v4l2_streamparm,
 };
 use v4l::v4l2::{ioctl, vidioc};
+
+/// Pieces of memory of a frame, at most (VIDEO_MAX_PLANES is 8; no format that is read has more than three).
+pub(super) const PIECES: usize = 3;
+
+/// Which of the two forms of the capture interface a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// V4L2_BUF_TYPE_VIDEO_CAPTURE.
+    Single,
+    /// V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE.
+    Multi,
+}
+
+impl Kind {
+    fn buffer_type(self) -> u32 {
+        match self {
+            Kind::Single => 1,
+            Kind::Multi => 9,
+        }
+    }
+}
 
 /// What a node says about itself.
 pub(super) struct Capability {
@@ -24,7 +49,8 @@ pub(super) struct Capability {
     pub flags: u32,
 }
 
-/// A frame as the driver lays it out (struct v4l2_pix_format, numbers as they are there).
+/// A frame as the driver lays it out (struct v4l2_pix_format or v4l2_pix_format_mplane, numbers as they are
+/// there).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PixFormat {
     pub fourcc: [u8; 4],
@@ -32,6 +58,10 @@ pub(super) struct PixFormat {
     pub height: u32,
     pub field: u32,
     pub stride: u32,
+    /// Of the second piece of memory, if there is one.
+    pub chroma_stride: u32,
+    /// Pieces of memory.
+    pub pieces: usize,
     pub colorspace: u32,
     pub encoding: u32,
     pub quantization: u32,
@@ -56,11 +86,11 @@ pub(super) struct Query {
 ///
 /// # Safety
 /// `request` takes a `T`, and whatever `argument` points to is valid for it.
-unsafe fn call<T>(device: &Device, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
+unsafe fn call<T>(handle: &Handle, request: vidioc::_IOC_TYPE, argument: &mut T) -> io::Result<()> {
     loop {
         let argument = std::ptr::from_mut(argument).cast::<c_void>();
-        // SAFETY: the caller's promise; the descriptor lives as long as `device`.
-        match unsafe { ioctl(device.handle().fd(), request, argument) } {
+        // SAFETY: the caller's promise; the descriptor lives as long as `handle`.
+        match unsafe { ioctl(handle.fd(), request, argument) } {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
             done => return done,
         }
@@ -78,7 +108,7 @@ pub(super) fn capability(device: &Device) -> io::Result<Capability> {
     // SAFETY: plain numbers, for which zero is valid; the ioctl takes this structure.
     let caps = unsafe {
         let mut caps: v4l2_capability = mem::zeroed();
-        call(device, vidioc::VIDIOC_QUERYCAP, &mut caps)?;
+        call(&device.handle(), vidioc::VIDIOC_QUERYCAP, &mut caps)?;
         caps
     };
     /// The node's own capabilities are told apart from the whole device's.
@@ -98,33 +128,267 @@ pub(super) fn capability(device: &Device) -> io::Result<Capability> {
 /// VIDIOC_S_FMT: progressive frames of this size; returns what the driver made of it.
 pub(super) fn set_format(
     device: &Device,
+    kind: Kind,
     fourcc: [u8; 4],
     width: u32,
     height: u32,
 ) -> io::Result<PixFormat> {
     const PROGRESSIVE: u32 = 1;
-    // SAFETY: plain numbers, for which zero is valid; of the union, this buffer type uses `pix`.
-    let pix = unsafe {
+    let code = u32::from_le_bytes(fourcc);
+    // SAFETY: plain numbers, for which zero is valid; of the union, each buffer type uses its own member. Of the
+    // unions within, both members are the same number.
+    unsafe {
         let mut format: v4l2_format = mem::zeroed();
-        format.type_ = Type::VideoCapture as u32;
-        format.fmt.pix.pixelformat = u32::from_le_bytes(fourcc);
-        format.fmt.pix.width = width;
-        format.fmt.pix.height = height;
-        format.fmt.pix.field = PROGRESSIVE;
-        call(device, vidioc::VIDIOC_S_FMT, &mut format)?;
-        format.fmt.pix
+        format.type_ = kind.buffer_type();
+        match kind {
+            Kind::Single => {
+                format.fmt.pix.pixelformat = code;
+                format.fmt.pix.width = width;
+                format.fmt.pix.height = height;
+                format.fmt.pix.field = PROGRESSIVE;
+            }
+            Kind::Multi => {
+                format.fmt.pix_mp.pixelformat = code;
+                format.fmt.pix_mp.width = width;
+                format.fmt.pix_mp.height = height;
+                format.fmt.pix_mp.field = PROGRESSIVE;
+            }
+        }
+        call(&device.handle(), vidioc::VIDIOC_S_FMT, &mut format)?;
+        Ok(match kind {
+            Kind::Single => {
+                let pix = format.fmt.pix;
+                PixFormat {
+                    fourcc: pix.pixelformat.to_le_bytes(),
+                    width: pix.width,
+                    height: pix.height,
+                    field: pix.field,
+                    stride: pix.bytesperline,
+                    chroma_stride: 0,
+                    pieces: 1,
+                    colorspace: pix.colorspace,
+                    encoding: pix.__bindgen_anon_1.ycbcr_enc,
+                    quantization: pix.quantization,
+                }
+            }
+            Kind::Multi => {
+                let pix = format.fmt.pix_mp;
+                let planes = pix.plane_fmt;
+                let code = pix.pixelformat;
+                let [stride, chroma_stride] = [planes[0].bytesperline, planes[1].bytesperline];
+                PixFormat {
+                    fourcc: code.to_le_bytes(),
+                    width: pix.width,
+                    height: pix.height,
+                    field: pix.field,
+                    stride,
+                    chroma_stride,
+                    pieces: pix.num_planes.into(),
+                    colorspace: pix.colorspace,
+                    encoding: u32::from(pix.__bindgen_anon_1.ycbcr_enc),
+                    quantization: u32::from(pix.quantization),
+                }
+            }
+        })
+    }
+}
+
+/// A format that a node has.
+pub(super) struct Described {
+    pub fourcc: [u8; 4],
+    pub description: String,
+}
+
+/// VIDIOC_ENUM_FMT: all formats.
+pub(super) fn formats(device: &Device, kind: Kind) -> io::Result<Vec<Described>> {
+    let mut found = vec![];
+    // A bound, in case a driver never says that this was the last.
+    for index in 0..1000 {
+        // SAFETY: plain numbers and text, for which zero is valid; the ioctl takes this structure.
+        let format = unsafe {
+            let mut format: v4l2_fmtdesc = mem::zeroed();
+            format.index = index;
+            format.type_ = kind.buffer_type();
+            match call(&device.handle(), vidioc::VIDIOC_ENUM_FMT, &mut format) {
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+                done => done?,
+            }
+            format
+        };
+        found.push(Described {
+            fourcc: format.pixelformat.to_le_bytes(),
+            description: text(&format.description),
+        });
+    }
+    Ok(found)
+}
+
+/// VIDIOC_G_PARM: the time from one frame to the next, as a fraction of seconds.
+pub(super) fn interval(device: &Device, kind: Kind) -> io::Result<(u32, u32)> {
+    parameters(device, kind, None)
+}
+
+/// VIDIOC_S_PARM: sets it; returns what the driver made of it.
+pub(super) fn set_interval(
+    device: &Device,
+    kind: Kind,
+    interval: (u32, u32),
+) -> io::Result<(u32, u32)> {
+    parameters(device, kind, Some(interval))
+}
+
+fn parameters(device: &Device, kind: Kind, set: Option<(u32, u32)>) -> io::Result<(u32, u32)> {
+    // SAFETY: plain numbers, for which zero is valid; of the union, capture uses this member.
+    unsafe {
+        let mut parameters: v4l2_streamparm = mem::zeroed();
+        parameters.type_ = kind.buffer_type();
+        let request = match set {
+            None => vidioc::VIDIOC_G_PARM,
+            Some((numerator, denominator)) => {
+                let interval = &mut parameters.parm.capture.timeperframe;
+                (interval.numerator, interval.denominator) = (numerator, denominator);
+                vidioc::VIDIOC_S_PARM
+            }
+        };
+        call(&device.handle(), request, &mut parameters)?;
+        let interval = parameters.parm.capture.timeperframe;
+        Ok((interval.numerator, interval.denominator))
+    }
+}
+
+const MMAP: u32 = 1;
+
+/// VIDIOC_REQBUFS: so many buffers that can be mapped; 0 gives all back. Returns how many there are.
+pub(super) fn request_buffers(handle: &Handle, kind: Kind, count: u32) -> io::Result<u32> {
+    // SAFETY: plain numbers, for which zero is valid; the ioctl takes this structure.
+    unsafe {
+        let mut request: v4l2_requestbuffers = mem::zeroed();
+        request.count = count;
+        request.type_ = kind.buffer_type();
+        request.memory = MMAP;
+        call(handle, vidioc::VIDIOC_REQBUFS, &mut request)?;
+        Ok(request.count)
+    }
+}
+
+/// A piece of memory that the driver fills.
+pub(super) struct Mapped(MmapRaw);
+
+impl Mapped {
+    /// What lies in it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for reading, and so long. The driver writes to it only while the buffer is queued;
+        // whoever asks for its bytes holds it.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr(), self.0.len()) }
+    }
+}
+
+/// A buffer's structure with one for each of its pieces of memory, which a multi-planar call fills.
+fn with_buffer<T>(
+    kind: Kind,
+    pieces: usize,
+    call: impl FnOnce(&mut v4l2_buffer) -> io::Result<T>,
+) -> io::Result<(v4l2_buffer, [v4l2_plane; 8], T)> {
+    // SAFETY: plain numbers, for which zero is valid. The one structure points to the others, which outlive the
+    // call; nobody follows that pointer afterwards.
+    unsafe {
+        let mut planes: [v4l2_plane; 8] = mem::zeroed();
+        let mut buffer: v4l2_buffer = mem::zeroed();
+        buffer.type_ = kind.buffer_type();
+        buffer.memory = MMAP;
+        if kind == Kind::Multi {
+            buffer.m.planes = planes.as_mut_ptr();
+            buffer.length = pieces.min(8) as u32;
+        }
+        let result = call(&mut buffer)?;
+        Ok((buffer, planes, result))
+    }
+}
+
+/// VIDIOC_QUERYBUF and mmap: a buffer's pieces of memory.
+pub(super) fn map_buffer(handle: &Handle, kind: Kind, index: u32) -> io::Result<Vec<Mapped>> {
+    let (buffer, planes, ()) = with_buffer(kind, 8, |buffer| {
+        buffer.index = index;
+        // SAFETY: the ioctl takes this structure.
+        unsafe { call(handle, vidioc::VIDIOC_QUERYBUF, buffer) }
+    })?;
+    let map = |length: u32, offset: u32| {
+        let mut options = MmapOptions::new();
+        options.len(length as usize).offset(offset.into());
+        options.map_raw_read_only(handle.fd()).map(Mapped)
     };
-    Ok(PixFormat {
-        fourcc: pix.pixelformat.to_le_bytes(),
-        width: pix.width,
-        height: pix.height,
-        field: pix.field,
-        stride: pix.bytesperline,
-        colorspace: pix.colorspace,
-        // SAFETY: both members of the union are this number.
-        encoding: unsafe { pix.__bindgen_anon_1.ycbcr_enc },
-        quantization: pix.quantization,
+    match kind {
+        // SAFETY: of the unions, mapped memory uses this member.
+        Kind::Single => unsafe { Ok(vec![map(buffer.length, buffer.m.offset)?]) },
+        Kind::Multi => planes
+            .iter()
+            .take(buffer.length as usize)
+            // SAFETY: as above.
+            .map(|plane| unsafe { map(plane.length, plane.m.mem_offset) })
+            .collect(),
+    }
+}
+
+/// VIDIOC_QBUF: the driver may fill it.
+pub(super) fn queue_buffer(
+    handle: &Handle,
+    kind: Kind,
+    index: u32,
+    pieces: usize,
+) -> io::Result<()> {
+    let queued = with_buffer(kind, pieces, |buffer| {
+        buffer.index = index;
+        // SAFETY: the ioctl takes this structure.
+        unsafe { call(handle, vidioc::VIDIOC_QBUF, buffer) }
+    });
+    queued.map(|_| ())
+}
+
+/// A buffer that the driver filled.
+pub(super) struct Buffer {
+    pub index: u32,
+    pub flags: u32,
+    pub sequence: u32,
+    pub seconds: i64,
+    pub micros: i64,
+    /// Where the picture begins and ends in each piece of memory.
+    pub used: [(u32, u32); PIECES],
+}
+
+/// VIDIOC_DQBUF: takes one, without waiting.
+pub(super) fn take_buffer(handle: &Handle, kind: Kind) -> io::Result<Buffer> {
+    let (buffer, planes, ()) = with_buffer(kind, 8, |buffer| {
+        // SAFETY: the ioctl takes this structure.
+        unsafe { call(handle, vidioc::VIDIOC_DQBUF, buffer) }
+    })?;
+    let mut used = [(0, 0); PIECES];
+    match kind {
+        Kind::Single => used[0] = (0, buffer.bytesused),
+        Kind::Multi => {
+            for (used, plane) in used.iter_mut().zip(&planes) {
+                *used = (plane.data_offset, plane.bytesused);
+            }
+        }
+    }
+    Ok(Buffer {
+        index: buffer.index,
+        flags: buffer.flags,
+        sequence: buffer.sequence,
+        seconds: buffer.timestamp.tv_sec,
+        micros: buffer.timestamp.tv_usec,
+        used,
     })
+}
+
+/// VIDIOC_STREAMON, VIDIOC_STREAMOFF.
+pub(super) fn set_streaming(handle: &Handle, kind: Kind, on: bool) -> io::Result<()> {
+    let request = match on {
+        true => vidioc::VIDIOC_STREAMON,
+        false => vidioc::VIDIOC_STREAMOFF,
+    };
+    let mut buffer_type = kind.buffer_type();
+    // SAFETY: the ioctls take a pointer to this number.
+    unsafe { call(handle, request, &mut buffer_type) }
 }
 
 /// VIDIOC_QUERY_EXT_CTRL: all controls with one value (no compound ones), in the driver's order.
@@ -137,7 +401,7 @@ pub(super) fn controls(device: &Device) -> Vec<Query> {
             let mut query: v4l2_query_ext_ctrl = mem::zeroed();
             query.id = last | V4L2_CTRL_FLAG_NEXT_CTRL;
             // EINVAL at the end, ENOTTY without any.
-            if call(device, vidioc::VIDIOC_QUERY_EXT_CTRL, &mut query).is_err() {
+            if call(&device.handle(), vidioc::VIDIOC_QUERY_EXT_CTRL, &mut query).is_err() {
                 return found;
             }
             query
@@ -169,7 +433,7 @@ pub(super) fn menu_item(device: &Device, id: u32, index: u32, integer: bool) -> 
         let mut item: v4l2_querymenu = mem::zeroed();
         item.id = id;
         item.index = index;
-        call(device, vidioc::VIDIOC_QUERYMENU, &mut item).ok()?;
+        call(&device.handle(), vidioc::VIDIOC_QUERYMENU, &mut item).ok()?;
         Some(if integer {
             let value = item.__bindgen_anon_1.value;
             value.to_string()
@@ -192,7 +456,7 @@ pub(super) fn value(device: &Device, query: &Query) -> io::Result<i64> {
         let mut controls: v4l2_ext_controls = mem::zeroed();
         controls.count = 1;
         controls.controls = &raw mut control;
-        call(device, vidioc::VIDIOC_G_EXT_CTRLS, &mut controls)?;
+        call(&device.handle(), vidioc::VIDIOC_G_EXT_CTRLS, &mut controls)?;
         let value = control.__bindgen_anon_1;
         Ok(match query.kind {
             INTEGER64 => value.value64,

@@ -280,7 +280,7 @@ impl Run {
             types: TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?,
             real_time: RealTime {
                 // Without pins there is nothing to be on time for.
-                priority: (board.gpio == Gpio::Kernel).then_some(board.realtime.priority),
+                priority: (board.gpio != Gpio::Simulated).then_some(board.realtime.priority),
                 core: board.realtime.output_core,
             },
             out: self.out.clone(),

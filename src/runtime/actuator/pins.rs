@@ -1,10 +1,9 @@
 //! The outputs' pins: written as the core wants them, and left safe whatever way their owner ends.
 
-use crate::line::{Outputs, Pins, Signal, Wiring};
-use embedded_hal::digital::OutputPin;
+use crate::line::{Micros, Outputs, Pin, Pins, Signal, Wiring};
 
 /// Pins that are left safe.
-pub(super) struct SafePins<P: OutputPin> {
+pub(super) struct SafePins<P: Pin> {
     /// The pins.
     pub(super) pins: Pins<P>,
     /// How the ejector is wired: what is safe.
@@ -17,9 +16,22 @@ pub(super) struct SafePins<P: OutputPin> {
     pub(super) reject_pulses: u64,
     /// The pin that could not be written last time.
     pub(super) failed: Option<Signal>,
+    /// When it was last looked whether all pins are there.
+    pub(super) looked: Micros,
 }
 
-impl<P: OutputPin> SafePins<P> {
+/// How often it is looked whether all pins are there, us.
+const LOOK_US: u64 = 40_000;
+
+impl<P: Pin> SafePins<P> {
+    /// Notices pins whose chip is gone: they are written again, which fails until it is back.
+    pub(super) fn look(&mut self, now: Micros) {
+        if now.since(self.looked) >= LOOK_US {
+            self.looked = now;
+            self.pins.forget_lost();
+        }
+    }
+
     /// Whether every pin shows it.
     pub(super) fn drive(&mut self, outputs: Outputs) -> bool {
         if let Err((signal, e)) = self.pins.drive(&outputs) {
@@ -36,7 +48,7 @@ impl<P: OutputPin> SafePins<P> {
     }
 }
 
-impl<P: OutputPin> Drop for SafePins<P> {
+impl<P: Pin> Drop for SafePins<P> {
     fn drop(&mut self) {
         self.drive(Outputs::safe(self.wiring));
     }

@@ -7,7 +7,7 @@ use crate::runtime::judges::judges;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::places::Places;
 use crate::runtime::record::Records;
-use embedded_hal::digital::ErrorType;
+use embedded_hal::digital::{ErrorType, OutputPin};
 use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;
 
@@ -17,6 +17,8 @@ struct Watched(Arc<AtomicBool>);
 impl ErrorType for Watched {
     type Error = Infallible;
 }
+
+impl Pin for Watched {}
 
 impl OutputPin for Watched {
     fn set_low(&mut self) -> Result<(), Infallible> {
@@ -45,6 +47,7 @@ fn a_panic_leaves_the_pins_safe() {
             good_pulses: 0,
             reject_pulses: 0,
             failed: None,
+            looked: Micros(0),
         };
         pins.drive(Outputs {
             good: true,
@@ -58,7 +61,7 @@ fn a_panic_leaves_the_pins_safe() {
 }
 
 /// A thread's state, with these pins and nobody around it.
-fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
+fn alone<P: Pin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
     let settings = crate::control::values::Values::default()
         .settings()
         .unwrap();
@@ -84,18 +87,18 @@ fn alone<P: OutputPin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
     actuator
 }
 
-fn order<P: OutputPin>(actuator: &mut Actuator<P>, order: Order) {
+fn order<P: Pin>(actuator: &mut Actuator<P>, order: Order) {
     let (answer, answered) = std::sync::mpsc::sync_channel(1);
     actuator.handle(Message::Order(order, answer));
     answered.recv().unwrap().unwrap();
 }
 
-fn input<P: OutputPin>(actuator: &mut Actuator<P>, input: Input, active: bool) {
+fn input<P: Pin>(actuator: &mut Actuator<P>, input: Input, active: bool) {
     let at = now();
     actuator.handle(Message::Input { input, active, at });
 }
 
-fn shown<P: OutputPin>(actuator: &mut Actuator<P>) -> Outputs {
+fn shown<P: Pin>(actuator: &mut Actuator<P>) -> Outputs {
     actuator.turn();
     actuator.shared.snapshot().outputs
 }
@@ -115,6 +118,8 @@ impl embedded_hal::digital::Error for Broken {
 impl ErrorType for Breaking {
     type Error = Broken;
 }
+
+impl Pin for Breaking {}
 
 impl OutputPin for Breaking {
     fn set_low(&mut self) -> Result<(), Broken> {
