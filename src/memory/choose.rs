@@ -2,7 +2,7 @@
 //!
 //! Defects are pasted into some of the good parts ([`paste`]: a piece of the picture itself, brighter or darker,
 //! at another place), and the memory that tells those from the same parts without them is taken. Each part is
-//! judged as if it had not been learned.
+//! judged as if it had not been learned. Of a handful of parts that says nothing, and `pca` is taken.
 
 use super::descriptor::Layout;
 use super::kind::{Kind, Memory, image_score};
@@ -15,6 +15,11 @@ use tract_core::internal::*;
 pub const PASTED: usize = 16;
 /// Fewer of them decide nothing.
 const FEWEST: usize = 8;
+/// So many parts that nothing can be decided by are enough for `pca`, which needs no place and smooths over what few
+/// parts happen to show: on four labelled sets (cracks, circuit boards, light guides, screws; other ones than those
+/// that figures are reported of) it was better than `position` by 1.5 points of image AUROC with 4 parts and 2.6 with
+/// 6, on average, and worse by 1.4 with 2.
+const FEW: usize = 4;
 /// By how much parts that lie anyhow must be told better before they count as such: a fixture is the rule.
 const MARGIN: f64 = 0.02;
 
@@ -35,7 +40,7 @@ fn told_apart(good: &[f32], bad: &[f32]) -> f64 {
     sum / (good.len() * bad.len()).max(1) as f64
 }
 
-/// The kind that fits: `position` or `anywhere`.
+/// The kind that fits: `position` or `anywhere`; of few parts `pca`.
 ///
 /// # Errors
 /// Parts of other sizes.
@@ -46,7 +51,10 @@ pub fn kind(
     looked: &Looked,
 ) -> TractResult<Kind> {
     if pasted.len() < FEWEST {
-        return Ok(Kind::Position);
+        return Ok(match parts.len() >= FEW {
+            true => Kind::Pca,
+            false => Kind::Position,
+        });
     }
     let (mut map, mut work) = (vec![], vec![]);
     let mut told = |kind| -> TractResult<f64> {

@@ -349,8 +349,11 @@ fn the_kind_is_chosen_by_pasted_defects() {
         assert_eq!(taught.about().kind, want);
     }
     // Too few to decide.
-    let taught = lesson(None, 5).finish("encoder", "f32").unwrap();
-    assert_eq!(taught.about().kind, Kind::Position);
+    let of_few = |parts| {
+        let taught = lesson(None, parts).finish("encoder", "f32").unwrap();
+        taught.about().kind
+    };
+    assert_eq!((of_few(5), of_few(3)), (Kind::Pca, Kind::Position));
 }
 
 /// Brightness and sharpness of part number `i`.
