@@ -46,6 +46,10 @@ pub(crate) trait Files {
     fn sync(&mut self, name: &str) -> io::Result<()>;
     /// Gives a file another name, in place of any file of that name.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Takes a file away; it is no error if there is none.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// The names of all files.
+    fn names(&self) -> io::Result<Vec<String>>;
     /// Flushes the folder's names.
     fn sync_folder(&mut self) -> io::Result<()>;
 
@@ -136,6 +140,14 @@ impl Folder {
             opened => opened,
         }
     }
+
+    /// A folder that this program holds already, for another thread of it.
+    pub(crate) fn held(path: &Path) -> Self {
+        Folder {
+            path: path.to_path_buf(),
+            _lock: None,
+        }
+    }
 }
 
 impl Files for Folder {
@@ -167,6 +179,21 @@ impl Files for Folder {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.path)?.map(|entry| {
+            let entry = entry?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
+        });
+        names.collect()
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {

@@ -188,6 +188,11 @@ impl Inspection {
         }
     }
 
+    /// FAPrompt's score of each group of patches that is looked at.
+    pub fn groups(&self) -> &[f32] {
+        &self.groups
+    }
+
     /// What teaching wants to know of the opinion that needs no good parts.
     pub fn as_zero_shot(&self) -> ZeroShot {
         let highest = self.max_score.max(self.max_score_adapted);
@@ -692,6 +697,16 @@ impl Inspector {
     /// What was taught.
     pub fn taught(&self) -> Option<&Taught> {
         self.good.as_ref()?.memory.as_ref()
+    }
+
+    /// The file that it was read from.
+    pub fn taught_bytes(&self) -> Option<&Arc<[u8]>> {
+        self.good.as_ref()?.taught.as_ref()
+    }
+
+    /// The last frame's answer, if it was judged.
+    pub fn last(&self) -> &Inspection {
+        &self.last
     }
 
     /// The last frame's descriptors [places, dim], as teaching takes them; none without [`Options::memory`].

@@ -67,6 +67,9 @@ impl Site {
         edited(&at("default"), &at("untrained"), |manifest| {
             manifest.insert("trained".into(), json!(false));
         });
+        // Its weights are multiplied otherwise: good parts look different to it.
+        let made = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32).0;
+        std::fs::rename(made, at("f32")).unwrap();
         // Intact, and computed wrongly.
         edited(&at("default"), &at("wrong"), |manifest| {
             manifest.insert("known_score".into(), json!(0.987));
@@ -449,4 +452,232 @@ fn a_commit_that_is_cut_off_leaves_the_old_or_the_new_one() {
 #[ignore = "200 starts: a few minutes"]
 fn two_hundred_commits_that_are_cut_off() {
     cuts(200, Duration::from_secs(2));
+}
+
+impl Site {
+    /// Teaches so many parts, until it waits to be accepted.
+    fn teach(&mut self, parts: u32) {
+        let answer = self.ask(&format!("TEACH {parts}"));
+        assert!(answer.starts_with("OK,TEACH,running,"), "{answer}");
+        let done = format!("done:{parts}/{parts}");
+        self.until("taught", |s| s.status("teach") == done);
+    }
+
+    /// The files of good parts in its folder.
+    fn goods(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(&self.state).unwrap();
+        let paths = files.map(|f| f.unwrap().path());
+        let named = |p: &PathBuf| {
+            let name = p.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("taught-")
+        };
+        paths.filter(named).collect()
+    }
+
+    fn has_alarm(&mut self, number: u32) -> bool {
+        self.status("alarms").parse::<u32>().unwrap() & 1 << number != 0
+    }
+}
+
+#[test]
+fn a_station_is_taught_while_it_runs_and_knows_it_after_a_power_cut() {
+    let mut site = Site::new();
+    site.start();
+    site.until_started();
+    site.until("running", |s| s.status("mode") == "running");
+    assert_eq!(site.status("taught"), "none");
+    let before = site.verdicts().len();
+    site.teach(12);
+    assert!(site.goods().is_empty(), "nothing is accepted yet");
+    let answer = site.ask("TEACH");
+    assert!(
+        answer.contains(",memory=") && answer.contains(",bound="),
+        "{answer}"
+    );
+    let answer = site.ask("TEACH ACCEPT");
+    assert!(
+        answer.starts_with("OK,TEACH,accepted,parts=12,threshold=0.5000"),
+        "{answer}"
+    );
+    assert_eq!(
+        (site.status("taught"), site.status("teach")),
+        ("12".into(), "none".into())
+    );
+    assert_eq!(site.goods().len(), 1);
+    // Both parts of a score are told.
+    let accepted = site.verdicts().len();
+    site.until("20 parts more", |s| s.verdicts().len() > accepted + 20);
+    let verdicts = site.verdicts();
+    assert!(verdicts[before].get("memory").is_none());
+    let told = |v: &&Value| v["memory"].is_number() && v["zero_shot"].is_number();
+    assert!(verdicts[accepted..].iter().filter(told).count() > 10);
+    let last = site.ask("LAST");
+    assert!(
+        last.contains(",zero_shot=0.") && last.contains(",memory="),
+        "{last}"
+    );
+    // A part that was judged, said to be good.
+    let part = verdicts.iter().rev().find(told).unwrap()["part"]
+        .as_u64()
+        .unwrap();
+    let answer = site.ask(&format!("TEACH GOOD {part}"));
+    assert!(answer.starts_with("OK,TEACH,"), "{answer}");
+    site.until("added", |s| s.status("teach") == "done:13/13");
+    let answer = site.ask("TEACH ACCEPT");
+    assert!(
+        answer.starts_with("OK,TEACH,accepted,parts=13,"),
+        "{answer}"
+    );
+    assert_eq!(site.goods().len(), 1, "the old one is gone");
+    site.kill();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    assert_eq!(site.status("taught"), "13");
+    // A bundle that sees good parts otherwise is refused, and nothing of it is stored.
+    site.set("f32");
+    let answer = site.ask("COMMIT");
+    assert!(answer.starts_with("ER,COMMIT,602,"), "{answer}");
+    assert_eq!(
+        (site.judges(), site.status("taught")),
+        ("default".into(), "13".into())
+    );
+    // Without what was taught it is taken.
+    site.ask("SET taught \"\"");
+    assert!(
+        site.ask("COMMIT").starts_with("OK,COMMIT,2,"),
+        "{}",
+        site.said()
+    );
+    assert_eq!(
+        (site.judges(), site.status("taught")),
+        ("f32".into(), "none".into())
+    );
+}
+
+/// Missing, damaged, or of another encoder: the line stops and says so, the ports are there, and nothing is compared
+/// with anything else.
+#[test]
+fn what_was_taught_and_cannot_be_used_stops_the_line_until_somebody_decides() {
+    let mut site = Site::new();
+    site.start();
+    site.until_started();
+    site.until("running", |s| s.status("mode") == "running");
+    site.teach(8);
+    assert!(site.ask("TEACH ACCEPT").starts_with("OK,"));
+    site.kill();
+    let file = site.goods().remove(0);
+    let whole = std::fs::read(&file).unwrap();
+    for what in ["missing", "damaged", "cut", "of another arithmetic"] {
+        match what {
+            "missing" => std::fs::remove_file(&file).unwrap(),
+            "damaged" => {
+                let mut bytes = whole.clone();
+                let at = bytes.len() / 2;
+                bytes[at] ^= 1;
+                std::fs::write(&file, bytes).unwrap();
+            }
+            "cut" => std::fs::write(&file, &whole[..whole.len() / 2]).unwrap(),
+            _ => {
+                std::fs::write(&file, &whole).unwrap();
+                std::fs::rename(site.at("default"), site.at("int8")).unwrap();
+                std::fs::copy(site.at("f32"), site.at("default")).unwrap();
+            }
+        }
+        site.start();
+        assert_eq!(site.until_started(), "none", "{what}");
+        site.until("stopped", |s| s.status("mode") == "stopped");
+        assert_eq!(site.status("taught"), "unusable", "{what}");
+        assert!(site.has_alarm(18) && !site.has_alarm(14), "{what}");
+        assert_eq!(
+            (site.status("line_stop"), site.status("fault")),
+            ("1".into(), "1".into())
+        );
+        site.ask("ACK");
+        assert_eq!(site.status("line_stop"), "1", "{what}: nothing judges yet");
+        let answer = site.ask("TEACH 5");
+        assert!(answer.starts_with("ER,TEACH,300,"), "{answer}");
+        site.kill();
+    }
+    // By choice FAPrompt judges alone, and the alarm stays.
+    site.start();
+    site.until_started();
+    site.ask("SET taught_unusable zero_shot");
+    let answer = site.ask("COMMIT");
+    assert!(
+        answer.starts_with("OK,COMMIT,1,"),
+        "{answer}; {}",
+        site.said()
+    );
+    assert_eq!(site.status("network"), "zero_shot");
+    site.ask("ACK");
+    site.until("running", |s| s.status("mode") == "running");
+    assert!(site.has_alarm(18));
+    site.kill();
+    site.start();
+    assert_eq!(site.until_started(), "zero_shot");
+    // Taught again.
+    site.until("running", |s| s.status("mode") == "running");
+    site.teach(8);
+    let answer = site.ask("TEACH ACCEPT");
+    assert!(
+        answer.starts_with("OK,TEACH,accepted,parts=8,"),
+        "{answer}; {}",
+        site.said()
+    );
+    assert_eq!(
+        (site.status("network"), site.status("taught")),
+        ("stored".into(), "8".into())
+    );
+    site.ask("ACK");
+    assert!(!site.has_alarm(18));
+}
+
+#[test]
+fn what_cannot_be_written_is_not_accepted() {
+    let mut site = Site::new();
+    site.state = "/sys/faprompt-edge/state".into();
+    site.start();
+    site.until_started();
+    site.until("running", |s| s.status("mode") == "running");
+    site.teach(6);
+    let answer = site.ask("TEACH ACCEPT");
+    assert!(answer.starts_with("ER,TEACH,601,"), "{answer}");
+    assert_eq!(
+        (site.status("taught"), site.status("teach")),
+        ("none".into(), "done:6/6".into())
+    );
+    assert_eq!(site.status("mode"), "running");
+}
+
+/// Power cuts at random moments of accepting: each next start judges by the old parts or by the new ones.
+#[test]
+fn an_acceptance_that_is_cut_off_leaves_the_old_or_the_new_good_parts() {
+    let mut site = Site::new();
+    let mut random = 4_321u32;
+    let mut dice = move |below: u32| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % below
+    };
+    site.start();
+    site.until_started();
+    let (mut old, mut changed) = (String::from("none"), 0);
+    for cut in 0..8 {
+        site.until("running", |s| s.status("mode") == "running");
+        let parts = 5 + cut;
+        site.teach(parts);
+        site.cable.send(b"TEACH ACCEPT\r");
+        std::thread::sleep(Duration::from_micros(u64::from(dice(60_000))));
+        site.kill();
+        site.start();
+        assert_eq!(site.until_started(), "stored", "cut {cut}: {}", site.said());
+        let taught = site.status("taught");
+        assert!(
+            taught == old || taught == parts.to_string(),
+            "cut {cut}: {taught} after {parts}, was {old}"
+        );
+        assert!(site.goods().len() <= 1, "nothing is left over");
+        changed += u32::from(taught != old);
+        old = taught;
+    }
+    println!("8 cuts: {changed} times the new ones");
 }

@@ -245,6 +245,96 @@ fn a_backup_makes_another_station_the_same() {
 }
 
 /// A station that was never changed: its defaults, the bundle's threshold among them.
+/// A memory of good parts, as a file's bytes.
+fn taught() -> Vec<u8> {
+    use faprompt_edge::memory::region::Regions;
+    use faprompt_edge::memory::{Fusion, Kind, Layout, Lesson, Settings, ZeroShot};
+    use faprompt_edge::tiling::Tiling;
+    let layout = Layout {
+        grid: 2,
+        tiles: Tiling::WHOLE,
+        dim: 4,
+    };
+    let settings = Settings {
+        kind: Some(Kind::Position),
+        fusion: Fusion::default(),
+        false_rejects: 0.01,
+        regions: Regions::default(),
+    };
+    let mut lesson = Lesson::new(layout, settings).unwrap();
+    for part in 0..6 {
+        let descriptors: Vec<f32> = (0..16).map(|i| (i * 7 % 5 + part) as f32).collect();
+        let zero_shot = ZeroShot::default();
+        lesson
+            .part(&part.to_string(), &descriptors, zero_shot)
+            .unwrap();
+    }
+    lesson.finish("encoder", "int8").unwrap().bytes().unwrap()
+}
+
+#[test]
+fn what_was_taught_goes_along_with_a_backup_and_not_into_what_support_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (state, _) = memory(folder.path());
+    let bytes = taught();
+    let name = {
+        let (mut store, mut restored) = Store::open(&state, &Memory::default()).unwrap();
+        let name = store.shelf().put(&bytes).unwrap();
+        let memory = &mut restored.stored.memory;
+        let value = Value::Text(name.clone());
+        memory.set(Parameter::Taught, value).unwrap();
+        store.save(&restored.stored).unwrap();
+        name
+    };
+    let file = folder.path().join("line1.toml");
+    let backup = || end(&call(EDGE, &[&"backup", &file, &"--state", &state]));
+    assert_eq!(backup().0, 0);
+    let other = folder.path().join("other");
+    let restore = || end(&call(EDGE, &[&"restore", &file, &"--state", &other]));
+    let (code, said) = restore();
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(fs::read(other.join(&name)).unwrap(), bytes);
+    let stored = Store::look(&other, &Memory::default()).unwrap();
+    assert_eq!(stored.memory.text(Parameter::Taught), name);
+    // What is damaged, or missing, in the file is refused, and nothing is changed.
+    let text = fs::read_to_string(&file).unwrap();
+    let start = text.find(&format!("{name} = \"")).unwrap() + name.len() + 60;
+    let mut damaged = text.clone();
+    let flipped = if &text[start..=start] == "A" {
+        "B"
+    } else {
+        "A"
+    };
+    damaged.replace_range(start..=start, flipped);
+    let without = text.split("\n[good_parts]").next().unwrap().to_string();
+    fs::remove_dir_all(&other).unwrap();
+    for (wrong, word) in [(damaged, "damaged"), (without, "neither in the file")] {
+        fs::write(&file, wrong).unwrap();
+        let (code, said) = restore();
+        assert!(code != 0 && said.contains(word), "{code} {said}");
+        assert!(!other.join("memory").exists());
+    }
+    // For whoever is to find out what is wrong: figures, and the parts only with pictures.
+    let archive = folder.path().join("support.tar");
+    for (more, parts) in [(&[][..], false), (&["--photos"][..], true)] {
+        let mut command = Command::new(EDGE);
+        command
+            .arg("support")
+            .arg(&archive)
+            .arg("--state")
+            .arg(&state);
+        assert_eq!(end(&command.args(more).output().unwrap()).0, 0);
+        let tar = fs::read(&archive).unwrap();
+        let holds = |what: &[u8]| tar.windows(what.len()).any(|w| w == what);
+        assert!(holds(b"\"parts\": 6"), "figures");
+        assert_eq!(holds(&bytes), parts);
+    }
+    // A damaged file keeps nobody from a backup of the rest.
+    fs::write(state.join(&name), "half").unwrap();
+    let (code, said) = backup();
+    assert!(code == 3 && said.contains(&name), "{code} {said}");
+}
+
 #[test]
 fn a_backup_needs_no_commit() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,17 @@
-//! `backup` and `restore`: parameters and recipes as a file that people can read.
+//! `backup` and `restore`: parameters, recipes and what was taught as one file that people can read.
 
 use super::{CliError, output};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use faprompt_edge::control::memory::GOOD_PARTS;
+use faprompt_edge::control::store::shelf::{Shelf, is_name, name_of};
+use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::{Memory, Store};
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::report::say;
+use faprompt_edge::memory::Taught;
+use faprompt_edge::report::{say, warn};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,8 +41,9 @@ pub struct Restore {
 impl Backup {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let stored = Store::look(&self.state, &Memory::default())?;
+        let (taught, missing) = good_parts(&stored.memory, &Shelf::new(&self.state));
         let text = format!(
-            "# Parameters and recipes of a faprompt-edge {} station: `faprompt-edge restore FILE` on another one.\n{}{}",
+            "# Parameters and recipes of a faprompt-edge {} station: `faprompt-edge restore FILE` on another one.\n{}{}{taught}",
             env!("CARGO_PKG_VERSION"),
             match stored.log.is_empty() {
                 true =>
@@ -70,8 +78,68 @@ impl Backup {
             return Err(output(&self.file)(e));
         }
         say(self.file.display());
-        Ok(ExitCode::Good)
+        Ok(match missing {
+            true => ExitCode::SomeInputsFailed,
+            false => ExitCode::Good,
+        })
     }
+}
+
+/// What recipes name as taught, as a table of TOML, and whether something of it is missing.
+fn good_parts(memory: &Memory, shelf: &Shelf) -> (String, bool) {
+    let (mut table, mut missing) = (String::new(), false);
+    let named: BTreeSet<&str> = memory.texts(Parameter::Taught).collect();
+    for name in named {
+        if !is_name(name) {
+            table += &format!("# {name:?} was taught elsewhere and is not in here.\n");
+            continue;
+        }
+        match shelf.get(name) {
+            Ok(bytes) => {
+                if !table.contains(&format!("[{GOOD_PARTS}]")) {
+                    table += &format!("\n# What was taught: files, as text.\n[{GOOD_PARTS}]\n");
+                }
+                table += &format!("{name} = \"{}\"\n", STANDARD.encode(bytes));
+            }
+            Err(e) => {
+                let path = shelf.path(name);
+                warn(format_args!(
+                    "{}: {e}; it is not in the backup",
+                    path.display()
+                ));
+                missing = true;
+            }
+        }
+    }
+    (table, missing)
+}
+
+/// The files of good parts in a backup, each of them whole.
+fn goods(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|e: toml::de::Error| format!("not TOML: {e}"))?;
+    let Some(files) = table.remove(GOOD_PARTS) else {
+        return Ok(BTreeMap::new());
+    };
+    let wrong = |name: &str, what: &str| format!("{GOOD_PARTS}.{name}: {what}");
+    let toml::Value::Table(files) = files else {
+        return Err(format!("`{GOOD_PARTS}` is no table"));
+    };
+    let file = |(name, value): (String, toml::Value)| {
+        let text = value.as_str().ok_or_else(|| wrong(&name, "no text"))?;
+        let bytes = STANDARD.decode(text);
+        let bytes = bytes.map_err(|e| wrong(&name, &e.to_string()))?;
+        if name_of(&bytes) != name {
+            return Err(wrong(
+                &name,
+                "it is damaged: its digest is not the one in its name",
+            ));
+        }
+        Taught::from_bytes(&bytes).map_err(|e| wrong(&name, &e.to_string()))?;
+        Ok((name, bytes))
+    };
+    files.into_iter().map(file).collect()
 }
 
 impl Restore {
@@ -84,6 +152,7 @@ impl Restore {
         if text.trim().is_empty() {
             return Err(wrong("it is empty: nothing to restore".into()));
         }
+        let goods = goods(&text).map_err(wrong)?;
         let (mut store, mut restored) = Store::open(&self.state, &Memory::default())?;
         let stored = &mut restored.stored;
         stored
@@ -95,9 +164,21 @@ impl Restore {
             .memory
             .check_all()
             .map_err(|e| wrong(e.to_string()))?;
+        let shelf = store.shelf();
+        let lost = (stored.memory.texts(Parameter::Taught))
+            .find(|n| is_name(n) && !goods.contains_key(*n) && shelf.get(n).is_err());
+        if let Some(name) = lost {
+            return Err(wrong(format!(
+                "a recipe compares parts with {name}, which is neither in the file nor in the folder; set taught to \"\" there, or take another backup"
+            )));
+        }
+        for bytes in goods.values() {
+            shelf.put(bytes).map_err(output(&self.state))?;
+        }
         stored.note(&format!("restored,{}", self.file.display()));
         stored.settings_lost = false;
         store.save(stored)?;
+        store.sweep(stored)?;
         say(format_args!(
             "{}: restored; recipe {} is in use when the station starts",
             self.state.display(),

@@ -443,6 +443,7 @@ impl Inspect {
                 verdict: &verdict,
                 reject,
                 score: inspection.score,
+                opinions: inspection.memory.map(|m| (inspection.zero_shot, m)),
                 threshold,
                 name: &name,
                 warning: inspector.manifest().warning(),

@@ -3,10 +3,14 @@
 
 use super::{CliError, backup, output};
 use clap::Args;
+use faprompt_edge::control::store::shelf::Shelf;
+use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::{Memory, Store};
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::memory::Taught;
 use faprompt_edge::release::slots::Slots;
 use faprompt_edge::report::say;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -80,7 +84,8 @@ impl Support {
         self.fill(&mut archive).map_err(output(&self.file))?;
         let mut left_out = archive.missing.clone();
         if !self.photos {
-            left_out += "pictures of parts: not asked for (--photos)\n";
+            left_out +=
+                "pictures of parts, and the parts that were taught: not asked for (--photos)\n";
         }
         left_out += "passwords, keys: never\n";
         archive
@@ -103,10 +108,16 @@ impl Support {
         archive.add("slots.json", slots.as_bytes())?;
         match Store::look(&self.state, &Memory::default()) {
             Ok(stored) => {
-                let plain = stored.memory.without_secrets().to_toml().to_string();
+                let plain = stored
+                    .memory
+                    .clone()
+                    .without_secrets()
+                    .to_toml()
+                    .to_string();
                 archive.add("station/parameters.toml", plain.as_bytes())?;
                 let log: String = stored.log.iter().map(|l| format!("{l}\n")).collect();
                 archive.add("station/changes.txt", log.as_bytes())?;
+                self.taught(archive, &stored.memory)?;
             }
             Err(e) => archive.misses("station/parameters.toml", e),
         }
@@ -132,6 +143,43 @@ impl Support {
             archive.file(name, Path::new(path))?;
         }
         Ok(())
+    }
+
+    /// What was taught: how many parts, how they are compared, and what was promised. The parts themselves, which
+    /// show products, only if pictures are asked for.
+    fn taught(&self, archive: &mut Archive, memory: &Memory) -> io::Result<()> {
+        let shelf = Shelf::new(&self.state);
+        let named: BTreeSet<&str> = memory.texts(Parameter::Taught).collect();
+        let mut all = vec![];
+        for name in named {
+            let read = shelf.get(name).map_err(|e| e.to_string());
+            let taught = read
+                .as_deref()
+                .map_err(Clone::clone)
+                .and_then(|bytes| Taught::from_bytes(bytes).map_err(|e| e.to_string()));
+            all.push(match &taught {
+                Err(e) => serde_json::json!({ "name": name, "problem": e }),
+                Ok(taught) => {
+                    let about = taught.about();
+                    serde_json::json!({
+                        "name": name,
+                        "bytes": read.as_ref().map_or(0, Vec::len),
+                        "encoder": about.encoder,
+                        "arithmetic": about.arithmetic,
+                        "memory": about.kind.name(),
+                        "parts": about.told.len(),
+                        "test_pieces": about.pieces.len(),
+                        "promise": about.promise().map(|p| p.to_string()),
+                    })
+                }
+            });
+            if let (true, Ok(bytes)) = (self.photos, &read) {
+                let file = Path::new(name).file_name().unwrap_or_default();
+                archive.add(&format!("photos/{}", file.to_string_lossy()), bytes)?;
+            }
+        }
+        let text = serde_json::to_string_pretty(&all)?;
+        archive.add("station/taught.json", text.as_bytes())
     }
 
     /// What this program itself says of the machine.

@@ -216,7 +216,7 @@ verbs! {
     Arm: "ARM", "ARM", Operator, (0, 0), "Inspects";
     Disarm: "DISARM", "DISARM", Operator, (0, 0), "Inspects no more; whatever passes is rejected";
     Recipe: "RECIPE", "RECIPE [number|name]", Operator, (0, 1), "The recipe in use, or another from now on";
-    Teach: "TEACH", "TEACH [parts|ACCEPT|REJECT]", Operator, (0, 1), "Threshold from so many good parts; how far it is; takes or drops it";
+    Teach: "TEACH", "TEACH [parts|ADD parts|DROP number|FORGET part|GOOD [part]|BAD [part]|ACCEPT [threshold]|CANCEL]", Operator, (0, 2), "The next parts are good ones to compare with; how far it is, odd parts, the bound; takes or drops it";
     Challenge: "CHALLENGE", "CHALLENGE [pieces]", Operator, (0, 1), "The next parts are test pieces that must be rejected; how it went";
     Alarms: "ALARMS", "ALARMS", View, (0, 0), "Latched alarms";
     Ack: "ACK", "ACK", Operator, (0, 0), "Clears latched alarms, ends a stop";

@@ -9,6 +9,7 @@ use crate::line::{
     AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome, Outputs, PartId,
     Settings, Statistics,
 };
+use crate::memory::course::Report;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
@@ -30,6 +31,15 @@ pub enum Mode {
     Halted = 5,
 }
 
+/// What a score is made of, where good parts were taught.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Opinions {
+    /// FAPrompt's score, 0..=1.
+    pub zero_shot: f32,
+    /// The memory's: how far the part is from good ones, in the unit of its kind.
+    pub memory: f32,
+}
+
 /// What became of a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PartResult {
@@ -39,6 +49,8 @@ pub struct PartResult {
     pub outcome: Outcome,
     /// Its anomaly score, 0..=1; `None` if it was not judged.
     pub score: Option<f32>,
+    /// What that is made of; `None` where no good parts were taught.
+    pub opinions: Option<Opinions>,
     /// From trigger to verdict, microseconds; `None` if it was not judged.
     pub latency_us: Option<u64>,
     /// The type of its defect, if its score rejected it.
@@ -134,6 +146,74 @@ pub enum Refused {
     /// A device failed.
     #[error("hardware: {0}")]
     Hardware(&'static str),
+    /// What was taught cannot be used.
+    #[error("taught: {0}")]
+    Taught(&'static str),
+    /// A part that is not there.
+    #[error("{0}")]
+    NoSuchPart(&'static str),
+    /// A file cannot be written.
+    #[error("{0}")]
+    Memory(&'static str),
+}
+
+/// What the station is to do about a lesson.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teach<'a> {
+    /// The next parts are good: a new lesson of so many.
+    Begin(u32),
+    /// The next parts are good too: so many more than were taught.
+    Add(u32),
+    /// Without the part, or the test piece, of this name.
+    Forget(&'a str),
+    /// This part was good: the one of this number, or the last reject.
+    Good(Option<u64>),
+    /// This part was bad: the one of this number, or the last that passed. It is kept as a test piece.
+    Bad(Option<u64>),
+    /// Dropped, or over because it was accepted.
+    End,
+}
+
+/// How far a lesson is. Numbers leave the machine: only append.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LessonState {
+    /// Parts are awaited.
+    Running = 1,
+    /// What came is being made into what judges.
+    Preparing = 2,
+    /// It waits to be looked at and accepted.
+    Done = 3,
+    /// It failed: it can only be ended.
+    Failed = 4,
+}
+
+/// A lesson that is going on, or waits to be accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lesson {
+    /// How far it is.
+    pub state: LessonState,
+    /// Good parts that it has.
+    pub parts: usize,
+    /// Good parts that it is to have.
+    pub wanted: usize,
+    /// What it came to, and what is to be stored; as long as it is done.
+    pub result: Option<(Arc<Report>, Arc<[u8]>)>,
+    /// Why it failed, or why the last change of it was refused.
+    pub problem: Option<String>,
+}
+
+/// What good parts a network compares with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GoodParts {
+    /// As the parameters call them.
+    pub name: String,
+    /// How many there are.
+    pub parts: usize,
+    /// How parts are compared.
+    pub kind: &'static str,
+    /// The most good parts of 1000 that will be rejected at the limit of 0.5, with 95 % confidence.
+    pub bound_per_mille: Option<u16>,
 }
 
 /// A network by name: what is told with everything that it judged.
@@ -155,6 +235,8 @@ pub struct NetworkLabel {
     pub smoothing_sigma: f32,
     /// The types of defects that it tells apart, by number; none of most methods.
     pub types: Vec<String>,
+    /// What good parts it compares with; `None`: FAPrompt judges alone.
+    pub taught: Option<GoodParts>,
 }
 
 /// What judges now.
@@ -183,6 +265,8 @@ pub struct Wanted {
     pub state: NetworkState,
     /// The line stays stopped until a reset: somebody must look first.
     pub stop: bool,
+    /// The bytes of the file that the values name as what was taught, if it is yet to be written.
+    pub taught: Option<Arc<[u8]>>,
 }
 
 /// Something that is being made ready: at once, or by another thread.
@@ -246,6 +330,22 @@ pub trait Host {
     fn swap(&mut self, loadout: Self::Loadout);
     /// Nothing that is stored can judge: the line stays stopped.
     fn no_network(&mut self);
+    /// What was taught cannot be used, and nothing is to judge without it: the line stays stopped.
+    fn untaught(&mut self) {
+        self.no_network();
+    }
+    /// Teaches. `false_rejects` is the share of good parts that may be rejected. What takes long is done by
+    /// another thread: [`Host::lesson`] tells.
+    ///
+    /// # Errors
+    /// [`Refused`]; a station that cannot be taught refuses everything.
+    fn teach(&mut self, _: Teach<'_>, _false_rejects: f64) -> Result<(), Refused> {
+        Err(Refused::Mode("this station cannot be taught"))
+    }
+    /// The lesson that is going on, or waits to be accepted; `None`: there is none.
+    fn lesson(&mut self) -> Option<Lesson> {
+        None
+    }
     /// Output FAULT must be on because of control's memory (a damaged file, a failed write), besides any
     /// reason of the station's own.
     fn fault(&mut self, on: bool);

@@ -7,8 +7,9 @@ use super::table::Parameter;
 use super::values::{Value, Values};
 
 /// The parameters that a verdict hangs on.
-pub const JUDGED_BY: [Parameter; 8] = [
+pub const JUDGED_BY: [Parameter; 9] = [
     Parameter::Bundle,
+    Parameter::Taught,
     Parameter::Threshold,
     Parameter::CameraExposureUs,
     Parameter::CameraGain,
@@ -28,7 +29,8 @@ pub const NETWORK: [Parameter; 5] = [
 ];
 
 /// Those that an older program's memory does not have: then they are what they were, which is their default.
-const SINCE: [Parameter; 4] = [
+const SINCE: [Parameter; 5] = [
+    Parameter::Taught,
     Parameter::TileRows,
     Parameter::TileColumns,
     Parameter::TileOverlap,
@@ -50,6 +52,15 @@ impl LastGood {
         LastGood {
             recipe: memory.active(),
             values: JUDGED_BY.into_iter().map(value).collect(),
+        }
+    }
+
+    /// The good parts that parts were compared with; empty: none.
+    pub fn taught(&self) -> &str {
+        let taught = self.values.iter().find(|(p, _)| *p == Parameter::Taught);
+        match taught {
+            Some((_, Value::Text(name))) => name,
+            _ => "",
         }
     }
 

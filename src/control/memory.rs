@@ -6,6 +6,9 @@ use super::values::{Contradiction, Reason, Value, ValueError, Values};
 use std::fmt;
 use std::sync::Arc;
 
+/// The table of a backup that holds the files of good parts, in base64, by name. They are no parameters.
+pub const GOOD_PARTS: &str = "good_parts";
+
 /// How many recipes there are.
 pub const RECIPES: u8 = 32;
 
@@ -159,6 +162,12 @@ impl Memory {
         Ok(())
     }
 
+    /// The value that a text has in each recipe, the empty ones left out.
+    pub fn texts(&self, parameter: Parameter) -> impl Iterator<Item = &str> {
+        let all = self.recipes.iter().map(move |r| r.text(parameter));
+        all.filter(|text| !text.is_empty())
+    }
+
     /// The name of a recipe; empty if it has none.
     pub fn name(&self, recipe: RecipeNumber) -> &str {
         self.recipes[recipe.place()].text(Parameter::RecipeName)
@@ -296,9 +305,10 @@ impl Memory {
     /// # Errors
     /// The first [`FileError`].
     pub fn read(&mut self, text: &str) -> Result<(), FileError> {
-        let table = text
+        let mut table: toml::Table = text
             .parse()
             .map_err(|e: toml::de::Error| FileError::Syntax(e.to_string()))?;
+        table.remove(GOOD_PARTS);
         let mut memory = self.clone();
         match memory.merge(&table).into_iter().next() {
             Some(error) => Err(error),

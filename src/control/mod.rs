@@ -10,12 +10,12 @@
 //! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
 //! | [`store`] | files that survive a power cut |
 //! | [`last_good`] | what judged before, if what is stored cannot |
-//! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH |
+//! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH (lessons of good parts) |
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
 //! | [`refusal`] | numbers of all refusals |
 //! | [`port`] | the serial port and its thread |
 //! | [`modbus`] | Modbus RTU, beside or instead of the command set |
-//! | [`teach`], [`password`] | threshold from good parts; access levels |
+//! | [`password`] | access levels |
 //! | [`docs`] | the tables of the README |
 //! | [`host`] | the station, as control sees it |
 
@@ -32,7 +32,6 @@ pub mod session;
 pub mod shared;
 pub mod store;
 pub mod table;
-pub mod teach;
 pub mod types;
 pub mod values;
 

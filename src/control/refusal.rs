@@ -46,10 +46,12 @@ codes! {
     Contradiction = 205, "the settings contradict one another";
     NoSuchRecipe = 206, "no such recipe";
     TooFine = 207, "finer than the parameter's steps";
+    NoSuchPart = 208, "no such part is remembered, or was taught";
     WrongMode = 300, "not possible in this mode";
     PendingChanges = 301, "COMMIT or REVERT the pending changes first";
     NothingTaught = 302, "no finished TEACH";
     WrongTrigger = 303, "the trigger source is not command";
+    PiecePasses = 304, "a test piece would pass";
     NeedsOperator = 400, "needs LOGIN operator";
     NeedsEngineer = 401, "needs LOGIN engineer";
     WrongPassword = 402, "wrong password";
@@ -60,6 +62,7 @@ codes! {
     Teaching = 504, "TEACH is under way";
     Hardware = 600, "a device failed";
     Memory = 601, "the memory cannot be written";
+    Taught = 602, "what was taught cannot be used: teach again";
 }
 
 impl Code {
@@ -120,6 +123,9 @@ impl From<Refused> for Refusal {
             Refused::Busy(_) => Code::Busy,
             Refused::Mode(_) => Code::WrongMode,
             Refused::Hardware(_) => Code::Hardware,
+            Refused::Taught(_) => Code::Taught,
+            Refused::NoSuchPart(_) => Code::NoSuchPart,
+            Refused::Memory(_) => Code::Memory,
         };
         Refusal::new(code, error.to_string())
     }
@@ -154,11 +160,11 @@ mod tests {
         let numbers: Vec<u16> = CODES.iter().map(|c| c.number()).collect();
         let pinned: [&[u16]; 6] = [
             &[100, 101, 102, 103, 104, 105, 106, 107, 108],
-            &[200, 201, 202, 203, 204, 205, 206, 207],
-            &[300, 301, 302, 303],
+            &[200, 201, 202, 203, 204, 205, 206, 207, 208],
+            &[300, 301, 302, 303, 304],
             &[400, 401, 402],
             &[500, 501, 502, 503, 504],
-            &[600, 601],
+            &[600, 601, 602],
         ];
         assert_eq!(numbers, pinned.concat());
     }

@@ -5,11 +5,15 @@
 //! Lines of RESULT come between answers, never inside. Must never keep the [`Control`] longer than one line takes.
 
 use super::command::{Assembler, Command, LINE, Line, VERBS, Verb, parse};
-use super::host::{Host, Judging, Mode, Order, PartResult, SelfTest, Snapshot};
+use super::host::{
+    Host, Judging, LessonState, Mode, Opinions, Order, PartResult, SelfTest, Snapshot, Teach,
+};
 use super::refusal::{Code, Refusal};
-use super::shared::{Committed, Control, SessionId, Who, alarm_names, self_test_name};
-use super::table::{Access, LEVELS, Parameter, Register, TABLE};
-use super::values::quoted;
+use super::shared::{
+    Accepted, Committed, Control, SessionId, TeachReport, Who, alarm_names, self_test_name,
+};
+use super::table::{Access, LEVELS, Parameter, Register, STEPS, TABLE};
+use super::values::{Value, quoted};
 use crate::line::lanes::SortCounts;
 use crate::line::settings::Pieces;
 use crate::line::{AlarmSet, Cause, NetworkState, Outcome};
@@ -60,8 +64,8 @@ enum After {
     Commit,
     /// The recipe.
     Recipe,
-    /// The taught threshold.
-    Accept(f64),
+    /// What was taught.
+    Accept(Accepted),
 }
 
 /// What an answer is: values to follow the command's name, or a refusal.
@@ -200,9 +204,6 @@ impl Session {
             Ok(committed) => {
                 sequence(out, waiting.sequence);
                 let _ = write!(out, "OK,{}", waiting.verb.entry().name);
-                if let After::Accept(_) = waiting.after {
-                    control.accepted();
-                }
                 waiting.after.say(committed, control, out);
                 end(out);
             }
@@ -376,7 +377,10 @@ impl Session {
                 };
                 self.changed(Verb::Recipe, After::Recipe, committed, control, out);
             }
-            Verb::Teach => self.teach(command.first, &who, now, control, out, more)?,
+            Verb::Teach => {
+                let arguments = (command.first, command.second);
+                self.teach(arguments, &who, now, control, out, more)?;
+            }
             Verb::Challenge => match command.first {
                 Some(pieces) => {
                     let pieces: u32 = pieces.parse().map_err(|_| Code::NotANumber)?;
@@ -480,52 +484,81 @@ impl Session {
         if let SelfTest::Failed(what) = s.self_test {
             let _ = write!(out, ":{what}");
         }
-        judging(&control.host().judging(), out);
+        let judges = control.host().judging();
+        judging(&judges, out);
         let _ = write!(out, ",ignored={}", self.heard());
+        taught(&judges, control.teach_report(), out);
     }
 
     fn teach<H: Host>(
         &mut self,
-        argument: Option<&str>,
+        (first, second): (Option<&str>, Option<&str>),
         who: &Who<'_>,
         now: Instant,
         control: &mut Control<H>,
         out: &mut Output,
         more: &mut Vec<String>,
     ) -> Answer {
-        match argument {
-            Some(word) if word.eq_ignore_ascii_case("accept") => {
-                let (threshold, committed) = control.accept(who, now)?;
-                let after = After::Accept(threshold);
-                self.changed(Verb::Teach, after, committed, control, out);
+        let word = first.unwrap_or_default().to_ascii_uppercase();
+        let needed = || second.ok_or(Refusal::from(Code::MissingArgument));
+        let takes_one = matches!(
+            &*word,
+            "ADD" | "DROP" | "FORGET" | "GOOD" | "BAD" | "ACCEPT"
+        );
+        if second.is_some() && !takes_one {
+            return Err(Code::TooManyArguments.into());
+        }
+        match &*word {
+            "" => (),
+            "ACCEPT" => {
+                let threshold = second.map(|t| Parameter::Threshold.entry().parse(t));
+                let threshold = match threshold.transpose()? {
+                    Some(Value::Number(steps)) => Some(steps),
+                    _ => None,
+                };
+                let (accepted, committed) = control.accept(who, threshold, now)?;
+                self.changed(
+                    Verb::Teach,
+                    After::Accept(accepted),
+                    committed,
+                    control,
+                    out,
+                );
                 return Ok(());
             }
-            Some(word) if word.eq_ignore_ascii_case("reject") => {
-                control.reject(who)?;
-                let _ = out.write_str(",rejected");
+            // REJECT is what it was called when a threshold was all that was taught.
+            "CANCEL" | "REJECT" => {
+                control.cancel(who)?;
+                let _ = out.write_str(",cancelled");
                 return Ok(());
             }
-            Some(parts) => control.teach(who, parts.parse().map_err(|_| Code::NotANumber)?)?,
-            None => (),
+            "DROP" => {
+                let number = needed()?.parse().map_err(|_| Code::NotANumber)?;
+                control.drop_part(who, number)?;
+            }
+            "ADD" => {
+                let parts = needed()?.parse().map_err(|_| Code::NotANumber)?;
+                control.teach(who, Teach::Add(parts))?;
+            }
+            "FORGET" => control.teach(who, Teach::Forget(needed()?))?,
+            "GOOD" | "BAD" => {
+                let part = second.map(str::parse).transpose();
+                let part = part.map_err(|_| Code::NotANumber)?;
+                let order = match &*word {
+                    "GOOD" => Teach::Good(part),
+                    _ => Teach::Bad(part),
+                };
+                control.teach(who, order)?;
+            }
+            parts => {
+                let parts = parts.parse().map_err(|_| Code::NotANumber)?;
+                control.teach(who, Teach::Begin(parts))?;
+            }
         }
         let Some(report) = control.teach_report() else {
             return Err(Code::NothingTaught.into());
         };
-        let state = if report.done.is_some() {
-            "done"
-        } else {
-            "running"
-        };
-        let _ = write!(
-            out,
-            ",{state},{}/{},not_judged={}",
-            report.parts, report.wanted, report.not_judged
-        );
-        if let Some((threshold, histogram)) = report.done {
-            let threshold = f64::from(threshold) / f64::from(super::table::STEPS);
-            let _ = write!(out, ",threshold={threshold:.4}");
-            more.extend(histogram);
-        }
+        lesson(&report, out, more);
         Ok(())
     }
 }
@@ -542,7 +575,20 @@ impl After {
                 let name = quoted(memory.name(memory.active()));
                 write!(out, ",{},{name}", memory.active())
             }
-            After::Accept(threshold) => write!(out, ",accepted,threshold={threshold:.4}"),
+            After::Accept(accepted) => {
+                let threshold = f64::from(accepted.threshold) / f64::from(STEPS);
+                let _ = write!(
+                    out,
+                    ",accepted,parts={},threshold={threshold:.4}",
+                    accepted.parts
+                );
+                let passing = accepted.passing.as_ref();
+                let _ = passing.map(|piece| write!(out, ",passing={}", quoted(piece)));
+                match accepted.promise {
+                    Some(promise) => write!(out, ",{}", quoted(&promise.to_string())),
+                    None => Ok(()),
+                }
+            }
         };
     }
 }
@@ -596,13 +642,110 @@ fn help(of: Option<&str>, out: &mut Output, more: &mut Vec<String>) -> Answer {
     Ok(())
 }
 
+/// Parts of a lesson that are listed if they are not odd: the oddest.
+const LISTED: usize = 3;
+/// Parts that are listed at most.
+const MOST_LISTED: usize = 20;
+
+/// A lesson, as TEACH tells it.
+fn lesson(report: &TeachReport, out: &mut Output, more: &mut Vec<String>) {
+    let lesson = &report.lesson;
+    let _ = write!(
+        out,
+        ",{},{}/{},not_judged={}",
+        lesson_name(lesson.state),
+        lesson.parts,
+        lesson.wanted,
+        report.not_judged
+    );
+    let plain = |text: &str| -> String {
+        let plain = text.chars().filter(|c| matches!(c, ' '..='~'));
+        plain.take(2 * LINE).collect()
+    };
+    if let Some(problem) = &lesson.problem {
+        more.push(format!("problem,{}", quoted(&plain(problem))));
+    }
+    let Some(result) = report.result() else {
+        return;
+    };
+    let threshold = f64::from(report.threshold) / f64::from(STEPS);
+    let odd = result.odd().count();
+    let _ = write!(
+        out,
+        ",memory={},threshold={threshold:.4},odd={odd}",
+        result.kind
+    );
+    if let Some(promise) = report.promise() {
+        let _ = write!(out, ",bound={}", promise.per_mille());
+        more.push(format!("bound,{}", quoted(&promise.to_string())));
+    }
+    for part in result.parts.iter().take(odd.clamp(LISTED, MOST_LISTED)) {
+        let name = plain(&part.name);
+        let what = match part.odd {
+            true => format!(
+                "ODD: look at it; if it is not good: TEACH DROP {}",
+                part.number
+            ),
+            false => "-".into(),
+        };
+        more.push(format!(
+            "{},part={},{:.1},{what}",
+            part.number,
+            quoted(&name),
+            part.z
+        ));
+    }
+    for (name, score) in &result.pieces {
+        let passes = *score <= report.threshold as f32 / STEPS as f32;
+        let what = if passes { "PASSES" } else { "rejected" };
+        more.push(format!("piece,{},{score:.4},{what}", quoted(&plain(name))));
+    }
+}
+
+/// How far a lesson is, as it is told.
+pub fn lesson_name(state: LessonState) -> &'static str {
+    match state {
+        LessonState::Running => "running",
+        LessonState::Preparing => "preparing",
+        LessonState::Done => "done",
+        LessonState::Failed => "failed",
+    }
+}
+
+/// What was taught and what is being taught, as STATUS tells it.
+fn taught(judging: &Judging, report: Option<TeachReport>, out: &mut Output) {
+    let network = judging.network.as_ref();
+    let _ = match (judging.state, network.and_then(|n| n.taught.as_ref())) {
+        (Some(NetworkState::Untaught | NetworkState::ZeroShot), _) => {
+            out.write_str(",taught=unusable")
+        }
+        (_, None) => out.write_str(",taught=none"),
+        (_, Some(taught)) => {
+            let _ = write!(out, ",taught={},memory_kind={}", taught.parts, taught.kind);
+            match taught.bound_per_mille {
+                Some(bound) => write!(out, ",bound={bound}"),
+                None => Ok(()),
+            }
+        }
+    };
+    let _ = match report {
+        None => out.write_str(",teach=none"),
+        Some(report) => {
+            let lesson = &report.lesson;
+            let state = lesson_name(lesson.state);
+            write!(out, ",teach={state}:{}/{}", lesson.parts, lesson.wanted)
+        }
+    };
+}
+
 /// What judges, as STATUS tells it.
 fn judging(judging: &Judging, out: &mut Output) {
     let state = match judging.state {
         None => "starting",
         Some(NetworkState::Stored) => "stored",
         Some(NetworkState::LastGood) => "last_good",
-        Some(NetworkState::Missing) => "none",
+        Some(NetworkState::Missing | NetworkState::Untaught) => "none",
+        Some(NetworkState::ZeroShot) => "zero_shot",
     };
     let _ = write!(out, ",loadout={},network={state}", judging.generation);
     if let Some(network) = &judging.network {
@@ -712,7 +855,7 @@ fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<String>) {
 }
 
 /// A part's result as it is told: `part,outcome,cause,score,latency in ms`, or the same as JSON. Of a part with a
-/// type or a lane `,type,share,lane` follow.
+/// type or a lane `,type,share,lane` follow; where good parts were taught, what the score is made of.
 struct ResultLine<'a> {
     result: PartResult,
     json: bool,
@@ -725,6 +868,7 @@ impl fmt::Display for ResultLine<'_> {
             part,
             outcome,
             score,
+            opinions,
             latency_us,
             share,
             lane,
@@ -761,6 +905,9 @@ impl fmt::Display for ResultLine<'_> {
             if let Some(lane) = lane {
                 write!(f, ",\"lane\":{}", lane.get())?;
             }
+            if let Some(Opinions { zero_shot, memory }) = opinions {
+                write!(f, ",\"zero_shot\":{zero_shot:.6},\"memory\":{memory:.6}")?;
+            }
             return f.write_str("}");
         }
         write!(f, "{},{word},{}", part.0, cause.unwrap_or("-"))?;
@@ -772,17 +919,23 @@ impl fmt::Display for ResultLine<'_> {
             Some(ms) => write!(f, ",{ms:.1}")?,
             None => f.write_str(",-")?,
         }
-        if kind.is_none() && lane.is_none() {
-            return Ok(());
+        if kind.is_some() || lane.is_some() {
+            write!(f, ",{}", kind.unwrap_or("-"))?;
+            match share {
+                Some(share) => write!(f, ",{share:.4}")?,
+                None => f.write_str(",-")?,
+            }
+            match lane {
+                Some(lane) => write!(f, ",{}", lane.get())?,
+                None => f.write_str(",-")?,
+            }
         }
-        write!(f, ",{}", kind.unwrap_or("-"))?;
-        match share {
-            Some(share) => write!(f, ",{share:.4}")?,
-            None => f.write_str(",-")?,
-        }
-        match lane {
-            Some(lane) => write!(f, ",{}", lane.get()),
-            None => f.write_str(",-"),
+        // Behind everything else: whoever reads so many values still finds them.
+        match opinions {
+            Some(Opinions { zero_shot, memory }) => {
+                write!(f, ",zero_shot={zero_shot:.6},memory={memory:.6}")
+            }
+            None => Ok(()),
         }
     }
 }

@@ -260,6 +260,10 @@ parameters! {
         "Gain of the camera, in its driver's unit; 0: leave it as it is";
     StrobeUs: "strobe_us", "us", or_zero("off", 10, 1_000_000), n(0), Engineer, Recipe, BeltCleared, two(14),
         "How long the strobe output is on after a trigger; 0: never";
+    Taught: "taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "Good parts that parts are compared with: TEACH sets it; or a file's path; empty: FAPrompt alone";
+    TaughtUnusable: "taught_unusable", "", Choice(&["stop", "zero_shot"]), n(0), Engineer, Recipe, BeltCleared, one(16),
+        "If what was taught cannot be used (alarm 18): the line stops, or FAPrompt judges alone";
     TileRows: "tile_rows", "", range(1, 8), n(1), Engineer, Recipe, BeltCleared, one(17),
         "Rows of tiles that a frame is cut into, each encoded at full size: small defects, long parts";
     TileColumns: "tile_columns", "", range(1, 8), n(1), Engineer, Recipe, BeltCleared, one(18),
@@ -312,9 +316,9 @@ parameters! {
     AlarmStop: "alarm_stop", "", Bits(ALARM_BITS), n(3710), Engineer, Station, BeltCleared, one(117),
         "Alarms that stop the line: the sum of 2 to the power of their numbers; alarms 9, 12 and 15 always do";
     TeachQuantile: "teach_quantile", "", steps(5000, STEPS), n(9950), Engineer, Station, AtOnce, one(119),
-        "Share of the good parts of a TEACH that lie at or below the threshold before the margin";
-    TeachMargin: "teach_margin", "", steps(0, 5000), n(200), Engineer, Station, AtOnce, one(120),
-        "What TEACH adds to that score";
+        "Share of good parts that TEACH's limit lets pass, on average; with too few parts its largest score";
+    TeachMargin: "teach_margin", "", steps(0, 5000), n(0), Engineer, Station, AtOnce, one(120),
+        "What TEACH ACCEPT adds to the limit, which is 0.5, for the threshold";
     SerialProtocol: "serial_protocol", "", Choice(&["ascii", "modbus"]), n(0), Engineer, Station, Restart, one(121),
         "What is spoken on the serial port, unless the board gives Modbus one of its own";
     SerialBaud: "serial_baud", "baud", BAUD, n(4), Engineer, Station, Restart, one(122),
@@ -461,6 +465,7 @@ mod tests {
 11 camera_exposure_us
 13 camera_gain
 14 strobe_us
+16 taught_unusable stop zero_shot
 17 tile_rows
 18 tile_columns
 19 tile_overlap

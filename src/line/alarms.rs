@@ -44,6 +44,9 @@ pub enum Alarm {
     NothingVisible = 16,
     /// The camera delivers the same frame again and again.
     Frozen = 17,
+    /// What was taught cannot be used: its file is missing, damaged, or of another encoder. Nothing judges and the line
+    /// stops whatever is set, or FAPrompt alone judges, if that was chosen.
+    Taught = 18,
     /// Frames are darker, brighter or less sharp than the good parts were that the station was taught.
     Light = 19,
     /// Parts that pass no longer look as they were taught.
@@ -51,7 +54,7 @@ pub enum Alarm {
 }
 
 /// Every alarm, by number.
-pub const ALARMS: [Alarm; 19] = [
+pub const ALARMS: [Alarm; 20] = [
     Alarm::ConsecutiveRejects,
     Alarm::RejectRate,
     Alarm::RejectUnconfirmed,
@@ -69,6 +72,7 @@ pub const ALARMS: [Alarm; 19] = [
     Alarm::Encoder,
     Alarm::NothingVisible,
     Alarm::Frozen,
+    Alarm::Taught,
     Alarm::Light,
     Alarm::Drift,
 ];
@@ -86,7 +90,7 @@ impl AlarmSet {
         AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
     /// Those that stop the line if nothing else is set: all but those of the camera and its frames, latency,
-    /// results, network, drift, and the output's and the encoder's, which always do: a memory that an older program
+    /// results, network, what was taught, drift, and the output's and the encoder's, which always do: a memory that an older program
     /// may read, after a step back, holds no bit that it does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
@@ -97,6 +101,7 @@ impl AlarmSet {
         .without(Alarm::Encoder)
         .without(Alarm::NothingVisible)
         .without(Alarm::Frozen)
+        .without(Alarm::Taught)
         .without(Alarm::Light)
         .without(Alarm::Drift);
 
@@ -228,7 +233,7 @@ mod tests {
         assert_eq!(
             ALARMS.map(|a| a as u8),
             [
-                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20
+                1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20
             ]
         );
         assert_eq!(AlarmSet::of(&[Alarm::BinFull]).bits(), 16);

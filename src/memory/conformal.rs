@@ -45,6 +45,11 @@ impl Promise {
         })
     }
 
+    /// The bound in parts of 1000, rounded up: no promise too much.
+    pub fn per_mille(&self) -> u16 {
+        (self.bound * 1000.0).ceil() as u16
+    }
+
     /// How many held-out parts it takes before no more than `share` of the good parts will be rejected, with
     /// the largest score as the limit.
     pub fn parts_for(share: f64) -> usize {

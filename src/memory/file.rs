@@ -3,7 +3,7 @@
 //! A safetensors file whose `__metadata__` has one key, `faprompt-taught`, with a JSON text of the same form as
 //! a bundle's ([`crate::bundle::envelope`]): `{"format_version": 1, "digests": {PART: SHA-256, ...},
 //! "manifest": {...}}`; the manifest is [`About`]. Tensors: `parts/bytes` [parts, places, dim] int8 and
-//! `parts/steps` [parts, places] f32; `chosen/patches` [n] uint32 of an `anywhere` memory; `components/mean`
+//! `parts/steps` [parts, places] f32; `pieces/bytes` and `pieces/steps`, the same of test pieces, if there are any; `chosen/patches` [n] uint32 of an `anywhere` memory; `components/mean`
 //! [dim] and `components/basis` [n, dim] f32 of a `pca` memory. Nothing is used before its digest was compared.
 
 use super::kind::{Kept, Kind};
@@ -104,22 +104,24 @@ impl Taught {
         let (places, dim) = (layout.places(), layout.dim);
         let raw = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let parts = self.parts();
-        let bytes = parts.iter().flat_map(|p| p.bytes.iter().map(|b| *b as u8));
-        let steps: Vec<f32> = parts.iter().flat_map(|p| p.steps.iter().copied()).collect();
-        let mut stored = vec![
-            (
-                "parts/bytes",
-                Dtype::I8,
-                vec![parts.len(), places, dim],
-                bytes.collect::<Vec<u8>>(),
-            ),
-            (
-                "parts/steps",
-                Dtype::F32,
-                vec![parts.len(), places],
-                raw(&steps),
-            ),
-        ];
+        let rows = |names: [&'static str; 2], parts: &[Rows]| {
+            let bytes = parts.iter().flat_map(|p| p.bytes.iter().map(|b| *b as u8));
+            let steps: Vec<f32> = parts.iter().flat_map(|p| p.steps.iter().copied()).collect();
+            let shape = vec![parts.len(), places];
+            [
+                (
+                    names[0],
+                    Dtype::I8,
+                    vec![parts.len(), places, dim],
+                    bytes.collect::<Vec<u8>>(),
+                ),
+                (names[1], Dtype::F32, shape, raw(&steps)),
+            ]
+        };
+        let mut stored = Vec::from(rows(["parts/bytes", "parts/steps"], parts));
+        if !self.piece_rows().is_empty() {
+            stored.extend(rows(["pieces/bytes", "pieces/steps"], self.piece_rows()));
+        }
         match self.kept() {
             Kept::Nothing => (),
             Kept::Chosen(chosen) => stored.push((
@@ -182,27 +184,17 @@ impl Taught {
         about.check().map_err(TaughtError::Damaged)?;
         let (places, dim) = (about.layout.places(), about.layout.dim);
         let stored = Stored { header, data };
-        let (shape, bytes) = stored.tensor("parts/bytes", Dtype::I8)?;
-        let (steps_shape, steps) = stored.tensor("parts/steps", Dtype::F32)?;
-        let [n, p, d] = shape[..] else {
-            return Err(damaged("`parts/bytes` has another shape"));
+        let parts = stored.rows(["parts/bytes", "parts/steps"], (places, dim))?;
+        if parts.is_empty() || parts.len() > about.told.len() {
+            return Err(damaged("it has another number of parts than it says"));
+        }
+        let pieces = match about.pieces.is_empty() {
+            true => vec![],
+            false => stored.rows(["pieces/bytes", "pieces/steps"], (places, dim))?,
         };
-        if (p, d) != (places, dim) || steps_shape != [n, places] || n == 0 || n > about.told.len() {
-            return Err(damaged("its parts are of another size than it says"));
+        if pieces.len() != about.pieces.len() {
+            return Err(damaged("it has another number of test pieces than it says"));
         }
-        let steps = floats(steps);
-        if !steps.iter().all(|s| s.is_finite() && *s > 0.0) {
-            return Err(damaged("a step of its parts is no number above 0"));
-        }
-        let rows = bytes
-            .chunks_exact(places * dim)
-            .zip(steps.chunks_exact(places));
-        let parts: Vec<Rows> = rows
-            .map(|(bytes, steps)| {
-                let bytes = bytes.iter().map(|b| *b as i8).collect();
-                Rows::stored(bytes, steps.to_vec(), dim)
-            })
-            .collect();
         let kept = match about.kind {
             Kind::Position | Kind::Gaussian => Kept::Nothing,
             Kind::Anywhere => {
@@ -223,7 +215,11 @@ impl Taught {
                 })
             }
         };
-        Taught::restore(about, parts, kept).map_err(|e| damaged(format!("{e:#}")))
+        let named = about.pieces.clone();
+        let mut taught =
+            Taught::restore(about, parts, kept).map_err(|e| damaged(format!("{e:#}")))?;
+        taught.set_pieces(named.into_iter().zip(pieces).collect());
+        Ok(taught)
     }
 
     /// Reads a file.
@@ -262,6 +258,34 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
+    /// Parts [places, dim] as they are kept: the names of their bytes and of their steps.
+    fn rows(
+        &self,
+        [bytes, steps]: [&str; 2],
+        (places, dim): (usize, usize),
+    ) -> Result<Vec<Rows>, TaughtError> {
+        let (shape, values) = self.tensor(bytes, Dtype::I8)?;
+        let (steps_shape, steps) = self.tensor(steps, Dtype::F32)?;
+        let [n, p, d] = shape[..] else {
+            return Err(damaged(format!("`{bytes}` has another shape")));
+        };
+        if (p, d) != (places, dim) || steps_shape != [n, places] {
+            return Err(damaged("its parts are of another size than it says"));
+        }
+        let steps = floats(steps);
+        if !steps.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return Err(damaged("a step of its parts is no number above 0"));
+        }
+        let parts = values
+            .chunks_exact(places * dim)
+            .zip(steps.chunks_exact(places));
+        let rows = |(values, steps): (&[u8], &[f32])| {
+            let values = values.iter().map(|b| *b as i8).collect();
+            Rows::stored(values, steps.to_vec(), dim)
+        };
+        Ok(parts.map(rows).collect())
+    }
+
     fn tensor(&self, name: &str, dtype: Dtype) -> Result<(&[usize], &[u8]), TaughtError> {
         let info = self
             .header

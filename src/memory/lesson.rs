@@ -161,6 +161,11 @@ impl Lesson {
         Ok(lesson)
     }
 
+    /// The places of its parts.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Parts so far.
     pub fn len(&self) -> usize {
         self.learned.len() + self.later.len()
@@ -352,6 +357,7 @@ impl About {
             scale: Scale::new(middle, limit),
             rank: promise.map(|p| p.rank),
             told,
+            pieces: vec![],
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Good parts' patches are kept as [descriptors](descriptor) of the encoder's [taps](crate::bundle::tap). A new
 //! part's patches are compared with them in one of four ways ([`Kind`]), its score is put together with
 //! FAPrompt's ([`fusion`]), and held-out good parts say where the limit lies and how many good parts it will
-//! reject ([`conformal`]). [`Lesson`] teaches, [`Taught`] judges and is a file ([`file`]).
+//! reject ([`conformal`]). [`Lesson`] teaches, [`Taught`] judges and is a file ([`file`]). [`course`] is a lesson on a
+//! running station: it can be looked at, corrected and gone on with until it is accepted.
 //!
 //! Knows tensors and numbers; nothing of cameras, recipes, or what a verdict sets in motion. (What a station
 //! remembers of its parameters is `control::memory`, another thing.)
@@ -11,6 +12,7 @@
 mod anywhere;
 pub mod choose;
 pub mod conformal;
+pub mod course;
 pub mod descriptor;
 pub mod drift;
 pub mod file;
@@ -19,7 +21,7 @@ mod gaussian;
 mod kind;
 mod lesson;
 pub mod light;
-mod part;
+pub(crate) mod part;
 mod position;
 pub mod region;
 mod subspace;
@@ -33,4 +35,4 @@ pub use fusion::Fusion;
 pub use kind::Kind;
 pub use lesson::{Judged, Lesson, ODD, Settings, ZeroShot, most_learned};
 pub use light::{Light, LightFlaw, LightLimits, TaughtLight};
-pub use taught::{About, LIMIT, Outcome, Taught, Told};
+pub use taught::{About, LIMIT, Outcome, Piece, Taught, Told};

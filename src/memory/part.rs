@@ -35,16 +35,37 @@ impl Rows {
     /// # Errors
     /// A number that is not finite.
     pub fn of(descriptors: &[f32], dim: usize) -> TractResult<Rows> {
+        let mut rows = Rows::default();
+        rows.take(descriptors, dim)?;
+        Ok(rows)
+    }
+
+    /// Room for so many numbers in so many rows, none of which is there yet.
+    pub fn with_room(numbers: usize, rows: usize) -> Rows {
+        Rows {
+            bytes: Vec::with_capacity(numbers),
+            steps: Vec::with_capacity(rows),
+            squares: Vec::with_capacity(rows),
+        }
+    }
+
+    /// Takes another part's descriptors, in the same memory.
+    ///
+    /// # Errors
+    /// As [`Rows::of`]; there are no rows then.
+    pub fn take(&mut self, descriptors: &[f32], dim: usize) -> TractResult<()> {
+        self.bytes.clear();
+        self.steps.clear();
+        self.squares.clear();
         if let Some(v) = descriptors.iter().find(|v| !v.is_finite()) {
             bail!("the descriptors hold {v}");
         }
-        let mut rows = Rows::default();
         for row in descriptors.chunks_exact(dim) {
-            let step = round(row, KEPT, &mut rows.bytes, |v| v as i8);
-            rows.steps.push(step);
+            let step = round(row, KEPT, &mut self.bytes, |v| v as i8);
+            self.steps.push(step);
         }
-        rows.measure(dim);
-        Ok(rows)
+        self.measure(dim);
+        Ok(())
     }
 
     /// From what was stored.
@@ -64,7 +85,8 @@ impl Rows {
             let sum: i32 = row.iter().map(|b| i32::from(*b) * i32::from(*b)).sum();
             step * step * sum as f32
         };
-        self.squares = rows.map(square).collect();
+        self.squares.clear();
+        self.squares.extend(rows.map(square));
     }
 
     /// Rows.

@@ -26,6 +26,18 @@ pub struct Told {
     pub light: Option<Light>,
 }
 
+/// A bad part that is kept as a test piece: nothing may be accepted under which it would pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Piece {
+    /// Its name, as a part's.
+    pub name: String,
+    /// FAPrompt's opinion of it.
+    pub zero_shot: ZeroShot,
+    /// FAPrompt's score of each group of patches that was looked at then.
+    pub groups: Vec<f32>,
+}
+
 /// What is known of a memory beside its patches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +69,9 @@ pub struct About {
     pub rank: Option<usize>,
     /// The parts, those that were learned first.
     pub told: Vec<Told>,
+    /// The test pieces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Piece>,
 }
 
 impl About {
@@ -94,9 +109,15 @@ impl About {
                 && t.zero_shot.highest.is_finite()
                 && t.light.is_none_or(|light| light.is_sound())
         };
+        let piece = |p: &Piece| {
+            p.zero_shot.score.is_finite()
+                && p.zero_shot.highest.is_finite()
+                && p.groups.iter().all(|g| g.is_finite())
+        };
         if !numbers.iter().all(|v| v.is_finite())
             || !positive.iter().all(|v| v.is_finite() && *v > 0.0)
             || !self.told.iter().all(told)
+            || !self.pieces.iter().all(piece)
         {
             return Err("one of its numbers is none".into());
         }
@@ -172,6 +193,8 @@ pub struct Outcome {
 pub struct Taught {
     about: About,
     parts: Vec<Rows>,
+    /// Of the test pieces, in their order.
+    pieces: Vec<Rows>,
     memory: Memory,
     work: Vec<f32>,
 }
@@ -183,6 +206,7 @@ impl Taught {
         Ok(Taught {
             about,
             parts,
+            pieces: vec![],
             memory,
             work: vec![],
         })
@@ -217,6 +241,39 @@ impl Taught {
         let later = self.about.told.iter().skip(self.parts.len());
         let scores = later.filter_map(|t| Some(self.about.score(t.memory?, t.zero_shot.score)));
         scores.collect()
+    }
+
+    /// The test pieces' descriptors, in the order of [`About::pieces`].
+    pub(super) fn piece_rows(&self) -> &[Rows] {
+        &self.pieces
+    }
+
+    /// Other test pieces in place of those that it has.
+    pub(super) fn set_pieces(&mut self, pieces: Vec<(Piece, Rows)>) {
+        (self.about.pieces, self.pieces) = pieces.into_iter().unzip();
+    }
+
+    /// The score, 0..=1, that each test piece has.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn piece_scores(&mut self) -> TractResult<Vec<f32>> {
+        let (mut scores, mut map) = (vec![], vec![]);
+        let dim = self.about.layout.dim;
+        for i in 0..self.pieces.len() {
+            let descriptors = self.pieces[i].numbers(dim);
+            let piece = &self.about.pieces[i];
+            let count = self.about.looked.groups().len();
+            // Other regions than then: its whole picture's score, which is the largest of its groups'.
+            let groups = match piece.groups.len() == count {
+                true => piece.groups.clone(),
+                false => vec![piece.zero_shot.score; count],
+            };
+            let zero_shot_map = vec![piece.zero_shot.highest; self.about.layout.places()];
+            let outcome = self.judge(&descriptors, &groups, &zero_shot_map, &mut map)?;
+            scores.push(outcome.score);
+        }
+        Ok(scores)
     }
 
     pub(super) fn kept(&self) -> Kept {

@@ -11,7 +11,7 @@ const FILE: &str = "judging.json";
 /// What judges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judges {
-    /// `stored`, `last_good` or `none`.
+    /// `stored`, `last_good`, `zero_shot` (what was taught cannot be used) or `none`.
     pub network: String,
     /// The file of its bundle.
     pub bundle: String,

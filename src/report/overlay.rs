@@ -37,6 +37,8 @@ pub struct Caption<'a> {
     pub reject: bool,
     /// The image score.
     pub score: f32,
+    /// What it is made of, where good parts were taught: FAPrompt's score and the memory's.
+    pub opinions: Option<(f32, f32)>,
     /// What it was compared with.
     pub threshold: f32,
     /// What to call the part.
@@ -163,6 +165,10 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
         bar as i32 + 9,
         &FONT_8X13,
     );
+    if let Some((zero_shot, memory)) = caption.opinions {
+        let text = format!("FAPrompt {zero_shot:.3}  memory {memory:.3}");
+        canvas.text(&text, 10, bar as i32 - 2, &FONT_8X13);
+    }
     if let Some(warning) = caption.warning {
         canvas.fill(HEAD + h + FOOT, 18, Rgb888::new(150, 90, 0));
         canvas.text(warning, 8, (HEAD + h + FOOT) as i32 + 13, &FONT_8X13);
@@ -190,6 +196,7 @@ mod tests {
             verdict: "reject",
             reject: true,
             score: 0.8,
+            opinions: Some((0.6, 0.3)),
             threshold: 0.5,
             name: "x",
             warning: Some("UNTRAINED"),
@@ -225,6 +232,7 @@ mod tests {
                 verdict: "good",
                 reject: false,
                 score: 0.1,
+                opinions: None,
                 threshold: 0.5,
                 name: "",
                 warning: None,

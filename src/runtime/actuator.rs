@@ -15,7 +15,7 @@ use super::record::{Record, RecordSender};
 use super::shared::Shared;
 use super::system::{self, now};
 use super::threads::Sign;
-use crate::control::host::{Mode, Order, PartResult, Refused, SelfTest, Snapshot};
+use crate::control::host::{Mode, Opinions, Order, PartResult, Refused, SelfTest, Snapshot};
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
@@ -65,6 +65,7 @@ struct Judged {
     at: Micros,
     due: u64,
     score: Option<f32>,
+    opinions: Option<Opinions>,
     latency_us: Option<u64>,
     defect: DefectType,
     share: Option<f32>,
@@ -75,6 +76,7 @@ const NOT_JUDGED: Judged = Judged {
     at: Micros(0),
     due: 0,
     score: None,
+    opinions: None,
     latency_us: None,
     defect: DefectType::None,
     share: None,
@@ -133,6 +135,7 @@ impl Observer for Tell {
                     part,
                     outcome,
                     score: known.score,
+                    opinions: known.opinions,
                     latency_us: known.latency_us,
                     defect: match outcome {
                         Outcome::Reject => known.defect,
@@ -421,10 +424,11 @@ impl<P: Pin> Actuator<P> {
                 verdict,
                 score,
                 share,
+                opinions,
             } => {
                 let known = station.observer().of(part);
                 if known.part == part {
-                    known.score = score;
+                    (known.score, known.opinions) = (score, opinions);
                     known.share = share;
                     if let Verdict::Sorted(_, sorting) = verdict {
                         known.defect = sorting.defect;
@@ -465,7 +469,7 @@ impl<P: Pin> Actuator<P> {
                 let _ = answer.try_send(result);
             }
             Message::Loadout(loadout) => self.swap(&loadout),
-            Message::NoNetwork => self.judged_by(NetworkState::Missing),
+            Message::NoNetwork(why) => self.judged_by(why),
             Message::Fault(on) => self.flags.fault = on,
             Message::Drain => {
                 self.flags.draining = true;
@@ -495,7 +499,8 @@ impl<P: Pin> Actuator<P> {
             Order::Arm if !self.flags.disarmed => (),
             Order::Arm => {
                 // Their reason may last, and lets no part pass that must be rejected.
-                let bearable = AlarmSet::of(&[Alarm::Camera, Alarm::Results, Alarm::Network]);
+                let bearable =
+                    AlarmSet::of(&[Alarm::Camera, Alarm::Results, Alarm::Network, Alarm::Taught]);
                 if !station.alarms().minus(bearable).is_empty() {
                     return Err(Refused::Mode("alarms are latched, acknowledge them first"));
                 }

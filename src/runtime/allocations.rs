@@ -11,6 +11,7 @@ use super::loadout::{Network, label};
 use super::mailbox::Mailbox;
 use super::message::{FLOW, LineLoadout, Message, SELDOM};
 use super::places::Places;
+use super::recent::Recent;
 use super::record::Records;
 use super::shared::Shared;
 use super::system::now;
@@ -24,6 +25,8 @@ use crate::line::{
     Active, AlarmSet, Frame, FrameId, NetworkState, PartId, Pins, Settings, Signal, Statistics,
     Trigger, Verdict, Wiring,
 };
+use crate::memory::region::Regions;
+use crate::memory::{Fusion, Kind, Lesson};
 use crate::ops::weights::Arithmetic;
 use crate::tiling::Tiling;
 use allocation_counter::measure;
@@ -55,19 +58,58 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-/// Allocations and bytes of a thread that judges the picture so many times.
-fn judging(options: Options, tiles: Tiling, picture: &RgbImage, frames: usize) -> (u64, u64) {
+/// Teaches the picture, with a little noise, as so many good parts.
+fn teach(inspector: &mut Inspector, picture: &RgbImage, kind: Kind) {
+    let layout = inspector.layout().unwrap();
+    let settings = crate::memory::Settings {
+        kind: Some(kind),
+        fusion: Fusion::default(),
+        false_rejects: 0.01,
+        regions: Regions::default(),
+    };
+    let mut lesson = Lesson::new(layout, settings).unwrap();
+    for part in 0..6u8 {
+        let mut good = picture.clone();
+        good.pixels_mut()
+            .for_each(|p| p.0[0] = p.0[0].wrapping_add(part));
+        let zero_shot = inspector.inspect(&good).unwrap().as_zero_shot();
+        let descriptors = inspector.descriptors().unwrap();
+        lesson
+            .part(&part.to_string(), descriptors, zero_shot)
+            .unwrap();
+    }
+    let (encoder, arithmetic) = inspector.bound_to().unwrap();
+    let taught = lesson.finish(encoder, arithmetic).unwrap();
+    inspector
+        .teach(Some(taught.bytes().unwrap().into()))
+        .unwrap();
+}
+
+/// Allocations and bytes of a thread that judges the picture so many times, by a memory of good parts if there is a
+/// kind of it.
+fn judging(
+    options: Options,
+    tiles: Tiling,
+    picture: &RgbImage,
+    taught: Option<Kind>,
+    frames: usize,
+) -> (u64, u64) {
     let path = Path::new(env!("DEFAULT_BUNDLE"));
     let bundle = Bundle::open(path, &Keys::default()).unwrap();
     let mut inspector = Inspector::new(&bundle, options).unwrap();
     inspector.cut(tiles).unwrap();
+    if let Some(kind) = taught {
+        teach(&mut inspector, picture, kind);
+    }
     // The first frames grow what is used again.
     (0..3).for_each(|_| _ = inspector.inspect(picture).unwrap());
+    let recent = inspector.layout().map(|l| Arc::new(Recent::new(l)));
     let network = Network {
         label: Arc::new(label(&bundle, &inspector, path)),
         inspector,
         known: 0.0,
         patience: Duration::ZERO,
+        recent,
     };
     let nothing = (Statistics::default(), AlarmSet::NONE);
     let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1));
@@ -108,6 +150,26 @@ fn judging(options: Options, tiles: Tiling, picture: &RgbImage, frames: usize) -
     (counts.count_total, counts.bytes_total)
 }
 
+/// Allocations and bytes of a frame.
+fn per_frame(options: Options, picture: &RgbImage, taught: Option<Kind>) -> (u64, u64) {
+    let judging = |frames| judging(options, Tiling::WHOLE, picture, taught, frames);
+    judging(1);
+    let [one, five] = [1, 5].map(judging);
+    ((five.0 - one.0) / 4, (five.1 - one.1) / 4)
+}
+
+#[test]
+fn a_frame_that_is_compared_with_good_parts_allocates_nothing_more() {
+    let options = Options {
+        memory: true,
+        ..Options::default()
+    };
+    let square = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, 90]));
+    for taught in [None, Some(Kind::Position), Some(Kind::Anywhere)] {
+        assert_eq!(per_frame(options, &square, taught), (0, 0), "{taught:?}");
+    }
+}
+
 #[test]
 fn a_frame_allocates_what_the_resizing_crate_does() {
     let photo = known_frame();
@@ -124,12 +186,7 @@ fn a_frame_allocates_what_the_resizing_crate_does() {
                 arithmetic,
                 ..Options::default()
             };
-            let per_frame = |picture: &RgbImage| {
-                let judging = |frames| judging(options, Tiling::WHOLE, picture, frames);
-                judging(1);
-                let (one, five) = (judging(1), judging(5));
-                ((five.0 - one.0) / 4, (five.1 - one.1) / 4)
-            };
+            let per_frame = |picture: &RgbImage| per_frame(options, picture, None);
             let (number, bytes) = per_frame(&photo);
             assert!(
                 number <= RESIZING.0 && bytes <= RESIZING.1,
@@ -146,7 +203,7 @@ fn a_frame_in_tiles_allocates_no_more_per_tile() {
     let tiles: Tiling = "2x2+0".parse().unwrap();
     // Each tile has the network's size.
     let picture = RgbImage::from_fn(448, 448, |x, y| image::Rgb([x as u8, y as u8, 90]));
-    let judging = |frames| judging(Options::default(), tiles, &picture, frames);
+    let judging = |frames| judging(Options::default(), tiles, &picture, None, frames);
     judging(1);
     let (one, five) = (judging(1), judging(5));
     assert_eq!((one.0, one.1), (five.0, five.1), "allocations, bytes");
@@ -232,6 +289,7 @@ fn driving(parts: u64) -> (u64, Ended) {
                     verdict: Verdict::Score(0.0),
                     score: Some(0.0),
                     share: None,
+                    opinions: None,
                 };
                 messages.send(verdict).ok()?;
             }

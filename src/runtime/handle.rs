@@ -5,17 +5,23 @@ use super::camera::{CameraLane, FrameLimits};
 use super::judges::Overseer;
 use super::loadout::{Choice, Loadout, Network};
 use super::message::{LineLoadout, Message, ToActuator};
+use super::recent::Recent;
 use super::shared::{Results, Shared, lock};
+use super::teacher::{Start, Teacher};
 use crate::capture::Adjustment;
 use crate::control::host::{
-    Host, Judging, Order, PartResult, Preparing, Refused, SelfTest, Snapshot, Wanted,
+    Host, Judging, Lesson, LessonState, Order, PartResult, Preparing, Refused, SelfTest, Snapshot,
+    Teach, Wanted,
 };
+use crate::control::store::shelf::Shelf;
 use crate::control::table::{Effect, Parameter};
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
 use crate::line::NetworkState;
+use crate::memory::course::{Edit, Sample};
+use crate::memory::file::TaughtError;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -34,6 +40,8 @@ pub struct Handle {
     results: Results,
     camera: Arc<CameraLane>,
     load: Arc<Mutex<Load>>,
+    /// Where what was taught is.
+    shelf: Shelf,
     /// Makes a loadout ready.
     preparing: Option<JoinHandle<()>>,
     /// The network that is in force, as the parameters say it; `None` before the first loadout.
@@ -41,7 +49,14 @@ pub struct Handle {
     /// What is stored and was tried at the start.
     tried: Choice,
     generation: u32,
+    /// What was judged last, of the networks that are in force.
+    recent: Option<Arc<Recent>>,
+    /// The lesson that is going on.
+    teacher: Option<Teacher>,
 }
+
+/// A network is lent between two frames; longer means that it does not judge.
+const LENT: Duration = Duration::from_secs(10);
 
 const GONE: Refused = Refused::Hardware("the station does not answer");
 
@@ -52,7 +67,7 @@ impl Handle {
         messages: ToActuator,
         judges: Overseer,
         camera: Arc<CameraLane>,
-        load: Load,
+        (load, shelf): (Load, Shelf),
         choice: Option<Choice>,
     ) -> Self {
         Handle {
@@ -62,10 +77,13 @@ impl Handle {
             judges,
             camera,
             load: Arc::new(Mutex::new(load)),
+            shelf,
             preparing: None,
             choice,
             tried: Choice::default(),
             generation: 0,
+            recent: None,
+            teacher: None,
         }
     }
 
@@ -85,7 +103,156 @@ impl Handle {
         let judging = self.shared.judging();
         judging.state == Some(NetworkState::LastGood)
             && wanted.state == NetworkState::Stored
-            && self.choice.as_ref() == Some(&Choice::of(&wanted.values))
+            && self.choice == Some(Choice::of(&wanted.values))
+    }
+
+    fn nothing_judges(&mut self, why: NetworkState) {
+        self.generation += 1;
+        self.shared.judge_by(Judging {
+            generation: self.generation,
+            state: Some(why),
+            network: None,
+        });
+        self.choice = Some(std::mem::take(&mut self.tried));
+        // Fails only when the station has ended: all its parts are rejected then.
+        let _ = self.messages.send(Message::NoNetwork(why));
+    }
+
+    /// A lesson that takes parts, or changes what was taught.
+    fn begin(&mut self, start: Start, false_rejects: f64) -> Result<(), Refused> {
+        let recent = self.recent.clone();
+        let recent = recent.ok_or(Refused::Mode("nothing judges that could be taught"))?;
+        match self.shared.judging().state {
+            Some(NetworkState::Stored | NetworkState::ZeroShot) => (),
+            _ => {
+                return Err(Refused::Mode(
+                    "the stored bundle does not judge: put it right first",
+                ));
+            }
+        }
+        let lent = self.judges.lend();
+        let before = (self.taught_parts().unwrap_or(0), false_rejects);
+        let teacher = Teacher::start(start, before, lent, recent);
+        self.teacher = Some(teacher.map_err(|e| {
+            log::error!("the teaching thread: {e}");
+            Refused::Hardware("a thread cannot be started")
+        })?);
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: Edit, false_rejects: f64) -> Result<(), Refused> {
+        let lesson = self.teacher.as_ref().map(|t| (t, t.lesson().state));
+        match lesson {
+            None => {
+                self.taught_parts()?;
+                self.begin(Start::Edit(edit), false_rejects)
+            }
+            Some((_, LessonState::Failed)) => Err(Refused::Mode("the lesson failed: CANCEL")),
+            Some((_, LessonState::Running)) if !matches!(edit, Edit::Bad(_)) => {
+                Err(Refused::Busy("the lesson still takes parts"))
+            }
+            Some((teacher, _)) => match teacher.edit(edit) {
+                true => Ok(()),
+                false => Err(Refused::Busy("the lesson is being made")),
+            },
+        }
+    }
+
+    /// Good parts that are compared with.
+    fn taught_parts(&self) -> Result<usize, Refused> {
+        let judging = self.shared.judging();
+        let taught = judging.network.as_ref().and_then(|n| n.taught.as_ref());
+        let taught = taught.ok_or(Refused::Mode("nothing was taught yet: TEACH n"))?;
+        Ok(taught.parts)
+    }
+
+    /// A part that was judged lately.
+    fn remembered(&self, part: Option<u64>, reject: bool) -> Result<Sample, Refused> {
+        let found = self.recent.as_ref().and_then(|r| r.find(part, reject));
+        found.ok_or(Refused::NoSuchPart(
+            "no such part is remembered: the last rejects and the last good parts are",
+        ))
+    }
+}
+
+/// What makes a network ready that differs from the one that judges.
+struct Making {
+    choice: Choice,
+    load: Arc<Mutex<Load>>,
+    shelf: Shelf,
+    /// A network with the same bundle, if one judges.
+    lent: Option<Receiver<Option<Box<Network>>>>,
+    /// What is yet to be written.
+    taught: Option<Arc<[u8]>>,
+}
+
+impl Making {
+    /// The network, and whether what was taught is left out.
+    fn make(self) -> Result<(Network, bool), Refused> {
+        let Choice {
+            bundle,
+            taught,
+            alone,
+            ..
+        } = &self.choice;
+        if let Some(bytes) = &self.taught {
+            self.shelf.put(bytes).map_err(|e| {
+                log::error!(
+                    "{}: cannot be written: {e}",
+                    self.shelf.path(taught).display()
+                );
+                Refused::Memory(
+                    "what was taught cannot be written: is the disk full? The log says why",
+                )
+            })?;
+        }
+        let lent = self.lent.and_then(|l| l.recv_timeout(LENT).ok().flatten());
+        let network = match lent {
+            Some(network) => network.forgetful().map_err(|e| e.to_string()),
+            None => lock(&self.load)(&self.choice),
+        };
+        let mut network = network.map_err(|e| {
+            log::error!("bundle `{bundle}`: {e}");
+            Refused::Hardware("the bundle cannot be used, the log says why")
+        })?;
+        if taught.is_empty() {
+            return Ok((network, false));
+        }
+        // Also what was just written is read again: what is accepted is what a start will find.
+        let read = self.shelf.get(taught).map_err(|source| TaughtError::File {
+            path: self.shelf.path(taught),
+            done: "read",
+            source,
+        });
+        match read.and_then(|bytes| network.teach(taught, bytes.into())) {
+            Ok(()) => Ok((network, false)),
+            Err(e) if *alone => {
+                log::error!("{e}; FAPrompt judges alone (taught_unusable)");
+                Ok((network, true))
+            }
+            Err(e) => {
+                log::error!("{e}");
+                Err(Refused::Taught(unusable(&e)))
+            }
+        }
+    }
+}
+
+/// Why what was taught cannot be used, and what to do.
+fn unusable(error: &TaughtError) -> &'static str {
+    match error {
+        TaughtError::File { .. } => {
+            "its file is missing or cannot be read: SET taught \"\", COMMIT and TEACH again"
+        }
+        TaughtError::Another(_) => {
+            "another encoder or arithmetic than this bundle's: SET taught \"\", COMMIT and TEACH again"
+        }
+        TaughtError::Version(_) | TaughtError::Damaged(_) => {
+            "its file is damaged: SET taught \"\", COMMIT and TEACH again"
+        }
+        TaughtError::Failed(_) => {
+            "it cannot be compared with: SET taught \"\", COMMIT and TEACH again"
+        }
     }
 }
 
@@ -147,8 +314,9 @@ impl Host for Handle {
 
     fn prepare(&mut self, wanted: &Wanted) -> Preparing<Box<Loadout>> {
         let choice = Choice::of(&wanted.values);
-        let same_network =
-            self.choice.as_ref() == Some(&choice) && wanted.state == NetworkState::Stored;
+        let same_network = self.choice.as_ref() == Some(&choice)
+            && wanted.state == NetworkState::Stored
+            && wanted.taught.is_none();
         let adjustment = adjustment(&wanted.values);
         let starts = self.choice.is_none();
         if starts && wanted.state == NetworkState::Stored {
@@ -189,19 +357,32 @@ impl Host for Handle {
             let busy = Refused::Busy("another change is still being made ready");
             return Preparing::ready(Err(busy));
         }
+        let judges_so = self.choice.as_ref().is_some_and(|c| c.sees_as(&choice))
+            && matches!(
+                self.shared.judging().state,
+                Some(NetworkState::Stored | NetworkState::ZeroShot)
+            );
+        let making = (!same_network).then(|| Making {
+            choice,
+            load: self.load.clone(),
+            shelf: self.shelf.clone(),
+            lent: judges_so.then(|| self.judges.lend()),
+            taught: wanted.taught.clone(),
+        });
         let (result, prepared) = sync_channel(1);
-        let (load, camera, count) = (self.load.clone(), self.camera.clone(), self.judges.count());
+        let (camera, count) = (self.camera.clone(), self.judges.count());
         let work = move || {
-            let mut prepare = || -> Result<(), Refused> {
-                if !same_network {
-                    let side_by_side = |network: Network| {
-                        network.side_by_side(count).map_err(|e| format!("{e:#}"))
-                    };
-                    let networks = lock(&load)(&choice).and_then(side_by_side);
-                    loadout.networks = Some(networks.map_err(|e| {
-                        log::error!("bundle `{}`: {e}", choice.bundle);
+            let prepare = || -> Result<(), Refused> {
+                if let Some(making) = making {
+                    let (network, alone) = making.make()?;
+                    let networks = network.side_by_side(count).map_err(|e| {
+                        log::error!("{e:#}");
                         Refused::Hardware("the bundle cannot be used, the log says why")
-                    })?);
+                    })?;
+                    loadout.networks = Some(networks);
+                    if alone {
+                        loadout.line.network = NetworkState::ZeroShot;
+                    }
                 }
                 // Last of what can fail: the camera shows it at once. At the start it may not be there
                 // yet: it is told, not asked.
@@ -237,7 +418,10 @@ impl Host for Handle {
         log::set_max_level(loadout.log);
         let before = self.shared.judging();
         let network = match &loadout.networks {
-            Some(networks) => networks.first().map(|n| n.label.clone()),
+            Some(networks) => {
+                self.recent = networks.first().and_then(|n| n.recent.clone());
+                networks.first().map(|n| n.label.clone())
+            }
             None => before.network.clone(),
         };
         self.shared.set_types(loadout.types, network.as_deref());
@@ -261,7 +445,7 @@ impl Host for Handle {
             adjusted.agree();
         }
         self.choice = Some(match loadout.line.network {
-            NetworkState::Stored => loadout.choice,
+            NetworkState::Stored | NetworkState::ZeroShot => loadout.choice,
             // What is stored is still the one that was tried.
             _ => self
                 .choice
@@ -273,14 +457,38 @@ impl Host for Handle {
     }
 
     fn no_network(&mut self) {
-        self.generation += 1;
-        self.shared.judge_by(Judging {
-            generation: self.generation,
-            state: Some(NetworkState::Missing),
-            network: None,
-        });
-        self.choice = Some(std::mem::take(&mut self.tried));
-        let _ = self.messages.send(Message::NoNetwork);
+        self.nothing_judges(NetworkState::Missing);
+    }
+
+    fn untaught(&mut self) {
+        self.nothing_judges(NetworkState::Untaught);
+    }
+
+    fn teach(&mut self, order: Teach<'_>, false_rejects: f64) -> Result<(), Refused> {
+        match order {
+            Teach::Begin(parts) => self.begin(Start::Fresh(parts as usize), false_rejects),
+            Teach::Add(parts) => {
+                self.taught_parts()?;
+                self.begin(Start::More(parts as usize), false_rejects)
+            }
+            Teach::Forget(name) => self.edit(Edit::Forget(name.into()), false_rejects),
+            Teach::Good(part) => {
+                let sample = self.remembered(part, true)?;
+                self.edit(Edit::Good(sample), false_rejects)
+            }
+            Teach::Bad(part) => {
+                let sample = self.remembered(part, false)?;
+                self.edit(Edit::Bad(sample), false_rejects)
+            }
+            Teach::End => {
+                self.teacher = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn lesson(&mut self) -> Option<Lesson> {
+        self.teacher.as_ref().map(Teacher::lesson)
     }
 
     fn fault(&mut self, on: bool) {

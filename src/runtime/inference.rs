@@ -9,7 +9,7 @@ use super::places::{GiveBack, Places};
 use super::record::{Judgement, Picture, Record, RecordSender};
 use super::shared::Shared;
 use super::threads::Sign;
-use crate::control::host::SelfTest;
+use crate::control::host::{Opinions, SelfTest};
 use crate::control::types::TypeRules;
 use crate::gpu::Runtime;
 use crate::inspector::KNOWN_TOLERANCE;
@@ -165,28 +165,36 @@ impl Inference {
                     *judge = Some(Judge::new(generation, *network));
                 }
             }
+            Job::Lend(to) => {
+                let lent = judge.as_ref().and_then(|judge| {
+                    let beside = judge.network.beside();
+                    beside.inspect_err(|e| log::error!("{e:#}")).ok()
+                });
+                // Whoever asked may be gone.
+                let _ = to.try_send(lent.map(Box::new));
+            }
             // They come over the other lane.
             Job::Judge { .. } | Job::Damaged { .. } => (),
         }
     }
 
-    fn judge(&mut self, judge: Option<&mut Judge>, part: PartId, frame: FrameId) {
+    fn judge(&mut self, mut judge: Option<&mut Judge>, part: PartId, frame: FrameId) {
         let places = self.places.clone();
         let mut place = places.at(frame);
         let label = judge.as_ref().map(|j| j.network.label.clone());
         let rules = self.shared.types();
         let margin = rules.margin();
-        let mut sortings: &[Sorting] = &[];
-        let mut judge = judge;
-        let result = match &mut judge {
+        let judged = match &mut judge {
             Some(judge) => {
                 judge.sort_by(rules);
-                sortings = &judge.sortings;
                 let inspected = judge.network.inspector.inspect(&place.image);
-                inspected.map_err(|e| e.to_string())
+                inspected.map(|_| ()).map_err(|e| e.to_string())
             }
             None => Err("there is no network".into()),
         };
+        let sortings: &[Sorting] = judge.as_ref().map_or(&[], |j| &j.sortings);
+        let network = judge.as_ref().map(|j| &j.network);
+        let result = judged.and(network.map(|n| n.inspector.last()).ok_or_else(String::new));
         let kind = result.as_ref().ok().and_then(|i| i.kind(margin));
         let sorting = match kind {
             _ if sortings.is_empty() => None,
@@ -207,9 +215,17 @@ impl Inference {
         let threshold = sorting
             .and_then(|s| s.threshold)
             .map_or(self.shared.threshold(), |t| t.get());
+        let opinions = result.as_ref().ok().and_then(|inspection| {
+            Some(Opinions {
+                zero_shot: inspection.zero_shot,
+                memory: inspection.memory?,
+            })
+        });
+        let recent = network.and_then(|n| n.recent.as_ref());
+        let taught = score.is_some() && recent.is_some_and(|r| r.takes_parts());
         let wanted = match self.shared.archive().keep {
             Keep::Nothing => false,
-            Keep::Rejects => score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
+            Keep::Rejects => taught || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
             Keep::All => score.is_some(),
         };
         let picture = wanted && self.record.takes_a_picture(&self.shared);
@@ -225,6 +241,7 @@ impl Inference {
                     network: label,
                     threshold,
                     picture,
+                    taught,
                 },
             },
         );
@@ -234,17 +251,18 @@ impl Inference {
             verdict,
             score,
             share: kind.map(|(_, share)| share),
+            opinions,
         });
-        let seen = match &result {
-            Ok(inspection) => inspection.memory.zip(Some(inspection.zero_shot)),
-            Err(_) => None,
-        };
-        let inspected = match result {
-            Ok(inspection) if picture => Some(inspection.clone()),
-            _ => None,
-        };
-        if let Some((memory, zero_shot)) = seen
-            && let Some(taught) = judge.and_then(|j| j.network.inspector.taught())
+        if let (Ok(inspection), Some(network)) = (&result, network)
+            && let Some(recent) = recent
+            && let Some(descriptors) = network.inspector.descriptors()
+        {
+            let reject = Outcome::of(inspection.score, threshold).is_reject();
+            recent.judged(part, reject, inspection, descriptors);
+            recent.offer(part, inspection, descriptors, &place.image);
+        }
+        if let Some(Opinions { zero_shot, memory }) = opinions
+            && let Some(taught) = network.and_then(|n| n.inspector.taught())
         {
             let score = taught.about().score(memory, zero_shot);
             // Types' own thresholds are for parts that are bad.
@@ -256,10 +274,10 @@ impl Inference {
                 let _ = self.messages.send(Message::Drift);
             }
         }
-        if let Some(inspection) = inspected {
+        if let (true, Ok(inspection)) = (picture, result) {
             let picture = Box::new(Picture {
                 frame: std::mem::take(&mut place.image),
-                inspection,
+                inspection: inspection.clone(),
             });
             self.record
                 .send(&self.shared, Record::Picture { part, picture });
@@ -276,6 +294,7 @@ impl Inference {
             network: None,
             threshold: self.shared.threshold(),
             picture: false,
+            taught: false,
         };
         self.record
             .send(&self.shared, Record::Judged { part, judgement });

@@ -5,6 +5,7 @@ use super::loadout::Network;
 use super::mailbox::{Mailbox, Post};
 use super::message::SELDOM;
 use crate::line::{FrameId, PartId};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Something to do.
 pub enum Job {
@@ -26,6 +27,8 @@ pub enum Job {
     },
     /// Judge the known frame, and say whether its score is what it was.
     SelfTest,
+    /// Lend a network beside the own one, which shares its weights; none if nothing judges.
+    Lend(SyncSender<Option<Box<Network>>>),
     /// Judge with another network from now on.
     Network {
         /// The first generation that it belongs to.
@@ -85,6 +88,16 @@ impl Overseer {
     pub fn self_test(&mut self) -> usize {
         let asked = self.lanes.iter_mut().map(|l| l.try_send(Job::SelfTest));
         asked.filter(Result::is_err).count()
+    }
+
+    /// Asks the first network's thread for one beside it, which comes between two frames.
+    pub fn lend(&mut self) -> Receiver<Option<Box<Network>>> {
+        let (to, lent) = sync_channel(1);
+        if let Some(lane) = self.lanes.first_mut() {
+            // Without room, or a thread, whoever waits for it learns that nobody lends.
+            let _ = lane.try_send(Job::Lend(to));
+        }
+        lent
     }
 
     /// Puts another network in every place.

@@ -7,19 +7,23 @@
 //! A start is the same: what is stored is prepared and put in. What was refused is never stored, and what
 //! is swapped in was judged by its self-test, from the very bytes that were verified.
 //!
-//! Something else that a part is judged by (what was taught, say) belongs to [`Network`]: it is prepared
+//! What else a part is judged by (good parts that were taught) belongs to [`Network`]: it is prepared
 //! with it, tested with it, and handed to every judge in the same moment.
 
 use super::archive::Archive;
 use super::camera::{Adjusted, FrameLimits};
 use super::message::LineLoadout;
+use super::recent::Recent;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
-use crate::control::host::NetworkLabel;
+use crate::control::host::{GoodParts, NetworkLabel};
 use crate::control::table::Parameter;
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
+use crate::memory::Taught;
+use crate::memory::file::TaughtError;
+use crate::memory::region::Regions;
 use crate::tiling::Tiling;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -59,12 +63,17 @@ pub struct Choice {
     pub tiles: Tiling,
     /// Path of a file of regions; empty without any.
     pub regions: String,
+    /// What was taught; empty: nothing.
+    pub taught: String,
+    /// Whether FAPrompt judges alone if that cannot be used.
+    pub alone: bool,
 }
 
 impl Choice {
     /// What the parameters say.
     pub fn of(values: &Values) -> Choice {
         let number = |parameter| values.number(parameter);
+        let taught = values.text(Parameter::Taught);
         let (rows, columns) = (Parameter::TileRows, Parameter::TileColumns);
         let overlap = number(Parameter::TileOverlap);
         Choice {
@@ -72,7 +81,15 @@ impl Choice {
             // The table's ranges are those of tiles; a test holds them together.
             tiles: Tiling::new(number(rows), number(columns), overlap).unwrap_or_default(),
             regions: values.text(Parameter::Regions).into(),
+            taught: taught.into(),
+            alone: !taught.is_empty() && values.text(Parameter::TaughtUnusable) == "zero_shot",
         }
+    }
+
+    /// Whether they differ by nothing but what was taught.
+    pub fn sees_as(&self, other: &Choice) -> bool {
+        let seen = |c: &Choice| (c.bundle.clone(), c.tiles, c.regions.clone());
+        seen(self) == seen(other)
     }
 }
 
@@ -86,6 +103,8 @@ pub struct Network {
     pub known: f32,
     /// A frame may take so long before its judge is taken for hanging.
     pub patience: Duration,
+    /// The last parts that networks with this encoder judged; `None` of one that cannot be taught.
+    pub recent: Option<Arc<Recent>>,
 }
 
 /// Why a network may not judge parts.
@@ -145,6 +164,7 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
             .method
             .as_ref()
             .map_or_else(Vec::new, |m| m.types.clone()),
+        taught: None,
     }
 }
 
@@ -159,11 +179,79 @@ impl Network {
         inspector.inspect(&known_frame())?;
         let second = Instant::now();
         inspector.inspect(&known_frame())?;
+        let patience = second.elapsed() * PATIENCE;
+        let recent = inspector.layout().map(|l| Arc::new(Recent::new(l)));
         Ok(Network {
             inspector,
             label: Arc::new(label),
             known,
-            patience: second.elapsed() * PATIENCE,
+            patience,
+            recent,
+        })
+    }
+
+    /// Compares parts with these good ones from now on, the bytes of a file that the parameters call `name`.
+    ///
+    /// # Errors
+    /// [`TaughtError`]: what was taught cannot be used by this network, which stays as it was.
+    pub fn teach(&mut self, name: &str, bytes: Arc<[u8]>) -> Result<(), TaughtError> {
+        let regions = self.inspector.regions().clone();
+        self.inspector.teach(Some(bytes))?;
+        let about = self.inspector.taught().map(Taught::about);
+        let same = about.is_none_or(|about| about.regions == regions);
+        let taught = about.map(|about| GoodParts {
+            name: name.into(),
+            parts: about.told.len(),
+            kind: about.kind.name(),
+            bound_per_mille: about.promise().map(|p| p.per_mille()),
+        });
+        if !same {
+            self.forget(&regions)?;
+            let what = "taught while other regions were looked at".to_string();
+            return Err(TaughtError::Another(what));
+        }
+        Arc::make_mut(&mut self.label).taught = taught;
+        Ok(())
+    }
+
+    /// Compares parts with none from now on, and looks at these regions.
+    fn forget(&mut self, regions: &Regions) -> Result<(), TaughtError> {
+        self.inspector.teach(None)?;
+        let looked = self.inspector.look(regions);
+        looked.map_err(|e| TaughtError::Failed(TractError::msg(e.to_string())))
+    }
+
+    /// Another one with the same weights that compares with no good parts, to be taught and to take this one's
+    /// place, or to look at pictures beside it.
+    ///
+    /// # Errors
+    /// tract's own; none is known.
+    pub fn beside(&self) -> Result<Network, TractError> {
+        Ok(Network {
+            inspector: self.inspector.beside()?,
+            label: self.label.clone(),
+            known: self.known,
+            patience: self.patience,
+            recent: self.recent.clone(),
+        })
+    }
+
+    /// The same network without good parts, tested again.
+    ///
+    /// # Errors
+    /// [`SelfTestError`].
+    pub fn forgetful(mut self) -> Result<Network, SelfTestError> {
+        let regions = self.inspector.regions().clone();
+        self.forget(&regions)
+            .map_err(|e| InspectError::Inference(TractError::msg(e.to_string())))?;
+        let label = NetworkLabel {
+            taught: None,
+            ..NetworkLabel::clone(&self.label)
+        };
+        let network = Network::tested(self.inspector, label)?;
+        Ok(Network {
+            recent: self.recent,
+            ..network
         })
     }
 
@@ -172,7 +260,7 @@ impl Network {
     /// # Errors
     /// tract's own; none is known.
     pub fn side_by_side(self, count: usize) -> Result<Vec<Network>, TractError> {
-        let (label, known) = (self.label, self.known);
+        let (label, known, recent) = (self.label, self.known, self.recent);
         // Side by side each is slower.
         let patience = self.patience * count as u32;
         let inspectors = self.inspector.side_by_side(count)?.into_iter();
@@ -181,6 +269,7 @@ impl Network {
             label: label.clone(),
             known,
             patience,
+            recent: recent.clone(),
         };
         Ok(inspectors.map(network).collect())
     }

@@ -1,7 +1,7 @@
 //! What the output thread is told, and over which lanes.
 
 use super::mailbox::{Mailbox, Post};
-use crate::control::host::{Order, Refused};
+use crate::control::host::{Opinions, Order, Refused};
 use crate::line::{Frame, FrameId, Input, Micros, NetworkState, PartId, Settings, Verdict};
 use std::sync::mpsc::SyncSender;
 
@@ -34,6 +34,8 @@ pub enum Message {
         score: Option<f32>,
         /// Share of its type among all types of defects, for reports.
         share: Option<f32>,
+        /// What it is made of, where good parts were taught.
+        opinions: Option<Opinions>,
     },
     /// An input changed.
     Input {
@@ -71,8 +73,8 @@ pub enum Message {
     Order(Order, SyncSender<Result<(), Refused>>),
     /// Another loadout. Every judge has its network already.
     Loadout(Box<LineLoadout>),
-    /// Nothing can judge.
-    NoNetwork,
+    /// Nothing can judge, and why.
+    NoNetwork(NetworkState),
     /// FAULT must be on for a reason outside of the station.
     Fault(bool),
     /// There will be no more parts: end when the last one is off the belt.

@@ -19,9 +19,11 @@
 //! | [`shared`] | what the threads show each other |
 //! | [`record`] | results, overlays, alarms to disk |
 //! | [`camera`] | fills places; keeps the camera alive |
+//! | [`recent`] | the last parts that were judged, for whoever teaches |
 //! | [`loadout`] | everything that a change of parameters can replace, as one value |
 //! | [`judges`] | the lanes to the networks |
 //! | [`inference`] | frame to verdict; a thread per network |
+//! | `teacher` | the thread of a lesson |
 //! | [`actuator`] | owns the core and the pins; the only thread that must be on time |
 //! | `inputs` | what the machine around says |
 //! | [`handle`] | control's handle |
@@ -44,9 +46,11 @@ pub mod loadout;
 mod mailbox;
 pub mod message;
 pub mod places;
+pub mod recent;
 pub mod record;
 pub mod shared;
 pub mod system;
+mod teacher;
 #[cfg(test)]
 mod tests;
 pub mod threads;
@@ -54,6 +58,7 @@ pub mod threads;
 use crate::board::Inputs;
 use crate::capture::Adjustment;
 use crate::control::host::Judging;
+use crate::control::store::shelf::Shelf;
 use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, NetworkState, Pin, Pins, Settings, Statistics, Trigger};
@@ -341,15 +346,16 @@ pub fn start<P: Pin + Send + 'static>(
 }
 
 impl Running {
-    /// A handle for control, once. `choice` is what the parameters say of the network that judges, if one does.
-    pub fn handle(&mut self, load: Load, choice: Option<Choice>) -> Option<Handle> {
+    /// A handle for control, once. `choice` is what the parameters say of the network that judges, if one does;
+    /// `shelf` is where files of good parts are.
+    pub fn handle(&mut self, load: Load, choice: Option<Choice>, shelf: Shelf) -> Option<Handle> {
         let (messages, overseer) = self.control.take()?;
         Some(Handle::new(
             self.shared.clone(),
             messages,
             overseer,
             self.camera.clone(),
-            load,
+            (load, shelf),
             choice,
         ))
     }

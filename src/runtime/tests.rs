@@ -122,6 +122,7 @@ impl Line {
                     verdict: Verdict::Score(0.0),
                     score: Some(0.0),
                     share: None,
+                    opinions: None,
                 };
                 line.messages.send(verdict).ok().unwrap();
             }

@@ -1,14 +1,19 @@
 //! A real station on a simulated line: control's host in these tests. Time goes on only when parts pass.
 
+use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach};
 use faprompt_edge::control::values::{Values, alarms};
 use faprompt_edge::control::{
-    Effect, Host, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused, SelfTest,
-    Snapshot, Wanted,
+    Effect, Host, Judging, Mode, NetworkLabel, Order, Parameter, PartResult, Preparing, Refused,
+    SelfTest, Snapshot, Wanted,
 };
 use faprompt_edge::line::{
     AlarmSet, ChallengeError, DefectType, Event, Frame, FrameId, Input, Lane, Micros, NetworkState,
     Observer, Outcome, PartId, Settings, Sorting, Station, Statistics, Trigger, Verdict,
 };
+use faprompt_edge::memory::course::{Course, Edit, Sample};
+use faprompt_edge::memory::region::Regions;
+use faprompt_edge::memory::{Fusion, Kind, Layout, Settings as Taught, ZeroShot};
+use faprompt_edge::tiling::Tiling;
 use std::collections::VecDeque;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -53,12 +58,39 @@ pub struct Line {
     pub reboots: u32,
     /// The next change of settings is refused.
     pub refuse: bool,
+    /// The lesson that is going on, as long as it takes parts, and why its last change was refused.
+    lesson: Option<(Course, bool, Option<String>)>,
+    /// What was taught and is in force.
+    taught: Option<(String, Arc<[u8]>)>,
     /// The next change of settings is ready when whoever holds this says so.
     pub slow: Option<Slow>,
 }
 
 /// What a change that is being made ready waits for.
 pub type Slow = Arc<Mutex<Option<(SyncSender<Result<Wanted, Refused>>, Wanted)>>>;
+
+/// What the simulated encoder sees.
+const PLACES: Layout = Layout {
+    grid: 2,
+    tiles: Tiling::WHOLE,
+    dim: 4,
+};
+
+/// A part that looks the farther from good the larger its score is.
+fn sample(part: u64, score: f32) -> Sample {
+    let noise = |i: u64| ((part * 31 + i * 17) % 23) as f32 / 200.0;
+    let place = |i: u64| (i % 4) as f32 + noise(i) + if i < 4 { 2.0 * score } else { 0.0 };
+    Sample {
+        name: part.to_string(),
+        descriptors: (0..16).map(place).collect(),
+        zero_shot: ZeroShot {
+            score,
+            highest: score,
+        },
+        groups: vec![score],
+        light: None,
+    }
+}
 
 /// From one part to the next; from a trigger to its exposure and its verdict; us.
 const PART: u64 = 3_000_000;
@@ -83,6 +115,8 @@ impl Line {
             effects: Vec::new(),
             reboots: 0,
             refuse: false,
+            lesson: None,
+            taught: None,
             slow: None,
         };
         let now = Micros(line.now);
@@ -133,6 +167,7 @@ impl Line {
                 part,
                 outcome,
                 score,
+                opinions: None,
                 latency_us: score.map(|_| JUDGING),
                 defect: defect.unwrap_or_default(),
                 share: matches!(defect, Some(DefectType::Number(_))).then_some(0.75),
@@ -170,6 +205,13 @@ impl Line {
         let now = Micros(self.now);
         for part in paired {
             self.judged.push((part, score, sorting.defect));
+            if let Some((course, taking, problem)) = &mut self.lesson
+                && *taking
+                && course.part(&sample(part.0, score)).expect("a part")
+            {
+                *problem = course.finish().err().map(|e| e.to_string());
+                *taking = false;
+            }
             let verdict = Verdict::Sorted(score, sorting);
             self.station().on_verdict(part, verdict, now);
         }
@@ -252,13 +294,88 @@ impl Host for Line {
     }
 
     fn judging(&mut self) -> Arc<Judging> {
+        let taught = self.taught.as_ref().map(|(name, bytes)| {
+            let taught = faprompt_edge::memory::Taught::from_bytes(bytes).expect("whole");
+            GoodParts {
+                name: name.clone(),
+                parts: taught.about().told.len(),
+                kind: taught.about().kind.name(),
+                bound_per_mille: None,
+            }
+        });
         Arc::new(Judging {
             generation: self.effects.len() as u32,
             state: Some(NetworkState::Stored),
             network: Some(Arc::new(NetworkLabel {
                 types: vec!["scratch".into(), "faulty imprint".into()],
+                taught,
                 ..NetworkLabel::default()
             })),
+        })
+    }
+
+    fn teach(&mut self, order: Teach<'_>, false_rejects: f64) -> Result<(), Refused> {
+        let before = self
+            .taught
+            .as_ref()
+            .map(|(_, bytes)| faprompt_edge::memory::Taught::from_bytes(bytes).expect("whole"));
+        let settings = Taught {
+            kind: Some(Kind::Position),
+            fusion: Fusion::default(),
+            false_rejects,
+            regions: Regions::default(),
+        };
+        let nothing = Refused::Mode("nothing was taught yet: TEACH n");
+        let judged = self.judged.clone();
+        let find = |part: Option<u64>| {
+            let mut all = judged.iter().rev();
+            let found = all.find(|(p, ..)| part.is_none_or(|wanted| p.0 == wanted));
+            let found = found.ok_or(Refused::NoSuchPart("no such part is remembered"))?;
+            Ok(sample(found.0.0, found.1))
+        };
+        let edit = match order {
+            Teach::Begin(parts) => {
+                let bound = ("encoder", "f32");
+                let before = before.as_ref();
+                let course = Course::begin(PLACES, settings, bound, parts as usize, before);
+                self.lesson = Some((course.expect("a lesson"), true, None));
+                return Ok(());
+            }
+            Teach::Add(parts) => {
+                let course = Course::resume(before.ok_or(nothing)?, false_rejects, parts as usize);
+                self.lesson = Some((course.expect("a lesson"), true, None));
+                return Ok(());
+            }
+            Teach::End => {
+                self.lesson = None;
+                return Ok(());
+            }
+            Teach::Forget(name) => Edit::Forget(name.into()),
+            Teach::Good(part) => Edit::Good(find(part)?),
+            Teach::Bad(part) => Edit::Bad(find(part)?),
+        };
+        if self.lesson.is_none() {
+            let course = Course::resume(before.ok_or(nothing)?, false_rejects, 0);
+            self.lesson = Some((course.expect("a lesson"), false, None));
+        }
+        let (course, _, problem) = self.lesson.as_mut().expect("a lesson");
+        *problem = course.edit(edit).err().map(|e| e.to_string());
+        Ok(())
+    }
+
+    fn lesson(&mut self) -> Option<Lesson> {
+        let (course, taking, problem) = self.lesson.as_mut()?;
+        let result = course.result().ok();
+        Some(Lesson {
+            state: if *taking {
+                LessonState::Running
+            } else {
+                LessonState::Done
+            },
+            parts: course.taken(),
+            wanted: course.wanted(),
+            result: result.map(|(report, bytes)| (Arc::new(report), bytes)),
+            problem: problem.clone(),
         })
     }
 
@@ -277,6 +394,12 @@ impl Host for Line {
     }
 
     fn swap(&mut self, wanted: Wanted) {
+        let name = wanted.values.text(Parameter::Taught).to_string();
+        match wanted.taught {
+            Some(bytes) => self.taught = Some((name, bytes)),
+            None if name.is_empty() => self.taught = None,
+            None => (),
+        }
         self.effects.push(wanted.effect);
         self.settings = wanted.settings;
         let statistics = self.statistics();

@@ -178,6 +178,59 @@ fn a_challenge_is_told() {
     assert_eq!(input(&mut bench, "last_outcome"), 17);
 }
 
+#[test]
+fn good_parts_are_taught_looked_at_and_accepted() {
+    let mut bench = Bench::new();
+    bench.say("ACK");
+    let state = |bench: &mut Bench| {
+        ["teach_state", "teach_taken", "teach_wanted", "teach_odd"].map(|n| input(bench, n))
+    };
+    assert_eq!(state(&mut bench), [0; 4]);
+    assert_eq!(input(&mut bench, "taught"), 0);
+    assert_eq!(bench.read(3, 202, 3), [50, 0, 0]);
+    // Too few; a number and a command that there are not.
+    assert_eq!(bench.write(202, &[4, 0, 1]), Err(3));
+    assert_eq!(bench.write(202, &[1001]), Err(3));
+    assert_eq!(bench.write(204, &[8]), Err(3));
+    assert_eq!(input(&mut bench, "refusal"), 202);
+    assert_eq!(bench.write(204, &[4]), Err(6), "nothing to accept");
+    bench.write(202, &[8, 0, 1]).unwrap();
+    assert_eq!(state(&mut bench), [1, 0, 8, 0]);
+    assert_eq!(bench.write(204, &[1]), Err(6), "it is under way");
+    for score in [0.10, 0.12, 0.11, 0.13, 0.45, 0.12, 0.10, 0.11] {
+        bench.control.host().part(score);
+    }
+    assert_eq!(state(&mut bench)[..3], [3, 8, 8]);
+    assert!(input(&mut bench, "teach_odd") > 0);
+    assert_eq!(input(&mut bench, "teach_bound"), 313);
+    assert_eq!(input(&mut bench, "teach_oddest"), 5);
+    assert_eq!(bench.write(203, &[9, 3]), Err(3));
+    bench.write(203, &[5, 3]).unwrap();
+    assert_eq!(state(&mut bench)[..3], [3, 7, 7]);
+    assert_eq!(
+        bench.write(204, &[0]),
+        Ok(()),
+        "a PLC that writes everything"
+    );
+    bench.write(204, &[4]).unwrap();
+    assert_eq!(state(&mut bench), [0; 4]);
+    let taught = ["taught", "taught_parts"].map(|n| input(&mut bench, n));
+    assert_eq!(taught, [1, 7]);
+    assert!(bench.get("taught").starts_with("taught-"));
+    // One that was wrongly rejected, and one that wrongly passed.
+    bench.control.host().part(0.2);
+    bench.write(204, &[6]).unwrap();
+    assert_eq!(state(&mut bench)[..3], [3, 8, 8]);
+    bench.write(204, &[5]).unwrap();
+    bench.control.host().part(0.6);
+    bench.write(204, &[7]).unwrap();
+    assert_eq!(state(&mut bench)[..3], [3, 7, 7]);
+    assert!(bench.say("TEACH").contains("TEACH,piece,"));
+    bench.write(204, &[5]).unwrap();
+    bench.write(202, &[2, 0, 2]).unwrap();
+    assert_eq!(state(&mut bench)[..3], [1, 7, 9]);
+}
+
 /// A number for each parameter that is in its range and not its default.
 fn other(entry: &Entry) -> u32 {
     let numbers = [1, 2, 20, 500, 1_000_000, 99_999, 6000, 11_000];

@@ -84,7 +84,7 @@ fn candidates(before: &str) -> (usize, Vec<Cow<'static, str>>) {
                 .chain(parameters())
                 .collect(),
             ([_], Some(Verb::Login)) => LEVELS.iter().skip(1).map(|l| l.name().into()).collect(),
-            // The words in capitals of `TEACH [parts|ACCEPT|REJECT]`.
+            // The words in capitals of `TEACH [parts|ADD parts|ACCEPT [threshold]]`.
             ([_], Some(verb)) => {
                 let usage = verb.entry().usage.split(|c: char| !c.is_ascii_alphabetic());
                 let capitals = usage
@@ -147,7 +147,7 @@ mod tests {
             ("SET threshold 0", 14, &[]),
             ("COUNTERS ", 9, &["RESET"]),
             ("RESULT o", 7, &["ON", "OFF"]),
-            ("TEACH ", 6, &["ACCEPT", "REJECT"]),
+            ("TEACH a", 6, &["ADD", "ACCEPT"]),
             ("LOGIN ", 6, &["operator", "engineer"]),
             ("GET \u{e9}", 4, &[]),
         ] {

@@ -11,6 +11,7 @@ use clap::Args;
 use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
+use faprompt_edge::control::store::shelf::Shelf;
 use faprompt_edge::control::table::{Parameter, STEPS};
 use faprompt_edge::control::types::TypeRules;
 use faprompt_edge::control::values::{Values, quoted};
@@ -262,10 +263,12 @@ impl Run {
         }
 
         log::set_max_level(log_level(&values));
+        let choice = Choice::of(&values);
+        let shelf = Shelf::new(state.as_deref().unwrap_or(&self.out));
         let network = match has_ports {
             // Control puts it in, with the ports open.
             true => None,
-            false => Some(networks.load(&Choice::of(&values))?),
+            false => Some(networks.taught(&choice, &shelf)?),
         };
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
         let inputs = board::inputs(&board)?;
@@ -299,8 +302,7 @@ impl Run {
             .map_err(|e| CliError::Internal(e.to_string()))?;
         let load =
             Box::new(move |choice: &Choice| networks.load(choice).map_err(|e| e.to_string()));
-        let choice = (!has_ports).then(|| Choice::of(&values));
-        let handle = station.handle(load, choice);
+        let handle = station.handle(load, (!has_ports).then_some(choice), shelf);
         let ports = match (stored, state, handle) {
             (Some(memory), Some(state), Some(handle)) => {
                 let devices = (serial.as_deref(), modbus.as_deref());

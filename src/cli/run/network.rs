@@ -4,7 +4,9 @@ use super::super::{CliError, Network as Arguments, inspector, look, open};
 use super::watchdog;
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::control::NetworkLabel;
+use faprompt_edge::control::store::shelf::Shelf;
 use faprompt_edge::inspector::Options;
+use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::runtime::StartError;
 use faprompt_edge::runtime::loadout::{Choice, Network, label};
 use std::path::PathBuf;
@@ -23,7 +25,11 @@ impl Networks {
     pub fn new(arguments: &Arguments, threads: usize) -> Self {
         Networks {
             keys: arguments.key.clone(),
-            options: arguments.options(threads),
+            // Whatever judges can be taught while it does.
+            options: Options {
+                memory: true,
+                ..arguments.options(threads)
+            },
             default: arguments.path(),
             opened: None,
         }
@@ -66,5 +72,21 @@ impl Networks {
         // What was read of it is in the network now.
         drop(opened);
         Ok(Network::tested(inspector, label).map_err(StartError::Network)?)
+    }
+
+    /// The same, comparing parts with what was taught, if the parameters name something.
+    pub fn taught(&mut self, choice: &Choice, shelf: &Shelf) -> Result<Network, CliError> {
+        let mut network = self.load(choice)?;
+        if !choice.taught.is_empty() {
+            let bytes = shelf
+                .get(&choice.taught)
+                .map_err(|source| TaughtError::File {
+                    path: shelf.path(&choice.taught),
+                    done: "read",
+                    source,
+                })?;
+            network.teach(&choice.taught, bytes.into())?;
+        }
+        Ok(network)
     }
 }

@@ -112,7 +112,8 @@ fn leave(judging: &Judging, state: &Path) {
     let network = match judging.state {
         Some(NetworkState::LastGood) => "last_good",
         Some(NetworkState::Stored) => "stored",
-        Some(NetworkState::Missing) | None => "none",
+        Some(NetworkState::ZeroShot) => "zero_shot",
+        Some(NetworkState::Missing | NetworkState::Untaught) | None => "none",
     };
     let label = judging.network.as_deref().cloned().unwrap_or_default();
     let judges = Judges {

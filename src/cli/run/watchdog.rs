@@ -71,13 +71,13 @@ impl Watchdogs {
     }
 
     /// Whether a station in this state is ready, as the service understands it. One on trial is when it
-    /// inspects with what is stored; any other one also when it has waited long enough for a camera, or
+    /// inspects with what is stored, or without what was taught where that was chosen; any other one also when it has waited long enough for a camera, or
     /// when it is known that nothing can judge: it rejects every part, and says why over its ports.
     fn is_ready(&self, mode: Mode, judging: &Judging) -> bool {
         let blind = matches!(mode, Mode::Starting | Mode::Blind | Mode::Halted);
         match judging.state {
             None => false,
-            Some(NetworkState::Stored) if !blind => true,
+            Some(NetworkState::Stored | NetworkState::ZeroShot) if !blind => true,
             Some(_) => !self.trial && (!blind || self.opened.elapsed() >= WITHOUT_CAMERA),
         }
     }
@@ -142,7 +142,7 @@ mod tests {
             state,
             ..Judging::default()
         };
-        use NetworkState::{LastGood, Missing, Stored};
+        use NetworkState::{LastGood, Missing, Stored, Untaught, ZeroShot};
         for (state, mode, ready) in [
             (None, Mode::Starting, [false, false]),
             (Some(Stored), Mode::Starting, [false, false]),
@@ -150,6 +150,8 @@ mod tests {
             (Some(Stored), Mode::Stopped, [true, true]),
             (Some(LastGood), Mode::Running, [true, false]),
             (Some(Missing), Mode::Stopped, [true, false]),
+            (Some(Untaught), Mode::Stopped, [true, false]),
+            (Some(ZeroShot), Mode::Running, [true, true]),
         ] {
             let found = [false, true].map(|t| watchdogs(t, None).is_ready(mode, &judging(state)));
             assert_eq!(found, ready, "{state:?} {mode:?}");

@@ -2,12 +2,13 @@
 //!
 //! Holding registers below [`FIRST_OWN`] are the parameters', see [`TABLE`](super::super::table::TABLE).
 
-use super::super::host::{Mode, SelfTest, Snapshot};
+use super::super::host::{GoodParts, Judging, Mode, SelfTest, Snapshot};
+use super::super::shared::TeachReport;
 use super::super::table::{Access, COUNT, Parameter, STEPS};
-use crate::line::{Cause, DefectType, Outcome, Signal, Statistics};
+use crate::line::{Cause, DefectType, NetworkState, Outcome, Signal, Statistics};
 
 /// Version of this map: grows when something is added to it.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;
@@ -32,6 +33,10 @@ pub struct Picture<'a> {
     pub pending: bool,
     /// Whether the memory has a fault.
     pub memory_fault: bool,
+    /// What judges.
+    pub judging: &'a Judging,
+    /// The lesson that is going on, or waits to be accepted.
+    pub teach: Option<&'a TeachReport>,
     /// Whether this client's adapter gives back what the station sends.
     pub echoes: bool,
 }
@@ -166,6 +171,25 @@ fn failed(picture: &Picture<'_>, cause: Cause) -> u64 {
     picture.snapshot.statistics.outcomes.failed[cause as usize]
 }
 
+/// Something of the lesson; 0 if there is none.
+fn teach(picture: &Picture<'_>, of: fn(&TeachReport) -> u64) -> u64 {
+    picture.teach.map_or(0, of)
+}
+
+/// 0 nothing, 1 good parts, 2 unusable and the line stops, 3 unusable and FAPrompt judges alone.
+fn taught(picture: &Picture<'_>) -> u64 {
+    match (picture.judging.state, goods(picture)) {
+        (Some(NetworkState::Untaught), _) => 2,
+        (Some(NetworkState::ZeroShot), _) => 3,
+        (_, Some(_)) => 1,
+        (_, None) => 0,
+    }
+}
+
+fn goods<'a>(picture: &'a Picture<'_>) -> Option<&'a GoodParts> {
+    picture.judging.network.as_ref()?.taught.as_ref()
+}
+
 /// A field of the statistics.
 macro_rules! count {
     ($($field:ident).+) => { |p| p.snapshot.statistics.$($field).+ };
@@ -201,6 +225,15 @@ inputs! {
     34 1 "last_type" "" "The last part's type of defect, counted from 1 in its bundle's order; 0 unknown, 65535 none: good, not judged, or a bundle without types" = last_type;
     35 1 "last_type_share" "0.0001" "Share of that type among all types; 65535 if it is unknown or there is none" = |p| p.snapshot.last.and_then(|l| l.share).map_or(NONE, steps);
     36 1 "last_lane" "" "The lane that its reject started in; 0 none" = |p| p.snapshot.last.and_then(|l| l.lane).map_or(0, |l| u64::from(l.get()));
+    37 1 "teach_state" "" "The lesson: 0 none, 1 running, 2 preparing, 3 done (look at it, accept or cancel), 4 failed" = |p| teach(p, |t| t.lesson.state as u64);
+    38 1 "teach_taken" "" "Good parts that it has" = |p| teach(p, |t| t.lesson.parts as u64);
+    39 1 "teach_wanted" "" "Good parts that it is to have" = |p| teach(p, |t| t.lesson.wanted as u64);
+    40 1 "teach_bound" "1/1000" "Good parts of 1000 that will be rejected at most (95 %) if it is accepted; 65535 if nothing is promised" = |p| p.teach.and_then(TeachReport::promise).map_or(NONE, |b| b.per_mille().into());
+    41 1 "teach_odd" "" "Odd parts among them" = |p| teach(p, |t| t.result().map_or(0, |r| r.odd().count() as u64));
+    42 1 "teach_oddest" "" "Number of the oddest part, for teach_number; 0 if none is odd" = |p| teach(p, |t| t.result().and_then(|r| r.odd().next()).map_or(0, |o| o.number as u64));
+    43 1 "taught" "" "What judges: 0 FAPrompt alone, 1 with good parts, 2 what was taught is unusable and the line stops, 3 unusable and FAPrompt judges alone" = taught;
+    44 1 "taught_parts" "" "Good parts that are compared with" = |p| goods(p).map_or(0, |g| g.parts as u64);
+    45 1 "taught_bound" "1/1000" "Good parts of 1000 that will be rejected at most (95 %) at the limit of 0.5; 65535 if nothing is promised" = |p| goods(p).and_then(|g| g.bound_per_mille).map_or(NONE, u64::from);
     100 4 "parts" "" "All parts" = count!(outcomes.parts);
     104 4 "good" "" "Good ones" = count!(outcomes.good);
     108 4 "rejects" "" "Rejects by score" = count!(outcomes.rejects);
@@ -314,10 +347,22 @@ pub enum Own {
     Recipe = FIRST_OWN,
     /// Test pieces of the next challenge.
     ChallengePieces = 201,
+    /// Good parts of the next lesson.
+    TeachParts = 202,
+    /// Which part of the lesson is meant.
+    TeachNumber = 203,
+    /// What TEACH is to do.
+    TeachCommand = 204,
 }
 
 /// Every one of them.
-pub const OWN: [Own; 2] = [Own::Recipe, Own::ChallengePieces];
+pub const OWN: [Own; 5] = [
+    Own::Recipe,
+    Own::ChallengePieces,
+    Own::TeachParts,
+    Own::TeachNumber,
+    Own::TeachCommand,
+];
 
 impl Own {
     /// Its name, range, default, level and what it is.
@@ -344,6 +389,27 @@ impl Own {
                 "5",
                 Access::View,
                 "Test pieces of the next challenge; kept until the program ends",
+            ),
+            Own::TeachParts => (
+                "teach_parts",
+                "1..1000",
+                "50",
+                Access::View,
+                "Good parts of the next lesson, or how many more; kept until the program ends",
+            ),
+            Own::TeachNumber => (
+                "teach_number",
+                "0..1000",
+                "0",
+                Access::View,
+                "Which part of the lesson is to be dropped; kept until the program ends",
+            ),
+            Own::TeachCommand => (
+                "teach_command",
+                "0..7",
+                "0",
+                Access::Operator,
+                "Does at once, without COMMIT: 1 teach, 2 add parts, 3 drop part teach_number, 4 accept, 5 cancel, 6 the last reject was good, 7 the last good part was bad; reads 0",
             ),
         }
     }

@@ -15,7 +15,7 @@ mod echo;
 pub mod frame;
 pub mod map;
 
-use super::host::{Host, Order};
+use super::host::{Host, Order, Teach};
 use super::memory::RecipeNumber;
 use super::port::{Budget, Came, Link, PortSettings};
 use super::refusal::{Code, Refusal, allowed};
@@ -46,6 +46,11 @@ const PIECES: Pieces = match Pieces::new(5) {
     Ok(pieces) => pieces,
     Err(_) => panic!("not in its range"),
 };
+
+/// Good parts of a lesson if nothing was written.
+const GOOD_PARTS: u16 = 50;
+/// The largest number of a part in a lesson.
+const MOST_PARTS: u16 = 1000;
 
 /// The name of the port in the log of changes.
 const PORT: &str = "modbus";
@@ -86,6 +91,8 @@ pub struct Slave {
     address: u8,
     session: SessionId,
     pieces: Pieces,
+    /// Good parts of the next lesson, and which of them is meant.
+    teach: (u16, u16),
     /// Code of the last write that was refused.
     refusal: u16,
     power_on: bool,
@@ -110,6 +117,7 @@ impl Slave {
             address: u8::try_from(address).unwrap_or(1),
             session: control.open(),
             pieces: PIECES,
+            teach: (GOOD_PARTS, 0),
             refusal: 0,
             power_on: true,
             echoes: false,
@@ -288,8 +296,11 @@ impl Slave {
         read: impl FnOnce(&Picture<'_>) -> T,
     ) -> T {
         let snapshot = control.snapshot();
+        let (judging, teach) = (control.host().judging(), control.teach_report());
         let threshold = control.memory().get(Parameter::Threshold);
         read(&Picture {
+            judging: &judging,
+            teach: teach.as_ref(),
             snapshot: &snapshot,
             recipe: control.memory().active().get(),
             threshold: number(threshold),
@@ -310,6 +321,9 @@ impl Slave {
             Own::Recipe => Some(control.memory().active().get().into()),
             // At most 255.
             Own::ChallengePieces => Some(self.pieces.get() as u16),
+            Own::TeachParts => Some(self.teach.0),
+            Own::TeachNumber => Some(self.teach.1),
+            Own::TeachCommand => Some(0),
         }
     }
 
@@ -324,7 +338,8 @@ impl Slave {
         let who = who(self.session, control);
         let words: heapless::Vec<u16, WRITES> = words(data).collect();
         let mut parameters = heapless::Vec::<(Parameter, u32), WRITES>::new();
-        let (mut recipe, mut pieces) = (None, None);
+        let (mut recipe, mut pieces, mut command) = (None, None, None);
+        let mut teach = self.teach;
         let mut rest = &words[..];
         while let Some((&word, after)) = rest.split_first() {
             // Never wraps: fewer words than addresses are left.
@@ -355,6 +370,12 @@ impl Slave {
                     pieces =
                         Some(number.map_err(|e| Refusal::new(Code::OutOfRange, e.to_string()))?);
                 }
+                Some(Own::TeachParts) if (1..=MOST_PARTS).contains(&word) => teach.0 = word,
+                Some(Own::TeachNumber) if word <= MOST_PARTS => teach.1 = word,
+                Some(Own::TeachCommand) if word <= 7 => command = Some(word),
+                Some(Own::TeachParts | Own::TeachNumber | Own::TeachCommand) => {
+                    return Err(Refusal::from(Code::OutOfRange).into());
+                }
                 // No register, or the second one of two.
                 None => return Err(ADDRESS),
             }
@@ -364,11 +385,41 @@ impl Slave {
             control.set(&who, parameter, Value::Number(value))?;
         }
         self.pieces = pieces.unwrap_or(self.pieces);
+        self.teach = teach;
+        if let Some(command) = command {
+            self.teach(command, &who, now, control)?;
+        }
         if let Some(recipe) = recipe {
             let committed = control.select_recipe(&who, recipe, now)?;
             committed.ok_or(Exception::Later)?;
         }
         Ok(())
+    }
+
+    /// What `teach_command` asks for.
+    fn teach<H: Host>(
+        &self,
+        command: u16,
+        who: &Who<'_>,
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Result<(), Exception> {
+        let parts = u32::from(self.teach.0);
+        let order = match command {
+            1 => Teach::Begin(parts),
+            2 => Teach::Add(parts),
+            3 => return Ok(control.drop_part(who, self.teach.1.into())?),
+            4 => {
+                let (_, committed) = control.accept(who, None, now)?;
+                return committed.map(|_| ()).ok_or(Exception::Later);
+            }
+            5 => Teach::End,
+            6 => Teach::Good(None),
+            7 => Teach::Bad(None),
+            // A PLC that writes its registers in every cycle orders nothing by that.
+            _ => return Ok(()),
+        };
+        Ok(control.teach(who, order)?)
     }
 
     /// `count` coils from `first` on, or those of them from `next` on: in the order of their numbers, up to

@@ -10,6 +10,7 @@ use crate::control::store::Stored;
 use crate::control::table::{Access, Effect, Kind, Parameter};
 use crate::control::values::{Value, Values, quoted};
 use crate::line::NetworkState;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Changes that may be stored one after the other, and how soon there may be one more: at worst 17,000
@@ -72,6 +73,8 @@ pub(super) struct Change<L> {
     committed: Committed,
     /// Whether another network is to judge.
     network: bool,
+    /// Whether it ends a lesson, which is accepted.
+    accepts: bool,
     preparing: Preparing<L>,
 }
 
@@ -158,7 +161,7 @@ impl<H: Host> Control<H> {
         }
         let own = self.pending.as_ref().filter(|p| p.owner == who.session);
         match (own.map(|p| p.memory.clone()), &self.pending) {
-            (Some(memory), _) => self.replace(who, memory, now),
+            (Some(memory), _) => self.replace(who, memory, None, now),
             (None, None) => Ok(Some(Committed {
                 changes: 0,
                 effect: None,
@@ -190,7 +193,7 @@ impl<H: Host> Control<H> {
         }
         let mut memory = self.stored.memory.clone();
         memory.select(recipe);
-        self.replace(who, memory, now)
+        self.replace(who, memory, None, now)
     }
 
     /// No change is being made ready.
@@ -214,11 +217,12 @@ impl<H: Host> Control<H> {
     }
 
     /// Checks, has it made ready, stores, swaps. Nothing is stored that was refused, and nothing is in force
-    /// that is not stored.
+    /// that is not stored. `taught` is the file of good parts that is accepted with it.
     pub(super) fn replace(
         &mut self,
         who: &Who<'_>,
         memory: Memory,
+        taught: Option<Arc<[u8]>>,
         now: Instant,
     ) -> Result<Option<Committed>, Refusal> {
         let (old, new) = (self.stored.memory.values(), memory.values());
@@ -234,13 +238,21 @@ impl<H: Host> Control<H> {
         };
         if effects.is_empty() {
             self.pending.take_if(|p| p.owner == who.session);
+            if taught.is_some() {
+                self.end_lesson();
+            }
             return Ok(Some(committed));
         }
         self.nothing_changes()?;
         // Scores of another network, or in other light, are not those that are being taught.
-        let light = [Parameter::CameraExposureUs, Parameter::CameraGain];
-        let taught_by = |p: &Parameter| NETWORK.contains(p) || light.contains(p);
-        if self.teach.is_some() && changed.iter().any(taught_by) {
+        let others = [
+            Parameter::Taught,
+            Parameter::CameraExposureUs,
+            Parameter::CameraGain,
+        ];
+        let taught_by = |p: &Parameter| NETWORK.contains(p) || others.contains(p);
+        let accepts = taught.is_some();
+        if self.teach.is_some() && changed.iter().any(taught_by) && !accepts {
             return Err(Code::Teaching.into());
         }
         memory.check()?;
@@ -268,6 +280,7 @@ impl<H: Host> Control<H> {
             effect,
             state: NetworkState::Stored,
             stop: false,
+            taught,
         };
         self.change = Some(Change {
             owner: who.session,
@@ -275,6 +288,7 @@ impl<H: Host> Control<H> {
             notes,
             committed,
             network: changed.iter().any(|p| NETWORK.contains(p)),
+            accepts,
             preparing: self.host.prepare(&wanted),
         });
         self.changed(who.session).transpose()
@@ -291,6 +305,9 @@ impl<H: Host> Control<H> {
                 .store(session, change.memory, &change.notes, change.network)
                 .map(|()| {
                     self.host.swap(loadout);
+                    if change.accepts {
+                        self.end_lesson();
+                    }
                     change.committed
                 }),
         })
@@ -324,6 +341,10 @@ impl<H: Host> Control<H> {
         }
         self.stored = stored;
         self.pending.take_if(|p| p.owner == session);
+        // What was taught before and nobody names any more. If that fails, the next start does it.
+        if let Err(e) = self.store.sweep(&self.stored) {
+            log::debug!("{e}");
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ mod start;
 mod teaching;
 
 pub use changes::Committed;
-pub use teaching::TeachReport;
+pub use teaching::{Accepted, TeachReport};
 
 use crate::control::host::{Host, Order, PartResult, SelfTest, Snapshot};
 use crate::control::memory::Memory;
@@ -17,13 +17,13 @@ use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::{Restored, Store, Stored};
 use crate::control::table::{Access, Parameter};
-use crate::control::teach::Teach;
 use crate::line::alarms::ALARMS;
 use crate::line::{Alarm, AlarmSet, Statistics};
 use changes::{Change, Pending, Wear};
 use heapless::Deque;
 use start::Starting;
 use std::time::{Duration, Instant};
+use teaching::Teaching;
 
 /// Counters, alarms and what was noted of orders are written this often at most, if they changed. A new
 /// alarm is written at once, but not more often than [`ALARM_EVERY`].
@@ -67,7 +67,7 @@ pub struct Control<H: Host> {
     results: Deque<PartResult, RESULTS>,
     /// Number of the result after the last one.
     next_result: u64,
-    teach: Option<Teach>,
+    teach: Option<Teaching>,
     sessions: u32,
     looked: Option<Instant>,
     written: Option<Instant>,
@@ -211,8 +211,7 @@ impl<H: Host> Control<H> {
             return Err(Code::WrongTrigger.into());
         }
         // Test pieces are no good parts.
-        let teaching = self.teach.as_ref().is_some_and(|t| !t.is_done());
-        if matches!(order, Order::Challenge(_)) && teaching {
+        if matches!(order, Order::Challenge(_)) && self.takes_parts() {
             return Err(Code::Teaching.into());
         }
         if order == Order::Reboot {
@@ -299,7 +298,7 @@ impl<H: Host> Control<H> {
                 break;
             };
             if let Some(teach) = &mut self.teach {
-                teach.part(result.score);
+                teach.not_judged += u32::from(result.score.is_none());
             }
             if self.results.is_full() {
                 self.results.pop_front();
@@ -428,6 +427,10 @@ pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
         Alarm::Frozen => (
             "frozen",
             "The camera delivers the same frame again and again (frame_identical)",
+        ),
+        Alarm::Taught => (
+            "taught",
+            "What was taught cannot be used: the line stays stopped, or FAPrompt judges alone (taught_unusable)",
         ),
         Alarm::Light => (
             "light",

@@ -3,7 +3,7 @@
 //! there to put it right.
 
 use super::Control;
-use crate::control::host::{Host, Preparing, Wanted};
+use crate::control::host::{Host, Preparing, Refused, Wanted};
 use crate::control::table::{Effect, Parameter};
 use crate::line::NetworkState;
 
@@ -41,6 +41,7 @@ impl<H: Host> Control<H> {
                     effect: Effect::AtOnce,
                     state,
                     stop,
+                    taught: None,
                 };
                 let preparing = self.host.prepare(&wanted);
                 Some(Starting { state, preparing })
@@ -66,6 +67,10 @@ impl<H: Host> Control<H> {
         match (prepared, state) {
             (Ok(loadout), _) => {
                 self.host.swap(loadout);
+                if self.host.judging().state == Some(NetworkState::ZeroShot) {
+                    let name = self.stored.memory.text(Parameter::Taught).to_string();
+                    self.noted("taught", name, "cannot be used: FAPrompt judges alone");
+                }
                 if state == NetworkState::LastGood {
                     let judging = self.host.judging();
                     let bundle = judging.network.as_ref().map_or("", |n| n.bundle.as_str());
@@ -79,6 +84,13 @@ impl<H: Host> Control<H> {
                         bundle,
                     );
                 }
+            }
+            // The bundle is there: what judged before it would be a step back that nobody asked for.
+            (Err(Refused::Taught(why)), NetworkState::Stored) => {
+                log::error!("{why}; the line stays stopped");
+                self.host.untaught();
+                let name = self.stored.memory.text(Parameter::Taught).to_string();
+                self.noted("taught", name, "cannot be used");
             }
             (Err(refused), NetworkState::Stored) if self.stored.last_good.is_some() => {
                 log::error!(

@@ -1,40 +1,107 @@
-//! TEACH: who may, when, and what becomes of it.
+//! TEACH: who may, when, and what becomes of it. The station makes the lesson; here it is started, looked at,
+//! corrected and accepted.
 
 use super::{Committed, Control, Who};
-use crate::control::host::Host;
+use crate::control::host::{Host, Lesson, LessonState, Teach};
+use crate::control::memory::RecipeNumber;
 use crate::control::refusal::{Code, Refusal, allowed};
+use crate::control::store::shelf;
 use crate::control::table::{Access, Parameter, STEPS};
-use crate::control::teach::{self, Teach};
 use crate::control::values::Value;
+use crate::memory::LIMIT;
+use crate::memory::conformal::Promise;
+use crate::memory::course::{FEWEST, Report};
 use std::time::Instant;
 
-/// How a TEACH stands.
+/// Fewest and most parts of a lesson.
+pub const PARTS: std::ops::RangeInclusive<u32> = FEWEST as u32..=1000;
+
+/// A lesson, as far as control knows of it.
+#[derive(Debug)]
+pub(super) struct Teaching {
+    recipe: RecipeNumber,
+    /// Parts that have passed without a score since it began.
+    pub(super) not_judged: u32,
+}
+
+/// How a lesson stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TeachReport {
-    /// Scores so far.
-    pub parts: usize,
-    /// Scores that it is to have.
-    pub wanted: usize,
+    /// The station's part.
+    pub lesson: Lesson,
     /// Parts that passed without a score.
     pub not_judged: u32,
-    /// If it is done: the threshold, in steps of 0.0001, and the histogram in lines of
-    /// `from,to,count,bar`.
-    pub done: Option<(u32, Vec<String>)>,
+    /// What ACCEPT makes the threshold, in steps of 0.0001.
+    pub threshold: u32,
+}
+
+impl TeachReport {
+    /// What the lesson came to, if it is done.
+    pub fn result(&self) -> Option<&Report> {
+        self.lesson.result.as_ref().map(|(report, _)| &**report)
+    }
+
+    /// What ACCEPT promises about good parts.
+    pub fn promise(&self) -> Option<Promise> {
+        self.result()?.promise(decimal(self.threshold))
+    }
+}
+
+/// Steps of 0.0001 as the line compares them.
+fn decimal(steps: u32) -> f32 {
+    steps as f32 / STEPS as f32
+}
+
+/// What was accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// The threshold, in steps of 0.0001.
+    pub threshold: u32,
+    /// Good parts.
+    pub parts: usize,
+    /// What is promised about good parts.
+    pub promise: Option<Promise>,
+    /// A test piece that passes as it did before.
+    pub passing: Option<String>,
 }
 
 impl<H: Host> Control<H> {
-    /// Starts to collect the scores of good parts.
+    /// Whether a lesson takes parts.
+    pub(super) fn takes_parts(&mut self) -> bool {
+        self.teach.is_some()
+            && (self.host.lesson()).is_some_and(|l| l.state == LessonState::Running)
+    }
+
+    /// The share of good parts that may be rejected.
+    fn false_rejects(&self) -> f64 {
+        let quantile = self.stored.memory.number(Parameter::TeachQuantile);
+        1.0 - f64::from(quantile) / f64::from(STEPS)
+    }
+
+    /// Teaches: a new lesson, or a change of one.
     ///
     /// # Errors
-    /// An access code, [`Code::OutOfRange`], [`Code::Teaching`], [`Code::Busy`].
-    pub fn teach(&mut self, who: &Who<'_>, parts: u32) -> Result<(), Refusal> {
+    /// An access code, [`Code::OutOfRange`], [`Code::Teaching`], [`Code::Busy`], [`Code::NoSuchPart`], and the
+    /// host's.
+    pub fn teach(&mut self, who: &Who<'_>, order: Teach<'_>) -> Result<(), Refusal> {
         allowed(who.access, Access::Operator)?;
-        if !teach::PARTS.contains(&parts) {
-            let text = format!("{} to {} parts", teach::PARTS.start(), teach::PARTS.end());
-            return Err(Refusal::new(Code::OutOfRange, text));
+        if let Teach::Begin(parts) | Teach::Add(parts) = order {
+            let fewest = match order {
+                Teach::Add(_) => 1,
+                _ => *PARTS.start(),
+            };
+            if !(fewest..=*PARTS.end()).contains(&parts) {
+                let text = format!("{fewest} to {} parts", PARTS.end());
+                return Err(Refusal::new(Code::OutOfRange, text));
+            }
+            let failed = |l: Lesson| l.state == LessonState::Failed;
+            if self.teach.is_some() && !self.host.lesson().is_some_and(failed) {
+                return Err(Code::Teaching.into());
+            }
         }
-        if self.teach.as_ref().is_some_and(|t| !t.is_done()) {
-            return Err(Code::Teaching.into());
+        if order == Teach::End {
+            self.end_lesson();
+            return Ok(());
         }
         self.nothing_changes()?;
         let challenge = self.host.snapshot().challenge;
@@ -43,74 +110,120 @@ impl<H: Host> Control<H> {
         }
         // Parts that have passed are not among those to be taught.
         self.collect();
-        self.teach = Some(Teach::new(self.stored.memory.active(), parts));
+        self.host.teach(order, self.false_rejects())?;
+        self.teach.get_or_insert(Teaching {
+            recipe: self.stored.memory.active(),
+            not_judged: 0,
+        });
         Ok(())
     }
 
-    /// How a TEACH stands; `None` if there is none.
+    /// Leaves the part with this number in the list out.
+    ///
+    /// # Errors
+    /// [`Code::NothingTaught`], [`Code::NoSuchPart`], and as [`Control::teach`].
+    pub fn drop_part(&mut self, who: &Who<'_>, number: usize) -> Result<(), Refusal> {
+        let report = self.teach_report().ok_or(Code::NothingTaught)?;
+        let result = report.result().ok_or(Code::NothingTaught)?;
+        let part = result.parts.iter().find(|p| p.number == number);
+        let name = part.ok_or(Code::NoSuchPart)?.name.clone();
+        self.teach(who, Teach::Forget(&name))
+    }
+
+    /// How the lesson stands; `None` if there is none.
     pub fn teach_report(&mut self) -> Option<TeachReport> {
         self.collect();
         let teach = self.teach.as_ref()?;
-        let done = teach.is_done().then(|| self.taught(teach)).flatten();
+        let not_judged = teach.not_judged;
+        let lesson = self.host.lesson()?;
+        let same = lesson.result.as_ref().is_some_and(|(r, _)| r.same);
+        let threshold = match same {
+            // Whoever adds a test piece leaves the threshold alone.
+            true => self.stored.memory.number(Parameter::Threshold),
+            false => {
+                let margin = self.stored.memory.number(Parameter::TeachMargin);
+                let limit = (LIMIT * STEPS as f32).round() as u32;
+                (limit + margin).min(STEPS)
+            }
+        };
         Some(TeachReport {
-            parts: teach.scores().len(),
-            wanted: teach.wanted(),
-            not_judged: teach.not_judged,
-            done: done.map(|threshold| (threshold, teach.histogram(threshold))),
+            lesson,
+            not_judged,
+            threshold,
         })
     }
 
-    fn taught(&self, teach: &Teach) -> Option<u32> {
-        let values = self.stored.memory.values();
-        let quantile = values.number(Parameter::TeachQuantile);
-        let margin = values.number(Parameter::TeachMargin);
-        teach::threshold(teach.scores(), quantile, margin)
-    }
-
-    /// Takes over the threshold of a finished TEACH. Returns it, and what [`Control::commit`] would;
-    /// [`Control::accepted`] is to be called when it is in force.
+    /// Takes over a finished lesson, with the threshold that it proposes or another one. Returns what it came
+    /// to, and what [`Control::commit`] would.
     ///
     /// # Errors
-    /// [`Code::NothingTaught`], [`Code::OutOfRange`] of a threshold above which no score lies, and as
-    /// [`Control::commit`].
+    /// [`Code::NothingTaught`], [`Code::OutOfRange`] of a threshold above which no score lies,
+    /// [`Code::PiecePasses`] names the test piece, and as [`Control::commit`]. The lesson waits on.
     pub fn accept(
         &mut self,
         who: &Who<'_>,
+        threshold: Option<u32>,
         now: Instant,
-    ) -> Result<(f64, Option<Committed>), Refusal> {
+    ) -> Result<(Accepted, Option<Committed>), Refusal> {
         allowed(who.access, Access::Operator)?;
         self.nothing_pending(who.session)?;
-        self.collect();
-        let done = self.teach.as_ref().filter(|t| t.is_done());
-        let done = done.filter(|t| t.recipe == self.stored.memory.active());
-        let threshold = done
-            .and_then(|t| self.taught(t))
-            .ok_or(Code::NothingTaught)?;
+        let report = self.teach_report().ok_or(Code::NothingTaught)?;
+        let recipe = self.teach.as_ref().map(|t| t.recipe);
+        let threshold = threshold.unwrap_or(report.threshold);
+        let Some((result, bytes)) = report.lesson.result else {
+            return Err(Code::NothingTaught.into());
+        };
+        if recipe != Some(self.stored.memory.active()) {
+            return Err(Code::NothingTaught.into());
+        }
         if threshold >= STEPS {
-            let text = "the taught threshold is 1: no part would ever be rejected";
+            let text = "the threshold would be 1: no part would ever be rejected";
             return Err(Refusal::new(Code::OutOfRange, text));
         }
+        let at = decimal(threshold);
+        let unchanged = result.same && threshold == self.stored.memory.number(Parameter::Threshold);
+        let passing = result.passing(at);
+        if let (Some((name, score)), false) = (passing, unchanged) {
+            return Err(Refusal::new(
+                Code::PiecePasses,
+                format!(
+                    "test piece {name} would pass ({score:.4}): DROP good parts like it, ACCEPT {:.4}, or FORGET {name}",
+                    below(score)
+                ),
+            ));
+        }
+        let accepted = Accepted {
+            threshold,
+            parts: result.parts.len(),
+            promise: result.promise(at),
+            passing: passing.map(|(name, _)| name.to_string()),
+        };
         let mut memory = self.stored.memory.clone();
         memory.set(Parameter::Threshold, Value::Number(threshold))?;
-        let committed = self.replace(who, memory, now)?;
-        if committed.is_some() {
-            self.accepted();
-        }
-        Ok((f64::from(threshold) / f64::from(STEPS), committed))
+        let name = Value::Text(shelf::name_of(&bytes));
+        memory.set(Parameter::Taught, name)?;
+        let committed = self.replace(who, memory, Some(bytes), now)?;
+        Ok((accepted, committed))
     }
 
-    /// What was taught is in force: the TEACH is over.
-    pub fn accepted(&mut self) {
-        self.teach = None;
-    }
-
-    /// Drops a TEACH.
+    /// Drops a lesson.
     ///
     /// # Errors
     /// An access code.
-    pub fn reject(&mut self, who: &Who<'_>) -> Result<(), Refusal> {
-        allowed(who.access, Access::Operator)?;
-        self.teach = None;
-        Ok(())
+    pub fn cancel(&mut self, who: &Who<'_>) -> Result<(), Refusal> {
+        self.teach(who, Teach::End)
     }
+
+    /// The lesson is over.
+    pub(super) fn end_lesson(&mut self) {
+        self.teach = None;
+        // Nobody is asked whether there was one.
+        let _ = self.host.teach(Teach::End, 0.0);
+    }
+}
+
+/// The threshold under which this score is a reject, in steps of 0.0001.
+fn below(score: f32) -> f64 {
+    let steps = (f64::from(score) * f64::from(STEPS)).ceil() - 1.0;
+    steps.max(0.0) / f64::from(STEPS)
 }

@@ -2,20 +2,23 @@
 //! alarms; part numbers.
 //!
 //! Three files, each with kind, version and SHA-256 in its first line: `memory` (TOML), `counters` (JSON)
-//! and `parts`; and `defaults`, what a station works with that was never changed. Must never mix old and new, never lose what was confirmed, never give a part number twice.
+//! and `parts`; and `defaults`, what a station works with that was never changed; and what was taught ([`shelf`]). Must never mix old and new, never lose what was confirmed, never give a part number twice.
 
 mod counts;
+pub mod shelf;
 #[cfg(test)]
 mod tests;
 
 use super::last_good::LastGood;
 use super::memory::{FileError, Memory};
+use super::table::Parameter;
 use super::values::alarms;
 use crate::durable::{Files, Folder};
 use crate::line::{AlarmSet, PartId, Statistics};
 use counts::Counts;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use shelf::Shelf;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -189,6 +192,19 @@ impl Store {
         self.folder.save(stored).map_err(|e| self.at(e))
     }
 
+    /// The files of good parts.
+    pub fn shelf(&self) -> Shelf {
+        Shelf::new(&self.path)
+    }
+
+    /// Takes away the files of good parts that these settings, which are stored, do not name.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some of them are still there.
+    pub fn sweep(&mut self, stored: &Stored) -> Result<(), StoreError> {
+        self.folder.sweep(stored).map_err(|e| self.at(e))
+    }
+
     /// Stores counters and alarms, and reserves further part numbers where those reserved run out.
     ///
     /// # Errors
@@ -275,6 +291,12 @@ impl<F: Files> StoredIn<F> {
             true => keep.reserve(next),
             false => keep.reserve(next).and_then(|()| keep.save(&stored)),
         };
+        // What is named by settings that were lost is not known: it is left where it is.
+        if !stored.fault
+            && let Err(e) = keep.sweep(&stored)
+        {
+            log::debug!("what was taught before: {e}");
+        }
         // A disk that is full or takes nothing is no reason to stop the line: the station runs, with FAULT on. Until
         // it can be written part numbers are not reserved, and a power cut may give some of them again.
         if let Err(e) = written {
@@ -313,6 +335,13 @@ impl<F: Files> StoredIn<F> {
             Some(kept) if kept == bytes => Ok(()),
             _ => self.files.replace(DEFAULTS, &bytes),
         }
+    }
+
+    fn sweep(&mut self, stored: &Stored) -> io::Result<()> {
+        let named = stored.memory.texts(Parameter::Taught);
+        let good = stored.last_good.iter().map(LastGood::taught);
+        let named: Vec<&str> = named.chain(good).collect();
+        shelf::sweep(&mut self.files, &named)
     }
 
     fn memory(&mut self, factory: &Memory, problems: &mut Vec<String>) -> Stored {

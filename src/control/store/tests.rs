@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::control::memory::RecipeNumber;
-use crate::control::table::Parameter;
 use crate::control::values::Value;
 use crate::line::Alarm;
 use std::collections::BTreeMap;
@@ -13,6 +12,7 @@ enum Step {
     Write(String, Vec<u8>),
     Sync(String),
     Rename(String, String),
+    Remove(String),
     SyncFolder,
 }
 
@@ -46,6 +46,17 @@ impl Files for Recorder {
         Ok(())
     }
 
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        if self.files.remove(name).is_some() {
+            self.steps.push(Step::Remove(name.into()));
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.files.keys().cloned().collect())
+    }
+
     fn sync_folder(&mut self) -> io::Result<()> {
         self.steps.push(Step::SyncFolder);
         Ok(())
@@ -57,6 +68,7 @@ impl Files for Recorder {
 enum Naming {
     Create(String, usize),
     Rename(String, String),
+    Remove(String),
 }
 
 impl Naming {
@@ -68,6 +80,7 @@ impl Naming {
                     names.insert(to.clone(), file);
                 }
             }
+            Naming::Remove(name) => _ = names.remove(name),
         }
     }
 }
@@ -96,6 +109,11 @@ fn after_power_cut(steps: &[Step]) -> Vec<Recorder> {
             }
             Step::Rename(from, to) => {
                 let naming = Naming::Rename(from.clone(), to.clone());
+                naming.carry_out(&mut names);
+                namings.push(naming);
+            }
+            Step::Remove(name) => {
+                let naming = Naming::Remove(name.clone());
                 naming.carry_out(&mut names);
                 namings.push(naming);
             }
@@ -211,6 +229,102 @@ fn a_power_cut_at_any_step_leaves_old_or_new() {
     assert!(tried >= 150, "{tried} crash points");
 }
 
+/// What was taught, by recipe: as the settings name it, and as it is found.
+fn goods(stored: &Stored, files: &Recorder) -> Vec<Option<Vec<u8>>> {
+    let names = stored.memory.texts(Parameter::Taught);
+    names.map(|n| shelf::get(files, n).ok().flatten()).collect()
+}
+
+/// After how many steps, the settings, and what was taught.
+type Accepted = (usize, Stored, Vec<Option<Vec<u8>>>);
+
+/// Teaching, accepting, adding a part, copying to another recipe, forgetting: each writes the parts, then the settings
+/// that name them, then takes away what nobody names. With what the settings and the parts were after how many steps.
+fn taught_history(
+    put: impl Fn(&mut Recorder, &[u8]) -> io::Result<String>,
+) -> (Vec<Step>, Vec<Accepted>) {
+    let (mut keep, restored) = StoredIn::open(Recorder::default(), &Memory::default());
+    let mut stored = restored.stored;
+    let mut confirmed = vec![(0, stored.clone(), vec![])];
+    let set = |stored: &mut Stored, recipe: u32, name: &str| {
+        let memory = &mut stored.memory;
+        memory.select(RecipeNumber::new(recipe).unwrap());
+        let name = Value::Text(name.into());
+        memory.set(Parameter::Taught, name).unwrap();
+        memory
+            .set(Parameter::Threshold, Value::Number(5000 + recipe))
+            .unwrap();
+    };
+    for round in 0..9u32 {
+        let bytes = vec![round as u8; 40 + round as usize];
+        match round {
+            // Another recipe gets the same, then the first one forgets it.
+            3 => {
+                let name = stored.memory.text(Parameter::Taught).to_string();
+                set(&mut stored, 2, &name);
+            }
+            4 => set(&mut stored, 1, ""),
+            _ => {
+                let name = put(&mut keep.files, &bytes).unwrap();
+                set(&mut stored, 1, &name);
+            }
+        }
+        keep.save(&stored).unwrap();
+        let found = goods(&stored, &keep.files);
+        confirmed.push((keep.files.steps.len(), stored.clone(), found));
+        keep.sweep(&stored).unwrap();
+    }
+    (keep.files.steps, confirmed)
+}
+
+/// Crash points that were tried, and what was wrong.
+fn taught_violations(
+    put: impl Fn(&mut Recorder, &[u8]) -> io::Result<String>,
+) -> (usize, Vec<String>) {
+    let (steps, confirmed) = taught_history(put);
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for cut in 0..=steps.len() {
+        let old = confirmed.iter().rposition(|(at, ..)| *at <= cut).unwrap();
+        let either = &confirmed[old..confirmed.len().min(old + 2)];
+        for files in after_power_cut(&steps[..cut]) {
+            tried += 1;
+            let (keep, found) = StoredIn::open(files, &Memory::default());
+            let parts = goods(&found.stored, &keep.files);
+            if !found.problems.is_empty() {
+                wrong.push(format!("cut {cut}: {:?}", found.problems));
+            } else if !either
+                .iter()
+                .any(|(_, s, p)| *s == found.stored && *p == parts)
+            {
+                wrong.push(format!("cut {cut}: neither old nor new"));
+            }
+            // Nothing is left of what nobody names.
+            let left = keep.files.files.keys().filter(|n| n.starts_with("taught-"));
+            let named: Vec<&str> = found.stored.memory.texts(Parameter::Taught).collect();
+            wrong.extend(
+                left.filter(|n| !named.contains(&n.as_str()))
+                    .map(|n| format!("cut {cut}: {n} is left")),
+            );
+        }
+    }
+    (tried, wrong)
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_accepting_leaves_the_old_or_the_new_good_parts() {
+    let (tried, wrong) = taught_violations(shelf::put);
+    assert_eq!(wrong, Vec::<String>::new());
+    println!("{tried} crash points");
+    assert!(tried >= 150, "{tried} crash points");
+    // The model finds out who does not flush.
+    let careless = |files: &mut Recorder, bytes: &[u8]| {
+        let name = shelf::name_of(bytes);
+        files.write(&name, bytes)?;
+        Ok(name)
+    };
+    assert!(!taught_violations(careless).1.is_empty());
+}
+
 /// The model itself: writers that leave out a flush, or write in place, are found out.
 #[test]
 fn careless_writers_are_found_out() {
@@ -317,6 +431,12 @@ impl Files for Full {
     }
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.0.rename(from, to)
+    }
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.0.names()
     }
     fn sync_folder(&mut self) -> io::Result<()> {
         Ok(())

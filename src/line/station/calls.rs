@@ -247,7 +247,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.advance(now);
         self.kept.network = state;
         self.conditions();
-        if self.stops(Alarm::Network) {
+        if self.stops(Alarm::Network) || self.stops(Alarm::Taught) {
             self.halt();
         }
     }

@@ -59,6 +59,10 @@ pub enum NetworkState {
     LastGood,
     /// None.
     Missing,
+    /// None: what was taught cannot be used, and nothing is compared with anything else instead.
+    Untaught,
+    /// The stored network without what was taught, which cannot be used: that was chosen for this case.
+    ZeroShot,
 }
 
 /// What a verdict was good for.
@@ -447,7 +451,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// Whether an alarm is latched and stops the line.
     fn stops(&self, alarm: Alarm) -> bool {
         let stop_on = self.settings.alarms.stop_on;
-        let nobody = alarm == Alarm::Network && self.kept.network == NetworkState::Missing;
+        let nobody = matches!(
+            (alarm, self.kept.network),
+            (Alarm::Network, NetworkState::Missing) | (Alarm::Taught, NetworkState::Untaught)
+        );
         let stops = nobody || stop_on.contains(alarm) || AlarmSet::ALWAYS_STOP.contains(alarm);
         self.kept.alarms.contains(alarm) && stops
     }
@@ -460,7 +467,20 @@ impl<O: Observer, const N: usize> Station<O, N> {
             (Alarm::LowAir, self.kept.low_air.lasted(self.kept.now)),
             (Alarm::Camera, self.kept.camera_down),
             (Alarm::Results, self.kept.results_lost),
-            (Alarm::Network, self.kept.network != NetworkState::Stored),
+            (
+                Alarm::Network,
+                matches!(
+                    self.kept.network,
+                    NetworkState::LastGood | NetworkState::Missing
+                ),
+            ),
+            (
+                Alarm::Taught,
+                matches!(
+                    self.kept.network,
+                    NetworkState::Untaught | NetworkState::ZeroShot
+                ),
+            ),
         ] {
             if on {
                 self.raise(alarm);

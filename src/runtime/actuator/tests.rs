@@ -210,7 +210,7 @@ fn lost_settings_stop_the_line_until_a_reset() {
 fn without_a_network_the_line_stays_stopped_until_there_is_one() {
     let mut station = alone(Pins::<Watched>::default(), false);
     assert!(shown(&mut station).ready);
-    station.handle(Message::NoNetwork);
+    station.handle(Message::NoNetwork(NetworkState::Missing));
     let outputs = shown(&mut station);
     assert!(outputs.line_stop && outputs.fault && !outputs.ready);
     order(&mut station, Order::Reset);

@@ -33,6 +33,11 @@ struct PartLine<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<f32>,
+    /// FAPrompt's and the memory's, where good parts were taught.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zero_shot: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
     triggered_us: u64,
@@ -277,6 +282,8 @@ impl Recorder {
             name,
             outcome: result.outcome.word(),
             score: result.score,
+            zero_shot: result.opinions.map(|o| o.zero_shot),
+            memory: result.opinions.map(|o| o.memory),
             latency_ms: result.latency_us.map(|us| us as f64 / 1000.0),
             triggered_us: triggered.0,
             due,
@@ -345,7 +352,7 @@ impl Recorder {
         }) = self.known.remove(&part)
         {
             self.picture_is_done();
-            if self.keeps(result.outcome) {
+            if self.keeps(result.outcome, judgement.taught) {
                 self.draw(&result, &judgement, &picture, at);
             }
         }
@@ -353,10 +360,10 @@ impl Recorder {
 
     /// Whether the picture of a part that its network asked to keep is kept: what the archive is set to may
     /// have changed since.
-    fn keeps(&self, outcome: Outcome) -> bool {
+    fn keeps(&self, outcome: Outcome, taught: bool) -> bool {
         match self.shared.archive().keep {
             Keep::Nothing => false,
-            Keep::Rejects => outcome.is_reject(),
+            Keep::Rejects => outcome.is_reject() || taught,
             Keep::All => true,
         }
     }
@@ -382,6 +389,7 @@ impl Recorder {
             verdict: &verdict,
             reject: result.outcome.is_reject(),
             score: picture.inspection.score,
+            opinions: (picture.inspection.memory).map(|m| (picture.inspection.zero_shot, m)),
             threshold: judgement.threshold,
             name: &name,
             warning: network.and_then(|n| n.warning),
@@ -460,6 +468,7 @@ mod tests {
                 network: None,
                 threshold: 0.5,
                 picture,
+                taught: false,
             };
             let judged = Record::Judged { part, judgement };
             self.judge.send(&self.shared, judged);
@@ -479,6 +488,7 @@ mod tests {
                 part: PartId(part),
                 outcome,
                 score: None,
+                opinions: None,
                 latency_us: None,
                 defect: DefectType::None,
                 share: None,

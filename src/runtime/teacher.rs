@@ -1,0 +1,257 @@
+//! The thread of a lesson: it takes the parts that the judges hand over, makes of them what is to judge, and
+//! changes that as it is told. No part waits for it.
+
+use super::loadout::Network;
+use super::recent::{Inbox, Lane, Recent};
+use super::shared::lock;
+use crate::control::host::{Lesson, LessonState};
+use crate::inspector::Inspector;
+use crate::memory::choose::{PASTED, paste};
+use crate::memory::course::{Course, Edit, Sample};
+use crate::memory::{Fusion, Settings, Taught};
+use image::RgbImage;
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// Parts that wait for the thread; what comes while there is no room is not taught.
+const WAITING: usize = 16;
+/// A network is lent between two frames; longer means that nothing judges.
+const LENT: Duration = Duration::from_secs(10);
+
+/// How a lesson begins.
+pub(super) enum Start {
+    /// With nothing: so many parts.
+    Fresh(usize),
+    /// With what was taught: so many parts more.
+    More(usize),
+    /// With what was taught, and a change of it.
+    Edit(Edit),
+}
+
+/// A lesson that is going on.
+pub(super) struct Teacher {
+    inbox: SyncSender<Inbox>,
+    shown: Arc<Mutex<Lesson>>,
+    recent: Arc<Recent>,
+    thread: JoinHandle<()>,
+}
+
+impl Teacher {
+    /// Begins a lesson where so many parts were taught already. `lent` brings a network beside those that judge.
+    pub fn start(
+        start: Start,
+        (taught, false_rejects): (usize, f64),
+        lent: Receiver<Option<Box<Network>>>,
+        recent: Arc<Recent>,
+    ) -> io::Result<Teacher> {
+        let (inbox, received) = sync_channel(WAITING);
+        let (parts, wanted) = match start {
+            Start::Fresh(parts) => (0, parts),
+            Start::More(parts) => (taught, taught + parts),
+            Start::Edit(_) => (taught, taught),
+        };
+        let shown = Arc::new(Mutex::new(Lesson {
+            state: match start {
+                Start::Edit(_) => LessonState::Preparing,
+                _ => LessonState::Running,
+            },
+            parts,
+            wanted,
+            result: None,
+            problem: None,
+        }));
+        let (lane, tells, parts) = (inbox.clone(), shown.clone(), recent.clone());
+        let work = move || {
+            let mut class = match Class::new(start, false_rejects, lent, (&parts, lane)) {
+                Ok(class) => class,
+                Err(e) => return fail(&tells, e),
+            };
+            if Arc::strong_count(&tells) == 1 {
+                // It was cancelled before it began.
+                return parts.teach(None);
+            }
+            class.show(&tells);
+            while let Ok(message) = received.recv() {
+                class.take(message, &tells);
+            }
+        };
+        let thread = Builder::new().name("teach".into()).spawn(work)?;
+        Ok(Teacher {
+            inbox,
+            shown,
+            recent,
+            thread,
+        })
+    }
+
+    /// How it stands.
+    pub fn lesson(&self) -> Lesson {
+        let mut lesson = lock(&self.shown).clone();
+        if self.thread.is_finished() && lesson.state != LessonState::Failed {
+            lesson.state = LessonState::Failed;
+            lesson.result = None;
+            lesson.problem = Some("the teaching thread failed".into());
+        }
+        lesson
+    }
+
+    /// Changes what was taught; `false`: it has too much to do.
+    pub fn edit(&self, edit: Edit) -> bool {
+        // Held, so that what comes of it is not shown before.
+        let mut shown = lock(&self.shown);
+        let sent = self.inbox.try_send(Inbox::Edit(edit)).is_ok();
+        // Test pieces may come while parts are taken.
+        if sent && shown.state == LessonState::Done {
+            (shown.state, shown.result) = (LessonState::Preparing, None);
+        }
+        sent
+    }
+}
+
+impl Drop for Teacher {
+    fn drop(&mut self) {
+        // The thread ends when nobody can tell it anything any more.
+        self.recent.teach(None);
+    }
+}
+
+fn fail(shown: &Mutex<Lesson>, problem: String) {
+    log::error!("teaching: {problem}");
+    let mut shown = lock(shown);
+    shown.state = LessonState::Failed;
+    shown.problem = Some(problem);
+}
+
+/// The thread's state.
+struct Class {
+    course: Course,
+    /// Looks at pictures with defects pasted into them; gone when no more of those come.
+    inspector: Option<Inspector>,
+    taking: bool,
+    problem: Option<String>,
+    pasted: u64,
+}
+
+impl Class {
+    fn new(
+        start: Start,
+        false_rejects: f64,
+        lent: Receiver<Option<Box<Network>>>,
+        (recent, inbox): (&Recent, SyncSender<Inbox>),
+    ) -> Result<Class, String> {
+        let lent = lent.recv_timeout(LENT).ok().flatten();
+        let inspector = lent.ok_or("nothing judges that could be taught")?.inspector;
+        let before = match inspector.taught_bytes() {
+            Some(bytes) => Some(Taught::from_bytes(bytes).map_err(|e| e.to_string())?),
+            None => None,
+        };
+        let nothing = "nothing was taught that could be gone on with: TEACH n";
+        let told = |e: tract_core::prelude::TractError| format!("{e:#}");
+        let mut taking = true;
+        let mut course = match (&start, before) {
+            (Start::Fresh(parts), before) => {
+                let layout = inspector.layout().ok_or(nothing)?;
+                let bound = inspector.bound_to().ok_or(nothing)?;
+                let settings = Settings {
+                    kind: None,
+                    fusion: Fusion::default(),
+                    false_rejects,
+                    regions: inspector.regions().clone(),
+                };
+                Course::begin(layout, settings, bound, *parts, before.as_ref()).map_err(told)?
+            }
+            (Start::More(parts), Some(before)) => {
+                Course::resume(before, false_rejects, *parts).map_err(told)?
+            }
+            (Start::Edit(_), Some(before)) => {
+                taking = false;
+                Course::resume(before, false_rejects, 0).map_err(told)?
+            }
+            (_, None) => return Err(nothing.into()),
+        };
+        // One that cannot be done leaves what was taught as it is, and is said.
+        let problem = match start {
+            Start::Edit(edit) => course.edit(edit).map_err(told).err(),
+            _ => None,
+        };
+        if taking {
+            recent.teach(Some(Lane {
+                inbox,
+                left: course.wanted() - course.taken(),
+                pictures: if course.wants_pasted() { PASTED } else { 0 },
+            }));
+        }
+        Ok(Class {
+            inspector: course.wants_pasted().then_some(inspector),
+            course,
+            taking,
+            problem,
+            pasted: 0,
+        })
+    }
+
+    fn take(&mut self, message: Inbox, shown: &Mutex<Lesson>) {
+        self.problem = None;
+        let result = match message {
+            Inbox::Part(sample, picture) => self.part(&sample, picture.as_deref(), shown),
+            Inbox::Edit(edit) => self.course.edit(edit).map_err(|e| format!("{e:#}")),
+        };
+        self.problem = result.err();
+        if let Some(problem) = &self.problem {
+            log::warn!("teaching: {problem}");
+        }
+        self.show(shown);
+    }
+
+    fn part(
+        &mut self,
+        sample: &Sample,
+        picture: Option<&RgbImage>,
+        shown: &Mutex<Lesson>,
+    ) -> Result<(), String> {
+        let told = |e: tract_core::prelude::TractError| format!("{e:#}");
+        let wanted = self.course.wants_pasted();
+        let last = self.course.part(sample).map_err(told)?;
+        if let (true, Some(picture), Some(inspector)) = (wanted, picture, &mut self.inspector) {
+            self.pasted += 1;
+            let pasted = paste(picture, self.pasted);
+            inspector.inspect(&pasted).map_err(|e| e.to_string())?;
+            let descriptors = inspector.descriptors().unwrap_or(&[]);
+            self.course.pasted(descriptors).map_err(told)?;
+        }
+        if last {
+            {
+                let mut shown = lock(shown);
+                shown.state = LessonState::Preparing;
+                shown.parts = self.course.taken();
+            }
+            (self.taking, self.inspector) = (false, None);
+            self.course.finish().map_err(told)?;
+        }
+        Ok(())
+    }
+
+    /// Shows how it stands.
+    fn show(&mut self, shown: &Mutex<Lesson>) {
+        let (state, result) = match self.taking {
+            true => (LessonState::Running, None),
+            false => match self.course.result() {
+                Ok((report, bytes)) => (LessonState::Done, Some((Arc::new(report), bytes))),
+                Err(e) => {
+                    return fail(shown, self.problem.take().unwrap_or(format!("{e:#}")));
+                }
+            },
+        };
+        let lesson = Lesson {
+            state,
+            parts: self.course.taken(),
+            wanted: self.course.wanted(),
+            result,
+            problem: self.problem.clone(),
+        };
+        *lock(shown) = lesson;
+    }
+}
