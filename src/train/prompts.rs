@@ -8,12 +8,14 @@ use super::fit::variant::PriorSource;
 use super::random::normal;
 use super::render::Defect;
 use super::tensors::{TensorError, Tensors};
+use htmlize::unescape;
 use instant_clip_tokenizer::{Token, Tokenizer};
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayViewMut1, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use unicode_normalization::UnicodeNormalization;
 
 /// The words behind a normal prompt's learned tokens.
 pub const NORMAL_WORDS: &str = "object.";
@@ -227,10 +229,43 @@ fn cube(t: &Tensors, name: &str) -> Result<Array3<f32>, TensorError> {
 /// CLIP's tokenizer; its tables take a while to make.
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::new);
 
+/// A text as CLIP's own code cleans it before it numbers it: what ftfy does to a text that is not garbled (typographic
+/// quotes, ligatures, full-width letters become plain ones; composed characters), and HTML's character references
+/// resolved, twice. Garbled text (a wrong encoding, seen twice) is not mended.
+fn cleaned(text: &str) -> String {
+    // ftfy takes a text with `<` for HTML, and leaves it alone.
+    let text = match text.contains('<') {
+        true => text.into(),
+        false => unescape(text),
+    };
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{2018}'..='\u{201b}' => plain.push('\''),
+            '\u{201c}'..='\u{201f}' => plain.push('"'),
+            'ﬀ' => plain.push_str("ff"),
+            'ﬁ' => plain.push_str("fi"),
+            'ﬂ' => plain.push_str("fl"),
+            'ﬃ' => plain.push_str("ffi"),
+            'ﬄ' => plain.push_str("ffl"),
+            // Full-width forms stand as far from ASCII as their first one does.
+            '\u{ff01}'..='\u{ff5e}' => {
+                let ascii = u32::from(c) - 0xff01 + u32::from('!');
+                plain.extend(char::from_u32(ascii));
+            }
+            other => plain.push(other),
+        }
+    }
+    let composed: String = plain.nfc().collect();
+    let resolved = unescape(unescape(composed).into_owned());
+    let words: Vec<&str> = resolved.split_whitespace().collect();
+    words.join(" ")
+}
+
 /// A text as CLIP's tokenizer numbers it, with start and end token.
 pub fn token_ids(text: &str) -> Vec<usize> {
     let mut tokens = vec![TOKENIZER.start_of_text()];
-    TOKENIZER.encode(text, &mut tokens);
+    TOKENIZER.encode(&cleaned(text), &mut tokens);
     tokens.push(TOKENIZER.end_of_text());
     tokens
         .into_iter()
@@ -440,4 +475,35 @@ fn end_row(t: &Tensors, which: &str) -> Result<usize, TensorError> {
     row.iter()
         .position(|v| *v == max)
         .ok_or(TensorError::Missing(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `whitespace_clean(basic_clean(text)).lower()` of CLIP's simple_tokenizer.py makes of them, with ftfy 6.3.1.
+    #[test]
+    fn texts_are_cleaned_as_clips_own_code_cleans_them() {
+        for (text, clean) in [
+            ("nut &amp; bolt", "nut & bolt"),
+            ("nut &amp;amp; bolt", "nut & bolt"),
+            ("M8 &lt; 10 mm", "m8 < 10 mm"),
+            ("cafe\u{301}", "caf\u{e9}"),
+            ("part \u{2018}A\u{2019} \u{201c}b\u{201d}", "part 'a' \"b\""),
+            ("o\u{fb03}ce \u{fb01}ssure", "office fissure"),
+            ("\u{ff21}\u{ff22}\u{ff11}", "ab1"),
+            ("a&nbsp;b  c", "a b c"),
+            ("don&#39;t", "don't"),
+            ("don&rsquo;t", "don't"),
+            ("&quot;x&quot; <b>&eacute;</b>", "\"x\" <b>\u{e9}</b>"),
+            ("&rsquo; <", "\u{2019} <"),
+            ("&notit; x", "\u{ac}it; x"),
+            ("100 &micro;m", "100 \u{b5}m"),
+            ("a\u{3000}b", "a b"),
+            ("metal nut", "metal nut"),
+        ] {
+            assert_eq!(cleaned(text).to_lowercase(), clean, "{text:?}");
+        }
+        assert_eq!(token_ids("nut &amp; bolt"), token_ids("nut & bolt"));
+    }
 }
