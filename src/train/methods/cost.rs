@@ -83,6 +83,8 @@ fn asked(method: Method, clip: &Clip) -> Result<MethodOptions, TrainError> {
             Method::Dapo => lists().dapo.defects.clone(),
             _ => vec![],
         },
+        // Random weights have no scale of their own.
+        temperature: matches!(method, Method::Coop | Method::Cocoop).then_some(0.01),
         ..MethodOptions::default()
     };
     if method == Method::Heads {
