@@ -407,7 +407,7 @@ fn a_station_takes_up_a_command_that_failed_within_five_seconds() {
         let done = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"))
             .args(["run", "--bundle", "built-in", "--source"])
             .arg(script(root, "", &commands))
-            .args(["--frames", "8", "--threshold", "1", "--delay-ms", "300"])
+            .args(["--frames", "8", "--threshold", "1", "--delay-ms", "3000"])
             .args([
                 "--set",
                 "frame_identical=0",
@@ -420,18 +420,23 @@ fn a_station_takes_up_a_command_that_failed_within_five_seconds() {
             .unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
         let verdicts = fs::read_to_string(out.join("verdicts.jsonl")).unwrap();
-        let parts: Vec<Value> = verdicts
+        let mut parts: Vec<Value> = verdicts
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        let good: Vec<u64> = parts
+        parts.sort_by_key(|part| part["triggered_us"].as_u64());
+        // Every exposure is a part: between two of them nobody looked.
+        let times: Vec<u64> = parts
             .iter()
-            .filter(|part| part["outcome"] == "good")
             .map(|part| part["triggered_us"].as_u64().unwrap())
             .collect();
-        assert!(good.len() >= 4, "{what}: {verdicts}{said}");
-        let longest = good.windows(2).map(|pair| pair[1] - pair[0]).max();
+        let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
         assert!(longest < Some(5_000_000), "{what}: {longest:?}");
+        let last: Vec<_> = parts.iter().rev().take(4).map(|p| &p["outcome"]).collect();
+        assert!(
+            last.iter().all(|o| *o == "good"),
+            "{what}: {verdicts}{said}"
+        );
         assert!(said.contains("camera: "), "{what}: {said}");
         let summary = fs::read(out.join("summary.json")).unwrap();
         let summary: Value = serde_json::from_slice(&summary).unwrap();
