@@ -132,8 +132,6 @@ def energise_for_good(rig):
 
 def lanes(rig):
     """Two types of defects on two pins: `reject` and the bin's sensor, which this wiring does not use, are lane1 and lane2."""
-    rig.machine.check("sed -e '$a [outputs]\\nreject = \"none\"\\nlane1 = { pin = 1, active = \"high\" }\\nlane2 = { pin = 4, active = \"high\" }"
-                      "\\n[inputs]\\nreject_confirm = \"none\"' /tmp/board.toml > /tmp/lanes.toml")
     shares = rig.types(rig.share / "frames")
     most = [max(s, key=s.get) for s in shares]
     # Of each type the photos that are most clearly of it; random weights need not see every type.
