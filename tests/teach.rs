@@ -120,7 +120,7 @@ fn taught_parts_tell_bad_ones_and_say_why() {
     let faded = bench.path("faded");
     std::fs::create_dir(&faded).unwrap();
     let mut photo = part(7, false);
-    photo.iter_mut().for_each(|value| *value /= 2);
+    photo.iter_mut().for_each(|value| *value = *value / 3 * 2);
     photo.save(faded.join("faded.png")).unwrap();
     let (_, faded) = bench.judged("faded");
     let note = faded[0]["notes"][0].as_str().unwrap_or_default();

@@ -7,6 +7,7 @@ use super::loadout::Network;
 use super::mailbox::{Mailbox, Post};
 use super::message::{Message, NO_PICTURE, SELDOM, ToActuator};
 use super::places::{FreePlaces, Place, Places};
+use super::recent::Recent;
 use super::shared::{Shared, lock};
 use super::system::now;
 use super::threads::Sign;
@@ -163,29 +164,43 @@ impl FrameLimits {
     }
 }
 
-/// [`FrameLimits`] between threads, and the light of the good parts that were taught, if any.
-#[derive(Debug, Default)]
-pub(super) struct FrameSetting(Mutex<(FrameLimits, Option<TaughtLight>)>);
+/// What frames are compared with, between threads.
+#[derive(Default)]
+pub(super) struct FrameSetting(Mutex<Wanted>);
+
+#[derive(Default)]
+struct Wanted {
+    limits: FrameLimits,
+    /// The light of the good parts that were taught, if any.
+    light: Option<TaughtLight>,
+    /// Knows whether a lesson takes parts: then any light is right, for it may be the new one.
+    recent: Option<Arc<Recent>>,
+}
 
 impl FrameSetting {
     pub(super) fn set(&self, limits: FrameLimits) {
-        lock(&self.0).0 = limits;
+        lock(&self.0).limits = limits;
     }
 
     /// From now on frames are compared with the light of what this network was taught.
     pub(super) fn taught(&self, network: &Network) {
         let taught = network.inspector.taught();
         self.lit(taught.and_then(|taught| taught.about().light()));
+        lock(&self.0).recent = network.recent.clone();
     }
 
     /// From now on frames are compared with this light; `None`: with none.
     pub(super) fn lit(&self, light: Option<TaughtLight>) {
-        lock(&self.0).1 = light;
+        lock(&self.0).light = light;
     }
 
     /// Why a frame cannot be judged, if so, and what the records say of it.
     fn flaw(&self, image: &RgbImage, watchman: &mut Watchman) -> Option<(Cause, String)> {
-        let (limits, taught) = *lock(&self.0);
+        let (limits, taught) = {
+            let wanted = lock(&self.0);
+            let taking = wanted.recent.as_ref().is_some_and(|r| r.takes_parts());
+            (wanted.limits, wanted.light.filter(|_| !taking))
+        };
         if let Some(flaw) = watchman.look(image, &limits.view, limits.identical) {
             let cause = match flaw {
                 ViewFlaw::Frozen(_) => Cause::Frozen,
@@ -646,7 +661,9 @@ mod tests {
     use crate::capture::{FaultInjector, FaultPlan, PatternCamera};
     use crate::control::values::{Value, Values};
     use crate::line::{AlarmSet, Statistics};
+    use crate::memory::Layout;
     use crate::runtime::message::FLOW;
+    use crate::runtime::recent::Lane;
 
     #[test]
     fn a_frame_in_another_light_than_the_taught_one_is_a_reject_and_a_dark_one_is_dark() {
@@ -682,6 +699,23 @@ mod tests {
         assert_eq!(flaw(&next(0.6)), None);
         // As before, and nothing is taught any more.
         frames.set(FrameLimits::of(&Values::default()));
+        assert_eq!(flaw(&next(0.6)).unwrap().0, Cause::Light);
+        // While a lesson takes parts they are taught in whatever light there is.
+        let recent = Arc::new(Recent::new(Layout {
+            grid: 2,
+            tiles: crate::tiling::Tiling::WHOLE,
+            dim: 4,
+        }));
+        lock(&frames.0).recent = Some(recent.clone());
+        let (left, pictures) = (1, 0);
+        let inbox = sync_channel(1).0;
+        recent.teach(Some(Lane {
+            inbox,
+            left,
+            pictures,
+        }));
+        assert_eq!(flaw(&next(0.6)), None);
+        recent.teach(None);
         assert_eq!(flaw(&next(0.6)).unwrap().0, Cause::Light);
         frames.lit(None);
         assert_eq!(flaw(&next(0.6)), None);

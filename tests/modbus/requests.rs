@@ -1,15 +1,17 @@
 //! Requests byte by byte, as Modbus Application Protocol V1.1b3 has them.
 
 use crate::Bench;
-use faprompt_edge::control::modbus::map::INPUTS;
+use faprompt_edge::control::modbus::map::{COILS, DISCRETES, INPUTS, OWN};
 use proptest::prelude::*;
 
 #[test]
 fn requests_and_answers_of_every_function() {
     let mut bench = Bench::new();
-    // The first input register behind the map.
+    // The first of each kind behind the map.
     let last = INPUTS.last().unwrap();
     let [high, low] = (last.register + last.words).to_be_bytes();
+    let (coil, discrete) = (COILS.len() as u8, DISCRETES.len() as u8);
+    let holding = OWN.map(|own| own as u8 + 1).into_iter().max().unwrap();
     for (request, answer) in [
         // Read coils, discrete inputs (fault and line stop are on), holding, input registers.
         (&[1, 0, 0, 0, 3][..], &[1, 1, 0b001][..]),
@@ -44,17 +46,17 @@ fn requests_and_answers_of_every_function() {
         (&[3, 0, 0, 0], &[0x83, 3]),
         (&[3, 0, 0, 0, 1, 0], &[0x83, 3]),
         // Addresses.
-        (&[1, 0, 9, 0, 2], &[0x81, 2]),
-        (&[2, 0, 11, 0, 1], &[0x82, 2]),
+        (&[1, 0, coil - 1, 0, 2], &[0x81, 2]),
+        (&[2, 0, discrete, 0, 1], &[0x82, 2]),
         (&[3, 0, 15, 0, 2], &[0x83, 2]),
-        (&[3, 0, 202, 0, 1], &[0x83, 2]),
+        (&[3, 0, holding, 0, 1], &[0x83, 2]),
         (&[3, 0xff, 0xff, 0, 2], &[0x83, 2]),
         (&[4, 0, 34, 0, 1], &[0x84, 2]),
         (&[4, high, low, 0, 1], &[0x84, 2]),
-        (&[5, 0, 10, 0xff, 0], &[0x85, 2]),
+        (&[5, 0, coil, 0xff, 0], &[0x85, 2]),
         (&[6, 0, 2, 0, 1], &[0x86, 2]),
         (&[6, 0, 99, 0, 1], &[0x86, 2]),
-        (&[15, 0, 9, 0, 2, 1, 0], &[0x8f, 2]),
+        (&[15, 0, coil - 1, 0, 2, 1, 0], &[0x8f, 2]),
         (&[15, 0xff, 0xff, 0, 2, 1, 0], &[0x8f, 2]),
         (&[16, 0xff, 0xff, 0, 2, 4, 0, 0, 0, 0], &[0x90, 2]),
         // Values.
