@@ -51,7 +51,7 @@ fn end(threshold: f32) -> f32 {
 
 /// A line that is watched since it was taught. Parts that passed are compared with each other, and with taught parts
 /// that the memory has not learned from, if there are any: what it says of those that it has learned from, had it
-/// not, is a little different, and that would be taken for drift (a third of the lines, by simulation).
+/// not, is a little different, and that would be taken for drift (on 3 of 100 lines, by simulation).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
     taught: Vec<f32>,

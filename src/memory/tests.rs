@@ -415,7 +415,11 @@ fn line(seed: u64, taught_parts: u64, parts: u64, shift: f32) -> (Watch, Vec<f32
     let n = SMALL.places() * SMALL.dim;
     let base = numbers(n, 1);
     let part = |i: u64, shift: f32| -> (Vec<f32>, ZeroShot) {
-        let own = numbers(n + 1, 7919 * seed + i);
+        // Seeds one after the other give numbers that depend on each other: they are mixed (SplitMix64).
+        let mut mixed = (seed << 32 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let own = numbers(n + 1, mixed ^ (mixed >> 31));
         let descriptors = base.iter().zip(&own).map(|(b, o)| b + (0.1 + shift) * o);
         let score = 0.4 + 0.05 * own[n];
         (descriptors.collect(), ZeroShot { score, ..ZERO })
