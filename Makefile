@@ -33,7 +33,8 @@ no-std: setup
 	rustup target list --installed | grep -qx $(NO_STD) || rustup target add $(NO_STD)
 	CARGO_TARGET_DIR=$(CACHE)/no-std cargo check --locked --manifest-path tests/no-std/Cargo.toml --target $(NO_STD)
 
-# 200 power cuts at random moments of COMMITs of good, damaged, missing and untrained bundles: some minutes.
+# 200 power cuts at random moments of COMMITs of good, damaged, missing, untrained and slow bundles, and how soon others
+# are answered while a ViT-B/16 loads: some minutes.
 cuts: setup
 	cargo test $(CARGO_FLAGS) --test loadout -- --ignored --nocapture
 

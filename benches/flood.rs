@@ -29,7 +29,9 @@ fn share(flood: &[u8], time: Duration) -> (f64, u64, u64) {
     let mut cable = Cable::plug(&socket);
     std::thread::scope(|scope| {
         let port = scope.spawn(|| {
-            serve(PortSettings::ascii(&socket, 115_200), &control, &stop);
+            serve(PortSettings::ascii(&socket, 115_200), &control, &|| {
+                !stop.load(Ordering::Relaxed)
+            });
             on_processor()
         });
         let started = Instant::now();

@@ -24,6 +24,7 @@
 //! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
+//! | `clock`, `hex` | the clock that events are stamped with; bytes in hexadecimal: for everybody | nothing of the project |
 //! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
 //! | `shown` | others' text, names of files foremost, as terminals and logs get it: escaped | nothing of the project |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps), `memory` (regions) |
@@ -57,12 +58,14 @@
 pub mod board;
 pub mod bundle;
 pub mod capture;
+mod clock;
 pub mod control;
 mod durable;
 pub mod exit;
 pub mod faprompt;
 pub mod gpu;
 pub mod graph;
+mod hex;
 pub mod inspector;
 pub mod line;
 pub mod memory;

@@ -13,13 +13,13 @@ use super::BoardError;
 use super::gpio::{self, Chips, Place, Wanted};
 use super::quadrature::{Channel, Quadrature};
 use super::spec::{Bias, Board, Gpio, InputPin, Level};
+use crate::clock::now_us;
 use crate::line::Input;
 use gpiocdev::Request;
 use gpiocdev::line::{
     Config, Direction, EdgeDetection, EdgeEvent, EdgeKind, EventClock, Value, Values,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -161,12 +161,6 @@ impl Listened {
         self.seqno = seqno;
         missing.into()
     }
-}
-
-fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // The clock counts from boot and is never negative.
-    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
 fn config(active: Level, bias: Bias, debounce_us: u32) -> Config {

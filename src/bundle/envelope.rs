@@ -7,6 +7,8 @@
 //! An int8 matrix `PART/NAME` [rows, columns] has a companion `PART/NAME.scale` [rows], f32: row r
 //! is `scale[r] * int8`.
 
+pub use crate::hex::hex;
+
 use super::BundleError;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -59,11 +61,6 @@ fn dtype_name(dtype: Dtype) -> &'static str {
         Dtype::I8 => "I8",
         _ => "other",
     }
-}
-
-/// A digest in hexadecimal.
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The digest of the manifest's text.

@@ -31,8 +31,8 @@ pub use v4l2::{
 pub use view::{View, ViewFlaw, ViewLimits, Watchman};
 pub use watch::{Pace, Step, Watch};
 
+use crate::clock::now_us;
 use image::RgbImage;
-use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
 /// One exposure; its picture lies in the buffer that was given.
@@ -134,10 +134,3 @@ impl Camera for Box<dyn Camera> {
 /// The largest picture that is decoded. Area cameras for inspection end at about 25 megapixels; at
 /// this size preprocessing takes 0.8 GB for a moment.
 pub const MAX_PIXELS: u64 = 64_000_000;
-
-/// Microseconds on CLOCK_MONOTONIC.
-fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Neither is ever negative: the clock starts at zero when the machine does.
-    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
-}

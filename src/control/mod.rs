@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`table`] | every parameter, once |
 //! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
-//! | [`store`] | files that survive a power cut |
+//! | [`store`] | files that survive a power cut, and who writes them |
 //! | [`last_good`] | what judged before, if what is stored cannot |
 //! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH (lessons of good parts) |
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
@@ -44,6 +44,7 @@ pub use memory::{Memory, RecipeNumber};
 pub use refusal::{Code, Refusal};
 pub use session::Session;
 pub use shared::{Control, SessionId, Who};
+pub use store::writer::Writer;
 pub use store::{Restored, Store, StoreError, Stored};
 pub use table::{Access, Effect, Parameter};
 pub use values::{Value, Values};

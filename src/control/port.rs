@@ -9,8 +9,7 @@ use super::shared::Control;
 use serialport::{DataBits, FlowControl, Parity, SerialPort, StopBits};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a read waits: results and time-outs are seen to this often.
@@ -120,8 +119,9 @@ impl Link {
         }
     }
 
-    /// Writes all of it, or as much as the other end takes within half a second beyond the line's time.
-    pub fn write(&mut self, bytes: &[u8]) {
+    /// Writes all of it, or as much as the other end takes within half a second beyond the line's time; no more
+    /// when it does not go on.
+    pub fn write(&mut self, bytes: &[u8], goes_on: &dyn Fn() -> bool) {
         let bits = bytes.len() as u64 * 11;
         let line_time =
             Duration::from_micros(bits * 1_000_000 / u64::from(self.settings.baud.max(1)));
@@ -130,6 +130,7 @@ impl Link {
         while let Some(port) = &mut self.port
             && !rest.is_empty()
             && Instant::now() < until
+            && goes_on()
         {
             match port.write(rest) {
                 Ok(count) => rest = &rest[count..],
@@ -233,8 +234,12 @@ impl Budget {
     }
 }
 
-/// Serves the command set on a port until `stop` is set; returns within some 20 ms then.
-pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, stop: &AtomicBool) {
+/// Serves the command set on a port for as long as `goes_on`, which is asked some 50 times a second.
+pub fn serve<H: Host>(
+    settings: PortSettings,
+    control: &Mutex<Control<H>>,
+    goes_on: &dyn Fn() -> bool,
+) {
     // A thread that panicked with the lock held leaves whole values behind: nothing here is half done
     // across a panic but the order that it was about.
     let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,7 +256,7 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
     let (mut bytes, mut was_gone) = ([0u8; READ], true);
     // Read, but not looked at yet: the second's budget ran out in between.
     let mut waiting = heapless::Deque::<u8, READ>::new();
-    while !stop.load(Ordering::Relaxed) {
+    while goes_on() {
         let now = Instant::now();
         let came = match budget.wait(now) {
             Some(wait) => {
@@ -288,7 +293,7 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
                 session.answer(&line, now, &mut lock(), &mut out);
                 budget.took(0, 1);
                 budget.answered(out.len());
-                link.write(out.as_bytes());
+                link.write(out.as_bytes(), goes_on);
                 out.clear();
             }
         }
@@ -296,7 +301,7 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
         control.tick(now);
         session.idle(now, &mut control, &mut out);
         drop(control);
-        link.write(out.as_bytes());
+        link.write(out.as_bytes(), goes_on);
         out.clear();
     }
 }

@@ -241,7 +241,7 @@ impl Session {
 
     fn logout<H: Host>(&mut self, control: &mut Control<H>) {
         self.level = None;
-        control.revert(self.id);
+        control.leave(self.id);
     }
 
     fn level<H: Host>(&self, control: &Control<H>) -> Access {

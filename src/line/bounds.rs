@@ -176,3 +176,26 @@ impl RejectRate {
         rejects * 100 > self.percent * self.window
     }
 }
+
+/// Scores above it are rejects: a number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold(f32);
+
+impl Threshold {
+    /// Checks the number.
+    ///
+    /// # Errors
+    /// [`SettingError::Threshold`].
+    pub fn new(value: f32) -> Result<Self, SettingError> {
+        if (0.0..=1.0).contains(&value) {
+            Ok(Threshold(value))
+        } else {
+            Err(SettingError::Threshold)
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> f32 {
+        self.0
+    }
+}

@@ -3,8 +3,7 @@
 //! Knows numbers only, no names. Whatever has no lane of its own goes to the default lane; without one, no lane
 //! output is on.
 
-use super::bounds::in_range;
-use super::settings::{SettingError, Threshold};
+use super::bounds::{SettingError, Threshold, in_range};
 
 /// How many lanes there are.
 pub const LANES: usize = 8;

@@ -77,29 +77,6 @@ impl RejectDelay {
     }
 }
 
-/// Scores above it are rejects: a number from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Threshold(f32);
-
-impl Threshold {
-    /// Checks the number.
-    ///
-    /// # Errors
-    /// [`SettingError::Threshold`].
-    pub fn new(value: f32) -> Result<Self, SettingError> {
-        if (0.0..=1.0).contains(&value) {
-            Ok(Threshold(value))
-        } else {
-            Err(SettingError::Threshold)
-        }
-    }
-
-    /// The number.
-    pub const fn get(self) -> f32 {
-        self.0
-    }
-}
-
 /// Which way the ejector is wired, and with it which output is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {

@@ -5,11 +5,11 @@
 //! half or three quarters of the memory and of what is read from it.
 
 use super::layer_norm::Norm;
+use super::matrix::Matrix;
 use super::product::{self, Block, MAX_TILE, Sizes};
 use super::scratch::Scratch;
 use super::simd::vectorised;
 use super::tile::{Kernel, Rows, STEP};
-use super::weights::Matrix;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use tract_core::internal::*;

@@ -10,6 +10,7 @@ pub mod fp16;
 pub mod int8;
 pub mod layer_norm;
 pub mod linear;
+mod matrix;
 pub mod patch_embed;
 mod product;
 pub mod rows;

@@ -1,92 +1,11 @@
 //! Weight matrices in the arithmetic that this processor runs quickest.
 
+pub use super::matrix::Matrix;
+
 use super::activation::Activation;
 use super::layer_norm::Norm;
 use super::{float, fp16, int8, product, slice, slice_mut, tile};
-use half::f16;
 use tract_core::internal::*;
-
-/// A weight matrix [rows, columns] as a bundle stores it.
-#[derive(Clone, Debug)]
-pub enum Matrix {
-    /// f32, as it is.
-    F32(Tensor),
-    /// f16, row-major.
-    F16 {
-        /// `rows * columns` elements.
-        values: Vec<f16>,
-        /// Row length.
-        columns: usize,
-    },
-    /// int8, row-major; row r is `scales[r]` times its values.
-    Int8 {
-        /// `rows * columns` elements.
-        values: Vec<i8>,
-        /// Row length.
-        columns: usize,
-        /// One per row.
-        scales: Vec<f32>,
-    },
-}
-
-impl Matrix {
-    /// [rows, columns].
-    pub fn shape(&self) -> [usize; 2] {
-        match self {
-            Matrix::F32(t) => [t.shape()[0], t.len() / t.shape()[0].max(1)],
-            Matrix::F16 { values, columns } => [values.len() / columns, *columns],
-            Matrix::Int8 {
-                values, columns, ..
-            } => [values.len() / columns, *columns],
-        }
-    }
-
-    /// All elements in f32, row-major.
-    ///
-    /// # Errors
-    /// None in practice: a f32 matrix is contiguous.
-    pub fn values(&self) -> TractResult<Vec<f32>> {
-        Ok(match self {
-            Matrix::F32(t) => slice(t)?.to_vec(),
-            Matrix::F16 { values, .. } => values.iter().map(|v| v.to_f32()).collect(),
-            Matrix::Int8 {
-                values,
-                columns,
-                scales,
-            } => values
-                .chunks_exact(*columns)
-                .zip(scales)
-                .flat_map(|(row, scale)| row.iter().map(move |v| f32::from(*v) * scale))
-                .collect(),
-        })
-    }
-
-    /// The rows `from..to`.
-    ///
-    /// # Errors
-    /// There are not as many.
-    pub fn rows(&self, from: usize, to: usize) -> TractResult<Matrix> {
-        let [rows, columns] = self.shape();
-        ensure!(from < to && to <= rows, "rows {from}..{to} of {rows}");
-        let span = from * columns..to * columns;
-        Ok(match self {
-            Matrix::F32(t) => Matrix::F32(t.slice(0, from, to)?),
-            Matrix::F16 { values, columns } => Matrix::F16 {
-                values: values[span].to_vec(),
-                columns: *columns,
-            },
-            Matrix::Int8 {
-                values,
-                columns,
-                scales,
-            } => Matrix::Int8 {
-                values: values[span].to_vec(),
-                columns: *columns,
-                scales: scales[from..to].to_vec(),
-            },
-        })
-    }
-}
 
 /// How products with weights are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]

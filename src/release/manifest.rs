@@ -1,6 +1,7 @@
 //! `release.toml`: what a release consists of, and the digest of each file.
 
 use super::{ReleaseError, at};
+use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -114,10 +115,6 @@ impl<W: io::Write> io::Write for Hashing<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A release, by the digest of its manifest: the same files are the same release.

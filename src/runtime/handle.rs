@@ -1,8 +1,9 @@
 //! Control's handle on the station: looks at it, gives it orders, and puts other loadouts into force.
 
 use super::archive::Archive;
-use super::camera::{CameraLane, FrameLimits};
+use super::camera::CameraLane;
 use super::judges::Overseer;
+use super::limits::FrameLimits;
 use super::loadout::{Choice, Loadout, Network};
 use super::message::{LineLoadout, Message, ToActuator};
 use super::recent::Recent;
@@ -431,7 +432,9 @@ impl Host for Handle {
             network,
         });
         if let Some(network) = loadout.networks.as_ref().and_then(|n| n.first()) {
-            self.shared.frames.taught(network);
+            self.shared
+                .frames
+                .taught(network.light(), network.recent.clone());
             let threshold = loadout.line.settings.threshold.get();
             self.shared
                 .drift

@@ -11,7 +11,8 @@
 //! with it, tested with it, and handed to every judge in the same moment.
 
 use super::archive::Archive;
-use super::camera::{Adjusted, FrameLimits};
+use super::camera::Adjusted;
+use super::limits::FrameLimits;
 use super::message::LineLoadout;
 use super::recent::Recent;
 use crate::bundle::Bundle;
@@ -20,10 +21,11 @@ use crate::control::host::{GoodParts, NetworkLabel};
 use crate::control::table::Parameter;
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
+use crate::hex::hex;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
-use crate::memory::Taught;
 use crate::memory::file::TaughtError;
 use crate::memory::region::Regions;
+use crate::memory::{Taught, TaughtLight};
 use crate::tiling::Tiling;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -152,11 +154,7 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
         bundle: path.display().to_string(),
         from_recipe: false,
         name: manifest.name.clone(),
-        digest: digest
-            .finalize()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect(),
+        digest: hex(&digest.finalize()),
         warning: manifest.warning(),
         arithmetic: inspector.arithmetic(),
         smoothing_sigma: manifest.scores.smoothing_sigma,
@@ -169,6 +167,11 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
 }
 
 impl Network {
+    /// The light of the good parts that it was taught, if any.
+    pub fn light(&self) -> Option<TaughtLight> {
+        self.inspector.taught()?.about().light()
+    }
+
     /// Has it judge the known frame, and then the same frame as it judges parts, twice: the first frame is slower
     /// than all others, because memory is touched for the first time.
     ///

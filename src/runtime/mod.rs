@@ -13,6 +13,7 @@
 //! | `mailbox` | messages to one thread, a lane per sender |
 //! | [`threads`] | the table of threads and their signs of life |
 //! | [`archive`] | which pictures are kept |
+//! | [`limits`] | what a frame must show |
 //! | [`message`] | what the output thread is told |
 //! | [`places`] | the frames in memory |
 //! | `drift` | whether parts that pass still look as taught |
@@ -42,6 +43,7 @@ pub mod handle;
 pub mod inference;
 mod inputs;
 pub mod judges;
+pub mod limits;
 pub mod loadout;
 mod mailbox;
 pub mod message;
@@ -64,10 +66,11 @@ use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, NetworkState, Pin, Pins, Settings, Statistics, Trigger};
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
-use camera::{CameraLane, CameraThread, Exposing, FrameLimits, Open};
+use camera::{CameraLane, CameraThread, Exposing, Open};
 use handle::{Handle, Load};
 use inference::Inference;
 use judges::{Overseer, judges};
+use limits::FrameLimits;
 use loadout::{Choice, Network, SelfTestError};
 use mailbox::Mailbox;
 use message::{FLOW, LineLoadout, Message, SELDOM, ToActuator, actuator_mailbox};
@@ -241,7 +244,9 @@ pub fn start<P: Pin + Send + 'static>(
                 state: Some(NetworkState::Stored),
                 network: Some(network.label.clone()),
             });
-            shared.frames.taught(&network);
+            shared
+                .frames
+                .taught(network.light(), network.recent.clone());
             let threshold = shared.threshold();
             shared.drift.taught(network.inspector.taught(), threshold);
             let networks = network.side_by_side(config.parallel);

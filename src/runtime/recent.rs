@@ -3,7 +3,7 @@
 //! A few rejects and a few parts that passed, in memory that is there from the start: nothing is allocated per
 //! part, and nobody waits. While a lesson takes parts, they go to its thread as well.
 
-use super::shared::lock;
+use super::system::lock;
 use crate::inspector::Inspection;
 use crate::line::PartId;
 use crate::memory::course::{Edit, Sample};

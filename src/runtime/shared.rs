@@ -1,15 +1,16 @@
 //! What the threads show each other: the station's state, and that everybody must end.
 
 use super::archive::Archive;
-use super::camera::FrameSetting;
 use super::drift::DriftWatch;
+use super::limits::FrameSetting;
+pub(super) use super::system::lock;
 use super::system::now;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
 use crate::line::{AlarmSet, Outputs, Settings, Statistics};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Results that wait for one listener.
 const RESULTS: usize = 256;
@@ -76,11 +77,6 @@ pub struct Shared {
     pub pictures_lost: AtomicU64,
     /// Scores above it are rejects; the bits of an f32.
     threshold: AtomicU32,
-}
-
-/// A lock that a panic elsewhere does not take away.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {

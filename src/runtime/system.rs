@@ -4,17 +4,21 @@
 //! pointer to a value on the stack. Nothing here may stop the station: what is not allowed is said.
 #![allow(unsafe_code)]
 
+use crate::clock::now_us;
 use crate::line::Micros;
-use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::Error;
 use std::os::fd::AsRawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Now, on the clock that V4L2 and GPIO events are stamped with.
 pub fn now() -> Micros {
-    let now = clock_gettime(ClockId::Monotonic);
-    // It counts from boot and is never negative.
-    Micros(now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000)
+    Micros(now_us())
+}
+
+/// A lock that a panic elsewhere does not take away.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A moment by the system's clock, as it is set now: RFC 3339, UTC, with milliseconds.

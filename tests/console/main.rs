@@ -41,7 +41,9 @@ impl Station {
         let settings = PortSettings::ascii(&wire.station, 115_200);
         let stop = Arc::<AtomicBool>::default();
         let (served, stopped) = (Arc::clone(&control), Arc::clone(&stop));
-        std::thread::spawn(move || serve(settings, &served, &stopped));
+        std::thread::spawn(move || {
+            serve(settings, &served, &|| !stopped.load(Ordering::Relaxed));
+        });
         Station {
             folder,
             wire,

@@ -2,7 +2,7 @@
 
 use crate::line::Line;
 use faprompt_edge::control::port::{PortSettings, serve};
-use faprompt_edge::control::{Control, Memory, Store};
+use faprompt_edge::control::{Control, Memory, Store, Writer};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::fs::File;
@@ -18,11 +18,22 @@ use std::time::{Duration, Instant};
 /// A test that waits longer for a line has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// One that writes by itself: what it is asked is answered at once.
 pub fn control(folder: &Path) -> Control<Line> {
+    control_with(folder, Writer::from)
+}
+
+fn control_with(folder: &Path, writer: impl FnOnce(Store) -> Writer) -> Control<Line> {
     let (store, restored) = Store::open(folder, &Memory::default()).expect("a store");
     let values = restored.stored.memory.values();
     let line = Line::new(&values, restored.statistics, restored.alarms);
-    Control::new(line, store, restored)
+    Control::new(line, writer(store), restored)
+}
+
+/// One whose store is written by another thread, as a station's is.
+fn station(folder: &Path) -> Control<Line> {
+    let thread = |store| Writer::thread(store, || ()).expect("a thread");
+    control_with(folder, thread)
 }
 
 /// The client's end of a cable.
@@ -111,7 +122,7 @@ pub struct Bench {
 impl Bench {
     pub fn new() -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
-        let control = control(&folder.path().join("memory"));
+        let control = station(&folder.path().join("memory"));
         Bench {
             folder,
             control: Some(Arc::new(Mutex::new(control))),
@@ -136,7 +147,9 @@ impl Bench {
         let settings = PortSettings::ascii(&self.socket(name), 115_200);
         let control = Arc::clone(self.control.as_ref().expect("control"));
         let stop = Arc::clone(&self.stop);
-        let thread = std::thread::spawn(move || serve(settings, &control, &stop));
+        let thread = std::thread::spawn(move || {
+            serve(settings, &control, &|| !stop.load(Ordering::Relaxed));
+        });
         self.threads.push(thread);
     }
 
@@ -171,7 +184,7 @@ impl Bench {
     }
 
     fn start(&mut self, name: &str) {
-        let control = control(&self.folder.path().join("memory"));
+        let control = station(&self.folder.path().join("memory"));
         self.control = Some(Arc::new(Mutex::new(control)));
         self.serve(name);
     }

@@ -10,6 +10,7 @@ use faprompt_edge::control::{Effect, Session};
 use faprompt_edge::line::{DefectType, Lane, Sorting};
 use oracle::{is_answer, lines_in};
 use proptest::prelude::*;
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
@@ -410,4 +411,69 @@ fn bytes_that_come_in_allocate_nothing() {
     });
     assert!(lines > 1000);
     assert_eq!(counted.count_total, 0);
+}
+
+/// A disk that takes its time, here a pipe that nobody reads from, in place of the file that is written: COMMIT
+/// waits for it, and nobody else does.
+#[test]
+fn a_disk_that_hangs_keeps_nobody_from_the_control() {
+    let mut bench = Bench::new();
+    let (mut one, mut other) = (bench.port("one"), bench.port("other"));
+    one.ask("SET threshold 0.2");
+    assert_eq!(one.ask("COMMIT"), "OK,COMMIT,1,next part");
+    let pipe = bench.socket("memory").join("memory.new");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+
+    one.ask("SET threshold 0.3");
+    one.send(b"COMMIT\r");
+    // It is refused for as long as the COMMIT is under way.
+    while !other.ask("TEACH 5").contains(",500,") {
+        other.ask("TEACH reject");
+    }
+    bench.line(|l| l.part(0.25));
+    for (asked, answered) in [
+        ("STATUS", "OK,STATUS,"),
+        ("GET threshold", "OK,GET,threshold,0.2000"),
+        ("COUNTERS", "OK,COUNTERS,"),
+        ("LOG 200", "OK,LOG,"),
+        ("ACK", "OK,ACK,"),
+        ("SET pulse_width_ms 9", "ER,SET,50"),
+    ] {
+        let mut answer = other.ask(asked);
+        assert!(answer.starts_with(answered), "{asked}: {answer}");
+        while let Some((_, lines)) = answer.rsplit_once("lines=") {
+            (0..lines.parse().unwrap()).for_each(|_| _ = other.line());
+            answer.clear();
+        }
+    }
+    assert_eq!(bench.line(|l| l.effects.len()), 1, "it is not in force");
+    // Somebody reads: it can be written now, and not be flushed, for it is a pipe.
+    let mut disk = std::fs::File::options();
+    let mut disk = disk.read(true).write(true).open(&pipe).unwrap();
+    rustix::io::ioctl_fionbio(&disk, true).unwrap();
+    let (mut written, mut bytes) = (Vec::new(), [0; 65_536]);
+    loop {
+        let answered = one.received.contains(&b'\n');
+        let count = disk.read(&mut bytes).unwrap_or(0);
+        written.extend(&bytes[..count]);
+        if answered && count == 0 {
+            break;
+        }
+        one.receive();
+    }
+    let written = String::from_utf8(written).unwrap();
+    assert!(written.contains("threshold = 0.3"));
+    let answer = one.line();
+    assert!(answer.starts_with("ER,COMMIT,601,"), "{answer}");
+    assert_eq!(
+        one.ask("GET threshold"),
+        "OK,GET,threshold,0.3000",
+        "it stays pending"
+    );
+    std::fs::remove_file(&pipe).unwrap();
+    assert_eq!(one.ask("COMMIT"), "OK,COMMIT,1,next part");
+    assert!(one.ask("STATUS").contains(",memory=ok,"));
+    bench.power_cut("one");
+    assert_eq!(one.ask("GET threshold"), "OK,GET,threshold,0.3000");
 }

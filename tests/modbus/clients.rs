@@ -31,7 +31,9 @@ impl Served {
         let settings = settings(&wire.station, &values);
         let stop = Arc::<AtomicBool>::default();
         let (control, stopped) = (Arc::new(Mutex::new(control)), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || serve(settings, &control, &stopped));
+        let thread = std::thread::spawn(move || {
+            serve(settings, &control, &|| !stopped.load(Ordering::Relaxed));
+        });
         Served {
             _folder: folder,
             wire,

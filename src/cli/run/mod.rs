@@ -22,8 +22,8 @@ use faprompt_edge::line::{Outputs, Trigger};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
-use faprompt_edge::runtime::camera::FrameLimits;
 use faprompt_edge::runtime::handle::{adjustment, log_level};
+use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
@@ -325,8 +325,14 @@ impl Run {
             "overlays of rejects   {}",
             self.out.join("rejects").display()
         ));
-        summary.write(&self.out.join("summary.json"))?;
-        end(&report, limit.is_some())
+        let written = summary.write(&self.out.join("summary.json"));
+        let code = end(&report, limit.is_some())?;
+        match written {
+            // A start may be what mends it.
+            Err(e) if matches!(code, ExitCode::Restart) => log::error!("{e}"),
+            written => written?,
+        }
+        Ok(code)
     }
 }
 

@@ -1,12 +1,13 @@
-//! The ports through which the station is set: one thread each, all of them on one control. One more keeps the
-//! memory: a disk may take seconds, and whoever waits for it must not be who feeds the watchdogs.
+//! The ports through which the station is set: one thread each, all of them on one control. One more sees to what
+//! is due without them, and one writes: a disk may take seconds, and nobody else waits for it. All of them stand
+//! in the table of threads; the line goes on without them.
 
 use super::super::CliError;
 use faprompt_edge::control::modbus;
 use faprompt_edge::control::port::{self, PortSettings};
 use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::values::Values;
-use faprompt_edge::control::{Control, Judging, Restored, Store};
+use faprompt_edge::control::{Control, Judging, Restored, Store, Writer};
 use faprompt_edge::line::{NetworkState, Statistics};
 use faprompt_edge::release::judging::Judges;
 use faprompt_edge::runtime::Running;
@@ -38,7 +39,10 @@ impl Ports {
     ) -> Result<Self, CliError> {
         let values = restored.stored.memory.values();
         let starts = station.shared().judging().state.is_none();
-        let mut control = Control::new(handle, store, restored);
+        let sign = station.watch("store");
+        let writer = Writer::thread(store, move || sign.beat());
+        let writer = writer.map_err(|e| CliError::Internal(e.to_string()))?;
+        let mut control = Control::new(handle, writer, restored);
         if starts {
             control.start();
         }
@@ -57,25 +61,21 @@ impl Ports {
         };
         if let Some(path) = serial {
             let settings = PortSettings::ascii(path, baud(&values));
-            let (control, shared) = (control.clone(), shared.clone());
-            let body = move || port::serve(settings, &control, &shared.stop);
+            let (control, goes_on) = (control.clone(), goes_on(station, "serial"));
+            let body = move || port::serve(settings, &control, &goes_on);
             start("serial", Box::new(body))?;
         }
         if let Some(path) = modbus {
             let settings = modbus::settings(path, &values);
-            let (control, shared) = (control.clone(), shared.clone());
-            let body = move || modbus::serve(settings, &control, &shared.stop);
+            let (control, goes_on) = (control.clone(), goes_on(station, "modbus"));
+            let body = move || modbus::serve(settings, &control, &goes_on);
             start("modbus", Box::new(body))?;
         }
-        let (kept, sign, folder) = (
-            control.clone(),
-            station.watch("memory"),
-            state.to_path_buf(),
-        );
+        let (kept, folder) = (control.clone(), state.to_path_buf());
+        let goes_on = goes_on(station, "memory");
         let body = move || {
             let mut told = None;
-            while !shared.stopping() {
-                sign.beat();
+            while goes_on() {
                 tick(&kept);
                 let judging = shared.judging();
                 if told != Some(judging.generation) && judging.state.is_some() {
@@ -104,6 +104,15 @@ impl Ports {
         if let Err(e) = control.close(statistics) {
             log::error!("{e}");
         }
+    }
+}
+
+/// Shows a sign of life, and says whether the station goes on.
+fn goes_on(station: &mut Running, name: &'static str) -> impl Fn() -> bool + Send + 'static {
+    let (sign, shared) = (station.watch(name), station.shared());
+    move || {
+        sign.beat();
+        !shared.stopping()
     }
 }
 

@@ -31,8 +31,7 @@ use rmodbus::server::{ModbusFrame, Read, Write};
 use rmodbus::{ErrorKind, ModbusProto};
 use serialport::Parity;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a read waits while no frame is begun.
@@ -498,7 +497,7 @@ impl Slave {
     pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
         self.last = None;
         self.waiting = None;
-        control.revert(self.session);
+        control.leave(self.session);
     }
 }
 
@@ -584,8 +583,12 @@ pub fn settings(path: &Path, values: &Values) -> PortSettings {
     }
 }
 
-/// Serves Modbus on a port until `stop` is set; returns within some 20 ms then.
-pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, stop: &AtomicBool) {
+/// Serves Modbus on a port for as long as `goes_on`, which is asked some 50 times a second.
+pub fn serve<H: Host>(
+    settings: PortSettings,
+    control: &Mutex<Control<H>>,
+    goes_on: &dyn Fn() -> bool,
+) {
     // As in `port::serve`: nothing is half done across a panic.
     let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
     let mut slave = Slave::new(&mut lock());
@@ -593,7 +596,7 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
     let mut link = Link::new(settings);
     let mut budget = Budget::new(Instant::now());
     let mut bytes = [0; frame::LONGEST];
-    while !stop.load(Ordering::Relaxed) {
+    while goes_on() {
         let now = Instant::now();
         if let Some(wait) = budget.wait(now) {
             std::thread::sleep(wait.min(POLL));
@@ -625,7 +628,7 @@ pub fn serve<H: Host>(settings: PortSettings, control: &Arc<Mutex<Control<H>>>, 
         slave.echoes(framer.echoes(), &mut control);
         drop(control);
         if let Some(answer) = answer {
-            link.write(&answer);
+            link.write(&answer, goes_on);
             framer.sent(&answer, Instant::now());
         }
     }

@@ -6,11 +6,12 @@ use crate::control::last_good::{LastGood, NETWORK};
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password::{self, PasswordError};
 use crate::control::refusal::{Code, Refusal, allowed};
-use crate::control::store::Stored;
+use crate::control::store::{StoreError, Stored};
 use crate::control::table::{Access, Effect, Kind, Parameter};
 use crate::control::values::{Value, Values, quoted};
 use crate::line::NetworkState;
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// Changes that may be stored one after the other, and how soon there may be one more: at worst 17,000
@@ -64,9 +65,10 @@ pub(super) struct Pending {
     memory: Memory,
 }
 
-/// A change that is being made ready.
+/// A change that is being made ready, or stored.
 pub(super) struct Change<L> {
-    owner: SessionId,
+    /// Who asks what came of it; `None`: nobody any more.
+    owner: Option<SessionId>,
     memory: Memory,
     /// Its lines for the log.
     notes: Vec<String>,
@@ -75,7 +77,32 @@ pub(super) struct Change<L> {
     network: bool,
     /// Whether it ends a lesson, which is accepted.
     accepts: bool,
-    preparing: Preparing<L>,
+    stage: Stage<L>,
+}
+
+enum Stage<L> {
+    Preparing(Preparing<L>),
+    /// What is put in when it is stored; `None` if it is read at the next start only.
+    Storing {
+        loadout: Option<L>,
+        /// What judged before with another network.
+        last_good: Option<LastGood>,
+    },
+}
+
+impl<L> Change<L> {
+    /// Puts it in place of what is stored.
+    fn put_into(&self, stored: &mut Stored) {
+        if let Stage::Storing {
+            last_good: Some(good),
+            ..
+        } = &self.stage
+        {
+            stored.last_good = Some(good.clone());
+        }
+        stored.memory = self.memory.clone();
+        self.notes.iter().for_each(|note| stored.note(note));
+    }
 }
 
 impl<H: Host> Control<H> {
@@ -142,10 +169,25 @@ impl<H: Host> Control<H> {
         Ok(())
     }
 
-    /// Drops a session's pending changes; one that is being made ready is given up.
+    /// The session's client is gone, or its level: nothing of it is left but a change that is being stored, which
+    /// will be in force.
+    pub fn leave(&mut self, session: SessionId) {
+        self.revert(session);
+        if let Some(change) = &mut self.change {
+            change.owner.take_if(|owner| *owner == session);
+        }
+        self.changed.retain(|(owner, _)| *owner != session);
+    }
+
+    /// Drops a session's pending changes; one that is being made ready is given up. One that is being stored
+    /// cannot be: COMMIT came before.
     pub fn revert(&mut self, session: SessionId) {
         self.pending.take_if(|p| p.owner == session);
-        self.change.take_if(|c| c.owner == session);
+        let given_up =
+            |c: &mut Change<_>| c.owner == Some(session) && matches!(c.stage, Stage::Preparing(_));
+        if let Some(change) = self.change.take_if(given_up) {
+            let_go(change);
+        }
     }
 
     /// Brings a session's pending changes into force, all or none; they are stored and in force when
@@ -155,7 +197,7 @@ impl<H: Host> Control<H> {
     /// [`Code::Contradiction`] names the parameter; [`Code::WearLimit`], [`Code::Memory`] and the host's.
     /// The changes stay pending.
     pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Option<Committed>, Refusal> {
-        if self.change.as_ref().is_some_and(|c| c.owner == who.session) {
+        if self.is_changing(who.session) {
             // Asked again before the answer.
             return self.changed(who.session).transpose();
         }
@@ -200,7 +242,10 @@ impl<H: Host> Control<H> {
     pub(super) fn nothing_changes(&self) -> Result<(), Refusal> {
         match (&self.change, &self.starting) {
             (None, None) => Ok(()),
-            (Some(_), _) => Err(Refusal::new(Code::Busy, "a change is being made ready")),
+            (Some(_), _) => Err(Refusal::new(
+                Code::Busy,
+                "a change is being made ready or stored",
+            )),
             (None, Some(_)) => {
                 let text = "the station starts: what is stored is being made ready";
                 Err(Refusal::new(Code::Busy, text))
@@ -268,92 +313,137 @@ impl<H: Host> Control<H> {
             changed.iter().map(note).collect()
         };
         let at_once = effects.into_iter().filter(|e| *e != Effect::Restart).max();
-        let Some(effect) = at_once else {
-            // Read at the next start only.
-            return self
-                .store(who.session, memory, &notes, false)
-                .map(|()| Some(committed));
-        };
-        let wanted = Wanted {
+        let wanted = at_once.map(|effect| Wanted {
             values: new,
             settings,
             effect,
             state: NetworkState::Stored,
             stop: false,
             taught,
+        });
+        let stage = match wanted {
+            Some(wanted) => Stage::Preparing(self.host.prepare(&wanted)),
+            // Read at the next start only.
+            None => Stage::Storing {
+                loadout: None,
+                last_good: None,
+            },
         };
-        self.change = Some(Change {
-            owner: who.session,
+        let change = self.change.insert(Change {
+            owner: Some(who.session),
             memory,
             notes,
             committed,
             network: changed.iter().any(|p| NETWORK.contains(p)),
             accepts,
-            preparing: self.host.prepare(&wanted),
+            stage,
         });
+        if let Stage::Storing { .. } = change.stage {
+            self.store();
+        }
         self.changed(who.session).transpose()
     }
 
-    /// What came of a session's change; `None`: it is still being made ready, or there is none. Never waits.
+    /// What came of a session's change; `None`: it is still being made ready or stored, or there is none. Never
+    /// waits.
     pub fn changed(&mut self, session: SessionId) -> Option<Result<Committed, Refusal>> {
-        let change = self.change.as_mut().filter(|c| c.owner == session)?;
-        let prepared = change.preparing.poll()?;
-        let change = self.change.take()?;
-        Some(match prepared {
-            Err(refused) => Err(refused.into()),
-            Ok(loadout) => self
-                .store(session, change.memory, &change.notes, change.network)
-                .map(|()| {
-                    self.host.swap(loadout);
-                    if change.accepts {
-                        self.end_lesson();
-                    }
-                    change.committed
-                }),
-        })
+        self.go_on_changing();
+        let place = self.changed.iter().position(|(s, _)| *s == session)?;
+        Some(self.changed.swap_remove(place).1)
     }
 
-    /// Whether a session's change is being made ready.
+    /// Whether a session's change is being made ready or stored, or it has not asked yet what came of it.
     pub fn is_changing(&self, session: SessionId) -> bool {
-        self.change.as_ref().is_some_and(|c| c.owner == session)
+        let owners = self.change.iter().filter_map(|c| c.owner);
+        let mut all = owners.chain(self.changed.iter().map(|(s, _)| *s));
+        all.any(|owner| owner == session)
     }
 
-    /// Makes it durable, in place of what is stored.
-    fn store(
-        &mut self,
-        session: SessionId,
-        memory: Memory,
-        notes: &[String],
-        network: bool,
-    ) -> Result<(), Refusal> {
-        let mut stored = self.stored.clone();
-        if network && self.host.judging().state == Some(NetworkState::Stored) {
-            stored.last_good = Some(LastGood::of(&stored.memory));
-        }
-        stored.memory = memory;
-        notes.iter().for_each(|note| stored.note(note));
-        if let Err(refusal) = self.save(&stored) {
-            // It may be stored all the same: what is in force is, if it can be.
-            let before = self.stored.clone();
-            let _ = self.save(&before);
-            self.memory_failed = true;
-            return Err(refusal);
-        }
-        self.stored = stored;
-        self.pending.take_if(|p| p.owner == session);
-        // What was taught before and nobody names any more. If that fails, the next start does it.
-        if let Err(e) = self.store.sweep(&self.stored) {
-            log::debug!("{e}");
-        }
-        Ok(())
+    /// Whether a change is being stored.
+    pub(super) fn is_storing(&self) -> bool {
+        let stage = self.change.as_ref().map(|c| &c.stage);
+        matches!(stage, Some(Stage::Storing { .. }))
     }
 
-    /// Stores the settings; a failure is a fault until it works again.
-    pub(super) fn save(&mut self, stored: &Stored) -> Result<(), Refusal> {
-        let result = self.store.save(stored);
-        self.memory_failed = result.is_err();
-        self.log_dirty &= result.is_err();
-        self.host.fault(stored.fault || self.memory_failed);
-        Ok(result?)
+    /// Goes on with a change: what is ready is stored, what is stored is put in.
+    pub(super) fn go_on_changing(&mut self) {
+        if let Some(change) = &mut self.change
+            && let Stage::Preparing(preparing) = &mut change.stage
+        {
+            match preparing.poll() {
+                None => (),
+                Some(Err(refused)) => {
+                    let owner = change.owner;
+                    self.change = None;
+                    self.answer(owner, Err(refused.into()));
+                }
+                Some(Ok(loadout)) => {
+                    let judged = self.host.judging().state == Some(NetworkState::Stored);
+                    let good = || LastGood::of(&self.stored.memory);
+                    change.stage = Stage::Storing {
+                        loadout: Some(loadout),
+                        last_good: (change.network && judged).then(good),
+                    };
+                    self.store();
+                }
+            }
+        }
+        self.look_what_is_written();
+    }
+
+    fn answer(&mut self, owner: Option<SessionId>, result: Result<Committed, Refusal>) {
+        self.changed.extend(owner.map(|owner| (owner, result)));
+    }
+
+    /// Has the change made durable, in place of what is stored.
+    fn store(&mut self) {
+        if let Some(change) = &self.change {
+            let mut stored = self.stored.clone();
+            change.put_into(&mut stored);
+            self.writer.change(stored, self.stored.clone());
+            self.log_dirty = false;
+        }
+    }
+
+    /// The change is stored: it is put in. Or it cannot be stored, and stays pending.
+    pub(super) fn change_is_written(&mut self, result: Result<(), StoreError>) {
+        let Some(change) = self.change.take() else {
+            return;
+        };
+        let owner = change.owner;
+        if let Err(e) = result {
+            self.log_dirty = true;
+            self.answer(owner, Err(e.into()));
+            return let_go(change);
+        }
+        change.put_into(&mut self.stored);
+        self.pending.take_if(|p| Some(p.owner) == owner);
+        self.answer(owner, Ok(change.committed));
+        let accepts = change.accepts;
+        if let Stage::Storing {
+            loadout: Some(loadout),
+            ..
+        } = change.stage
+        {
+            self.host.swap(loadout);
+        }
+        if accepts {
+            self.end_lesson();
+        }
+    }
+}
+
+/// Drops a change that comes to nothing. A network's memory takes its time to be given back: not here.
+fn let_go<L: Send + 'static>(change: Change<L>) {
+    let ready = match change.stage {
+        // Whoever makes it ready finds nobody, and drops it.
+        Stage::Preparing(mut preparing) => preparing.poll().and_then(Result::ok),
+        Stage::Storing { loadout, .. } => loadout,
+    };
+    if let Some(loadout) = ready {
+        // Without a thread it is dropped in place.
+        let _ = Builder::new()
+            .name("let go".into())
+            .spawn(move || drop(loadout));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One session at a time can have pending changes; another's SET is refused as busy until COMMIT, REVERT
 //! or the end of that session. Everything that is confirmed is stored before. Must never hold up the
-//! station: it only asks the [`Host`], whose calls return at once.
+//! station: it only asks the [`Host`], whose calls return at once. Must never wait for a disk: what is to be
+//! written goes to the [`Writer`], and what comes of it is looked at in every call of [`Control::tick`].
 
 mod changes;
 mod start;
@@ -15,7 +16,8 @@ use crate::control::host::{Host, Order, PartResult, SelfTest, Snapshot};
 use crate::control::memory::Memory;
 use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
-use crate::control::store::{Restored, Store, Stored};
+use crate::control::store::writer::{Writer, Written};
+use crate::control::store::{Restored, Stored};
 use crate::control::table::{Access, Parameter};
 use crate::line::alarms::ALARMS;
 use crate::line::{Alarm, AlarmSet, Statistics};
@@ -57,12 +59,15 @@ pub struct Who<'a> {
 /// See the module.
 pub struct Control<H: Host> {
     host: H,
-    store: Store,
+    writer: Writer,
+    /// What is stored, but for the log and what was acknowledged.
     stored: Stored,
     /// The log has lines that are not stored.
     log_dirty: bool,
     pending: Option<Pending>,
     change: Option<Change<H::Loadout>>,
+    /// What came of changes whose sessions have not asked yet.
+    changed: Vec<(SessionId, Result<Committed, Refusal>)>,
     starting: Option<Starting<H::Loadout>>,
     results: Deque<PartResult, RESULTS>,
     /// Number of the result after the last one.
@@ -70,7 +75,9 @@ pub struct Control<H: Host> {
     teach: Option<Teaching>,
     sessions: u32,
     looked: Option<Instant>,
+    /// When counters and log were given to be written, and whether the counters are not yet.
     written: Option<Instant>,
+    counting: bool,
     written_statistics: Statistics,
     written_alarms: AlarmSet,
     challenge_running: bool,
@@ -80,16 +87,18 @@ pub struct Control<H: Host> {
 }
 
 impl<H: Host> Control<H> {
-    /// Control over a station that works with the restored values already.
-    pub fn new(mut host: H, store: Store, restored: Restored) -> Self {
+    /// Control over a station that works with the restored values already. With a [`Store`] in place of a
+    /// [`Writer`] it writes by itself.
+    pub fn new(mut host: H, writer: impl Into<Writer>, restored: Restored) -> Self {
         host.fault(restored.stored.fault);
         Control {
             host,
-            store,
+            writer: writer.into(),
             stored: restored.stored,
             log_dirty: false,
             pending: None,
             change: None,
+            changed: Vec::new(),
             starting: None,
             results: Deque::new(),
             next_result: 0,
@@ -97,6 +106,7 @@ impl<H: Host> Control<H> {
             sessions: 0,
             looked: None,
             written: None,
+            counting: false,
             written_statistics: restored.statistics,
             written_alarms: restored.alarms,
             challenge_running: false,
@@ -215,8 +225,8 @@ impl<H: Host> Control<H> {
             return Err(Code::Teaching.into());
         }
         if order == Order::Reboot {
-            // While the memory can still be written in peace. If it cannot, a start may be what mends it.
-            self.written_or_told(&before);
+            // While there is time. Whether it can be written or not: a start may be what mends it.
+            self.write(&before);
         }
         self.host.order(order)?;
         let (what, old, new) = match order {
@@ -249,17 +259,7 @@ impl<H: Host> Control<H> {
             }
         };
         self.note(&line(who, what, &old, &new));
-        if order == Order::Reboot {
-            self.written_or_told(&before);
-        }
         Ok(())
-    }
-
-    /// Writes what is to be kept; says so if it cannot.
-    fn written_or_told(&mut self, snapshot: &Snapshot) {
-        if let Err(e) = self.write(snapshot) {
-            log::error!("{e}");
-        }
     }
 
     /// What a port sends comes back to it, or answers of another station came there: its adapter echoes, or
@@ -313,6 +313,7 @@ impl<H: Host> Control<H> {
     pub fn tick(&mut self, now: Instant) {
         self.collect();
         self.go_on_starting();
+        self.go_on_changing();
         let since = |then: Option<Instant>| then.map(|t| now.saturating_duration_since(t));
         if since(self.looked).is_some_and(|d| d < LOOK) {
             return;
@@ -325,9 +326,9 @@ impl<H: Host> Control<H> {
             && (self.log_dirty || snapshot.statistics != self.written_statistics);
         let alarm_due =
             batch.is_none_or(|d| d >= ALARM_EVERY) && snapshot.alarms != self.written_alarms;
-        if batch_due || alarm_due {
+        if (batch_due || alarm_due) && !self.counting {
             self.written = Some(now);
-            self.written_or_told(&snapshot);
+            self.write(&snapshot);
         }
     }
 
@@ -347,34 +348,68 @@ impl<H: Host> Control<H> {
         self.challenge_running = running;
     }
 
-    /// Writes counters, alarms and, if it has new lines, the log.
-    fn write(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
-        let result = self
-            .store
-            .save_counters(&snapshot.statistics, snapshot.alarms);
-        self.memory_failed = result.is_err();
-        self.host.fault(self.stored.fault || self.memory_failed);
-        result?;
-        self.written_statistics = snapshot.statistics;
-        self.written_alarms = snapshot.alarms;
-        if self.log_dirty {
-            let stored = self.stored.clone();
-            self.save(&stored)?;
+    /// Has counters, alarms and, if it has new lines, the log written.
+    fn write(&mut self, snapshot: &Snapshot) {
+        self.counting = true;
+        self.writer.counters(&snapshot.statistics, snapshot.alarms);
+        // While a change is being stored, what was stored before must not come after it.
+        if self.log_dirty && !self.is_storing() {
+            self.log_dirty = false;
+            self.writer.log(self.stored.clone());
         }
-        Ok(())
+        self.look_what_is_written();
     }
 
-    /// Ends control in an orderly way, with the station's last counters.
+    /// What the writer has done.
+    fn look_what_is_written(&mut self) {
+        while let Some(written) = self.writer.written() {
+            let result = match written {
+                Written::Change(result) => {
+                    let failed = result.is_err();
+                    self.change_is_written(result);
+                    self.memory_failed(failed);
+                    continue;
+                }
+                Written::Log(result) => {
+                    self.log_dirty |= result.is_err();
+                    result
+                }
+                Written::Counters(statistics, alarms, result) => {
+                    self.counting = false;
+                    if result.is_ok() {
+                        (self.written_statistics, self.written_alarms) = (*statistics, alarms);
+                    }
+                    result
+                }
+            };
+            self.memory_failed(result.is_err());
+            if let Err(e) = result {
+                log::error!("{e}");
+            }
+        }
+    }
+
+    /// A memory that cannot be written is a fault until it can be.
+    fn memory_failed(&mut self, failed: bool) {
+        self.memory_failed = failed;
+        self.host.fault(self.stored.fault || failed);
+    }
+
+    /// Ends control in an orderly way, with the station's last counters; waits until they are stored.
     ///
     /// # Errors
     /// [`Code::Memory`].
     pub fn close(mut self, statistics: &Statistics) -> Result<(), Refusal> {
+        self.writer.wait();
+        self.look_what_is_written();
         let alarms = self.host.snapshot().alarms;
+        let Some(mut store) = self.writer.end() else {
+            return Err(Code::Memory.into());
+        };
         if self.log_dirty {
-            let stored = self.stored.clone();
-            self.save(&stored)?;
+            store.save(&self.stored)?;
         }
-        Ok(self.store.close(statistics, alarms)?)
+        Ok(store.close(statistics, alarms)?)
     }
 }
 

@@ -8,12 +8,14 @@ mod counts;
 pub mod shelf;
 #[cfg(test)]
 mod tests;
+pub mod writer;
 
 use super::last_good::LastGood;
 use super::memory::{FileError, Memory};
 use super::table::Parameter;
 use super::values::alarms;
 use crate::durable::{Files, Folder};
+use crate::hex::hex;
 use crate::line::{AlarmSet, PartId, Statistics};
 use counts::Counts;
 use serde::{Deserialize, Serialize};
@@ -244,8 +246,7 @@ struct StoredIn<F> {
 }
 
 fn encode(kind: &str, body: &str) -> Vec<u8> {
-    let digest = Sha256::digest(body.as_bytes());
-    let digest: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    let digest = hex(&Sha256::digest(body.as_bytes()));
     format!("{MAGIC} {kind} {VERSION} {digest}\n{body}").into_bytes()
 }
 

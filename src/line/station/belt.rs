@@ -73,6 +73,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             let place = self.place(at);
             let missed = self.pace.next().is_some_and(|next| next <= self.kept.now.0);
             self.statistics.triggers.skipped += u64::from(missed);
+            self.watch_encoder();
             self.part(at, place, missed.then_some(Cause::Unknown));
         }
         let skipped = self.pace.skip(self.kept.now.0, step);

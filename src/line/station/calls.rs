@@ -1,6 +1,6 @@
 //! What the station is told: triggers, frames, verdicts, inputs, encoder, camera.
 
-use super::{NetworkState, STANDING_PARTS, Standing, Station, Verdict, VerdictUse};
+use super::{NetworkState, STANDING_PARTS, STANDING_US, Standing, Station, Verdict, VerdictUse};
 use crate::line::alarms::Alarm;
 use crate::line::event::{Event, Observer};
 use crate::line::inputs::Input;
@@ -280,25 +280,31 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// A part was seen from outside: the belt has moved, and an encoder must have counted.
-    fn watch_encoder(&mut self) {
-        let seen = matches!(
-            self.settings.trigger,
-            Trigger::Edge { .. } | Trigger::Command { .. }
-        );
-        if self.settings.delay.axis() != Axis::Counts || !seen {
+    /// A part was triggered. If it was seen from outside, the belt has moved, and an encoder must have counted;
+    /// one that is triggered by time must move sooner or later. (An encoder that triggers counts.)
+    pub(super) fn watch_encoder(&mut self) {
+        let patience_us = match self.settings.trigger {
+            Trigger::Edge { .. } | Trigger::Command { .. } => 0,
+            Trigger::FreeRun | Trigger::Interval(_) => STANDING_US,
+            Trigger::Encoder { .. } => return,
+        };
+        if self.settings.delay.axis() != Axis::Counts {
             return;
         }
-        let standing = &mut self.standing;
-        if standing.count != self.kept.count {
-            *standing = Standing {
+        // While the line is stopped the belt may stand.
+        let by_time = patience_us > 0;
+        if self.standing.count != self.kept.count || by_time && self.blind().is_some() {
+            self.standing = Standing {
                 count: self.kept.count,
-                parts: 0,
+                ..Standing::default()
             };
         }
-        standing.parts += 1;
-        if standing.parts > STANDING_PARTS {
-            standing.parts = 0;
+        let now = self.kept.now;
+        let standing = &mut self.standing;
+        standing.parts = standing.parts.saturating_add(1);
+        let since = *standing.since.get_or_insert(now);
+        if standing.parts > STANDING_PARTS && now.since(since) >= patience_us {
+            self.standing = Standing::default();
             self.raise(Alarm::Encoder);
         }
     }

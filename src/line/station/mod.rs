@@ -150,16 +150,22 @@ impl Default for Kept {
     }
 }
 
-/// Parts that were triggered from outside since the encoder last moved.
+/// Parts that were triggered since the encoder last moved.
 #[derive(Debug, Default)]
 struct Standing {
     count: Option<u64>,
     parts: u32,
+    /// When the first of them was triggered.
+    since: Option<Micros>,
 }
 
 /// So many parts in a row that a belt brings past a sensor move it. More without a count, and the encoder is
 /// broken: nobody knows where they are, and a reject would never come.
 const STANDING_PARTS: u32 = 3;
+
+/// Triggers that come by time alone come from a belt that stands, too. One that stands for longer than this, us,
+/// while the station takes it for running, has a broken encoder or is to be triggered by it.
+const STANDING_US: u64 = 10_000_000;
 
 impl<O: Observer, const N: usize> Station<O, N> {
     /// A station that is not started. Goes on counting from `statistics` (those of the last run, or

@@ -44,6 +44,10 @@ enum Act {
     Challenge,
     Encoder,
     Tick,
+    /// Other settings: how the ejector is wired, the delay, the threshold.
+    Renew(u32),
+    /// Another threshold alone.
+    Threshold(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +70,8 @@ struct History<const N: usize> {
     /// Events that were looked at.
     seen: usize,
     stop_input: bool,
+    /// Settings change.
+    renews: bool,
     oracle: Oracle,
 }
 
@@ -136,6 +142,7 @@ impl<const N: usize> History<N> {
             speed: 20,
             seen: 0,
             stop_input: false,
+            renews: false,
             oracle: Oracle::new(source == Source::FreeRun, counts, settings),
         }
     }
@@ -144,6 +151,12 @@ impl<const N: usize> History<N> {
         // Nothing else happens when the encoder is told, so that it is certain where the belt was.
         let with_encoder = time % 2_000 == 1_000 && !matches!(act, Act::Encoder);
         let time = time + u64::from(with_encoder);
+        // Nor when the settings change.
+        let time = match act {
+            Act::Renew(_) | Act::Threshold(_) => time / 2_000 * 2_000 + 1_999,
+            _ if self.renews && time % 2_000 == 1_999 => time + 1,
+            _ => time,
+        };
         self.serial += 1;
         self.agenda.insert((time, self.serial), act);
     }
@@ -222,6 +235,20 @@ impl<const N: usize> History<N> {
             88 => self.plan(time, Act::Challenge),
             89..92 => self.plan(time, Act::Reset),
             92..94 => self.speed = 2 + u64::from(r % 3) * 15,
+            // Only where settings change and inputs are stuck.
+            100..104 => self.plan(time, Act::Renew(r)),
+            104..106 => self.plan(time, Act::Threshold(r)),
+            106..110 => {
+                let inputs = [
+                    Input::BinFull,
+                    Input::LowAir,
+                    Input::Stop,
+                    Input::Reset,
+                    Input::RejectConfirm,
+                ];
+                self.plan(time, Act::Input(inputs[r as usize % 5], true));
+                self.plan(time + later % 90_000, Act::Reset);
+            }
             _ => self.plan(time, Act::Tick),
         }
     }
@@ -302,6 +329,24 @@ impl<const N: usize> History<N> {
                 self.line.at(time, |s, now| s.on_encoder(count, now));
             }
             Act::Tick => self.line.at(time, |_, _| ()),
+            // One change at a time: what is between two is nobody's.
+            Act::Renew(_) | Act::Threshold(_)
+                if self.oracle.settings.last().is_some_and(|s| s.0 == time) => {}
+            Act::Renew(r) => {
+                let settings = self.other_settings(r);
+                self.line.renew(time, settings);
+                self.oracle.renewals.push(time);
+                self.oracle.settings.push((time, settings));
+            }
+            Act::Threshold(r) => {
+                let threshold = self.other_settings(r).threshold;
+                self.line.at(time, |s, _| s.set_threshold(threshold));
+                let settings = Settings {
+                    threshold,
+                    ..*self.oracle.settings_at(time)
+                };
+                self.oracle.settings.push((time, settings));
+            }
         }
         let outputs = self.line.station.outputs();
         let sees = self.oracle.is_up() && time >= self.oracle.started && !self.stop_input;
@@ -310,6 +355,27 @@ impl<const N: usize> History<N> {
             outputs.ready || !outputs.good && !outputs.result,
             "good while blind"
         );
+    }
+
+    /// Other settings on the same axis with the same trigger.
+    fn other_settings(&self, r: u32) -> Settings {
+        let mut settings = self.oracle.settings[0].1;
+        let longer = r & 1 != 0;
+        settings.delay = match (self.counts, longer) {
+            (_, false) => settings.delay,
+            (false, true) => RejectDelay::millis(80, 5).unwrap(),
+            (true, true) => RejectDelay::counts(DELAY_COUNTS + 300, LEAD_COUNTS).unwrap(),
+        };
+        if r & 2 != 0 {
+            settings.wiring = match settings.wiring {
+                Wiring::EnergiseForGood { .. } => to_reject(),
+                Wiring::EnergiseToReject { .. } => Wiring::default(),
+            };
+        }
+        // Of scores 0.2 and 0.8.
+        let thresholds = [0.5, 0.5, 0.1, 0.9];
+        settings.threshold = Threshold::new(thresholds[(r >> 2) as usize % 4]).unwrap();
+        settings
     }
 
     fn judge(&mut self, time: u64, part: u64, verdict: Verdict) {
@@ -398,6 +464,26 @@ proptest! {
     #[test]
     fn with_a_queue_too_small(setup in any::<u32>(), script in script(30)) {
         History::<4>::new(setup).run(&script);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(4))]
+
+    /// The same with settings that change on the way, inputs that are stuck, some of them from the start.
+    #[test]
+    fn settings_change_and_inputs_are_stuck(
+        setup in any::<u32>(),
+        script in prop::collection::vec((0u8..110, any::<u32>()), 1..30),
+    ) {
+        let mut history = History::<64>::new(setup);
+        history.renews = true;
+        for input in [Input::Reset, Input::RejectConfirm] {
+            if setup >> (20 + input as u32) & 1 != 0 {
+                history.plan(0, Act::Input(input, true));
+            }
+        }
+        history.run(&script);
     }
 }
 

@@ -122,12 +122,9 @@ fn a_challenge_passes_only_if_every_piece_is_rejected_by_its_verdict() {
     assert_eq!(line.on(Signal::Good), [(170_000, 180_000)]);
 }
 
-/// The same line, other settings.
+/// The same line, other settings, now.
 fn renew(line: &mut super::simulation::Simulation<8>, settings: Settings) {
-    let unused = Station::new(settings, Statistics::default(), Default::default());
-    let old = std::mem::replace(&mut line.station, unused);
-    line.station = old.renew(settings, Micros(line.now));
-    line.at(line.now, |_, _| ());
+    line.renew(line.now, settings);
 }
 
 #[test]
@@ -243,4 +240,45 @@ fn a_reject_that_nobody_saw_is_an_alarm_though_the_line_stopped_meanwhile() {
         assert!(line.alarm(Alarm::RejectUnconfirmed), "change {change}");
         assert_eq!(line.station.statistics().confirms.missing, 1);
     }
+}
+
+/// 1,000 parts a second for as long as it takes, one in ten of them a reject. Whatever is told of them is told to
+/// somebody who keeps nothing.
+fn parts_that_pass(count: u64) -> Statistics {
+    let mut station: Station<_> =
+        Station::new(settings(), Statistics::default(), |_: Micros, _: Event| ());
+    station.start(Micros(0));
+    let counted = allocation_counter::measure(|| {
+        for part in 0..count {
+            // The gaps are the spacing and some.
+            let time = 100_000 + 3_500 * part;
+            let at = |us| Micros(time + us);
+            station.on_trigger(at(0), at(0));
+            let frame = Frame {
+                id: FrameId(part % 64),
+                exposed: at(1_000),
+                flaw: None,
+            };
+            station.on_frame(frame, at(1_200));
+            let score = if part % 10 == 0 { BAD } else { GOOD };
+            station.on_verdict(PartId(part), Verdict::Score(score), at(2_000));
+            station.tick(at(3_000));
+        }
+    });
+    assert_eq!(counted.count_total, 0, "allocations");
+    *station.statistics()
+}
+
+#[test]
+fn a_million_parts_pass_and_nothing_is_allocated() {
+    let statistics = parts_that_pass(1_000_000);
+    assert_eq!(statistics.next_part, PartId(1_000_000));
+    assert_eq!(statistics.verdicts.taken, 1_000_000);
+    let outcomes = statistics.outcomes;
+    // Its neighbours pass while a reject does: pulses of 10 ms, a part every 3.5 ms.
+    assert!(
+        outcomes.rejects > 99_900 && outcomes.good > 299_000,
+        "{outcomes:?}"
+    );
+    assert!(outcomes.parts > 999_900);
 }

@@ -4,19 +4,17 @@
 //! happen in the same microsecond their order is the station's, and nothing is expected of the part.
 
 use super::simulation::Simulation;
-use crate::line::settings::{Settings, Threshold};
+use crate::line::settings::Settings;
 use crate::line::trigger::Trigger;
 use crate::line::*;
 
 /// As `rules::settings` has them, us.
-const DELAY: u64 = 50_000;
 const LEAD: u64 = 5_000;
 const WIDTH: u64 = 10_000;
 const SPACING: u64 = 3_000;
 const EXPOSURE: u64 = 1_000;
 const WINDOW: u64 = 1_000;
 const PERIOD: u64 = 8_000;
-const DELAY_COUNTS: u64 = 500;
 const LEAD_COUNTS: u64 = 50;
 const PITCH: u64 = 80;
 
@@ -32,29 +30,14 @@ pub struct VerdictRecord {
     pub used: VerdictUse,
 }
 
-impl VerdictRecord {
-    /// What it says of the part; `None`: that it could not be judged.
-    fn outcome(&self) -> Option<Outcome> {
-        outcome(self.verdict)
-    }
-}
-
-/// What a verdict says of a part, by a station's threshold of one half.
-fn outcome(verdict: Verdict) -> Option<Outcome> {
-    let (score, threshold) = match verdict {
-        Verdict::Error => return None,
-        Verdict::Score(score) => (score, None),
-        Verdict::Sorted(score, sorting) => (score, sorting.threshold),
-    };
-    let good = score <= threshold.map_or(0.5, Threshold::get);
-    Some(if good { Outcome::Good } else { Outcome::Reject })
-}
-
 /// What went in.
 pub struct Oracle {
     free_run: bool,
     counts: bool,
-    settings: Settings,
+    /// From then on.
+    pub settings: Vec<(u64, Settings)>,
+    /// When all settings changed, and what was on the belt was given up; nothing else happens then.
+    pub renewals: Vec<u64>,
     /// Ticks come late: windows may end later than they should, in the trace.
     pub late_ticks: bool,
     pub edges: u64,
@@ -83,6 +66,8 @@ struct Part {
     given: u64,
     /// Given at once, before it arrived.
     overflowed: bool,
+    /// On the belt when the settings changed.
+    cleared: bool,
 }
 
 /// When what was what.
@@ -138,7 +123,8 @@ impl Oracle {
         Oracle {
             free_run,
             counts,
-            settings,
+            settings: vec![(0, settings)],
+            renewals: Vec::new(),
             late_ticks: false,
             edges: 0,
             frames: Vec::new(),
@@ -148,6 +134,43 @@ impl Oracle {
             challenges: Vec::new(),
             down: Vec::new(),
         }
+    }
+
+    /// What the station is set to.
+    pub fn settings_at(&self, time: u64) -> &Settings {
+        let until = self.settings.partition_point(|(from, _)| *from <= time);
+        &self.settings[until - 1].1
+    }
+
+    /// It is always the same.
+    fn trigger(&self) -> Trigger {
+        self.settings[0].1.trigger
+    }
+
+    fn delay_at(&self, time: u64) -> u64 {
+        self.settings_at(time).delay.delay()
+    }
+
+    /// What a verdict says of a part; `None`: that it could not be judged.
+    fn judged(&self, verdict: Verdict, time: u64) -> Option<Outcome> {
+        let (score, threshold) = match verdict {
+            Verdict::Error => return None,
+            Verdict::Score(score) => (score, None),
+            Verdict::Sorted(score, sorting) => (score, sorting.threshold),
+        };
+        let threshold = threshold.unwrap_or(self.settings_at(time).threshold);
+        let good = score <= threshold.get();
+        Some(if good { Outcome::Good } else { Outcome::Reject })
+    }
+
+    fn is_good(&self, verdict: &VerdictRecord) -> bool {
+        self.judged(verdict.verdict, verdict.time) == Some(Outcome::Good)
+    }
+
+    /// Whether all settings changed from one moment to the other. What happens by itself in the same moment comes
+    /// before.
+    fn renewed(&self, from: u64, to: u64) -> bool {
+        self.renewals.iter().any(|time| (from..to).contains(time))
     }
 
     pub fn camera(&mut self, time: u64, up: bool) {
@@ -213,21 +236,36 @@ impl Oracle {
             .map(|(_, until)| *until)
             .filter(|_| self.free_run);
         let first_count = self.counted.first().map_or(NEVER, |c| c.0);
-        let flush = resumed
+        let mut missed: Vec<u64> = resumed
             .chain(recovered)
+            .chain(self.renewals.iter().copied())
             .filter(|t| *t != NEVER)
-            .map(|from| {
-                let passed = if self.counts {
-                    let from = from.max(first_count);
-                    let until = self.counted.partition_point(|(time, _)| *time <= from);
-                    let here = until.checked_sub(1).map_or(NEVER, |i| self.counted[i].1);
-                    self.reached(here.saturating_add(DELAY_COUNTS), from)
-                } else {
-                    from + DELAY
-                };
-                (from, passed.saturating_add(WIDTH))
-            });
-        let flush = flush.collect();
+            .collect();
+        missed.sort_unstable();
+        let mut flush: Vec<Span> = Vec::new();
+        // What was missed lies no further than the longest delay since something was known to be good.
+        let (mut last, mut reach) = (0, self.delay_at(0));
+        for from in missed {
+            let ends = flush.iter().chain(&blind).map(|(_, until)| *until);
+            let mut ends = ends.filter(|end| (last..from).contains(end));
+            if ends.any(|end| !within(&flush, end) && !within(&blind, end)) {
+                reach = self.delay_at(from - 1);
+            }
+            last = from;
+            reach = reach.max(self.delay_at(from));
+            if within(&halted, from) {
+                continue;
+            }
+            let passed = if self.counts {
+                let from = from.max(first_count);
+                let until = self.counted.partition_point(|(time, _)| *time <= from);
+                let here = until.checked_sub(1).map_or(NEVER, |i| self.counted[i].1);
+                self.reached(here.saturating_add(reach), from)
+            } else {
+                from + reach
+            };
+            flush.push((from, passed.saturating_add(WIDTH)));
+        }
         Times {
             halted,
             blind,
@@ -252,6 +290,7 @@ impl Oracle {
                         lane: None,
                         given: NEVER,
                         overflowed: false,
+                        cleared: false,
                     });
                 }
                 Event::Outcome {
@@ -270,7 +309,9 @@ impl Oracle {
             part.outcome = outcome;
             part.lane = lane;
             part.given = given;
-            part.overflowed = given == part.told && part.arrives > given && given != end;
+            part.cleared = self.renewals.contains(&given) && part.arrives > given;
+            let at_once = given == part.told && part.arrives > given && given != end;
+            part.overflowed = at_once && !part.cleared;
         }
         assert_eq!(outcomes.len(), parts.len(), "an outcome of no part");
         parts
@@ -286,8 +327,9 @@ impl Oracle {
     ) {
         self.check_place(i, part);
         if let Some(last) = i.checked_sub(1).map(|i| &parts[i]) {
+            // Behind a change of settings, parts before it are no neighbours.
             assert!(
-                part.due >= last.due && part.at >= last.at,
+                part.due >= last.due && part.at >= last.at || self.renewed(last.told, part.told),
                 "part {i} before the last one"
             );
         }
@@ -299,7 +341,7 @@ impl Oracle {
             assert!(part.outcome.is_reject());
             return;
         }
-        if !self.late_ticks && part.arrives <= end {
+        if !self.late_ticks && part.arrives <= end && !part.cleared {
             assert_eq!(
                 part.given, part.arrives,
                 "part {i}: outcome when it arrives"
@@ -310,8 +352,8 @@ impl Oracle {
         }
         if part.outcome == Outcome::Good {
             let known = self.verdicts.iter().any(|v| {
-                let good = v.outcome() == Some(Outcome::Good);
-                v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time <= part.given
+                let taken = v.used == VerdictUse::Taken && v.time <= part.given;
+                v.part == i as u64 && self.is_good(v) && taken
             });
             assert!(known, "part {i} is good without a verdict");
         }
@@ -330,7 +372,7 @@ impl Oracle {
             (Outcome::Reject, Some(Verdict::Sorted(_, sorting))) => sorting.lane,
             _ => None,
         };
-        sorted.or(self.settings.default_lane)
+        sorted.or(self.settings[0].1.default_lane)
     }
 
     /// A reject goes to its own lane or the default one and to no other; with nothing near it, to its own, from
@@ -346,7 +388,7 @@ impl Oracle {
         let part = &parts[i];
         let own = self.own_lane(i, part);
         assert!(part.outcome.is_reject() || part.lane.is_none());
-        let default = self.settings.default_lane;
+        let default = self.settings[0].1.default_lane;
         assert!(
             [own, default, None].contains(&part.lane),
             "part {i} in {:?}",
@@ -374,13 +416,20 @@ impl Oracle {
 
     /// Where the reject station is for a part.
     fn check_place(&self, i: usize, part: &Part) {
+        if self.renewals.contains(&part.told) {
+            // Triggered by what was due before the settings changed.
+            return assert!(part.cleared, "part {i}");
+        }
         if !self.counts {
-            assert_eq!(part.due, part.at + DELAY, "part {i}");
+            assert_eq!(part.due, part.at + self.delay_at(part.told), "part {i}");
             return;
         }
-        let place = part.due - DELAY_COUNTS;
-        if let Trigger::Encoder { .. } = self.settings.trigger {
-            let first = self.counted[0].1;
+        let place = part.due - self.delay_at(part.told);
+        if let Trigger::Encoder { .. } = self.trigger() {
+            // They are counted off from the first count, or from where the belt was when the settings changed.
+            let renewed = self.renewals.iter().rfind(|time| **time < part.told);
+            let counted = renewed.map_or(0, |time| self.counted.partition_point(|c| c.0 <= *time));
+            let first = self.counted[counted.saturating_sub(1)].1;
             assert!(
                 place > first && (place - first).is_multiple_of(PITCH),
                 "part {i}"
@@ -435,7 +484,7 @@ impl Oracle {
                 (Life::Frame { whole: false }, None) if !framed => {
                     closed = because(Cause::CameraFault);
                 }
-                (Life::Verdict(verdict), None) if framed => match outcome(verdict) {
+                (Life::Verdict(verdict), None) if framed => match self.judged(verdict, time) {
                     None => closed = because(Cause::InferenceError),
                     Some(Outcome::Good) if self.is_piece(i as u64, part.told, times) => {
                         closed = because(Cause::Challenge);
@@ -444,6 +493,10 @@ impl Oracle {
                 },
                 _ => (),
             }
+        }
+        if part.cleared {
+            let rejected = judged.filter(|o| o.is_reject());
+            return closed.or(rejected).or(because(Cause::NotReady));
         }
         if closed.is_some() || judged != Some(Outcome::Good) {
             return closed.or(judged);
@@ -482,23 +535,24 @@ impl Oracle {
 
     /// Whether a part was known to be good then, and nothing changed it.
     fn known_good(&self, i: usize, parts: &[Part], then: u64) -> bool {
-        let good = |v: &&VerdictRecord| {
-            let good = v.outcome() == Some(Outcome::Good);
-            v.part == i as u64 && good && v.used == VerdictUse::Taken && v.time < then
+        let good = |v: &VerdictRecord| {
+            let taken = v.used == VerdictUse::Taken && v.time < then;
+            v.part == i as u64 && self.is_good(v) && taken
         };
-        parts[i].outcome == Outcome::Good && self.verdicts.iter().any(|v| good(&v))
+        parts[i].outcome == Outcome::Good && self.verdicts.iter().any(good)
     }
 
     /// Whether a part was rejected by another's pulse alone, and has none of its own; `None`: it cannot be
     /// told.
     fn taken_along(&self, i: usize, parts: &[Part]) -> Option<bool> {
         let part = &parts[i];
-        if part.outcome != Outcome::RejectBecause(Cause::Unknown) || part.overflowed {
+        let unknown = part.outcome == Outcome::RejectBecause(Cause::Unknown);
+        if !unknown || part.overflowed || part.cleared {
             return Some(false);
         }
         let follower = parts.get(i + 1).filter(|_| self.is_too_close(i + 1, parts));
         let missed =
-            matches!(self.settings.trigger, Trigger::Interval(_)) && part.told >= part.at + PERIOD;
+            matches!(self.trigger(), Trigger::Interval(_)) && part.told >= part.at + PERIOD;
         let closed = self.is_too_close(i, parts)
             || missed
             || follower.is_some_and(|next| next.told < part.given);
@@ -512,7 +566,10 @@ impl Oracle {
         let Some(last) = i.checked_sub(1).map(|i| &parts[i]) else {
             return false;
         };
-        match self.settings.trigger {
+        if self.renewed(last.told, parts[i].told) {
+            return false;
+        }
+        match self.trigger() {
             Trigger::FreeRun => {
                 // Every frame is a part.
                 self.frames[i].1.min(parts[i].told) < last.at
@@ -528,7 +585,8 @@ impl Oracle {
             let stopped = times
                 .halted
                 .iter()
-                .any(|(halt, _)| *from <= *halt && *halt < told);
+                .any(|(halt, _)| *from <= *halt && *halt < told)
+                || self.renewed(*from, told);
             (*first..first + 2).contains(&part) && !stopped
         })
     }
@@ -543,7 +601,7 @@ impl Oracle {
         {
             life.push((next.told, Life::Follower));
         }
-        if let Trigger::Interval(_) = self.settings.trigger
+        if let Trigger::Interval(_) = self.trigger()
             && part.told >= part.at + PERIOD
         {
             // Its moment was missed: as if another had come too close.
@@ -563,7 +621,8 @@ impl Oracle {
             };
             // A frame that came first is held, but not by a station that is or becomes blind.
             let lost = |blind: &Span| blind.0 < part.told && blind.1 > *told;
-            let dropped = *told < part.told && times.blind.iter().any(lost);
+            let dropped =
+                *told < part.told && times.blind.iter().any(lost) || self.renewed(*told, part.told);
             if fits && *told < part.told && touches(&times.blind, *told) {
                 return None;
             }
@@ -583,7 +642,7 @@ impl Oracle {
         let (mut good, mut reject): (Vec<Span>, Vec<Span>) = (Vec::new(), Vec::new());
         let mut unknown: Vec<Span> = Vec::new();
         let mut lanes: Vec<(Span, Option<Lane>)> = Vec::new();
-        for (i, part) in parts.iter().enumerate() {
+        for (i, part) in parts.iter().enumerate().filter(|(_, p)| !p.cleared) {
             match self.taken_along(i, parts) {
                 Some(false) => (),
                 Some(true) => {
@@ -624,13 +683,18 @@ impl Oracle {
         }
         moments.retain(|time| *time < end && !within(&unknown, *time));
         moments.dedup();
-        let for_good = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. });
+        let for_good = |time| {
+            matches!(
+                self.settings_at(time).wiring,
+                Wiring::EnergiseForGood { .. }
+            )
+        };
         for time in moments {
             let until = trace.partition_point(|(from, _)| *from <= time);
             let outputs = trace[until - 1].1;
             let barred = !outputs.ready || within(&times.flush, time);
             let rejects = within(&reject, time);
-            let default = self.settings.default_lane;
+            let default = self.settings[0].1.default_lane;
             let its = |(span, lane): &(Span, Option<Lane>)| {
                 within(&[*span], time) && *lane == outputs.lane
             };
@@ -643,7 +707,7 @@ impl Oracle {
                     outputs.lane
                 ),
             }
-            if for_good {
+            if for_good(time) {
                 let wanted = within(&good, time) && !rejects && !barred;
                 assert_eq!(outputs.good, wanted, "good at {time}");
                 assert!(!outputs.reject);
@@ -655,10 +719,13 @@ impl Oracle {
         }
         // What is told of a good part is what the ejector did with it. (By counts, how soon the next one
         // comes is not known when it arrives.)
-        if self.late_ticks || self.counts || for_good {
+        if self.late_ticks || self.counts {
             return;
         }
-        for (i, part) in parts.iter().enumerate() {
+        for (i, part) in parts.iter().enumerate().filter(|(_, p)| !p.cleared) {
+            if for_good(part.given) {
+                continue;
+            }
             let passes = part.given..(part.given + WIDTH).min(end);
             let seen = || trace.iter().filter(|(t, _)| passes.contains(t));
             // While it is blind the station ejects whatever passes.
@@ -732,7 +799,7 @@ impl Oracle {
         assert_eq!(counted.next_part, PartId(parts.len() as u64));
         let sum = outcomes.good + outcomes.rejects + outcomes.failed.iter().sum::<u64>();
         assert_eq!(sum, outcomes.parts);
-        if matches!(self.settings.trigger, Trigger::Edge { .. }) {
+        if matches!(self.trigger(), Trigger::Edge { .. }) {
             assert_eq!(self.edges, outcomes.parts + counted.triggers.bounced);
         }
         let frames = counted.frames;
@@ -756,7 +823,7 @@ impl Oracle {
             counted.latency.count
         );
         let confirms = counted.confirms.confirmed + counted.confirms.missing;
-        let confirmed = self.settings.wiring.confirm().is_some();
+        let confirmed = self.settings[0].1.wiring.confirm().is_some() && self.renewals.is_empty();
         let overflowed = parts.iter().any(|p| p.overflowed);
         assert!(confirms <= outcomes.all_rejects());
         if confirmed && !overflowed && times.halted.len() == 1 {

@@ -222,6 +222,77 @@ fn parts_that_an_encoder_does_not_count_stop_the_line() {
     }
 }
 
+/// A belt that stands brings parts, too, if they are triggered by time: some seconds of it are no fault.
+#[test]
+fn parts_by_time_that_an_encoder_does_not_count_for_long_stop_the_line() {
+    let second = 1_000_000;
+    let interval = Trigger::Interval(Interval::new(1_000, pairing()).unwrap());
+    for trigger in [Trigger::FreeRun, interval] {
+        let mut line = started_with(Settings {
+            wiring: to_reject(),
+            ..by_counts(trigger)
+        });
+        let mut count = 1_000;
+        let mut time = second;
+        let mut pass = |line: &mut Simulation<8>, seconds: u64, moves: bool| {
+            for _ in 0..seconds {
+                if moves {
+                    count += 600;
+                    line.at(time, |s, now| s.on_encoder(count, now));
+                }
+                if trigger == Trigger::FreeRun {
+                    line.frame(time + 10, time + 10, true);
+                }
+                time += second;
+                line.run_to(time - 1);
+            }
+        };
+        pass(&mut line, 3, true);
+        pass(&mut line, 9, false);
+        assert!(!line.alarm(Alarm::Encoder), "{trigger:?}: it may stand");
+        pass(&mut line, 1, true);
+        pass(&mut line, 9, false);
+        assert!(!line.alarm(Alarm::Encoder), "{trigger:?}: it has moved");
+        pass(&mut line, 2, false);
+        assert!(line.alarm(Alarm::Encoder), "{trigger:?}");
+        let outputs = line.station.outputs();
+        assert!(outputs.line_stop && outputs.reject && outputs.fault && !outputs.ready);
+        // The line is stopped: the belt stands, and nothing is wrong with that.
+        let now = line.now;
+        line.at(now, |s, now| s.reset(now));
+        line.at(now, |s, now| s.stop(now));
+        pass(&mut line, 30, false);
+        assert!(
+            line.station.alarms().is_empty(),
+            "{trigger:?}: {:?}",
+            line.station.alarms()
+        );
+    }
+}
+
+/// An encoder that triggers and breaks makes no parts: that cannot be told from a belt that stands.
+#[test]
+fn an_encoder_that_triggers_and_breaks_makes_no_parts() {
+    let trigger = Trigger::Encoder {
+        pitch: Pitch::new(200).unwrap(),
+        pairing: pairing(),
+    };
+    let mut line = started_with(Settings {
+        wiring: to_reject(),
+        ..by_counts(trigger)
+    });
+    // 64 parts at once are no standing belt.
+    line.at(100_000, |s, now| s.on_encoder(1_000, now));
+    line.at(110_000, |s, now| s.on_encoder(1_000 + 64 * 200, now));
+    assert!(!line.alarm(Alarm::Encoder));
+    let parts = line.station.statistics().next_part;
+    line.run_to(60_000_000);
+    line.frame(60_000_010, 60_000_000, true);
+    line.run_to(61_000_000);
+    assert_eq!(line.station.statistics().next_part, parts);
+    assert_eq!(line.station.statistics().frames.unpaired, 1);
+}
+
 #[test]
 fn a_reset_that_is_stuck_at_the_start_acknowledges_nothing() {
     let mut line = Simulation::<8>::new(Settings {

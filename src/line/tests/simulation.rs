@@ -156,6 +156,16 @@ impl<const N: usize> Simulation<N> {
         part
     }
 
+    /// The same line, other settings.
+    pub fn renew(&mut self, time: u64, settings: Settings) {
+        self.run_to(time);
+        let unused = Station::new(settings, Statistics::default(), Log::default());
+        let old = std::mem::replace(&mut self.station, unused);
+        self.station = old.renew(settings, Micros(self.now));
+        self.record();
+        self.tick();
+    }
+
     pub fn events(&mut self) -> &[(u64, Event)] {
         &self.station.observer().0
     }

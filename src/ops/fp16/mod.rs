@@ -7,8 +7,8 @@
 pub mod kernel;
 
 use super::layer_norm::Norm;
+use super::matrix::Matrix;
 use super::product::{self, Block, MAX_TILE, Sizes};
-use super::weights::Matrix;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kernel::{GROUP, Kernel};
