@@ -46,6 +46,8 @@ pub enum ExitCode {
     TaughtUnreadable = 25,
     /// A memory of good parts was taught on another encoder: teach again.
     TaughtElsewhere = 26,
+    /// The bundle judges by good parts alone, and none was taught.
+    Untaught = 27,
     /// `doctor` found something that is wrong.
     Problems = 21,
     /// CLIP weights could not be read.

@@ -5,18 +5,20 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`tensors`], [`clip`], [`prompts`] | weights and prompt learners from files, and to files |
+//! | [`tensors`], [`clip`], [`backbone`], [`prompts`] | weights (with text, without) and prompt learners from files, and to files |
 //! | [`datasets`], [`masks`] | labelled pictures in the layouts that people have |
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
 //! | [`export`], [`reference`] | checkpoint to bundle |
+//! | [`onnx`] | the frame as an ONNX graph |
 //! | [`methods`] | the methods that FAPrompt is compared with |
 //! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |
 //! | [`flash`] | a release onto a node |
 //! | [`random`] | weights without meaning, for benchmarks |
 
 pub mod ablate;
+pub mod backbone;
 pub mod clip;
 pub mod datasets;
 pub mod defect_types;
@@ -29,6 +31,7 @@ pub mod masks;
 pub mod methods;
 pub mod metrics;
 pub mod nn;
+pub mod onnx;
 pub mod page;
 pub mod pretrain;
 pub mod progress;
