@@ -14,6 +14,7 @@
 //! | [`onnx`] | the frame as an ONNX graph |
 //! | [`methods`] | the methods that FAPrompt is compared with |
 //! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |
+//! | [`pull`] | published weights by name |
 //! | [`flash`] | a release onto a node |
 //! | [`random`] | weights without meaning, for benchmarks |
 
@@ -36,6 +37,7 @@ pub mod page;
 pub mod pretrain;
 pub mod progress;
 pub mod prompts;
+pub mod pull;
 pub mod random;
 pub mod reference;
 pub mod render;
@@ -114,6 +116,9 @@ pub enum TrainError {
     /// A bundle that cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// Something published that is not here.
+    #[error(transparent)]
+    Pull(#[from] pull::PullError),
     /// A node that was not flashed.
     #[error(transparent)]
     Flash(#[from] flash::FlashError),
@@ -132,6 +137,8 @@ impl TrainError {
             TrainError::Interrupted { .. } => ExitCode::Interrupted,
             TrainError::SelfCheck(_) => ExitCode::Internal,
             TrainError::Bundle(e) => e.exit_code(),
+            TrainError::Pull(pull::PullError::Unknown { .. }) => ExitCode::Options,
+            TrainError::Pull(_) => ExitCode::Download,
             TrainError::Flash(e) => e.exit_code(),
         }
     }

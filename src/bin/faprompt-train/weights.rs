@@ -6,6 +6,7 @@ use faprompt_edge::report::warn;
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::{Clip, Overrides};
+use faprompt_edge::train::pull::resolve;
 use std::path::{Path, PathBuf};
 
 /// Options about weights; each counts before the configuration.
@@ -57,7 +58,7 @@ impl WeightOptions {
 
     /// Reads an image encoder without text, and says what had to be assumed.
     pub fn load_backbone(&self, path: &Path) -> Result<Backbone, TrainError> {
-        let backbone = Backbone::load(path, &self.overrides())?;
+        let backbone = Backbone::load(&resolve(path)?, &self.overrides())?;
         for note in &backbone.assumed {
             warn(format_args!("{}: assumed: {note}", path.display()));
         }
@@ -66,7 +67,7 @@ impl WeightOptions {
 
     /// Reads weights, and says what had to be assumed.
     pub fn load(&self, path: &Path) -> Result<Clip, TrainError> {
-        let clip = Clip::load_with(path, &self.overrides())?;
+        let clip = Clip::load_with(&resolve(path)?, &self.overrides())?;
         for note in &clip.notes {
             warn(format_args!("{}: {note}", path.display()));
         }
