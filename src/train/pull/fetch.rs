@@ -51,12 +51,12 @@ pub struct Got {
     pub revision: Option<String>,
 }
 
-/// What an attempt came to.
+/// What an attempt came to, and how many bytes came.
 enum Attempt {
     /// The whole file is in the partial one.
-    Whole,
+    Whole(u64),
     /// Nothing more came, though more is there.
-    Cut(String),
+    Cut(String, u64),
 }
 
 impl Client {
@@ -115,14 +115,13 @@ impl Client {
         let (mut fetched, mut failures, mut pause) = (0, 0, self.pause);
         let mut stated = Stated::default();
         loop {
-            let before = length(&part);
             let attempt = self.attempt(url, to, [&part, &tag], &mut stated, stop, progress)?;
-            let came = length(&part).saturating_sub(before);
+            let (Attempt::Whole(came) | Attempt::Cut(_, came)) = attempt;
             fetched += came;
             match attempt {
-                Attempt::Whole => break,
-                Attempt::Cut(_) if came > 0 => (failures, pause) = (0, self.pause),
-                Attempt::Cut(what) if failures + 1 == TRIES => {
+                Attempt::Whole(_) => break,
+                Attempt::Cut(_, 1..) => (failures, pause) = (0, self.pause),
+                Attempt::Cut(what, _) if failures + 1 == TRIES => {
                     return Err(PullError::Answer {
                         url: url.into(),
                         what: format!(
@@ -131,7 +130,7 @@ impl Client {
                     }
                     .into());
                 }
-                Attempt::Cut(_) => failures += 1,
+                Attempt::Cut(..) => failures += 1,
             }
             log::info!("{url}: cut after {} bytes, going on", length(&part));
             std::thread::sleep(pause);
@@ -174,7 +173,7 @@ impl Client {
         let answer = self.ask(url, to, begun.as_ref().map(|t| (have, t.as_str())), stated);
         let mut answer = match answer {
             Ok(answer) => answer,
-            Err(PullError::Answer { what, .. }) => return Ok(Attempt::Cut(what)),
+            Err(PullError::Answer { what, .. }) => return Ok(Attempt::Cut(what, 0)),
             Err(e) => return Err(e.into()),
         };
         let status = answer.status().as_u16();
@@ -188,9 +187,8 @@ impl Client {
             // Not the range that was asked for, or none that there is: from the beginning.
             206 | 416 => {
                 std::fs::remove_file(part).map_err(disk)?;
-                return Ok(Attempt::Cut(format!(
-                    "an answer of another range ({status})"
-                )));
+                let what = format!("an answer of another range ({status})");
+                return Ok(Attempt::Cut(what, 0));
             }
             401 | 403 => return Err(refused(status).into()),
             404 | 410 => {
@@ -201,7 +199,7 @@ impl Client {
                 .into());
             }
             408 | 429 | 500..=599 => {
-                return Ok(Attempt::Cut(format!("the server is busy ({status})")));
+                return Ok(Attempt::Cut(format!("the server is busy ({status})"), 0));
             }
             _ => {
                 return Err(PullError::Answer {
@@ -249,11 +247,12 @@ impl Client {
         };
         file.sync_all().map_err(disk)?;
         Ok(match (cut, whole) {
-            (Some(what), _) => Attempt::Cut(what),
+            (Some(what), _) => Attempt::Cut(what, at - from),
             (None, Some(whole)) if at < whole => {
-                Attempt::Cut(format!("the connection ended after {at} of {whole} bytes"))
+                let what = format!("the connection ended after {at} of {whole} bytes");
+                Attempt::Cut(what, at - from)
             }
-            (None, _) => Attempt::Whole,
+            (None, _) => Attempt::Whole(at - from),
         })
     }
 
