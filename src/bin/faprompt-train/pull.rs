@@ -94,7 +94,7 @@ impl Pull {
             let next = match model.what {
                 What::Clip => format!("now `export --clip {}`", model.name),
                 What::Prompts => format!("now `export --prompts {place}`"),
-                What::Encoder => "an image encoder without text".into(),
+                What::Encoder => format!("now `export --weights {}`", model.name),
             };
             say(format_args!("{place}: {came}; {next}"));
         }
