@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare default-bundle tables gpu-check clean
+.PHONY: run test no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -137,6 +137,12 @@ DISTIL := $(CACHE)/distil
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
 DISTIL_SECONDS ?= 535
 DISTIL_PYTHON = PYTHONPATH=models/distil $(DISTIL)/python/bin/python models/distil
+onnx-check: build
+	@.ci/setup python3-venv
+	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
+	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
+	FAPROMPT_PYTHON=$(CACHE)/peers/bin/python cargo test $(CARGO_FLAGS) --test onnx -- --ignored
+
 default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
 	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }

@@ -46,6 +46,8 @@ pub enum ExitCode {
     TaughtUnreadable = 25,
     /// A memory of good parts was taught on another encoder: teach again.
     TaughtElsewhere = 26,
+    /// The bundle judges by good parts alone, and none was taught.
+    Untaught = 27,
     /// `doctor` found something that is wrong.
     Problems = 21,
     /// CLIP weights could not be read.
@@ -64,6 +66,8 @@ pub enum ExitCode {
     Flash = 36,
     /// The node went back to what it ran before: the new release did not become ready.
     RolledBack = 37,
+    /// Something published could not be fetched, or is another file than it should be.
+    Download = 38,
     /// The station was told to start again: whoever watches over it does so.
     Restart = 40,
     /// A serial port could not be opened, or nobody answered there.

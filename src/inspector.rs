@@ -101,7 +101,7 @@ pub struct Inspection {
     /// The score, 0..=1; above the threshold is a reject. Of FAPrompt's and the memory's where good parts
     /// were taught, else FAPrompt's.
     pub score: f32,
-    /// FAPrompt's image score, 0..=1.
+    /// FAPrompt's image score, 0..=1; of an encoder without words a number that says nothing about the part.
     pub zero_shot: f32,
     /// The memory's: how far the part is from good ones, in the unit of its kind; none where none was taught.
     pub memory: Option<f32>,
@@ -130,6 +130,8 @@ pub struct Inspection {
     pub ms: Stages,
     /// What a method other than FAPrompt said.
     said: Option<Said>,
+    /// Whether a part has no score until good ones were taught.
+    alone: bool,
     grid: usize,
     side: usize,
     tiles: Tiling,
@@ -195,6 +197,10 @@ impl Inspection {
 
     /// What teaching wants to know of the opinion that needs no good parts.
     pub fn as_zero_shot(&self) -> ZeroShot {
+        if self.alone {
+            // It has none.
+            return ZeroShot::default();
+        }
         let highest = self.max_score.max(self.max_score_adapted);
         ZeroShot {
             score: self.zero_shot,
@@ -212,6 +218,7 @@ impl Inspection {
     /// Before the first frame.
     fn of(manifest: &Manifest, tiles: Tiling) -> Inspection {
         Inspection {
+            alone: manifest.method_name() == Method::Memory,
             grid: manifest.image.grid(),
             side: manifest.image.size,
             tiles,
@@ -450,7 +457,7 @@ impl Inspector {
     pub fn new(bundle: &Bundle, options: Options) -> Result<Inspector, BundleError> {
         options.arithmetic.check().map_err(BundleError::Processor)?;
         let manifest = bundle.manifest().clone();
-        let width = manifest.text.width;
+        let width = manifest.embed();
         let prototype = |name: &str| {
             let tensor = bundle.tensor(&format!("prototypes/{name}"), &[width])?;
             let mut values = slice(&tensor)
@@ -494,6 +501,10 @@ impl Inspector {
         taps.extend(&memory_taps);
         let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
         let gpu = match options.runtime {
+            Runtime::Cuda if manifest.method_name() == Method::Memory => {
+                let numbers = half::f16::datum_type();
+                told(gpu::Frame::encoder_on("cuda", bundle, &taps, numbers))
+            }
             Runtime::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
             Runtime::Cpu => None,
             Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &memory_taps)),
@@ -737,6 +748,12 @@ impl Inspector {
         }
     }
 
+    /// Whether it has no opinion of any part because none of the good ones was taught, and the bundle has no
+    /// words to judge by.
+    pub fn is_untaught(&self) -> bool {
+        self.last.alone && self.taught().is_none()
+    }
+
     /// How its weights are multiplied: what its scores hang on, and a threshold that was taught by them.
     pub fn arithmetic(&self) -> &'static str {
         match (self.runtime(), self.arithmetic) {
@@ -875,6 +892,10 @@ impl Inspector {
     /// Compares what was just encoded with good parts, if any were taught.
     fn compare(&mut self) -> TractResult<()> {
         let (arithmetic, last) = (self.arithmetic(), &mut self.last);
+        if last.alone {
+            // Nothing is known to be good.
+            last.score = 1.0;
+        }
         let Some(good) = &mut self.good else {
             return Ok(());
         };
@@ -919,7 +940,16 @@ impl Inspector {
         ended: &mut dyn FnMut(Stage),
     ) -> Result<(), GpuError> {
         let start = Instant::now();
-        let answer = gpu.run(frame)?;
+        let answer = gpu.run(frame.clone())?;
+        if self.room.is_some() {
+            let ended_encode = start.elapsed().as_secs_f64() * 1e3;
+            self.hear(&frame, answer.taps()).map_err(GpuError::Cuda)?;
+            self.seen.ms.encode = ended_encode;
+            for stage in [Stage::Encode, Stage::Adapt, Stage::Score] {
+                ended(stage);
+            }
+            return Ok(());
+        }
         let last = &mut self.seen;
         let mut take = || -> TractResult<()> {
             refill(&mut last.patch_scores, answer.patch_scores()?);
@@ -953,16 +983,25 @@ impl Inspector {
 
     /// Judges it by a method other than FAPrompt; `false` if it is FAPrompt.
     fn judge_in(&mut self, frame: &TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<bool> {
-        let Some(room) = &mut self.room else {
+        if self.room.is_none() {
             return Ok(false);
-        };
-        let last = &mut self.seen;
+        }
         let clock = Instant::now();
-        let taps = self.encoder.taps(frame.clone())?;
-        let own = room.taps().len();
-        last.ms.encode = clock.elapsed().as_secs_f64() * 1e3;
+        // They stay until the next frame; a handle each, so that the encoder is free.
+        let taps: TVec<TValue> = self.encoder.taps(frame.clone())?.into();
+        self.seen.ms.encode = clock.elapsed().as_secs_f64() * 1e3;
         ended(Stage::Encode);
         ended(Stage::Adapt);
+        self.hear(frame, &taps)?;
+        ended(Stage::Score);
+        Ok(true)
+    }
+
+    /// What the method says of the taps of a frame: its own, then the memory's.
+    fn hear(&mut self, frame: &TValue, taps: &[TValue]) -> TractResult<()> {
+        let room = self.room.as_mut().context("a bundle without a method")?;
+        let last = &mut self.seen;
+        let own = room.taps().len();
         let clock = Instant::now();
         let said = last.said.get_or_insert_default();
         room.judge(frame, &taps[..own], said)?;
@@ -975,16 +1014,15 @@ impl Inspector {
         last.max_score_adapted = last.max_score;
         (last.image_probability, last.zero_shot) = (said.image_probability, said.score);
         last.score = last.zero_shot;
+        let groups = self.looked[self.at].groups().len();
         last.groups.clear();
-        last.groups
-            .resize(self.looked[self.at].groups().len(), last.zero_shot);
+        last.groups.resize(groups, last.as_zero_shot().score);
         last.ms.memory = 0.0;
         if let Some(good) = &mut self.good {
             good.describe(&taps[own..], &mut last.ms)?;
         }
         (last.ms.adapt, last.ms.score) = (0.0, clock.elapsed().as_secs_f64() * 1e3);
-        ended(Stage::Score);
-        Ok(true)
+        Ok(())
     }
 
     /// Judges it on this processor.

@@ -116,6 +116,27 @@ pub struct TowerSpec {
     pub epsilon: f32,
 }
 
+impl TowerSpec {
+    /// Of a bundle without this tower.
+    pub fn none() -> TowerSpec {
+        TowerSpec {
+            width: 0,
+            layers: 0,
+            heads: 0,
+            epsilon: EPSILON,
+        }
+    }
+
+    /// Whether there is no such tower.
+    pub fn is_none(&self) -> bool {
+        self.layers == 0
+    }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 fn usual_epsilon() -> f32 {
     EPSILON
 }
@@ -234,8 +255,15 @@ pub struct Manifest {
     /// Which rows the memory of good parts compares; none named: [`Manifest::memory_taps`]' rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory: Vec<Tap>,
-    /// The text encoder.
+    /// The text encoder; left out where there is none (DINOv2).
+    #[serde(
+        default = "TowerSpec::none",
+        skip_serializing_if = "TowerSpec::is_none"
+    )]
     pub text: TowerSpec,
+    /// Learned rows that stand behind the patches in every block (DINOv2's registers).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub registers: usize,
     /// The prompts.
     pub prompts: PromptSpec,
     /// The prior.
@@ -271,6 +299,7 @@ mod limit {
     pub const PROMPTS: usize = 1024;
     pub const TEXT: usize = 4096;
     pub const TAPS: usize = 8;
+    pub const REGISTERS: usize = 64;
 }
 
 /// Refuses a value outside `low..=high`; a number that is none lies outside every range.
@@ -313,6 +342,9 @@ impl Manifest {
             within("image.std", self.image.std[c], 1e-3, 10.0)?;
         }
         for (key, tower) in [("vision", &self.vision), ("text", &self.text)] {
+            if key == "text" && tower.is_none() {
+                continue;
+            }
             within(&format!("{key}.width"), tower.width, 1, limit::WIDTH)?;
             within(&format!("{key}.layers"), tower.layers, 1, limit::LAYERS)?;
             within(&format!("{key}.heads"), tower.heads, 1, tower.width)?;
@@ -325,6 +357,7 @@ impl Manifest {
             }
         }
         within("vv_layers", self.vv_layers, 0, self.vision.layers)?;
+        self.check_text()?;
         within("number of memory taps", self.memory.len(), 0, limit::TAPS)?;
         for tap in &self.memory {
             tap.check(self.vision.layers, self.vv_layers)?;
@@ -358,6 +391,28 @@ impl Manifest {
             within("length of assumed", text.len(), 0, limit::TEXT)?;
         }
         Ok(())
+    }
+
+    /// Checks that what needs words has them.
+    fn check_text(&self) -> Result<(), BundleError> {
+        within("registers", self.registers, 0, limit::REGISTERS)?;
+        let fail = |what: &str| Err(BundleError::architecture("manifest", what));
+        let wordless = matches!(self.method_name(), Method::Memory | Method::Heads);
+        match (self.text.is_none(), self.registers) {
+            (true, _) if !wordless => fail("no text encoder: only memory and heads do without"),
+            (true, _) if self.vv_layers > 0 => fail("vv_layers: an encoder without text has none"),
+            (false, 1..) => fail("registers: an encoder beside a text encoder has none"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Channels of the features that methods compare: those that pictures and words share, or the image
+    /// encoder's own where there are no words.
+    pub fn embed(&self) -> usize {
+        match self.text.is_none() {
+            true => self.vision.width,
+            false => self.text.width,
+        }
     }
 
     /// Checks FAPrompt's prompts and prior.

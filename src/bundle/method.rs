@@ -37,6 +37,8 @@ pub enum Method {
     Heads,
     /// Defect-aware prompts: which defect it is.
     Dapo,
+    /// Good parts alone: an image encoder that judges once it was taught; no words, no score without parts.
+    Memory,
 }
 
 impl Method {
@@ -56,6 +58,7 @@ impl Method {
             Method::Blip => "blip",
             Method::Heads => "heads",
             Method::Dapo => "dapo",
+            Method::Memory => "memory",
         }
     }
 
@@ -79,7 +82,12 @@ impl Method {
     pub fn is_learned(self) -> bool {
         !matches!(
             self,
-            Method::Clip | Method::ClipAc | Method::Winclip | Method::Anovl | Method::Blip
+            Method::Clip
+                | Method::ClipAc
+                | Method::Winclip
+                | Method::Anovl
+                | Method::Blip
+                | Method::Memory
         )
     }
 }
@@ -204,10 +212,12 @@ impl MethodSpec {
                 self.stages
             ));
         }
-        let vv = matches!(
-            self.name,
-            Method::Anomalyclip | Method::Anovl | Method::Heads
-        );
+        // Heads look at the ordinary stream where no block has the other one.
+        let vv = match self.name {
+            Method::Anomalyclip | Method::Anovl => true,
+            Method::Heads => vv_layers > 0,
+            _ => false,
+        };
         let first = if vv {
             layers - vv_layers.min(layers) + 1
         } else {

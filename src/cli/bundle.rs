@@ -107,12 +107,18 @@ fn info(file: &Path, bundle: &Bundle) -> String {
             m.vision.width, m.vision.layers, m.vision.heads, m.vision.epsilon, m.vv_layers
         ),
     );
+    if m.registers > 0 {
+        row("registers", m.registers.to_string());
+    }
     row(
         "text encoder",
-        format!(
-            "{} x {}, {} heads, epsilon {:e}",
-            m.text.width, m.text.layers, m.text.heads, m.text.epsilon
-        ),
+        match m.text.is_none() {
+            true => "none".into(),
+            false => format!(
+                "{} x {}, {} heads, epsilon {:e}",
+                m.text.width, m.text.layers, m.text.heads, m.text.epsilon
+            ),
+        },
     );
     for sentence in &m.assumed {
         row("ASSUMED", sentence.clone());

@@ -68,7 +68,8 @@ struct Judged<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<Method>,
     score: f32,
-    zero_shot: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zero_shot: Option<f32>,
     /// How far it is from good parts; none without --taught.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<f32>,
@@ -213,6 +214,9 @@ impl Inspect {
                 LIMIT
             }
         };
+        if inspector.is_untaught() {
+            return Err(CliError::Untaught);
+        }
         let threshold = self.threshold.unwrap_or(usual);
         if let Some(path) = &self.regions {
             let method = inspector.manifest().method_name();
@@ -322,11 +326,12 @@ impl Inspect {
             true => format!("  {kind}"),
             false => String::new(),
         };
+        let wordless = inspector.manifest().method_name() == Method::Memory;
         let line = Judged {
             file: &file,
             method: inspector.manifest().method.as_ref().map(|m| m.name),
             score: inspection.score,
-            zero_shot: inspection.zero_shot,
+            zero_shot: (!wordless).then_some(inspection.zero_shot),
             memory: inspection.memory,
             image_probability: inspection.image_probability,
             max_score: inspection.max_score,
@@ -351,6 +356,7 @@ impl Inspect {
             let notes: String = notes.iter().map(|note| format!("  ({note})")).collect();
             let parts = match inspection.memory {
                 None => String::new(),
+                Some(memory) if wordless => format!("  memory {memory:.3}"),
                 Some(memory) => {
                     format!("  memory {memory:.3} zero-shot {:.3}", inspection.zero_shot)
                 }

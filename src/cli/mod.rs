@@ -146,6 +146,10 @@ pub enum CliError {
     Taught(#[from] TaughtError),
     #[error("{path}: {source}", path = path.display())]
     TaughtAt { path: PathBuf, source: TaughtError },
+    #[error(
+        "this bundle has no words to judge by, it compares parts with good ones: show it some (faprompt-edge teach GOOD/ --out FILE), then name that file with --taught"
+    )]
+    Untaught,
     #[error(transparent)]
     Console(#[from] console::ConsoleError),
     #[error("{path}: {reason}", path = path.display())]
@@ -172,6 +176,7 @@ impl CliError {
             CliError::Release(e) => e.exit_code(),
             CliError::Store(_) => ExitCode::Memory,
             CliError::Taught(e) | CliError::TaughtAt { source: e, .. } => e.exit_code(),
+            CliError::Untaught => ExitCode::Untaught,
             CliError::Console(e) => e.exit_code(),
             CliError::Config { .. } => ExitCode::Config,
             CliError::Output { .. } => ExitCode::OutputFailed,

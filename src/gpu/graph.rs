@@ -54,6 +54,33 @@ pub fn frame(
         .map_err(|e| BundleError::architecture("gpu", format!("{e:#}")))
 }
 
+/// The image encoder of a bundle alone: a normalised frame [3, S, S] f32 to each of `taps`, f32.
+///
+/// # Errors
+/// As [`frame`].
+pub fn encoder(
+    bundle: &Bundle,
+    taps: &[Tap],
+    numbers: DatumType,
+) -> Result<TypedModel, BundleError> {
+    let manifest = bundle.manifest();
+    taps.iter()
+        .try_for_each(|tap| tap.check(manifest.vision.layers, manifest.vv_layers))?;
+    let mut graph = Graph {
+        bundle,
+        numbers,
+        part: "encoder",
+        known: HashMap::new(),
+        model: TypedModel::default(),
+    };
+    let mut build = || {
+        let rows = graph.encoder(taps)?;
+        graph.model.select_output_outlets(&rows)
+    };
+    build().map_err(|e| BundleError::architecture("gpu", format!("{e:#}")))?;
+    Ok(graph.model)
+}
+
 struct Graph<'a> {
     bundle: &'a Bundle,
     numbers: DatumType,
@@ -140,9 +167,18 @@ impl Graph<'_> {
         let x = self.add("embedded", x, positions)?;
         let class = self.tensor("class_row", &[1, width])?;
         let x = self.wire("tokens", TypedConcat::new(0), &[class, x])?;
-        let mut x = self.layer_norm("ln_pre", x, width, f32::datum_type())?;
+        let mut x = match manifest.text.is_none() {
+            true => x,
+            false => self.layer_norm("ln_pre", x, width, f32::datum_type())?,
+        };
         let mut found = vec![None; taps.len()];
         self.take(taps, (0, Stream::X), x, &mut found)?;
+        let registers = manifest.registers;
+        if registers > 0 {
+            let behind = self.tensor("registers", &[registers, width])?;
+            x = self.wire("tokens.registers", TypedConcat::new(0), &[x, behind])?;
+        }
+        let tokens = 1 + patches + registers;
         let mut y = None;
         let (depth, y_depth) = tap::depths(taps);
         for i in 0..depth {
@@ -153,10 +189,10 @@ impl Graph<'_> {
             }
             let mut qkv = self.qkv(&block, x, width)?;
             for part in &mut qkv {
-                *part = self.heads(&format!("{block}.heads"), *part, 1 + patches, heads, width)?;
+                *part = self.heads(&format!("{block}.heads"), *part, tokens, heads, width)?;
             }
             let [mut q, k, v] = qkv;
-            let mut rows = 1 + patches;
+            let mut rows = tokens;
             if !tap::patches_needed(taps, i + 1) {
                 // Only the class row of x is looked at after this block.
                 rows = 1;
@@ -201,17 +237,20 @@ impl Graph<'_> {
     ) -> TractResult<()> {
         let (width, embed) = (
             self.bundle.manifest().vision.width,
-            self.bundle.manifest().text.width,
+            self.bundle.manifest().embed(),
         );
+        let patches = self.bundle.manifest().image.grid().pow(2);
         for (tap, found) in taps.iter().zip(found) {
             if (tap.block, tap.stream) != (block, stream) {
                 continue;
             }
             let all = self.model.outlet_fact(rows)?.shape[0].to_usize()?;
+            // Registers stand behind the patches.
+            let last = all.min(1 + patches);
             let span = match tap.rows {
-                Rows::All => 0..all,
+                Rows::All => 0..last,
                 Rows::Class => 0..1,
-                Rows::Patches => 1..all,
+                Rows::Patches => 1..last,
             };
             let name = format!("{tap}").replace(' ', ".");
             let mut picked = match span.len() == all {

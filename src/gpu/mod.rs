@@ -70,9 +70,25 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, GpuError>) -> Result<T, GpuError>
     })
 }
 
+/// A model on the runtime of this name.
+fn prepared(
+    runtime: &str,
+    model: impl FnOnce() -> Result<TypedModel, BundleError>,
+) -> Result<Box<dyn State>, GpuError> {
+    let runtime = runtime_for_name(runtime)
+        .map_err(GpuError::Cuda)?
+        .ok_or(GpuError::NotBuilt)?;
+    runtime
+        .prepare(model()?)
+        .and_then(|runnable| runnable.spawn())
+        .map_err(GpuError::Cuda)
+}
+
 /// A network on a runtime of tract's.
 pub struct Frame {
     state: Box<dyn State>,
+    /// Values before the taps, at least.
+    first: usize,
     taps: usize,
 }
 
@@ -148,16 +164,28 @@ impl Frame {
         numbers: DatumType,
     ) -> Result<Frame, GpuError> {
         guarded(|| {
-            let runtime = runtime_for_name(runtime)
-                .map_err(GpuError::Cuda)?
-                .ok_or(GpuError::NotBuilt)?;
-            let model = graph::frame(bundle, adaptation, taps, numbers)?;
-            let state = runtime
-                .prepare(model)
-                .and_then(|runnable| runnable.spawn())
-                .map_err(GpuError::Cuda)?;
             Ok(Frame {
-                state,
+                state: prepared(runtime, || graph::frame(bundle, adaptation, taps, numbers))?,
+                first: 4,
+                taps: taps.len(),
+            })
+        })
+    }
+
+    /// Loads the image encoder of a bundle alone: its answers are taps, and nothing else.
+    ///
+    /// # Errors
+    /// [`GpuError`].
+    pub fn encoder_on(
+        runtime: &str,
+        bundle: &Bundle,
+        taps: &[Tap],
+        numbers: DatumType,
+    ) -> Result<Frame, GpuError> {
+        guarded(|| {
+            Ok(Frame {
+                state: prepared(runtime, || graph::encoder(bundle, taps, numbers))?,
+                first: 0,
                 taps: taps.len(),
             })
         })
@@ -170,6 +198,7 @@ impl Frame {
     pub fn beside(&self) -> TractResult<Frame> {
         Ok(Frame {
             state: self.state.runnable().spawn()?,
+            first: self.first,
             taps: self.taps,
         })
     }
@@ -181,7 +210,7 @@ impl Frame {
     pub fn run(&mut self, frame: TValue) -> Result<Answer, GpuError> {
         guarded(|| {
             let values = self.state.run(tvec!(frame)).map_err(GpuError::Cuda)?;
-            if values.len() < 4 + self.taps {
+            if values.len() < self.first + self.taps {
                 let what = format!("a model of {} outputs", values.len());
                 return Err(GpuError::Cuda(TractError::msg(what)));
             }

@@ -66,7 +66,7 @@ impl Descriptor {
     pub fn new(manifest: &Manifest, taps: &[Tap]) -> TractResult<Descriptor> {
         let widths = taps.iter().map(|tap| match tap.form {
             Form::Raw | Form::LnPost => manifest.vision.width,
-            Form::Projected | Form::ProjectedRaw => manifest.text.width,
+            Form::Projected | Form::ProjectedRaw => manifest.embed(),
         });
         Descriptor::of(manifest.image.grid(), widths.collect())
     }

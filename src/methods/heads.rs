@@ -2,12 +2,13 @@
 //! own row and one for its patches. No text at all on the device.
 //!
 //! p = softmax([f . w_n, f . w_a] / T)[1] on unit vectors: patches are the V-V stream's features of each
-//! stage, the picture's are the class row's. The map is the mean of the stages; the image score is
+//! stage (the ordinary stream's where no block has that one, after ln_post where there are no words), the picture's are the class row's. The map is the mean of the stages; the image score is
 //! 0.5 (mean of the class rows' p + largest value of the mean of the patches' p). Both are our choice.
 
-use super::{Drawing, Room, Said, features, unit_rows};
+use super::{Drawing, Room, Said, unit_rows};
+use crate::bundle::manifest::Manifest;
 use crate::bundle::method::MethodSpec;
-use crate::bundle::tap::{Rows, Stream, Tap};
+use crate::bundle::tap::{Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::score;
 use crate::ops::slice;
@@ -17,6 +18,8 @@ use tract_core::prelude::*;
 #[derive(Clone)]
 pub struct Heads {
     stages: Vec<usize>,
+    /// What it looks at: the class row, then the patches, of each stage.
+    taps: Vec<Tap>,
     /// [stages, 2, C], unit vectors: normal, abnormal.
     patch: Vec<f32>,
     /// The same for the class row.
@@ -33,7 +36,7 @@ impl Heads {
     /// # Errors
     /// [`BundleError::Architecture`] if the vectors are missing or of another shape.
     pub fn load(bundle: &Bundle, spec: &MethodSpec) -> Result<Heads, BundleError> {
-        let width = bundle.manifest().text.width;
+        let width = bundle.manifest().embed();
         let vectors = |name: &str| {
             let shape = [2 * spec.stages.len(), width];
             let tensor = bundle.tensor(&format!("method/heads.{name}"), &shape)?;
@@ -47,12 +50,34 @@ impl Heads {
             patch: vectors("patch")?,
             image: vectors("image")?,
             stages: spec.stages.clone(),
+            taps: taps(bundle.manifest(), spec),
             width,
             temperature: bundle.manifest().scores.temperature,
             work: vec![],
             scores: vec![],
         })
     }
+}
+
+/// What the method looks at.
+fn taps(manifest: &Manifest, spec: &MethodSpec) -> Vec<Tap> {
+    let stream = match manifest.vv_layers {
+        0 => Stream::X,
+        _ => Stream::Y,
+    };
+    let form = match manifest.text.is_none() {
+        true => Form::LnPost,
+        false => Form::Projected,
+    };
+    let tap = |block: &usize, stream, rows| Tap {
+        block: *block,
+        stream,
+        form,
+        rows,
+    };
+    let class = spec.stages.iter().map(|s| tap(s, Stream::X, Rows::Class));
+    let patches = spec.stages.iter().map(|s| tap(s, stream, Rows::Patches));
+    class.chain(patches).collect()
 }
 
 /// The image score of the class rows' mean probability and the grid's largest value.
@@ -62,15 +87,7 @@ pub fn image_score(probability: f32, grid: &[f32]) -> f32 {
 
 impl Room for Heads {
     fn taps(&self) -> Vec<Tap> {
-        let class = self
-            .stages
-            .iter()
-            .map(|s| features(*s, Stream::X, Rows::Class));
-        let patches = self
-            .stages
-            .iter()
-            .map(|s| features(*s, Stream::Y, Rows::Patches));
-        class.chain(patches).collect()
+        self.taps.clone()
     }
 
     fn judge(&mut self, _: &TValue, taps: &[TValue], said: &mut Said) -> TractResult<()> {

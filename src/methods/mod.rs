@@ -11,9 +11,11 @@
 //! | [`april_gan`] | learned linear layers on raw tokens |
 //! | [`cocoop`] | two prompts that each picture shifts |
 //! | [`heads`] | weight vectors instead of text |
+//! | [`alone`] | an image encoder without words, which judges by good parts |
 //! | [`memory`] | good parts of WinCLIP's and APRIL-GAN's few-shot forms |
 //! | [`dapo`] | a prototype for each type of defect |
 
+pub mod alone;
 pub mod april_gan;
 pub mod cocoop;
 pub mod dapo;
@@ -212,6 +214,7 @@ pub fn room(
         Method::Cocoop => Box::new(cocoop::CoCoOp::load(bundle, spec, arithmetic)?),
         Method::Heads => Box::new(heads::Heads::load(bundle, spec)?),
         Method::Dapo => Box::new(dapo::Dapo::load(bundle, spec)?),
+        Method::Memory => Box::new(alone::Alone::new(bundle.manifest())),
         Method::Faprompt | Method::Filo | Method::Blip => {
             return Err(BundleError::architecture(
                 "manifest",

@@ -12,6 +12,9 @@ mod read;
 mod save;
 
 pub use config::{Overrides, VOCABULARY};
+pub(super) use layout::{refuse_unread, weight_file};
+pub(super) use positions::resized;
+pub(super) use read::{dense, mlp, norm};
 
 use super::TrainError;
 use super::tensors::{TensorError, Tensors, VV_LAYERS};

@@ -17,7 +17,6 @@ use crate::bundle::manifest::{
 use crate::bundle::method::Positions;
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleWriter, save};
-use crate::capture::known_frame;
 use crate::faprompt::AdaptationMode;
 use crate::inspector::{Inspector, Options};
 use crate::ops::weights::Arithmetic;
@@ -200,6 +199,7 @@ fn manifest(
         },
         vv_layers,
         memory: options.memory.clone(),
+        registers: 0,
         text: TowerSpec {
             width: text.width,
             layers: text.blocks.len(),
@@ -471,5 +471,5 @@ fn self_check(bytes: Vec<u8>) -> Result<f32, TrainError> {
     load(AdaptationMode::Linear)?;
     let failed = |e| TrainError::Options(format!("the network fails on the known frame: {e}"));
     let mut inspector = load(AdaptationMode::Exact)?;
-    Ok(inspector.inspect(&known_frame()).map_err(failed)?.score)
+    inspector.known_frame_score().map_err(failed)
 }

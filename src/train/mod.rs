@@ -5,18 +5,21 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`tensors`], [`clip`], [`prompts`] | weights and prompt learners from files, and to files |
+//! | [`tensors`], [`clip`], [`backbone`], [`prompts`] | weights (with text, without) and prompt learners from files, and to files |
 //! | [`datasets`], [`masks`] | labelled pictures in the layouts that people have |
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
 //! | [`export`], [`reference`] | checkpoint to bundle |
+//! | [`onnx`] | the frame as an ONNX graph |
 //! | [`methods`] | the methods that FAPrompt is compared with |
 //! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |
+//! | [`pull`] | published weights by name |
 //! | [`flash`] | a release onto a node |
 //! | [`random`] | weights without meaning, for benchmarks |
 
 pub mod ablate;
+pub mod backbone;
 pub mod clip;
 pub mod datasets;
 pub mod defect_types;
@@ -29,10 +32,12 @@ pub mod masks;
 pub mod methods;
 pub mod metrics;
 pub mod nn;
+pub mod onnx;
 pub mod page;
 pub mod pretrain;
 pub mod progress;
 pub mod prompts;
+pub mod pull;
 pub mod random;
 pub mod reference;
 pub mod render;
@@ -111,6 +116,9 @@ pub enum TrainError {
     /// A bundle that cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// Something published that is not here.
+    #[error(transparent)]
+    Pull(#[from] pull::PullError),
     /// A node that was not flashed.
     #[error(transparent)]
     Flash(#[from] flash::FlashError),
@@ -129,6 +137,8 @@ impl TrainError {
             TrainError::Interrupted { .. } => ExitCode::Interrupted,
             TrainError::SelfCheck(_) => ExitCode::Internal,
             TrainError::Bundle(e) => e.exit_code(),
+            TrainError::Pull(pull::PullError::Unknown { .. }) => ExitCode::Options,
+            TrainError::Pull(_) => ExitCode::Download,
             TrainError::Flash(e) => e.exit_code(),
         }
     }

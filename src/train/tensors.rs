@@ -229,6 +229,11 @@ impl Tensors {
         unread.cloned().collect()
     }
 
+    /// Counts a tensor as read that changes nothing.
+    pub fn skip(&self, name: &str) {
+        self.read.borrow_mut().insert(name.into());
+    }
+
     /// The tensors whose names begin with `prefix`, without it, and the names of the others.
     pub fn below(self, prefix: &str) -> (Tensors, Vec<String>) {
         let (mut map, mut others) = (BTreeMap::new(), vec![]);

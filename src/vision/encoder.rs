@@ -1,4 +1,5 @@
-//! CLIP's image encoder with the second, V-V stream, as a tract model of fused operators.
+//! CLIP's image encoder with the second, V-V stream, as a tract model of fused operators; and DINOv2's, which
+//! has registers, no normalisation before the first block, and nothing that projects.
 //!
 //! Built from a list of [taps](crate::bundle::tap), whose module says how to ask for them. Work that cannot
 //! change a tap is left out: blocks behind the last one; queries, output projection and MLP of a last block
@@ -65,6 +66,12 @@ impl Encoder {
             return Err(BundleError::architecture(PART, "no tap is asked for"));
         }
         taps.iter().try_for_each(|t| t.check(layers, vv_layers))?;
+        let words = !manifest.text.is_none();
+        let projected = |t: &&Tap| matches!(t.form, Form::Projected | Form::ProjectedRaw);
+        if let (false, Some(tap)) = (words, taps.iter().find(projected)) {
+            let what = format!("tap `{tap}`: an encoder without text projects nothing");
+            return Err(BundleError::architecture(PART, what));
+        }
         let (patch, grid) = (manifest.image.patch, manifest.image.grid());
         let (patches, size) = (grid * grid, manifest.image.size);
         let visual = manifest.method.as_ref().map_or(0, |m| m.visual_tokens);
@@ -87,7 +94,9 @@ impl Encoder {
         };
         let image = b.source("image", &[3, size, size])?;
         let mut x = b.wire("patch_embed", embed_op, &[image])?;
-        x = b.layer_norm("ln_pre", width, x)?;
+        if words {
+            x = b.layer_norm("ln_pre", width, x)?;
+        }
         let mut outlets = Outlets {
             taps,
             found: vec![None; taps.len()],
@@ -95,6 +104,15 @@ impl Encoder {
             patches,
         };
         outlets.take(&mut b, 0, Stream::X, x)?;
+        let registers = manifest.registers;
+        if registers > 0 {
+            // Attention knows no order: they may as well stand behind the patches.
+            let tail = SetTail {
+                with: b.tensor("registers", &[registers, width])?,
+                kept: 1 + patches,
+            };
+            x = b.wire("registers", tail, &[x])?;
+        }
         // The V-V stream starts as the input of the first block that has it.
         let mut y = None;
         let (depth, y_depth) = tap::depths(taps);
@@ -105,7 +123,7 @@ impl Encoder {
             if vv && y.is_none() {
                 y = Some(x);
             }
-            let rows = 1 + patches + visual;
+            let rows = 1 + patches + visual + registers;
             if visual > 0 {
                 // Learned rows stand behind the others while a block runs.
                 let tail = SetTail {
@@ -226,11 +244,24 @@ impl Outlets<'_> {
         tap: &Tap,
         rows: OutletId,
     ) -> Result<OutletId, BundleError> {
-        let (width, embed) = (b.manifest().vision.width, b.manifest().text.width);
+        let (width, embed) = (b.manifest().vision.width, b.manifest().embed());
         // Before the first block all rows are there.
         let alone =
             tap.block > 0 && tap.stream == Stream::X && !tap::patches_needed(self.taps, tap.block);
+        let registers = if tap.block > 0 {
+            b.manifest().registers
+        } else {
+            0
+        };
         let picked = match tap.rows {
+            Rows::All if registers > 0 => {
+                let pick = PickRows {
+                    first: 0,
+                    step: 1,
+                    count: 1 + self.patches,
+                };
+                b.wire(&format!("{tap}"), pick, &[rows])?
+            }
             Rows::All => rows,
             Rows::Class if alone => rows,
             Rows::Class => b.wire(&format!("{tap}"), CLASS, &[rows])?,

@@ -168,6 +168,12 @@ impl Judge {
             let mut inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
             let refused = |e: CutError| TrainError::Options(format!("--tiles: {e}"));
             inspector.cut(a.tiles).map_err(refused)?;
+            if inspector.is_untaught() && a.shots.is_empty() {
+                return Err(TrainError::Options(format!(
+                    "{}: this bundle has no words to judge by, it compares parts with good ones: --shots 4,16 teaches it some of each set",
+                    path.display()
+                )));
+            }
             let name = format!("{} ({})", path.display(), inspector.manifest().name);
             let warning = inspector.manifest().warning();
             return Ok((Judge::Device(Box::new(inspector)), name, warning));
@@ -213,6 +219,10 @@ impl Judge {
     /// Another method, from weights and, if it learns something, a checkpoint.
     fn of_method(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
         let asked = a.method.options()?;
+        if asked.method == Method::Memory {
+            let what = "--method memory compares parts with good ones: export a bundle, then evaluate --bundle B --shots 4,16";
+            return Err(TrainError::Options(what.into()));
+        }
         let path = a.clip.as_ref().ok_or_else(|| {
             TrainError::Options(format!("--method {} needs --clip", asked.method))
         })?;

@@ -5,9 +5,10 @@ use crate::weights::WeightOptions;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
-use faprompt_edge::bundle::signature_of;
 use faprompt_edge::bundle::tap::Tap;
+use faprompt_edge::bundle::{Bundle, Keys, signature_of};
 use faprompt_edge::exit::ExitCode;
+use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
@@ -16,16 +17,21 @@ use faprompt_edge::train::export::{ExportOptions, export};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
+use faprompt_edge::train::onnx;
 use faprompt_edge::train::progress::bar;
 use faprompt_edge::train::prompts::Prompts;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `export`.
 #[derive(Args)]
 pub struct Export {
     /// CLIP weights: OpenAI's file (.pt, .safetensors), or the folder of a Hugging Face or open_clip model
-    #[arg(long)]
-    clip: PathBuf,
+    #[arg(long, required_unless_present = "weights")]
+    clip: Option<PathBuf>,
+    /// Weights of an image encoder without text, instead of --clip: DINOv2 (its authors', Hugging Face's, timm's) or
+    /// a ViT of timm, file or folder. The bundle judges by good parts: `faprompt-edge teach`
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["clip", "prompts", "vv_layers"])]
+    weights: Option<PathBuf>,
     /// What was learned: the published code's checkpoint (.pth, .safetensors) or this program's own; not for
     /// clip, clip-ac, winclip and anovl, which learn nothing
     #[arg(long)]
@@ -35,6 +41,9 @@ pub struct Export {
     /// The bundle to write
     #[arg(long)]
     out: PathBuf,
+    /// Write the whole frame as one ONNX graph too, for TensorRT and ONNX Runtime (FAPrompt, and encoders without text)
+    #[arg(long, value_name = "FILE")]
+    onnx: Option<PathBuf>,
     /// Side of the input in pixels [default: as learned, else 518 for ViT-L/14@336, else the weights' own]
     #[arg(long)]
     image_size: Option<usize>,
@@ -55,7 +64,7 @@ pub struct Export {
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
     #[command(flatten)]
-    weights: WeightOptions,
+    about: WeightOptions,
     /// Image scores above it are rejects, unless the station sets another, 0..=1
     #[arg(long, default_value_t = 0.5, value_parser = threshold)]
     threshold: f32,
@@ -84,8 +93,14 @@ fn threshold(text: &str) -> Result<f32, String> {
 impl Export {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        let clip = self.weights.load(&self.clip)?;
         let asked = self.method.options()?;
+        if let Some(path) = &self.weights {
+            return self.without_text(path, &asked);
+        }
+        let path = self.clip.as_ref().ok_or_else(|| {
+            TrainError::Options("--clip or --weights: what the bundle is made of".into())
+        })?;
+        let clip = self.about.load(path)?;
         if asked.method != Method::Faprompt {
             return self.other(&clip, &asked);
         }
@@ -95,7 +110,7 @@ impl Export {
         let prompts = Prompts::load(prompts, &clip)?;
         say(format_args!(
             "{}: {}, prompts {}",
-            self.clip.display(),
+            path.display(),
             clip.name(),
             prompts.path.display()
         ));
@@ -132,6 +147,7 @@ impl Export {
                 e.prior_norm, e.mean, e.max, e.unadapted
             ));
         }
+        self.write_onnx()?;
         Ok(ExitCode::Good)
     }
 
@@ -158,6 +174,20 @@ impl Export {
         }
     }
 
+    /// Writes the ONNX graph of the bundle that was just made, if it is wanted.
+    fn write_onnx(&self) -> Result<(), TrainError> {
+        let Some(path) = &self.onnx else {
+            return Ok(());
+        };
+        let bundle = Bundle::open(&self.out, &Keys::default())?;
+        onnx::write(&bundle, AdaptationMode::Exact, path)?;
+        say(format_args!(
+            "{}: the frame as an ONNX graph",
+            path.display()
+        ));
+        Ok(())
+    }
+
     /// Removes the signature of the bundle that was replaced.
     fn unsign(&self) {
         let signature = signature_of(&self.out);
@@ -167,6 +197,45 @@ impl Export {
                 signature.display()
             ));
         }
+    }
+
+    /// A bundle of an image encoder without text.
+    fn without_text(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
+        let means_nothing = [
+            ("--selection", self.selection.is_some()),
+            ("--score-rule", self.score_rule.is_some()),
+        ];
+        if let Some((name, _)) = means_nothing.iter().find(|(_, given)| *given) {
+            let what = format!("{name} means nothing to an image encoder without text");
+            return Err(TrainError::Options(what));
+        }
+        if !matches!(asked.method, Method::Faprompt | Method::Memory) {
+            return Err(TrainError::Options(format!(
+                "--method {} needs a text encoder (--clip); weights without text judge by good parts alone",
+                asked.method
+            )));
+        }
+        let backbone = self.about.load_backbone(path)?;
+        let options = self.export_options(None, Selection::Paper);
+        let exported = backbone.export(&options, asked.positions, &self.out)?;
+        self.unsign();
+        let m = &exported.manifest;
+        say(format_args!(
+            "{}: {:.1} MB, {:?}, {}, {} px, good parts are compared by {}; now `faprompt-edge teach GOOD/ --bundle {} --out FILE`",
+            self.out.display(),
+            exported.bytes as f64 / 1e6,
+            m.precision,
+            backbone.name(),
+            m.image.size,
+            m.memory
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+            self.out.display(),
+        ));
+        self.write_onnx()?;
+        Ok(ExitCode::Good)
     }
 
     /// A bundle of a method other than FAPrompt.
@@ -206,6 +275,7 @@ impl Export {
             m.vision.layers,
             m.scores.temperature,
         ));
+        self.write_onnx()?;
         Ok(ExitCode::Good)
     }
 }

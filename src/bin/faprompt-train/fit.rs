@@ -21,6 +21,7 @@ use faprompt_edge::train::methods::fit::pictures::{Pictures, Set};
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
+use faprompt_edge::train::pull::cache_folder;
 use faprompt_edge::train::shard::Shard;
 use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
@@ -181,14 +182,8 @@ pub fn open_cache(
     Cache::open(&folder, limit, clip, options)
 }
 
-/// `$XDG_CACHE_HOME/faprompt-edge/features`, or below `~/.cache`.
 fn default_cache() -> PathBuf {
-    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache"));
-    std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(home)
-        .unwrap_or_else(std::env::temp_dir)
-        .join("faprompt-edge/features")
+    cache_folder("features")
 }
 
 /// What may be done with masks.

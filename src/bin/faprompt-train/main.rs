@@ -9,6 +9,7 @@ mod flash;
 mod merge;
 mod method;
 mod pretrain;
+mod pull;
 mod random;
 mod report;
 mod tables;
@@ -48,6 +49,8 @@ enum Command {
     Render(pretrain::Render),
     /// Look at the pictures that `pretrain` renders
     Sheet(pretrain::Sheet),
+    /// Fetch published weights and prompts by name
+    Pull(pull::Pull),
     /// Put program, bundle and board onto a node; it goes back by itself if they do not become ready
     Flash(flash::Flash),
     /// What each method costs per frame on this machine beside FAPrompt, with random weights
@@ -76,6 +79,7 @@ fn main() -> std::process::ExitCode {
         Command::Pretrain(a) => a.run(),
         Command::Render(a) => a.run(),
         Command::Sheet(a) => a.run(),
+        Command::Pull(a) => a.run(),
         Command::Flash(a) => a.run(),
         Command::Random(a) => a.run(),
         Command::Tables(a) => a.run(),

@@ -4,7 +4,9 @@ use clap::Args;
 use faprompt_edge::bundle::manifest::{ActivationKind, Interpolation};
 use faprompt_edge::report::warn;
 use faprompt_edge::train::TrainError;
+use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::{Clip, Overrides};
+use faprompt_edge::train::pull::resolve;
 use std::path::{Path, PathBuf};
 
 /// Options about weights; each counts before the configuration.
@@ -40,9 +42,8 @@ pub struct WeightOptions {
 }
 
 impl WeightOptions {
-    /// Reads weights, and says what had to be assumed.
-    pub fn load(&self, path: &Path) -> Result<Clip, TrainError> {
-        let overrides = Overrides {
+    fn overrides(&self) -> Overrides {
+        Overrides {
             config: self.clip_config.clone(),
             prefix: self.prefix.clone(),
             activation: self.activation,
@@ -52,8 +53,21 @@ impl WeightOptions {
             std: self.std,
             interpolation: self.interpolation,
             ignore: self.ignore.clone(),
-        };
-        let clip = Clip::load_with(path, &overrides)?;
+        }
+    }
+
+    /// Reads an image encoder without text, and says what had to be assumed.
+    pub fn load_backbone(&self, path: &Path) -> Result<Backbone, TrainError> {
+        let backbone = Backbone::load(&resolve(path)?, &self.overrides())?;
+        for note in &backbone.assumed {
+            warn(format_args!("{}: assumed: {note}", path.display()));
+        }
+        Ok(backbone)
+    }
+
+    /// Reads weights, and says what had to be assumed.
+    pub fn load(&self, path: &Path) -> Result<Clip, TrainError> {
+        let clip = Clip::load_with(&resolve(path)?, &self.overrides())?;
         for note in &clip.notes {
             warn(format_args!("{}: {note}", path.display()));
         }

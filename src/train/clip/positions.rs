@@ -2,7 +2,7 @@
 
 use super::Visual;
 use crate::bundle::method::Positions;
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
 
 /// Keys' cubic convolution kernel with parameter `a`.
 fn cubic(x: f64, a: f64) -> f64 {
@@ -60,26 +60,34 @@ fn shares(from: usize, to: usize, how: Positions) -> Vec<Vec<(usize, f64)>> {
     (0..to).map(share).collect()
 }
 
-impl Visual {
-    /// Positions for another grid: class row kept, patch rows resized, [1 + grid * grid, width].
-    pub fn positions_by(&self, grid: usize, how: Positions) -> Array2<f32> {
-        if grid == self.grid {
-            return self.positions.clone();
-        }
-        let shares = shares(self.grid, grid, how);
-        let mut out = Array2::zeros((1 + grid * grid, self.width));
-        out.row_mut(0).assign(&self.positions.row(0));
-        for (y, rows) in shares.iter().enumerate() {
-            for (x, columns) in shares.iter().enumerate() {
-                let mut cell = out.slice_mut(s![1 + y * grid + x, ..]);
-                for (row, down) in rows {
-                    for (column, across) in columns {
-                        let weight = (down * across) as f32;
-                        cell.scaled_add(weight, &self.positions.row(1 + row * self.grid + column));
-                    }
+/// Positions of `from` x `from` patches for `to` x `to` of them: [from * from, width] to [to * to, width].
+pub fn resized(patches: ArrayView2<f32>, from: usize, to: usize, how: Positions) -> Array2<f32> {
+    if from == to {
+        return patches.to_owned();
+    }
+    let shares = shares(from, to, how);
+    let mut out = Array2::zeros((to * to, patches.ncols()));
+    for (y, rows) in shares.iter().enumerate() {
+        for (x, columns) in shares.iter().enumerate() {
+            let mut cell = out.row_mut(y * to + x);
+            for (row, down) in rows {
+                for (column, across) in columns {
+                    let weight = (down * across) as f32;
+                    cell.scaled_add(weight, &patches.row(row * from + column));
                 }
             }
         }
+    }
+    out
+}
+
+impl Visual {
+    /// Positions for another grid: class row kept, patch rows resized, [1 + grid * grid, width].
+    pub fn positions_by(&self, grid: usize, how: Positions) -> Array2<f32> {
+        let mut out = Array2::zeros((1 + grid * grid, self.width));
+        out.row_mut(0).assign(&self.positions.row(0));
+        let patches = resized(self.positions.slice(s![1.., ..]), self.grid, grid, how);
+        out.slice_mut(s![1.., ..]).assign(&patches);
         out
     }
 }

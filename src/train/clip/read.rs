@@ -6,14 +6,16 @@ use crate::ops::layer_norm::EPSILON;
 use crate::train::tensors::{TensorError, Tensors};
 use ndarray::{Axis, concatenate};
 
-fn norm(t: &Tensors, name: &str, width: usize) -> Result<Norm, TensorError> {
+/// A normalisation of `width` channels.
+pub fn norm(t: &Tensors, name: &str, width: usize) -> Result<Norm, TensorError> {
     Ok(Norm {
         weight: t.vector(&format!("{name}.weight"), width)?,
         bias: t.vector(&format!("{name}.bias"), width)?,
     })
 }
 
-fn dense(t: &Tensors, name: &str, outputs: usize, inputs: usize) -> Result<Dense, TensorError> {
+/// A dense layer.
+pub fn dense(t: &Tensors, name: &str, outputs: usize, inputs: usize) -> Result<Dense, TensorError> {
     Ok(Dense {
         weight: t.matrix(&format!("{name}.weight"), Some(outputs), Some(inputs))?,
         bias: t.vector(&format!("{name}.bias"), outputs)?,
@@ -21,7 +23,7 @@ fn dense(t: &Tensors, name: &str, outputs: usize, inputs: usize) -> Result<Dense
 }
 
 /// The first layer of an MLP; the device's are four times as wide as the encoder.
-fn mlp(t: &Tensors, name: &str, width: usize) -> Result<Dense, TensorError> {
+pub fn mlp(t: &Tensors, name: &str, width: usize) -> Result<Dense, TensorError> {
     let weight = format!("{name}.weight");
     match t.shape(&weight)?.first() {
         Some(hidden) if *hidden != 4 * width => Err(TensorError::File(format!(

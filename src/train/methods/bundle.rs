@@ -396,6 +396,8 @@ fn write(
                 w.dense(&format!("method/linear.{i}"), layer);
             }
         }
+        // The encoder is all of it.
+        Method::Memory => {}
         Method::Faprompt | Method::Filo | Method::Blip => {
             return Err(options(format!(
                 "--method {method}: the device does not run it; measure it with `evaluate --method {method}`"
@@ -480,6 +482,7 @@ fn manifest(
         },
         vv_layers: made.spec.vv_layers(asked, layers),
         memory: options.memory.clone(),
+        registers: 0,
         text: TowerSpec {
             width: text.width,
             layers: text.blocks.len(),
