@@ -42,6 +42,7 @@ pub mod handle;
 pub mod inference;
 mod inputs;
 pub mod judges;
+pub mod live;
 pub mod loadout;
 mod mailbox;
 pub mod message;

@@ -3,6 +3,7 @@
 use super::archive::Archive;
 use super::camera::FrameSetting;
 use super::drift::DriftWatch;
+use super::live::Live;
 use super::system::now;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
@@ -60,6 +61,8 @@ pub struct Shared {
     /// What the station is set to.
     settings: Mutex<Settings>,
     pub(super) truth: Mutex<Truth>,
+    /// The last part's picture, for whoever looks on.
+    pub live: Arc<Live>,
     /// Everybody must end.
     pub stop: AtomicBool,
     /// A camera that is given up is to be tried again.
@@ -109,6 +112,7 @@ impl Shared {
             drift: DriftWatch::default(),
             settings: Mutex::new(*settings),
             truth: Mutex::default(),
+            live: Arc::default(),
             stop: AtomicBool::new(false),
             retry: AtomicBool::new(false),
             source_ended: AtomicBool::new(false),
