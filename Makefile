@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check bench compare onnx-check default-bundle tables gpu-check clean
+.PHONY: run test no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -68,6 +68,14 @@ serial-check:
 	test -x $(CACHE)/serial/bin/python || python3 -m venv $(CACHE)/serial
 	$(CACHE)/serial/bin/pip install -q pymodbus==3.16.1 pyserial==3.5
 	FAPROMPT_PYTHON=$(CACHE)/serial/bin/python cargo test $(CARGO_FLAGS) --test modbus --test console -- --ignored --nocapture
+
+# The station's page in a real browser: buttons, log-in, wrong input, a lost connection, two people, accessibility.
+# A minute; installs Chromium. Screenshots in out/page.
+web-check: build
+	@.ci/setup chromium python3-venv
+	test -x $(CACHE)/page/bin/python || python3 -m venv $(CACHE)/page
+	$(CACHE)/page/bin/pip install -q playwright==1.65.2 axe-playwright-python==0.1.8
+	$(CACHE)/page/bin/python tests/page/check.py $(BIN)/faprompt-edge out/page
 
 # The station on a real arm64 kernel in QEMU, with faults made from outside; PHOTOS=folder feeds photos,
 # else rendered parts. The device program is compiled for arm64 once (eight minutes of two cores).

@@ -23,6 +23,7 @@
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
 //! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
+//! | `web` | the station's page, its state as JSON, metrics (feature `web`) | `control`, `runtime` |
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
 //! | `clock`, `hex` | the clock that events are stamped with; bytes in hexadecimal: for everybody | nothing of the project |
 //! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
@@ -80,3 +81,5 @@ pub mod tiling;
 #[cfg(all(feature = "train", not(fuzzing)))]
 pub mod train;
 pub mod vision;
+#[cfg(feature = "web")]
+pub mod web;

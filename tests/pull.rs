@@ -57,7 +57,7 @@ impl Hub {
             }
         });
         let hub = Hub { address, behaviour };
-        let weights: Vec<u8> = (0..300_000u32).map(|i| (i * 7919 >> 3) as u8).collect();
+        let weights: Vec<u8> = (0..300_000u32).map(|i| ((i * 7919) >> 3) as u8).collect();
         hub.put("config.json", b"{\"model_type\": \"dinov2\"}");
         hub.put("preprocessor_config.json", b"{}");
         hub.put(WEIGHTS, &weights);

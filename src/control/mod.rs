@@ -42,8 +42,8 @@ pub use host::{
 pub use last_good::LastGood;
 pub use memory::{Memory, RecipeNumber};
 pub use refusal::{Code, Refusal};
-pub use session::Session;
-pub use shared::{Control, SessionId, Who};
+pub use session::{Session, cause_name, mode_name, network_name};
+pub use shared::{Control, SessionId, Who, alarm_names, alarm_text, self_test_name};
 pub use store::writer::Writer;
 pub use store::{Restored, Store, StoreError, Stored};
 pub use table::{Access, Effect, Parameter};

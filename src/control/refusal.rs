@@ -55,6 +55,7 @@ codes! {
     NeedsOperator = 400, "needs LOGIN operator";
     NeedsEngineer = 401, "needs LOGIN engineer";
     WrongPassword = 402, "wrong password";
+    NoPassword = 403, "no password is set for this level; set one over the serial port";
     Busy = 500, "the station is busy";
     PendingElsewhere = 501, "another session has pending changes";
     TooSoon = 502, "wait a second between passwords";

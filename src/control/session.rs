@@ -16,7 +16,7 @@ use super::table::{Access, LEVELS, Parameter, Register, STEPS, TABLE};
 use super::values::{Value, quoted};
 use crate::line::lanes::SortCounts;
 use crate::line::settings::Pieces;
-use crate::line::{AlarmSet, Cause, NetworkState, Outcome};
+use crate::line::{AlarmSet, Cause, NetworkState, Outcome, Statistics};
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub struct Session {
     results: Option<u64>,
     last: Instant,
     told_echo: bool,
+    /// It came over a network: who has no password has no level.
+    afar: bool,
     waiting: Option<Waiting>,
 }
 
@@ -84,7 +86,41 @@ impl Session {
             results: results.then(|| control.next_result()),
             last: now,
             told_echo: false,
+            afar: false,
             waiting: None,
+        }
+    }
+
+    /// A session over a network, of somebody who has logged in at this level: see [`Control::login_from_afar`].
+    pub fn from_afar<H: Host>(
+        control: &mut Control<H>,
+        port: &str,
+        level: Access,
+        now: Instant,
+    ) -> Self {
+        Session {
+            level: Some(level),
+            power_on: false,
+            results: None,
+            afar: true,
+            ..Session::new(control, port, now)
+        }
+    }
+
+    /// Answers one line of text. What is no line of the command set (blank, an answer itself) has no answer.
+    pub fn answer_line<H: Host>(
+        &mut self,
+        text: &str,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
+        let line = text
+            .bytes()
+            .chain([b'\n'])
+            .find_map(|byte| self.push(byte, now));
+        if let Some(line) = line {
+            self.answer(&line, now, control, out);
         }
     }
 
@@ -245,7 +281,10 @@ impl Session {
     }
 
     fn level<H: Host>(&self, control: &Control<H>) -> Access {
-        let open = control.open_level();
+        let open = match self.afar {
+            true => Access::View,
+            false => control.open_level(),
+        };
         self.level.map_or(open, |level| level.max(open))
     }
 
@@ -421,6 +460,10 @@ impl Session {
                     let _ = out.write_str(",lines=0");
                 }
             }
+            Verb::Login | Verb::Logout if self.afar => {
+                let text = "over a network a session has the level that it began with";
+                return Err(Refusal::new(Code::WrongMode, text));
+            }
             Verb::Login => {
                 let wanted = command.first.unwrap_or_default();
                 let level = LEVELS
@@ -449,14 +492,7 @@ impl Session {
 
     fn status<H: Host>(&self, who: &Who<'_>, control: &mut Control<H>, out: &mut Output) {
         let s = control.snapshot();
-        let mode = match s.mode {
-            Mode::Starting => "starting",
-            Mode::Running => "running",
-            Mode::Disarmed => "disarmed",
-            Mode::Stopped => "stopped",
-            Mode::Blind => "blind",
-            Mode::Halted => "halted",
-        };
+        let mode = mode_name(s.mode);
         let outputs = s.outputs;
         let fault = outputs.fault || control.memory_fault();
         let bit = u8::from;
@@ -740,13 +776,7 @@ fn taught(judging: &Judging, report: Option<TeachReport>, out: &mut Output) {
 
 /// What judges, as STATUS tells it.
 fn judging(judging: &Judging, out: &mut Output) {
-    let state = match judging.state {
-        None => "starting",
-        Some(NetworkState::Stored) => "stored",
-        Some(NetworkState::LastGood) => "last_good",
-        Some(NetworkState::Missing | NetworkState::Untaught) => "none",
-        Some(NetworkState::ZeroShot) => "zero_shot",
-    };
+    let state = network_name(judging.state);
     let _ = write!(out, ",loadout={},network={state}", judging.generation);
     if let Some(network) = &judging.network {
         let plain: String = network
@@ -791,13 +821,33 @@ fn network_types<H: Host>(control: &mut Control<H>) -> Vec<String> {
     network.map_or_else(Vec::new, |n| n.types.clone())
 }
 
-fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<String>) {
-    let s = &snapshot.statistics;
+/// What a mode is called.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Starting => "starting",
+        Mode::Running => "running",
+        Mode::Disarmed => "disarmed",
+        Mode::Stopped => "stopped",
+        Mode::Blind => "blind",
+        Mode::Halted => "halted",
+    }
+}
+
+/// What is said of the network that judges.
+pub fn network_name(state: Option<NetworkState>) -> &'static str {
+    match state {
+        None => "starting",
+        Some(NetworkState::Stored) => "stored",
+        Some(NetworkState::LastGood) => "last_good",
+        Some(NetworkState::Missing | NetworkState::Untaught) => "none",
+        Some(NetworkState::ZeroShot) => "zero_shot",
+    }
+}
+
+/// Every counter with its name.
+pub fn counts(s: &Statistics) -> Vec<(&'static str, u64)> {
     let failed = |c: Cause| s.outcomes.failed[c as usize];
-    let us = |us: Option<u64>| us.map_or("-".to_string(), |us| format!("{}", us as f64 / 1e3));
-    let min = (s.latency.count > 0).then_some(s.latency.min_us);
-    let max = (s.latency.count > 0).then_some(s.latency.max_us);
-    let counts = [
+    vec![
         ("parts", s.outcomes.parts),
         ("good", s.outcomes.good),
         ("rejects", s.outcomes.rejects),
@@ -833,7 +883,15 @@ fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<String>) {
         ("rejects_frozen", failed(Cause::Frozen)),
         ("rejects_overload", failed(Cause::Overload)),
         ("rejects_light", failed(Cause::Light)),
-    ];
+    ]
+}
+
+fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<String>) {
+    let s = &snapshot.statistics;
+    let us = |us: Option<u64>| us.map_or("-".to_string(), |us| format!("{}", us as f64 / 1e3));
+    let min = (s.latency.count > 0).then_some(s.latency.min_us);
+    let max = (s.latency.count > 0).then_some(s.latency.max_us);
+    let counts = counts(s).into_iter();
     more.extend(counts.map(|(name, count)| format!("{name},{count}")));
     // Of stations that sort only.
     let lanes = (1..).zip(s.sorted.lanes).filter(|(_, count)| *count > 0);

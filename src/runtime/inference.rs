@@ -8,6 +8,7 @@ use super::message::{Message, ToActuator};
 use super::places::{GiveBack, Places};
 use super::record::{Judgement, Picture, Record, RecordSender};
 use super::shared::Shared;
+use super::system::now;
 use super::threads::Sign;
 use crate::control::host::{Opinions, SelfTest};
 use crate::control::types::TypeRules;
@@ -228,7 +229,11 @@ impl Inference {
             Keep::Rejects => taught || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
             Keep::All => score.is_some(),
         };
-        let picture = wanted && self.record.takes_a_picture(&self.shared);
+        let looked_at = score.is_some() && self.shared.live.takes(part, now());
+        let picture = match wanted {
+            true => self.record.takes_a_picture(&self.shared),
+            false => looked_at && self.record.takes_a_spare_picture(),
+        };
         // Before the verdict, so that it is there when the outcome is written; it takes no time.
         self.record.send(
             &self.shared,

@@ -44,6 +44,7 @@ pub mod inference;
 mod inputs;
 pub mod judges;
 pub mod limits;
+pub mod live;
 pub mod loadout;
 mod mailbox;
 pub mod message;

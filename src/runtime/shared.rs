@@ -3,6 +3,7 @@
 use super::archive::Archive;
 use super::drift::DriftWatch;
 use super::limits::FrameSetting;
+use super::live::Live;
 pub(super) use super::system::lock;
 use super::system::now;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
@@ -61,6 +62,8 @@ pub struct Shared {
     /// What the station is set to.
     settings: Mutex<Settings>,
     pub(super) truth: Mutex<Truth>,
+    /// The last part's picture, for whoever looks on.
+    pub live: Arc<Live>,
     /// Everybody must end.
     pub stop: AtomicBool,
     /// A camera that is given up is to be tried again.
@@ -105,6 +108,7 @@ impl Shared {
             drift: DriftWatch::default(),
             settings: Mutex::new(*settings),
             truth: Mutex::default(),
+            live: Arc::default(),
             stop: AtomicBool::new(false),
             retry: AtomicBool::new(false),
             source_ended: AtomicBool::new(false),

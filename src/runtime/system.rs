@@ -43,6 +43,15 @@ pub fn real_time(priority: u32) -> Result<(), Error> {
     }
 }
 
+/// Makes the calling thread give way to others: nice 10.
+///
+/// # Errors
+/// The system's reason.
+pub fn low_priority() -> Result<(), Error> {
+    // On Linux the calling thread's alone (setpriority(2), notes).
+    Ok(rustix::process::setpriority_process(None, 10)?)
+}
+
 /// Keeps every page of the process in memory once it has been used.
 ///
 /// # Errors

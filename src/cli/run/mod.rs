@@ -27,7 +27,8 @@ use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
-use ports::Ports;
+use ports::{Places, Ports};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,6 +82,12 @@ pub struct Run {
     /// Serial port for Modbus RTU [default: the board's]
     #[arg(long, value_name = "PORT")]
     modbus: Option<PathBuf>,
+
+    /// Serve the station's page at this address, as in `--web 127.0.0.1:8080`; at `0.0.0.0:8080` every computer of
+    /// the network may look on
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "ADDRESS")]
+    web: Option<SocketAddr>,
     #[command(flatten)]
     cores: Cores,
     /// Of a folder's photos with 16 bits per sample, how many low bits are used (8 to 16)
@@ -205,8 +212,12 @@ impl Run {
         let device = |port: &Option<SerialPort>| port.as_ref().map(|p| PathBuf::from(&p.device));
         let serial = self.serial.clone().or(device(&board.serial.control));
         let modbus = self.modbus.clone().or(device(&board.serial.modbus));
+        #[cfg(feature = "web")]
+        let web = self.web;
+        #[cfg(not(feature = "web"))]
+        let web = None;
         // With a port, a bundle that cannot be used is no reason to end: it can be put right from there.
-        let has_ports = serial.is_some() || modbus.is_some();
+        let has_ports = serial.is_some() || modbus.is_some() || web.is_some();
         let mut networks = Networks::new(&self.network, self.cores.threads());
         let threshold = match networks.default_threshold() {
             Ok(threshold) => Some(threshold),
@@ -305,8 +316,14 @@ impl Run {
         let handle = station.handle(load, (!has_ports).then_some(choice), shelf);
         let ports = match (stored, state, handle) {
             (Some(memory), Some(state), Some(handle)) => {
-                let devices = (serial.as_deref(), modbus.as_deref());
-                Some(Ports::open(handle, memory, devices, &state, &mut station)?)
+                let places = Places {
+                    serial: serial.as_deref(),
+                    modbus: modbus.as_deref(),
+                    web,
+                    state: &state,
+                    out: &self.out,
+                };
+                Some(Ports::open(handle, memory, &places, &mut station)?)
             }
             _ => None,
         };

@@ -13,6 +13,9 @@ use faprompt_edge::release::judging::Judges;
 use faprompt_edge::runtime::Running;
 use faprompt_edge::runtime::handle::Handle;
 use faprompt_edge::runtime::system::{now, utc};
+#[cfg(feature = "web")]
+use faprompt_edge::web;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{Builder, JoinHandle};
@@ -20,6 +23,20 @@ use std::time::{Duration, Instant};
 
 /// How often is looked whether something has to be stored.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Where the station can be reached, and where it keeps what.
+pub struct Places<'a> {
+    /// The serial port of the command set.
+    pub serial: Option<&'a Path>,
+    /// That of Modbus.
+    pub modbus: Option<&'a Path>,
+    /// The page's address.
+    pub web: Option<SocketAddr>,
+    /// The folder of the memory.
+    pub state: &'a Path,
+    /// The folder of results.
+    pub out: &'a Path,
+}
 
 /// Control over a station, and the threads of its ports.
 pub struct Ports {
@@ -33,8 +50,7 @@ impl Ports {
     pub fn open(
         handle: Handle,
         (store, restored): (Store, Restored),
-        (serial, modbus): (Option<&Path>, Option<&Path>),
-        state: &Path,
+        places: &Places<'_>,
         station: &mut Running,
     ) -> Result<Self, CliError> {
         let values = restored.stored.memory.values();
@@ -55,7 +71,7 @@ impl Ports {
             Ok::<_, CliError>(())
         };
         let speaks_modbus = values.text(Parameter::SerialProtocol) == "modbus";
-        let (serial, modbus) = match (serial, modbus) {
+        let (serial, modbus) = match (places.serial, places.modbus) {
             (Some(only), None) if speaks_modbus => (None, Some(only)),
             ports => ports,
         };
@@ -71,7 +87,20 @@ impl Ports {
             let body = move || modbus::serve(settings, &control, &goes_on);
             start("modbus", Box::new(body))?;
         }
-        let (kept, folder) = (control.clone(), state.to_path_buf());
+        #[cfg(feature = "web")]
+        if let Some(address) = places.web {
+            let page = web::Station {
+                control: control.clone(),
+                live: shared.live.clone(),
+                out: places.out.to_path_buf(),
+            };
+            let shared = shared.clone();
+            start(
+                "web",
+                Box::new(move || web::serve(address, page, &shared.stop)),
+            )?;
+        }
+        let (kept, folder) = (control.clone(), places.state.to_path_buf());
         let goes_on = goes_on(station, "memory");
         let body = move || {
             let mut told = None;

@@ -196,6 +196,32 @@ impl<H: Host> Control<H> {
         }
     }
 
+    /// Logs somebody in who comes over a network: only with a password that is set, whatever is open to those who
+    /// stand at the station.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`] (no such level), [`Code::NoPassword`], [`Code::WrongPassword`], [`Code::TooSoon`].
+    pub fn login_from_afar(
+        &mut self,
+        level: &str,
+        password: &str,
+        now: Instant,
+    ) -> Result<Access, Refusal> {
+        let (level, parameter) = match level {
+            "operator" => (Access::Operator, Parameter::OperatorPassword),
+            "engineer" => (Access::Engineer, Parameter::EngineerPassword),
+            _ => return Err(Code::BadArgument.into()),
+        };
+        if self.password_hash(parameter).is_empty() {
+            return Err(Code::NoPassword.into());
+        }
+        self.password_pace(now)?;
+        match password::fits(password, self.password_hash(parameter)) {
+            true => Ok(level),
+            false => Err(Code::WrongPassword.into()),
+        }
+    }
+
     /// A hash takes milliseconds: whoever tries many must not take the processor from the inspection.
     fn password_pace(&mut self, now: Instant) -> Result<(), Refusal> {
         if self.password_again.is_some_and(|again| now < again) {

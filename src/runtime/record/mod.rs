@@ -138,6 +138,16 @@ impl RecordSender {
         }
         waiting < PICTURES
     }
+
+    /// The same for a picture that is only looked at: it gives way to those that are kept, and is no loss.
+    pub fn takes_a_spare_picture(&self) -> bool {
+        let waiting = self.pictures.fetch_add(1, Ordering::Relaxed);
+        let takes = waiting < PICTURES / 4;
+        if !takes {
+            self.pictures.fetch_sub(1, Ordering::Relaxed);
+        }
+        takes
+    }
 }
 
 /// Where the recorder's records come from. Outcomes come over the first lane.

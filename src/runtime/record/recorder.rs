@@ -9,10 +9,11 @@ use crate::runtime::archive::Keep;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
+use image::{ImageFormat, RgbImage};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::Error;
+use std::io::{Cursor, Error};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -352,8 +353,16 @@ impl Recorder {
         }) = self.known.remove(&part)
         {
             self.picture_is_done();
-            if self.keeps(result.outcome, judgement.taught) {
-                self.draw(&result, &judgement, &picture, at);
+            let keeps = self.keeps(result.outcome, judgement.taught);
+            let shows = self.shared.live.wants(part);
+            if keeps || shows {
+                let picture = drawn(&result, &judgement, &picture, at);
+                if shows {
+                    self.show(part, &picture);
+                }
+                if keeps {
+                    self.keep(part, &judgement, &picture);
+                }
             }
         }
     }
@@ -373,29 +382,16 @@ impl Recorder {
         debug_assert!((1..=PICTURES).contains(&waiting), "{waiting}");
     }
 
-    fn draw(&mut self, result: &PartResult, judgement: &Judgement, picture: &Picture, at: Micros) {
-        let network = judgement.network.as_deref();
-        let time = utc(at);
-        let name = match network {
-            Some(network) => format!("{}  {time}  {}", judgement.name, network.name),
-            None => format!("{}  {time}", judgement.name),
-        };
-        let verdict = match result.type_name(network.map_or(&[], |n| &n.types)) {
-            Some(kind) => format!("{}: {kind}", result.outcome.word()),
-            None => result.outcome.word().into(),
-        };
-        let caption = Caption {
-            regions: picture.inspection.regions().all(),
-            verdict: &verdict,
-            reject: result.outcome.is_reject(),
-            score: picture.inspection.score,
-            opinions: (picture.inspection.memory).map(|m| (picture.inspection.zero_shot, m)),
-            threshold: judgement.threshold,
-            name: &name,
-            warning: network.and_then(|n| n.warning),
-        };
-        let sigma = network.map_or(0.0, |n| n.smoothing_sigma);
-        let map = picture.inspection.map().smoothed(sigma);
+    /// For whoever looks on.
+    fn show(&self, part: PartId, picture: &RgbImage) {
+        let mut jpeg = Cursor::new(Vec::new());
+        match picture.write_to(&mut jpeg, ImageFormat::Jpeg) {
+            Ok(()) => self.shared.live.show(part, jpeg.into_inner()),
+            Err(e) => log::warn!("part {}: its picture cannot be shown: {e}", part.0),
+        }
+    }
+
+    fn keep(&mut self, part: PartId, judgement: &Judgement, picture: &RgbImage) {
         let files = match self.folder.files() {
             Ok(files) => files,
             Err((path, e)) => {
@@ -403,8 +399,8 @@ impl Recorder {
                 return lose(&self.shared, path, e);
             }
         };
-        let path = files.overlays.path(result.part.0, &judgement.name);
-        if let Err(e) = overlay(&picture.frame, &map, &caption).save(&path) {
+        let path = files.overlays.path(part.0, &judgement.name);
+        if let Err(e) = picture.save(&path) {
             self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
             // Half a picture is none.
             let _ = std::fs::remove_file(&path);
@@ -413,6 +409,33 @@ impl Recorder {
         let limit = u64::from(self.shared.archive().limit_mb) * 1_000_000;
         files.overlays.add(path, limit);
     }
+}
+
+/// A part's overlay.
+fn drawn(result: &PartResult, judgement: &Judgement, picture: &Picture, at: Micros) -> RgbImage {
+    let network = judgement.network.as_deref();
+    let time = utc(at);
+    let name = match network {
+        Some(network) => format!("{}  {time}  {}", judgement.name, network.name),
+        None => format!("{}  {time}", judgement.name),
+    };
+    let verdict = match result.type_name(network.map_or(&[], |n| &n.types)) {
+        Some(kind) => format!("{}: {kind}", result.outcome.word()),
+        None => result.outcome.word().into(),
+    };
+    let caption = Caption {
+        regions: picture.inspection.regions().all(),
+        verdict: &verdict,
+        reject: result.outcome.is_reject(),
+        score: picture.inspection.score,
+        opinions: (picture.inspection.memory).map(|m| (picture.inspection.zero_shot, m)),
+        threshold: judgement.threshold,
+        name: &name,
+        warning: network.and_then(|n| n.warning),
+    };
+    let sigma = network.map_or(0.0, |n| n.smoothing_sigma);
+    let map = picture.inspection.map().smoothed(sigma);
+    overlay(&picture.frame, &map, &caption)
 }
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! The station's state and parameters as JSON. Names are those of the command set; more may be added.
+
+use crate::control::host::{Host, PartResult, SelfTest};
+use crate::control::session::counts;
+use crate::control::table::{Kind, TABLE};
+use crate::control::table::{Parameter, STEPS};
+use crate::control::{Control, alarm_text, cause_name, mode_name, network_name, self_test_name};
+use crate::line::alarms::ALARMS;
+use crate::line::{AlarmSet, Outcome};
+use serde_json::{Map, Value, json};
+
+/// What became of a part: `part`, `outcome` (good, reject), `cause` (if it was not its score), `type` (of the
+/// defect, where the network tells types apart), `score` (0 to 1),
+/// `latency_ms`.
+pub fn result(result: &PartResult, types: &[String]) -> Value {
+    let (outcome, cause) = match result.outcome {
+        Outcome::Good => ("good", None),
+        Outcome::Reject => ("reject", None),
+        Outcome::RejectBecause(cause) => ("reject", Some(cause_name(cause))),
+    };
+    json!({
+        "part": result.part.0,
+        "outcome": outcome,
+        "cause": cause,
+        "type": result.type_name(types),
+        "score": result.score,
+        "latency_ms": result.latency_us.map(|us| us as f64 / 1e3),
+    })
+}
+
+/// Everything that somebody who looks on may know.
+pub fn state<H: Host>(control: &mut Control<H>) -> Value {
+    let s = control.snapshot();
+    let judging = control.host().judging();
+    let memory = control.memory();
+    let stops = AlarmSet::ALWAYS_STOP.bits() | memory.number(Parameter::AlarmStop);
+    let alarms: Vec<Value> = ALARMS
+        .into_iter()
+        .filter(|a| s.alarms.contains(*a))
+        .map(|a| {
+            let (name, text) = alarm_text(a);
+            json!({ "number": a as u8, "name": name, "text": text, "stops": stops & (1 << a as u8) != 0 })
+        })
+        .collect();
+    let counters: Map<String, Value> = counts(&s.statistics)
+        .into_iter()
+        .map(|(name, count)| (name.to_string(), json!(count)))
+        .collect();
+    let network = judging.network.as_ref();
+    json!({
+        "product": env!("CARGO_PKG_NAME"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "station": memory.text(Parameter::StationName),
+        "mode": mode_name(s.mode),
+        "outputs": {
+            "good": s.outputs.good,
+            "reject": s.outputs.reject,
+            "ready": s.outputs.ready,
+            "busy": s.outputs.busy,
+            "result": s.outputs.result,
+            "fault": s.outputs.fault || control.memory_fault(),
+            "line_stop": s.outputs.line_stop,
+        },
+        "alarms": alarms,
+        "counters": counters,
+        "latency_p99_ms": s.statistics.latency.percentile_us(99).map(|us| us as f64 / 1e3),
+        "recipe": memory.active().to_string(),
+        "recipe_name": memory.text(Parameter::RecipeName),
+        "threshold": f64::from(memory.number(Parameter::Threshold)) / f64::from(STEPS),
+        "network": {
+            "state": network_name(judging.state),
+            "name": network.map(|n| &n.name),
+            "warning": network.and_then(|n| n.warning),
+        },
+        "challenge": s.challenge.map(|c| json!({
+            "pieces": c.pieces, "detected": c.detected, "missed": c.missed, "not_judged": c.not_judged,
+            "over": c.is_over(), "passed": c.passed(),
+        })),
+        "self_test": self_test_name(s.self_test),
+        "self_test_failed": match s.self_test { SelfTest::Failed(what) => Some(what), _ => None },
+        "last": s.last.as_ref().map(|last| result(last, network.map_or(&[], |n| &n.types))),
+    })
+}
+
+/// The parameter table with the values that are in force. Of passwords only whether there is one.
+pub fn parameters<H: Host>(control: &Control<H>) -> Value {
+    let memory = control.memory();
+    let rows = TABLE.iter().map(|e| {
+        let choices = match e.kind {
+            Kind::Choice(words) => Some(words),
+            _ => None,
+        };
+        json!({
+            "name": e.name,
+            "value": e.show(memory.get(e.parameter)).to_string(),
+            "default": e.show(&e.default_value()).to_string(),
+            "unit": e.unit,
+            "range": e.range().to_string(),
+            "choices": choices,
+            "secret": e.kind == Kind::Secret,
+            "level": e.access.name(),
+            "scope": e.scope.name(),
+            "effect": e.effect.name(),
+            "help": e.help,
+        })
+    });
+    Value::Array(rows.collect())
+}
