@@ -283,8 +283,8 @@ fn raw_frames_that_lack_bytes_are_never_whole() {
     assert!(error.contains("bytes are missing or too many"), "{error}");
     assert_eq!(whole, 0);
     // One that lacks bytes among others: whole ones before it, none after it.
-    let commands = "cat a; sleep 0.1; cat a; sleep 0.1; head -c 900 a; sleep 0.1; \
-                    while :; do cat a; sleep 0.1; done";
+    let commands = "cat a; sleep 0.5; cat a; sleep 0.5; head -c 900 a; sleep 0.5; \
+                    while :; do cat a; sleep 0.5; done";
     let mut camera = open(&script(folder.path(), "RGB3:64x48:", commands)).unwrap();
     let (error, whole) = failure(&mut camera);
     assert!(error.contains("in pieces"), "{error}");

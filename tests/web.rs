@@ -2,8 +2,12 @@
 
 #![cfg(feature = "web")]
 
+#[path = "wire/mod.rs"]
+#[allow(dead_code)]
+mod wire;
+
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -14,6 +18,7 @@ struct Station {
     url: String,
     agent: ureq::Agent,
     folder: TempDir,
+    wire: wire::Wire,
 }
 
 impl Drop for Station {
@@ -24,8 +29,9 @@ impl Drop for Station {
 }
 
 impl Station {
-    fn start(settings: &[&str]) -> Station {
+    fn start() -> Station {
         let folder = tempfile::tempdir().unwrap();
+        let wire = wire::Wire::new(folder.path());
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = port.local_addr().unwrap();
         drop(port);
@@ -42,9 +48,7 @@ impl Station {
         ]);
         command.arg("--out").arg(folder.path().join("out"));
         command.arg("--state").arg(folder.path().join("state"));
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
+        command.arg("--serial").arg(&wire.station);
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let station = Station {
@@ -52,11 +56,32 @@ impl Station {
             url: format!("http://{address}"),
             agent: config.build().into(),
             folder,
+            wire,
         };
         station.until("parts are inspected", |s| {
             s["mode"] == "running" && s["counters"]["parts"].as_u64() > Some(2)
         });
         station
+    }
+
+    /// At the station itself: one password a second.
+    fn set_passwords(&self) {
+        let mut port = std::fs::OpenOptions::new();
+        let mut port = port.read(true).write(true).open(&self.wire.client).unwrap();
+        for (line, answer) in [
+            ("SET engineer_password maker", "OK,SET"),
+            ("SET operator_password runner", "OK,SET"),
+            ("COMMIT", "OK,COMMIT,2"),
+        ] {
+            port.write_all(format!("{line}\r").as_bytes()).unwrap();
+            let (mut came, mut byte) = (String::new(), [0]);
+            while !came.ends_with('\n') {
+                port.read_exact(&mut byte).unwrap();
+                came.push(char::from(byte[0]));
+            }
+            assert!(came.starts_with(answer), "{line}: {came}");
+            std::thread::sleep(Duration::from_millis(1100));
+        }
     }
 
     fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
@@ -112,7 +137,7 @@ impl Station {
 
 #[test]
 fn who_looks_on_sees_the_station_and_changes_nothing() {
-    let station = Station::start(&[]);
+    let station = Station::start();
     let mut page = station.get("/");
     assert_eq!(page.status(), 200);
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
@@ -180,7 +205,8 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
 
 #[test]
 fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
-    let station = Station::start(&["engineer_password=maker", "operator_password=runner"]);
+    let station = Station::start();
+    station.set_passwords();
     let (status, refusal) = station.login("engineer", "guess");
     assert_eq!((status, &refusal["code"]), (401, &json!(402)), "{refusal}");
     let (status, refusal) = station.login("engineer", "maker");
@@ -236,7 +262,7 @@ fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
 
 #[test]
 fn results_come_as_they_are_made() {
-    let station = Station::start(&[]);
+    let station = Station::start();
     let answer = station.get("/api/events");
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let mut reader = answer.into_body().into_reader();

@@ -130,8 +130,9 @@ impl Link {
         while let Some(port) = &mut self.port
             && !rest.is_empty()
             && Instant::now() < until
-            && goes_on()
         {
+            // What is begun is written: the answer to REBOOT, too.
+            goes_on();
             match port.write(rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(e) if !is_void(&e) => (),

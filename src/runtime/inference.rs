@@ -229,7 +229,7 @@ impl Inference {
             Keep::Rejects => taught || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
             Keep::All => score.is_some(),
         };
-        let looked_at = score.is_some() && self.shared.live.takes(part, now());
+        let looked_at = score.is_some() && self.shared.live.takes(now());
         let picture = match wanted {
             true => self.record.takes_a_picture(&self.shared),
             false => looked_at && self.record.takes_a_spare_picture(),
@@ -246,6 +246,7 @@ impl Inference {
                     network: label,
                     threshold,
                     picture,
+                    shows: picture && looked_at,
                     taught,
                 },
             },
@@ -299,6 +300,7 @@ impl Inference {
             network: None,
             threshold: self.shared.threshold(),
             picture: false,
+            shows: false,
             taught: false,
         };
         self.record

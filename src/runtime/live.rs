@@ -1,6 +1,6 @@
 //! The last part's picture for whoever looks on: drawn only while somebody does, and only so often.
 
-use super::shared::lock;
+use super::system::lock;
 use crate::line::{Micros, PartId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,8 +26,6 @@ pub struct Live {
     until: AtomicU64,
     /// The next picture is due then, microseconds.
     next: AtomicU64,
-    /// The part whose picture was asked for.
-    part: AtomicU64,
     shown: Mutex<Option<Arc<Shown>>>,
 }
 
@@ -42,24 +40,14 @@ impl Live {
         lock(&self.shown).clone()
     }
 
-    /// Whether this part's picture is to be drawn. Never waits; of several networks one at most is told so.
-    pub(super) fn takes(&self, part: PartId, now: Micros) -> bool {
+    /// Whether a part's picture is to be drawn. Never waits; of several networks one at most is told so.
+    pub(super) fn takes(&self, now: Micros) -> bool {
         let next = self.next.load(Ordering::Relaxed);
         let due = now.0 < self.until.load(Ordering::Relaxed) && now.0 >= next;
-        let mine = due
-            && self
-                .next
-                .compare_exchange(next, now.0 + EVERY, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        if mine {
-            self.part.store(part.0, Ordering::Relaxed);
-        }
-        mine
-    }
-
-    /// Whether it is this part's picture that was asked for.
-    pub(super) fn wants(&self, part: PartId) -> bool {
-        self.part.load(Ordering::Relaxed) == part.0
+        due && self
+            .next
+            .compare_exchange(next, now.0 + EVERY, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     pub(super) fn show(&self, part: PartId, jpeg: Vec<u8>) {
@@ -75,12 +63,11 @@ mod tests {
     fn pictures_are_drawn_while_somebody_looks_on_and_only_so_often() {
         let live = Live::default();
         let at = |us| Micros(10_000_000 + us);
-        assert!(!live.takes(PartId(1), at(0)), "nobody looks on");
+        assert!(!live.takes(at(0)), "nobody looks on");
         live.ask(at(0));
-        assert!(live.takes(PartId(2), at(1)));
-        assert!(live.wants(PartId(2)) && !live.wants(PartId(1)));
-        assert!(!live.takes(PartId(3), at(2)), "so soon");
-        assert!(live.takes(PartId(4), at(1 + EVERY)));
-        assert!(!live.takes(PartId(5), at(WATCHED)), "not any more");
+        assert!(live.takes(at(1)));
+        assert!(!live.takes(at(2)), "so soon");
+        assert!(live.takes(at(1 + EVERY)));
+        assert!(!live.takes(at(WATCHED)), "not any more");
     }
 }

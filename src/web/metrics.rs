@@ -113,6 +113,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
-        assert!(!text.contains("latency"), "nothing was judged: {text}");
+        assert!(
+            !text.contains("faprompt_latency"),
+            "nothing was judged: {text}"
+        );
     }
 }

@@ -110,6 +110,8 @@ fn types_and_lanes_are_told_as_the_command_set_does() {
         "OK,SET,lanes,scratch=3"
     );
     bench.say("SET default_lane 8");
+    // Three rejects in a row would stop the line.
+    bench.say("SET alarm_consecutive 0");
     assert!(bench.say("COMMIT").starts_with("OK,COMMIT"));
     let of = |number, lane| Sorting {
         defect: DefectType::Number(number),

@@ -55,6 +55,8 @@ pub struct Judgement {
     pub threshold: f32,
     /// Whether its picture follows.
     pub picture: bool,
+    /// Whether somebody looks on, and this picture is for them.
+    pub shows: bool,
     /// Whether it came while good parts were taught: its picture is kept, for whoever looks for the odd one.
     pub taught: bool,
 }

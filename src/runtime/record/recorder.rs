@@ -354,7 +354,7 @@ impl Recorder {
         {
             self.picture_is_done();
             let keeps = self.keeps(result.outcome, judgement.taught);
-            let shows = self.shared.live.wants(part);
+            let shows = judgement.shows;
             if keeps || shows {
                 let picture = drawn(&result, &judgement, &picture, at);
                 if shows {
@@ -491,6 +491,7 @@ mod tests {
                 network: None,
                 threshold: 0.5,
                 picture,
+                shows: false,
                 taught: false,
             };
             let judged = Record::Judged { part, judgement };

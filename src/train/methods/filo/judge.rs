@@ -76,6 +76,8 @@ pub fn judge(
         .positions
         .unwrap_or(MethodSpec::of(Method::Filo, layers).positions);
     let positions = clip.visual.positions_by(grid, positions);
+    // The learner's parameters ask for gradients, which nobody computes here.
+    let device = &device.clone().autodiff();
     let mut m = Maker::new(device, false);
     let tower = ImageTower::with_positions(&clip.visual, &positions, clip.activation, vv, &mut m);
     let mut preprocessor = Preprocessor::new(&ImageSpec {
