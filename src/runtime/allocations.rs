@@ -154,7 +154,9 @@ fn judging(
 fn per_frame(options: Options, picture: &RgbImage, taught: Option<Kind>) -> (u64, u64) {
     let judging = |frames| judging(options, Tiling::WHOLE, picture, taught, frames);
     judging(1);
-    let [one, five] = [1, 5].map(judging);
+    // The least of some: what happens once, such as a line of the log about a slow frame, is not the frame's.
+    let least = |frames| (0..3).map(|_| judging(frames)).min().unwrap();
+    let [one, five] = [1, 5].map(least);
     ((five.0 - one.0) / 4, (five.1 - one.1) / 4)
 }
 
