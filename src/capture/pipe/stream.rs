@@ -129,10 +129,11 @@ impl<R: Read + AsFd> Stream<R> {
                 Layout::packed(PixelFormat::Mjpeg, 0, 0)
             }
         };
-        // The next one comes at once, and most of the pause is in the middle: frames are out of step.
+        // A pause in the middle like the one between frames: it may be the end of one and the start of the next. Half as
+        // long is enough: of two equal ones either may measure longer.
         let pause = self.input.longest_pause_us();
         let in_pieces =
-            layout.format != PixelFormat::Mjpeg && pause > PAUSE_US && pause > begun.after_us;
+            layout.format != PixelFormat::Mjpeg && pause > PAUSE_US && 2 * pause > begun.after_us;
         self.in_pieces = if in_pieces { self.in_pieces + 1 } else { 0 };
         if self.in_pieces >= OUT_OF_STEP {
             return Err(StreamError::OutOfStep(format!(
