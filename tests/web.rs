@@ -183,12 +183,11 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
     let name = list["pictures"][0].as_str().unwrap();
     let mut picture = station.get(&format!("/rejects/{name}"));
     assert!(image::load_from_memory(&picture.body_mut().read_to_vec().unwrap()).is_ok());
-    let memory = station.folder.path().join("state/memory");
-    assert!(memory.exists());
+    assert!(station.folder.path().join("out/verdicts.jsonl").exists());
     for path in [
-        "/rejects/..%2F..%2Fstate%2Fmemory",
+        "/rejects/..%2Fverdicts.jsonl",
         "/rejects/%2e%2e/verdicts.jsonl",
-        "/state/memory",
+        "/verdicts.jsonl",
     ] {
         assert_eq!(station.get(path).status(), 404, "{path}");
     }
