@@ -58,6 +58,9 @@ impl Host for Yes {
             score: Some((self.orders % 100) as f32 / 100.0),
             opinions: None,
             latency_us: Some(self.orders),
+            defect: Default::default(),
+            share: None,
+            lane: None,
         });
         match order {
             Order::Challenge(pieces) => {
