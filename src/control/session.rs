@@ -933,15 +933,7 @@ impl fmt::Display for ResultLine<'_> {
             ..
         } = self.result;
         let kind = self.result.type_name(self.types);
-        let word = if outcome == Outcome::Good {
-            "good"
-        } else {
-            "reject"
-        };
-        let cause = match outcome {
-            Outcome::Good | Outcome::Reject => None,
-            Outcome::RejectBecause(cause) => Some(cause_name(cause)),
-        };
+        let (word, cause) = outcome_words(outcome);
         let ms = latency_us.map(|us| us as f64 / 1e3);
         if self.json {
             write!(f, "{{\"part\":{},\"outcome\":\"{word}\"", part.0)?;
@@ -995,6 +987,15 @@ impl fmt::Display for ResultLine<'_> {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// What became of a part: `good` or `reject`, and the cause if it was not its score.
+pub fn outcome_words(outcome: Outcome) -> (&'static str, Option<&'static str>) {
+    match outcome {
+        Outcome::Good => ("good", None),
+        Outcome::Reject => ("reject", None),
+        Outcome::RejectBecause(cause) => ("reject", Some(cause_name(cause))),
     }
 }
 

@@ -1,23 +1,19 @@
 //! The station's state and parameters as JSON. Names are those of the command set; more may be added.
 
 use crate::control::host::{Host, PartResult, SelfTest};
-use crate::control::session::counts;
+use crate::control::session::{counts, outcome_words};
 use crate::control::table::{Kind, TABLE};
 use crate::control::table::{Parameter, STEPS};
-use crate::control::{Control, alarm_text, cause_name, mode_name, network_name, self_test_name};
+use crate::control::{Control, alarm_text, mode_name, network_name, self_test_name};
+use crate::line::AlarmSet;
 use crate::line::alarms::ALARMS;
-use crate::line::{AlarmSet, Outcome};
 use serde_json::{Map, Value, json};
 
 /// What became of a part: `part`, `outcome` (good, reject), `cause` (if it was not its score), `type` (of the
 /// defect, where the network tells types apart), `score` (0 to 1),
 /// `latency_ms`.
 pub fn result(result: &PartResult, types: &[String]) -> Value {
-    let (outcome, cause) = match result.outcome {
-        Outcome::Good => ("good", None),
-        Outcome::Reject => ("reject", None),
-        Outcome::RejectBecause(cause) => ("reject", Some(cause_name(cause))),
-    };
+    let (outcome, cause) = outcome_words(result.outcome);
     json!({
         "part": result.part.0,
         "outcome": outcome,
