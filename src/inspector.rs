@@ -8,7 +8,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
-use crate::gpu::{self, GpuError, Runtime};
+use crate::gpu::{self, Backend, GpuError};
 use crate::memory::file::TaughtError;
 use crate::memory::region::{Looked, RegionError, Regions};
 use crate::memory::{Descriptor, Layout, Taught, ZeroShot};
@@ -335,7 +335,7 @@ pub struct Options {
     /// How weights are multiplied.
     pub arithmetic: Arithmetic,
     /// What frames are judged on.
-    pub runtime: Runtime,
+    pub runtime: Backend,
     /// Whether good parts can be taught: the encoder then hands out what a memory of them compares.
     pub memory: bool,
 }
@@ -347,7 +347,7 @@ impl Default for Options {
             adaptation: AdaptationMode::Exact,
             threads: 1,
             arithmetic: Arithmetic::Auto,
-            runtime: Runtime::Cpu,
+            runtime: Backend::Cpu,
             memory: false,
         }
     }
@@ -364,7 +364,7 @@ pub struct Inspector {
     normal: Vec<f32>,
     abnormal: Vec<f32>,
     /// Judges instead of encoder and adaptation as long as it can.
-    gpu: Option<gpu::Frame>,
+    gpu: Option<gpu::GpuNetwork>,
     executor: Executor,
     exact: bool,
     arithmetic: Arithmetic,
@@ -501,13 +501,17 @@ impl Inspector {
         taps.extend(&memory_taps);
         let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
         let gpu = match options.runtime {
-            Runtime::Cuda if manifest.method_name() == Method::Memory => {
+            Backend::Cuda if manifest.method_name() == Method::Memory => {
                 let numbers = half::f16::datum_type();
-                told(gpu::Frame::encoder_on("cuda", bundle, &taps, numbers))
+                told(gpu::GpuNetwork::encoder_on("cuda", bundle, &taps, numbers))
             }
-            Runtime::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
-            Runtime::Cpu => None,
-            Runtime::Cuda => told(gpu::Frame::cuda(bundle, options.adaptation, &memory_taps)),
+            Backend::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
+            Backend::Cpu => None,
+            Backend::Cuda => told(gpu::GpuNetwork::cuda(
+                bundle,
+                options.adaptation,
+                &memory_taps,
+            )),
         };
         let precision = match manifest.precision {
             Precision::F32 => Arithmetic::F32,
@@ -555,7 +559,7 @@ impl Inspector {
             room: self.room.as_ref().map(|r| r.beside()).transpose()?,
             normal: self.normal.clone(),
             abnormal: self.abnormal.clone(),
-            gpu: self.gpu.as_ref().map(gpu::Frame::beside).transpose()?,
+            gpu: self.gpu.as_ref().map(gpu::GpuNetwork::beside).transpose()?,
             executor: match &self.executor {
                 Executor::MultiThread(pool) => executor(pool.current_num_threads()),
                 one => one.clone(),
@@ -593,7 +597,7 @@ impl Inspector {
     }
 
     /// Gives a GPU back if it gives the known frame the score that the CPU gives it.
-    fn prove(&mut self, mut gpu: gpu::Frame) -> Result<gpu::Frame, GpuError> {
+    fn prove(&mut self, mut gpu: gpu::GpuNetwork) -> Result<gpu::GpuNetwork, GpuError> {
         let frame = self
             .preprocessor
             .run(&known_frame())
@@ -741,10 +745,10 @@ impl Inspector {
     }
 
     /// What the next frame is judged on.
-    pub fn runtime(&self) -> Runtime {
+    pub fn runtime(&self) -> Backend {
         match self.gpu {
-            Some(_) => Runtime::Cuda,
-            None => Runtime::Cpu,
+            Some(_) => Backend::Cuda,
+            None => Backend::Cpu,
         }
     }
 
@@ -757,10 +761,10 @@ impl Inspector {
     /// How its weights are multiplied: what its scores hang on, and a threshold that was taught by them.
     pub fn arithmetic(&self) -> &'static str {
         match (self.runtime(), self.arithmetic) {
-            (Runtime::Cuda, _) => "cuda",
-            (Runtime::Cpu, Arithmetic::Int8) => "int8",
-            (Runtime::Cpu, Arithmetic::F16) => "f16",
-            (Runtime::Cpu, Arithmetic::F32 | Arithmetic::Auto) => "f32",
+            (Backend::Cuda, _) => "cuda",
+            (Backend::Cpu, Arithmetic::Int8) => "int8",
+            (Backend::Cpu, Arithmetic::F16) => "f16",
+            (Backend::Cpu, Arithmetic::F32 | Arithmetic::Auto) => "f32",
         }
     }
 
@@ -935,7 +939,7 @@ impl Inspector {
     /// Judges it on a GPU.
     fn judge_on(
         &mut self,
-        gpu: &mut gpu::Frame,
+        gpu: &mut gpu::GpuNetwork,
         frame: TValue,
         ended: &mut dyn FnMut(Stage),
     ) -> Result<(), GpuError> {

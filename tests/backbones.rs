@@ -7,7 +7,7 @@ use common::{golden, relative, values};
 use faprompt_edge::bundle::manifest::{Precision, Selection};
 use faprompt_edge::bundle::tap::{Form, Rows, Stream, Tap};
 use faprompt_edge::bundle::{Bundle, Keys};
-use faprompt_edge::gpu::Frame;
+use faprompt_edge::gpu::GpuNetwork;
 use faprompt_edge::inspector::{Inspector, KNOWN_TOLERANCE, Options};
 use faprompt_edge::ops::slice;
 use faprompt_edge::ops::weights::Arithmetic;
@@ -123,7 +123,7 @@ fn the_gpus_graph_has_the_same_rows() {
             .unwrap();
         let mut encoder = Encoder::with_taps(&bundle, &taps, 0, Arithmetic::F32).unwrap();
         let want = encoder.taps(frame.clone()).unwrap();
-        let mut gpu = Frame::encoder_on("cpu", &bundle, &taps, f32::datum_type()).unwrap();
+        let mut gpu = GpuNetwork::encoder_on("cpu", &bundle, &taps, f32::datum_type()).unwrap();
         let got = gpu.run(frame).unwrap();
         for (got, want) in got.taps().iter().zip(want) {
             let off = relative(slice(got).unwrap(), slice(want).unwrap());

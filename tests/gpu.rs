@@ -9,7 +9,7 @@ use faprompt_edge::bundle::tap::{Form, Rows, Stream, Tap};
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::capture::known_frame;
 use faprompt_edge::faprompt::AdaptationMode;
-use faprompt_edge::gpu::{Frame, GpuError, Runtime, graph};
+use faprompt_edge::gpu::{Backend, GpuError, GpuNetwork, graph};
 use faprompt_edge::inspector::{Inspector, KNOWN_TOLERANCE, Options};
 use faprompt_edge::ops::slice;
 use faprompt_edge::ops::weights::Arithmetic;
@@ -43,7 +43,7 @@ fn differences(
     )
     .unwrap();
     let want = inspector.inspect(frame).unwrap();
-    let mut graph = Frame::on("cpu", bundle, adaptation, &[], numbers).unwrap();
+    let mut graph = GpuNetwork::on("cpu", bundle, adaptation, &[], numbers).unwrap();
     let mut preprocessor = Preprocessor::new(&bundle.manifest().image);
     let got = graph.run(preprocessor.run(frame).unwrap()).unwrap();
     let scores = [
@@ -113,7 +113,8 @@ fn the_graph_hands_out_the_same_taps() {
     let mut encoder = Encoder::with_taps(&bundle, &taps, vv, Arithmetic::F32).unwrap();
     let want = encoder.taps(frame.clone()).unwrap();
     for adaptation in [AdaptationMode::Exact, AdaptationMode::Off] {
-        let mut graph = Frame::on("cpu", &bundle, adaptation, &taps, f32::datum_type()).unwrap();
+        let mut graph =
+            GpuNetwork::on("cpu", &bundle, adaptation, &taps, f32::datum_type()).unwrap();
         let got = graph.run(frame.clone()).unwrap();
         assert_eq!(got.taps().len(), taps.len());
         assert_eq!(
@@ -184,17 +185,17 @@ fn without_a_gpu_the_cpu_judges() {
         let score = inspector.inspect(&known_frame()).unwrap().score;
         (inspector.runtime(), score)
     };
-    let (_, cpu) = judge(Runtime::Cpu);
+    let (_, cpu) = judge(Backend::Cpu);
     match (
-        judge(Runtime::Cuda),
-        Frame::cuda(&bundle, AdaptationMode::Exact, &[]).map(drop),
+        judge(Backend::Cuda),
+        GpuNetwork::cuda(&bundle, AdaptationMode::Exact, &[]).map(drop),
     ) {
-        ((Runtime::Cpu, score), Err(e)) => {
+        ((Backend::Cpu, score), Err(e)) => {
             assert_eq!(score, cpu);
             let built = cfg!(feature = "cuda-runtime");
             assert_eq!(matches!(e, GpuError::NotBuilt), !built, "{e}");
         }
-        ((Runtime::Cuda, score), Ok(())) => assert!((score - cpu).abs() <= KNOWN_TOLERANCE),
+        ((Backend::Cuda, score), Ok(())) => assert!((score - cpu).abs() <= KNOWN_TOLERANCE),
         ((runtime, _), loaded) => panic!("{runtime:?} judges, but loading gave {loaded:?}"),
     }
 }

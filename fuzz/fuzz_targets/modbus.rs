@@ -6,8 +6,8 @@
 use faprompt_edge::control::modbus::Slave;
 use faprompt_edge::control::modbus::frame::{Framer, sealed};
 use faprompt_edge::control::{
-    Control, Host, Judging, Memory, Mode, Order, PartResult, Preparing, Refused, SelfTest,
-    Snapshot, Store, Wanted,
+    Control, ControlledStation, Judging, Memory, Mode, Order, PartResult, Preparing, Refused,
+    SelfTest, Snapshot, Store, Wanted,
 };
 use faprompt_edge::line::{AlarmSet, Micros, Outputs, Statistics};
 use libfuzzer_sys::fuzz_target;
@@ -20,7 +20,7 @@ const BAUD: u32 = 115_200;
 /// A station that takes every order and does nothing.
 struct Still(Mode);
 
-impl Host for Still {
+impl ControlledStation for Still {
     type Loadout = ();
 
     fn snapshot(&mut self) -> Snapshot {

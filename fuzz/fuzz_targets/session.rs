@@ -11,8 +11,8 @@ mod oracle;
 use faprompt_edge::control::session::Output;
 use faprompt_edge::control::values::alarms;
 use faprompt_edge::control::{
-    Control, Host, Judging, Memory, Mode, Order, PartResult, Preparing, Refused, SelfTest, Session,
-    Snapshot, Store, Wanted,
+    Control, ControlledStation, Judging, Memory, Mode, Order, PartResult, Preparing, Refused,
+    SelfTest, Session, Snapshot, Store, Wanted,
 };
 use faprompt_edge::line::{
     AlarmSet, ChallengeReport, Micros, Outcome, Outputs, PartId, Statistics,
@@ -33,7 +33,7 @@ struct Yes {
     told: bool,
 }
 
-impl Host for Yes {
+impl ControlledStation for Yes {
     type Loadout = ();
 
     fn snapshot(&mut self) -> Snapshot {

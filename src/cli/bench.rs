@@ -7,7 +7,7 @@ use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::known_frame;
 use faprompt_edge::capture::load;
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::gpu::Runtime;
+use faprompt_edge::gpu::Backend;
 use faprompt_edge::inspector::{InspectError, Inspector, Options, Stage, Stages};
 use faprompt_edge::memory::region::Regions;
 use faprompt_edge::memory::{Fusion, Kind, Lesson, Settings};
@@ -86,7 +86,7 @@ struct Report<'a> {
     /// Those of f16 arithmetic, if this processor has it.
     f16_kernel: Option<&'static str>,
     /// What judged: `cpu` although a GPU was asked for means that it failed.
-    runtime: Runtime,
+    runtime: Backend,
     /// What the frame is cut into.
     tiles: String,
     load_ms: f64,
@@ -166,7 +166,7 @@ impl Bench {
         let started = Instant::now();
         let bundle = self.network.open()?;
         let mut rows = vec![];
-        let (mut load_ms, mut warning, mut runtime) = (0.0, None, Runtime::Cpu);
+        let (mut load_ms, mut warning, mut runtime) = (0.0, None, Backend::Cpu);
         for n in threads {
             // One network at a time: the memory that is reported is that of one.
             let mut inspector = self.inspector(&bundle, n, &frame)?;
@@ -334,7 +334,7 @@ impl Bench {
             r.f16_kernel.unwrap_or("none"),
             self.frames
         );
-        if r.runtime == Runtime::Cuda {
+        if r.runtime == Backend::Cuda {
             out += "CUDA judges; all of its work stands under encode\n";
         }
         if !self.tiles.is_whole() {

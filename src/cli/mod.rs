@@ -24,7 +24,7 @@ use faprompt_edge::capture::CaptureError;
 use faprompt_edge::control::StoreError;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
-use faprompt_edge::gpu::Runtime;
+use faprompt_edge::gpu::Backend;
 use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
 use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::memory::region::Regions;
@@ -102,7 +102,7 @@ struct Network {
     /// What judges: this processor, or an NVIDIA GPU (in programs built with `--features cuda12` or `cuda13`;
     /// if it fails, the processor goes on and says so)
     #[arg(long, value_enum, default_value = "cpu")]
-    runtime: Runtime,
+    runtime: Backend,
 }
 
 /// How a command uses the cores.

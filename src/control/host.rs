@@ -311,7 +311,7 @@ impl<L> Preparing<L> {
 }
 
 /// The station behind control. All calls return at once or within milliseconds.
-pub trait Host {
+pub trait ControlledStation {
     /// Everything that a change puts into force, made ready. Dropped, it leaves no trace.
     type Loadout: Send + 'static;
     /// The state now.
@@ -335,7 +335,7 @@ pub trait Host {
         self.no_network();
     }
     /// Teaches. `false_rejects` is the share of good parts that may be rejected. What takes long is done by
-    /// another thread: [`Host::lesson`] tells.
+    /// another thread: [`ControlledStation::lesson`] tells.
     ///
     /// # Errors
     /// [`Refused`]; a station that cannot be taught refuses everything.

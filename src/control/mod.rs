@@ -1,7 +1,7 @@
 //! Control: the parameter table, the command set on a serial port, and the memory that survives power
 //! cuts. See `README.md` beside this file for what an integrator needs to know.
 //!
-//! Looks at the station and gives it orders through [`Host`]; never touches a pin, a camera or the line
+//! Looks at the station and gives it orders through [`ControlledStation`]; never touches a pin, a camera or the line
 //! core, and never holds them up.
 //!
 //! | module | what it does |
@@ -36,8 +36,8 @@ pub mod types;
 pub mod values;
 
 pub use host::{
-    Host, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused, SelfTest, Snapshot,
-    Wanted,
+    ControlledStation, Judging, Mode, NetworkLabel, Order, PartResult, Preparing, Refused,
+    SelfTest, Snapshot, Wanted,
 };
 pub use last_good::LastGood;
 pub use memory::{Memory, RecipeNumber};

@@ -3,7 +3,7 @@
 //! Must never spin, whatever is or is not at the other end, and never take more of the processor than a
 //! fixed share: so many bytes and lines a second, the rest waits in the kernel's buffer and is lost there.
 
-use super::host::Host;
+use super::host::ControlledStation;
 use super::session::{Output, Session};
 use super::shared::Control;
 use serialport::{DataBits, FlowControl, Parity, SerialPort, StopBits};
@@ -236,7 +236,7 @@ impl Budget {
 }
 
 /// Serves the command set on a port for as long as `goes_on`, which is asked some 50 times a second.
-pub fn serve<H: Host>(
+pub fn serve<H: ControlledStation>(
     settings: PortSettings,
     control: &Mutex<Control<H>>,
     goes_on: &dyn Fn() -> bool,

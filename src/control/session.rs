@@ -6,7 +6,8 @@
 
 use super::command::{Assembler, Command, LINE, Line, VERBS, Verb, parse};
 use super::host::{
-    Host, Judging, LessonState, Mode, Opinions, Order, PartResult, SelfTest, Snapshot, Teach,
+    ControlledStation, Judging, LessonState, Mode, Opinions, Order, PartResult, SelfTest, Snapshot,
+    Teach,
 };
 use super::refusal::{Code, Refusal};
 use super::shared::{
@@ -75,7 +76,7 @@ type Answer = Result<(), Refusal>;
 
 impl Session {
     /// A session for a port, by whose name the log knows it.
-    pub fn new<H: Host>(control: &mut Control<H>, port: &str, now: Instant) -> Self {
+    pub fn new<H: ControlledStation>(control: &mut Control<H>, port: &str, now: Instant) -> Self {
         let results = control.memory().is_on(Parameter::ResultAtStart);
         Session {
             id: control.open(),
@@ -92,7 +93,7 @@ impl Session {
     }
 
     /// A session over a network, of somebody who has logged in at this level: see [`Control::login_from_afar`].
-    pub fn from_afar<H: Host>(
+    pub fn from_afar<H: ControlledStation>(
         control: &mut Control<H>,
         port: &str,
         level: Access,
@@ -108,7 +109,7 @@ impl Session {
     }
 
     /// Answers one line of text. What is no line of the command set (blank, an answer itself) has no answer.
-    pub fn answer_line<H: Host>(
+    pub fn answer_line<H: ControlledStation>(
         &mut self,
         text: &str,
         now: Instant,
@@ -140,7 +141,7 @@ impl Session {
     }
 
     /// Answers a line: exactly one `OK` or `ER`, unless the session [is waiting](Session::is_waiting) then.
-    pub fn answer<H: Host>(
+    pub fn answer<H: ControlledStation>(
         &mut self,
         line: &Line,
         now: Instant,
@@ -189,7 +190,12 @@ impl Session {
     }
 
     /// What is due without a line: time-outs, results.
-    pub fn idle<H: Host>(&mut self, now: Instant, control: &mut Control<H>, out: &mut Output) {
+    pub fn idle<H: ControlledStation>(
+        &mut self,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
         self.listen(control);
         self.answer_late(control, out);
         let limit = u64::from(control.memory().number(Parameter::SerialTimeoutMs));
@@ -223,7 +229,7 @@ impl Session {
     }
 
     /// The answer of a change that is in force now, or was refused.
-    fn answer_late<H: Host>(&mut self, control: &mut Control<H>, out: &mut Output) {
+    fn answer_late<H: ControlledStation>(&mut self, control: &mut Control<H>, out: &mut Output) {
         if self.waiting.is_none() {
             return;
         }
@@ -248,7 +254,7 @@ impl Session {
     }
 
     /// Says what a change came to, or that its answer comes later.
-    fn changed<H: Host>(
+    fn changed<H: ControlledStation>(
         &mut self,
         verb: Verb,
         after: After,
@@ -269,18 +275,18 @@ impl Session {
     }
 
     /// The port is gone: nothing of the client is left.
-    pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
+    pub fn hang_up<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         self.assembler = Assembler::default();
         self.waiting = None;
         self.logout(control);
     }
 
-    fn logout<H: Host>(&mut self, control: &mut Control<H>) {
+    fn logout<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         self.level = None;
         control.leave(self.id);
     }
 
-    fn level<H: Host>(&self, control: &Control<H>) -> Access {
+    fn level<H: ControlledStation>(&self, control: &Control<H>) -> Access {
         let open = match self.afar {
             true => Access::View,
             false => control.open_level(),
@@ -288,7 +294,7 @@ impl Session {
         self.level.map_or(open, |level| level.max(open))
     }
 
-    fn run<H: Host>(
+    fn run<H: ControlledStation>(
         &mut self,
         command: Command<'_>,
         now: Instant,
@@ -484,13 +490,18 @@ impl Session {
     }
 
     /// An answer that came in is told the first time.
-    fn listen<H: Host>(&mut self, control: &mut Control<H>) {
+    fn listen<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         if self.heard() > 0 && !std::mem::replace(&mut self.told_echo, true) {
             control.heard_itself(&self.port);
         }
     }
 
-    fn status<H: Host>(&self, who: &Who<'_>, control: &mut Control<H>, out: &mut Output) {
+    fn status<H: ControlledStation>(
+        &self,
+        who: &Who<'_>,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
         let s = control.snapshot();
         let mode = mode_name(s.mode);
         let outputs = s.outputs;
@@ -526,7 +537,7 @@ impl Session {
         taught(&judges, control.teach_report(), out);
     }
 
-    fn teach<H: Host>(
+    fn teach<H: ControlledStation>(
         &mut self,
         (first, second): (Option<&str>, Option<&str>),
         who: &Who<'_>,
@@ -600,7 +611,12 @@ impl Session {
 }
 
 impl After {
-    fn say<H: Host>(&self, committed: Committed, control: &Control<H>, out: &mut Output) {
+    fn say<H: ControlledStation>(
+        &self,
+        committed: Committed,
+        control: &Control<H>,
+        out: &mut Output,
+    ) {
         let _ = match self {
             After::Commit => match committed.effect {
                 Some(effect) => write!(out, ",{},{}", committed.changes, effect.name()),
@@ -815,7 +831,7 @@ fn challenge(snapshot: &Snapshot, out: &mut Output) {
 }
 
 /// The types of defects that the network in force tells apart.
-fn network_types<H: Host>(control: &mut Control<H>) -> Vec<String> {
+fn network_types<H: ControlledStation>(control: &mut Control<H>) -> Vec<String> {
     let judging = control.host().judging();
     let network = judging.network.as_ref();
     network.map_or_else(Vec::new, |n| n.types.clone())

@@ -19,7 +19,7 @@ use tract_cuda as _;
 /// What frames are judged on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Runtime {
+pub enum Backend {
     /// This processor.
     #[default]
     Cpu,
@@ -85,14 +85,14 @@ fn prepared(
 }
 
 /// A network on a runtime of tract's.
-pub struct Frame {
+pub struct GpuNetwork {
     state: Box<dyn State>,
     /// Values before the taps, at least.
     first: usize,
     taps: usize,
 }
 
-/// What [`Frame::run`] makes of a frame.
+/// What [`GpuNetwork::run`] makes of a frame.
 pub struct Answer {
     values: TVec<TValue>,
     /// How many of them, the last ones, are taps.
@@ -137,7 +137,7 @@ impl Answer {
     }
 }
 
-impl Frame {
+impl GpuNetwork {
     /// Loads a bundle onto the first NVIDIA GPU, in f16. The first time on a machine, CUDA's compiler makes
     /// the kernels, which takes a minute or two; they are kept in `~/.cache/tract`.
     ///
@@ -147,8 +147,8 @@ impl Frame {
         bundle: &Bundle,
         adaptation: AdaptationMode,
         taps: &[Tap],
-    ) -> Result<Frame, GpuError> {
-        Frame::on("cuda", bundle, adaptation, taps, f16::datum_type())
+    ) -> Result<GpuNetwork, GpuError> {
+        GpuNetwork::on("cuda", bundle, adaptation, taps, f16::datum_type())
     }
 
     /// Loads a bundle into the runtime of this name (`cpu` and `cuda` are tract's), its products computed in
@@ -162,9 +162,9 @@ impl Frame {
         adaptation: AdaptationMode,
         taps: &[Tap],
         numbers: DatumType,
-    ) -> Result<Frame, GpuError> {
+    ) -> Result<GpuNetwork, GpuError> {
         guarded(|| {
-            Ok(Frame {
+            Ok(GpuNetwork {
                 state: prepared(runtime, || graph::frame(bundle, adaptation, taps, numbers))?,
                 first: 4,
                 taps: taps.len(),
@@ -181,9 +181,9 @@ impl Frame {
         bundle: &Bundle,
         taps: &[Tap],
         numbers: DatumType,
-    ) -> Result<Frame, GpuError> {
+    ) -> Result<GpuNetwork, GpuError> {
         guarded(|| {
-            Ok(Frame {
+            Ok(GpuNetwork {
                 state: prepared(runtime, || graph::encoder(bundle, taps, numbers))?,
                 first: 0,
                 taps: taps.len(),
@@ -195,8 +195,8 @@ impl Frame {
     ///
     /// # Errors
     /// tract's own.
-    pub fn beside(&self) -> TractResult<Frame> {
-        Ok(Frame {
+    pub fn beside(&self) -> TractResult<GpuNetwork> {
+        Ok(GpuNetwork {
             state: self.state.runnable().spawn()?,
             first: self.first,
             taps: self.taps,

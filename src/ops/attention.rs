@@ -47,7 +47,7 @@ fn softmax_rows(scores: &mut [f32], row_len: usize, factors: &mut [f32]) {
 }
 
 /// Keys and values of all heads, as [`tile`] takes them.
-struct Packed<'a> {
+struct PackedHeads<'a> {
     kernel: Kernel,
     /// Whether keys, values and what they are multiplied with are pairs: row i holds rows 2 i and 2 i + 1.
     pairs: bool,
@@ -140,11 +140,11 @@ fn transpose(
 fn attend(
     q: &[f32],
     stride: usize,
-    packed: &Packed,
+    packed: &PackedHeads,
     out: &mut [f32],
     out_width: usize,
 ) -> TractResult<()> {
-    let Packed {
+    let PackedHeads {
         kernel,
         pairs,
         tokens,
@@ -277,7 +277,7 @@ impl EvalOp for Attention {
             let rows = q.len().div_ceil(q_stride);
             let mut out = Output::take(ctx, &[rows, width])?;
             let tokens = kv.len() / stride;
-            let packed = Packed {
+            let packed = PackedHeads {
                 kernel: pairs.unwrap_or_else(Kernel::best),
                 pairs: pairs.is_some(),
                 tokens,

@@ -180,7 +180,7 @@ impl Panels {
     }
 }
 
-impl product::Packed for Panels {
+impl product::PackedWeights for Panels {
     fn sizes(&self) -> Sizes {
         Sizes {
             inputs: self.inputs,
@@ -260,7 +260,7 @@ impl product::Packed for Panels {
 mod tests {
     use super::super::activation::Activation;
     use super::super::layer_norm::EPSILON;
-    use super::super::product::{Epilogue, Packed as _};
+    use super::super::product::{PackedWeights as _, SliceEpilogue};
     use super::super::testing::{numbers, tensor};
     use super::*;
     use proptest::prelude::*;
@@ -299,7 +299,7 @@ mod tests {
             let (x, bias) = (numbers(inputs, seed ^ 1), numbers(outputs, seed ^ 2));
             let (gamma, beta) = (numbers(inputs, seed ^ 3), numbers(inputs, seed ^ 4));
             let norm = normed.then_some(Norm { gamma: &gamma, beta: &beta, epsilon: EPSILON });
-            let epilogue = Epilogue {
+            let epilogue = SliceEpilogue {
                 scale: 0.5, bias: Some(&bias), activation: Activation::None, residual: None,
             };
             for kernel in Kernel::all() {

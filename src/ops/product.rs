@@ -18,7 +18,7 @@ const BLOCK: usize = 192 << 10;
 
 /// What happens to a sum of products on its way to memory, in this order.
 #[derive(Clone, Copy)]
-pub struct Epilogue<'a> {
+pub struct SliceEpilogue<'a> {
     /// Multiplies the product.
     pub scale: f32,
     /// Added to every row: one value per output.
@@ -45,7 +45,7 @@ pub struct Sizes {
 }
 
 /// Weights [outputs, inputs], packed in panels for one of this processor's kernels.
-pub trait Packed: Sync {
+pub trait PackedWeights: Sync {
     /// The sizes of their products.
     fn sizes(&self) -> Sizes;
 
@@ -64,7 +64,7 @@ pub trait Packed: Sync {
         &self,
         x: &[f32],
         norm: Option<Norm>,
-        epilogue: Epilogue,
+        epilogue: SliceEpilogue,
         out: &mut [f32],
     ) -> TractResult<()> {
         divide(x, self.sizes(), epilogue, out, |block| {
@@ -102,7 +102,7 @@ pub struct Block<'a> {
 fn divide(
     x: &[f32],
     sizes: Sizes,
-    epilogue: Epilogue,
+    epilogue: SliceEpilogue,
     out: &mut [f32],
     work: impl Fn(&mut Block) -> TractResult<()> + Sync,
 ) -> TractResult<()> {

@@ -115,7 +115,7 @@ impl Weights {
     }
 
     /// It, whatever it is multiplied in.
-    fn packed(&self) -> &dyn product::Packed {
+    fn packed(&self) -> &dyn product::PackedWeights {
         match self {
             Weights::Float(w) => w,
             Weights::Int8(w) => w,
@@ -155,7 +155,7 @@ impl Weights {
             x.len(),
             out.shape()
         );
-        let epilogue = product::Epilogue {
+        let epilogue = product::SliceEpilogue {
             scale: epilogue.scale.unwrap_or(1.0),
             bias: epilogue.bias.map(slice).transpose()?,
             activation: epilogue.activation,

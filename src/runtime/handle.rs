@@ -11,8 +11,8 @@ use super::shared::{Results, Shared, lock};
 use super::teacher::{Start, Teacher};
 use crate::capture::Adjustment;
 use crate::control::host::{
-    Host, Judging, Lesson, LessonState, Order, PartResult, Preparing, Refused, SelfTest, Snapshot,
-    Teach, Wanted,
+    ControlledStation, Judging, Lesson, LessonState, Order, PartResult, Preparing, Refused,
+    SelfTest, Snapshot, Teach, Wanted,
 };
 use crate::control::store::shelf::Shelf;
 use crate::control::table::{Effect, Parameter};
@@ -281,7 +281,7 @@ impl Drop for Handle {
     }
 }
 
-impl Host for Handle {
+impl ControlledStation for Handle {
     type Loadout = Box<Loadout>;
 
     fn snapshot(&mut self) -> Snapshot {

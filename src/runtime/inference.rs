@@ -12,7 +12,7 @@ use super::system::now;
 use super::threads::Sign;
 use crate::control::host::{Opinions, SelfTest};
 use crate::control::types::TypeRules;
-use crate::gpu::Runtime;
+use crate::gpu::Backend;
 use crate::inspector::KNOWN_TOLERANCE;
 use crate::line::{DefectType, FrameId, Outcome, PartId, Sorting, Verdict};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ struct Judge {
     generation: u32,
     network: Network,
     /// What its known score was measured on.
-    on: Runtime,
+    on: Backend,
     /// What its types of defects decide, and by which rules.
     sortings: Vec<Sorting>,
     rules: Option<Arc<TypeRules>>,

@@ -2,7 +2,7 @@
 //! who reads too slowly misses some, and nobody waits for them.
 
 use super::{Page, Shared, state};
-use crate::control::Host;
+use crate::control::ControlledStation;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -37,7 +37,7 @@ impl Default for Events {
 }
 
 /// Tells state and results until it is dropped.
-pub async fn run<H: Host + Send + 'static>(page: &Page<H>) {
+pub async fn run<H: ControlledStation + Send + 'static>(page: &Page<H>) {
     let mut next = page.control().next_result();
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -72,7 +72,7 @@ pub async fn run<H: Host + Send + 'static>(page: &Page<H>) {
 }
 
 /// A browser that looks on.
-pub async fn stream<H: Host + Send + 'static>(State(page): Shared<H>) -> Response {
+pub async fn stream<H: ControlledStation + Send + 'static>(State(page): Shared<H>) -> Response {
     if page.events.0.receiver_count() >= LOOKERS {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many look on already").into_response();
     }

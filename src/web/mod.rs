@@ -20,7 +20,7 @@ mod state;
 
 use crate::control::refusal::Code;
 use crate::control::session::{Output, Session};
-use crate::control::{Control, Host};
+use crate::control::{Control, ControlledStation};
 use crate::line::Micros;
 use crate::runtime::live::Live;
 use crate::runtime::system;
@@ -79,7 +79,7 @@ const ASSETS: [(&str, &str, &str); 4] = [
 ];
 
 /// What the page needs of a station.
-pub struct Station<H: Host> {
+pub struct Station<H: ControlledStation> {
     /// Its control.
     pub control: Arc<Mutex<Control<H>>>,
     /// The last part's picture.
@@ -89,13 +89,13 @@ pub struct Station<H: Host> {
 }
 
 /// Shared by all requests.
-struct Page<H: Host> {
+struct Page<H: ControlledStation> {
     station: Station<H>,
     access: Mutex<Access>,
     events: Events,
 }
 
-impl<H: Host> Page<H> {
+impl<H: ControlledStation> Page<H> {
     fn control(&self) -> MutexGuard<'_, Control<H>> {
         // A thread that panicked with the lock held leaves whole values behind: see `control::port`.
         let control = &self.station.control;
@@ -114,7 +114,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Serves the page at an address until `stop` is set. While the address cannot be had (another program has it, the
 /// network is not up yet), it is tried again: the station does not depend on it.
-pub fn serve<H: Host + Send + 'static>(
+pub fn serve<H: ControlledStation + Send + 'static>(
     address: SocketAddr,
     station: Station<H>,
     stop: &AtomicBool,
@@ -149,7 +149,7 @@ pub fn serve<H: Host + Send + 'static>(
     });
 }
 
-async fn served<H: Host + Send + 'static>(address: SocketAddr, page: &Arc<Page<H>>) {
+async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page: &Arc<Page<H>>) {
     let mut failed = false;
     loop {
         let result: io::Result<()> = async {
@@ -168,7 +168,7 @@ async fn served<H: Host + Send + 'static>(address: SocketAddr, page: &Arc<Page<H
     }
 }
 
-fn router<H: Host + Send + 'static>(page: Arc<Page<H>>) -> Router {
+fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
     let mut router = Router::new()
         .route("/api/state", get(state_now::<H>))
         .route("/api/parameters", get(parameters::<H>))
@@ -212,11 +212,11 @@ async fn guarded(request: axum::extract::Request, next: Next) -> Response {
     answer
 }
 
-async fn state_now<H: Host>(State(page): Shared<H>) -> Json<Value> {
+async fn state_now<H: ControlledStation>(State(page): Shared<H>) -> Json<Value> {
     Json(state::state(&mut page.control()))
 }
 
-async fn parameters<H: Host>(State(page): Shared<H>) -> Json<Value> {
+async fn parameters<H: ControlledStation>(State(page): Shared<H>) -> Json<Value> {
     Json(state::parameters(&page.control()))
 }
 
@@ -227,7 +227,7 @@ struct Login {
     password: String,
 }
 
-async fn login<H: Host>(
+async fn login<H: ControlledStation>(
     State(page): Shared<H>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     Json(login): Json<Login>,
@@ -253,7 +253,7 @@ async fn login<H: Host>(
     }
 }
 
-async fn logout<H: Host>(State(page): Shared<H>, headers: HeaderMap) -> StatusCode {
+async fn logout<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> StatusCode {
     let mut control = page.control();
     if let Some(mut session) = page.access().end(&headers) {
         session.hang_up(&mut control);
@@ -267,7 +267,7 @@ struct Line {
     line: String,
 }
 
-async fn command<H: Host>(
+async fn command<H: ControlledStation>(
     State(page): Shared<H>,
     headers: HeaderMap,
     Json(Line { line }): Json<Line>,
@@ -314,7 +314,7 @@ fn refused(code: Code, text: &str) -> Response {
     (status, Json(json!({ "code": code.number(), "text": text }))).into_response()
 }
 
-async fn rejects<H: Host>(State(page): Shared<H>) -> Response {
+async fn rejects<H: ControlledStation>(State(page): Shared<H>) -> Response {
     match archive::newest(&page.station.out) {
         Ok(names) => Json(json!({ "pictures": names })).into_response(),
         Err(e) => {
@@ -324,7 +324,10 @@ async fn rejects<H: Host>(State(page): Shared<H>) -> Response {
     }
 }
 
-async fn reject<H: Host>(State(page): Shared<H>, Path(name): Path<String>) -> Response {
+async fn reject<H: ControlledStation>(
+    State(page): Shared<H>,
+    Path(name): Path<String>,
+) -> Response {
     match archive::read(&page.station.out, &name) {
         Some(bytes) => ([(header::CONTENT_TYPE, "image/png")], bytes).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -332,7 +335,7 @@ async fn reject<H: Host>(State(page): Shared<H>, Path(name): Path<String>) -> Re
 }
 
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
-async fn live<H: Host>(State(page): Shared<H>) -> Response {
+async fn live<H: ControlledStation>(State(page): Shared<H>) -> Response {
     let Micros(now) = system::now();
     page.station.live.ask(Micros(now));
     match page.station.live.shown() {
@@ -348,7 +351,7 @@ async fn live<H: Host>(State(page): Shared<H>) -> Response {
     }
 }
 
-async fn measures<H: Host>(State(page): Shared<H>) -> Response {
+async fn measures<H: ControlledStation>(State(page): Shared<H>) -> Response {
     let text = metrics::text(&page.control().snapshot());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()

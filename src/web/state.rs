@@ -1,6 +1,6 @@
 //! The station's state and parameters as JSON. Names are those of the command set; more may be added.
 
-use crate::control::host::{Host, PartResult, SelfTest};
+use crate::control::host::{ControlledStation, PartResult, SelfTest};
 use crate::control::session::{counts, outcome_words};
 use crate::control::table::{Kind, TABLE};
 use crate::control::table::{Parameter, STEPS};
@@ -25,7 +25,7 @@ pub fn result(result: &PartResult, types: &[String]) -> Value {
 }
 
 /// Everything that somebody who looks on may know.
-pub fn state<H: Host>(control: &mut Control<H>) -> Value {
+pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
     let s = control.snapshot();
     let judging = control.host().judging();
     let memory = control.memory();
@@ -79,7 +79,7 @@ pub fn state<H: Host>(control: &mut Control<H>) -> Value {
 }
 
 /// The parameter table with the values that are in force. Of passwords only whether there is one.
-pub fn parameters<H: Host>(control: &Control<H>) -> Value {
+pub fn parameters<H: ControlledStation>(control: &Control<H>) -> Value {
     let memory = control.memory();
     let rows = TABLE.iter().map(|e| {
         let choices = match e.kind {

@@ -3,8 +3,8 @@
 use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach};
 use faprompt_edge::control::values::{Values, alarms};
 use faprompt_edge::control::{
-    Effect, Host, Judging, Mode, NetworkLabel, Order, Parameter, PartResult, Preparing, Refused,
-    SelfTest, Snapshot, Wanted,
+    ControlledStation, Effect, Judging, Mode, NetworkLabel, Order, Parameter, PartResult,
+    Preparing, Refused, SelfTest, Snapshot, Wanted,
 };
 use faprompt_edge::line::{
     AlarmSet, ChallengeError, DefectType, Event, Frame, FrameId, Input, Lane, Micros, NetworkState,
@@ -233,7 +233,7 @@ impl Line {
     }
 }
 
-impl Host for Line {
+impl ControlledStation for Line {
     type Loadout = Wanted;
 
     fn snapshot(&mut self) -> Snapshot {

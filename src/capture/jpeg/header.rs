@@ -36,7 +36,7 @@ impl Component {
 
 /// What SOF says.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
+pub(super) struct FrameHeader {
     pub(super) progressive: bool,
     pub(super) width: u32,
     pub(super) height: u32,
@@ -46,9 +46,9 @@ pub(super) struct Frame {
     most_down: u32,
 }
 
-impl Frame {
+impl FrameHeader {
     /// Of SOF's marker and what stands behind its length.
-    pub(super) fn read(marker: u8, data: &[u8]) -> Result<Frame, JpegError> {
+    pub(super) fn read(marker: u8, data: &[u8]) -> Result<FrameHeader, JpegError> {
         if let Some(what) = unread(marker) {
             return Err(JpegError::unsupported(what));
         }
@@ -92,7 +92,7 @@ impl Frame {
             return Err(JpegError::Unsupported(what));
         }
         let most = |of: fn(&Component) -> u32| components.iter().map(of).max().unwrap_or(1);
-        Ok(Frame {
+        Ok(FrameHeader {
             progressive: marker == 0xc2,
             width,
             height,
@@ -142,7 +142,7 @@ fn unread(marker: u8) -> Option<&'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A frame.
-    Frame,
+    FrameHeader,
     /// Huffman tables.
     Huffman,
     /// Quantisation tables.
@@ -171,7 +171,7 @@ impl Kind {
             DHT => Kind::Huffman,
             0xcc => Kind::Arithmetic,
             0xc8 => Kind::Stray,
-            0xc0..=0xcf => Kind::Frame,
+            0xc0..=0xcf => Kind::FrameHeader,
             EOI => Kind::End,
             SOS => Kind::Scan,
             0xdb => Kind::Quantisation,
@@ -208,7 +208,7 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Of what stands behind SOS's length.
-    pub(super) fn read(data: &[u8], frame: &Frame) -> Result<Scan, JpegError> {
+    pub(super) fn read(data: &[u8], frame: &FrameHeader) -> Result<Scan, JpegError> {
         let wrong = || JpegError::damaged("a scan header without sense");
         let (count, rest) = data.split_first().ok_or_else(wrong)?;
         let (entries, rest) = rest

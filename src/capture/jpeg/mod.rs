@@ -20,7 +20,7 @@ mod walk;
 pub(super) use split::{End, Splitter};
 
 use super::MAX_PIXELS;
-use header::{Frame, Kind, RST, SOI, Scan};
+use header::{FrameHeader, Kind, RST, SOI, Scan};
 use huffman::Table;
 use image::metadata::Orientation;
 use progressive::Progress;
@@ -95,7 +95,7 @@ impl Checker {
         }
         self.set = Default::default();
         let mut at = 2;
-        let (mut frame, mut quantisation, mut restart) = (None::<Frame>, [0; 4], 0u32);
+        let (mut frame, mut quantisation, mut restart) = (None::<FrameHeader>, [0; 4], 0u32);
         let (mut orientation, mut bare, mut scans) = (None, None, 0u32);
         loop {
             let marker = marker(data, &mut at)?;
@@ -112,11 +112,11 @@ impl Checker {
             }
             let segment = segment(data, &mut at)?;
             match kind {
-                Kind::Frame if frame.is_some() => {
+                Kind::FrameHeader if frame.is_some() => {
                     return Err(JpegError::damaged("two frame headers"));
                 }
-                Kind::Frame => {
-                    let new = Frame::read(marker, segment)?;
+                Kind::FrameHeader => {
+                    let new = FrameHeader::read(marker, segment)?;
                     if u64::from(new.width) * u64::from(new.height) > MAX_PIXELS {
                         return Err(JpegError::TooLarge(new.width, new.height));
                     }
@@ -155,7 +155,7 @@ impl Checker {
                 }
                 Kind::Arithmetic => return Err(JpegError::unsupported("arithmetic coding")),
                 Kind::Lines => {
-                    let same = |f: &Frame| segment == (f.height as u16).to_be_bytes();
+                    let same = |f: &FrameHeader| segment == (f.height as u16).to_be_bytes();
                     if !frame.as_ref().is_some_and(same) {
                         return Err(JpegError::damaged("two heights"));
                     }

@@ -2,7 +2,7 @@
 
 use super::JpegError;
 use super::bits::Bits;
-use super::header::{Frame, Scan};
+use super::header::{FrameHeader, Scan};
 use super::huffman::Table;
 use super::walk::{Brightness, Segment, Wrong};
 
@@ -20,7 +20,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A new picture.
-    pub(super) fn start(&mut self, frame: &Frame) {
+    pub(super) fn start(&mut self, frame: &FrameHeader) {
         self.left.clear();
         self.left.resize(frame.components.len(), [NONE; 64]);
         self.filled.resize_with(frame.components.len(), Vec::new);
@@ -36,7 +36,7 @@ impl Progress {
     }
 
     /// One more scan: it must bring what is due.
-    pub(super) fn scan(&mut self, scan: &Scan, frame: &Frame) -> Result<(), JpegError> {
+    pub(super) fn scan(&mut self, scan: &Scan, frame: &FrameHeader) -> Result<(), JpegError> {
         let wrong = || JpegError::damaged("a scan that is not due");
         let (first, last) = match frame.progressive {
             // Some encoders write other numbers, which mean nothing here.

@@ -1,7 +1,7 @@
 //! The walk over the codes of a scan.
 
 use super::bits::Bits;
-use super::header::{Frame, Part, RST, Scan};
+use super::header::{FrameHeader, Part, RST, Scan};
 use super::huffman::{BLOCK, Table, ac};
 use super::{Checker, JpegError};
 use memchr::memchr;
@@ -54,7 +54,7 @@ pub(super) struct Brightness {
 
 impl Brightness {
     /// Of a scan's parts, without the bits that are left to later scans.
-    pub(super) fn of(frame: &Frame, scan: &Scan) -> [Brightness; 4] {
+    pub(super) fn of(frame: &FrameHeader, scan: &Scan) -> [Brightness; 4] {
         let mut all = [Brightness::default(); 4];
         for (part, of) in scan.parts.iter().zip(&mut all) {
             of.most = (frame.components[part.component].most_dc() >> scan.low) + 1;
@@ -155,7 +155,7 @@ impl Checker {
         &mut self,
         data: &[u8],
         at: usize,
-        frame: &Frame,
+        frame: &FrameHeader,
         scan: &Scan,
         restart: u32,
     ) -> Result<usize, JpegError> {

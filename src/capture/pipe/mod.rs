@@ -20,7 +20,7 @@ use super::{Camera, CaptureError, Exposure, now_us};
 use crate::shown::shown;
 use child::Running;
 use image::RgbImage;
-use queue::Frame;
+use queue::CommandFrame;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -133,7 +133,7 @@ struct Open {
     converter: Converter,
     layout: Layout,
     /// The frame that came first, until it is asked for.
-    first: Option<Frame>,
+    first: Option<CommandFrame>,
     /// The number of the next frame, if none is missing.
     next: u64,
 }
@@ -226,7 +226,7 @@ impl PipeCamera {
     }
 
     /// What the first picture says of its size; a damaged one says nothing.
-    fn jpeg_size(&self, frame: &Frame) -> Result<(u32, u32), CaptureError> {
+    fn jpeg_size(&self, frame: &CommandFrame) -> Result<(u32, u32), CaptureError> {
         if let Some((_, width, height)) = self.source.raw {
             return Ok((width, height));
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// A frame as the command wrote it.
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(super) struct CommandFrame {
     pub bytes: Vec<u8>,
     pub head: Head,
     /// Counts the command's frames.
@@ -19,7 +19,7 @@ pub(super) struct Frame {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: VecDeque<Frame>,
+    ready: VecDeque<CommandFrame>,
     free: Vec<Vec<u8>>,
     /// Frames so far.
     frames: u64,
@@ -58,7 +58,7 @@ impl Queue {
             true => None,
             false => state.ready.pop_front().map(|frame| frame.bytes),
         };
-        state.ready.push_back(Frame {
+        state.ready.push_back(CommandFrame {
             bytes,
             head,
             sequence,
@@ -77,7 +77,7 @@ impl Queue {
     ///
     /// # Errors
     /// There is none, and there will be no more: why.
-    pub(super) fn take(&self, timeout: Duration) -> Result<Option<Frame>, String> {
+    pub(super) fn take(&self, timeout: Duration) -> Result<Option<CommandFrame>, String> {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         loop {

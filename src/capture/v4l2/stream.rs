@@ -16,7 +16,7 @@ const TIMESTAMP_MASK: u32 = 0x0000_e000;
 const TIMESTAMP_MONOTONIC: u32 = 0x0000_2000;
 
 /// A frame as the driver delivers it.
-pub(super) struct Frame<'a> {
+pub(super) struct FilledBuffer<'a> {
     /// Its pieces of memory; those that there are not are empty.
     pub bytes: [&'a [u8]; sys::PIECES],
     /// The driver flagged an error, or says it wrote more than the buffer holds.
@@ -68,7 +68,7 @@ impl Stream {
     }
 
     /// The next frame, or `None` if there is none in time. After an error the stream is of no more use.
-    pub(super) fn next(&mut self, timeout: Duration) -> io::Result<Option<Frame<'_>>> {
+    pub(super) fn next(&mut self, timeout: Duration) -> io::Result<Option<FilledBuffer<'_>>> {
         if let Some(index) = self.held.take() {
             self.queue(index)?;
         }
@@ -101,7 +101,7 @@ impl Stream {
         let index = buffer.index as usize;
         let pieces = self.buffers.get(index).ok_or(io::ErrorKind::InvalidData)?;
         self.held = Some(buffer.index);
-        let mut frame = Frame {
+        let mut frame = FilledBuffer {
             bytes: [&[]; sys::PIECES],
             flawed: buffer.flags & ERROR != 0,
             sequence: buffer.sequence,

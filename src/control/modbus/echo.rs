@@ -6,7 +6,7 @@
 //! comes after an answer), and what is known of the adapter: an answer to a read that comes back can be nothing
 //! else.
 
-use super::frame::{Frame, is_request};
+use super::frame::{Adu, is_request};
 use std::time::{Duration, Instant};
 
 /// So long after an answer its echo may come: an adapter on a USB hands over what it has received every
@@ -33,7 +33,7 @@ enum Known {
 /// What was sent last, and whether it may come back.
 #[derive(Debug)]
 pub(super) struct Echo {
-    sent: Frame,
+    sent: Adu,
     /// It has neither come back nor been given up until then.
     until: Option<Instant>,
     /// Something came since that is no frame: it may have been the echo.
@@ -45,7 +45,7 @@ pub(super) struct Echo {
 impl Default for Echo {
     fn default() -> Self {
         Echo {
-            sent: Frame::new(),
+            sent: Adu::new(),
             until: None,
             disturbed: false,
             known: Known::Nothing,
@@ -61,7 +61,7 @@ impl Echo {
     }
 
     /// An answer has been sent.
-    pub(super) fn sent(&mut self, answer: &Frame, now: Instant) {
+    pub(super) fn sent(&mut self, answer: &Adu, now: Instant) {
         if self.until.is_some() {
             self.is_missing();
         }

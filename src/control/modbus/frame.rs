@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub const LONGEST: usize = 256;
 
 /// A frame with its address and CRC.
-pub type Frame = Vec<u8, LONGEST>;
+pub type Adu = Vec<u8, LONGEST>;
 
 /// The shortest frame: address, function, CRC.
 const SHORTEST: usize = 4;
@@ -47,7 +47,7 @@ const BURST: usize = 3 * LONGEST;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The frame.
-    pub frame: Frame,
+    pub frame: Adu,
     /// Whether it is the last.
     pub last: bool,
 }
@@ -107,7 +107,7 @@ impl Framer {
     }
 
     /// This frame was sent: it may come back, and is no request then. See [`Framer::echoes`].
-    pub fn sent(&mut self, answer: &Frame, now: Instant) {
+    pub fn sent(&mut self, answer: &Adu, now: Instant) {
         self.echo.sent(answer, now);
     }
 
@@ -191,7 +191,7 @@ impl Framer {
             self.forget();
             return None;
         };
-        let mut frame = Frame::new();
+        let mut frame = Adu::new();
         // Cannot fail: no piece is longer than a frame.
         let _ = frame.extend_from_slice(&self.bytes[first.clone()]);
         self.drop_front(first.end);
@@ -297,18 +297,18 @@ pub(crate) fn is_glitch(byte: u8) -> bool {
 
 /// The bytes as a frame, if their CRC is right. The crate reckons it when it ends an answer, and of
 /// whole frames only of functions that it knows: this asks it about any.
-fn whole(bytes: &[u8]) -> Option<Frame> {
+fn whole(bytes: &[u8]) -> Option<Adu> {
     let body = bytes.len().checked_sub(2)?;
     let frame = sealed(bytes.get(..body)?)?;
     (frame == bytes).then_some(frame)
 }
 
 /// Bytes with their CRC; `None` if there are too few or too many for a frame.
-pub fn sealed(body: &[u8]) -> Option<Frame> {
+pub fn sealed(body: &[u8]) -> Option<Adu> {
     if body.len() + 2 < SHORTEST {
         return None;
     }
-    let mut frame = Frame::new();
+    let mut frame = Adu::new();
     let mut answer = ModbusFrame::new(0, &[], ModbusProto::Rtu, &mut frame);
     answer.response.extend_from_slice(body).ok()?;
     answer.finalize_response().ok()?;
@@ -414,7 +414,7 @@ mod tests {
             sealed(&[1, 6, 0, 0, 0, 2]).unwrap(),
             sealed(&[1, 16, 0, 0, 0, 2, 4, 0, 1, 0, 2]).unwrap(),
         );
-        let glued = |pieces: &[&Frame]| {
+        let glued = |pieces: &[&Adu]| {
             let bytes: std::vec::Vec<u8> = pieces.iter().flat_map(|f| f.iter().copied()).collect();
             let (mut framer, now) = (Framer::new(BAUD), Instant::now());
             framer.push(&bytes, now);
@@ -425,7 +425,7 @@ mod tests {
             }
             heard
         };
-        let heard = |frame: &Frame, last| (frame.to_vec(), last);
+        let heard = |frame: &Adu, last| (frame.to_vec(), last);
         assert_eq!(
             glued(&[&other, &told, &one]),
             [heard(&other, false), heard(&one, true)]
@@ -472,7 +472,7 @@ mod tests {
             count
         }
 
-        fn says(&mut self, ms: u64, answer: &Frame) {
+        fn says(&mut self, ms: u64, answer: &Adu) {
             self.framer.sent(answer, self.at(ms));
         }
     }

@@ -15,7 +15,7 @@ mod echo;
 pub mod frame;
 pub mod map;
 
-use super::host::{Host, Order, Teach};
+use super::host::{ControlledStation, Order, Teach};
 use super::memory::RecipeNumber;
 use super::port::{Budget, Came, Link, PortSettings};
 use super::refusal::{Code, Refusal, allowed};
@@ -24,7 +24,7 @@ use super::shared::{Control, SessionId, Who};
 use super::table::Parameter;
 use super::values::{Value, Values};
 use crate::line::settings::Pieces;
-use frame::{Frame, Framer};
+use frame::{Adu, Framer};
 use map::{COILS, Coil, DISCRETES, Own, Picture};
 use rmodbus::consts::{ModbusErrorCode, ModbusFunction};
 use rmodbus::server::{ModbusFrame, Read, Write};
@@ -100,7 +100,7 @@ pub struct Slave {
     /// When the client last said something.
     last: Option<Instant>,
     /// A write whose answer comes when its change is in force, and the first coil that is yet to be written.
-    waiting: Option<(Frame, u16)>,
+    waiting: Option<(Adu, u16)>,
     /// The coil after the one that was written last.
     next_coil: u16,
     /// Its change is being made ready, whether its answer is still awaited or not.
@@ -109,7 +109,7 @@ pub struct Slave {
 
 impl Slave {
     /// The station at the address that is set.
-    pub fn new<H: Host>(control: &mut Control<H>) -> Self {
+    pub fn new<H: ControlledStation>(control: &mut Control<H>) -> Self {
         let address = number(control.memory().get(Parameter::ModbusAddress));
         Slave {
             // In range by its type.
@@ -128,7 +128,7 @@ impl Slave {
     }
 
     /// Whether what is sent comes back; told the first time.
-    pub fn echoes<H: Host>(&mut self, echoes: bool, control: &mut Control<H>) {
+    pub fn echoes<H: ControlledStation>(&mut self, echoes: bool, control: &mut Control<H>) {
         if echoes && !std::mem::replace(&mut self.echoes, echoes) {
             control.heard_itself(PORT);
         }
@@ -136,12 +136,12 @@ impl Slave {
     }
 
     /// Answers a frame whose CRC is right. `None`: it is for another station, for all, or no request.
-    pub fn answer<H: Host>(
+    pub fn answer<H: ControlledStation>(
         &mut self,
-        request: &Frame,
+        request: &Adu,
         now: Instant,
         control: &mut Control<H>,
-    ) -> Option<Frame> {
+    ) -> Option<Adu> {
         let function = *request.get(1)?;
         // An answer of another station, or of this one as an echo.
         if function >= 0x80 {
@@ -149,7 +149,7 @@ impl Slave {
         }
         // Whoever asks something else does not wait any more.
         self.waiting = None;
-        let mut answer = Frame::new();
+        let mut answer = Adu::new();
         let mut frame = ModbusFrame::new(self.address, request, ModbusProto::Rtu, &mut answer);
         if !is_sound(request) {
             // The crate does not look at the lengths of a frame before it uses them.
@@ -180,7 +180,11 @@ impl Slave {
     }
 
     /// The answer of a write whose change is in force now, or was refused.
-    pub fn late<H: Host>(&mut self, now: Instant, control: &mut Control<H>) -> Option<Frame> {
+    pub fn late<H: ControlledStation>(
+        &mut self,
+        now: Instant,
+        control: &mut Control<H>,
+    ) -> Option<Adu> {
         if !self.changing {
             return None;
         }
@@ -202,7 +206,7 @@ impl Slave {
                 return None;
             }
         };
-        let mut unused = Frame::new();
+        let mut unused = Adu::new();
         let mut frame = ModbusFrame::new(self.address, &request, ModbusProto::Rtu, &mut unused);
         frame.parse().ok()?;
         let rest = match frame.get_external_write() {
@@ -218,8 +222,8 @@ impl Slave {
     }
 
     /// The answer of a write.
-    fn written(&self, request: &Frame, result: Result<(), ErrorKind>) -> Option<Frame> {
-        let mut answer = Frame::new();
+    fn written(&self, request: &Adu, result: Result<(), ErrorKind>) -> Option<Adu> {
+        let mut answer = Adu::new();
         let mut frame = ModbusFrame::new(self.address, request, ModbusProto::Rtu, &mut answer);
         frame.parse().ok()?;
         frame.get_external_write().ok()?;
@@ -229,9 +233,9 @@ impl Slave {
     }
 
     /// Does what is asked for; the first coil that is yet to be written, if its answer comes later.
-    fn process<H: Host>(
+    fn process<H: ControlledStation>(
         &mut self,
-        frame: &mut ModbusFrame<'_, Frame>,
+        frame: &mut ModbusFrame<'_, Adu>,
         now: Instant,
         control: &mut Control<H>,
     ) -> Result<Option<u16>, ErrorKind> {
@@ -289,7 +293,7 @@ impl Slave {
         }
     }
 
-    fn picture<H: Host, T>(
+    fn picture<H: ControlledStation, T>(
         &self,
         control: &mut Control<H>,
         read: impl FnOnce(&Picture<'_>) -> T,
@@ -310,7 +314,7 @@ impl Slave {
         })
     }
 
-    fn holding<H: Host>(&self, register: u16, control: &Control<H>) -> Option<u16> {
+    fn holding<H: ControlledStation>(&self, register: u16, control: &Control<H>) -> Option<u16> {
         if let Some((parameter, place)) = Parameter::at(register) {
             let after = parameter.entry().register?.count() - 1 - place;
             let value = control.value(self.session, parameter);
@@ -327,7 +331,7 @@ impl Slave {
     }
 
     /// All of them or, if one cannot be written, none.
-    fn write_holding<H: Host>(
+    fn write_holding<H: ControlledStation>(
         &mut self,
         first: u16,
         data: &[u8],
@@ -396,7 +400,7 @@ impl Slave {
     }
 
     /// What `teach_command` asks for.
-    fn teach<H: Host>(
+    fn teach<H: ControlledStation>(
         &self,
         command: u16,
         who: &Who<'_>,
@@ -423,7 +427,7 @@ impl Slave {
 
     /// `count` coils from `first` on, or those of them from `next` on: in the order of their numbers, up to
     /// the first that is refused or whose answer comes later.
-    fn write_coils<H: Host>(
+    fn write_coils<H: ControlledStation>(
         &mut self,
         (first, count, next): (u16, u16, u16),
         data: &[u8],
@@ -446,7 +450,7 @@ impl Slave {
         Ok(())
     }
 
-    fn write_coil<H: Host>(
+    fn write_coil<H: ControlledStation>(
         &mut self,
         coil: Coil,
         on: bool,
@@ -484,7 +488,7 @@ impl Slave {
 
     /// Pending changes of a client that has said nothing for as long as a session may keep them are
     /// dropped.
-    pub fn idle<H: Host>(&mut self, now: Instant, control: &mut Control<H>) {
+    pub fn idle<H: ControlledStation>(&mut self, now: Instant, control: &mut Control<H>) {
         if self
             .last
             .is_some_and(|last| now.saturating_duration_since(last) >= IDLE)
@@ -494,14 +498,14 @@ impl Slave {
     }
 
     /// The port is gone: pending changes are dropped.
-    pub fn hang_up<H: Host>(&mut self, control: &mut Control<H>) {
+    pub fn hang_up<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         self.last = None;
         self.waiting = None;
         control.leave(self.session);
     }
 }
 
-fn who<H: Host>(session: SessionId, control: &Control<H>) -> Who<'static> {
+fn who<H: ControlledStation>(session: SessionId, control: &Control<H>) -> Who<'static> {
     Who {
         session,
         port: PORT,
@@ -522,7 +526,7 @@ fn words(data: &[u8]) -> impl Iterator<Item = u16> + '_ {
 }
 
 /// Whether the lengths in a request are those that its function has.
-fn is_sound(request: &Frame) -> bool {
+fn is_sound(request: &Adu) -> bool {
     let function = request[1];
     // Others are not known, and the crate says so.
     if !matches!(function, 1..=6 | 15 | 16) {
@@ -584,7 +588,7 @@ pub fn settings(path: &Path, values: &Values) -> PortSettings {
 }
 
 /// Serves Modbus on a port for as long as `goes_on`, which is asked some 50 times a second.
-pub fn serve<H: Host>(
+pub fn serve<H: ControlledStation>(
     settings: PortSettings,
     control: &Mutex<Control<H>>,
     goes_on: &dyn Fn() -> bool,

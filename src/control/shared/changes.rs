@@ -1,7 +1,7 @@
 //! Changes of parameters: pending, then all in force or none.
 
 use super::{Control, SessionId, Who, line};
-use crate::control::host::{Host, Preparing, Wanted};
+use crate::control::host::{ControlledStation, Preparing, Wanted};
 use crate::control::last_good::{LastGood, NETWORK};
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password::{self, PasswordError};
@@ -105,7 +105,7 @@ impl<L> Change<L> {
     }
 }
 
-impl<H: Host> Control<H> {
+impl<H: ControlledStation> Control<H> {
     /// A parameter's value as this session sees it: pending if it has changed it, else in force.
     pub fn value(&self, session: SessionId, parameter: Parameter) -> &Value {
         let own = self.pending.as_ref().filter(|p| p.owner == session);

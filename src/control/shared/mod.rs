@@ -2,7 +2,7 @@
 //!
 //! One session at a time can have pending changes; another's SET is refused as busy until COMMIT, REVERT
 //! or the end of that session. Everything that is confirmed is stored before. Must never hold up the
-//! station: it only asks the [`Host`], whose calls return at once. Must never wait for a disk: what is to be
+//! station: it only asks the [`ControlledStation`], whose calls return at once. Must never wait for a disk: what is to be
 //! written goes to the [`Writer`], and what comes of it is looked at in every call of [`Control::tick`].
 
 mod changes;
@@ -12,7 +12,7 @@ mod teaching;
 pub use changes::Committed;
 pub use teaching::{Accepted, TeachReport};
 
-use crate::control::host::{Host, Order, PartResult, SelfTest, Snapshot};
+use crate::control::host::{ControlledStation, Order, PartResult, SelfTest, Snapshot};
 use crate::control::memory::Memory;
 use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
@@ -57,7 +57,7 @@ pub struct Who<'a> {
 }
 
 /// See the module.
-pub struct Control<H: Host> {
+pub struct Control<H: ControlledStation> {
     host: H,
     writer: Writer,
     /// What is stored, but for the log and what was acknowledged.
@@ -86,7 +86,7 @@ pub struct Control<H: Host> {
     password_again: Option<Instant>,
 }
 
-impl<H: Host> Control<H> {
+impl<H: ControlledStation> Control<H> {
     /// Control over a station that works with the restored values already. With a [`Store`] in place of a
     /// [`Writer`] it writes by itself.
     pub fn new(mut host: H, writer: impl Into<Writer>, restored: Restored) -> Self {

@@ -3,7 +3,7 @@
 //! there to put it right.
 
 use super::Control;
-use crate::control::host::{Host, Preparing, Refused, Wanted};
+use crate::control::host::{ControlledStation, Preparing, Refused, Wanted};
 use crate::control::table::{Effect, Parameter};
 use crate::line::NetworkState;
 
@@ -13,7 +13,7 @@ pub(super) struct Starting<L> {
     preparing: Preparing<L>,
 }
 
-impl<H: Host> Control<H> {
+impl<H: ControlledStation> Control<H> {
     /// Begins to put into force what is stored; [`Control::tick`] goes on with it. To be called once, for a
     /// station that was started without a network.
     pub fn start(&mut self) {

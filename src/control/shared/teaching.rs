@@ -2,7 +2,7 @@
 //! corrected and accepted.
 
 use super::{Committed, Control, Who};
-use crate::control::host::{Host, Lesson, LessonState, Teach};
+use crate::control::host::{ControlledStation, Lesson, LessonState, Teach};
 use crate::control::memory::RecipeNumber;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::shelf;
@@ -65,7 +65,7 @@ pub struct Accepted {
     pub passing: Option<String>,
 }
 
-impl<H: Host> Control<H> {
+impl<H: ControlledStation> Control<H> {
     /// Whether a lesson takes parts.
     pub(super) fn takes_parts(&mut self) -> bool {
         self.teach.is_some()

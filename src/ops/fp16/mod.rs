@@ -122,7 +122,7 @@ impl Panels {
     }
 }
 
-impl product::Packed for Panels {
+impl product::PackedWeights for Panels {
     fn sizes(&self) -> Sizes {
         Sizes {
             inputs: self.inputs,
@@ -146,7 +146,7 @@ impl product::Packed for Panels {
 mod tests {
     use super::super::activation::Activation;
     use super::super::layer_norm::EPSILON;
-    use super::super::product::{Epilogue, Packed as _};
+    use super::super::product::{PackedWeights as _, SliceEpilogue};
     use super::super::testing::{numbers, tensor};
     use super::super::{float, tile};
     use super::kernel::tests::REFERENCE;
@@ -183,17 +183,17 @@ mod tests {
                 beta: &beta,
                 epsilon: EPSILON,
             };
-            let plain = Epilogue {
+            let plain = SliceEpilogue {
                 scale: 0.5,
                 bias: Some(&bias),
                 activation: Activation::None,
                 residual: None,
             };
-            let added = Epilogue {
+            let added = SliceEpilogue {
                 residual: Some(&residual),
                 ..plain
             };
-            let active = Epilogue {
+            let active = SliceEpilogue {
                 activation: Activation::ScaledQuickGelu,
                 ..plain
             };
@@ -235,7 +235,7 @@ mod tests {
             let mut x = vec![1f32; 15];
             x[7] = bad;
             let mut out = vec![0f32; 24];
-            let epilogue = Epilogue {
+            let epilogue = SliceEpilogue {
                 scale: 1.0,
                 bias: None,
                 activation: Activation::None,

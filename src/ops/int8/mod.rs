@@ -139,7 +139,7 @@ impl Panels {
     }
 }
 
-impl product::Packed for Panels {
+impl product::PackedWeights for Panels {
     fn sizes(&self) -> Sizes {
         Sizes {
             inputs: self.inputs,

@@ -71,7 +71,7 @@ impl Make<'_> {
         )
     }
     /// A turned, slightly bent frame whose units are `period` pixels wide.
-    pub fn frame(&mut self, period: f32, bend: f32, free: bool) -> Frame {
+    pub fn frame(&mut self, period: f32, bend: f32, free: bool) -> PatternAxes {
         let mut angle = if free {
             self.dice.angle()
         } else {
@@ -82,7 +82,7 @@ impl Make<'_> {
         }
         let (s, c) = turn(angle);
         let cell = self.dice.range(0.2, 0.6) * self.side as f32;
-        Frame {
+        PatternAxes {
             s: s / period,
             c: c / period,
             u: self.dice.range(50.0, 90.0),
@@ -96,7 +96,7 @@ impl Make<'_> {
 }
 
 /// Coordinates of a pattern.
-pub struct Frame {
+pub struct PatternAxes {
     s: f32,
     c: f32,
     u: f32,
@@ -109,7 +109,7 @@ pub struct Frame {
     pub period: f32,
 }
 
-impl Frame {
+impl PatternAxes {
     /// Pattern coordinates of a pixel.
     pub fn at(&self, noise: &Noise, x: f32, y: f32) -> (f32, f32) {
         let (x, y) = if self.bend > 0.0 {
