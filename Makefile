@@ -137,6 +137,13 @@ compare: build
 	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
 	$(CACHE)/peers/bin/python benches/compare.py --programs $(BIN) --cache $(CACHE)/compare --out $(COMPARE) $(LARGE) $(COMPARE_FLAGS)
 
+# The ONNX graphs that `export --onnx` writes give the CPU's numbers in ONNX Runtime. A minute.
+onnx-check: setup
+	@.ci/setup python3-venv
+	test -x $(CACHE)/onnx/bin/python || python3 -m venv $(CACHE)/onnx
+	$(CACHE)/onnx/bin/pip install -q $$(grep -E '^(onnxruntime|numpy)' benches/requirements.txt)
+	FAPROMPT_PYTHON=$(CACHE)/onnx/bin/python cargo test $(CARGO_FLAGS) --test onnx -- --ignored --nocapture
+
 # How the default bundle was made: models/README.md. Interrupt it as you like: every step goes on where it
 # stopped. The first, distilling, wants PyTorch with a GPU (nine minutes of an H200, days of a CPU). PHOTOS: folders
 # of pictures; RESNET: the folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos.
@@ -145,12 +152,6 @@ DISTIL := $(CACHE)/distil
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
 DISTIL_SECONDS ?= 535
 DISTIL_PYTHON = PYTHONPATH=models/distil $(DISTIL)/python/bin/python models/distil
-onnx-check: build
-	@.ci/setup python3-venv
-	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
-	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
-	FAPROMPT_PYTHON=$(CACHE)/peers/bin/python cargo test $(CARGO_FLAGS) --test onnx -- --ignored
-
 default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
 	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }
