@@ -121,9 +121,9 @@ pub struct Inspection {
     pub patch_mixture: Vec<f32>,
     /// FAPrompt's score of each group of patches that is looked at.
     groups: Vec<f32>,
-    /// Omega, [C]; empty if adaptation is off.
+    /// Omega, `[C]`; empty if adaptation is off.
     pub prior: Vec<f32>,
-    /// The adapted abnormal prototype, [C], unit length.
+    /// The adapted abnormal prototype, `[C]`, unit length.
     pub abnormal: Vec<f32>,
     /// Where the time went.
     pub ms: Stages,
@@ -778,12 +778,12 @@ impl Inspector {
         self.manifest.known_score.filter(|_| self.exact)
     }
 
-    /// The normal prototype F_n, [C], unit length.
+    /// The normal prototype F_n, `[C]`, unit length.
     pub fn normal(&self) -> &[f32] {
         &self.normal
     }
 
-    /// The unadapted abnormal prototype F_a, [C], unit length.
+    /// The unadapted abnormal prototype F_a, `[C]`, unit length.
     pub fn abnormal(&self) -> &[f32] {
         &self.abnormal
     }

@@ -19,7 +19,7 @@
 //! | [`gpu`] | the same frame as one model for tract's CUDA runtime (`--runtime cuda`) | `bundle`, `ops`, `faprompt` |
 //! | [`inspector`] | all of it on one frame, timed | `bundle`, `vision`, `faprompt`, `memory`, `gpu`, `ops`, `tiling` |
 //! | [`capture`] | cameras (V4L2, commands, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
-//! | [`line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
+//! | [`mod@line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
 //! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |

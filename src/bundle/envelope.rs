@@ -4,7 +4,7 @@
 //! `{"format_version": 1, "digests": {PART: SHA-256, ...}, "manifest": {...}}`. Tensors are named
 //! `PART/NAME`. The digest of the manifest is that of its JSON text as it stands; the digest of a
 //! part is that of each of its tensors in name order: name, a zero byte, type, shape, data.
-//! An int8 matrix `PART/NAME` [rows, columns] has a companion `PART/NAME.scale` [rows], f32: row r
+//! An int8 matrix `PART/NAME` [rows, columns] has a companion `PART/NAME.scale` `[rows]`, f32: row r
 //! is `scale[r] * int8`.
 
 pub use crate::hex::hex;

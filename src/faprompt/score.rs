@@ -18,7 +18,7 @@ pub fn norm(v: &[f32]) -> f32 {
     sum_lanes(v, |v| v * v).sqrt()
 }
 
-/// softmax([x . normal, x . abnormal] / T)[1] for unit vectors: the abnormal probability, 0..=1.
+/// `softmax([x . normal, x . abnormal] / T)[1]` for unit vectors: the abnormal probability, 0..=1.
 pub fn abnormality(x: &[f32], normal: &[f32], abnormal: &[f32], temperature: f32) -> f32 {
     1.0 / (1.0 + ((dot(x, normal) - dot(x, abnormal)) / temperature).exp())
 }

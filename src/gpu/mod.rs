@@ -118,12 +118,12 @@ impl Answer {
             .context("an empty probability")
     }
 
-    /// The adapted abnormal prototype, [C], unit length.
+    /// The adapted abnormal prototype, `[C]`, unit length.
     pub fn abnormal(&self) -> TractResult<&[f32]> {
         slice(&self.values[3])
     }
 
-    /// Omega, [C]; empty if adaptation is off.
+    /// Omega, `[C]`; empty if adaptation is off.
     pub fn prior(&self) -> TractResult<&[f32]> {
         match &self.values[4..self.values.len() - self.taps] {
             [prior] => slice(prior),

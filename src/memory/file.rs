@@ -3,8 +3,8 @@
 //! A safetensors file whose `__metadata__` has one key, `faprompt-taught`, with a JSON text of the same form as
 //! a bundle's ([`crate::bundle::envelope`]): `{"format_version": 1, "digests": {PART: SHA-256, ...},
 //! "manifest": {...}}`; the manifest is [`About`]. Tensors: `parts/bytes` [parts, places, dim] int8 and
-//! `parts/steps` [parts, places] f32; `pieces/bytes` and `pieces/steps`, the same of test pieces, if there are any; `chosen/patches` [n] uint32 of an `anywhere` memory; `components/mean`
-//! [dim] and `components/basis` [n, dim] f32 of a `pca` memory. Nothing is used before its digest was compared.
+//! `parts/steps` [parts, places] f32; `pieces/bytes` and `pieces/steps`, the same of test pieces, if there are any; `chosen/patches` `[n]` uint32 of an `anywhere` memory; `components/mean`
+//! `[dim]` and `components/basis` [n, dim] f32 of a `pca` memory. Nothing is used before its digest was compared.
 
 use super::kind::{Kept, Kind};
 use super::part::Rows;

@@ -65,7 +65,7 @@ impl Fusion {
 pub struct Scale {
     /// The fused score that becomes 0.5.
     pub limit: f32,
-    /// How much of a fused score moves the result from [`GOOD`]'s place to 0.5.
+    /// How much of a fused score moves the result from `GOOD`'s place to 0.5.
     pub unit: f32,
 }
 

@@ -3,7 +3,7 @@
 //! Good parts' patches are kept as [descriptors](descriptor) of the encoder's [taps](crate::bundle::tap). A new
 //! part's patches are compared with them in one of four ways ([`Kind`]), its score is put together with
 //! FAPrompt's ([`fusion`]), and held-out good parts say where the limit lies and how many good parts it will
-//! reject ([`conformal`]). [`Lesson`] teaches, [`Taught`] judges and is a file ([`file`]). [`course`] is a lesson on a
+//! reject ([`conformal`]). [`Lesson`] teaches, [`Taught`] judges and is a file ([`mod@file`]). [`course`] is a lesson on a
 //! running station: it can be looked at, corrected and gone on with until it is accepted.
 //!
 //! Knows tensors and numbers; nothing of cameras, recipes, or what a verdict sets in motion. (What a station

@@ -281,7 +281,7 @@ impl Taught {
     }
 
     /// Judges a part by its descriptors [places, dim], FAPrompt's score of each group that is looked at, and
-    /// FAPrompt's map [places]; `map` gets the mixture of both maps, 0..=1, 0 where nobody looks. The score is
+    /// FAPrompt's map `[places]`; `map` gets the mixture of both maps, 0..=1, 0 where nobody looks. The score is
     /// the largest over the groups, each less what its threshold is higher.
     ///
     /// # Errors

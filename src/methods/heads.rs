@@ -1,7 +1,7 @@
 //! Language-free heads: a normal and an abnormal weight vector per tapped layer, one pair for the picture's
 //! own row and one for its patches. No text at all on the device.
 //!
-//! p = softmax([f . w_n, f . w_a] / T)[1] on unit vectors: patches are the V-V stream's features of each
+//! `p = softmax([f . w_n, f . w_a] / T)[1]` on unit vectors: patches are the V-V stream's features of each
 //! stage (the ordinary stream's where no block has that one, after ln_post where there are no words), the picture's are the class row's. The map is the mean of the stages; the image score is
 //! 0.5 (mean of the class rows' p + largest value of the mean of the patches' p). Both are our choice.
 

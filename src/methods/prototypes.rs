@@ -1,6 +1,6 @@
 //! Two prototypes that no picture changes: AnomalyCLIP, CLIP, CLIP-AC, CoOp, and AnoVL without its views.
 //!
-//! p = softmax([x . F_n, x . F_a] / T)[1] for the picture's own feature, which is the image score, and for
+//! `p = softmax([x . F_n, x . F_a] / T)[1]` for the picture's own feature, which is the image score, and for
 //! the patches of each stage, whose maps are added up. What differs between them (which tokens, with or
 //! without ln_post, T) is in the manifest.
 

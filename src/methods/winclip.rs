@@ -3,7 +3,7 @@
 //! A window is a short sequence (5 or 10 rows) of embedded rows that goes through all blocks by itself. The
 //! windows of both sizes run in one batch: dense layers on all rows at once, attention per window. On
 //! ViT-B/16 at 240 px that is ten more passes of the encoder; the batch is cut into pieces of about
-//! [`PIECE`] rows to bound memory.
+//! `PIECE` rows to bound memory.
 
 use super::memory::Memory;
 use super::{Drawing, Room, Said, features as tap, prototype, unit_rows};

@@ -11,9 +11,9 @@ pub const EPSILON: f32 = 1e-5;
 /// `gamma * (x - mean) / sqrt(var + epsilon) + beta` over the last axis of [rows, width] f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerNorm {
-    /// Scale, [width].
+    /// Scale, `[width]`.
     pub gamma: Arc<Tensor>,
-    /// Shift, [width].
+    /// Shift, `[width]`.
     pub beta: Arc<Tensor>,
     /// Added to the variance; positive and finite.
     pub epsilon: f32,
@@ -25,9 +25,9 @@ impl Eq for LayerNorm {}
 /// The numbers of a [`LayerNorm`].
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
-    /// Scale of each channel, [C].
+    /// Scale of each channel, `[C]`.
     pub gamma: &'a [f32],
-    /// Shift of each channel, [C].
+    /// Shift of each channel, `[C]`.
     pub beta: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,

@@ -33,7 +33,7 @@ impl PartialEq for Linear {
 impl Eq for Linear {}
 
 impl Linear {
-    /// A layer of packed `weights` and `bias` [outputs].
+    /// A layer of packed `weights` and `bias` `[outputs]`.
     pub fn new(weights: Arc<Weights>, bias: Option<Arc<Tensor>>) -> Linear {
         Linear {
             weights,

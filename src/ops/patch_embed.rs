@@ -9,7 +9,7 @@ use tract_core::internal::*;
 pub struct PatchEmbed {
     /// conv1 as a matrix [width, 3 * patch * patch], its columns in (channel, y, x) order.
     pub weights: Arc<Weights>,
-    /// Class embedding plus its position, [width].
+    /// Class embedding plus its position, `[width]`.
     pub class_row: Arc<Tensor>,
     /// Positions of the patches in raster order, [patches, width].
     pub positions: Arc<Tensor>,

@@ -22,7 +22,7 @@
 //! | [`camera`] | fills places; keeps the camera alive |
 //! | [`recent`] | the last parts that were judged, for whoever teaches |
 //! | [`loadout`] | everything that a change of parameters can replace, as one value |
-//! | [`judges`] | the lanes to the networks |
+//! | [`mod@judges`] | the lanes to the networks |
 //! | [`inference`] | frame to verdict; a thread per network |
 //! | `teacher` | the thread of a lesson |
 //! | [`actuator`] | owns the core and the pins; the only thread that must be on time |

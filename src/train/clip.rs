@@ -65,7 +65,7 @@ pub struct Network {
     pub preprocess: Preprocess,
 }
 
-/// Scale and shift of a normalisation, [width] each.
+/// Scale and shift of a normalisation, `[width]` each.
 #[derive(Clone)]
 pub struct Norm {
     /// Scale.
@@ -74,12 +74,12 @@ pub struct Norm {
     pub bias: Array1<f32>,
 }
 
-/// A dense layer: weight [outputs, inputs], bias [outputs].
+/// A dense layer: weight [outputs, inputs], bias `[outputs]`.
 #[derive(Clone)]
 pub struct Dense {
     /// [outputs, inputs].
     pub weight: Array2<f32>,
-    /// [outputs].
+    /// `[outputs]`.
     pub bias: Array1<f32>,
 }
 
@@ -114,7 +114,7 @@ pub struct Visual {
     pub grid: usize,
     /// [width, 3 * patch * patch], columns in (channel, y, x) order.
     pub conv1: Array2<f32>,
-    /// [width].
+    /// `[width]`.
     pub class: Array1<f32>,
     /// [1 + grid * grid, width].
     pub positions: Array2<f32>,

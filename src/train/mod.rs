@@ -10,7 +10,7 @@
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`render`] | labelled pictures from a seed: they teach the default bundle its directions, and the rig shows them |
-//! | [`export`], [`reference`] | checkpoint to bundle |
+//! | [`export`], [`mod@reference`] | checkpoint to bundle |
 //! | [`onnx`] | the frame as an ONNX graph |
 //! | [`methods`] | the methods that FAPrompt is compared with |
 //! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |

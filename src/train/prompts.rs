@@ -46,7 +46,7 @@ pub struct Prompts {
     pub fc1: Dense,
     /// psi's second layer, [C, hidden].
     pub fc2: Dense,
-    /// Embedding of the start token, [C].
+    /// Embedding of the start token, `[C]`.
     pub start: Array1<f32>,
     /// Embeddings of the words and the end token behind a normal prompt, [n, C].
     pub normal_suffix: Array2<f32>,
@@ -56,7 +56,7 @@ pub struct Prompts {
     pub published: bool,
     /// What `fit` learned them with, JSON; only in this program's own files.
     pub record: Option<String>,
-    /// Logits of a learned weighting of the K prompts, [K]; only in this program's own files.
+    /// Logits of a learned weighting of the K prompts, `[K]`; only in this program's own files.
     pub weights: Option<Array1<f32>>,
     /// The words; "(from the checkpoint)" where the file holds their embeddings instead.
     pub words: (String, String),

@@ -86,7 +86,7 @@ pub struct Tape {
     ln_final: Normalised,
     /// The end token's row after the last normalisation, [width].
     normed: Array1<f32>,
-    /// The feature, [C], raw.
+    /// The feature, `[C]`, raw.
     pub feature: Array1<f32>,
 }
 

@@ -28,7 +28,7 @@ pub struct Encoder {
 pub struct Features {
     /// [patches, C]: ln_post(y) @ proj for each patch in raster order.
     pub patches: TValue,
-    /// [1, C]: x[class] @ proj, without ln_post, as the published code has it.
+    /// [1, C]: `x[class] @ proj`, without ln_post, as the published code has it.
     pub image: TValue,
 }
 

@@ -6,11 +6,11 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`access`] | logging in: tokens, their level, their end |
-//! | [`archive`] | pictures of rejected parts |
-//! | [`events`] | state and results as they come, for all who look on |
-//! | [`metrics`] | counters for Prometheus |
-//! | [`state`] | the station's state and parameters as JSON |
+//! | `access` | logging in: tokens, their level, their end |
+//! | `archive` | pictures of rejected parts |
+//! | `events` | state and results as they come, for all who look on |
+//! | `metrics` | counters for Prometheus |
+//! | `state` | the station's state and parameters as JSON |
 
 mod access;
 mod archive;

@@ -1,7 +1,7 @@
 //! JPEG pictures: whole, or refused. One way for photos and for the frames of a camera.
 //!
 //! Decoders are made to show something of whatever they are given: where bytes are missing they fill up with grey
-//! and say nothing. So before a picture is decoded (`zune-jpeg`), every code of it is walked over ([`walk`]):
+//! and say nothing. So before a picture is decoded (`zune-jpeg`), every code of it is walked over (`walk`):
 //! each must be in its table, each scan must have exactly as many MCUs as the picture's size asks for, restart
 //! markers must come in their order, nothing may be left over before a marker (but a few bytes that
 //! some encoders fill up with), and a progressive picture must have

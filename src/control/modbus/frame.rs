@@ -1,7 +1,7 @@
 //! Bytes to frames: a frame ends with a silence, and is one if its CRC says so.
 //!
 //! Adapters add bytes when the line is turned around, hand over what several stations said without the silence
-//! between, and give back what this station sends ([`echo`](super::echo)): frames are found among all that.
+//! between, and give back what this station sends (`echo`): frames are found among all that.
 //! Must never allocate.
 
 use super::echo::Echo;

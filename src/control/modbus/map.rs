@@ -315,7 +315,7 @@ inputs! {
 /// A discrete input's name, its state and what it is; its number is its place.
 pub type Discrete = (&'static str, fn(&Picture<'_>) -> bool, &'static str);
 
-/// Every discrete input. The first eight are the outputs by their [`Signal`](crate::line::Signal).
+/// Every discrete input. The first eight are the outputs by their [`Signal`].
 #[rustfmt::skip]
 pub const DISCRETES: &[Discrete] = &[
     ("good", |p| p.snapshot.outputs.good, "Output good: a part known to be good passes"),

@@ -87,7 +87,7 @@ pub struct Control<H: ControlledStation> {
 }
 
 impl<H: ControlledStation> Control<H> {
-    /// Control over a station that works with the restored values already. With a [`Store`] in place of a
+    /// Control over a station that works with the restored values already. With a `Store` in place of a
     /// [`Writer`] it writes by itself.
     pub fn new(mut host: H, writer: impl Into<Writer>, restored: Restored) -> Self {
         host.fault(restored.stored.fault);

@@ -5,10 +5,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`folder`] | where they go, or that they cannot go there |
-//! | [`lines`] | files that grow line by line |
-//! | [`overlays`] | the folder of pictures |
-//! | [`recorder`] | the thread |
+//! | `folder` | where they go, or that they cannot go there |
+//! | `lines` | files that grow line by line |
+//! | `overlays` | the folder of pictures |
+//! | `recorder` | the thread |
 
 mod folder;
 mod lines;

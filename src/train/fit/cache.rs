@@ -27,7 +27,7 @@ const EXTENSION: &str = "features.safetensors";
 pub struct Features {
     /// Unit patch features, [N, C].
     pub patches: Vec<f32>,
-    /// The unit image feature, [C].
+    /// The unit image feature, `[C]`.
     pub image: Vec<f32>,
 }
 

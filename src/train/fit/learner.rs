@@ -66,7 +66,7 @@ pub struct Judgement {
     pub adapted: Tensor<2>,
     /// Normal and abnormal logit of the picture, [B, 2].
     pub logits: Tensor<2>,
-    /// The image score, [B].
+    /// The image score, `[B]`.
     pub image: Tensor<1>,
     /// Omega, [B, C]; none without a prior.
     pub prior: Option<Tensor<2>>,

@@ -144,7 +144,7 @@ pub fn dice(x: Tensor<2>, y: Tensor<2>) -> Tensor<1> {
     (both / sizes).mean().neg().add_scalar(1.0)
 }
 
-/// Cross-entropy of logits [B, 2] (normal, abnormal); `labels` [B], 1 for abnormal.
+/// Cross-entropy of logits [B, 2] (normal, abnormal); `labels` `[B]`, 1 for abnormal.
 pub fn image_cross_entropy(logits: Tensor<2>, labels: Tensor<1>) -> Tensor<1> {
     let [b, _] = logits.dims();
     let log = log_softmax(logits, 1);
@@ -155,7 +155,7 @@ pub fn image_cross_entropy(logits: Tensor<2>, labels: Tensor<1>) -> Tensor<1> {
         .neg()
 }
 
-/// Binary focal loss (gamma 2) of image scores [B], which the published code takes for logits.
+/// Binary focal loss (gamma 2) of image scores `[B]`, which the published code takes for logits.
 pub fn image_focal(scores: Tensor<1>, labels: Tensor<1>) -> Tensor<1> {
     // log(1 + e^-|s|) + max(s, 0) - s y, stable for both signs.
     let soft = scores.clone().abs().neg().exp().log1p();
@@ -174,7 +174,7 @@ pub fn orthogonal(features: Tensor<2>) -> Tensor<1> {
     (cosines * pairs).sum()
 }
 
-/// Sum over the normal pictures of mean(Omega^2); `priors` [B, C], `labels` [B].
+/// Sum over the normal pictures of mean(Omega^2); `priors` [B, C], `labels` `[B]`.
 pub fn prior(priors: Tensor<2>, labels: Tensor<1>) -> Tensor<1> {
     let [b, _] = priors.dims();
     let each = priors.square().mean_dim(1).reshape([b]);

@@ -218,7 +218,7 @@ pub struct Batch {
     pub image: Tensor<2>,
     /// Masks, [B, S * S], 1 where abnormal.
     pub masks: Tensor<2>,
-    /// Labels, [B], 1 for abnormal.
+    /// Labels, `[B]`, 1 for abnormal.
     pub labels: Tensor<1>,
 }
 

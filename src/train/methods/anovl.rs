@@ -125,7 +125,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// From its first numbers, [P, C] and [P].
+    /// From its first numbers, [P, C] and `[P]`.
     pub fn new(from: &clip::Dense, device: &Device) -> Adapter {
         Adapter {
             layer: Dense::new(from, &mut Maker::new(device, true)),

@@ -1,6 +1,6 @@
 //! AnomalyCLIP: V and W, nothing shared, and the deep prompts.
 //!
-//! Loss = 4 * sum over stages (focal + dice(p[1], mask) + dice(p[0], 1 - mask)) + cross-entropy of the
+//! Loss = 4 * sum over stages (focal + dice(`p[1]`, mask) + dice(`p[0]`, 1 - mask)) + cross-entropy of the
 //! picture's two logits. The published text tower rounds deep prompts to 16 bits on their way in; the
 //! gradient passes as if it did not.
 

@@ -144,7 +144,7 @@ pub struct Batch {
     pub taps: Vec<Tensor<3>>,
     /// [B, S * S], 1 where abnormal.
     pub masks: Tensor<2>,
-    /// [B], 1 for abnormal.
+    /// `[B]`, 1 for abnormal.
     pub labels: Tensor<1>,
     /// 0 for good, else 1 + the number of the type of defect (DAPO).
     pub kinds: Vec<usize>,
