@@ -58,7 +58,7 @@ pub enum ExitCode {
     Options = 32,
     /// A data set could not be read.
     Data = 33,
-    /// Training came to a loss that is no number.
+    /// Training came to a loss that is NaN or infinite.
     Diverged = 34,
     /// The user stopped training; a checkpoint is saved.
     Interrupted = 35,
@@ -68,7 +68,7 @@ pub enum ExitCode {
     RolledBack = 37,
     /// Something published could not be fetched, or is another file than it should be.
     Download = 38,
-    /// The station was told to start again: whoever watches over it does so.
+    /// The station was ordered to start again: whoever watches over it does so.
     Restart = 40,
     /// A serial port could not be opened, or nobody answered there.
     Port = 41,

@@ -39,9 +39,9 @@ pub struct Area {
     pub x: u32,
     /// First row.
     pub y: u32,
-    /// Columns.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
 }
 
@@ -111,7 +111,7 @@ impl Tiling {
         })
     }
 
-    /// Tiles.
+    /// The number of tiles.
     pub fn count(self) -> usize {
         usize::from(self.rows) * usize::from(self.columns)
     }
@@ -266,15 +266,15 @@ mod tests {
 
     #[test]
     fn words_on_the_command_line_and_in_files() {
-        let told = |text: &str| text.parse::<Tiling>().map(|t| t.to_string());
-        assert_eq!(told("2x3"), Ok("2x3".into()));
-        assert_eq!(told("2x3+10"), Ok("2x3".into()));
-        assert_eq!(told("8x1+0"), Ok("8x1+0".into()));
+        let shown = |text: &str| text.parse::<Tiling>().map(|t| t.to_string());
+        assert_eq!(shown("2x3"), Ok("2x3".into()));
+        assert_eq!(shown("2x3+10"), Ok("2x3".into()));
+        assert_eq!(shown("8x1+0"), Ok("8x1+0".into()));
         assert_eq!("1x1+30".parse(), Ok(Tiling::WHOLE));
         for text in [
             "0x1", "9x1", "2x3+51", "2x", "x", "2x3x4", "2x3+", "-1x2", "2 x 3",
         ] {
-            assert!(told(text).is_err(), "{text}");
+            assert!(shown(text).is_err(), "{text}");
         }
         let written = |tiling: Tiling| serde_json::to_string(&tiling).unwrap();
         assert_eq!(written(Tiling::WHOLE), "1");

@@ -1,7 +1,7 @@
 //! Frames on an NVIDIA GPU: the whole of [`graph::frame`] in tract's CUDA runtime, in f16.
 //!
 //! The CPU's networks stay loaded beside it. Whatever goes wrong here (no driver, no toolkit, a card that
-//! falls off the bus) is told once, and from then on the CPU judges: a GPU must never cost a verdict.
+//! falls off the bus) is reported once, and from then on the CPU judges: a GPU must never cost a verdict.
 
 pub mod graph;
 
