@@ -254,10 +254,7 @@ impl<'a> Builder<'a> {
         let part = self.part;
         self.model
             .select_output_outlets(outputs)
-            .and_then(|()| self.model.into_optimized())
-            .and_then(|m| m.into_runnable())
-            .and_then(|plan| plan.spawn())
-            .map(Plan::new)
+            .and_then(|()| Plan::of(self.model))
             .map_err(|e| BundleError::architecture(part, format!("{e:#}")))
     }
 }
@@ -271,6 +268,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Of a model whose outputs were selected.
+    ///
+    /// # Errors
+    /// tract's own.
+    pub fn of(model: TypedModel) -> TractResult<Plan> {
+        let plan = model.into_optimized()?.into_runnable()?;
+        plan.spawn().map(Plan::new)
+    }
+
     fn new(mut state: TypedSimpleState) -> Plan {
         state.turn_state.shared.insert(Pool::default());
         Plan {

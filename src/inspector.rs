@@ -4,7 +4,7 @@ use crate::bundle::envelope::hex;
 use crate::bundle::manifest::{Manifest, Precision, ScoreRule};
 use crate::bundle::method::Method;
 use crate::bundle::tap::Tap;
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{Bundle, BundleError, network};
 use crate::capture::known_frame;
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
@@ -17,8 +17,8 @@ use crate::methods::{self, Room, Said};
 use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use crate::ops::{slice, slice_mut};
-use crate::tiling::Tiling;
-use crate::vision::{Encoder, PreprocessError, Preprocessor};
+use crate::tiling::{Area, Tiling};
+use crate::vision::{Encoder, NetworkEncoder, PreprocessError, Preprocessor};
 use image::RgbImage;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -70,7 +70,8 @@ pub struct Stages {
     pub adapt: f64,
     /// Normalising, patch scores, selection, image score.
     pub score: f64,
-    /// Descriptors, and the comparison with good parts; 0 without a memory of them.
+    /// Descriptors, and the comparison with good parts; 0 without a memory of them. With the memory's own encoder,
+    /// if the bundle has one.
     pub memory: f64,
 }
 
@@ -385,6 +386,8 @@ pub struct Inspector {
 struct GoodParts {
     /// Which encoder's descriptors these are.
     encoder: String,
+    /// The memory's own, if the bundle has one.
+    network: Option<NetworkEncoder>,
     descriptor: Descriptor,
     /// Of the last frame, [places, dim].
     descriptors: Vec<f32>,
@@ -398,11 +401,12 @@ struct GoodParts {
 fn encoder_of(bundle: &Bundle, taps: &[Tap]) -> String {
     let manifest = bundle.manifest();
     let mut hash = Sha256::new();
-    hash.update(bundle.digests().get("encoder").map_or("", String::as_str));
-    hash.update(format!(
-        " {} {:?}",
-        manifest.image.size, manifest.activation
-    ));
+    let (part, size) = match &manifest.network {
+        Some(network) => (network::PART, network.image.size),
+        None => ("encoder", manifest.image.size),
+    };
+    hash.update(bundle.digests().get(part).map_or("", String::as_str));
+    hash.update(format!(" {size} {:?}", manifest.activation));
     for tap in taps {
         hash.update(format!(" {tap}"));
     }
@@ -468,13 +472,17 @@ impl Inspector {
         let arithmetic = options.arithmetic;
         let mut good = None;
         let failed = |e| BundleError::architecture("encoder", format!("{e:#}"));
-        let memory_taps = match options.memory {
+        let mut memory_taps = match options.memory {
             true => manifest.memory_taps(),
             false => vec![],
         };
         if options.memory {
             good = Some(GoodParts {
                 encoder: encoder_of(bundle, &memory_taps),
+                network: match manifest.memory_network() {
+                    Some(_) => Some(NetworkEncoder::load(bundle)?),
+                    None => None,
+                },
                 descriptor: Descriptor::new(&manifest, &memory_taps).map_err(failed)?,
                 descriptors: vec![],
                 taught: None,
@@ -496,10 +504,15 @@ impl Inspector {
             ),
             Some(room) => (room.taps(), AdaptationMode::Off),
         };
+        if manifest.memory_network().is_some() {
+            // The memory has an encoder of its own.
+            memory_taps.clear();
+        }
         // Behind the method's own.
         taps.extend(&memory_taps);
         let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
         let gpu = match options.runtime {
+            Backend::Cuda if manifest.is_network() => told(Err(GpuError::Network)),
             Backend::Cuda if manifest.method_name() == Method::Memory => {
                 let numbers = half::f16::datum_type();
                 told(gpu::GpuNetwork::encoder_on("cuda", bundle, &taps, numbers))
@@ -517,6 +530,7 @@ impl Inspector {
             Precision::F16 => Arithmetic::F16,
             Precision::Int8 => Arithmetic::Int8,
         };
+        let is_network = manifest.is_network();
         let mut inspector = Inspector {
             gpu,
             preprocessor: Preprocessor::new(&manifest.image),
@@ -535,7 +549,11 @@ impl Inspector {
             manifest,
             executor: executor(options.threads),
             exact: room.is_some() || options.adaptation == AdaptationMode::Exact,
-            arithmetic: options.arithmetic.here(precision),
+            // tract's operators know no other.
+            arithmetic: match is_network {
+                true => Arithmetic::F32,
+                false => options.arithmetic.here(precision),
+            },
             room,
         };
         if let Some(gpu) = inspector.gpu.take() {
@@ -818,6 +836,10 @@ impl Inspector {
             self.at = tile;
             multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
                 .map_err(InspectError::Inference)?;
+            if let Some(good) = &mut self.good {
+                let ms = &mut self.seen.ms;
+                multithread_tract_scope(self.executor.clone(), || good.look(frame, area, ms))?;
+            }
             self.last.add(&mut self.seen);
         }
         multithread_tract_scope(self.executor.clone(), || self.compare())
@@ -1094,8 +1116,27 @@ impl Inspector {
 }
 
 impl GoodParts {
-    /// Takes the next tile's descriptors.
+    /// Takes the next tile's descriptors, if the memory has an encoder of its own.
+    fn look(&mut self, frame: &RgbImage, area: Area, ms: &mut Stages) -> Result<(), InspectError> {
+        let Some(network) = &mut self.network else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let tensor = network.prepare(frame, area)?;
+        let append = || -> TractResult<()> {
+            let rows = network.taps(tensor)?.iter().map(|tap| slice(tap));
+            self.descriptor.append(rows, &mut self.descriptors)
+        };
+        append().map_err(InspectError::Inference)?;
+        ms.memory += start.elapsed().as_secs_f64() * 1e3;
+        Ok(())
+    }
+
+    /// Takes the next tile's descriptors, if the memory compares what the image encoder makes.
     fn describe(&mut self, taps: &[TValue], ms: &mut Stages) -> TractResult<()> {
+        if self.network.is_some() {
+            return Ok(());
+        }
         let start = Instant::now();
         let rows = taps.iter().map(|tap| slice(tap));
         self.descriptor.append(rows, &mut self.descriptors)?;
@@ -1143,6 +1184,10 @@ impl GoodParts {
         };
         Ok(GoodParts {
             encoder: self.encoder.clone(),
+            network: match (&self.network, manifest.memory_network()) {
+                (Some(network), Some(spec)) => Some(network.beside(spec)?),
+                _ => None,
+            },
             descriptor: Descriptor::new(manifest, &manifest.memory_taps())?,
             descriptors: vec![],
             taught: self.taught.clone(),

@@ -11,7 +11,7 @@
 //! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `exit` |
 //! | [`ops`] | the project's own tract operators, on own kernels and tract-linalg's; tract's names for the other rooms | nothing of the project |
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
-//! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops`, `tiling` |
+//! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream, a network of the user's own | `bundle`, `graph`, `ops`, `tiling` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops`, `tiling` |
 //! | [`methods`] | the methods that it is compared with: a short room for each | `bundle`, `graph`, `ops`, `faprompt` (scores, maps) |
 //! | [`memory`] | good parts to compare with: four kinds of memory, teaching, the bound on false rejects, the light they were taught in, the file | `bundle` (taps, envelope), `ops`, `tiling`, `durable`, `exit` |

@@ -5,7 +5,7 @@
 //! `PART/NAME`. The digest of the manifest is that of its JSON text as it stands; the digest of a
 //! part is that of each of its tensors in name order: name, a zero byte, type, shape, data.
 //! An int8 matrix `PART/NAME` [rows, columns] has a companion `PART/NAME.scale` `[rows]`, f32: row r
-//! is `scale[r] * int8`.
+//! is `scale[r] * int8`; so has an int8 tensor of more axes, whose rows are those of its first one. Text is U8.
 
 pub use crate::hex::hex;
 
@@ -59,6 +59,8 @@ fn dtype_name(dtype: Dtype) -> &'static str {
         Dtype::F32 => "F32",
         Dtype::F16 => "F16",
         Dtype::I8 => "I8",
+        Dtype::U8 => "U8",
+        Dtype::I64 => "I64",
         _ => "other",
     }
 }

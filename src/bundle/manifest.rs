@@ -5,6 +5,7 @@
 
 use super::BundleError;
 use super::method::{Method, MethodSpec};
+use super::network::NetworkSpec;
 use super::tap::{Rows, Tap};
 use crate::ops::layer_norm::EPSILON;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,26 @@ impl ImageSpec {
     /// The number of patches per side.
     pub fn grid(&self) -> usize {
         self.size / self.patch
+    }
+
+    /// Checks its numbers; errors name them `key`.
+    fn check(&self, key: &str) -> Result<(), BundleError> {
+        within(&format!("{key}.size"), self.size, 1, limit::IMAGE)?;
+        within(&format!("{key}.patch"), self.patch, 1, self.size)?;
+        if !self.size.is_multiple_of(self.patch) {
+            let what = format!(
+                "{key}.size = {} is no multiple of {key}.patch = {}",
+                self.size, self.patch
+            );
+            return Err(BundleError::architecture("manifest", what));
+        }
+        let places = format!("{key}.size / {key}.patch");
+        within(&places, self.grid(), 1, limit::GRID)?;
+        for c in 0..3 {
+            within(&format!("{key}.mean"), self.mean[c], 0.0, 1.0)?;
+            within(&format!("{key}.std"), self.std[c], 1e-3, 10.0)?;
+        }
+        Ok(())
     }
 }
 
@@ -275,6 +296,9 @@ pub struct Manifest {
     /// Learned rows that stand behind the patches in every block (DINOv2's registers).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub registers: usize,
+    /// A network of the user's own: the image encoder where there is no text, else the memory's encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkSpec>,
     /// The prompts.
     pub prompts: PromptSpec,
     /// The prior.
@@ -334,23 +358,17 @@ impl Manifest {
     /// [`BundleError::Architecture`] that names the key.
     pub fn check(&self) -> Result<(), BundleError> {
         let fail = |what: String| Err(BundleError::architecture("manifest", what));
-        within("image.size", self.image.size, 1, limit::IMAGE)?;
-        within("image.patch", self.image.patch, 1, self.image.size)?;
-        if !self.image.size.is_multiple_of(self.image.patch) {
-            return fail(format!(
-                "image.size = {} is no multiple of image.patch = {}",
-                self.image.size, self.image.patch
-            ));
-        }
-        within(
-            "image.size / image.patch",
-            self.image.grid(),
-            1,
-            limit::GRID,
-        )?;
-        for c in 0..3 {
-            within("image.mean", self.image.mean[c], 0.0, 1.0)?;
-            within("image.std", self.image.std[c], 1e-3, 10.0)?;
+        self.image.check("image")?;
+        if let Some(network) = &self.network {
+            network.image.check("network.image")?;
+            network.check(self.image.grid(), limit::WIDTH, limit::TAPS)?;
+            let last = network.taps.last().map_or(0, |t| t.channels);
+            let (width, layers) = (self.vision.width, self.vision.layers);
+            if self.text.is_none() && (width, layers) != (last, network.taps.len()) {
+                return fail(format!(
+                    "vision = {width} x {layers}: an encoder that is a network has its last tap's width and a layer per tap"
+                ));
+            }
         }
         for (key, tower) in [("vision", &self.vision), ("text", &self.text)] {
             if key == "text" && tower.is_none() {
@@ -412,6 +430,10 @@ impl Manifest {
         match (self.text.is_none(), self.registers) {
             (true, _) if !wordless => fail("no text encoder: only memory and heads do without"),
             (true, _) if self.vv_layers > 0 => fail("vv_layers: an encoder without text has none"),
+            (true, 1..) if self.network.is_some() => fail("registers: a network has none"),
+            (true, _) if self.network.is_some() && self.method_name() != Method::Memory => {
+                fail("a network without text judges by good parts alone (method memory)")
+            }
             (false, 1..) => fail("registers: an encoder beside a text encoder has none"),
             _ => Ok(()),
         }
@@ -471,7 +493,12 @@ impl Manifest {
 
     /// Which rows the memory of good parts compares: those that the bundle names, else the raw tokens after the
     /// blocks at a sixth, a third and half of the depth.
+    ///
+    /// Of a bundle with a [network](NetworkSpec): what that hands out, as patches after as many blocks.
     pub fn memory_taps(&self) -> Vec<Tap> {
+        if let Some(network) = &self.network {
+            return (1..=network.taps.len()).map(Tap::patches).collect();
+        }
         if !self.memory.is_empty() {
             return self.memory.clone();
         }
@@ -479,6 +506,16 @@ impl Manifest {
         let mut blocks = vec![layers.div_ceil(6), layers.div_ceil(3), layers.div_ceil(2)];
         blocks.dedup();
         blocks.into_iter().map(Tap::raw).collect()
+    }
+
+    /// Whether the image encoder is a network of the user's own.
+    pub fn is_network(&self) -> bool {
+        self.network.is_some() && self.text.is_none()
+    }
+
+    /// The second encoder, whose rows only the memory of good parts compares, if there is one.
+    pub fn memory_network(&self) -> Option<&NetworkSpec> {
+        self.network.as_ref().filter(|_| !self.text.is_none())
     }
 
     /// The method that the bundle runs.
@@ -495,13 +532,18 @@ impl Manifest {
         }
     }
 
-    /// Multiplications of the image encoder's matrices for one frame: what a frame costs at least.
+    /// Multiplications of the image encoder's matrices for one frame: what a frame costs at least. With those of a
+    /// network of the user's own.
     pub fn encoder_products(&self) -> f64 {
+        let network = self.network.as_ref().map_or(0.0, |n| n.products as f64);
+        if self.is_network() {
+            return network;
+        }
         let tokens = (self.image.grid() * self.image.grid() + 1) as f64;
         let width = self.vision.width as f64;
         // Per block: 3 for query, key, value, 1 for the output, 4 + 4 for the MLP; the V-V stream has an
         // output of its own.
-        tokens * width * width * (12 * self.vision.layers + self.vv_layers) as f64
+        network + tokens * width * width * (12 * self.vision.layers + self.vv_layers) as f64
     }
 
     /// A line that every output of an untrained bundle carries.

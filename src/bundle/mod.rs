@@ -9,6 +9,7 @@ pub mod envelope;
 mod error;
 pub mod manifest;
 pub mod method;
+pub mod network;
 mod read;
 mod signature;
 pub mod tap;

@@ -149,6 +149,84 @@ impl Bundle {
         self.header.info(name).is_some()
     }
 
+    /// Every tensor as it is stored: name, type, shape, bytes.
+    #[cfg(feature = "train")]
+    pub(super) fn stored(&self) -> impl Iterator<Item = (String, Dtype, Vec<usize>, &[u8])> {
+        let data = &self.bytes[self.data_start..];
+        self.header.tensors().into_iter().map(move |(name, info)| {
+            let bytes = &data[info.data_offsets.0..info.data_offsets.1];
+            (name, info.dtype, info.shape.clone(), bytes)
+        })
+    }
+
+    /// The names of a part's tensors, in order; the scales of int8 ones are no tensors of their own.
+    pub fn names(&self, part: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.header.tensors().into_keys().collect();
+        names.retain(|name| part_of(name) == part);
+        let scale = |name: &String| {
+            let of = name
+                .strip_suffix(".scale")
+                .and_then(|n| self.header.info(n));
+            of.is_some_and(|info| info.dtype == Dtype::I8)
+        };
+        names.retain(|name| !scale(name));
+        names.sort();
+        names
+    }
+
+    /// A text of at most `longest` bytes.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`]: missing, longer, of another type, or not UTF-8.
+    pub fn text(&self, name: &str, longest: usize) -> Result<&str, BundleError> {
+        let fail =
+            |what: &str| BundleError::architecture(part_of(name), format!("`{name}` {what}"));
+        let length = self
+            .header
+            .info(name)
+            .map_or(0, |info| info.shape.iter().product());
+        let (dtype, bytes) = self.raw(name, &[length])?;
+        if dtype != Dtype::U8 {
+            return Err(fail("is no text"));
+        }
+        if length > longest {
+            return Err(fail("is too long"));
+        }
+        std::str::from_utf8(bytes).map_err(|_| fail("is not UTF-8"))
+    }
+
+    /// The tensor `PART/NAME` of whatever shape it has: f32, f16 and int8 as f32, whole numbers as i64.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`]: missing, of another type, or a number that is not finite.
+    pub fn array(&self, name: &str) -> Result<Tensor, BundleError> {
+        let fail = |what: String| BundleError::architecture(part_of(name), what);
+        let info = self.header.info(name);
+        let shape = &info
+            .ok_or_else(|| fail(format!("tensor `{name}` is missing")))?
+            .shape;
+        let (dtype, bytes) = self.raw(name, shape)?;
+        match (dtype, shape.first()) {
+            (Dtype::I64, _) => {
+                let bytes = bytes.as_chunks::<8>().0.iter();
+                let values: Vec<i64> = bytes.map(|b| i64::from_le_bytes(*b)).collect();
+                Tensor::from_shape(shape, &values).map_err(|e| fail(e.to_string()))
+            }
+            (Dtype::I8, Some(rows)) => {
+                let scales = self.tensor(&format!("{name}.scale"), &[*rows])?;
+                let scales = crate::ops::slice(&scales).map_err(|e| fail(e.to_string()))?;
+                let row = bytes.len() / rows.max(&1);
+                let values: Vec<f32> = bytes
+                    .chunks(row.max(1))
+                    .zip(scales)
+                    .flat_map(|(row, scale)| row.iter().map(move |b| f32::from(*b as i8) * scale))
+                    .collect();
+                Tensor::from_shape(shape, &values).map_err(|e| fail(e.to_string()))
+            }
+            _ => self.tensor(name, shape),
+        }
+    }
+
     fn raw(&self, name: &str, shape: &[usize]) -> Result<(Dtype, &[u8]), BundleError> {
         let fail = |what: String| BundleError::architecture(part_of(name), what);
         let info = self

@@ -130,6 +130,14 @@ impl Tap {
         }
     }
 
+    /// The patches of the ordinary stream after a block, as they are.
+    pub fn patches(block: usize) -> Tap {
+        Tap {
+            rows: Rows::Patches,
+            ..Tap::raw(block)
+        }
+    }
+
     /// Whether an encoder of `layers` blocks, the last `vv_layers` of them with the V-V stream, has it.
     ///
     /// # Errors

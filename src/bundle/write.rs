@@ -1,5 +1,6 @@
 //! Writing a bundle: the other half of `read`, on the host only.
 
+use super::Bundle;
 use super::envelope::{self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY};
 use super::manifest::{Manifest, Precision};
 use half::f16;
@@ -61,6 +62,41 @@ impl BundleWriter {
                     .flat_map(|v| f16::from_f32(*v).to_le_bytes())
                     .collect();
                 self.put(name, Dtype::F16, shape, bytes);
+            }
+        }
+    }
+
+    /// A text.
+    pub fn text(&mut self, name: &str, text: &str) {
+        self.put(name, Dtype::U8, &[text.len()], text.into());
+    }
+
+    /// Whole numbers.
+    pub fn integers(&mut self, name: &str, shape: &[usize], values: &[i64]) {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.put(name, Dtype::I64, shape, bytes);
+    }
+
+    /// Weights of any shape in the bundle's precision, int8 with a scale per row of the first axis; a few numbers,
+    /// and those along one axis alone (biases, scales), stay f32.
+    pub fn array(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        const FEW: usize = 256;
+        let rows = shape.first().copied().unwrap_or(1);
+        if values.len() < FEW || values.len() == rows {
+            return self.exact(name, shape, values);
+        }
+        self.matrix(name, [rows, values.len() / rows], values);
+        // A matrix of as many numbers.
+        if let Some(stored) = self.tensors.get_mut(name) {
+            stored.shape = shape.to_vec();
+        }
+    }
+
+    /// Takes over every tensor of a bundle but those of `part`, byte by byte.
+    pub fn copy(&mut self, bundle: &Bundle, without: &str) {
+        for (name, dtype, shape, bytes) in bundle.stored() {
+            if envelope::part_of(&name) != without {
+                self.put(&name, dtype, &shape, bytes.to_vec());
             }
         }
     }

@@ -102,11 +102,34 @@ fn info(file: &Path, bundle: &Bundle) -> String {
     row("activation", format!("{:?}", m.activation));
     row(
         "image encoder",
-        format!(
-            "{} x {}, {} heads, epsilon {:e}, V-V in the last {}",
-            m.vision.width, m.vision.layers, m.vision.heads, m.vision.epsilon, m.vv_layers
-        ),
+        match m.is_network() {
+            true => "a network of the user's own".into(),
+            false => format!(
+                "{} x {}, {} heads, epsilon {:e}, V-V in the last {}",
+                m.vision.width, m.vision.layers, m.vision.heads, m.vision.epsilon, m.vv_layers
+            ),
+        },
     );
+    if let Some(network) = &m.network {
+        let what = match m.is_network() {
+            true => "network",
+            false => "for the memory",
+        };
+        let taps = network
+            .taps
+            .iter()
+            .map(|t| format!("{} ({})", t.name, t.channels));
+        row(
+            what,
+            format!(
+                "{0} x {0} px, {1} x {1} places, {2:.0} million products, taps {3}",
+                network.image.size,
+                network.image.grid(),
+                network.products as f64 / 1e6,
+                taps.collect::<Vec<_>>().join(", ")
+            ),
+        );
+    }
     if m.registers > 0 {
         row("registers", m.registers.to_string());
     }

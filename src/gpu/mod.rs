@@ -38,6 +38,9 @@ pub enum GpuError {
     /// A method that has no model for it.
     #[error("method {0} does not run on a GPU")]
     Method(crate::bundle::method::Method),
+    /// A bundle of a network of the user's own.
+    #[error("the bundle's encoder is a network of your own (export --encoder): it runs on the CPU")]
+    Network,
     /// The bundle does not fit.
     #[error(transparent)]
     Bundle(#[from] BundleError),

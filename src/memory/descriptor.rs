@@ -64,11 +64,16 @@ impl Descriptor {
     /// # Errors
     /// tract's own; none is known.
     pub fn new(manifest: &Manifest, taps: &[Tap]) -> TractResult<Descriptor> {
-        let widths = taps.iter().map(|tap| match tap.form {
-            Form::Raw | Form::LnPost => manifest.vision.width,
-            Form::Projected | Form::ProjectedRaw => manifest.embed(),
+        let widths = taps.iter().map(|tap| match (&manifest.network, tap.form) {
+            (Some(network), _) => network.taps.get(tap.block - 1).map(|t| t.channels),
+            (None, Form::Raw | Form::LnPost) => Some(manifest.vision.width),
+            (None, Form::Projected | Form::ProjectedRaw) => Some(manifest.embed()),
         });
-        Descriptor::of(manifest.image.grid(), widths.collect())
+        let widths = widths.collect::<Option<Vec<_>>>();
+        Descriptor::of(
+            manifest.image.grid(),
+            widths.context("a tap that the network has not")?,
+        )
     }
 
     fn of(grid: usize, widths: Vec<usize>) -> TractResult<Descriptor> {

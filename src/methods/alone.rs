@@ -1,13 +1,15 @@
 //! An image encoder alone: no words and no opinion of its own. Parts are compared with good ones
 //! ([`crate::memory`]); until some were taught, nothing is known to be good.
 //!
-//! The mean cosine between the picture's own row and its patches, as a number of 0..=1, stands where other
+//! The mean cosine between the picture's own row (of a network that has none: the mean of its patches) and its
+//! patches, as a number of 0..=1, stands where other
 //! methods have their score: the known frame has a known one, and so a device that computes wrongly is found. It
 //! says nothing about parts, and no verdict hangs on it.
 
 use super::{Drawing, Room, Said, unit_rows};
 use crate::bundle::manifest::Manifest;
 use crate::bundle::tap::{Form, Rows, Stream, Tap};
+use crate::faprompt::score;
 use crate::ops::dot;
 use crate::ops::tract::*;
 
@@ -17,20 +19,26 @@ pub struct Alone {
     tap: Tap,
     width: usize,
     work: Vec<f32>,
+    /// The mean of the patches, of unit length.
+    own: Vec<f32>,
 }
 
 impl Alone {
     /// Of a bundle with this manifest.
     pub fn new(manifest: &Manifest) -> Alone {
         Alone {
-            tap: Tap {
-                block: manifest.vision.layers,
-                stream: Stream::X,
-                form: Form::LnPost,
-                rows: Rows::All,
+            tap: match manifest.is_network() {
+                true => Tap::patches(manifest.vision.layers),
+                false => Tap {
+                    block: manifest.vision.layers,
+                    stream: Stream::X,
+                    form: Form::LnPost,
+                    rows: Rows::All,
+                },
             },
             width: manifest.vision.width,
             work: vec![],
+            own: vec![],
         }
     }
 }
@@ -42,7 +50,18 @@ impl Room for Alone {
 
     fn judge(&mut self, _: &TValue, taps: &[TValue], said: &mut Said) -> TractResult<()> {
         unit_rows(&taps[0], self.width, &mut self.work)?;
-        let (class, patches) = self.work.split_at(self.width);
+        if self.tap.rows == Rows::Patches {
+            self.own.clear();
+            self.own.resize(self.width, 0.0);
+            for row in self.work.chunks_exact(self.width) {
+                self.own.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+            }
+            score::normalise_rows(&mut self.own, self.width);
+        }
+        let (class, patches) = match self.tap.rows {
+            Rows::Patches => (&self.own[..], &self.work[..]),
+            _ => self.work.split_at(self.width),
+        };
         let count = patches.len() / self.width;
         let sum: f32 = patches
             .chunks_exact(self.width)

@@ -205,6 +205,7 @@ fn manifest(
         vv_layers,
         memory: options.memory.clone(),
         registers: 0,
+        network: None,
         text: TowerSpec {
             width: text.width,
             layers: text.blocks.len(),

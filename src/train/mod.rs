@@ -11,6 +11,7 @@
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`render`] | labelled pictures from a seed: they teach the default bundle its directions, and the rig shows them |
 //! | [`export`], [`mod@reference`] | checkpoint to bundle |
+//! | [`network`] | any other image encoder, from an ONNX file |
 //! | [`onnx`] | the frame as an ONNX graph |
 //! | [`methods`] | the methods that FAPrompt is compared with |
 //! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |
@@ -31,6 +32,7 @@ pub mod flash;
 pub mod masks;
 pub mod methods;
 pub mod metrics;
+pub mod network;
 pub mod nn;
 pub mod onnx;
 pub mod page;

@@ -52,7 +52,14 @@ fn model(bundle: &Bundle, adaptation: AdaptationMode) -> TractResult<ModelProto>
         Precision::F16 => f16::datum_type(),
         _ => f32::datum_type(),
     };
-    let taps = manifest.memory_taps();
+    if manifest.is_network() {
+        bail!("its encoder came as an ONNX file: take that");
+    }
+    let taps = match manifest.memory_network() {
+        // The memory's own encoder came as an ONNX file.
+        Some(_) => vec![],
+        None => manifest.memory_taps(),
+    };
     let (model, mut names) = match &manifest.method {
         None => (
             graph::frame(bundle, adaptation, &taps, numbers)?,

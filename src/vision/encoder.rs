@@ -6,6 +6,7 @@
 //! of which only the class row is wanted; the V-V stream behind its last tap. The values of a block are
 //! shared by both attentions, and the class row is dropped before `ln_post` where nobody wants it.
 
+use super::network;
 use crate::bundle::tap::{self, Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::graph::{Builder, OutletId, Plan};
@@ -64,6 +65,9 @@ impl Encoder {
         );
         if taps.is_empty() {
             return Err(BundleError::architecture(PART, "no tap is asked for"));
+        }
+        if manifest.is_network() {
+            return network::plan(bundle, taps).map(Encoder::of);
         }
         taps.iter().try_for_each(|t| t.check(layers, vv_layers))?;
         let words = !manifest.text.is_none();
@@ -167,6 +171,11 @@ impl Encoder {
         Ok(Encoder {
             plan: b.finish(&wanted)?,
         })
+    }
+
+    /// Of a model whose outputs are the taps.
+    pub(super) fn of(plan: Plan) -> Encoder {
+        Encoder { plan }
     }
 
     /// The same encoder with the same weights, with memory of its own.

@@ -17,6 +17,7 @@ use faprompt_edge::train::export::{ExportOptions, export};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
+use faprompt_edge::train::network;
 use faprompt_edge::train::onnx;
 use faprompt_edge::train::progress::bar;
 use faprompt_edge::train::prompts::Prompts;
@@ -26,12 +27,25 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub struct Export {
     /// CLIP weights: OpenAI's file (.pt, .safetensors), or the folder of a Hugging Face or open_clip model
-    #[arg(long, required_unless_present = "weights")]
+    #[arg(long, required_unless_present_any = ["weights", "encoder"])]
     clip: Option<PathBuf>,
     /// Weights of an image encoder without text, instead of --clip: DINOv2 (its authors', Hugging Face's, timm's) or
     /// a ViT of timm, file or folder. The bundle judges by good parts: `faprompt-edge teach`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["clip", "prompts", "vv_layers"])]
     weights: Option<PathBuf>,
+    /// An ONNX file of any other image encoder, instead of --clip: with --taps. The bundle judges by good parts
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clip", "weights", "prompts", "vv_layers", "memory_blocks", "onnx"])]
+    encoder: Option<PathBuf>,
+    /// What the memory compares of --encoder: up to 8 outputs, tensors or nodes of the file, with commas between
+    /// them; without it the file's maps are listed
+    #[arg(long, value_delimiter = ',', value_name = "NAME", requires = "encoder")]
+    taps: Vec<String>,
+    /// Places per side that the taps are brought to [default: near the finest tap's; that of --beside]
+    #[arg(long, requires = "encoder", conflicts_with = "beside")]
+    grid: Option<usize>,
+    /// A bundle with text: --encoder becomes its memory's encoder, everything else stays
+    #[arg(long, value_name = "BUNDLE", requires = "encoder")]
+    beside: Option<PathBuf>,
     /// What was learned: the published code's checkpoint (.pth, .safetensors) or this program's own; not for
     /// clip, clip-ac, winclip and anovl, which learn nothing
     #[arg(long)]
@@ -96,6 +110,9 @@ impl Export {
         let asked = self.method.options()?;
         if let Some(path) = &self.weights {
             return self.without_text(path, &asked);
+        }
+        if let Some(path) = &self.encoder {
+            return self.network(path, &asked);
         }
         let path = self.clip.as_ref().ok_or_else(|| {
             TrainError::Options("--clip or --weights: what the bundle is made of".into())
@@ -199,8 +216,52 @@ impl Export {
         }
     }
 
-    /// A bundle of an image encoder without text.
-    fn without_text(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
+    /// A bundle of any other image encoder, or one with it as the memory's.
+    fn network(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
+        self.refuse_words(asked)?;
+        let beside = match &self.beside {
+            Some(bundle) => Some(Bundle::open(bundle, &Keys::default())?),
+            None => None,
+        };
+        let image = beside.as_ref().map(|b| b.manifest().image.clone());
+        let overrides = self.about.overrides();
+        let asked = network::Asked {
+            taps: &self.taps,
+            image_size: self.image_size,
+            grid: self.grid.or(image.map(|i| i.grid())),
+            overrides: &overrides,
+        };
+        let network = network::Network::load(path, &asked)?;
+        for note in &network.assumed {
+            warn(format_args!("{}: assumed: {note}", path.display()));
+        }
+        let options = self.export_options(None, Selection::Paper);
+        let (exported, off) = match &beside {
+            Some(bundle) => network.export_beside(bundle, &options, &self.out)?,
+            None => network.export(&options, &self.out)?,
+        };
+        self.unsign();
+        let taps = network
+            .taps
+            .iter()
+            .map(|t| format!("{} ({})", t.name, t.channels));
+        let grid = network.image.grid();
+        say(format_args!(
+            "{}: {:.1} MB, {} of {} px, {:.0} million products, {grid} x {grid} places by {}; off by {off:.1e} of the \
+             file's numbers on the known frame; now `faprompt-edge teach GOOD/ --bundle {} --out FILE`",
+            self.out.display(),
+            exported.bytes as f64 / 1e6,
+            path.display(),
+            network.image.size,
+            network.products as f64 / 1e6,
+            taps.collect::<Vec<_>>().join(", "),
+            self.out.display(),
+        ));
+        Ok(ExitCode::Good)
+    }
+
+    /// Refuses options that only words have.
+    fn refuse_words(&self, asked: &MethodOptions) -> Result<(), TrainError> {
         let means_nothing = [
             ("--selection", self.selection.is_some()),
             ("--score-rule", self.score_rule.is_some()),
@@ -215,6 +276,12 @@ impl Export {
                 asked.method
             )));
         }
+        Ok(())
+    }
+
+    /// A bundle of an image encoder without text.
+    fn without_text(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
+        self.refuse_words(asked)?;
         let backbone = self.about.load_backbone(path)?;
         let options = self.export_options(None, Selection::Paper);
         let exported = backbone.export(&options, asked.positions, &self.out)?;

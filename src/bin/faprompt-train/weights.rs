@@ -42,7 +42,8 @@ pub struct WeightOptions {
 }
 
 impl WeightOptions {
-    fn overrides(&self) -> Overrides {
+    /// What they say.
+    pub fn overrides(&self) -> Overrides {
         Overrides {
             config: self.clip_config.clone(),
             prefix: self.prefix.clone(),

@@ -66,6 +66,15 @@ fn parse<T: for<'a> Deserialize<'a> + Default>(path: &Path) -> Result<Option<T>,
 impl Said {
     /// What lies beside the weight file, or what the user names instead.
     pub fn beside(file: &Path, overrides: &Overrides) -> Result<Said, TensorError> {
+        Said::read(file, overrides, true)
+    }
+
+    /// The same of any network: only what becomes of pictures counts.
+    pub fn of_pictures(file: &Path, overrides: &Overrides) -> Result<Said, TensorError> {
+        Said::read(file, overrides, false)
+    }
+
+    fn read(file: &Path, overrides: &Overrides, refuse: bool) -> Result<Said, TensorError> {
         let folder = file.parent().unwrap_or(Path::new("."));
         let path = overrides.config.clone();
         let path = path.unwrap_or_else(|| folder.join("config.json"));
@@ -73,10 +82,14 @@ impl Said {
             let what = format!("{}: no such file", path.display());
             return Err(TensorError::File(what));
         }
-        let Some(config) = parse::<Config>(&path)? else {
-            return Ok(Said::default());
+        let config = match parse::<Config>(&path)? {
+            Some(config) => config,
+            None if refuse => return Ok(Said::default()),
+            None => Config::default(),
         };
-        config.refuse_others(overrides)?;
+        if refuse {
+            config.refuse_others(overrides)?;
+        }
         let hub = parse::<Preprocessor>(&folder.join("preprocessor_config.json"))?;
         let hub = hub.unwrap_or_default();
         let timm = config.pretrained_cfg;

@@ -475,6 +475,7 @@ fn manifest(
         vv_layers: made.spec.vv_layers(asked, layers),
         memory: options.memory.clone(),
         registers: 0,
+        network: None,
         text: TowerSpec {
             width: text.width,
             layers: text.blocks.len(),

@@ -1,0 +1,504 @@
+//! Any other image encoder, as an ONNX file: read and checked here, kept as NNEF in the bundle.
+//!
+//! `tract-onnx` reads the file with a fixed size of input; what a memory of good parts compares (`--taps`) becomes
+//! rows on one grid. What cannot be run is named: operators, inputs, shapes.
+
+mod bundle;
+
+use super::TrainError;
+use super::backbone::{MEAN, STD, config::Said};
+use super::clip::Overrides;
+use super::tensors::file_digest;
+use crate::bundle::manifest::ImageSpec;
+use crate::bundle::network::NetworkTap;
+use std::path::{Path, PathBuf};
+use tract_onnx::prelude::tract_itertools::Itertools;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::ops::array::Slice;
+use tract_onnx::tract_core::ops::change_axes::AxisOp;
+use tract_onnx::tract_core::ops::cnn::{Conv, Deconv};
+use tract_onnx::tract_core::ops::einsum::EinSum;
+use tract_onnx::tract_core::ops::unimpl::UnimplementedOp;
+use tract_onnx::tract_hir::infer::Factoid;
+
+/// Rows before the patches that a ViT may have: the class token, and DINOv2's four registers.
+const BEFORE_PATCHES: [usize; 3] = [0, 1, 5];
+/// The coarsest grid that a side without a better divisor is given, in parts of the finest tap's.
+const COARSEST: f64 = 0.5;
+
+/// What the user says of the file.
+pub struct Asked<'a> {
+    /// Names of what the memory compares: outputs, tensors or nodes of the graph.
+    pub taps: &'a [String],
+    /// Side of the input in pixels; the file's own if none.
+    pub image_size: Option<usize>,
+    /// Places per side that the taps are brought to; near the finest tap's if none.
+    pub grid: Option<usize>,
+    /// Normalisation and resizing.
+    pub overrides: &'a Overrides,
+}
+
+/// An encoder that was read.
+pub struct Network {
+    /// Where.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// What becomes of a frame.
+    pub image: ImageSpec,
+    /// What it hands out.
+    pub taps: Vec<NetworkTap>,
+    /// Multiplications for one frame.
+    pub products: u64,
+    /// What no configuration said: a sentence each.
+    pub assumed: Vec<String>,
+    /// Input [3, S, S]; outputs [grid * grid, channels], one per tap.
+    model: TypedModel,
+}
+
+impl Network {
+    /// Reads an ONNX file.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`]: unreadable, or a network that cannot be run here; the message names the operators,
+    /// inputs or taps that say so. [`TrainError::Options`]: options that do not fit it.
+    pub fn load(path: &Path, asked: &Asked) -> Result<Network, TrainError> {
+        let wrong = |what: String| TrainError::Weights {
+            path: path.to_path_buf(),
+            what,
+        };
+        let digest = file_digest(path).map_err(|e| wrong(e.to_string()))?;
+        let said = Said::of_pictures(path, asked.overrides).map_err(|e| wrong(e.to_string()))?;
+        let (model, names, image) = read(path, asked).map_err(|e| wrong(format!("{e:#}")))?;
+        let mut assumed = vec![];
+        let mut or = |what: &str, option: &str, value: [f32; 3]| {
+            assumed.push(format!(
+                "{what} of ImageNet (no configuration says it; {option})"
+            ));
+            value
+        };
+        let overrides = asked.overrides;
+        let mean = overrides.mean.or(said.mean);
+        let std = overrides.std.or(said.std);
+        let interpolation = overrides.interpolation.or(said.interpolation);
+        let facts = model.outputs.iter().map(|o| model.outlet_fact(*o));
+        let channels = facts.map(|f| f.ok().and_then(|f| f.shape[1].to_usize().ok()));
+        let taps = names
+            .into_iter()
+            .zip(channels)
+            .map(|(name, channels)| NetworkTap {
+                name,
+                channels: channels.unwrap_or(0),
+            });
+        Ok(Network {
+            taps: taps.collect(),
+            path: path.to_path_buf(),
+            digest,
+            image: ImageSpec {
+                size: image.0,
+                patch: image.0 / image.1,
+                mean: mean.unwrap_or_else(|| or("mean", "--mean", MEAN)),
+                std: std.unwrap_or_else(|| or("deviation", "--std", STD)),
+                interpolation: interpolation.unwrap_or_default(),
+            },
+            products: products(&model),
+            assumed,
+            model,
+        })
+    }
+}
+
+/// The network with rows as outputs, the names of the taps, side and grid.
+fn read(path: &Path, asked: &Asked) -> TractResult<(TypedModel, Vec<String>, (usize, usize))> {
+    let onnx = tract_onnx::onnx()
+        .with_ignore_output_shapes(true)
+        .with_ignore_output_types(true)
+        .with_ignore_value_info(true);
+    let mut model = onnx
+        .model_for_path(path)
+        .context("no ONNX file that tract reads")?;
+    let (side, channels_last) = input(&model, asked.image_size)?;
+    let shape = match channels_last {
+        true => [1, side, side, 3],
+        false => [1, 3, side, side],
+    };
+    model.set_input_fact(0, f32::fact(shape).into())?;
+    if asked.taps.is_empty() {
+        bail!(
+            "--taps names what is compared, as in --taps a,b; maps of it:\n{}",
+            maps(model)
+        );
+    }
+    let found = asked.taps.iter().map(|tap| {
+        let labelled = model.find_outlet_label(tap);
+        let of_node = || model.node_by_name(tap).ok().map(|n| OutletId::new(n.id, 0));
+        labelled.or_else(of_node)
+    });
+    let found: Vec<Option<OutletId>> = found.collect();
+    let missing = asked.taps.iter().zip(&found).filter(|(_, f)| f.is_none());
+    let missing = missing.map(|(name, _)| format!("`{name}`")).join(", ");
+    if !missing.is_empty() {
+        bail!(
+            "--taps: nothing in it is called {missing}; maps of it:\n{}",
+            maps(model)
+        );
+    }
+    let outlets: Vec<OutletId> = found.into_iter().flatten().collect();
+    model.select_output_outlets(&outlets)?;
+    let model = model.into_compact()?;
+    let unknown = model.nodes().iter().filter_map(|node| {
+        let op = node.op.as_op().downcast_ref::<UnimplementedOp>()?;
+        Some(format!(
+            "{} ({})",
+            op.name().trim_start_matches("Unimplemented"),
+            node.name
+        ))
+    });
+    let unknown = unknown.collect_vec();
+    if !unknown.is_empty() {
+        bail!("operators that are not supported: {}", unknown.join(", "));
+    }
+    let model = model.into_typed()?.into_decluttered()?;
+    let (model, grid) = rows(&model, side, channels_last, asked)?;
+    Ok((model, asked.taps.to_vec(), (side, grid)))
+}
+
+/// The side of the square input, and whether its channels come last.
+fn input(model: &InferenceModel, asked: Option<usize>) -> TractResult<(usize, bool)> {
+    let names = || {
+        model
+            .inputs
+            .iter()
+            .map(|i| &*model.node(i.node).name)
+            .join(", ")
+    };
+    ensure!(
+        model.inputs.len() == 1,
+        "{} inputs ({}): an image encoder has one, the picture",
+        model.inputs.len(),
+        names()
+    );
+    let fact = model.input_fact(0)?;
+    let kind = fact.datum_type.concretize();
+    ensure!(
+        kind.is_none_or(|k| k == f32::datum_type()),
+        "its input is {kind:?}: only f32 pictures are fed"
+    );
+    let dims: Vec<Option<usize>> = fact
+        .shape
+        .dims()
+        .map(|d| d.concretize().and_then(|d| d.to_usize().ok()))
+        .collect();
+    ensure!(
+        dims.len() == 4,
+        "its input has {} axes: a picture is [1, 3, S, S]",
+        dims.len()
+    );
+    ensure!(
+        dims[0].is_none_or(|n| n == 1),
+        "it wants {:?} pictures at once",
+        dims[0]
+    );
+    let last = dims[3] == Some(3) && dims[1] != Some(3);
+    let (colours, sides) = match last {
+        true => (dims[3], [dims[1], dims[2]]),
+        false => (dims[1], [dims[2], dims[3]]),
+    };
+    ensure!(
+        colours.is_none_or(|c| c == 3),
+        "it wants {colours:?} channels, a picture has 3"
+    );
+    let side = match (sides, asked) {
+        ([Some(a), Some(b)], _) if a != b => {
+            bail!("it wants {a} x {b} pixels: only squares are fed")
+        }
+        ([Some(own), _] | [_, Some(own)], Some(asked)) if own != asked => {
+            bail!(
+                "it is made for {own} px: export it with a size that is left open, or without --image-size"
+            )
+        }
+        ([Some(own), _] | [_, Some(own)], _) => own,
+        (_, Some(asked)) => asked,
+        _ => bail!("it leaves the size of its input open: --image-size says it"),
+    };
+    Ok((side, last))
+}
+
+/// Square maps that a network has, the last of each resolution, for people who look for taps.
+fn maps(model: InferenceModel) -> String {
+    let mut model = model;
+    // As far as it comes: this is advice.
+    let _ = model.analyse(true);
+    let mut last: Vec<(usize, String)> = vec![];
+    for node in model.nodes() {
+        for (slot, output) in node.outputs.iter().enumerate() {
+            let dims: Option<Vec<usize>> = output
+                .fact
+                .shape
+                .dims()
+                .map(|d| d.concretize().and_then(|d| d.to_usize().ok()))
+                .collect();
+            let Some([1, channels, height, width]) = dims.as_deref() else {
+                continue;
+            };
+            if height != width || *height < 2 {
+                continue;
+            }
+            let name = model
+                .outlet_label(OutletId::new(node.id, slot))
+                .unwrap_or(&node.name);
+            let line = format!("  {name}: {channels} channels, {height} x {width}");
+            last.retain(|(side, _)| side != height);
+            last.push((*height, line));
+        }
+    }
+    match last.is_empty() {
+        true => "  (none was found)".into(),
+        false => last.into_iter().map(|(_, line)| line).join("\n"),
+    }
+}
+
+/// What a tap is like.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// [1, channels, side, side].
+    ChannelsFirst,
+    /// [1, side, side, channels].
+    ChannelsLast,
+    /// [1, before + side * side, channels].
+    Rows { before: usize },
+}
+
+fn kind(name: &str, shape: &[usize]) -> TractResult<(Kind, usize)> {
+    match *shape {
+        [1, _, h, w] if h == w => Ok((Kind::ChannelsFirst, h)),
+        [1, h, w, _] if h == w => Ok((Kind::ChannelsLast, h)),
+        [1, rows, _] => {
+            let square = BEFORE_PATCHES.iter().find_map(|before| {
+                let patches = rows.checked_sub(*before)?;
+                let side = patches.isqrt();
+                (side * side == patches && side > 0)
+                    .then_some((Kind::Rows { before: *before }, side))
+            });
+            square.with_context(|| format!("tap `{name}` has {rows} rows: no square of patches"))
+        }
+        _ => bail!("tap `{name}` is {shape:?}: neither a square map nor rows of patches"),
+    }
+}
+
+/// The same network with an input [3, S, S] and rows [grid * grid, channels] as outputs; and the grid.
+fn rows(
+    from: &TypedModel,
+    side: usize,
+    channels_last: bool,
+    asked: &Asked,
+) -> TractResult<(TypedModel, usize)> {
+    let mut model = TypedModel::default();
+    let image = model.add_source("image", f32::fact([3, side, side]))?;
+    let mut x = image;
+    if channels_last {
+        x = model.wire_node("channels_last", AxisOp::Move(0, 2), &[x])?[0];
+    }
+    x = model.wire_node("batch", AxisOp::Add(0), &[x])?[0];
+    let mut known: HashMap<OutletId, OutletId> = HashMap::new();
+    let source = from.input_outlets()?[0];
+    known.insert(source, x);
+    for id in from.eval_order()? {
+        if id == source.node {
+            continue;
+        }
+        let node = from.node(id);
+        let inputs: TVec<OutletId> = node.inputs.iter().map(|i| known[i]).collect();
+        let outputs = model.wire_node(format!("n{id}"), node.op.clone(), &inputs)?;
+        for (slot, outlet) in outputs.into_iter().enumerate() {
+            known.insert(OutletId::new(id, slot), outlet);
+        }
+    }
+    let mut taps = vec![];
+    for (name, outlet) in asked.taps.iter().zip(from.output_outlets()?) {
+        let fact = from.outlet_fact(*outlet)?;
+        ensure!(
+            fact.datum_type == f32::datum_type(),
+            "tap `{name}` is {:?}, not f32",
+            fact.datum_type
+        );
+        let shape = fact.shape.as_concrete();
+        let shape = shape.with_context(|| format!("tap `{name}` has a size that stays open"))?;
+        let (kind, own) = kind(name, shape)?;
+        taps.push((known[outlet], kind, own));
+    }
+    let finest = taps.iter().map(|(_, _, own)| *own).max().unwrap_or(1);
+    let grid = grid(side, finest, asked.grid)?;
+    let mut outputs = vec![];
+    for (i, (outlet, kind, own)) in taps.into_iter().enumerate() {
+        outputs.push(on_grid(
+            &mut model,
+            &format!("tap{i}"),
+            outlet,
+            kind,
+            own,
+            grid,
+        )?);
+    }
+    model.select_output_outlets(&outputs)?;
+    Ok((model.into_decluttered()?, grid))
+}
+
+/// Places per side: what is asked for, else the largest divisor of the picture's side up to the finest tap's.
+fn grid(side: usize, finest: usize, asked: Option<usize>) -> TractResult<usize> {
+    if let Some(asked) = asked {
+        ensure!(
+            asked > 0 && side.is_multiple_of(asked),
+            "{side} px is no multiple of a grid of {asked}: --image-size with one that is"
+        );
+        return Ok(asked);
+    }
+    let grid = (1..=finest)
+        .rev()
+        .find(|g| side.is_multiple_of(*g))
+        .unwrap_or(1);
+    ensure!(
+        grid as f64 >= COARSEST * finest as f64,
+        "{side} px has no divisor near {finest}, the finest tap's places: --image-size with one that has"
+    );
+    Ok(grid)
+}
+
+/// A tap as rows [grid * grid, channels].
+fn on_grid(
+    model: &mut TypedModel,
+    name: &str,
+    outlet: OutletId,
+    kind: Kind,
+    own: usize,
+    grid: usize,
+) -> TractResult<OutletId> {
+    let at = |step: &str| format!("{name}_{step}");
+    let mut x = model.wire_node(at("single"), AxisOp::Rm(0), &[outlet])?[0];
+    match kind {
+        Kind::ChannelsFirst => x = model.wire_node(at("turned"), AxisOp::Move(0, 2), &[x])?[0],
+        Kind::ChannelsLast => (),
+        Kind::Rows { before } => {
+            let patches = Slice::new(0, before, before + own * own);
+            x = model.wire_node(at("patches"), patches, &[x])?[0];
+            let square = AxisOp::Reshape(0, dims(&[own * own]), dims(&[own, own]));
+            x = model.wire_node(at("square"), square, &[x])?[0];
+        }
+    }
+    if own != grid {
+        let weights = model.add_const(at("weights"), weights(own, grid)?)?;
+        for (step, formula) in [("down", "hwc,yh->ywc"), ("across", "hwc,xw->hxc")] {
+            let sum = EinSum::new(formula.parse()?, f32::datum_type());
+            x = model.wire_node(at(step), sum, &[x, weights])?[0];
+        }
+    }
+    let flat = AxisOp::Reshape(0, dims(&[grid, grid]), dims(&[grid * grid]));
+    Ok(model.wire_node(at("rows"), flat, &[x])?[0])
+}
+
+fn dims(sizes: &[usize]) -> TVec<TDim> {
+    sizes.iter().map(|d| d.to_dim()).collect()
+}
+
+/// How `to` places are made of `from`, [to, from]: a triangle as wide as a place of the coarser grid, as in Pillow's
+/// BILINEAR; means when shrinking, between neighbours when enlarging.
+fn weights(from: usize, to: usize) -> TractResult<Tensor> {
+    let scale = from as f64 / to as f64;
+    let reach = scale.max(1.0);
+    let mut all = Vec::with_capacity(from * to);
+    for place in 0..to {
+        let centre = (place as f64 + 0.5) * scale;
+        let row: Vec<f64> = (0..from)
+            .map(|i| (1.0 - ((i as f64 + 0.5 - centre) / reach).abs()).max(0.0))
+            .collect();
+        let sum: f64 = row.iter().sum();
+        all.extend(row.iter().map(|w| (w / sum) as f32));
+    }
+    Tensor::from_shape(&[to, from], &all)
+}
+
+/// Multiplications of convolutions and matrix products for one frame.
+fn products(model: &TypedModel) -> u64 {
+    let mut sum = 0;
+    for node in model.nodes() {
+        if !(node.op_is::<Conv>() || node.op_is::<Deconv>() || node.op_is::<EinSum>()) {
+            continue;
+        }
+        let facts: TractResult<TVec<&TypedFact>> =
+            node.inputs.iter().map(|i| model.outlet_fact(*i)).collect();
+        let cost = facts
+            .and_then(|facts| node.op.cost(&facts))
+            .unwrap_or_default();
+        for (kind, count) in cost {
+            if matches!(kind, tract_onnx::tract_core::ops::Cost::FMA(_)) {
+                sum += count.to_usize().unwrap_or(0) as u64;
+            }
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_brought_to_a_grid_as_pillow_resizes() {
+        let of = |from, to| {
+            let tensor = weights(from, to).unwrap();
+            tensor
+                .try_as_plain_ram()
+                .unwrap()
+                .as_slice::<f32>()
+                .unwrap()
+                .to_vec()
+        };
+        // Pillow: Image.fromarray([[1, 0]]).resize((4, 1), BILINEAR), and [[1, 0, 0, 0]] to (2, 1).
+        assert_eq!(of(2, 4), [1.0, 0.0, 0.75, 0.25, 0.25, 0.75, 0.0, 1.0]);
+        let shrunk = of(4, 2);
+        let want = [
+            3.0 / 7.0,
+            3.0 / 7.0,
+            1.0 / 7.0,
+            0.0,
+            0.0,
+            1.0 / 7.0,
+            3.0 / 7.0,
+            3.0 / 7.0,
+        ];
+        assert!(
+            shrunk.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{shrunk:?}"
+        );
+    }
+
+    #[test]
+    fn grids_divide_the_picture() {
+        assert_eq!(grid(224, 28, None).unwrap(), 28);
+        assert_eq!(grid(260, 33, None).unwrap(), 26);
+        assert_eq!(grid(224, 28, Some(14)).unwrap(), 14);
+        for (side, finest, asked) in [(251, 32, None), (260, 33, Some(14)), (224, 28, Some(0))] {
+            let error = grid(side, finest, asked).unwrap_err().to_string();
+            assert!(error.contains("--image-size"), "{error}");
+        }
+    }
+
+    #[test]
+    fn taps_are_maps_or_rows_of_patches() {
+        let side = |shape: &[usize]| kind("t", shape).map(|(_, side)| side).ok();
+        assert_eq!(side(&[1, 120, 28, 28]), Some(28));
+        assert_eq!(side(&[1, 28, 28, 120]), Some(28));
+        assert_eq!(side(&[1, 257, 384]), Some(16));
+        assert_eq!(side(&[1, 261, 384]), Some(16));
+        assert_eq!(side(&[1, 256, 384]), Some(16));
+        for odd in [
+            &[1usize, 250, 384][..],
+            &[1, 120, 28, 27],
+            &[1, 1280],
+            &[2, 120, 28, 28],
+        ] {
+            assert!(kind("t", odd).is_err(), "{odd:?}");
+        }
+    }
+}
