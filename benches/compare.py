@@ -18,12 +18,17 @@ import subprocess
 import sys
 import time
 
+import peers
+
 MODELS = {  # label: name for `faprompt-train random`, image size
     "ViT-S/16@224": ("ViT-S-16", 224),
     "ViT-B/16@224": ("ViT-B-16", 224),
     "ViT-L/14@336": ("ViT-L-14-336", 336),
     "ViT-L/14@518": ("ViT-L-14-336", 518),
+    "DINOv2-S/14@224": ("DINOv2-S-14", 224),
+    "DINOv2-S/14@448": ("DINOv2-S-14", 448),
 }
+DINO = "DINOv2-S-14"  # an image encoder without text: 384 x 12
 LARGE = "ViT-L/14@518"
 OURS = {"faprompt-edge f32": "f32", "faprompt-edge int8": "int8"}
 PEERS = ["ONNX Runtime f32", "ONNX Runtime int8", "PyTorch published", "PyTorch compiled"]
@@ -58,6 +63,15 @@ def prepare(programs, cache, label):
     folder = cache / f"{model}-{size}"
     folder.mkdir(parents=True, exist_ok=True)
     trainer = programs / "faprompt-train"
+    if model == DINO:
+        if not (folder / "dino.safetensors").exists():
+            peers.Dino.random(folder / "dino.safetensors", 384, 12, 14, size)
+        for precision in OURS.values():
+            bundle = folder / f"{precision}.bundle"
+            if not bundle.exists():
+                run(trainer, "export", "--weights", folder / "dino.safetensors", "--untrained", "--precision", precision,
+                    "--image-size", size, "--out", bundle)
+        return folder, size
     if not (folder / "prompts.safetensors").exists():
         run(trainer, "random", "--model", model, "--out", folder)
     for precision in OURS.values():
@@ -100,7 +114,9 @@ class Peer:
     def __init__(self, kind, folder, size, threads):
         start = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        command = [sys.executable, HERE / "peers.py", kind, folder / "clip.safetensors", size, threads, folder]
+        weights = folder / "dino.safetensors"
+        weights = weights if weights.exists() else folder / "clip.safetensors"
+        command = [sys.executable, HERE / "peers.py", kind, weights, size, threads, folder]
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
         first = self.process.stdout.readline()
@@ -128,12 +144,14 @@ def middle(values):
     return {"median": median, "low": low, "high": high}
 
 
-def compare(programs, cache, label, threads, rounds, peers):
+def compare(programs, cache, label, threads, rounds, kinds):
     folder, size = prepare(programs, cache, label)
     contenders, missing = {}, {}
     for name, precision in OURS.items():
         contenders[name] = Ours(programs, folder, precision, threads)
-    for kind in peers:
+    # PyTorch's peer is the whole frame with text.
+    alone = MODELS[label][0] == DINO
+    for kind in (k for k in kinds if not alone or k.startswith("ONNX")):
         try:
             contenders[kind] = Peer(kind, folder, size, threads)
         except RuntimeError as error:
@@ -213,12 +231,12 @@ def main():
     cores = len(os.sched_getaffinity(0))
     threads = [int(t) for t in a.threads.split(",") if t] or sorted({1, cores})
     models = [m for m in a.models.split(",") if m] or [m for m in MODELS if a.large or m != LARGE]
-    peers = [p for p in PEERS if p not in a.without.split(",")]
+    kinds = [p for p in PEERS if p not in a.without.split(",")]
     a.out.mkdir(parents=True, exist_ok=True)
     results = []
     for model in models:
         for n in threads:
-            results.append(compare(a.programs, a.cache, model, n, a.rounds, peers))
+            results.append(compare(a.programs, a.cache, model, n, a.rounds, kinds))
             # After every size: an interrupted run leaves what is done.
             text = markdown(results, a.rounds)
             (a.out / "compare.md").write_text(text)

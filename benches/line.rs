@@ -1,5 +1,5 @@
 //! How many parts per second the line core takes on one core, and that its memory does not grow:
-//! `cargo bench --bench line [-- PARTS]`, 10 million parts unless told otherwise.
+//! `cargo bench --bench line [-- PARTS]`, 10 million parts by default.
 //!
 //! Simulated time: 1,000 parts/s, 500 ms of belt, light barrier, verdicts after 20 ms, 2 % rejects, the
 //! outputs read after every call and every tick that the station asks for.
@@ -104,7 +104,7 @@ fn main() -> Result<(), SettingError> {
         "rejects               {}",
         statistics.outcomes.all_rejects()
     );
-    println!("outcomes told         {outcomes}, output seen on {on} times");
+    println!("outcomes reported     {outcomes}, output seen on {on} times");
     println!("confirmed             {}", statistics.confirms.confirmed);
     let p99 = statistics.latency.percentile_us(99);
     println!("latency p99           {} us", p99.unwrap_or(0));

@@ -1,6 +1,6 @@
 """The peers that `compare.py` times: FAPrompt's published procedure in PyTorch, and the encoder in ONNX Runtime.
 
-All read the CLIP checkpoint that the bundles were made from. Run as a program, this is a worker: it builds one peer, judges a
+All read the checkpoint that the bundles were made from (CLIP's, or DINOv2's, whose encoder alone is run). Run as a program, this is a worker: it builds one peer, judges a
 first frame, and then answers every line on standard input with the milliseconds of one more frame, as JSON.
 Usage: peers.py KIND CHECKPOINT IMAGE_SIZE THREADS FOLDER, KIND one of the keys of KINDS.
 """
@@ -55,75 +55,169 @@ def frame(size):
     return np.random.default_rng(1).standard_normal((1, 3, size, size), dtype=np.float32)
 
 
-def onnx_model(clip):
-    """The image encoder with the V-V stream as an ONNX graph, in the operators that an exporter would use."""
-    from onnx import TensorProto, helper, numpy_helper
+class Graph:
+    """An ONNX graph in the making, in the operators that an exporter would use."""
 
-    nodes, weights = [], {}
+    def __init__(self, opset):
+        self.nodes, self.weights, self.opset = [], {}, opset
 
-    def put(name, value):
-        weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    def put(self, name, value):
+        from onnx import numpy_helper
+        self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
-    def add(op, *inputs, outputs=None, **attributes):
-        outputs = outputs or [f"{op}_{len(nodes)}"]
-        nodes.append(helper.make_node(op, list(inputs), outputs, **attributes))
+    def add(self, op, *inputs, outputs=None, **attributes):
+        from onnx import helper
+        outputs = outputs or [f"{op}_{len(self.nodes)}"]
+        self.nodes.append(helper.make_node(op, list(inputs), outputs, **attributes))
         return outputs[0]
 
+    def norm(self, x, name, weight, bias, epsilon):
+        return self.add("LayerNormalization", x, self.put(f"{name}.weight", weight), self.put(f"{name}.bias", bias), axis=-1,
+                        epsilon=epsilon)
+
+    def linear(self, x, name, weight, bias):
+        return self.add("Add", self.add("MatMul", x, self.put(f"{name}.w", weight.T)), self.put(f"{name}.b", bias))
+
+    def heads(self, width, tokens):
+        """`heads_of` and `attend` for heads of 64 channels."""
+        split = self.put("split", np.array([1, tokens, width // 64, 64]))
+        joined = self.put("joined", np.array([1, tokens, width]))
+        scale = self.put("scale", np.float32(0.125))
+
+        def heads_of(x, order):
+            return self.add("Transpose", self.add("Reshape", x, split), perm=order)
+
+        def attend(q, k, v):
+            weights = self.add("Softmax", self.add("MatMul", self.add("Mul", q, scale), k), axis=-1)
+            return self.add("Reshape", self.add("Transpose", self.add("MatMul", weights, v), perm=[0, 2, 1, 3]), joined)
+
+        return heads_of, attend
+
+    def thirds(self, x, at, weight, bias):
+        names = [f"{at}.q", f"{at}.k", f"{at}.v"]
+        self.add("Split", self.linear(x, f"{at}.qkv", weight, bias), outputs=names, axis=-1, num_outputs=3)
+        return names
+
+    def patches(self, clip, weight, bias, class_row):
+        """The class row, then the patches, without positions."""
+        inputs = ["image", self.put("conv1", weight)] + ([] if bias is None else [self.put("conv1.b", bias)])
+        x = self.add("Conv", *inputs, strides=[clip.patch] * 2)
+        x = self.add("Reshape", x, self.put("flat", np.array([1, clip.width, clip.grid ** 2])))
+        x = self.add("Transpose", x, perm=[0, 2, 1])
+        return self.add("Concat", self.put("class", class_row.reshape(1, 1, clip.width)), x, axis=1)
+
+    def model(self, size, outputs):
+        from onnx import TensorProto, helper
+
+        def value(name, shape):
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        graph = helper.make_graph(self.nodes, "encoder", [value("image", [1, 3, size, size])],
+                                  [value(name, shape) for name, shape in outputs], list(self.weights.values()))
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+
+
+class Dino:
+    """DINOv2's sizes and f32 tensors, in its authors' names."""
+
+    def __init__(self, path, size):
+        self.tensors = {k: v.astype(np.float32) for k, v in load_file(path).items()}
+        self.width, _, self.patch, _ = self["patch_embed.proj.weight"].shape
+        self.size, self.grid = size, size // self.patch
+        self.layers = sum(k.endswith(".norm1.weight") for k in self.tensors)
+
+    def __getitem__(self, name):
+        return self.tensors[name]
+
+    @staticmethod
+    def random(path, width, layers, patch, size):
+        """Weights without meaning."""
+        from safetensors.numpy import save_file
+        draw = np.random.default_rng(1)
+        gauss = lambda *shape, std: (draw.standard_normal(shape) * std).astype(np.float32)
+        tensors = {"cls_token": gauss(1, 1, width, std=0.1), "pos_embed": gauss(1, 1 + (size // patch) ** 2, width, std=0.1)}
+
+        def layer(name, outputs, inputs, *more):
+            tensors[f"{name}.weight"] = gauss(outputs, inputs, *more, std=float(inputs * np.prod(more or 1)) ** -0.5)
+            tensors[f"{name}.bias"] = gauss(outputs, std=0.02)
+
+        def norm(name):
+            tensors[f"{name}.weight"], tensors[f"{name}.bias"] = 1 + gauss(width, std=0.1), gauss(width, std=0.05)
+
+        layer("patch_embed.proj", width, 3, patch, patch)
+        for i in range(layers):
+            for name in ("norm1", "norm2"):
+                norm(f"blocks.{i}.{name}")
+            layer(f"blocks.{i}.attn.qkv", 3 * width, width)
+            layer(f"blocks.{i}.attn.proj", width, width)
+            layer(f"blocks.{i}.mlp.fc1", 4 * width, width)
+            layer(f"blocks.{i}.mlp.fc2", width, 4 * width)
+            for scale in ("ls1", "ls2"):
+                tensors[f"blocks.{i}.{scale}.gamma"] = 0.5 + gauss(width, std=0.1)
+        norm("norm")
+        save_file(tensors, path)
+
+    def onnx_model(self):
+        """The image encoder as an ONNX graph, layer scale folded into the matrices before it."""
+        g = Graph(20)
+        heads_of, attend = g.heads(self.width, self.grid ** 2 + 1)
+        x = g.patches(self, self["patch_embed.proj.weight"], self["patch_embed.proj.bias"], self["cls_token"])
+        x = g.add("Add", x, g.put("positions", self["pos_embed"][0]))
+        for i in range(self.layers):
+            at = f"blocks.{i}"
+            n = g.norm(x, f"{at}.norm1", self[f"{at}.norm1.weight"], self[f"{at}.norm1.bias"], 1e-6)
+            q, k, v = g.thirds(n, at, self[f"{at}.attn.qkv.weight"], self[f"{at}.attn.qkv.bias"])
+            a = attend(heads_of(q, [0, 2, 1, 3]), heads_of(k, [0, 2, 3, 1]), heads_of(v, [0, 2, 1, 3]))
+            scale = self[f"{at}.ls1.gamma"]
+            w, b = self[f"{at}.attn.proj.weight"] * scale[:, None], self[f"{at}.attn.proj.bias"] * scale
+            x = g.add("Add", x, g.linear(a, f"{at}.out", w, b))
+            n = g.norm(x, f"{at}.norm2", self[f"{at}.norm2.weight"], self[f"{at}.norm2.bias"], 1e-6)
+            h = g.add("Gelu", g.linear(n, f"{at}.fc1", self[f"{at}.mlp.fc1.weight"], self[f"{at}.mlp.fc1.bias"]))
+            scale = self[f"{at}.ls2.gamma"]
+            w, b = self[f"{at}.mlp.fc2.weight"] * scale[:, None], self[f"{at}.mlp.fc2.bias"] * scale
+            x = g.add("Add", x, g.linear(h, f"{at}.fc2", w, b))
+        last = g.norm(x, "norm", self["norm.weight"], self["norm.bias"], 1e-6)
+        g.add("Identity", last, outputs=["patches"])
+        g.add("Identity", last, outputs=["class_feature"])
+        rows = [1, self.grid ** 2 + 1, self.width]
+        return g.model(self.size, [("patches", rows), ("class_feature", rows)])
+
+
+def onnx_model(clip):
+    """The image encoder with the V-V stream as an ONNX graph."""
+    if isinstance(clip, Dino):
+        return clip.onnx_model()
+    g = Graph(18)
+    width, tokens = clip.width, clip.grid ** 2 + 1
+
     def norm(x, name):
-        return add("LayerNormalization", x, put(f"{name}.weight", clip[f"{name}.weight"]),
-                   put(f"{name}.bias", clip[f"{name}.bias"]), axis=-1, epsilon=EPSILON)
+        return g.norm(x, name, clip[f"{name}.weight"], clip[f"{name}.bias"], EPSILON)
 
-    def linear(x, name, weight, bias):
-        return add("Add", add("MatMul", x, put(f"{name}.w", weight.T)), put(f"{name}.b", bias))
-
-    width, heads, tokens = clip.width, clip.heads, clip.grid ** 2 + 1
-    split = put("split", np.array([1, tokens, heads, 64]))
-    joined = put("joined", np.array([1, tokens, width]))
-    scale = put("scale", np.float32(0.125))
-    slope = put("slope", np.float32(1.702))
-
-    def heads_of(x, order):
-        return add("Transpose", add("Reshape", x, split), perm=order)
-
-    def attend(q, k, v):
-        weights_ = add("Softmax", add("MatMul", add("Mul", q, scale), k), axis=-1)
-        return add("Reshape", add("Transpose", add("MatMul", weights_, v), perm=[0, 2, 1, 3]), joined)
-
-    patches = add("Conv", "image", put("conv1", clip["visual.conv1.weight"]), strides=[clip.patch] * 2)
-    patches = add("Reshape", patches, put("flat", np.array([1, width, tokens - 1])))
-    patches = add("Transpose", patches, perm=[0, 2, 1])
-    x = add("Concat", put("class", clip["visual.class_embedding"].reshape(1, 1, width)), patches, axis=1)
-    x = norm(add("Add", x, put("positions", clip.positions())), "visual.ln_pre")
+    heads_of, attend = g.heads(width, tokens)
+    slope = g.put("slope", np.float32(1.702))
+    x = g.patches(clip, clip["visual.conv1.weight"], None, clip["visual.class_embedding"])
+    x = norm(g.add("Add", x, g.put("positions", clip.positions())), "visual.ln_pre")
     y = None
     for i in range(clip.layers):
         at = f"visual.transformer.resblocks.{i}"
-        n = norm(x, f"{at}.ln_1")
-        qkv_w, qkv_b = clip[f"{at}.attn.in_proj_weight"], clip[f"{at}.attn.in_proj_bias"]
         out_w, out_b = clip[f"{at}.attn.out_proj.weight"], clip[f"{at}.attn.out_proj.bias"]
-        thirds = [f"{at}.q", f"{at}.k", f"{at}.v"]
-        add("Split", linear(n, f"{at}.qkv", qkv_w, qkv_b), outputs=thirds, axis=-1, num_outputs=3)
+        thirds = g.thirds(norm(x, f"{at}.ln_1"), at, clip[f"{at}.attn.in_proj_weight"], clip[f"{at}.attn.in_proj_bias"])
         q, v = (heads_of(t, [0, 2, 1, 3]) for t in (thirds[0], thirds[2]))
         k = heads_of(thirds[1], [0, 2, 3, 1])
         if i >= clip.layers - clip.vv_layers:
             y = y or x
             across = attend(v, heads_of(thirds[2], [0, 2, 3, 1]), v)
-            y = add("Add", y, linear(across, f"{at}.out", out_w, out_b))
-        x = add("Add", x, linear(attend(q, k, v), f"{at}.out", out_w, out_b))
-        h = linear(norm(x, f"{at}.ln_2"), f"{at}.fc", clip[f"{at}.mlp.c_fc.weight"], clip[f"{at}.mlp.c_fc.bias"])
-        h = add("Mul", h, add("Sigmoid", add("Mul", h, slope)))
-        x = add("Add", x, linear(h, f"{at}.proj", clip[f"{at}.mlp.c_proj.weight"], clip[f"{at}.mlp.c_proj.bias"]))
-    project = put("proj", clip["visual.proj"])
-    add("MatMul", norm(y, "visual.ln_post"), project, outputs=["patches"])
-    add("MatMul", x, project, outputs=["class_feature"])
-
-    def value(name, shape):
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
+            y = g.add("Add", y, g.linear(across, f"{at}.out", out_w, out_b))
+        x = g.add("Add", x, g.linear(attend(q, k, v), f"{at}.out", out_w, out_b))
+        h = g.linear(norm(x, f"{at}.ln_2"), f"{at}.fc", clip[f"{at}.mlp.c_fc.weight"], clip[f"{at}.mlp.c_fc.bias"])
+        h = g.add("Mul", h, g.add("Sigmoid", g.add("Mul", h, slope)))
+        x = g.add("Add", x, g.linear(h, f"{at}.proj", clip[f"{at}.mlp.c_proj.weight"], clip[f"{at}.mlp.c_proj.bias"]))
+    project = g.put("proj", clip["visual.proj"])
+    g.add("MatMul", norm(y, "visual.ln_post"), project, outputs=["patches"])
+    g.add("MatMul", x, project, outputs=["class_feature"])
     features = [1, tokens, clip["visual.proj"].shape[1]]
-    graph = helper.make_graph(nodes, "encoder", [value("image", [1, 3, clip.size, clip.size])],
-                              [value("patches", features), value("class_feature", features)], list(weights.values()))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return g.model(clip.size, [("patches", features), ("class_feature", features)])
 
 
 def onnxruntime_peer(clip, threads, folder, int8):
@@ -235,7 +329,8 @@ KINDS = {
 
 def main():
     kind, checkpoint, size, threads, folder = sys.argv[1:]
-    run, version = KINDS[kind](Clip(checkpoint, int(size)), int(threads), folder)
+    network = Dino if os.path.basename(checkpoint) == "dino.safetensors" else Clip
+    run, version = KINDS[kind](network(checkpoint, int(size)), int(threads), folder)
     _, (patches, image) = run()
     # A digest of the features: all peers must agree on what they compute.
     digest = [float(np.abs(patches[0, 1:]).mean()), float(np.abs(image[0, 0]).mean())]

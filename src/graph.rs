@@ -10,6 +10,9 @@ use crate::ops::weights::{Arithmetic, Matrix, Weights};
 use std::sync::Arc;
 use tract_core::internal::*;
 
+/// A value of a model under construction.
+pub use tract_core::internal::OutletId;
+
 /// A model under construction; tensors come from the part of the bundle that it is in.
 pub struct Builder<'a> {
     bundle: &'a Bundle,

@@ -14,6 +14,7 @@ use crate::memory::region::{Looked, RegionError, Regions};
 use crate::memory::{Descriptor, Layout, Taught, ZeroShot};
 use crate::methods::memory::Memory;
 use crate::methods::{self, Room, Said};
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use crate::ops::{slice, slice_mut};
 use crate::tiling::Tiling;
@@ -23,8 +24,6 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Instant;
-use tract_core::internal::*;
-use tract_linalg::multithread::{Executor, multithread_tract_scope};
 
 /// The known frame's score may differ by so much between machines, kernels and number formats: int8
 /// arithmetic moves most scores by a few thousandths (0.003 on average, one of 3,392 real pictures by 0.045),

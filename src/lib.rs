@@ -9,7 +9,7 @@
 //! | module | what it does | may use |
 //! |---|---|---|
 //! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `exit` |
-//! | [`ops`] | the project's own tract operators, on own kernels and tract-linalg's | nothing of the project |
+//! | [`ops`] | the project's own tract operators, on own kernels and tract-linalg's; tract's names for the other rooms | nothing of the project |
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream | `bundle`, `graph`, `ops`, `tiling` |
 //! | [`faprompt`] | the method: prompt tower, prior, scores, maps | `bundle`, `graph`, `ops`, `tiling` |
@@ -30,7 +30,7 @@
 //! | `shown` | others' text, names of files foremost, as terminals and logs get it: escaped | nothing of the project |
 //! | [`report`] | overlays, maps, percentiles | `faprompt` (maps), `memory` (regions) |
 //! | [`exit`] | exit codes | nothing of the project |
-//! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, pretrain on rendered pictures | everything |
+//! | `train` | host only (feature `train`): CLIP import, fit, ablate, evaluate, export, rendered pictures | everything |
 //!
 //! Judging one photo:
 //!

@@ -167,7 +167,7 @@ fn the_trainers_image_tower_is_the_published_one() {
     for (products, bound) in [(Products::F32, 1e-3), (Products::Bf16, 3e-2)] {
         let mut m = Maker::new(&device, false).with(products);
         let tower = ImageTower::new(&clip.visual, clip.activation, 6, 4, &mut m);
-        let (patches, images) = tower.forward(input.clone(), (0, 0));
+        let (patches, images) = tower.forward(input.clone());
         let golden = values(&want, "patch_features_raw");
         let golden: Vec<f32> = (0..3)
             .flat_map(|i| golden[(i * (N + 1) + 1) * C..(i + 1) * (N + 1) * C].to_vec())

@@ -112,7 +112,7 @@ fn three_steps<'a, L: Learner + Clone>(
     want: &Tensors,
     key: &str,
     names: &[(&'a str, &str)],
-    total: impl Fn(usize) -> f64,
+    losses: &serde_json::Value,
     lr: f64,
 ) {
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +131,7 @@ fn three_steps<'a, L: Learner + Clone>(
     for i in 0..3 {
         let terms;
         (learner, terms) = step(learner, &mut optimizer, lr, batch);
-        let (own, golden) = (terms.get("total"), total(i));
+        let (own, golden) = (terms.get("total"), total(&losses[i]));
         assert!(
             ((own - golden) / golden).abs() < 1e-3,
             "{method}, step {i}: the loss is {own}, not {golden}"
@@ -150,15 +150,27 @@ fn golden_clip(folder: &Path) -> Clip {
     Clip::load(&common::golden_clip(folder)).unwrap()
 }
 
-#[test]
-fn anomalyclip_learns_as_published() {
+/// The weights, what a method's published code computed with them, the numbers it learned, its options, and its losses.
+fn published(method: Method) -> (Clip, Tensors, Learned, Options, serde_json::Value) {
     let folder = tempfile::tempdir().unwrap();
     let clip = golden_clip(folder.path());
+    let expected = file(method.name(), "expected");
+    let path = golden(&format!("methods/{}/expected.safetensors", method.name()));
+    let learned = Learned::load(&path, method, &clip).unwrap();
+    let options = options(method, &clip);
+    let losses = meta(method.name())["losses"].take();
+    (clip, expected, learned, options, losses)
+}
+
+/// A step's loss, as golden files have it: a number, or an object with its terms.
+fn total(loss: &serde_json::Value) -> f64 {
+    loss.as_f64().or(loss["total"].as_f64()).unwrap()
+}
+
+#[test]
+fn anomalyclip_learns_as_published() {
     let device = Device::flex().autodiff();
-    let expected = file("anomalyclip", "expected");
-    let golden_path = golden("methods/anomalyclip/expected.safetensors");
-    let learned = Learned::load(&golden_path, Method::Anomalyclip, &clip).unwrap();
-    let options = options(Method::Anomalyclip, &clip);
+    let (clip, expected, learned, options, losses) = published(Method::Anomalyclip);
     let training = file("anomalyclip", "training");
     let names = [
         ("ctx_pos", "ctx_pos"),
@@ -166,7 +178,6 @@ fn anomalyclip_learns_as_published() {
         ("compound_prompts_text.0", "deep.0"),
         ("compound_prompts_text.1", "deep.1"),
     ];
-    let meta = meta("anomalyclip");
     for (key, blocks) in [("last", vec![6]), ("four", vec![3, 4, 5, 6])] {
         let mut taps = vec![rows(&expected, "image.raw", 0, &device)];
         for block in blocks {
@@ -179,7 +190,6 @@ fn anomalyclip_learns_as_published() {
         }
         let learner =
             anomalyclip::Learned::new(&clip, &learned.numbers, &options, &device).unwrap();
-        let total = |i: usize| meta["losses"][key][i]["total"].as_f64().unwrap();
         let batch = batch(taps, &device);
         three_steps(
             Method::Anomalyclip,
@@ -188,7 +198,7 @@ fn anomalyclip_learns_as_published() {
             &training,
             &format!("{key}."),
             &names,
-            total,
+            &losses[key],
             1e-3,
         );
     }
@@ -196,13 +206,8 @@ fn anomalyclip_learns_as_published() {
 
 #[test]
 fn april_gan_learns_as_published() {
-    let folder = tempfile::tempdir().unwrap();
-    let clip = golden_clip(folder.path());
     let device = Device::flex().autodiff();
-    let expected = file("april-gan", "expected");
-    let golden_path = golden("methods/april-gan/expected.safetensors");
-    let learned = Learned::load(&golden_path, Method::AprilGan, &clip).unwrap();
-    let options = options(Method::AprilGan, &clip);
+    let (clip, expected, learned, options, losses) = published(Method::AprilGan);
     let mut taps: Vec<Tensor<3>> = [2, 3, 5, 6]
         .iter()
         .map(|b| rows(&expected, &format!("tokens.block{b}"), 1, &device))
@@ -211,8 +216,6 @@ fn april_gan_learns_as_published() {
     let direction: Vec<f32> = (0..128).map(|i| text[128 + i] - text[i]).collect();
     taps.push(put([&*direction; 3].concat(), [3, 1, 128], &device));
     let learner = april_gan::Learned::new(&clip, &learned.numbers, &options, &device).unwrap();
-    let meta = meta("april-gan");
-    let total = |i: usize| meta["losses"][i]["total"].as_f64().unwrap();
     let names: Vec<(String, String)> = (0..4)
         .flat_map(|i| ["weight", "bias"].map(|p| (format!("fc.{i}.{p}"), format!("{i}.{p}"))))
         .collect();
@@ -226,21 +229,18 @@ fn april_gan_learns_as_published() {
         &training,
         "",
         &names,
-        total,
+        &losses,
         1e-3,
     );
 }
 
 #[test]
 fn coop_and_cocoop_learn_as_published() {
-    let folder = tempfile::tempdir().unwrap();
-    let clip = golden_clip(folder.path());
     let device = Device::flex().autodiff();
-    for (method, name, names) in [
-        (Method::Coop, "coop", vec![("ctx", "ctx")]),
+    for (method, names) in [
+        (Method::Coop, vec![("ctx", "ctx")]),
         (
             Method::Cocoop,
-            "cocoop",
             vec![
                 ("ctx", "ctx"),
                 ("meta_net.linear1.weight", "meta_net.linear1.weight"),
@@ -250,41 +250,28 @@ fn coop_and_cocoop_learn_as_published() {
             ],
         ),
     ] {
-        let expected = file(name, "expected");
-        let golden_path = golden(&format!("methods/{name}/expected.safetensors"));
-        let learned = Learned::load(&golden_path, method, &clip).unwrap();
-        let options = options(method, &clip);
+        let (clip, expected, learned, options, losses) = published(method);
         let learner =
             coop::Learned::new(&clip, &learned.numbers, "bottle", &options, &device).unwrap();
-        let meta = meta(name);
-        let total = |i: usize| {
-            let loss = &meta["losses"][i];
-            loss.as_f64().or(loss["total"].as_f64()).unwrap()
-        };
-        let training = file(name, "training");
+        let training = file(method.name(), "training");
         let batch = batch(vec![rows(&expected, "image.raw", 0, &device)], &device);
-        three_steps(method, learner, &batch, &training, "", &names, total, 2e-3);
+        three_steps(
+            method, learner, &batch, &training, "", &names, &losses, 2e-3,
+        );
     }
 }
 
 /// This project's own, in Rust and in NumPy (`reference.py`).
 #[test]
 fn heads_learn_as_the_independent_reference() {
-    let folder = tempfile::tempdir().unwrap();
-    let clip = golden_clip(folder.path());
     let device = Device::flex().autodiff();
-    let expected = file("heads", "expected");
-    let golden_path = golden("methods/heads/expected.safetensors");
-    let learned = Learned::load(&golden_path, Method::Heads, &clip).unwrap();
-    let options = options(Method::Heads, &clip);
+    let (clip, expected, learned, options, losses) = published(Method::Heads);
     let stages = |name: &'static str| (0..3).map(move |i| format!("{name}.{i}"));
     let taps = stages("class")
         .chain(stages("patches"))
         .map(|name| rows(&expected, &name, 0, &device));
     let batch = batch(taps.collect(), &device);
     let learner = heads::Learned::new(&clip, &learned.numbers, &options, &device).unwrap();
-    let meta = meta("heads");
-    let total = |i: usize| meta["losses"][i]["total"].as_f64().unwrap();
     let names = [("heads.patch", "patch"), ("heads.image", "image")];
     three_steps(
         Method::Heads,
@@ -293,7 +280,7 @@ fn heads_learn_as_the_independent_reference() {
         &expected,
         "",
         &names,
-        total,
+        &losses,
         1e-3,
     );
 }
@@ -301,13 +288,8 @@ fn heads_learn_as_the_independent_reference() {
 /// Our reading of the paper, in Rust and in PyTorch (`reference.py`).
 #[test]
 fn dapo_learns_as_the_independent_reference() {
-    let folder = tempfile::tempdir().unwrap();
-    let clip = golden_clip(folder.path());
     let device = Device::flex().autodiff();
-    let expected = file("dapo", "expected");
-    let golden_path = golden("methods/dapo/expected.safetensors");
-    let learned = Learned::load(&golden_path, Method::Dapo, &clip).unwrap();
-    let options = options(Method::Dapo, &clip);
+    let (clip, expected, learned, options, losses) = published(Method::Dapo);
     let spec = faprompt_edge::train::methods::fit::run::spec(&clip, &options).unwrap();
     let types = ["hole".to_string(), "bent scratch".to_string()];
     let pixels = values(&common::expected(), "preprocessed");
@@ -326,17 +308,16 @@ fn dapo_learns_as_the_independent_reference() {
     names.extend((0..6).map(|i| format!("visual.{i}")));
     names.extend((0..4).map(|i| format!("adapter.{i}.bias")));
     let batch = batch(vec![input], &device);
-    let meta = meta("dapo");
-    let total = |i: usize| meta["losses"][i]["total"].as_f64().unwrap();
     let (_, terms) = learner.loss(&batch);
     for name in ["image_cross_entropy", "focal", "dice"] {
-        let golden = meta["losses"][0][name].as_f64().unwrap();
+        let golden = losses[0][name].as_f64().unwrap();
         let own = terms.get(name);
         assert!(
             ((own - golden) / golden).abs() < 1e-3,
             "{name}: {own}, not {golden}"
         );
     }
+    let folder = tempfile::tempdir().unwrap();
     let slopes = stored(&gradients(&learner, &batch), folder.path());
     for i in 0..4 {
         let name = format!("adapter.{i}.weight");
@@ -353,7 +334,7 @@ fn dapo_learns_as_the_independent_reference() {
         &expected,
         "",
         &names,
-        total,
+        &losses,
         1e-3,
     );
 }

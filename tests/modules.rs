@@ -1,5 +1,5 @@
-//! In these houses no room uses one that uses it, straight or over others: which arrows there are is read from the
-//! sources, tests left out.
+//! In these houses no room uses one that uses it, straight or over others, and tract is named in few rooms: which arrows
+//! there are is read from the sources, tests left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -143,4 +143,31 @@ fn arrows_are_found_however_they_are_written() {
         behind("super::super::", code),
         ["e"].map(String::from).into()
     );
+}
+
+/// The rooms that build tract's graphs; every other one takes tract's names from `ops::tract`.
+const GRAPHS: [&str; 5] = ["ops", "graph.rs", "gpu", "train/onnx.rs", "train/onnx"];
+
+#[test]
+fn tract_is_named_where_its_graphs_are_built() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut inside = 0;
+    for file in walkdir::WalkDir::new(&src) {
+        let path = file.unwrap().into_path();
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let place = path.strip_prefix(&src).unwrap();
+        let builds = GRAPHS.iter().any(|room| place.starts_with(room));
+        let code = code(&path);
+        for name in ["tract_core", "tract_linalg", "tract_data"] {
+            inside += usize::from(builds && code.contains(name));
+            assert!(
+                builds || !code.contains(name),
+                "src/{} names {name}: take it from ops::tract",
+                place.display()
+            );
+        }
+    }
+    assert!(inside > 10, "only {inside} files name tract");
 }

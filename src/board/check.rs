@@ -3,7 +3,7 @@
 //!
 //! A file says only what differs from what it is based on (`base = "..."`, if not said `boards/base.toml`):
 //! tables are merged, everything else replaces, and `"none"` takes away a table of the base. Shared with
-//! `build.rs`: what a user's own file is told at run time, a board of this repository is told by the
+//! `build.rs`: what a user's own file gets as errors at run time, a board of this repository gets from the
 //! build. Must never let a description pass that contradicts itself.
 
 use super::spec::{Bias, Board, Direction, Gpio};
@@ -185,7 +185,7 @@ fn merge(
 /// by its name and knows at least [`BASE`]; its files are called `boards/NAME.toml`.
 ///
 /// # Errors
-/// Every mistake that can be told without mending the others first.
+/// Every mistake that can be found without mending the others first.
 pub fn resolve<'a>(
     file: &str,
     text: &str,

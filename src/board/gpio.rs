@@ -104,7 +104,7 @@ pub(super) struct Wanted<'a> {
     pub(super) key: &'a str,
     /// The header's pin.
     pub(super) number: u16,
-    /// What it is.
+    /// The pin itself, with its chip and line.
     pub(super) pin: &'a HeaderPin,
 }
 
@@ -198,7 +198,7 @@ impl Chips {
     }
 }
 
-/// The kernel's words for a bias.
+/// A bias, in the kernel interface's words.
 pub(super) fn bias(bias: Bias) -> Option<gpiocdev::line::Bias> {
     match bias {
         Bias::AsIs => None,

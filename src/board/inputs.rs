@@ -36,14 +36,14 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// An input that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputLine {
-    /// The light barrier. Only changes are told, never the state at the start.
+    /// The light barrier. Only changes are reported, never the state at the start.
     Trigger,
-    /// A contact or sensor. Its state at the start is told as its first change.
+    /// A contact or sensor. Its state at the start is reported as its first change.
     Input(Input),
     /// The encoder, and where it stands. Every edge of both channels is a count; it starts at 2^32, so
-    /// that a belt may run back. Steps that nothing else happened between are told as one.
+    /// that a belt may run back. Steps that nothing else happened between are reported as one.
     Encoder {
-        /// Where it stands.
+        /// The count that it stands at.
         count: u64,
     },
 }
@@ -55,7 +55,7 @@ pub struct Change {
     pub what: InputLine,
     /// Its logical state; always true for the encoder.
     pub active: bool,
-    /// When, us of `CLOCK_MONOTONIC`: the kernel's time stamp of the edge.
+    /// The time of the change, us of `CLOCK_MONOTONIC`: the kernel's time stamp of the edge.
     pub at_us: u64,
 }
 
@@ -95,7 +95,7 @@ pub struct Inputs {
     away: Option<Instant>,
 }
 
-/// What edges turn into.
+/// Turns edges into changes.
 #[derive(Debug, Default)]
 struct State {
     encoder: Option<Quadrature>,
@@ -112,9 +112,9 @@ impl State {
         }
     }
 
-    /// An edge that the kernel tells. It reads the level some time after the edge (`edge_irq_thread`): a
+    /// An edge that the kernel reports. It reads the level some time after the edge (`edge_irq_thread`): a
     /// state that comes twice is a pulse that was over by then. A part must not pass for that, so the
-    /// pulse is told; if that is one too many, it is a bounce like any other.
+    /// pulse is reported; if that is one too many, it is a bounce like any other.
     fn take(&mut self, line: &mut Listened, seqno: u32, active: bool, at_us: u64) {
         self.lost += line.gap(seqno);
         let again = std::mem::replace(&mut line.active, active) == active;
@@ -399,7 +399,7 @@ impl Inputs {
             }
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        // What the other chips have is told before a chip that failed is.
+        // What the other chips have is reported before the chip that failed.
         let (mut events, mut failed) = (Vec::new(), None);
         for (number, bank) in self.banks.iter().enumerate().filter(|(n, _)| ready[*n]) {
             if let Err(e) = bank.read(&mut events, number) {
@@ -419,7 +419,7 @@ impl Inputs {
         }
         match (failed, self.state.changes.pop_front()) {
             (Some(e), change) => {
-                // What was there before is told after it.
+                // What was there before is reported after it.
                 if let Some(change) = change {
                     self.state.changes.push_front(change);
                 }
@@ -451,9 +451,9 @@ mod tests {
         let count = |n| InputLine::Encoder {
             count: Quadrature::START + n,
         };
-        let told: Vec<_> = state.changes.iter().map(|c| (c.what, c.at_us)).collect();
+        let reported: Vec<_> = state.changes.iter().map(|c| (c.what, c.at_us)).collect();
         assert_eq!(
-            told,
+            reported,
             [(count(2), 20), (InputLine::Trigger, 25), (count(3), 30)]
         );
         assert_eq!(state.lost, 0);
@@ -473,9 +473,9 @@ mod tests {
         {
             state.take(&mut line, seqno, active, at_us);
         }
-        let told: Vec<_> = state.changes.iter().map(|c| (c.active, c.at_us)).collect();
+        let reported: Vec<_> = state.changes.iter().map(|c| (c.active, c.at_us)).collect();
         assert_eq!(
-            told,
+            reported,
             [(true, 10), (false, 20), (true, 30), (false, 30), (true, 40)]
         );
         assert_eq!(state.lost, 2);

@@ -37,24 +37,24 @@ use std::path::{Path, PathBuf};
 /// Why a board cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BoardError {
-    /// No such board.
+    /// There is no board of this name.
     #[error("no board `{0}`; there is: {1}; a file's name must end in .toml")]
     Unknown(String, String),
-    /// A description that is wrong.
+    /// The description of the board has mistakes.
     #[error(transparent)]
     Invalid(#[from] Mistakes),
-    /// A file that cannot be read.
+    /// The file cannot be read.
     #[error("{path}: cannot be read: {source}", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         source: std::io::Error,
     },
     /// A signal is wired to a pin that the header does not have. A checked board has no such signal.
     #[error("{0}: there is no pin {1}")]
     NoPin(String, u16),
-    /// A signal's line cannot be had.
+    /// A signal's line cannot be requested from the kernel.
     #[error("{key}: pin {pin} (GPIO chip {chip}, line {line}): {what}")]
     Line {
         /// The signal's key in the board's file.
@@ -65,7 +65,7 @@ pub enum BoardError {
         chip: String,
         /// The line, as the file calls it.
         line: String,
-        /// Why not.
+        /// The reason.
         what: LineError,
     },
     /// Inputs that the kernel refuses as they are wired, or that cannot be read any more.
@@ -78,7 +78,7 @@ pub enum BoardError {
     },
 }
 
-/// Why a line cannot be had.
+/// Why a line cannot be requested.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
     /// The chip is not there.
@@ -102,7 +102,7 @@ pub enum LineError {
          pin"
     )]
     Held(String),
-    /// Anything else.
+    /// Any other refusal of the kernel, in its words.
     #[error("{0}")]
     Kernel(String),
 }
@@ -152,7 +152,7 @@ impl Board {
     /// What `--board` says: a file if it looks like one (`.toml`), else a name.
     ///
     /// # Errors
-    /// Those of [`Board::load`] and [`Board::named`].
+    /// The errors of [`Board::load`] and [`Board::named`].
     pub fn resolve(name_or_file: &str) -> Result<Board, BoardError> {
         let path = Path::new(name_or_file);
         if path.extension().is_some_and(|e| e == "toml") {
@@ -165,7 +165,7 @@ impl Board {
     /// The camera's section as another type with the same keys: the capture driver's settings.
     ///
     /// # Errors
-    /// [`BoardError::Invalid`] if that type takes a value for wrong that is right here.
+    /// [`BoardError::Invalid`] if that type refuses a value that is allowed here.
     pub fn camera_as<T: DeserializeOwned>(&self) -> Result<T, BoardError> {
         let section = toml::Value::try_from(&self.camera).map_err(|e| e.to_string());
         let camera = section.and_then(|s| s.try_into().map_err(|e| e.message().to_owned()));

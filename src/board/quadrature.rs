@@ -2,12 +2,12 @@
 //!
 //! Every edge is a count (four per period). A bounce is a step there and back and leaves no trace.
 
-/// A channel.
+/// One of the two channels of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channel {
-    /// Leads while the belt runs forward.
+    /// The channel that leads while the belt runs forward.
     A,
-    /// Follows.
+    /// The channel that follows by a quarter of a period then.
     B,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Shared with `build.rs`, so it knows nothing of the rest of the project. Every value that a single key
 //! can get wrong is refused while it is read; what two keys get wrong together is `check`'s business.
-//! No number of a pin, no name of a chip is known to code: they are in the files only.
+//! The code knows neither the number of a pin nor the name of a chip: they are in the files only.
 
 use super::values::{
     baud, camera, device, filled, fourcc, gains, numbered, quarters, rate, within,
@@ -176,9 +176,9 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// High.
+    /// A high level on the wire.
     High,
-    /// Low.
+    /// A low level on the wire.
     Low,
 }
 
@@ -193,7 +193,7 @@ pub enum Bias {
     PullUp,
     /// A resistor to ground.
     PullDown,
-    /// Nothing.
+    /// No bias: the wiring itself defines the level.
     None,
 }
 
@@ -333,9 +333,9 @@ pub struct InputPins {
     pub bin_open: Option<InputPin>,
     /// The ejector lacks air.
     pub low_air: Option<InputPin>,
-    /// Stop.
+    /// Stops the line while it is active, and until a reset.
     pub stop: Option<InputPin>,
-    /// Reset.
+    /// Acknowledges alarms, as `ACK` does, when it becomes active.
     pub reset: Option<InputPin>,
 }
 
@@ -388,7 +388,7 @@ pub struct SerialPort {
 }
 
 /// The camera. The keys are those of the capture driver's settings, which [`Board::camera_as`] makes of
-/// them; what only the driver can tell, such as formats it knows, it checks itself.
+/// them; what only the driver knows, such as formats it knows, it checks itself.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Camera {
@@ -487,10 +487,10 @@ pub struct Roi {
     pub x: u32,
     /// First row.
     pub y: u32,
-    /// Columns.
+    /// Columns, pixels, 1..=32,768.
     #[serde(deserialize_with = "within::<_, 1, 32_768>")]
     pub width: u32,
-    /// Rows.
+    /// Rows, pixels, 1..=32,768.
     #[serde(deserialize_with = "within::<_, 1, 32_768>")]
     pub height: u32,
 }

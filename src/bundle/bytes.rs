@@ -8,14 +8,14 @@ use std::io::Read;
 use std::ops::Deref;
 use std::path::Path;
 
-/// The bytes.
+/// A bundle's bytes, and who owns them.
 #[derive(Debug)]
 pub enum Bytes {
-    /// Of a file, in pages of their own: they are given back to the system when the bundle is done with.
+    /// Bytes of a file, in pages of their own, which go back to the system when the bundle is dropped.
     Read(Mmap),
-    /// Of the program itself.
+    /// Bytes that are part of the program.
     BuiltIn(&'static [u8]),
-    /// In memory.
+    /// Bytes in memory.
     Owned(Vec<u8>),
 }
 

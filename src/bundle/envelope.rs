@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The one version that this program reads and writes.
+/// The only format version that this program reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The key in safetensors' metadata.
@@ -41,7 +41,7 @@ pub struct Envelope<'a> {
     pub manifest: &'a RawValue,
 }
 
-/// Only the version, which is read before the rest is understood.
+/// The version alone, which is read before the rest is interpreted.
 #[derive(Deserialize)]
 pub struct VersionOnly {
     /// As in [`Envelope`].

@@ -16,10 +16,10 @@ pub enum BundleError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Something else than a bundle.
+    /// The file is not a bundle.
     #[error("not a faprompt bundle: {0}")]
     NotABundle(String),
-    /// A bundle of another format version.
+    /// The bundle has another format version.
     #[error(
         "bundle format version {0}, but this program reads version {FORMAT_VERSION}: export the bundle again with a faprompt-train of this program's version"
     )]
@@ -29,10 +29,10 @@ pub enum BundleError {
     Cut {
         /// The first part that is not whole.
         part: String,
-        /// How much is missing.
+        /// The number of bytes that are missing.
         missing: u64,
     },
-    /// Contents that differ from what was written.
+    /// The contents differ from what was written: a digest does not match.
     #[error("part `{part}` is damaged: {what}; copy the file again")]
     Damaged {
         /// The part.
@@ -40,7 +40,7 @@ pub enum BundleError {
         /// What differs.
         what: String,
     },
-    /// Intact, but not a network that this program can run.
+    /// The bundle is intact, but not a network that this program can run.
     #[error("part `{part}` does not fit the architecture: {what}")]
     Architecture {
         /// The part.
@@ -48,19 +48,19 @@ pub enum BundleError {
         /// What does not fit.
         what: String,
     },
-    /// A signature that is missing or wrong.
+    /// The signature is missing or wrong.
     #[error("signature: {0}")]
     Signature(String),
-    /// A public key that cannot be used.
+    /// A public key cannot be used.
     #[error("public key: {0}")]
     Key(String),
-    /// A way of computing that this processor does not have.
+    /// This processor does not have the arithmetic that was asked for.
     #[error(transparent)]
     Processor(NoArithmetic),
 }
 
 impl BundleError {
-    /// Something in `part` that does not fit the architecture.
+    /// The error for something in `part` that does not fit the architecture.
     pub fn architecture(part: &str, what: impl std::fmt::Display) -> Self {
         BundleError::Architecture {
             part: part.to_string(),

@@ -15,11 +15,11 @@ use std::collections::BTreeMap;
 #[cfg_attr(feature = "train", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// As they are.
+    /// f32, without rounding.
     F32,
-    /// Half the size.
+    /// f16, half the size.
     F16,
-    /// A quarter: symmetric, one scale per output row.
+    /// int8, a quarter of the size: symmetric, one scale per output row.
     Int8,
 }
 
@@ -85,9 +85,9 @@ pub struct ImageSpec {
     pub size: usize,
     /// Side of a patch in pixels; S is a multiple of it.
     pub patch: usize,
-    /// Subtracted from RGB in 0..1.
+    /// Mean of each channel, subtracted from RGB in 0..=1.
     pub mean: [f32; 3],
-    /// Divides the difference.
+    /// Standard deviation of each channel, which divides the difference.
     pub std: [f32; 3],
     /// How frames are resized; bicubic in manifests that do not say.
     #[serde(default, skip_serializing_if = "Interpolation::is_usual")]
@@ -95,7 +95,7 @@ pub struct ImageSpec {
 }
 
 impl ImageSpec {
-    /// Patches per side.
+    /// The number of patches per side.
     pub fn grid(&self) -> usize {
         self.size / self.patch
     }
@@ -105,9 +105,9 @@ impl ImageSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TowerSpec {
-    /// Channels.
+    /// Channels of the tokens, C of the tower.
     pub width: usize,
-    /// Blocks.
+    /// Number of transformer blocks.
     pub layers: usize,
     /// Attention heads; most CLIPs' are 64 channels wide.
     pub heads: usize,
@@ -117,7 +117,7 @@ pub struct TowerSpec {
 }
 
 impl TowerSpec {
-    /// Of a bundle without this tower.
+    /// The size of a tower that a bundle does not have.
     pub fn none() -> TowerSpec {
         TowerSpec {
             width: 0,
@@ -168,7 +168,7 @@ pub struct PromptSpec {
 }
 
 impl PromptSpec {
-    /// Of a method that has none of these.
+    /// The prompts of a method that has none: all zero.
     pub fn none() -> PromptSpec {
         PromptSpec {
             normal_tokens: 0,
@@ -199,8 +199,19 @@ pub struct PriorSpec {
     pub selected_patches: usize,
     /// Width of its hidden layer.
     pub hidden: usize,
-    /// Which patches.
+    /// Which patches these are.
     pub selection: Selection,
+}
+
+impl PriorSpec {
+    /// The prior of a method that has none: all zero.
+    pub fn none() -> PriorSpec {
+        PriorSpec {
+            selected_patches: 0,
+            hidden: 0,
+            selection: Selection::Paper,
+        }
+    }
 }
 
 /// Constants of the scores.
@@ -226,7 +237,7 @@ pub struct LinearError {
     pub prior_norm: f32,
     /// Mean of |F_linear - F_exact| over the adapted, normalised prototypes (unit vectors).
     pub mean: f32,
-    /// Largest of them.
+    /// The largest such distance.
     pub max: f32,
     /// For comparison: mean of |F_unadapted - F_exact|, what no adaptation at all would cost.
     pub unadapted: f32,
@@ -302,7 +313,7 @@ mod limit {
     pub const REGISTERS: usize = 64;
 }
 
-/// Refuses a value outside `low..=high`; a number that is none lies outside every range.
+/// Refuses a value outside `low..=high`; NaN lies outside every range.
 fn within<T: PartialOrd + std::fmt::Display>(
     key: &str,
     value: T,
@@ -470,7 +481,7 @@ impl Manifest {
         blocks.into_iter().map(Tap::raw).collect()
     }
 
-    /// The method that it runs.
+    /// The method that the bundle runs.
     pub fn method_name(&self) -> Method {
         self.method.as_ref().map_or(Method::Faprompt, |m| m.name)
     }

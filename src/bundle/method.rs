@@ -15,9 +15,9 @@ pub enum Method {
     Faprompt,
     /// Object-agnostic learned prompts, V-V attention (ICLR 2024).
     Anomalyclip,
-    /// One sentence for good, one for bad.
+    /// CLIP with one sentence for good parts and one for bad ones.
     Clip,
-    /// The same two words in an ensemble of templates.
+    /// CLIP with the same two words in an ensemble of templates.
     ClipAc,
     /// Windows of patches against an ensemble of states and templates (CVPR 2023), zero-shot.
     Winclip,
@@ -27,7 +27,7 @@ pub enum Method {
     Anovl,
     /// A learned context before the class words (IJCV 2022).
     Coop,
-    /// The same, shifted by a network that sees the picture (CVPR 2022).
+    /// A learned context that a network shifts by what it sees of the picture (CVPR 2022).
     Cocoop,
     /// Learned details and positions (ACM MM 2024); the host alone runs it.
     Filo,
@@ -128,7 +128,7 @@ pub enum ImageFeature {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MethodSpec {
-    /// Which one.
+    /// The method.
     pub name: Method,
     /// The class in its prompts; empty where prompts name none.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -5,13 +5,13 @@ use super::envelope::{
     self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY, VersionOnly, part_of,
 };
 use super::{BundleError, Keys, Manifest, signature_of};
+use crate::ops::tract::Tensor;
 use crate::ops::weights::Matrix;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tract_core::prelude::Tensor;
 
 /// An opened bundle: intact, of a version that this program knows, with a manifest that makes sense.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Bundle {
         Bundle::check(bytes)
     }
 
-    /// The same for a bundle that is part of the program. It has no signature: where there are keys, none is
+    /// Checks a bundle that is part of the program, as [`Bundle::open`] does. It has no signature: where there are keys, none is
     /// loaded that way.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Bundle {
         Bundle::check(Bytes::BuiltIn(bytes))
     }
 
-    /// The same for bytes in memory.
+    /// Checks a bundle in memory, as [`Bundle::open`] does, without a signature.
     ///
     /// # Errors
     /// Every [`BundleError`] that contents can cause.
@@ -118,12 +118,12 @@ impl Bundle {
         &self.manifest
     }
 
-    /// SHA-256 of each part.
+    /// SHA-256 of each part in hexadecimal, by its name.
     pub fn digests(&self) -> &BTreeMap<String, String> {
         &self.digests
     }
 
-    /// Tensors and bytes of each part.
+    /// The number of tensors and of bytes of each part, by its name.
     pub fn parts(&self) -> BTreeMap<String, (usize, u64)> {
         let mut parts: BTreeMap<String, (usize, u64)> = BTreeMap::new();
         for (name, info) in self.header.tensors() {
@@ -139,7 +139,7 @@ impl Bundle {
         self.bytes.len() as u64
     }
 
-    /// Never: a bundle has at least a manifest.
+    /// Always `false`: a bundle has at least a manifest.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

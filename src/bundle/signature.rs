@@ -16,7 +16,7 @@ pub fn signature_of(bundle: &Path) -> PathBuf {
 }
 
 impl Keys {
-    /// Where a machine's keys are: every `*.pub` there.
+    /// The folder of a machine's keys: every `*.pub` in it is trusted.
     pub const FOLDER: &str = "/etc/faprompt-edge/keys";
 
     /// Reads key files as `minisign -G` writes them.
@@ -39,7 +39,7 @@ impl Keys {
             .map(Keys)
     }
 
-    /// The keys of a folder. There is none: no keys. It cannot be read: an error, not "no keys".
+    /// The keys of a folder. A folder that does not exist has none; one that cannot be read is an error.
     ///
     /// # Errors
     /// [`BundleError::Key`].

@@ -10,7 +10,7 @@
 //! use faprompt_edge::vision::Encoder;
 //! # use std::path::Path;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let frame = tract_core::prelude::Tensor::zero::<f32>(&[3, 224, 224])?;
+//! # let frame = faprompt_edge::ops::tract::Tensor::zero::<f32>(&[3, 224, 224])?;
 //! let bundle = Bundle::open(Path::new("line1.bundle"), &Keys::default())?;
 //! let taps = [
 //!     // Blocks are counted from 1; 0 is what the first one gets.
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
-    /// The ordinary one.
+    /// The ordinary stream.
     X,
     /// The V-V stream, which blocks have that the encoder is built to have it in.
     Y,
@@ -42,7 +42,7 @@ pub enum Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// Nothing: [rows, width].
+    /// The rows as they are: [rows, width].
     Raw,
     /// `ln_post`: [rows, width].
     LnPost,
@@ -52,7 +52,7 @@ pub enum Form {
     ProjectedRaw,
 }
 
-/// Which rows.
+/// Which rows are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rows {
@@ -68,13 +68,13 @@ pub enum Rows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tap {
-    /// After which block, counted from 1; 0 stands for what the first block gets (`ln_pre`'s output).
+    /// The block behind which they are taken, counted from 1; 0 stands for what the first block gets (`ln_pre`'s output).
     pub block: usize,
-    /// Of which stream.
+    /// The stream that they are taken from.
     pub stream: Stream,
-    /// In which form.
+    /// What becomes of them before they are handed out.
     pub form: Form,
-    /// Which rows.
+    /// Which rows these are.
     pub rows: Rows,
 }
 
@@ -110,7 +110,7 @@ impl Tap {
         }
     }
 
-    /// Its image feature: the class row of the ordinary stream, projected without `ln_post`.
+    /// FAPrompt's image feature: the class row of the ordinary stream, projected without `ln_post`.
     pub fn faprompt_image(layers: usize) -> Tap {
         Tap {
             block: layers,

@@ -89,7 +89,7 @@ impl BundleWriter {
     /// The file's bytes.
     ///
     /// # Errors
-    /// safetensors' own.
+    /// The error of safetensors, if it cannot write them.
     pub fn bytes(&self, manifest: &Manifest) -> std::io::Result<Vec<u8>> {
         let views = || {
             self.tensors.iter().map(|(name, t)| {

@@ -8,11 +8,11 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{CutError, Inspector};
 use faprompt_edge::memory::choose::paste;
 use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings};
+use faprompt_edge::ops::tract::TractError;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::tiling::Tiling;
 use image::RgbImage;
 use std::path::{Path, PathBuf};
-use tract_core::prelude::TractError;
 
 /// Fewest good parts.
 const FEWEST: usize = 5;

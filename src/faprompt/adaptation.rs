@@ -5,14 +5,14 @@
 //! the end token's row is read; and the mean over the K prompts commutes with the final projection.
 
 use crate::bundle::{Bundle, BundleError};
-use crate::graph::{Builder, Plan};
+use crate::graph::{Builder, OutletId, Plan};
 use crate::ops::activation::Activation;
 use crate::ops::linear::Linear;
 use crate::ops::rows::{MeanRows, PickRows};
 use crate::ops::suffix::{OverwriteRows, SuffixAttention, SuffixEmbed};
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use std::sync::Arc;
-use tract_core::prelude::*;
 
 /// How the abnormal prototype follows the prior.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

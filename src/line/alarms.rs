@@ -34,7 +34,7 @@ pub enum Alarm {
     Output = 12,
     /// Results are not written: their thread ended or hangs, or the disk takes no more.
     Results = 13,
-    /// What is stored cannot judge: the last network that could does, or none. Without one the line stops
+    /// The stored bundle cannot judge: the last network that could is in use, or none. Without one the line stops
     /// whatever is set.
     Network = 14,
     /// Parts were triggered and the encoder did not move: where they are is not known. Stops the line
@@ -82,16 +82,17 @@ pub const ALARMS: [Alarm; 20] = [
 pub struct AlarmSet(u32);
 
 impl AlarmSet {
-    /// None.
+    /// The empty set.
     pub const NONE: AlarmSet = AlarmSet(0);
 
-    /// Those that stop the line whatever is set.
+    /// The alarms that stop the line whatever is set.
     pub const ALWAYS_STOP: AlarmSet =
         AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
-    /// Those that stop the line if nothing else is set: all but those of the camera and its frames, latency,
-    /// results, network, what was taught, drift, and the output's and the encoder's, which always do: a memory that an older program
-    /// may read, after a step back, holds no bit that it does not know.
+    /// The default of the parameter `alarm_stop`. These alarms do not stop the line by default: camera, frames on which
+    /// nothing can be seen, frozen camera, latency, results, network, taught, light, drift. Output and encoder are not in
+    /// the set because they always stop it. So stored settings that an older program may read, after it was put back, hold
+    /// no bit that it does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
         .without(Alarm::Latency)
@@ -105,7 +106,7 @@ impl AlarmSet {
         .without(Alarm::Light)
         .without(Alarm::Drift);
 
-    /// These.
+    /// The set of these alarms.
     pub const fn of(alarms: &[Alarm]) -> AlarmSet {
         let (mut bits, mut i) = (0, 0);
         while i < alarms.len() {
@@ -115,32 +116,32 @@ impl AlarmSet {
         AlarmSet(bits)
     }
 
-    /// All of them but this one.
+    /// The set without this alarm.
     pub const fn without(self, alarm: Alarm) -> AlarmSet {
         AlarmSet(self.0 & !(1 << alarm as u8))
     }
 
-    /// Those of them that are not among the others.
+    /// The alarms of this set that the other one lacks.
     pub const fn minus(self, others: AlarmSet) -> AlarmSet {
         AlarmSet(self.0 & !others.0)
     }
 
-    /// Whether it is among them.
+    /// Whether the set has this alarm.
     pub const fn contains(self, alarm: Alarm) -> bool {
         self.0 & (1 << alarm as u8) != 0
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// As a number, bit n for alarm n.
+    /// The set as a number: bit n is alarm n.
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// Adds one; whether it is new.
+    /// Adds an alarm, and returns whether it is new.
     pub(super) fn insert(&mut self, alarm: Alarm) -> bool {
         let new = !self.contains(alarm);
         self.0 |= 1 << alarm as u8;
@@ -148,7 +149,7 @@ impl AlarmSet {
     }
 }
 
-/// Numbers and names, or "none".
+/// Shows numbers and names, or "none".
 impl fmt::Display for AlarmSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
@@ -163,7 +164,7 @@ impl fmt::Display for AlarmSet {
     }
 }
 
-/// Rejects in a row and among the last parts.
+/// Counts rejects in a row and among the last parts.
 #[derive(Debug)]
 pub(super) struct RejectWatch {
     consecutive: Option<ConsecutiveRejects>,
@@ -187,7 +188,7 @@ impl RejectWatch {
         }
     }
 
-    /// Takes a part into account; says which alarms that raises.
+    /// Takes a part into account, and returns the alarms that it raises.
     pub(super) fn part(&mut self, reject: bool) -> [Option<Alarm>; 2] {
         self.row = if reject {
             self.row.saturating_add(1)
@@ -218,7 +219,7 @@ impl RejectWatch {
         self.parts >= rate.window() && rate.exceeded(self.rejects)
     }
 
-    /// Starts over.
+    /// Forgets all parts.
     pub(super) fn reset(&mut self) {
         *self = RejectWatch::new(self.consecutive, self.rate);
     }

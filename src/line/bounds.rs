@@ -11,9 +11,9 @@ pub enum SettingError {
         setting: &'static str,
         /// What was asked for.
         value: u32,
-        /// Smallest value.
+        /// The smallest value that is allowed.
         low: u32,
-        /// Largest value.
+        /// The largest value that is allowed.
         high: u32,
     },
     /// The verdict would be due before the part is triggered: the lead exceeds the delay.
@@ -87,7 +87,7 @@ macro_rules! bounded {
                 }
             }
 
-            /// The value, in the unit it was set in.
+            /// The value, in the unit that its type names.
             pub const fn get(self) -> u32 {
                 self.0
             }
@@ -141,11 +141,11 @@ impl ConfirmWindow {
 }
 
 impl ConsecutiveRejects {
-    /// Three: what is usual.
+    /// Three rejects in a row, the usual number.
     pub(super) const THREE: ConsecutiveRejects = ConsecutiveRejects(3);
 }
 
-/// So many rejects among so many parts raise an alarm.
+/// The share of rejects among the last parts above which an alarm is raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectRate {
     window: u32,

@@ -9,13 +9,13 @@ use super::outcome::{Cause, Outcome};
 /// What became of the test pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChallengeReport {
-    /// How many there were to be.
+    /// The number of test pieces that were announced.
     pub pieces: u32,
-    /// Rejected by their verdict.
+    /// Test pieces that their own verdict rejected in time.
     pub detected: u32,
-    /// Called good.
+    /// Test pieces that the network called good.
     pub missed: u32,
-    /// Without a verdict in time, or never triggered because the challenge was broken off.
+    /// Test pieces without a verdict in time, or never triggered because the challenge was broken off.
     pub not_judged: u32,
 }
 
@@ -36,7 +36,7 @@ impl ChallengeReport {
 pub enum ChallengeError {
     /// The station is not ready.
     NotReady,
-    /// There is one already.
+    /// Another challenge is running.
     Running,
 }
 
@@ -78,7 +78,7 @@ impl Challenge {
         });
     }
 
-    /// A part is triggered: whether it is a test piece.
+    /// A part was triggered. Returns whether it is a test piece.
     pub(super) fn take_piece(&mut self) -> bool {
         let piece = self.to_come > 0;
         self.to_come -= u32::from(piece);

@@ -7,55 +7,55 @@ use super::time::PartId;
 /// Triggers that did not make an ordinary part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TriggerErrors {
-    /// Bounces: no part.
+    /// Bounces of a contact: they make no part.
     pub bounced: u64,
     /// Parts too close to the one before them, or out of order.
     pub too_close: u64,
     /// Parts of which no frame came.
     pub unpaired: u64,
-    /// Triggers from outside although the station gives its own: no part.
+    /// Triggers from outside although the station triggers itself: they make no part.
     pub unexpected: u64,
     /// Intervals and pitches that a late call could not trigger in time. Up to
     /// [`CATCH_UP`](super::trigger::CATCH_UP) per call became parts that are rejected.
     pub skipped: u64,
 }
 
-/// What became of the frames. All of them together are the frames told.
+/// What became of the frames. Their sum is the number of frames that were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameCounts {
-    /// Found their part and can be judged.
+    /// Frames that found their part and can be judged.
     pub paired: u64,
-    /// Found their part, but cannot be judged (damaged, nothing to be seen): the part is rejected.
+    /// Frames that found their part, but cannot be judged (damaged, nothing to be seen): the part is rejected.
     pub damaged: u64,
-    /// Found no part.
+    /// Frames that found no part.
     pub unpaired: u64,
-    /// Came while the station was not inspecting.
+    /// Frames that came while the station was not inspecting.
     pub ignored: u64,
 }
 
-/// What became of the verdicts. All of them together are the verdicts told.
+/// What became of the verdicts. Their sum is the number of verdicts that were reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerdictCounts {
-    /// In time.
+    /// Verdicts that came in time.
     pub taken: u64,
-    /// After the deadline: the part is or was rejected.
+    /// Verdicts after the deadline: the part is or was rejected.
     pub late: u64,
-    /// For a part that had one.
+    /// Verdicts for a part that had one.
     pub duplicate: u64,
-    /// For a part that was never triggered, or has no frame.
+    /// Verdicts for a part that was never triggered, or has no frame.
     pub unknown: u64,
-    /// For a part whose reject was certain already.
+    /// Verdicts for a part whose reject was certain already.
     pub ignored: u64,
 }
 
 /// Rejects and the sensor in the bin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConfirmCounts {
-    /// Seen in the bin.
+    /// Rejects that the sensor saw in time.
     pub confirmed: u64,
-    /// Not seen within the window, or given up at the end.
+    /// Rejects that it did not see within the window, or that nobody waits for any more at the end.
     pub missing: u64,
-    /// Seen, though no reject was due.
+    /// Parts that it saw although no reject was due.
     pub unexpected: u64,
 }
 
@@ -69,15 +69,15 @@ const PER_OCTAVE: usize = 8;
 /// up to 8 us, then 8 per doubling up to 16.8 s; longer ones share the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
-    /// How many.
+    /// The number of latencies.
     pub count: u64,
-    /// Their sum.
+    /// Their sum, us.
     pub sum_us: u64,
-    /// The shortest; `u64::MAX` if there are none.
+    /// The shortest, us; `u64::MAX` if there are none.
     pub min_us: u64,
-    /// The longest.
+    /// The longest, us.
     pub max_us: u64,
-    /// How many per bucket.
+    /// The number of latencies in each bucket.
     pub buckets: [u64; BUCKETS],
 }
 
@@ -110,7 +110,7 @@ impl Latency {
         }
     }
 
-    /// Counts one.
+    /// Counts a latency.
     pub fn record(&mut self, us: u64) {
         self.count += 1;
         self.sum_us = self.sum_us.saturating_add(us);
@@ -119,7 +119,7 @@ impl Latency {
         self.buckets[Self::bucket(us)] += 1;
     }
 
-    /// Their mean, rounded down.
+    /// The mean latency in us, rounded down; `None` if there are none.
     pub fn mean_us(&self) -> Option<u64> {
         self.sum_us.checked_div(self.count)
     }
@@ -149,15 +149,15 @@ pub struct Statistics {
     pub next_part: PartId,
     /// What became of the parts; those on the belt have no outcome yet.
     pub outcomes: Counters,
-    /// Triggers.
+    /// What became of trigger edges that made no part of their own.
     pub triggers: TriggerErrors,
-    /// Frames.
+    /// What became of the frames.
     pub frames: FrameCounts,
-    /// Verdicts.
+    /// What became of the verdicts.
     pub verdicts: VerdictCounts,
-    /// Confirmations.
+    /// What the sensor in the bin confirmed.
     pub confirms: ConfirmCounts,
-    /// Calls in which the encoder stood before where it had been.
+    /// Calls in which the encoder had run back.
     pub encoder_reversals: u64,
     /// Parts for which the reject could only start when half of them had passed. Known only if the reject
     /// delay is a time.

@@ -1,4 +1,4 @@
-//! What a station tells while it works, one thing at a time and in order.
+//! What a station reports while it works, one event at a time and in order.
 
 use super::alarms::{Alarm, AlarmSet};
 use super::challenge::ChallengeReport;
@@ -33,7 +33,7 @@ pub enum Event {
         /// The part that the frame shows if it cannot be judged; it is rejected.
         part: Option<PartId>,
     },
-    /// What became of a part, told once for each: when it reaches the reject station, or at once if it
+    /// What became of a part, reported once for each: when it reaches the reject station, or at once if it
     /// found the queue full.
     Outcome {
         /// The part.
@@ -52,7 +52,7 @@ pub enum Event {
     Challenge(ChallengeReport),
 }
 
-/// Who is told. Called in the middle of the station's work: must be short, and must not block.
+/// Who gets the events. Called in the middle of the station's work: must be short, and must not block.
 pub trait Observer {
     /// Takes one event; `now` is the time of the call that caused it.
     fn event(&mut self, now: Micros, event: Event);

@@ -8,14 +8,14 @@ use super::lanes::Lane;
 use super::outcome::Cause;
 use super::time::{Micros, Position};
 
-/// What the station missed while it was blind, and has yet to pass the reject station.
+/// How much of what the station missed while it was blind has yet to pass the reject station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flush {
-    /// Nothing.
+    /// No flush is due.
     None,
-    /// The last of it is before this place.
+    /// Everything up to this place.
     Until(Position),
-    /// The last of it is passing until then.
+    /// The last of it passes until then.
     Passing(Micros),
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Gate {
     flush: Flush,
     flush_cause: Cause,
     default_lane: Option<Lane>,
-    /// Of the rejects that pass.
+    /// The lane of the rejects that pass.
     lane: Option<Lane>,
 }
 

@@ -45,7 +45,7 @@ impl Lasting {
         }
     }
 
-    /// Its state since then; telling the same state again changes nothing.
+    /// Its state since then; reporting the same state again changes nothing.
     pub(super) fn set(&mut self, active: bool, at: Micros) {
         match (active, self.since) {
             (true, None) => self.since = Some(at),

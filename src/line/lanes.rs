@@ -5,7 +5,7 @@
 
 use super::bounds::{SettingError, Threshold, in_range};
 
-/// How many lanes there are.
+/// The number of lanes.
 pub const LANES: usize = 8;
 
 /// Types of defect that are counted one by one; those of larger numbers are counted together with the unknown.
@@ -36,12 +36,12 @@ impl Lane {
 /// Which type of defect a network saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DefectType {
-    /// It tells no types apart, or did not judge the part.
+    /// The network distinguishes no types, or did not judge the part.
     #[default]
     None,
-    /// Two types are about as likely.
+    /// Two types are about equally likely.
     Unknown,
-    /// This one, counted from 0 in the order of its network.
+    /// The type with this number, counted from 0 in the order of its network.
     Number(u8),
 }
 

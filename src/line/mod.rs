@@ -17,7 +17,7 @@
 //! | [`inputs`] | what the machine around says |
 //! | [`lanes`] | where a rejected part goes, by the type of its defect |
 //! | [`alarms`], [`challenge`] | when the line must stop; proof that the station rejects |
-//! | [`outcome`], [`counters`], [`event`] | what became of parts, counted and told |
+//! | [`outcome`], [`counters`], [`event`] | what became of parts, counted and reported |
 
 pub mod alarms;
 pub mod bounds;

@@ -14,7 +14,7 @@ pub enum Cause {
     QueueFull = 3,
     /// The part was triggered, but no frame of it came.
     NoFrame = 4,
-    /// It cannot be told from its neighbour: too close to it, so close that its neighbour's reject takes it
+    /// It cannot be distinguished from its neighbour: too close to it, so close that its neighbour's reject takes it
     /// along, or a trigger out of order.
     Unknown = 5,
     /// The station was not inspecting: starting, stopped, or not yet past what it missed then.
@@ -49,22 +49,22 @@ impl Cause {
     ];
 }
 
-/// How many causes there are.
+/// The number of causes.
 pub const CAUSES: usize = 12;
 
 /// What became of a part. Whatever is not known to be good is a reject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Score at or below the threshold, in time.
+    /// The score is at or below the threshold, and came in time.
     Good,
-    /// Score above it.
+    /// The score is above the threshold.
     Reject,
-    /// No verdict that counts: fail-safe.
+    /// There is no verdict that counts: the part is rejected, to be on the safe side.
     RejectBecause(Cause),
 }
 
 impl Outcome {
-    /// The verdict of a score. A score that is no number cannot be compared and is a reject.
+    /// The verdict of a score. NaN cannot be compared and is a reject.
     pub fn of(score: f32, threshold: f32) -> Outcome {
         if score <= threshold {
             Outcome::Good
@@ -73,7 +73,7 @@ impl Outcome {
         }
     }
 
-    /// How every report and protocol calls it.
+    /// Its name in every report and protocol.
     pub const fn word(self) -> &'static str {
         match self {
             Outcome::Good => "good",
@@ -102,9 +102,9 @@ impl Outcome {
 /// Counts of outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// All parts.
+    /// The number of all parts.
     pub parts: u64,
-    /// Good ones.
+    /// The number of good parts.
     pub good: u64,
     /// Rejects by score.
     pub rejects: u64,

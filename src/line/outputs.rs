@@ -105,7 +105,7 @@ impl Outputs {
         }
     }
 
-    /// One of them.
+    /// Whether an output is on.
     pub const fn get(&self, signal: Signal) -> bool {
         match signal {
             Signal::Good => self.good,
@@ -134,9 +134,9 @@ impl Outputs {
 /// Which level of a pin stands for "on".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Active {
-    /// High.
+    /// The high level means "on".
     High,
-    /// Low.
+    /// The low level means "on".
     Low,
 }
 
@@ -148,7 +148,7 @@ pub trait Pin: OutputPin {
     }
 }
 
-/// A pin and what it says.
+/// A pin, and what was written to it.
 #[derive(Debug)]
 struct Line<P> {
     pin: P,
@@ -187,7 +187,7 @@ impl<P: OutputPin> Pins<P> {
     /// failed is tried again by the next call.
     ///
     /// # Errors
-    /// The first pin's that failed, with its output.
+    /// The error of the first pin that failed, with its output.
     pub fn drive(&mut self, outputs: &Outputs) -> Result<(), (Signal, P::Error)> {
         let mut result = Ok(());
         for signal in SIGNALS {

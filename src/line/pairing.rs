@@ -8,14 +8,14 @@ use super::outcome::Cause;
 use super::time::{FrameId, Micros};
 use heapless::Deque;
 
-/// Frames that wait for a trigger that is told later than they are.
+/// Frames that wait for a trigger that is reported later than they are.
 pub const HELD_FRAMES: usize = 8;
 
-/// How much later than its frame a trigger may be told, us. Both come from the kernel with the time at
+/// How much later than its frame a trigger may be reported, us. Both come from the kernel with the time at
 /// which they happened; threads may swap them by less than this.
 pub const TRIGGER_DELAY_US: u64 = 50_000;
 
-/// Where a part's exposure lies, seen from its trigger.
+/// How long after its trigger a part is exposed, and how far apart parts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pairing {
     delay_us: u32,
@@ -25,7 +25,7 @@ pub struct Pairing {
 
 impl Pairing {
     /// The exposure comes `delay_us` (0..=1,000,000) after the trigger, give or take `window_us`
-    /// (1..=1,000,000); parts closer than `spacing_us` (at most 60,000,000) cannot be told apart.
+    /// (1..=1,000,000); parts closer than `spacing_us` (at most 60,000,000) cannot be distinguished.
     ///
     /// # Errors
     /// [`SettingError::OutOfRange`], [`SettingError::SpacingWithinWindow`].
@@ -77,14 +77,14 @@ impl Pairing {
     }
 }
 
-/// What the camera says of a frame.
+/// A frame, as the camera reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The caller's number.
+    /// The number that the caller gave it.
     pub id: FrameId,
     /// When it was exposed.
     pub exposed: Micros,
-    /// Why it cannot be judged, if so: not all of it is there, nothing can be seen on it, it has no place.
+    /// Why it cannot be judged, if so: it is incomplete, nothing can be seen on it, or there is no memory for it.
     pub flaw: Option<Cause>,
 }
 
@@ -129,7 +129,7 @@ impl HeldFrames {
             .pop_front_if(|f| pairing.gives_up(f.exposed) <= now)
     }
 
-    /// All of them, one per call.
+    /// Takes out all frames, one per call.
     pub(super) fn drain(&mut self) -> Option<Frame> {
         self.frames.pop_front()
     }

@@ -12,7 +12,7 @@ use heapless::Deque;
 /// What is known of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// No frame yet.
+    /// It waits for its frame.
     Waiting,
     /// Its frame is being judged.
     Framed,
@@ -38,11 +38,11 @@ pub(super) struct Entry {
     pub(super) part: PartId,
     /// When it was triggered.
     pub(super) triggered: Micros,
-    /// From here on a verdict is late.
+    /// The place from which on a verdict is late.
     pub(super) deadline: Position,
     /// Where the reject station is.
     pub(super) due: Position,
-    /// The same for the last part of a block; equal to `due` for a single part.
+    /// Where the reject station is for the last part of a block; equal to `due` for a single part.
     pub(super) last_due: Position,
     /// Whether it is a test piece of a challenge.
     pub(super) piece: bool,
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub(super) state: State,
     /// What its verdict said besides the score; nothing of a part without one.
     pub(super) sorting: Sorting,
-    /// Whether it stands for all parts from here to `last_due`, whose outcomes were told already.
+    /// Whether it stands for all parts from here to `last_due`, whose outcomes were reported already.
     pub(super) block: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) enum Pushed {
 /// What is at the reject station.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Arrival {
-    /// The front has not reached it.
+    /// The first part of the queue has not reached it.
     Nothing,
     /// A block is passing it.
     Block,
@@ -282,7 +282,7 @@ impl<const N: usize> Queue<N> {
         Some(open.map_or(arrival, |e| arrival.min(e.deadline)))
     }
 
-    /// Takes out everything.
+    /// Takes out all entries, one per call.
     pub(super) fn drain(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         self.open -= usize::from(entry.state.is_open());

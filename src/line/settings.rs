@@ -45,7 +45,7 @@ impl RejectDelay {
         }
     }
 
-    /// The same in encoder counts, 0..=1,000,000. The pulse's width stays a time.
+    /// Delay and lead in encoder counts, 0..=1,000,000. The pulse's width stays a time.
     ///
     /// # Errors
     /// [`SettingError::OutOfRange`], [`SettingError::LeadExceedsDelay`].
@@ -61,7 +61,7 @@ impl RejectDelay {
         }
     }
 
-    /// What it is measured in.
+    /// Whether it is a time or a number of encoder counts.
     pub const fn axis(self) -> Axis {
         self.axis
     }
@@ -113,11 +113,11 @@ impl Wiring {
 /// What raises an alarm, and which alarms stop the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlarmSettings {
-    /// Rejects in a row; `None`: never.
+    /// Rejects in a row that raise alarm 1; `None`: never.
     pub consecutive: Option<ConsecutiveRejects>,
-    /// Share of rejects; `None`: never.
+    /// Share of rejects that raises alarm 2; `None`: never.
     pub rate: Option<RejectRate>,
-    /// Latency of a verdict; `None`: never.
+    /// Latency of a verdict that raises alarm 8; `None`: never.
     pub latency: Option<LatencyLimit>,
     /// Alarms that stop the line, besides [`AlarmSet::ALWAYS_STOP`].
     pub stop_on: AlarmSet,
@@ -143,15 +143,15 @@ pub struct Settings {
     pub trigger: Trigger,
     /// Scores above it are rejects.
     pub threshold: Threshold,
-    /// From the trigger to the reject station.
+    /// How far the reject station is behind the trigger.
     pub delay: RejectDelay,
-    /// How long a part takes to pass it.
+    /// How long a part takes to pass the reject station.
     pub width: PulseWidth,
-    /// Which output the ejector hangs on.
+    /// Which output the ejector is wired to.
     pub wiring: Wiring,
     /// Light or camera trigger, on from every trigger; `None`: never.
     pub strobe: Option<StrobeWidth>,
-    /// Alarms.
+    /// Which alarms stop the line, and after how many events they come.
     pub alarms: AlarmSettings,
     /// Where rejects go that have no lane of their own, and whatever passes while nothing is known to be good;
     /// `None`: no lane output is on for them.

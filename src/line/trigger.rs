@@ -1,7 +1,7 @@
 //! What says that a part is there: settings of each source, and the rules that a trigger must pass.
 //!
 //! Must never swallow a part: an edge is either the same part's bounce, or a part, or a part too close
-//! to its neighbour to be told from it, which is rejected together with that neighbour.
+//! to its neighbour to be distinguished from it, which is rejected together with that neighbour.
 
 use super::bounds::{Debounce, Pitch, SettingError, in_range};
 use super::pairing::Pairing;
@@ -110,11 +110,11 @@ impl Interval {
 /// What a trigger is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Edge {
-    /// The last part's again.
+    /// The same part as the last trigger's.
     Bounced,
-    /// A part of its own.
+    /// Another part, with the time of its trigger.
     Part(Micros),
-    /// A part that cannot be told from the one before it.
+    /// A part that cannot be distinguished from the one before it.
     TooClose(Micros),
 }
 

@@ -3,9 +3,9 @@
 use super::descriptor::Layout;
 use super::part::{Asked, Kept, Rows};
 use crate::ops::simd::vectorised;
+use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{par_rows, scratch, slice, sum_lanes};
-use tract_core::internal::*;
 
 /// Good patches that are kept, at most.
 pub const KEPT: usize = 4096;

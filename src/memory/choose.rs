@@ -8,8 +8,8 @@ use super::descriptor::Layout;
 use super::kind::{Kind, Memory, image_score};
 use super::part::Rows;
 use super::region::Looked;
+use crate::ops::tract::*;
 use image::{RgbImage, imageops};
-use tract_core::internal::*;
 
 /// Parts into which a defect is pasted, at most.
 pub const PASTED: usize = 16;

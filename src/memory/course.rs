@@ -10,8 +10,8 @@ use super::lesson::{Lesson, Settings, ZeroShot};
 use super::light::Light;
 use super::part::Rows;
 use super::taught::{Piece, Taught};
+use crate::ops::tract::*;
 use std::sync::Arc;
-use tract_core::internal::*;
 
 /// Fewest good parts that are worth accepting.
 pub const FEWEST: usize = 5;

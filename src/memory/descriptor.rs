@@ -6,10 +6,10 @@
 use crate::bundle::Manifest;
 use crate::bundle::tap::{Form, Tap};
 use crate::ops::scratch::{Scratch, buffer};
+use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{slice, sum_lanes};
 use crate::tiling::Tiling;
-use tract_core::internal::*;
 
 /// Numbers of a descriptor, at most.
 pub const WIDEST: usize = 384;

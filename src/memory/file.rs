@@ -13,12 +13,12 @@ use crate::bundle::BundleError;
 use crate::bundle::envelope::{self, Envelope, MANIFEST, VersionOnly};
 use crate::durable;
 use crate::exit::ExitCode;
+use crate::ops::tract::TractError;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorView};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tract_core::prelude::TractError;
 
 /// The one version that this program reads and writes.
 pub const FORMAT_VERSION: u32 = 1;

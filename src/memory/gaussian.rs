@@ -3,7 +3,7 @@
 use super::descriptor::Layout;
 use super::part::Rows;
 use crate::ops::sum_lanes;
-use tract_core::internal::*;
+use crate::ops::tract::*;
 
 /// What parts have in common, place by place.
 pub struct Gaussian {

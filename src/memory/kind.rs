@@ -7,8 +7,8 @@ use super::part::{Asked, Rows};
 use super::position::{self, Position};
 use super::region::{Group, Looked};
 use super::subspace::{Components, Subspace};
+use crate::ops::tract::*;
 use serde::{Deserialize, Serialize};
-use tract_core::internal::*;
 
 /// How parts are compared with good ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

@@ -11,7 +11,7 @@ use super::part::Rows;
 use super::position;
 use super::region::{Looked, Regions};
 use super::taught::{About, Taught, Told};
-use tract_core::internal::*;
+use crate::ops::tract::*;
 
 /// Bytes of learned parts of a recipe, at most.
 const ROOM: usize = 20 << 20;

@@ -2,7 +2,7 @@
 
 use crate::ops::simd::{multiply_add, vectorised};
 use crate::ops::sum_lanes;
-use tract_core::internal::*;
+use crate::ops::tract::*;
 
 /// Steps of a kept row on either side of zero.
 const KEPT: f32 = 127.0;

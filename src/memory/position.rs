@@ -7,7 +7,7 @@
 use super::descriptor::Layout;
 use super::part::{Asked, Kept, Rows};
 use crate::ops::par_rows;
-use tract_core::internal::*;
+use crate::ops::tract::*;
 
 /// Rows and columns around a place whose good patches it is compared with.
 pub const RADIUS: usize = 1;

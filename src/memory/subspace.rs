@@ -3,9 +3,9 @@
 
 use super::descriptor::Layout;
 use super::part::Rows;
+use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{scratch, slice, sum_lanes};
-use tract_core::internal::*;
 
 /// The share of the variance that counts as good.
 const SHARE: f64 = 0.99;

@@ -8,8 +8,8 @@ use super::lesson::{Judged, ZeroShot};
 use super::light::{Light, TaughtLight};
 use super::part::Rows;
 use super::region::{Looked, Regions};
+use crate::ops::tract::*;
 use serde::{Deserialize, Serialize};
-use tract_core::internal::*;
 
 /// A part that was taught.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

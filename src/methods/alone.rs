@@ -9,7 +9,7 @@ use super::{Drawing, Room, Said, unit_rows};
 use crate::bundle::manifest::Manifest;
 use crate::bundle::tap::{Form, Rows, Stream, Tap};
 use crate::ops::dot;
-use tract_core::prelude::*;
+use crate::ops::tract::*;
 
 /// The room.
 #[derive(Clone)]

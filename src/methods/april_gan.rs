@@ -13,8 +13,8 @@ use crate::faprompt::score;
 use crate::graph::{Builder, Plan};
 use crate::ops::dot;
 use crate::ops::linear::Linear;
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
-use tract_core::prelude::*;
 
 /// (cos(x, F_a) - cos(x, F_n)) / T of unit rows, appended to `out`: the difference of the two logits.
 pub fn logits(

@@ -13,9 +13,9 @@ use crate::graph::{Builder, Plan};
 use crate::ops::activation::Activation;
 use crate::ops::rows::PickRows;
 use crate::ops::suffix::{SuffixAttention, SuffixEmbed};
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use std::sync::Arc;
-use tract_core::prelude::*;
 
 /// The room.
 pub struct CoCoOp {

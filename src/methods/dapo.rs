@@ -13,8 +13,8 @@ use crate::bundle::tap::{Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::score;
 use crate::graph::Plan;
+use crate::ops::tract::*;
 use crate::ops::{dot, slice};
-use tract_core::prelude::*;
 
 /// The room.
 pub struct Dapo {

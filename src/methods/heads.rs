@@ -12,7 +12,7 @@ use crate::bundle::tap::{Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::score;
 use crate::ops::slice;
-use tract_core::prelude::*;
+use crate::ops::tract::*;
 
 /// The room.
 #[derive(Clone)]

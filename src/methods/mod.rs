@@ -30,9 +30,9 @@ use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::map::{self, Map};
 use crate::faprompt::score;
 use crate::ops::slice;
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use memory::Memory;
-use tract_core::prelude::*;
 
 /// How a method's layers of numbers become its map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

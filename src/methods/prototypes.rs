@@ -9,7 +9,7 @@ use crate::bundle::method::{ImageFeature, Method, MethodSpec};
 use crate::bundle::tap::{Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::faprompt::score;
-use tract_core::prelude::*;
+use crate::ops::tract::*;
 
 /// The room.
 #[derive(Clone)]

@@ -13,10 +13,10 @@ use crate::faprompt::score;
 use crate::graph::{Builder, Plan};
 use crate::ops::patch_embed::PatchEmbed;
 use crate::ops::slice;
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use crate::ops::windows::{PickEach, WindowAttention};
 use std::sync::Arc;
-use tract_core::internal::*;
 
 /// Sides of the windows, in patches.
 pub const SCALES: [usize; 2] = [2, 3];

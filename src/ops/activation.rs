@@ -1,4 +1,4 @@
-//! What layers do to their sums, in the form that tract-linalg's kernels have it.
+//! Activation functions of layers, in the form in which tract-linalg has kernels for them.
 
 use std::sync::LazyLock;
 use tract_core::internal::*;
@@ -8,10 +8,10 @@ use tract_linalg::routines::Func;
 /// QuickGELU's slope: x * sigmoid(1.702 x), from OpenAI's CLIP.
 pub const QUICK_GELU: f32 = 1.702;
 
-/// What a layer does to its sums.
+/// The function that a layer applies to each of its sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// The identity.
     #[default]
     None,
     /// `1.702 * QuickGELU(x) = silu(1.702 x)`: the factor is left in, and the layer that follows
@@ -27,10 +27,10 @@ pub enum Activation {
 struct Routine(LazyLock<Option<Box<dyn ElementWise<f32>>>>);
 
 impl Routine {
-    /// It.
+    /// The kernel.
     ///
     /// # Errors
-    /// tract-linalg has none.
+    /// tract-linalg has no kernel for it on this processor.
     fn get(&self) -> TractResult<&dyn ElementWise<f32>> {
         self.0.as_deref().context("no kernel for a function")
     }
@@ -46,7 +46,7 @@ pub struct ActivationKernel {
 }
 
 impl Activation {
-    /// Multiplies the sums before [`ActivationKernel::run`].
+    /// The factor that sums must be multiplied by before [`ActivationKernel::run`].
     pub fn factor(self) -> f32 {
         match self {
             Activation::ScaledQuickGelu => QUICK_GELU,
@@ -54,10 +54,10 @@ impl Activation {
         }
     }
 
-    /// Looks its kernel up.
+    /// Looks up the kernel that this processor runs for it.
     ///
     /// # Errors
-    /// tract-linalg has none.
+    /// tract-linalg has no kernel for it on this processor.
     pub fn kernel(self) -> TractResult<ActivationKernel> {
         let kernel = match self {
             Activation::None | Activation::Relu => None,
@@ -72,7 +72,7 @@ impl Activation {
 }
 
 impl ActivationKernel {
-    /// Whether it leaves everything as it is.
+    /// Whether it is the identity.
     pub fn is_none(&self) -> bool {
         self.activation == Activation::None
     }

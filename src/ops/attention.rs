@@ -33,7 +33,7 @@ pub fn rounded_kernel() -> Option<&'static str> {
     Kernel::pairs().map(|k| k.name)
 }
 
-/// Turns rows of scores into weights, and says what each row's must still be multiplied by.
+/// Turns rows of scores into weights, and writes to `factors` what each row must still be multiplied by.
 fn softmax_rows(scores: &mut [f32], row_len: usize, factors: &mut [f32]) {
     // tract-linalg has it for ARM only.
     if let Some(kernel) = softmax_rows_f32().filter(|_| row_len.is_multiple_of(4)) {
@@ -88,7 +88,7 @@ fn pack_keys(
     Ok(keys)
 }
 
-/// Values of the same.
+/// Values of the heads whose columns begin at `first` in rows of `stride`.
 fn pack_values(
     kv: &[f32],
     stride: usize,

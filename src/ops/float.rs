@@ -73,7 +73,7 @@ fn widened(bits: u16) -> f32 {
     /// 2^112: what the exponents' biases differ by.
     const REBIAS: f32 = f32::from_bits((112 + 127) << 23);
     let (sign, rest) = (u32::from(bits & 0x8000), u32::from(bits & 0x7fff));
-    // Infinite and no number: the highest exponent of f16 becomes that of f32.
+    // Infinities and NaN: the highest exponent of f16 becomes that of f32.
     let top = if rest >= 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits((f32::from_bits(rest << 13) * REBIAS).to_bits() | top | sign << 16)
 }

@@ -19,15 +19,15 @@ pub struct LayerNorm {
     pub epsilon: f32,
 }
 
-// Equality is total: a manifest with an epsilon that is no number is refused.
+// Equality is total: a manifest whose epsilon is NaN is refused.
 impl Eq for LayerNorm {}
 
 /// The numbers of a [`LayerNorm`].
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
-    /// Scale.
+    /// Scale of each channel, [C].
     pub gamma: &'a [f32],
-    /// Shift, as long.
+    /// Shift of each channel, [C].
     pub beta: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
@@ -37,7 +37,7 @@ impl Norm<'_> {
     /// Normalises the rows of `x` to those of `out` over all threads.
     ///
     /// # Errors
-    /// Lengths that differ, or no whole number of rows.
+    /// `x` and `out` differ in length, or are no whole number of rows.
     pub fn rows(&self, x: &[f32], out: &mut [f32]) -> TractResult<()> {
         let width = self.gamma.len();
         ensure!(
@@ -73,10 +73,10 @@ vectorised! {
 }
 
 impl LayerNorm {
-    /// Its numbers.
+    /// Its scale, shift and epsilon as slices.
     ///
     /// # Errors
-    /// They are not plain f32.
+    /// Scale or shift is not plain f32.
     pub fn norm(&self) -> TractResult<Norm<'_>> {
         Ok(Norm {
             gamma: slice(&self.gamma)?,

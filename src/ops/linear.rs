@@ -50,7 +50,7 @@ impl Linear {
         !matches!(*self.weights, Weights::Float(_))
     }
 
-    /// The same on a normalised input.
+    /// The layer with its input normalised first.
     pub fn with_norm(self, norm: Arc<LayerNorm>) -> Linear {
         Linear {
             norm: Some(norm),
@@ -58,12 +58,12 @@ impl Linear {
         }
     }
 
-    /// The same with an activation.
+    /// The layer with an activation behind its sums.
     pub fn with_activation(self, activation: Activation) -> Linear {
         Linear { activation, ..self }
     }
 
-    /// The same, for an input that still carries [`Activation::ScaledQuickGelu`]'s factor.
+    /// The layer for an input that still carries [`Activation::ScaledQuickGelu`]'s factor.
     pub fn after_quick_gelu(self) -> Linear {
         Linear {
             scale: Some(1.0 / QUICK_GELU),
@@ -71,7 +71,7 @@ impl Linear {
         }
     }
 
-    /// The same with a second input that is added to the result.
+    /// The layer with a second input that is added to the result.
     pub fn with_residual(self) -> Linear {
         Linear {
             residual: true,

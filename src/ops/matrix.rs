@@ -7,7 +7,7 @@ use tract_core::internal::*;
 /// A weight matrix [rows, columns] as a bundle stores it.
 #[derive(Clone, Debug)]
 pub enum Matrix {
-    /// f32, as it is.
+    /// f32, [rows, columns].
     F32(Tensor),
     /// f16, row-major.
     F16 {
@@ -22,13 +22,13 @@ pub enum Matrix {
         values: Vec<i8>,
         /// Row length.
         columns: usize,
-        /// One per row.
+        /// The scale of each row.
         scales: Vec<f32>,
     },
 }
 
 impl Matrix {
-    /// [rows, columns].
+    /// Its shape, [rows, columns].
     pub fn shape(&self) -> [usize; 2] {
         match self {
             Matrix::F32(t) => [t.shape()[0], t.len() / t.shape()[0].max(1)],
@@ -59,10 +59,10 @@ impl Matrix {
         })
     }
 
-    /// The rows `from..to`.
+    /// A copy of the rows `from..to`.
     ///
     /// # Errors
-    /// There are not as many.
+    /// The matrix has fewer rows.
     pub fn rows(&self, from: usize, to: usize) -> TractResult<Matrix> {
         let [rows, columns] = self.shape();
         ensure!(from < to && to <= rows, "rows {from}..{to} of {rows}");

@@ -19,6 +19,7 @@ pub(crate) mod simd;
 mod softmax;
 pub mod suffix;
 mod tile;
+pub mod tract;
 pub mod weights;
 pub mod windows;
 
@@ -49,7 +50,7 @@ pub fn slice_mut(t: &mut Tensor) -> TractResult<&mut [f32]> {
 /// last.
 ///
 /// # Errors
-/// The first of `work`'s.
+/// The first error of `work`.
 pub(crate) fn par_rows<T: Send>(
     out: &mut [T],
     row_len: usize,
@@ -70,7 +71,7 @@ pub(crate) fn par_rows<T: Send>(
     }
 }
 
-/// Lanes, a power of two of them, folded to one: halves with each other, so that most steps are of
+/// Sums lanes, a power of two of them, to one number: halves with each other, so that most steps are of
 /// whole registers and none waits for more than its two operands.
 #[inline(always)]
 pub(crate) fn fold_lanes<const N: usize>(mut lanes: [f32; N], f: impl Fn(f32, f32) -> f32) -> f32 {
@@ -131,7 +132,7 @@ pub(crate) mod testing {
         (0..n).map(|_| next()).collect()
     }
 
-    /// A tensor of them.
+    /// A tensor of such numbers.
     pub fn tensor(shape: &[usize], seed: u64) -> Tensor {
         Tensor::from_shape(shape, &numbers(shape.iter().product(), seed)).unwrap()
     }

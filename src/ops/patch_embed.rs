@@ -4,7 +4,7 @@ use super::scratch::{Output, Scratch};
 use super::weights::{Epilogue, Weights};
 use tract_core::internal::*;
 
-/// [3, side, side] f32 to [1 + patches, width] f32.
+/// Embeds a frame: [3, side, side] f32 to [1 + patches, width] f32, the class token first.
 #[derive(Clone, Debug)]
 pub struct PatchEmbed {
     /// conv1 as a matrix [width, 3 * patch * patch], its columns in (channel, y, x) order.

@@ -9,7 +9,7 @@ use super::simd::fetch;
 use super::simd::{multiply_add, vectorised};
 use tract_core::internal::*;
 
-/// Most numbers that a tile of any kernel has.
+/// The largest number of sums in a tile of any kernel.
 pub const MAX_TILE: usize = 6 * 64;
 
 /// Bytes of activations that a thread multiplies before it goes on to the next rows: they stay in the
@@ -52,7 +52,7 @@ pub trait PackedWeights: Sync {
     /// Computes a part of a product; its activations are normalised first if there is a `norm`.
     ///
     /// # Errors
-    /// The activation's kernel.
+    /// The error of the activation's kernel.
     fn block(&self, norm: Option<Norm>, block: &mut Block) -> TractResult<()>;
 
     /// The rows of `x` (normalised first, if there is a `norm`) times the transposed weights, written to
@@ -77,11 +77,11 @@ pub trait PackedWeights: Sync {
 pub struct Block<'a> {
     /// Its rows of activations.
     pub x: &'a [f32],
-    /// Rows.
+    /// Number of rows of `x` and of the result.
     pub rows: usize,
     /// First column; a multiple of the panels' width.
     pub first_column: usize,
-    /// Columns.
+    /// Number of columns of the result, from the first one on.
     pub columns: usize,
     /// Whether the whole product has a single row: a block of one may be what division left, and its sums
     /// must not depend on the number of threads.
@@ -205,7 +205,7 @@ impl Block<'_> {
     /// `tile_columns` values, and writes what becomes of them.
     ///
     /// # Errors
-    /// The activation's kernel.
+    /// The error of the activation's kernel.
     pub fn finish(&mut self, row: usize, column: usize, values: &mut [f32]) -> TractResult<()> {
         let width = self.sizes.tile_columns;
         let rows = self.sizes.tile_rows.min(self.rows - row);

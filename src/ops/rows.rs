@@ -4,14 +4,14 @@ use super::scratch::Output;
 use super::slice;
 use tract_core::internal::*;
 
-/// The rows `first`, `first + step`, ... of [rows, width], `count` of them.
+/// Picks the rows `first`, `first + step`, ... of [rows, width]: [count, width].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PickRows {
     /// First row.
     pub first: usize,
     /// Distance between rows.
     pub step: usize,
-    /// How many.
+    /// The number of rows to pick.
     pub count: usize,
 }
 

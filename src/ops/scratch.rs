@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 use tract_core::internal::*;
 
-/// What is not in use. As many as were ever in use at a time, each as long as it ever had to be.
+/// Buffers that are not in use: as many as were ever in use at a time, each as long as it ever had to be.
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 /// A buffer on loan; goes back when dropped.
@@ -87,7 +87,7 @@ impl<'a> Output<'a> {
         Ok(Output { tensor, pool })
     }
 
-    /// It, to be written.
+    /// The tensor, to be written.
     pub fn tensor(&mut self) -> TractResult<&mut Tensor> {
         Arc::get_mut(&mut self.tensor).context("a tensor that somebody else holds")
     }
@@ -97,7 +97,7 @@ impl<'a> Output<'a> {
         slice_mut(self.tensor()?)
     }
 
-    /// It, written.
+    /// Hands the tensor on, once it is written.
     pub fn hand_on(self) -> TValue {
         if let Some(pool) = self.pool {
             pool.0.borrow_mut().push(self.tensor.clone());

@@ -29,8 +29,8 @@ fn exp<const FUSED: bool>(x: f32) -> f32 {
 }
 
 vectorised! {
-    /// Turns a row of scores into e^(score - the largest one), and returns what these add up to. A score
-    /// that is no number makes the sum none.
+    /// Turns a row of scores into e^(score - the largest one), and returns what these add up to. A NaN
+    /// among the scores makes the sum NaN.
     pub fn exp_row(row: &mut [f32]) -> f32 {
         const LANES: usize = 16;
         let (chunks, rest) = row.as_chunks_mut::<LANES>();

@@ -57,7 +57,7 @@ impl Kernel {
         all
     }
 
-    /// The first of [`Kernel::all`].
+    /// The quickest kernel: the first of [`Kernel::all`].
     pub fn best() -> Kernel {
         static BEST: LazyLock<Kernel> = LazyLock::new(|| Kernel::all()[0]);
         *BEST
@@ -123,7 +123,7 @@ fn pair(low: f32, high: f32) -> f32 {
     let round = |v: f32| {
         let bits = v.to_bits();
         let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-        // What is no number stays none, however it is rounded.
+        // NaN stays NaN, however it is rounded.
         if v.is_nan() {
             bits | 0x40_0000
         } else {
@@ -188,7 +188,7 @@ pub fn pair_columns(x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The same, written to the first half of `row`.
+/// Makes pairs of neighbours in `row`, and writes them to its first half.
 pub fn pair_neighbours(row: &mut [f32]) {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if Kernel::pairs().is_some() {

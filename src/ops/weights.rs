@@ -31,7 +31,7 @@ pub enum Arithmetic {
 pub struct NoArithmetic;
 
 impl Arithmetic {
-    /// What is multiplied on this processor if this is asked for and weights are stored in `stored`.
+    /// The arithmetic that is used on this processor if `self` is asked for and weights are stored in `stored`.
     pub fn here(self, stored: Arithmetic) -> Arithmetic {
         let quicker = match stored {
             Arithmetic::Int8 => int8::kernel::Kernel::best().has_dot_products(),
@@ -47,10 +47,10 @@ impl Arithmetic {
         }
     }
 
-    /// Whether this processor has it.
+    /// Checks that this processor has the instructions for it.
     ///
     /// # Errors
-    /// It does not.
+    /// [`NoArithmetic`]: it has not.
     pub fn check(self) -> Result<(), NoArithmetic> {
         match self {
             Arithmetic::F16 => fp16::kernel::Kernel::best().ok_or(NoArithmetic).map(drop),

@@ -8,14 +8,14 @@ use std::path::Path;
 /// The file, in the folder of the station's memory.
 const FILE: &str = "judging.json";
 
-/// What judges.
+/// The network that judges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judges {
     /// `stored`, `last_good`, `zero_shot` (what was taught cannot be used) or `none`.
     pub network: String,
     /// The file of its bundle.
     pub bundle: String,
-    /// What its manifest calls it.
+    /// Its name in the manifest.
     pub name: String,
     /// SHA-256 over its parts' digests.
     pub digest: String,
@@ -23,16 +23,16 @@ pub struct Judges {
     pub from_recipe: bool,
     /// A line that must not be missed.
     pub warning: Option<String>,
-    /// Since when, by the system's clock: RFC 3339, UTC.
+    /// The time since when it judges, by the system's clock: RFC 3339, UTC.
     pub since: String,
 }
 
 impl Judges {
-    /// Leaves it in the folder of the station's memory. Not flushed: after a power cut the station starts, and
+    /// Writes it to the folder of the station's memory. Not flushed: after a power cut the station starts, and
     /// says it anew.
     ///
     /// # Errors
-    /// The system's reason.
+    /// The file system's error.
     pub fn leave(&self, state: &Path) -> io::Result<()> {
         let text = serde_json::to_string(self).map_err(io::Error::other)?;
         let (file, new) = (state.join(FILE), state.join(format!("{FILE}.new")));

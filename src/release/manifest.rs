@@ -31,7 +31,7 @@ pub enum Member {
 }
 
 impl Member {
-    /// All of them.
+    /// All files, in the order of the package.
     pub const ALL: [Member; 4] = [
         Member::Program,
         Member::Bundle,
@@ -62,7 +62,7 @@ impl Member {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: u64,
     /// SHA-256 in hexadecimal.
     pub sha256: String,
@@ -123,7 +123,7 @@ impl<W: io::Write> io::Write for Hashing<W> {
 pub struct ReleaseId(String);
 
 impl ReleaseId {
-    /// Of a manifest's text.
+    /// The id of the release with this manifest.
     pub fn of(text: &str) -> ReleaseId {
         ReleaseId(hex(&Sha256::digest(text.as_bytes())[..6]))
     }
@@ -184,12 +184,12 @@ impl Release {
         Ok(release)
     }
 
-    /// As text.
+    /// The manifest as TOML.
     pub fn text(&self) -> String {
         toml::to_string(self).unwrap_or_else(|e| unreachable!("plain values: {e}"))
     }
 
-    /// Bytes of all files.
+    /// The number of bytes of all files.
     pub fn size(&self) -> u64 {
         self.files
             .values()

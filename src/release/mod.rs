@@ -27,42 +27,42 @@ use std::path::{Path, PathBuf};
 /// Why a release was refused, or none can be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {
-    /// A file or folder.
+    /// A file or folder cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// The stream ended too early, or is none of ours.
+    /// The stream ended too early, or is no package.
     #[error("not a whole package: {0}; send it again")]
     Package(String),
-    /// A file that differs from what the manifest says.
+    /// A file differs from what the manifest says.
     #[error("{file}: {what}; make the package again and send it again")]
     Damaged {
-        /// Which.
+        /// The file, by its name in the release.
         file: String,
         /// What differs.
         what: String,
     },
-    /// A missing or wrong signature, or a key that cannot be used.
+    /// The signature is missing or wrong, or a key cannot be used.
     #[error(transparent)]
     Signature(#[from] BundleError),
-    /// It does not run here.
+    /// The new program does not run on this node.
     #[error("the release does not fit this node: {0}")]
     Unfit(String),
-    /// Not enough room.
+    /// The disk has too little room.
     #[error("{path}: {needed} bytes are needed, {free} are free", path = path.display())]
     Full {
-        /// Where.
+        /// The folder on the full file system.
         path: PathBuf,
-        /// How many.
+        /// The number of bytes that are needed.
         needed: u64,
-        /// How many there are.
+        /// The number of bytes that are free.
         free: u64,
     },
-    /// Something else is going on.
+    /// Another step of flashing is going on.
     #[error("{0}; try again when it is done")]
     Busy(String),
     /// No slot holds what it should.

@@ -15,7 +15,7 @@ pub const MANIFEST: &str = "release.toml";
 /// Its minisign signature.
 pub const SIGNATURE: &str = "release.toml.minisig";
 
-/// A manifest is some hundred bytes.
+/// The largest manifest that is read, bytes; a real one has some hundred.
 const MANIFEST_LIMIT: u64 = 16 << 10;
 const SIGNATURE_LIMIT: u64 = 4 << 10;
 
@@ -93,7 +93,7 @@ impl Outgoing {
         &self.text
     }
 
-    /// Which release it is.
+    /// The id of the release.
     pub fn id(&self) -> ReleaseId {
         ReleaseId::of(&self.text)
     }

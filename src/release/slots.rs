@@ -21,32 +21,32 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const STATE: &str = "state.toml";
-/// In a slot that was confirmed at least once: its turn, to tell the later one if the state is lost.
+/// The file in a slot that was confirmed at least once. It holds a counter, so that the later slot can be found if the state is lost.
 const CONFIRMED: &str = "confirmed";
-/// A release that is still being received.
+/// The folder of a release that is still being received.
 const INCOMING: &str = "incoming";
-/// A new program has so long to answer a question at installation.
+/// The time that a new program has to answer a question at installation.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Another step is waited for so long. None takes a second, but a slow card may.
+/// The time that another step of flashing is waited for. None takes a second, except on a slow card.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Room that must be left on the disk, bytes: state, log and counters go on.
 const RESERVE: u64 = 4 << 20;
 
-/// A slot.
+/// One of the two places that a release can be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Slot {
-    /// The first.
+    /// The first slot, folder `a`.
     A,
-    /// The second.
+    /// The second slot, folder `b`.
     B,
 }
 
 impl Slot {
-    /// Both.
+    /// Both slots, in the order of their names.
     pub const BOTH: [Slot; 2] = [Slot::A, Slot::B];
 
-    /// The other one.
+    /// The other slot.
     pub const fn other(self) -> Slot {
         match self {
             Slot::A => Slot::B,
@@ -71,9 +71,9 @@ impl fmt::Display for Slot {
 /// A release that has to show that it becomes ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Where it is.
+    /// The slot that it is in.
     pub slot: Slot,
-    /// Which it is.
+    /// The release.
     pub release: ReleaseId,
     /// Whether it had its start.
     pub started: bool,
@@ -82,18 +82,18 @@ pub struct Trial {
 /// How the last trial ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Which release was tried.
+    /// The release that was tried.
     pub release: ReleaseId,
-    /// Whether it runs since.
+    /// Whether it became active.
     pub kept: bool,
-    /// Why not, if not.
+    /// The reason why it did not; empty if it did.
     pub why: String,
 }
 
 /// What `state.toml` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
-    /// Confirmations so far.
+    /// The number of confirmations so far.
     #[serde(default)]
     turn: u64,
     /// The slot that runs; `None`: what the package installed.
@@ -105,7 +105,7 @@ struct State {
 /// What is known of a slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Holds {
-    /// Which release.
+    /// The release that it holds.
     pub release: ReleaseId,
     /// The program's version.
     pub version: String,
@@ -117,7 +117,7 @@ pub struct Holds {
     pub confirmed: bool,
 }
 
-/// All of it, for people and for the host.
+/// The state of both slots, for people and for the host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The slot that runs; `None`: what the package installed.
@@ -230,7 +230,7 @@ impl Slots {
             .map_err(at(&self.root.join(STATE)))
     }
 
-    /// The state, or, if it cannot be read, what the slots tell of it: the one that was confirmed last.
+    /// The state, or, if it cannot be read, what the slots say of it: the one that was confirmed last is in use.
     fn restored(&self, problems: &mut Vec<String>) -> State {
         self.read().unwrap_or_else(|e| {
             let last = Slot::BOTH
@@ -272,7 +272,7 @@ impl Slots {
         Ok(release)
     }
 
-    /// Says what is where.
+    /// What both slots hold, which one runs, and what is on trial.
     pub fn status(&self) -> Status {
         let holds = |slot| {
             let (release, id) = self.manifest(slot).ok()?;
@@ -464,7 +464,7 @@ impl Slots {
         })
     }
 
-    /// Where the unit finds program and bundle, and what it tells the program.
+    /// Where the unit finds program and bundle, and the environment that it gives the program.
     fn point(&self, choice: Option<&(Slot, Release)>, trial: bool) -> Result<(), ReleaseError> {
         let target = choice.map_or(self.packaged.clone(), |(slot, _)| self.folder(*slot));
         fs::create_dir_all(&self.run).map_err(at(&self.run))?;

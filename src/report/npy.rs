@@ -9,7 +9,7 @@ use std::path::Path;
 /// Writes a map as float32 [S, S].
 ///
 /// # Errors
-/// The file system's.
+/// The file system's error.
 pub fn write_map(map: &Map, path: &Path) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let side = map.side as u64;

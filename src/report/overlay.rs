@@ -28,7 +28,7 @@ const LOOKED_AT: Rgb888 = Rgb888::new(60, 220, 90);
 const LEFT_OUT: Rgb888 = Rgb888::new(240, 80, 80);
 const GAP: u32 = 4;
 
-/// What the strip above says.
+/// What the strip above the pictures says.
 #[derive(Clone, Debug)]
 pub struct Caption<'a> {
     /// The outcome in a word or two.
@@ -37,11 +37,11 @@ pub struct Caption<'a> {
     pub reject: bool,
     /// The image score.
     pub score: f32,
-    /// What it is made of, where good parts were taught: FAPrompt's score and the memory's.
+    /// FAPrompt's score and the memory's, which it is made of where good parts were taught.
     pub opinions: Option<(f32, f32)>,
-    /// What it was compared with.
+    /// The threshold that it was compared with.
     pub threshold: f32,
-    /// What to call the part.
+    /// The name of the part.
     pub name: &'a str,
     /// A line that must not be missed.
     pub warning: Option<&'a str>,
@@ -53,8 +53,8 @@ impl Canvas<'_> {
     fn text(&mut self, text: &str, x: i32, y: i32, font: &MonoFont) {
         let Ok(_) = Text::new(text, Point::new(x, y), MonoTextStyle::new(font, INK)).draw(self);
     }
-    /// A region's edge on the frame, `w` x `h` pixels below the head, with its name and what its threshold is
-    /// higher.
+    /// A region's edge on the frame, `w` x `h` pixels below the head, with its name and by how much its
+    /// threshold is higher than the frame's.
     fn outline(&mut self, region: &Region, w: u32, h: u32) {
         let colour = if region.exclude { LEFT_OUT } else { LOOKED_AT };
         let corner = |[x, y]: [f32; 2]| {

@@ -26,12 +26,12 @@ use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
 use crate::memory::file::TaughtError;
 use crate::memory::region::Regions;
 use crate::memory::{Taught, TaughtLight};
+use crate::ops::tract::TractError;
 use crate::tiling::Tiling;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tract_core::prelude::TractError;
 
 /// A frame may take so many times as long as the self-test's before its network is taken for hanging.
 const PATIENCE: u32 = 20;

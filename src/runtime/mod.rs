@@ -65,6 +65,7 @@ use crate::control::store::shelf::Shelf;
 use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
 use crate::line::{AlarmSet, NetworkState, Pin, Pins, Settings, Statistics, Trigger};
+use crate::ops::tract::TractError;
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
 use camera::{CameraLane, CameraThread, Exposing, Open};
@@ -84,7 +85,6 @@ use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use threads::{Needed, Sign as LifeSign, Threads};
-use tract_core::prelude::TractError;
 
 /// Frames in memory at once: those that wait for their trigger, one that the camera fills, and some that
 /// wait to be judged.

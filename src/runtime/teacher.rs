@@ -149,7 +149,7 @@ impl Class {
             None => None,
         };
         let nothing = "nothing was taught that could be gone on with: TEACH n";
-        let told = |e: tract_core::prelude::TractError| format!("{e:#}");
+        let told = |e: crate::ops::tract::TractError| format!("{e:#}");
         let mut taking = true;
         let mut course = match (&start, before) {
             (Start::Fresh(parts), before) => {
@@ -212,7 +212,7 @@ impl Class {
         picture: Option<&RgbImage>,
         shown: &Mutex<Lesson>,
     ) -> Result<(), String> {
-        let told = |e: tract_core::prelude::TractError| format!("{e:#}");
+        let told = |e: crate::ops::tract::TractError| format!("{e:#}");
         let wanted = self.course.wants_pasted();
         let last = self.course.part(sample).map_err(told)?;
         if let (true, Some(picture), Some(inspector)) = (wanted, picture, &mut self.inspector) {

@@ -8,9 +8,9 @@ use super::fit::variant::{Aggregation, PriorSource, Variant};
 pub struct Row {
     /// Name on the command line and of its folder.
     pub name: String,
-    /// What the table says.
+    /// Its label in the table.
     pub label: String,
-    /// What it is learned with.
+    /// The options that it is learned with.
     pub options: Options,
     /// Independent runs, seeds apart, whose scores are averaged.
     pub runs: usize,
@@ -158,14 +158,13 @@ pub fn row(name: &str, base: &Options) -> Result<Row, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::pretrain::init;
+    use crate::train::clip::Clip;
+    use crate::train::random::{Architecture, write};
 
     fn base() -> Options {
-        let sizes = init::Sizes {
-            image: (64, 2, 16, 4),
-            text: (64, 2),
-        };
-        Options::paper(&init::clip(&sizes, 1))
+        let folder = tempfile::tempdir().unwrap();
+        let (clip, _) = write(&Architecture::Minimal.sizes(), 1, folder.path()).unwrap();
+        Options::paper(&Clip::load(&clip).unwrap())
     }
 
     #[test]

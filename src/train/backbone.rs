@@ -13,8 +13,7 @@ use super::export::{ExportOptions, Exported, Writer};
 use super::tensors::{TensorError, Tensors};
 use crate::bundle::BundleWriter;
 use crate::bundle::manifest::{
-    ActivationKind, ImageSpec, Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection,
-    TowerSpec,
+    ActivationKind, Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, TowerSpec,
 };
 use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::bundle::tap::{Form, Rows, Stream, Tap};
@@ -26,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 /// Means of R, G and B over ImageNet, 0..=1.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Standard deviations of the same.
+/// Standard deviations of R, G and B over ImageNet.
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// What the normalisations of DINOv2 and of timm's ViTs add to the variance.
 const EPSILON: f32 = 1e-6;
@@ -37,7 +36,7 @@ const ANOMALY_DINO: usize = 448;
 
 /// An image encoder without text.
 pub struct Backbone {
-    /// Where it was read.
+    /// The file that it was read from.
     pub path: PathBuf,
     /// SHA-256 of the weight file (of shards: of their digests).
     pub digest: String,
@@ -47,7 +46,7 @@ pub struct Backbone {
     pub preprocess: Preprocess,
     /// What neither the weights nor a configuration said: a sentence each.
     pub assumed: Vec<String>,
-    /// Channels.
+    /// Channels of the tokens.
     pub width: usize,
     /// Attention heads.
     pub heads: usize,
@@ -59,19 +58,19 @@ pub struct Backbone {
     pub grid: usize,
     /// How its library resizes positions.
     pub how: Positions,
-    /// [width, 3 * patch * patch], columns in (channel, y, x) order.
+    /// The patch embedding, [width, 3 * patch * patch], columns in (channel, y, x) order.
     conv1: Array2<f32>,
-    /// Of the patches, [width].
+    /// The bias of the patch embedding, [width].
     bias: Array1<f32>,
     /// The class token with its position, [width].
     class_row: Array1<f32>,
-    /// [grid * grid, width].
+    /// The positions of the patches, [grid * grid, width].
     positions: Array2<f32>,
-    /// [registers, width].
+    /// The registers, [registers, width].
     registers: Array2<f32>,
-    /// With layer scale in `out` and `proj`.
+    /// The blocks, with layer scale multiplied into `out` and `proj`.
     pub blocks: Vec<Block>,
-    /// After the last block.
+    /// The normalisation after the last block.
     norm: Norm,
 }
 
@@ -222,13 +221,7 @@ impl Backbone {
             created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
             trained: options.trained && !self.untrained,
             description: options.description.clone(),
-            image: ImageSpec {
-                size,
-                patch: self.patch,
-                mean: self.preprocess.mean,
-                std: self.preprocess.std,
-                interpolation: self.preprocess.interpolation,
-            },
+            image: super::export::image_spec(&self.preprocess, size, self.patch),
             activation: ActivationKind::Gelu,
             vision: TowerSpec {
                 width: self.width,
@@ -244,11 +237,7 @@ impl Backbone {
             text: TowerSpec::none(),
             registers: self.registers.nrows(),
             prompts: PromptSpec::none(),
-            prior: PriorSpec {
-                selected_patches: 0,
-                hidden: 0,
-                selection: Selection::Paper,
-            },
+            prior: PriorSpec::none(),
             scores: ScoreSpec {
                 temperature: 0.07,
                 rule: ScoreRule::Code,

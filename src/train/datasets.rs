@@ -25,20 +25,20 @@ pub struct Sample {
     pub image: PathBuf,
     /// Where it is abnormal; `None` if it is normal, or abnormal without a pixel annotation.
     pub mask: Option<Mask>,
-    /// What is on it.
+    /// The class of the part that it shows.
     pub class: String,
-    /// Which defect, or "good".
+    /// The kind of its defect, or "good".
     pub kind: String,
-    /// Its label.
+    /// Whether it is labelled as defective.
     pub anomalous: bool,
 }
 
-/// What lies in a data set's folders and is no part of it.
+/// The number of files in a data set's folders that are no part of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Hidden files and folders (`.ipynb_checkpoints`, `._000.png`, `__MACOSX`).
     pub hidden: usize,
-    /// Files beside the pictures that are none.
+    /// Files beside the pictures that are no pictures.
     pub other: usize,
 }
 
@@ -80,7 +80,7 @@ fn is_normal(word: &str) -> bool {
         .any(|w| word.eq_ignore_ascii_case(w))
 }
 
-/// Tells sets apart without reading their pictures: SHA-256 of every sample's labels, its picture's name, and
+/// Identifies a set without reading its pictures: SHA-256 of every sample's labels, its picture's name, and
 /// how long picture and mask are. A set that was moved to another folder stays the same.
 pub fn digest(samples: &[Sample]) -> String {
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
@@ -103,7 +103,7 @@ pub fn digest(samples: &[Sample]) -> String {
 }
 
 /// Refuses a mask of another size than its picture: it would be stretched over it, and be of other places. Files
-/// that are no pictures are told by who loads them.
+/// that are no pictures are reported by whoever loads them.
 fn fits(sample: &Sample) -> Result<(), TrainError> {
     for mask in sample.mask.iter().flat_map(|m| &m.files) {
         if let (Some((w, h)), Some((width, height))) =

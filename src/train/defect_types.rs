@@ -7,7 +7,7 @@ use crate::control::host::UNKNOWN;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// How well types are told apart, among the defective parts of a set that were found: those whose score reaches
+/// How well types are distinguished, among the defective parts of a set that were found: those whose score reaches
 /// the threshold of the largest F1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TypeFigures {
@@ -15,23 +15,23 @@ pub struct TypeFigures {
     pub threshold: f32,
     /// Defective parts.
     pub defective: usize,
-    /// Of these, found.
+    /// Defective parts that were found.
     pub found: usize,
-    /// Of those, of a type that the network was asked for.
+    /// Found parts of a type that the network was asked for.
     pub asked: usize,
-    /// Of these, seen as what they are.
+    /// Parts among `asked` whose type was right.
     pub right: usize,
-    /// Of these, with a type that was not told: two were about as likely.
+    /// Parts among `asked` whose type was left open: two were about equally likely.
     pub unknown: usize,
-    /// `right` of `asked`.
+    /// `right` / `asked`; `None` of none.
     pub accuracy: Option<f64>,
     /// The most frequent type among `asked`: what always saying it would come to.
     pub most_frequent: String,
     /// Its share of `asked`.
     pub most_frequent_share: Option<f64>,
-    /// What they are, in words, lower case: the rows of `confusion`.
+    /// Their true types in lower case: the rows of `confusion`.
     pub truth: Vec<String>,
-    /// What they were seen as: its columns, `unknown` the last.
+    /// The types that they were seen as: the columns of `confusion`, `unknown` the last.
     pub seen: Vec<String>,
     /// Found parts of each row's type by what they were seen as.
     pub confusion: Vec<Vec<usize>>,
@@ -64,7 +64,7 @@ fn share(part: usize, of: usize) -> Option<f64> {
     (of > 0).then(|| part as f64 / of as f64)
 }
 
-/// The figures of a set that a network judged which tells these types apart; `None` where it tells none, or
+/// The figures of a set that was judged by a network with these types; `None` where it has none, or
 /// nothing is defective.
 pub fn type_figures(judged: &[Judged], types: &[String]) -> Option<TypeFigures> {
     let defective = judged.iter().filter(|j| j.sample.anomalous).count();

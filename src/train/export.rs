@@ -5,7 +5,7 @@
 //! before it is called done.
 
 use super::TrainError;
-use super::clip::{Block, Clip, Dense, Norm};
+use super::clip::{Block, Clip, Dense, Norm, Preprocess};
 use super::fit::checkpoint::Record;
 use super::fit::variant::{Aggregation, PriorSource};
 use super::prompts::Prompts;
@@ -169,6 +169,17 @@ pub(super) fn write_encoder(w: &mut Writer, clip: &Clip, grid: usize, positions:
     w.matrix("encoder/proj", &visual.proj);
 }
 
+/// What is done to pictures before an encoder of `patch` px patches sees them: resized to `size` px.
+pub(super) fn image_spec(preprocess: &Preprocess, size: usize, patch: usize) -> ImageSpec {
+    ImageSpec {
+        size,
+        patch,
+        mean: preprocess.mean,
+        std: preprocess.std,
+        interpolation: preprocess.interpolation,
+    }
+}
+
 fn manifest(
     clip: &Clip,
     prompts: &Prompts,
@@ -183,13 +194,7 @@ fn manifest(
         created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
         trained: options.trained && !clip.untrained && !prompts.untrained,
         description: options.description.clone(),
-        image: ImageSpec {
-            size,
-            patch: visual.patch,
-            mean: clip.preprocess.mean,
-            std: clip.preprocess.std,
-            interpolation: clip.preprocess.interpolation,
-        },
+        image: image_spec(&clip.preprocess, size, visual.patch),
         activation: clip.activation,
         vision: TowerSpec {
             width: visual.width,

@@ -22,9 +22,9 @@ use std::str::FromStr;
 /// How many good pictures are taught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shots {
-    /// As many, but no more than half of the good ones where they are taken from the test pictures.
+    /// This number, but no more than half of the good ones where they are taken from the test pictures.
     Some(usize),
-    /// All of the `train` part, else half of the good ones.
+    /// All good pictures of the `train` part, else half of the good ones.
     All,
 }
 
@@ -42,11 +42,11 @@ impl FromStr for Shots {
 /// What to teach.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many good pictures, one after the other.
+    /// The numbers of good pictures to teach, one after the other.
     pub shots: Vec<Shots>,
-    /// How often each, with other pictures.
+    /// How often each number is taught, with other pictures.
     pub draws: usize,
-    /// Which pictures.
+    /// The seed by which the pictures are drawn.
     pub seed: u64,
     /// The kind of memory; none: chosen from the good pictures, each time anew.
     pub kind: Option<Kind>,
@@ -218,7 +218,7 @@ impl<'a> FewShots<'a> {
     }
 
     fn teach(&mut self, references: &[Good]) -> Result<Taught, TrainError> {
-        let wrong = |e: tract_core::prelude::TractError| TrainError::Options(format!("{e:#}"));
+        let wrong = |e: crate::ops::tract::TractError| TrainError::Options(format!("{e:#}"));
         let layout = self.inspector.layout();
         let layout = layout.ok_or_else(|| TrainError::Options("no memory".into()))?;
         let settings = Settings {

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-/// A mask that marks more of its picture than this is inverted, as far as anybody can tell: the largest
+/// A mask that marks more of its picture than this is inverted, as far as anybody can see: the largest
 /// defects of the public data sets cover about two thirds.
 pub const NEARLY_ALL: f64 = 0.8;
 
@@ -37,7 +37,7 @@ pub struct Marks {
     marks: GrayImage,
 }
 
-/// Marked.
+/// The value of a marked pixel.
 const ON: Luma<u8> = Luma([255]);
 
 impl Mask {
@@ -46,10 +46,10 @@ impl Mask {
         self.files.first().map_or(Path::new(""), PathBuf::as_path)
     }
 
-    /// Reads it.
+    /// Reads all its files.
     ///
     /// # Errors
-    /// Of the first file that cannot be read, or is of another size than those before it.
+    /// The first file that cannot be read, or is of another size than those before it.
     pub fn read(&self) -> Result<Marks, CaptureError> {
         let mut all: Option<GrayImage> = None;
         for path in &self.files {
@@ -89,7 +89,7 @@ impl Marks {
         marked as f64 / self.marks.len().max(1) as f64
     }
 
-    /// At the size of a map, as the published code makes it: resized bilinearly, cut at one half. `side` *
+    /// The mask at the size of a map, as the published code makes it: resized bilinearly, cut at one half. `side` *
     /// `side` values, row by row.
     pub fn at(&self, side: usize) -> Vec<bool> {
         let side = side as u32;
@@ -100,7 +100,7 @@ impl Marks {
     }
 }
 
-/// Width and height of a picture as it is shown: turned as its EXIF data say. `None` if it cannot be told.
+/// Width and height of a picture as it is shown: turned as its EXIF data say. `None` if the file does not say.
 pub fn size(path: &Path) -> Option<(u32, u32)> {
     let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
     let mut decoder = reader.into_decoder().ok()?;

@@ -16,9 +16,9 @@ pub struct Ranking {
 pub struct Operating {
     /// The lowest score that is called abnormal.
     pub threshold: f32,
-    /// Abnormal ones found.
+    /// The number of abnormal ones that are found.
     pub true_positives: usize,
-    /// Normal ones called abnormal.
+    /// The number of normal ones that are called abnormal.
     pub false_positives: usize,
 }
 
@@ -27,7 +27,7 @@ fn descending(a: &f32, b: &f32) -> Ordering {
 }
 
 impl Ranking {
-    /// Of scores with their labels; a score that is no number counts as the highest (a reject).
+    /// Ranks scores with their labels (`true`: abnormal); NaN counts as the highest score (a reject).
     pub fn new(scores: impl IntoIterator<Item = (f32, bool)>) -> Ranking {
         let mut ranking = Ranking::default();
         for (score, positive) in scores {
@@ -289,7 +289,7 @@ mod tests {
                 (None, None, None)
             );
         }
-        // A score that is no number is a reject: a miss if the part was good.
+        // NaN is a reject: a miss if the part was good.
         assert_eq!(of(&[(f32::NAN, false), (0.5, true)]).auroc(), Some(0.0));
     }
 

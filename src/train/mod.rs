@@ -9,7 +9,7 @@
 //! | [`datasets`], [`masks`] | labelled pictures in the layouts that people have |
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
-//! | [`render`], [`pretrain`] | pictures from a seed, and a dual encoder from nothing on them |
+//! | [`render`] | labelled pictures from a seed: they teach the default bundle its directions, and the rig shows them |
 //! | [`export`], [`reference`] | checkpoint to bundle |
 //! | [`onnx`] | the frame as an ONNX graph |
 //! | [`methods`] | the methods that FAPrompt is compared with |
@@ -34,7 +34,6 @@ pub mod metrics;
 pub mod nn;
 pub mod onnx;
 pub mod page;
-pub mod pretrain;
 pub mod progress;
 pub mod prompts;
 pub mod pull;
@@ -90,9 +89,9 @@ pub enum TrainError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A loss that is no finite number.
+    /// A loss that is NaN or infinite.
     #[error(
-        "step {step}: the loss term {term} is no finite number; the last good checkpoint is {checkpoint}: go on from it with --resume and a lower --lr"
+        "step {step}: the loss term {term} is NaN or infinite; the last good checkpoint is {checkpoint}: go on from it with --resume and a lower --lr"
     )]
     Diverged {
         /// The step, from 0.

@@ -171,7 +171,7 @@ impl Prompts {
         Ok(())
     }
 
-    /// K.
+    /// K, the number of abnormal prompts.
     pub fn count(&self) -> usize {
         self.abnormal.len_of(Axis(0))
     }

@@ -1,7 +1,7 @@
 //! Random CLIP weights and prompt learners: for benchmarks at real sizes, and for tests.
 
 use super::TrainError;
-use super::pretrain::init::VOCABULARY;
+use super::clip::VOCABULARY;
 use super::tensors::store::Store;
 use super::tensors::{Tensors, UNTRAINED};
 use rand_chacha::ChaCha8Rng;

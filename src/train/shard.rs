@@ -79,7 +79,7 @@ impl Shard {
 pub struct About {
     /// What to call it.
     pub bundle: String,
-    /// What tells it from others of that name: digests and options.
+    /// What distinguishes it from others of that name: digests and options.
     pub key: String,
     /// A line that must not be missed.
     pub warning: Option<String>,
@@ -87,7 +87,7 @@ pub struct About {
     pub threshold: f32,
     /// What each picture was cut into.
     pub tiles: Tiling,
-    /// The types of defects that it tells apart.
+    /// The types of defects that it distinguishes.
     pub types: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ pub struct Part {
 
 impl Part {
     /// Of a share's pictures `own` with their places in the set, in order; `judged` has them in the same order, but
-    /// for those that `failed`. `digest` tells the whole set from others.
+    /// for those that `failed`. `digest` identifies the whole set.
     pub fn new(
         digest: String,
         own: &[(usize, Sample)],

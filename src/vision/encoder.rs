@@ -8,14 +8,14 @@
 
 use crate::bundle::tap::{self, Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
-use crate::graph::{Builder, Plan};
+use crate::graph::{Builder, OutletId, Plan};
 use crate::ops::attention::Attention;
 use crate::ops::linear::Linear;
 use crate::ops::patch_embed::PatchEmbed;
 use crate::ops::rows::{PickRows, SetTail};
+use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use std::sync::Arc;
-use tract_core::prelude::*;
 
 const PART: &str = "encoder";
 

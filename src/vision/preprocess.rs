@@ -2,13 +2,13 @@
 
 use crate::bundle::manifest::{ImageSpec, Interpolation};
 use crate::ops::slice_mut;
+use crate::ops::tract::{IntoTValue, TValue, Tensor};
 use crate::tiling::{Area, Tiling};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::F32x3;
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 use image::RgbImage;
 use std::sync::Arc;
-use tract_core::prelude::{IntoTValue, TValue, Tensor};
 
 /// Why a frame could not be preprocessed.
 #[derive(Debug, thiserror::Error)]

@@ -8,9 +8,9 @@ mod fit;
 mod flash;
 mod merge;
 mod method;
-mod pretrain;
 mod pull;
 mod random;
+mod render;
 mod report;
 mod tables;
 mod weights;
@@ -43,12 +43,8 @@ enum Command {
     Merge(merge::Merge),
     /// The papers' tables: every method on every set, beside the reported figures
     Tables(tables::Tables),
-    /// Train a small dual encoder from nothing, on rendered pictures
-    Pretrain(pretrain::Pretrain),
     /// Write rendered pictures as a data set
-    Render(pretrain::Render),
-    /// Look at the pictures that `pretrain` renders
-    Sheet(pretrain::Sheet),
+    Render(render::Render),
     /// Fetch published weights and prompts by name
     Pull(pull::Pull),
     /// Put program, bundle and board onto a node; it goes back by itself if they do not become ready
@@ -76,9 +72,7 @@ fn main() -> std::process::ExitCode {
         Command::Ablate(a) => a.run(),
         Command::Export(a) => a.run(),
         Command::Evaluate(a) => a.run(),
-        Command::Pretrain(a) => a.run(),
         Command::Render(a) => a.run(),
-        Command::Sheet(a) => a.run(),
         Command::Pull(a) => a.run(),
         Command::Flash(a) => a.run(),
         Command::Random(a) => a.run(),

@@ -149,10 +149,10 @@ impl<H: ControlledStation> Control<H> {
 
     /// The level of a session that has not logged in: the highest one without a password.
     pub fn open_level(&self) -> Access {
-        let is_open = |password| self.password_hash(password).is_empty();
-        if is_open(Parameter::EngineerPassword) {
+        let is_open = |level| self.password_hash(level).is_empty();
+        if is_open(Access::Engineer) {
             Access::Engineer
-        } else if is_open(Parameter::OperatorPassword) {
+        } else if is_open(Access::Operator) {
             Access::Operator
         } else {
             Access::View
@@ -168,8 +168,12 @@ impl<H: ControlledStation> Control<H> {
         }
     }
 
-    fn password_hash(&self, parameter: Parameter) -> &str {
-        self.stored.memory.text(parameter)
+    /// The hash of the password that opens a level; empty where none is set.
+    fn password_hash(&self, level: Access) -> &str {
+        self.stored.memory.text(match level {
+            Access::Engineer => Parameter::EngineerPassword,
+            Access::View | Access::Operator => Parameter::OperatorPassword,
+        })
     }
 
     /// Tries a password; gives the level.
@@ -185,15 +189,7 @@ impl<H: ControlledStation> Control<H> {
         if level <= self.open_level() {
             return Ok(level);
         }
-        self.password_pace(now)?;
-        let hash = match level {
-            Access::Engineer => Parameter::EngineerPassword,
-            Access::View | Access::Operator => Parameter::OperatorPassword,
-        };
-        match password::fits(password, self.password_hash(hash)) {
-            true => Ok(level),
-            false => Err(Code::WrongPassword.into()),
-        }
+        self.check_password(level, password, now)
     }
 
     /// Logs somebody in who comes over a network: only with a password that is set, whatever is open to those who
@@ -207,16 +203,26 @@ impl<H: ControlledStation> Control<H> {
         password: &str,
         now: Instant,
     ) -> Result<Access, Refusal> {
-        let (level, parameter) = match level {
-            "operator" => (Access::Operator, Parameter::OperatorPassword),
-            "engineer" => (Access::Engineer, Parameter::EngineerPassword),
+        let level = match level {
+            "operator" => Access::Operator,
+            "engineer" => Access::Engineer,
             _ => return Err(Code::BadArgument.into()),
         };
-        if self.password_hash(parameter).is_empty() {
+        if self.password_hash(level).is_empty() {
             return Err(Code::NoPassword.into());
         }
+        self.check_password(level, password, now)
+    }
+
+    /// The level, if the password is its own.
+    fn check_password(
+        &mut self,
+        level: Access,
+        password: &str,
+        now: Instant,
+    ) -> Result<Access, Refusal> {
         self.password_pace(now)?;
-        match password::fits(password, self.password_hash(parameter)) {
+        match password::fits(password, self.password_hash(level)) {
             true => Ok(level),
             false => Err(Code::WrongPassword.into()),
         }

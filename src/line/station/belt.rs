@@ -113,7 +113,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             self.strobe_until = self.kept.now.plus(u64::from(width.get()));
         }
         let at = triggered;
-        self.tell(Event::Triggered { part, at, due });
+        self.report(Event::Triggered { part, at, due });
         if pushed == Pushed::Overflowed {
             let cause = closed.unwrap_or(Cause::QueueFull);
             let lane = self.settings.default_lane;
@@ -240,14 +240,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if outcome == Outcome::RejectBecause(Cause::NoFrame) {
             self.statistics.triggers.unpaired += 1;
         }
-        self.tell(Event::Outcome {
+        self.report(Event::Outcome {
             part,
             outcome,
             lane,
         });
         if piece {
             if let Some(report) = self.kept.challenge.record(outcome).filter(|r| r.is_over()) {
-                self.tell(Event::Challenge(report));
+                self.report(Event::Challenge(report));
             }
             if outcome != Outcome::Reject {
                 self.raise(Alarm::Challenge);

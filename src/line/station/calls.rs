@@ -1,4 +1,4 @@
-//! What the station is told: triggers, frames, verdicts, inputs, encoder, camera.
+//! What is reported to the station: triggers, frames, verdicts, inputs, encoder, camera.
 
 use super::{NetworkState, STANDING_PARTS, STANDING_US, Standing, Station, Verdict, VerdictUse};
 use crate::line::alarms::Alarm;
@@ -31,7 +31,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// A frame came. It is paired at once, or held until its trigger is told, or dropped: events say so.
+    /// A frame came. It is paired at once, or held until its trigger is reported, or dropped: events say so.
     /// In free run it is a part.
     pub fn on_frame(&mut self, frame: Frame, now: Micros) {
         self.advance(now);
@@ -120,7 +120,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// An input changed `at`. Telling its state again changes nothing. A reset is one that becomes active
+    /// An input changed `at`. Reporting its state again changes nothing. A reset is one that becomes active
     /// after it was seen inactive: one that is stuck from the start acknowledges nothing. Returns whether
     /// this was one.
     pub fn on_input(&mut self, input: Input, active: bool, at: Micros, now: Micros) -> bool {
@@ -128,7 +128,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let at = at.min(now.max(self.kept.now));
         match input {
             Input::RejectConfirm => {
-                // Before time goes on: what was seen in its window must not expire by being told late.
+                // Before time goes on: what was seen in its window must not expire because it was reported late.
                 if active && !self.kept.confirm_input {
                     let counts = &mut self.statistics.confirms;
                     match self.confirmations.as_mut().map(|c| c.seen(at)) {
@@ -196,7 +196,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.advance(now);
     }
 
-    /// So many edges of trigger or encoder were lost on their way: parts may pass that nobody knows of.
+    /// Reports that edges of trigger or encoder were lost: parts may pass that nobody knows of.
     pub fn on_lost_edges(&mut self, lost: u64, now: Micros) {
         self.advance(now);
         self.skipped(lost);
@@ -228,20 +228,20 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.raise(Alarm::Output);
     }
 
-    /// Results are written, or lost. What becomes of a part does not hang on it.
+    /// Results are written, or lost. What becomes of a part does not depend on it.
     pub fn on_results(&mut self, written: bool, now: Micros) {
         self.advance(now);
         self.kept.results_lost = !written;
         self.conditions();
     }
 
-    /// Parts that pass no longer look as they were taught. What becomes of a part does not hang on it.
+    /// Parts that pass no longer look as they were taught. What becomes of a part does not depend on it.
     pub fn on_drift(&mut self, now: Micros) {
         self.advance(now);
         self.raise(Alarm::Drift);
     }
 
-    /// What judges from now on. Without a network the line stays stopped; with another one than the stored
+    /// Reports what judges from now on. Without a network the line stays stopped; with another one than the stored
     /// one it goes on, and says so until the stored one judges and somebody has reset the alarm.
     pub fn on_network(&mut self, state: NetworkState, now: Micros) {
         self.advance(now);
@@ -330,12 +330,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
             self.statistics.frames.paired += 1;
             self.queue.set(part, State::Framed);
             let frame = frame.id;
-            self.tell(Event::Paired { part, frame });
+            self.report(Event::Paired { part, frame });
             return;
         };
         self.statistics.frames.damaged += 1;
         self.queue.set(part, State::Closed(cause));
-        self.tell(Event::Dropped {
+        self.report(Event::Dropped {
             frame: frame.id,
             part: Some(part),
         });
@@ -353,7 +353,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         } else {
             self.statistics.frames.unpaired += 1;
         }
-        self.tell(Event::Dropped {
+        self.report(Event::Dropped {
             frame: frame.id,
             part: None,
         });

@@ -49,30 +49,30 @@ pub enum Verdict {
     Error,
 }
 
-/// What judges parts.
+/// Which network judges parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NetworkState {
-    /// The network that is stored.
+    /// The network of the stored settings.
     #[default]
     Stored,
-    /// The last one that could judge: the stored one cannot.
+    /// The last network that could judge, because the stored one cannot.
     LastGood,
-    /// None.
+    /// No network judges: every part is rejected.
     Missing,
-    /// None: what was taught cannot be used, and nothing is compared with anything else instead.
+    /// No network judges: what was taught cannot be used, and nothing else is to judge instead.
     Untaught,
-    /// The stored network without what was taught, which cannot be used: that was chosen for this case.
+    /// The stored network without what was taught, which cannot be used (parameter `taught_unusable`).
     ZeroShot,
 }
 
-/// What a verdict was good for.
+/// How a verdict was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictUse {
     /// It decides the part.
     Taken,
-    /// It came after the part's deadline.
+    /// It came after the part's deadline: the part is or was rejected.
     Late,
-    /// The part had one.
+    /// The part already had a verdict.
     Duplicate,
     /// There is no such part, or it has no frame.
     Unknown,
@@ -94,7 +94,7 @@ pub struct Station<O, const N: usize = PARTS> {
     gate: Gate,
     confirmations: Option<Confirmations>,
     watch: RejectWatch,
-    /// What other settings leave as it is.
+    /// What a change of settings does not touch.
     kept: Kept,
     /// Parts without counts.
     standing: Standing,
@@ -119,7 +119,7 @@ struct Kept {
     low_air: Lasting,
     confirm_input: bool,
     stop_input: bool,
-    /// `None`: never told.
+    /// `None`: nothing was reported yet.
     reset_input: Option<bool>,
     started: bool,
     camera_down: bool,
@@ -194,7 +194,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// The same station with other settings. What is on the belt was placed by the old ones: it is
+    /// Gives the station other settings. What is on the belt was placed by the old ones: it is
     /// rejected, over the longer of both delays. What the machine around says, alarms, a stop, a camera
     /// that is down and the last challenge stay. If the delay's axis changes, nobody knows where that is:
     /// the line stops until [`Station::reset`].
@@ -259,7 +259,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         };
     }
 
-    /// Camera and network are ready: inspect from now on. Does nothing if it is started; a stop that is
+    /// Inspects from now on: camera and network are ready. Does nothing if it is started; a stop that is
     /// in force stays so.
     pub fn start(&mut self, now: Micros) {
         self.advance(now);
@@ -276,7 +276,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.halt();
     }
 
-    /// There will be no more frames: makes no more parts. Those on the belt go their way.
+    /// Makes no more parts, because there will be no more frames. Those on the belt get their outcome as usual.
     pub fn drain(&mut self, now: Micros) {
         self.advance(now);
         self.kept.draining = true;
@@ -289,7 +289,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     pub fn reset(&mut self, now: Micros) {
         let seen = self.kept.alarms;
         self.advance(now);
-        self.tell(Event::Reset(seen));
+        self.report(Event::Reset(seen));
         self.kept.alarms = self.kept.alarms.minus(seen);
         self.watch.reset();
         self.standing = Standing::default();
@@ -324,7 +324,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     /// Does what is due. Returns when to call it next at the latest; `None`: nothing is due unless
-    /// something is told.
+    /// something is reported.
     pub fn tick(&mut self, now: Micros) -> Option<Micros> {
         self.advance(now);
         self.wake()
@@ -365,7 +365,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.kept.alarms
     }
 
-    /// Who is told.
+    /// Who gets the events.
     pub fn observer(&mut self) -> &mut O {
         &mut self.observer
     }
@@ -429,7 +429,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             self.pace.stop();
         }
         if let Some(report) = self.kept.challenge.break_off() {
-            self.tell(Event::Challenge(report));
+            self.report(Event::Challenge(report));
         }
     }
 
@@ -447,7 +447,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
 
     fn raise(&mut self, alarm: Alarm) {
         if self.kept.alarms.insert(alarm) {
-            self.tell(Event::Alarm(alarm));
+            self.report(Event::Alarm(alarm));
         }
         if self.stops(alarm) {
             self.halt();
@@ -494,7 +494,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn report(&mut self, event: Event) {
         self.observer.event(self.kept.now, event);
     }
 

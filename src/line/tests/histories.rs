@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeMap;
 
-/// An encoder gives about 10 counts per millisecond and is told every 2 ms.
+/// An encoder gives about 10 counts per millisecond and is reported every 2 ms.
 const DELAY_COUNTS: u32 = 500;
 const LEAD_COUNTS: u32 = 50;
 const PITCH: u32 = 80;
@@ -148,7 +148,7 @@ impl<const N: usize> History<N> {
     }
 
     fn plan(&mut self, time: u64, act: Act) {
-        // Nothing else happens when the encoder is told, so that it is certain where the belt was.
+        // Nothing else happens when the encoder is reported, so that it is certain where the belt was.
         let with_encoder = time % 2_000 == 1_000 && !matches!(act, Act::Encoder);
         let time = time + u64::from(with_encoder);
         // Nor when the settings change.
@@ -168,16 +168,16 @@ impl<const N: usize> History<N> {
             1 => time + 1_000 + u64::from(r >> 12) % 6_000,
             _ => time + u64::from(r >> 12) % 2_001,
         };
-        let told = exposed + u64::from(r >> 16) % 4_000;
+        let reported = exposed + u64::from(r >> 16) % 4_000;
         let whole = !(r >> 4).is_multiple_of(16);
         let frame = Act::Frame {
             exposed,
             whole,
             verdict: r,
         };
-        self.plan(told, frame);
+        self.plan(reported, frame);
         if (r >> 6).is_multiple_of(32) {
-            self.plan(told + 10, frame);
+            self.plan(reported + 10, frame);
         }
     }
 

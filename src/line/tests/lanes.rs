@@ -49,7 +49,7 @@ fn each_reject_goes_to_the_lane_of_its_type_while_it_passes_and_the_unknown_to_t
         let counted = line.station.statistics().sorted;
         assert_eq!(counted.types[..4], [1, 1, 1, 0]);
         assert_eq!(counted.lanes, [1, 1, 0, 0, 0, 0, 0, 3]);
-        assert_eq!(counted.unknown, 0, "the last two were told no type");
+        assert_eq!(counted.unknown, 0, "for the last two no type was reported");
     }
 }
 

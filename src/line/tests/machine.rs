@@ -242,7 +242,7 @@ fn a_reject_that_nobody_saw_is_an_alarm_though_the_line_stopped_meanwhile() {
     }
 }
 
-/// 1,000 parts a second for as long as it takes, one in ten of them a reject. Whatever is told of them is told to
+/// 1,000 parts a second for as long as it takes, one in ten of them a reject. Whatever is reported of them is reported to
 /// somebody who keeps nothing.
 fn parts_that_pass(count: u64) -> Statistics {
     let mut station: Station<_> =

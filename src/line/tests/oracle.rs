@@ -44,7 +44,7 @@ pub struct Oracle {
     /// Told, exposed, whole.
     pub frames: Vec<(u64, u64, bool)>,
     pub verdicts: Vec<VerdictRecord>,
-    /// When the encoder was told, and its furthest count then.
+    /// When the encoder was reported, and its furthest count then.
     pub counted: Vec<(u64, u64)>,
     pub started: u64,
     /// When each was accepted, and the part that comes next.
@@ -56,7 +56,7 @@ pub struct Oracle {
 /// What is seen of a part.
 struct Part {
     at: u64,
-    told: u64,
+    reported: u64,
     due: u64,
     /// When it reaches the reject station.
     arrives: u64,
@@ -185,15 +185,15 @@ impl Oracle {
         self.down.last().is_none_or(|(_, until)| *until != NEVER)
     }
 
-    /// When a place on the belt is reached, seen from `told`.
-    fn reached(&self, place: u64, told: u64) -> u64 {
+    /// When a place on the belt is reached, seen from `reported`.
+    fn reached(&self, place: u64, reported: u64) -> u64 {
         if !self.counts {
-            return place.max(told);
+            return place.max(reported);
         }
-        // At `told` itself the place is compared with the count told last.
-        let first = self.counted.partition_point(|(time, _)| *time < told);
+        // At `reported` itself the place is compared with the count reported last.
+        let first = self.counted.partition_point(|(time, _)| *time < reported);
         if first > 0 && self.counted[first - 1].1 >= place {
-            return told;
+            return reported;
         }
         let found = self.counted[first..]
             .iter()
@@ -283,7 +283,7 @@ impl Oracle {
                     assert_eq!(part.0, parts.len() as u64, "numbers in order, none twice");
                     parts.push(Part {
                         at: at.0,
-                        told: *now,
+                        reported: *now,
                         due: due.0,
                         arrives: self.reached(due.0, *now),
                         outcome: Outcome::Good,
@@ -310,7 +310,7 @@ impl Oracle {
             part.lane = lane;
             part.given = given;
             part.cleared = self.renewals.contains(&given) && part.arrives > given;
-            let at_once = given == part.told && part.arrives > given && given != end;
+            let at_once = given == part.reported && part.arrives > given && given != end;
             part.overflowed = at_once && !part.cleared;
         }
         assert_eq!(outcomes.len(), parts.len(), "an outcome of no part");
@@ -329,13 +329,14 @@ impl Oracle {
         if let Some(last) = i.checked_sub(1).map(|i| &parts[i]) {
             // Behind a change of settings, parts before it are no neighbours.
             assert!(
-                part.due >= last.due && part.at >= last.at || self.renewed(last.told, part.told),
+                part.due >= last.due && part.at >= last.at
+                    || self.renewed(last.reported, part.reported),
                 "part {i} before the last one"
             );
         }
         assert_ne!(part.given, NEVER);
         if part.overflowed {
-            let before = parts[..i].iter().filter(|p| p.arrives >= part.told);
+            let before = parts[..i].iter().filter(|p| p.arrives >= part.reported);
             let before = before.count();
             assert!(before >= N - 1, "part {i}: full with {before} parts");
             assert!(part.outcome.is_reject());
@@ -416,18 +417,18 @@ impl Oracle {
 
     /// Where the reject station is for a part.
     fn check_place(&self, i: usize, part: &Part) {
-        if self.renewals.contains(&part.told) {
+        if self.renewals.contains(&part.reported) {
             // Triggered by what was due before the settings changed.
             return assert!(part.cleared, "part {i}");
         }
         if !self.counts {
-            assert_eq!(part.due, part.at + self.delay_at(part.told), "part {i}");
+            assert_eq!(part.due, part.at + self.delay_at(part.reported), "part {i}");
             return;
         }
-        let place = part.due - self.delay_at(part.told);
+        let place = part.due - self.delay_at(part.reported);
         if let Trigger::Encoder { .. } = self.trigger() {
             // They are counted off from the first count, or from where the belt was when the settings changed.
-            let renewed = self.renewals.iter().rfind(|time| **time < part.told);
+            let renewed = self.renewals.iter().rfind(|time| **time < part.reported);
             let counted = renewed.map_or(0, |time| self.counted.partition_point(|c| c.0 <= *time));
             let first = self.counted[counted.saturating_sub(1)].1;
             assert!(
@@ -437,8 +438,12 @@ impl Oracle {
             return;
         }
         let furthest = |n: usize| n.checked_sub(1).map_or(0, |n| self.counted[n].1);
-        let before = self.counted.partition_point(|(time, _)| *time < part.told);
-        let at = self.counted.partition_point(|(time, _)| *time <= part.told);
+        let before = self
+            .counted
+            .partition_point(|(time, _)| *time < part.reported);
+        let at = self
+            .counted
+            .partition_point(|(time, _)| *time <= part.reported);
         assert!(
             place == furthest(before) || place == furthest(at),
             "part {i} at {place}"
@@ -450,13 +455,16 @@ impl Oracle {
         let part = &parts[i];
         let because = |cause| Some(Outcome::RejectBecause(cause));
         let changes = [&times.blind, &times.halted, &self.down];
-        if changes.into_iter().any(|spans| touches(spans, part.told)) {
+        if changes
+            .into_iter()
+            .any(|spans| touches(spans, part.reported))
+        {
             return None;
         }
         let mut closed = None;
-        if within(&times.halted, part.told) {
+        if within(&times.halted, part.reported) {
             closed = because(Cause::NotReady);
-        } else if within(&self.down, part.told) {
+        } else if within(&self.down, part.reported) {
             closed = because(Cause::CameraFault);
         } else if self.is_too_close(i, parts) {
             closed = because(Cause::Unknown);
@@ -486,7 +494,7 @@ impl Oracle {
                 }
                 (Life::Verdict(verdict), None) if framed => match self.judged(verdict, time) {
                     None => closed = because(Cause::InferenceError),
-                    Some(Outcome::Good) if self.is_piece(i as u64, part.told, times) => {
+                    Some(Outcome::Good) if self.is_piece(i as u64, part.reported, times) => {
                         closed = because(Cause::Challenge);
                     }
                     some => judged = some,
@@ -542,8 +550,8 @@ impl Oracle {
         parts[i].outcome == Outcome::Good && self.verdicts.iter().any(good)
     }
 
-    /// Whether a part was rejected by another's pulse alone, and has none of its own; `None`: it cannot be
-    /// told.
+    /// Whether a part was rejected by another's pulse alone, and has none of its own; `None`: that cannot be
+    /// decided.
     fn taken_along(&self, i: usize, parts: &[Part]) -> Option<bool> {
         let part = &parts[i];
         let unknown = part.outcome == Outcome::RejectBecause(Cause::Unknown);
@@ -552,11 +560,11 @@ impl Oracle {
         }
         let follower = parts.get(i + 1).filter(|_| self.is_too_close(i + 1, parts));
         let missed =
-            matches!(self.trigger(), Trigger::Interval(_)) && part.told >= part.at + PERIOD;
+            matches!(self.trigger(), Trigger::Interval(_)) && part.reported >= part.at + PERIOD;
         let closed = self.is_too_close(i, parts)
             || missed
-            || follower.is_some_and(|next| next.told < part.given);
-        match follower.is_some_and(|next| next.told == part.given) {
+            || follower.is_some_and(|next| next.reported < part.given);
+        match follower.is_some_and(|next| next.reported == part.given) {
             true if !closed => None,
             _ => Some(!closed),
         }
@@ -566,13 +574,13 @@ impl Oracle {
         let Some(last) = i.checked_sub(1).map(|i| &parts[i]) else {
             return false;
         };
-        if self.renewed(last.told, parts[i].told) {
+        if self.renewed(last.reported, parts[i].reported) {
             return false;
         }
         match self.trigger() {
             Trigger::FreeRun => {
                 // Every frame is a part.
-                self.frames[i].1.min(parts[i].told) < last.at
+                self.frames[i].1.min(parts[i].reported) < last.at
             }
             Trigger::Interval(_) => false,
             _ => parts[i].at - last.at < SPACING,
@@ -580,13 +588,13 @@ impl Oracle {
     }
 
     /// The next two parts after a challenge was accepted, unless the line was stopped before them.
-    fn is_piece(&self, part: u64, told: u64, times: &Times) -> bool {
+    fn is_piece(&self, part: u64, reported: u64, times: &Times) -> bool {
         self.challenges.iter().any(|(from, first)| {
             let stopped = times
                 .halted
                 .iter()
-                .any(|(halt, _)| *from <= *halt && *halt < told)
-                || self.renewed(*from, told);
+                .any(|(halt, _)| *from <= *halt && *halt < reported)
+                || self.renewed(*from, reported);
             (*first..first + 2).contains(&part) && !stopped
         })
     }
@@ -595,41 +603,44 @@ impl Oracle {
     fn life(&self, i: usize, parts: &[Part], times: &Times) -> Option<Vec<(u64, Life)>> {
         let part = &parts[i];
         let lead = if self.counts { LEAD_COUNTS } else { LEAD };
-        let mut life = vec![(self.reached(part.due - lead, part.told), Life::Deadline)];
+        let mut life = vec![(self.reached(part.due - lead, part.reported), Life::Deadline)];
         if let Some(next) = parts.get(i + 1)
             && self.is_too_close(i + 1, parts)
         {
-            life.push((next.told, Life::Follower));
+            life.push((next.reported, Life::Follower));
         }
         if let Trigger::Interval(_) = self.trigger()
-            && part.told >= part.at + PERIOD
+            && part.reported >= part.at + PERIOD
         {
             // Its moment was missed: as if another had come too close.
-            life.push((part.told, Life::Follower));
+            life.push((part.reported, Life::Follower));
         }
-        let after = |time: &u64| *time > part.told;
+        let after = |time: &u64| *time > part.reported;
         let halts = times.halted.iter().map(|(from, _)| *from).filter(after);
         life.extend(halts.map(|time| (time, Life::Halt)));
         let downs = self.down.iter().map(|(from, _)| *from).filter(after);
         life.extend(downs.map(|time| (time, Life::CameraDown)));
         let mut first = true;
-        for (n, (told, exposed, whole)) in self.frames.iter().enumerate() {
+        for (n, (reported, exposed, whole)) in self.frames.iter().enumerate() {
             let fits = if self.free_run {
                 n == i
             } else {
                 exposed.abs_diff(part.at + EXPOSURE) <= WINDOW
             };
             // A frame that came first is held, but not by a station that is or becomes blind.
-            let lost = |blind: &Span| blind.0 < part.told && blind.1 > *told;
-            let dropped =
-                *told < part.told && times.blind.iter().any(lost) || self.renewed(*told, part.told);
-            if fits && *told < part.told && touches(&times.blind, *told) {
+            let lost = |blind: &Span| blind.0 < part.reported && blind.1 > *reported;
+            let dropped = *reported < part.reported && times.blind.iter().any(lost)
+                || self.renewed(*reported, part.reported);
+            if fits && *reported < part.reported && touches(&times.blind, *reported) {
                 return None;
             }
-            let expired = *told <= part.told && exposed + 40_000 < part.told;
+            let expired = *reported <= part.reported && exposed + 40_000 < part.reported;
             if fits && !dropped && !expired && (first || self.free_run) {
                 first = false;
-                life.push(((*told).max(part.told), Life::Frame { whole: *whole }));
+                life.push((
+                    (*reported).max(part.reported),
+                    Life::Frame { whole: *whole },
+                ));
             }
         }
         let verdicts = self.verdicts.iter().filter(|v| v.part == i as u64);
@@ -663,10 +674,9 @@ impl Oracle {
                 let span = (from, from.saturating_add(WIDTH));
                 reject.push(span);
                 lanes.push((span, part.lane));
-                if let Some(next) = parts
-                    .get(i + 1)
-                    .filter(|next| part.overflowed && next.overflowed && part.arrives > next.told)
-                {
+                if let Some(next) = parts.get(i + 1).filter(|next| {
+                    part.overflowed && next.overflowed && part.arrives > next.reported
+                }) {
                     reject.push((from, next.arrives));
                 }
             } else {
@@ -717,7 +727,7 @@ impl Oracle {
                 assert!(!outputs.good);
             }
         }
-        // What is told of a good part is what the ejector did with it. (By counts, how soon the next one
+        // What is reported of a good part is what the ejector did with it. (By counts, how soon the next one
         // comes is not known when it arrives.)
         if self.late_ticks || self.counts {
             return;
@@ -764,7 +774,7 @@ impl Oracle {
         );
     }
 
-    /// Alarms are told once and stay until reset.
+    /// Alarms are reported once and stay until reset.
     fn check_alarms(&self, events: &[(u64, Event)], at_end: AlarmSet) {
         let mut latched: Vec<Alarm> = Vec::new();
         for (_, event) in events {

@@ -270,7 +270,7 @@ fn parts_by_time_that_an_encoder_does_not_count_for_long_stop_the_line() {
     }
 }
 
-/// An encoder that triggers and breaks makes no parts: that cannot be told from a belt that stands.
+/// An encoder that triggers and breaks makes no parts: which cannot be distinguished from a belt that stands.
 #[test]
 fn an_encoder_that_triggers_and_breaks_makes_no_parts() {
     let trigger = Trigger::Encoder {
@@ -706,7 +706,7 @@ fn an_encoder_triggers_by_pitch() {
         _ => None,
     });
     assert_eq!(due.collect::<Vec<_>>(), [1_600, 1_700]);
-    // A jump over three pitches: no frame tells these parts apart.
+    // A jump over three pitches: no frame distinguishes these parts.
     line.at(140_000, |s, now| s.on_encoder(1_500, now));
     assert_eq!(line.station.statistics().next_part, PartId(5));
     assert_eq!(line.station.statistics().triggers.too_close, 2);
@@ -750,11 +750,11 @@ fn the_end_gives_every_part_its_outcome_and_numbers_go_on() {
         (statistics.outcomes.good, statistics.outcomes.rejects),
         (0, 1)
     );
-    let told = log
+    let reported = log
         .0
         .iter()
         .filter(|(_, e)| matches!(e, Event::Outcome { .. }));
-    assert_eq!(told.count(), 3);
+    assert_eq!(reported.count(), 3);
     let mut next: Station<_> = Station::new(settings(), statistics, |_, _| ());
     next.on_trigger(Micros(1), Micros(1));
     assert_eq!(next.statistics().next_part, PartId(4));

@@ -1,4 +1,4 @@
-//! A station in simulated time: ticked exactly when it asks to be (or late, if told so), everything that
+//! A station in simulated time: ticked exactly when it asks to be (or late, if the test says so), everything that
 //! goes in and comes out on record.
 
 use crate::line::*;
@@ -13,7 +13,7 @@ impl Observer for Log {
     }
 }
 
-/// What was told of a frame and is known of it since.
+/// What was reported of a frame and is known of it since.
 #[derive(Debug)]
 pub struct FrameRecord {
     pub part: Option<u64>,
@@ -93,13 +93,13 @@ impl<const N: usize> Simulation<N> {
                     let frame = self
                         .frames
                         .get_mut(&frame.0)
-                        .expect("a frame that was told");
+                        .expect("a frame that was reported");
                     assert!(frame.part.replace(part.0).is_none(), "paired twice");
                 }
                 Event::Dropped { frame, .. } => {
                     self.frames
                         .get_mut(&frame.0)
-                        .expect("a frame that was told")
+                        .expect("a frame that was reported")
                         .dropped += 1;
                 }
                 _ => (),

@@ -1,7 +1,7 @@
 //! Dense layers in f16 arithmetic, for ARM cores that multiply eight f16 numbers at a time.
 //!
 //! Activations are rounded to f16 while they are still in the cache, weights when a bundle is loaded. What
-//! f16 cannot hold (more than 65504) becomes infinite, and the scores no numbers, which the inspector
+//! f16 cannot hold (more than 65504) becomes infinite, and the scores NaN, which the inspector
 //! refuses: a wrong score never looks like a good one.
 
 pub mod kernel;

@@ -57,8 +57,8 @@ impl Rows {
 }
 
 vectorised! {
-    /// Writes a row's bytes and returns what byte 0 and one step stand for. A row that holds something
-    /// that is not finite gets a step that is no number, and so does every sum that it is part of.
+    /// Writes a row's bytes and returns what byte 0 and one step stand for. A row that holds NaN or
+    /// an infinity gets the step NaN, and every sum that it is part of becomes NaN.
     fn quantise_row(row: &[f32], bytes: &mut [u8], flip: u8) -> (f32, f32) {
         const LANES: usize = 32;
         let (mut low, mut high, mut poison) = ([row[0]; LANES], [row[0]; LANES], [0f32; LANES]);

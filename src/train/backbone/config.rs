@@ -1,4 +1,4 @@
-//! What tensors do not tell: `config.json` of Hugging Face's and timm's folders, `preprocessor_config.json`.
+//! What tensors do not say of their network: `config.json` of Hugging Face's and timm's folders, `preprocessor_config.json`.
 
 use crate::bundle::manifest::Interpolation;
 use crate::train::clip::Overrides;
@@ -6,7 +6,7 @@ use crate::train::tensors::TensorError;
 use serde::Deserialize;
 use std::path::Path;
 
-/// What is said.
+/// What the configuration says.
 #[derive(Debug, Default)]
 pub struct Said {
     /// Whether there is a configuration at all.
@@ -32,7 +32,7 @@ struct Config {
     model_args: serde_json::Map<String, serde_json::Value>,
 }
 
-/// timm's.
+/// The keys of timm's `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Pretrained {
@@ -41,7 +41,7 @@ struct Pretrained {
     interpolation: Option<String>,
 }
 
-/// Hugging Face's.
+/// The keys of Hugging Face's `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Preprocessor {

@@ -193,7 +193,7 @@ fn stem(path: &Path) -> String {
     stem.to_string_lossy().to_lowercase()
 }
 
-/// How a mask's name tells its picture, the surest first.
+/// How a mask's name leads to its picture, the surest way first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {
     Same,

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use walkdir::WalkDir;
 
-/// Changes when the meaning of a cached file does.
+/// The version of cached files: it changes when their meaning does.
 const VERSION: &str = "2";
 /// Extension of cached files; nothing else in the folder is ever removed.
 const EXTENSION: &str = "features.safetensors";
@@ -25,13 +25,13 @@ const EXTENSION: &str = "features.safetensors";
 /// What the encoder said of a picture, rows of unit length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
-    /// [N, C].
+    /// Unit patch features, [N, C].
     pub patches: Vec<f32>,
-    /// [C].
+    /// The unit image feature, [C].
     pub image: Vec<f32>,
 }
 
-/// The folder.
+/// The folder of cached features.
 pub struct Cache {
     folder: PathBuf,
     width: usize,
@@ -40,7 +40,7 @@ pub struct Cache {
     full: AtomicBool,
 }
 
-/// What lies in it.
+/// The files in the folder, and how much room they take.
 struct Room {
     used: u64,
     /// Features of other encoders, the oldest last.
@@ -215,7 +215,8 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::pretrain::init::{self, Sizes};
+    use crate::train::clip::Clip;
+    use crate::train::random::{self, Sizes};
 
     fn features(n: usize) -> Features {
         let mut patches = vec![0.5; n * 64];
@@ -233,10 +234,13 @@ mod tests {
     fn features_come_back_and_other_encoders_give_way() {
         let folder = tempfile::tempdir().unwrap();
         let sizes = Sizes {
-            image: (64, 1, 16, 4),
-            text: (64, 1),
+            vision: (64, 1, 16, 64),
+            text: (64, 2),
+            ..random::Architecture::Minimal.sizes()
         };
-        let clip = init::clip(&sizes, 1);
+        let made = tempfile::tempdir().unwrap();
+        let (clip, _) = random::write(&sizes, 1, made.path()).unwrap();
+        let clip = Clip::load(&clip).unwrap();
         let small = Options::paper(&clip);
         let large = Options {
             image_size: 128,

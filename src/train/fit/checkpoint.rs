@@ -35,10 +35,10 @@ pub struct Record {
     pub vv_layers: usize,
     /// SHA-256 of the CLIP weights.
     pub clip: String,
-    /// What the weights do not tell of their network; absent in files that do not say.
+    /// What the weights do not say of their network; absent in files that do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
-    /// What they were learned from, as [`digest`] tells it; empty in files that do not say.
+    /// What they were learned from, as [`digest`] computes it; empty in files that do not say.
     #[serde(default)]
     pub data: String,
     /// Pictures per step.
@@ -48,12 +48,12 @@ pub struct Record {
     /// What the prompts began with.
     #[serde(default)]
     pub start: Start,
-    /// Of the first numbers and the order of pictures.
+    /// The seed of the first numbers and of the order of pictures.
     pub seed: u64,
 }
 
 impl Record {
-    /// Of a file that `fit` wrote; `None` for prompts from elsewhere.
+    /// The record in a file that `fit` wrote; `None` for prompts from elsewhere.
     ///
     /// # Errors
     /// [`TrainError::Prompts`] if the record is malformed.
@@ -143,7 +143,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// In `out`.
+    /// The checkpoint of the folder `out`.
     pub fn new(out: &Path) -> Checkpoint {
         Checkpoint { out: out.into() }
     }

@@ -28,7 +28,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Of `clip`, for pictures of the options' size, on a device without gradients.
+    /// The encoder of `clip`, for pictures of the options' size, on a device without gradients.
     pub fn new(clip: &Clip, options: &Options, device: &Device) -> Encoder {
         let (patch, size, vv_layers) = (clip.visual.patch, options.image_size, options.vv_layers);
         let mut m = Maker::new(device, false).with(options.products);
@@ -85,7 +85,7 @@ impl Encoder {
         let (b, grid) = (paths.len(), self.size / self.patch);
         let pixels = 3 * self.patch * self.patch;
         let input = put(all, [b, grid * grid, pixels], &self.device);
-        let (patches, images) = self.tower.forward(input, (0, 0));
+        let (patches, images) = self.tower.forward(input);
         let (patches, images) = (unit(patches), unit(images));
         let [_, n, c] = patches.dims();
         let (patches, images) = (values(&patches), values(&images));

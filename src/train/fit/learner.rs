@@ -41,7 +41,7 @@ pub struct Frozen {
     pub temperature: f64,
     /// Which patches feed psi.
     pub selection: Selection,
-    /// M.
+    /// M, the number of patches that feed the prior.
     pub selected: usize,
     /// How the maxima of both maps are combined.
     pub rule: ScoreRule,
@@ -58,7 +58,7 @@ pub struct Base {
     pub abnormal: Tensor<2>,
 }
 
-/// What a batch of pictures came to.
+/// The scores of a batch of pictures.
 pub struct Judgement {
     /// s: abnormal probability of each patch, [B, N].
     pub scores: Tensor<2>,
@@ -73,7 +73,7 @@ pub struct Judgement {
 }
 
 impl Learner {
-    /// From a prompt learner's arrays (their words are not taken; see [`Frozen`]).
+    /// Takes its first numbers from a prompt learner's arrays (their words are not taken; see [`Frozen`]).
     pub fn new(prompts: &Prompts, variant: &Variant, m: &mut Maker) -> Learner {
         let device = m.device;
         let k = prompts.count();

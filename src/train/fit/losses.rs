@@ -20,7 +20,7 @@ pub struct Terms {
     pub total: f64,
     /// Focal and dice losses of the first map.
     pub segmentation: f64,
-    /// The same of the adapted map, halved.
+    /// Focal and dice losses of the adapted map, halved.
     pub segmentation_adapted: f64,
     /// Cross-entropy of the image's two logits.
     pub image_cross_entropy: f64,
@@ -28,12 +28,12 @@ pub struct Terms {
     pub image_focal: f64,
     /// L_orth before its weight.
     pub orthogonal: f64,
-    /// L_prior.
+    /// L_prior: the mean of Omega squared, summed over the normal pictures of a batch.
     pub prior: f64,
 }
 
 impl Terms {
-    /// Each with its name, in the order of `meta.json`.
+    /// Each term with its name, in the order of `meta.json`.
     pub fn named(&self) -> [(&'static str, f64); 7] {
         [
             ("total", self.total),
@@ -57,7 +57,7 @@ impl Terms {
         self.prior += weight * other.prior;
     }
 
-    /// The first term that is no finite number.
+    /// The first term that is NaN or infinite.
     pub fn not_finite(&self) -> Option<&'static str> {
         let found = self
             .named()
@@ -100,7 +100,7 @@ pub fn enlarge(scores: Tensor<2>, u: &Tensor<2>) -> Tensor<2> {
     maps.swap_dims(1, 2).reshape([b, side * side])
 }
 
-/// The same with corners aligned.
+/// Bilinear enlargement with corners aligned, as a matrix [side, grid].
 pub fn enlargement_aligned(grid: usize, side: usize, device: &Device) -> Tensor<2> {
     let mut u = Array2::<f32>::zeros((side, grid));
     let step = (grid - 1) as f32 / side.saturating_sub(1).max(1) as f32;

@@ -77,7 +77,7 @@ pub struct Options {
     pub deep_blocks: usize,
     /// Tokens of a deep prompt.
     pub deep_length: usize,
-    /// Epochs.
+    /// How often each picture is shown.
     pub epochs: usize,
     /// Pictures per step.
     pub batch: usize,
@@ -85,7 +85,7 @@ pub struct Options {
     pub lr: f64,
     /// What the prompts begin with.
     pub start: Start,
-    /// Of the first numbers and the order of pictures.
+    /// The seed of the first numbers and of the order of pictures.
     pub seed: u64,
     /// Side of the input in pixels.
     pub image_size: usize,
@@ -98,7 +98,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The paper's, at the input size of `clip`.
+    /// The paper's options, at the input size of `clip`.
     pub fn paper(clip: &Clip) -> Options {
         Options {
             variant: Variant::default(),
@@ -212,13 +212,13 @@ pub fn frozen(clip: &Clip, prompts: &Prompts, options: &Options, device: &Device
 
 /// A batch on the device: unit features, masks at the input's size, labels.
 pub struct Batch {
-    /// [B, N, C].
+    /// Unit patch features, [B, N, C].
     pub patches: Tensor<3>,
-    /// [B, C].
+    /// Unit image features, [B, C].
     pub image: Tensor<2>,
-    /// [B, S * S], 1 where abnormal.
+    /// Masks, [B, S * S], 1 where abnormal.
     pub masks: Tensor<2>,
-    /// [B], 1 for abnormal.
+    /// Labels, [B], 1 for abnormal.
     pub labels: Tensor<1>,
 }
 
@@ -292,16 +292,16 @@ pub fn step(
     (optimizer.step(lr, learner, gradients), terms)
 }
 
-/// What an epoch came to.
+/// The results of an epoch.
 #[derive(Clone, Debug)]
 pub struct Epoch {
-    /// From 1.
+    /// Its number, from 1.
     pub number: usize,
     /// Means of the loss terms.
     pub terms: Terms,
     /// Seconds, encoding not included.
     pub seconds: f64,
-    /// Pictures.
+    /// How many pictures it showed.
     pub pictures: usize,
 }
 
@@ -349,7 +349,7 @@ pub struct Encoded<'a> {
     pub paths: Vec<PathBuf>,
     /// Where they are kept.
     pub cache: &'a Cache,
-    /// Filled as they are needed.
+    /// The masks, read as they are needed.
     pub masks: Masks,
 }
 
@@ -398,7 +398,7 @@ pub fn order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// Learns on `set`; saves to `out` (folder, whether to go on from there) and tells of each epoch.
+/// Learns on `set`; saves to `out` (folder, whether to go on from there) and calls `report` after each epoch.
 ///
 /// # Errors
 /// Every [`TrainError`] but those of bundles.
@@ -412,7 +412,7 @@ pub fn fit(
     device: &Device,
     stop: Interrupt,
     bar: &ProgressBar,
-    mut told: impl FnMut(&Epoch),
+    mut report: impl FnMut(&Epoch),
 ) -> Result<Prompts, TrainError> {
     options.check(clip)?;
     if let Some(sample) = set.samples.iter().find(|s| s.anomalous && s.mask.is_none()) {
@@ -515,7 +515,7 @@ pub fn fit(
             seconds: clock.elapsed().as_secs_f64(),
             pictures: n,
         };
-        told(&epoch);
+        report(&epoch);
         let finished = epoch.number;
         if options.stop_after == Some(finished - done) && finished < options.epochs {
             return Err(TrainError::Interrupted {

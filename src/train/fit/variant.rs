@@ -36,9 +36,9 @@ pub struct Variant {
     pub aggregation: Aggregation,
     /// What psi sees.
     pub prior: PriorSource,
-    /// L_orth.
+    /// Whether 0.1 L_orth is part of the loss: the sum of |cos(F_a^j, F_a^k)| over all pairs of abnormal prompts.
     pub orthogonal_loss: bool,
-    /// L_prior.
+    /// Whether L_prior is part of the loss: the mean of Omega squared, summed over the normal pictures of a batch.
     pub prior_loss: bool,
     /// Abnormal prompts have E tokens of their own instead of the normal prompt's V (AnomalyCLIP).
     pub own_tokens: bool,

@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 /// How often the node is asked.
 const ASK: Duration = Duration::from_secs(1);
-/// How often a node that is not ready yet is told of.
-const TELL: Duration = Duration::from_secs(10);
+/// How often it is said that a node is not ready yet.
+const REMIND: Duration = Duration::from_secs(10);
 
 /// Products per second of one core of the fastest processor among the boards, with int8 dot products:
 /// Cortex-A78AE at 2.2 GHz, two pipes of 16. No network is quicker than this.
@@ -35,7 +35,7 @@ const FASTEST: f64 = 70e9;
 /// Why a node was not flashed.
 #[derive(Debug, thiserror::Error)]
 pub enum FlashError {
-    /// Something on this machine.
+    /// Something is wrong on this machine.
     #[error("{0}")]
     Local(String),
     /// Board and bundle do not go together.
@@ -45,7 +45,7 @@ pub enum FlashError {
         board: String,
         /// The bundle.
         bundle: String,
-        /// Why not.
+        /// What does not fit.
         what: String,
     },
     /// The node cannot be reached.
@@ -70,7 +70,7 @@ pub enum FlashError {
         /// What it said.
         said: String,
     },
-    /// The node is not one.
+    /// The machine is not a node of this program.
     #[error("{host}: {what}")]
     Unfit {
         /// The node.
@@ -92,23 +92,23 @@ pub enum FlashError {
         /// The last lines of its log.
         log: String,
     },
-    /// No answer in time.
+    /// The node did not answer in time.
     #[error(
         "{host}: no answer for {seconds} s. The node runs the old release or the new one: ask it with `faprompt-edge slot status`"
     )]
     Silent {
         /// The node.
         host: String,
-        /// How long.
+        /// The number of seconds that were waited.
         seconds: u64,
     },
-    /// Board.
+    /// The board's file cannot be used.
     #[error(transparent)]
     Board(#[from] BoardError),
-    /// Bundle.
+    /// The bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// Release.
+    /// The release cannot be made or read.
     #[error(transparent)]
     Release(#[from] ReleaseError),
 }
@@ -206,7 +206,7 @@ impl Ready {
         })
     }
 
-    /// Which release it is.
+    /// The id of the release.
     pub fn id(&self) -> ReleaseId {
         self.outgoing.id()
     }
@@ -221,7 +221,7 @@ impl Ready {
         self.signature.is_some()
     }
 
-    /// Bytes of its files.
+    /// The number of bytes of its files.
     pub fn size(&self) -> u64 {
         self.outgoing.release().size()
     }
@@ -266,7 +266,7 @@ fn fits(board: &Board, manifest: &Manifest, bundle: &Path) -> Result<Vec<String>
     }
     if manifest.known_score.is_none() {
         warnings.push(format!(
-            "{}: without a known score: the self-test cannot tell whether the node computes rightly; export it again",
+            "{}: without a known score: the self-test cannot check that the node computes the right score; export it again",
             bundle.display()
         ));
     }
@@ -296,11 +296,11 @@ pub struct Plan {
     pub deb: PathBuf,
     /// How long the node may take until it is ready.
     pub patience: Duration,
-    /// Also if the node runs this release already.
+    /// Whether to flash it although the node runs this release already.
     pub again: bool,
 }
 
-/// What became of it.
+/// How flashing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flashed {
     /// It runs and is ready, after so long from its start.
@@ -344,7 +344,7 @@ impl Plan {
         ]
     }
 
-    /// Does all of it. `say` is told of each step.
+    /// Flashes the node. `say` gets each step as a line.
     ///
     /// # Errors
     /// Every [`FlashError`].
@@ -415,7 +415,7 @@ impl Plan {
         started: Instant,
         say: &dyn Fn(String),
     ) -> Result<Flashed, FlashError> {
-        let mut told = started;
+        let mut said = started;
         loop {
             let answer = ssh.output(&status(node.sudo));
             // A node that is being started again does not answer; neither does half an answer count.
@@ -453,8 +453,8 @@ impl Plan {
                 Some(_) => (),
                 None => ssh.reconnect(),
             }
-            if told.elapsed() > TELL {
-                told = Instant::now();
+            if said.elapsed() > REMIND {
+                said = Instant::now();
                 let state = if now.is_some() {
                     "still on trial"
                 } else {
@@ -571,7 +571,7 @@ impl Card<'_> {
     /// Every step of [`Card::flash`] in words, as this card is now; changes nothing.
     ///
     /// # Errors
-    /// Those of [`Card::flash`] that can be known before.
+    /// The errors of [`Card::flash`] that can be known before.
     pub fn steps(self, ready: &Ready) -> Result<Vec<String>, FlashError> {
         let signature = ready.signature.as_deref();
         let keys = self.keys()?;

@@ -284,7 +284,7 @@ impl AnoVl {
         let mut scores = vec![];
         let mut patches = vec![];
         for view in views(&picture, self.side) {
-            let view = tract_core::prelude::Tensor::from_shape(&[3, self.side, self.side], &view)
+            let view = crate::ops::tract::Tensor::from_shape(&[3, self.side, self.side], &view)
                 .map_err(failed)?;
             let taps = self.encoder.taps(view).map_err(failed)?;
             let mut image = slice(&taps[0]).map_err(failed)?.to_vec();

@@ -6,9 +6,7 @@ use super::learned::{Learned, Numbers, context_of, flat};
 use super::text::{encode, features, fits, mean_of_units, raw_mean};
 use super::words;
 use crate::bundle::BundleWriter;
-use crate::bundle::manifest::{
-    ImageSpec, Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection, TowerSpec,
-};
+use crate::bundle::manifest::{Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, TowerSpec};
 use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::train::TrainError;
 use crate::train::clip::Clip;
@@ -466,13 +464,7 @@ fn manifest(
         created_by: concat!("faprompt-train ", env!("CARGO_PKG_VERSION")).into(),
         trained: options.trained && !untrained,
         description: options.description.clone(),
-        image: ImageSpec {
-            size,
-            patch: visual.patch,
-            mean: clip.preprocess.mean,
-            std: clip.preprocess.std,
-            interpolation: clip.preprocess.interpolation,
-        },
+        image: crate::train::export::image_spec(&clip.preprocess, size, visual.patch),
         activation: clip.activation,
         vision: TowerSpec {
             width: visual.width,
@@ -490,11 +482,7 @@ fn manifest(
             epsilon: text.epsilon,
         },
         prompts: PromptSpec::none(),
-        prior: PriorSpec {
-            selected_patches: 0,
-            hidden: 0,
-            selection: Selection::Paper,
-        },
+        prior: PriorSpec::none(),
         scores: ScoreSpec {
             temperature: made.temperature,
             rule: ScoreRule::Code,

@@ -2,12 +2,12 @@
 
 mod taps;
 
-use super::layers::{Block, Maker, Norm, matrix, tensor, values};
+use super::layers::{Block, Maker, Norm, tensor};
 use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Visual;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 
 /// The tower; takes pictures cut into patches.
 #[derive(Module, Debug)]
@@ -20,9 +20,6 @@ pub struct ImageTower {
     blocks: Vec<Block>,
     ln_post: Norm,
     proj: Param<Tensor<2>>,
-    heads: usize,
-    patch: usize,
-    grid: usize,
     vv_layers: usize,
 }
 
@@ -48,7 +45,6 @@ impl ImageTower {
         m: &mut Maker,
     ) -> ImageTower {
         let device = m.device;
-        let grid = (positions.nrows() - 1).isqrt();
         ImageTower {
             conv1: m.param(tensor(&from.conv1.t().to_owned(), device)),
             class: m.param(tensor::<1, _>(&from.class, device).reshape([1, from.width])),
@@ -61,51 +57,12 @@ impl ImageTower {
                 .collect(),
             ln_post: Norm::new(&from.ln_post, from.epsilon, m),
             proj: m.param(tensor(&from.proj.t().to_owned(), device)),
-            heads: from.heads,
-            patch: from.patch,
-            grid,
             vv_layers: vv_layers.min(from.blocks.len()),
         }
     }
 
-    /// To arrays.
-    pub fn export(&self) -> Visual {
-        let class = values(&self.class.val());
-        Visual {
-            width: class.len(),
-            heads: self.heads,
-            epsilon: self.ln_post.epsilon(),
-            patch: self.patch,
-            grid: self.grid,
-            conv1: transposed(&self.conv1.val()),
-            class: Array1::from(class),
-            positions: matrix(&self.positions.val()),
-            ln_pre: self.ln_pre.export(),
-            blocks: self.blocks.iter().map(Block::export).collect(),
-            ln_post: self.ln_post.export(),
-            proj: transposed(&self.proj.val()),
-        }
-    }
-
-    /// Positions of the class row and a square of `side` cells, [1 + side * side, width].
-    fn positions_of(&self, side: usize, window: (usize, usize)) -> Tensor<2> {
-        let all = self.positions.val();
-        if side == self.grid {
-            return all;
-        }
-        let [rows, width] = all.dims();
-        let cells = all
-            .clone()
-            .narrow(0, 1, rows - 1)
-            .reshape([self.grid, self.grid, width])
-            .narrow(0, window.1, side)
-            .narrow(1, window.0, side)
-            .reshape([side * side, width]);
-        Tensor::cat(vec![all.narrow(0, 0, 1), cells], 0)
-    }
-
     /// Patches to the rows that the first block gets, [B, 1 + N, width].
-    fn embed(&self, patches: Tensor<3>, window: (usize, usize)) -> Tensor<3> {
+    fn embed(&self, patches: Tensor<3>) -> Tensor<3> {
         let [b, n, pixels] = patches.dims();
         let width = self.class.val().dims()[1];
         let embedded = patches
@@ -117,21 +74,19 @@ impl ImageTower {
             .val()
             .reshape([1, 1, width])
             .expand([b, 1, width]);
-        let positions = self.positions_of(n.isqrt(), window);
-        let x = Tensor::cat(vec![class, embedded], 1) + positions.unsqueeze_dim(0);
+        let x = Tensor::cat(vec![class, embedded], 1) + self.positions.val().unsqueeze_dim(0);
         self.ln_pre.forward(x)
     }
 
     /// Patches [B, N, 3 * patch * patch] in (channel, y, x) order, normalised as CLIP's pictures, to raw
-    /// patch features [B, N, C] and raw image features [B, C]. Smaller pictures take the positions of the
-    /// square whose top left cell is `window` (column, row).
+    /// patch features [B, N, C] and raw image features [B, C].
     ///
     /// # Panics
-    /// If N is no square, or the window reaches out of the tower's grid.
-    pub fn forward(&self, patches: Tensor<3>, window: (usize, usize)) -> (Tensor<3>, Tensor<2>) {
+    /// If N is not the number of patches that the tower has positions for.
+    pub fn forward(&self, patches: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
         let [b, n, _] = patches.dims();
         let width = self.class.val().dims()[1];
-        let mut x = self.embed(patches, window);
+        let mut x = self.embed(patches);
         let first_vv = self.blocks.len() - self.vv_layers;
         let mut y = x.clone();
         for (i, block) in self.blocks.iter().enumerate() {
@@ -161,10 +116,6 @@ impl ImageTower {
         let image = x.reshape([b, width]).matmul(self.proj.val());
         (patches, image)
     }
-}
-
-fn transposed(m: &Tensor<2>) -> Array2<f32> {
-    matrix(&m.clone().transpose())
 }
 
 /// Cuts a normalised picture [3, S, S] into patches [N, 3 * patch * patch], (channel, y, x) order.

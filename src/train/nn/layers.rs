@@ -125,19 +125,6 @@ impl Norm {
         }
     }
 
-    /// To arrays.
-    pub fn export(&self) -> clip::Norm {
-        clip::Norm {
-            weight: Array1::from(values(&self.weight.val())),
-            bias: Array1::from(values(&self.bias.val())),
-        }
-    }
-
-    /// What it adds to the variance.
-    pub fn epsilon(&self) -> f32 {
-        self.epsilon
-    }
-
     /// Normalises the last axis.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         module::layer_norm(
@@ -240,18 +227,6 @@ impl Block {
             heads,
             quick: activation == ActivationKind::QuickGelu,
             products: m.products,
-        }
-    }
-
-    /// To arrays.
-    pub fn export(&self) -> clip::Block {
-        clip::Block {
-            ln_1: self.ln_1.export(),
-            qkv: self.qkv.export(),
-            out: self.out.export(),
-            ln_2: self.ln_2.export(),
-            fc: self.fc.export(),
-            proj: self.proj.export(),
         }
     }
 

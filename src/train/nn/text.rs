@@ -70,21 +70,6 @@ impl TextTower {
         }
     }
 
-    /// To arrays; the token table is the caller's.
-    pub fn export(&self) -> Text {
-        let positions = matrix(&self.positions.val());
-        Text {
-            width: positions.ncols(),
-            heads: self.heads,
-            epsilon: self.ln_final.epsilon(),
-            embedding: None,
-            positions,
-            blocks: self.blocks.iter().map(Block::export).collect(),
-            ln_final: self.ln_final.export(),
-            projection: matrix(&self.projection.val().transpose()),
-        }
-    }
-
     /// Number of blocks.
     pub fn depth(&self) -> usize {
         self.blocks.len()

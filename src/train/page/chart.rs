@@ -130,7 +130,7 @@ pub fn histogram(h: &Histogram, mark: f64) -> Result<String, String> {
     svg(scale, |area| {
         let mut chart = builder(area, scale).build_cartesian_2d(low..high, 0.0..top)?;
         let count = |v: &f64| format!("{v:.0}");
-        // Enough of them to tell the ticks apart.
+        // Enough digits to distinguish the ticks.
         let digits = (1.0 - (high - low).log10().floor()).clamp(1.0, 9.0) as usize;
         let score = |v: &f64| format!("{v:.digits$}");
         mesh(&mut chart, scale, "image score", "pictures", &score, &count)?;

@@ -41,7 +41,7 @@ pub struct Outcome<'a> {
     pub notes: &'a [String],
     /// The bundle's threshold.
     pub threshold: f32,
-    /// How types of defects were told apart.
+    /// How well types of defects were distinguished.
     pub types: Option<&'a TypeFigures>,
 }
 

@@ -165,7 +165,7 @@ fn histogram(set: &Set) -> Markup {
             ul.legend {
                 li.normal { "normal: " (counts[0]) }
                 li.abnormal { "abnormal: " (counts[1]) }
-                @if other > 0 { li.other { "no number: " (other) } }
+                @if other > 0 { li.other { "NaN: " (other) } }
                 li.mark {
                     "the bundle's threshold: " (score(Some(threshold)))
                     @if !chart::reaches(h, threshold) { ", outside the drawing" }
@@ -199,7 +199,7 @@ fn picture(bytes: Option<&[u8]>, what: &str, file: &str) -> Markup {
 }
 
 fn card(case: &Case, threshold: f32) -> Markup {
-    // As the device decides: above is a reject, and so is a score that is no number.
+    // As the device decides: above is a reject, and so is NaN.
     let reject = case.score > threshold || case.score.is_nan();
     let (verdict, right) = match (case.anomalous, reject) {
         (true, true) => ("found", true),

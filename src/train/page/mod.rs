@@ -57,14 +57,14 @@ pub struct Set {
     pub failed: Vec<String>,
     /// What else there is to say about the data: how many defective pictures have a mask, what was left out.
     pub notes: Vec<String>,
-    /// How types of defects were told apart; none of a network that tells none.
+    /// How well types of defects were distinguished; none of a network that has no types.
     pub types: Option<TypeFigures>,
 }
 
 /// The curves of one class, or of all.
 #[derive(Clone, Debug, Default)]
 pub struct Curves {
-    /// Whose.
+    /// Of which set or method they are.
     pub name: String,
     /// False-positive rate and true-positive rate; the area is the AUROC.
     pub roc: Vec<Curve>,
@@ -75,9 +75,9 @@ pub struct Curves {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Pictures.
+    /// One score and one label per picture.
     Image,
-    /// Pixels.
+    /// One score and one label per pixel.
     Pixel,
 }
 
@@ -110,7 +110,7 @@ pub struct Histogram {
 pub struct Group {
     /// What they have in common.
     pub title: String,
-    /// The pictures, the most telling one first.
+    /// The pictures, the most instructive one first.
     pub cases: Vec<Case>,
 }
 

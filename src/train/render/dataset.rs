@@ -1,6 +1,6 @@
 //! Rendered pictures as a data set on disk, in AnomalyCLIP's layout.
 
-use super::{Part, Picture, pair};
+use super::{Picture, pair};
 use crate::train::TrainError;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -18,7 +18,6 @@ pub fn write(
     seed: u64,
     scenes: u32,
     side: usize,
-    part: Part,
     bar: &ProgressBar,
 ) -> Result<(), TrainError> {
     let failed = |path: &Path, source| TrainError::Output {
@@ -34,7 +33,7 @@ pub fn write(
             let path = folder.join(name);
             image(&path).map_err(|e| failed(&path, std::io::Error::other(e)))
         };
-        let (normal, abnormal) = pair(seed, index.into(), side, part);
+        let (normal, abnormal) = pair(seed, index.into(), side);
         let describe =
             |p: &Picture, kind: &str| -> Result<(String, serde_json::Value), TrainError> {
                 let image = format!("images/{index:06}-{kind}.png");

@@ -110,9 +110,9 @@ pub struct Patch {
     pub x: i32,
     /// Upper row; may be negative.
     pub y: i32,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
     /// `0..=1`, row by row.
     pub cover: Vec<f32>,
@@ -185,7 +185,7 @@ impl Patch {
 pub enum Role {
     /// Part of the body: legs, cores, bars.
     Element,
-    /// Ink.
+    /// Printed ink.
     Print,
     /// Holes, grooves, decoration: never singled out.
     Detail,
@@ -294,7 +294,7 @@ pub struct Pose {
     pub y: f32,
     /// Pixels per unit.
     pub scale: f32,
-    /// Radians.
+    /// Angle in radians.
     pub angle: f32,
 }
 

@@ -26,7 +26,7 @@ pub fn crack(w: &mut Work) {
     let near = w.local(x, y, w.percent(8.0));
     let width = w.size(0.4, 1.8) * if w.dice.chance(0.3) { 0.6 } else { 1.0 };
     let mut plane = w.plane();
-    let variant = w.variant(4, 1);
+    let variant = w.dice.below(4);
     match variant {
         0 | 1 => {
             let angle = w.dice.angle();
@@ -59,7 +59,7 @@ pub fn crack(w: &mut Work) {
                 plane[i] = t * smooth(width * 0.9 / cell + 0.03, width * 0.3 / cell, e - d);
             }
         }
-        3 => {
+        _ => {
             // A star from an impact.
             let n = 4 + w.dice.below(5);
             let start = w.dice.angle();
@@ -69,16 +69,6 @@ pub fn crack(w: &mut Work) {
                 let long = reach * w.dice.range(0.5, 1.3);
                 let ray = w.wander(x, y, angle, long, 0.15);
                 w.stroke(&mut plane, &ray, width * 0.8, 0.9);
-            }
-        }
-        _ => {
-            // Two parallel ones that run from a border.
-            let angle = w.dice.angle();
-            for k in 0..2 {
-                let off = w.percent(4.0) * k as f32;
-                let long = w.size(15.0, 50.0);
-                let line = w.wander(x + off, y - off, angle, long, 0.2);
-                w.stroke(&mut plane, &line, width, 0.7);
             }
         }
     }
@@ -104,7 +94,7 @@ pub fn cut(w: &mut Work) {
         ]
     };
     let mut plane = w.plane();
-    let variant = w.variant(3, 1);
+    let variant = w.dice.below(3);
     w.ink(&mut plane, FRAME.outline(&lens(width), variant == 1));
     let mut lip = w.plane();
     w.ink(&mut lip, FRAME.outline(&lens(width * 1.9), false));
@@ -122,20 +112,6 @@ pub fn cut(w: &mut Work) {
         let mut second = w.plane();
         w.stroke(&mut second, &line, width * 0.7, 0.0);
         fissure(w, &second, near, width);
-    } else if variant == 3 {
-        // A flap that stands open.
-        let points = [
-            (x - c * long, y - s * long),
-            (x + c * long, y + s * long),
-            (
-                x + c * long * 0.5 - s * long * 0.6,
-                y + s * long * 0.5 + c * long * 0.6,
-            ),
-        ];
-        let mut flap = w.plane();
-        w.ink(&mut flap, FRAME.outline(&points, false));
-        w.shade(&flap, [0.6; 3]);
-        w.lift(&flap, w.percent(2.0));
     }
 }
 
@@ -145,7 +121,7 @@ pub fn hole(w: &mut Work) {
     let (x, y) = w.spot(r * 1.3);
     let near = w.local(x, y, r * 2.0);
     let rough = w.dice.range(0.0, 0.5);
-    let variant = w.variant(3, 1);
+    let variant = w.dice.below(3);
     let bottom = if luma(near) > 0.15 {
         times(near, w.dice.range(0.02, 0.3))
     } else {
@@ -166,11 +142,6 @@ pub fn hole(w: &mut Work) {
         let mut rim = plane.clone();
         w.soften(&mut rim, pr * 0.25 + 0.6);
         w.lift(&rim, -pr * 0.5);
-        if variant == 3 {
-            // Burnt through.
-            let burnt = w.blot(px, py, pr * 1.8, 0.3, 0.9);
-            w.shade(&burnt, [0.5, 0.4, 0.3]);
-        }
         match &w.scene.beneath {
             Some(beneath) if variant == 1 => w.replace(&plane, beneath),
             _ => w.dye(&plane, bottom, 1.0),
@@ -192,7 +163,7 @@ pub fn puncture(w: &mut Work) {
     let r = w.size(0.9, 3.2);
     let (x, y) = w.spot(r * 2.0);
     let near = w.local(x, y, r * 3.0);
-    let variant = w.variant(3, 1);
+    let variant = w.dice.below(3);
     let count = if variant == 1 { 2 + w.dice.below(5) } else { 1 };
     let dark = if luma(near) > 0.12 {
         times(near, 0.1)
@@ -238,7 +209,7 @@ pub fn scratch(w: &mut Work) {
     let long = w.size(7.0, 65.0);
     let width = w.size(0.35, 1.1).max(0.6);
     let mut plane = w.plane();
-    match w.variant(4, 1) {
+    match w.dice.below(4) {
         0 | 1 => {
             let line = w.wander(x - c * long * 0.5, y - s * long * 0.5, angle, long, 0.015);
             w.stroke(&mut plane, &line, width, 0.6);
@@ -260,7 +231,7 @@ pub fn scratch(w: &mut Work) {
                 w.stroke(&mut plane, &line, thin, 0.8);
             }
         }
-        3 => {
+        _ => {
             // An arc.
             let mut line = Vec::new();
             let bend = w.dice.range(-2.0, 2.0) / long;
@@ -272,20 +243,6 @@ pub fn scratch(w: &mut Work) {
                 line.push((px, py));
             }
             w.stroke(&mut plane, &line, width, 0.5);
-        }
-        _ => {
-            // To and fro.
-            let mut line = vec![(x, y)];
-            for k in 0..5 {
-                let side = if k % 2 == 0 { 1.0 } else { -1.0 };
-                let reach = long * 0.3 * w.dice.range(0.7, 1.2);
-                let (px, py) = line[line.len() - 1];
-                line.push((
-                    px + side * c * reach - s * width * 2.5,
-                    py + side * s * reach + c * width * 2.5,
-                ));
-            }
-            w.stroke(&mut plane, &line, width, 0.4);
         }
     }
     let y = luma(near);

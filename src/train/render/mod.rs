@@ -2,10 +2,9 @@
 //!
 //! A scene (surface or objects, light, decoration) is drawn once; a defect changes its colour,
 //! height and gloss; the same camera takes both. The mask is what visibly changed. A picture depends
-//! only on seed, index, side and part: never on the machine, on threads or on time, and never on any
+//! only on seed, index and side: never on the machine, on threads or on time, and never on any
 //! real picture.
 
-mod caption;
 mod dataset;
 mod defect;
 mod glyph;
@@ -17,18 +16,13 @@ mod product;
 mod regular;
 mod scene;
 mod shape;
-mod sheet;
 mod stain;
 mod surface;
 mod textile;
 mod thread;
-mod vary;
 mod work;
 
-pub use caption::vocabulary;
 pub use dataset::write;
-pub use sheet::sheet;
-pub use vary::varied_pair;
 
 use image::{GrayImage, RgbImage};
 use layers::{Colour, luma};
@@ -51,7 +45,7 @@ pub enum Defect {
     Compound,
     /// Foreign matter.
     Contamination,
-    /// Cracked.
+    /// Cracked surface or body.
     Crack,
     /// Slit by something sharp.
     Cut,
@@ -65,11 +59,11 @@ pub enum Defect {
     Hole,
     /// A part that is not there.
     Missing,
-    /// Pricked.
+    /// Pricked with something pointed.
     Puncture,
     /// Rough in places.
     Rough,
-    /// Scratched.
+    /// Scratched surface.
     Scratch,
     /// Dented, squashed or flattened.
     Compressed,
@@ -79,7 +73,7 @@ pub enum Defect {
     Liquid,
     /// Out of place.
     Misaligned,
-    /// Worn.
+    /// Worn by use.
     Wear,
 }
 
@@ -134,15 +128,6 @@ impl Defect {
     }
 }
 
-/// Which families of surfaces, products and defect shapes may appear.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// For training.
-    Train,
-    /// Surfaces and products that training never sees, and some more ways to draw defects.
-    Validation,
-}
-
 /// One picture with all that is known of it.
 #[derive(Clone, Debug)]
 pub struct Picture {
@@ -154,8 +139,6 @@ pub struct Picture {
     pub defect: Option<Defect>,
     /// One noun: "plate", "capsule", "fabric".
     pub product: &'static str,
-    /// One adjective or noun of material: "metal", "wooden".
-    pub surface: &'static str,
 }
 
 /// A pair before the sensor's noise, with what made it.
@@ -177,15 +160,11 @@ fn change(a: &Colour, b: &Colour) -> f32 {
     (0..3).map(|c| (a[c] - b[c]).abs()).fold(0.0, f32::max)
 }
 
-fn take(seed: u64, index: u64, side: usize, part: Part) -> Take {
+fn take(seed: u64, index: u64, side: usize) -> Take {
     let side = side.clamp(32, 1024);
-    let part_number = match part {
-        Part::Train => 0,
-        Part::Validation => 1,
-    };
-    let dice = &mut Dice::new(seed, index, part_number);
+    let dice = &mut Dice::new(seed, index, 0);
     let wanted = dice.pick(&Defect::ALL);
-    let scene = Scene::new(dice, side, part, wanted);
+    let scene = Scene::new(dice, side, wanted);
     let light = scene.light.shine_on(&scene.whole);
     let (mut level, mut count) = (0.0, 0.01);
     for (i, c) in light.iter().enumerate().step_by(7) {
@@ -204,7 +183,7 @@ fn take(seed: u64, index: u64, side: usize, part: Part) -> Take {
         } else {
             Defect::Contamination
         };
-        let mut dice = Dice::new(seed, index, 16 + 2 * attempt + part_number);
+        let mut dice = Dice::new(seed, index, 16 + 2 * attempt);
         let noise = Noise::new(&mut dice);
         let mut work = Work {
             scene: &scene,
@@ -213,7 +192,6 @@ fn take(seed: u64, index: u64, side: usize, part: Part) -> Take {
             dice: &mut dice,
             strength: strength * libm::powf(1.3, attempt as f32),
             noise,
-            held: part == Part::Validation,
             free: false,
         };
         defect::draw(&mut work, defect);
@@ -324,8 +302,8 @@ fn fair(
 
 /// The same scene twice: without and with a defect (same surface, light and camera; only the defect
 /// and the noise of the sensor differ). `side` is in pixels, 96 to 518 make sense.
-pub fn pair(seed: u64, index: u64, side: usize, part: Part) -> (Picture, Picture) {
-    let take = take(seed, index, side, part);
+pub fn pair(seed: u64, index: u64, side: usize) -> (Picture, Picture) {
+    let take = take(seed, index, side);
     let side = take.scene.side;
     let dice = &mut Dice::new(seed, index, 8);
     let mut mask = GrayImage::new(side as u32, side as u32);
@@ -337,7 +315,6 @@ pub fn pair(seed: u64, index: u64, side: usize, part: Part) -> (Picture, Picture
         mask,
         defect,
         product: take.scene.product,
-        surface: take.scene.surface,
     };
     let normal = take.camera.develop(&take.before, side, dice);
     let abnormal = take.camera.develop(&take.after, side, dice);

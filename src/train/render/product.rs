@@ -1,7 +1,6 @@
 //! Families of objects: outlines of bodies and what lies on them, in local units (about -1 to 1).
 //!
-//! Every object is whole and right; whatever it shows is meant to be there. Families marked as held
-//! appear only in the validation part.
+//! Every object is whole and right; whatever it shows is meant to be there.
 
 mod electric;
 mod food;
@@ -12,9 +11,9 @@ use super::glyph;
 use super::layers::{Colour, Ink, Piece, Pose, Role};
 use super::noise::Dice;
 use electric::{cable, circuit, connector, transistor, wires};
-use food::{biscuit, candle, capsule, cashew, fruit, nut, pill, tablet};
-use household::{bottle, brush, button, cap, package, scan, toy, zipper};
-use mechanical::{bearing, bracket, gear, hex_nut, plate, ring, screw, spring, tube};
+use food::{biscuit, candle, capsule, fruit, nut, pill, tablet};
+use household::{bottle, brush, cap, package, scan, toy, zipper};
+use mechanical::{hex_nut, plate, ring, screw, tube};
 use tiny_skia::Path;
 
 /// A solid part of an object.
@@ -88,60 +87,33 @@ impl Kit<'_> {
 pub struct Kind {
     /// The noun.
     pub name: &'static str,
-    /// Surface families it may be made of, and the word that captions then use.
-    pub skins: &'static [(&'static str, &'static str)],
+    /// Names of the surface families that it may be covered with.
+    pub skins: &'static [&'static str],
     /// Most objects in one picture.
     pub most: usize,
     /// Half length across in local units: how far it reaches from its middle.
     pub aspect: f32,
-    /// Only in the validation part.
-    pub held: bool,
     /// Draws one.
     pub draw: fn(&mut Kit, Pose),
 }
 
-const METAL: &[(&str, &str)] = &[
-    ("cast metal", "metal"),
-    ("brushed", "steel"),
-    ("iron", "iron"),
-    ("machined", "machined"),
-    ("painted", "painted"),
-];
+const METAL: &[&str] = &["cast metal", "brushed", "iron", "machined", "painted"];
 
-const PLASTIC: &[(&str, &str)] = &[
-    ("plastic", "plastic"),
-    ("painted", "painted"),
-    ("rubber", "rubber"),
-];
+const PLASTIC: &[&str] = &["plastic", "painted", "rubber"];
 
-const FOOD: &[(&str, &str)] = &[
-    ("baked", "baked"),
-    ("marble", "natural"),
-    ("wood", "natural"),
-];
+const FOOD: &[&str] = &["baked", "marble", "wood"];
 
-const SMOOTH: &[(&str, &str)] = &[
-    ("plastic", "coated"),
-    ("paper", "pressed"),
-    ("magnet", "ceramic"),
-];
+const SMOOTH: &[&str] = &["plastic", "paper", "magnet"];
 
-const BOARD: &[(&str, &str)] = &[("plastic", "printed"), ("painted", "electronic")];
+const BOARD: &[&str] = &["plastic", "painted"];
 
-const OTHER: &[(&str, &str)] = &[
-    ("anodised", "aluminium"),
-    ("hammered", "copper"),
-    ("cork", "cork"),
-];
-
-const WOODEN: &[(&str, &str)] = &[("wood", "wooden"), ("plastic", "plastic")];
+const WOODEN: &[&str] = &["wood", "plastic"];
 
 const fn kind(
     name: &'static str,
-    skins: &'static [(&'static str, &'static str)],
+    skins: &'static [&'static str],
     most: usize,
     aspect: f32,
-    held: bool,
     draw: fn(&mut Kit, Pose),
 ) -> Kind {
     Kind {
@@ -149,65 +121,36 @@ const fn kind(
         skins,
         most,
         aspect,
-        held,
         draw,
     }
 }
 
-/// Every word that captions say of objects.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    let skins = |k: &'static Kind| k.skins.iter().map(|(_, said)| *said);
-    KINDS
-        .iter()
-        .flat_map(move |k| std::iter::once(k.name).chain(skins(k)))
-}
-
 /// All kinds of objects.
 pub const KINDS: &[Kind] = &[
-    kind("tablet", SMOOTH, 6, 1.0, false, tablet),
-    kind("capsule", PLASTIC, 5, 1.0, false, capsule),
-    kind("pill", SMOOTH, 3, 1.0, false, pill),
-    kind("nut", FOOD, 2, 1.0, false, nut),
-    kind("biscuit", FOOD, 3, 1.0, false, biscuit),
-    kind(
-        "fruit",
-        &[("plastic", "fresh"), ("paper", "ripe")],
-        4,
-        1.0,
-        false,
-        fruit,
-    ),
-    kind("ring", METAL, 3, 1.0, false, ring),
-    kind("washer", METAL, 4, 1.0, false, ring),
-    kind("hex nut", METAL, 3, 1.0, false, hex_nut),
-    kind("screw", METAL, 2, 1.0, false, screw),
-    kind("plate", METAL, 1, 1.0, false, plate),
-    kind("bottle", PLASTIC, 1, 1.0, false, bottle),
-    kind("cable", PLASTIC, 1, 1.0, false, cable),
-    kind("transistor", BOARD, 1, 1.0, false, transistor),
-    kind("circuit board", BOARD, 1, 1.2, false, circuit),
-    kind("toy", PLASTIC, 1, 1.0, false, toy),
-    kind("tube", METAL, 2, 1.0, false, tube),
-    kind("box", WOODEN, 1, 1.1, false, package),
-    kind("brush", PLASTIC, 1, 1.0, false, brush),
-    kind("zipper", PLASTIC, 1, 1.3, false, zipper),
-    kind(
-        "candle",
-        &[("plastic", "wax"), ("painted", "wax")],
-        4,
-        1.0,
-        false,
-        candle,
-    ),
-    kind("connector", PLASTIC, 2, 1.0, false, connector),
-    kind("wire", PLASTIC, 3, 1.3, false, wires),
-    kind("brain scan", &[("plastic", "grey")], 1, 1.0, false, scan),
-    kind("cap", PLASTIC, 4, 1.0, false, cap),
-    kind("battery", METAL, 3, 1.0, false, tube),
-    kind("gear", OTHER, 2, 1.0, true, gear),
-    kind("bearing", OTHER, 1, 1.0, true, bearing),
-    kind("cashew", OTHER, 3, 1.0, true, cashew),
-    kind("button", OTHER, 4, 1.0, true, button),
-    kind("spring", OTHER, 2, 1.0, true, spring),
-    kind("bracket", OTHER, 2, 1.0, true, bracket),
+    kind("tablet", SMOOTH, 6, 1.0, tablet),
+    kind("capsule", PLASTIC, 5, 1.0, capsule),
+    kind("pill", SMOOTH, 3, 1.0, pill),
+    kind("nut", FOOD, 2, 1.0, nut),
+    kind("biscuit", FOOD, 3, 1.0, biscuit),
+    kind("fruit", &["plastic", "paper"], 4, 1.0, fruit),
+    kind("ring", METAL, 3, 1.0, ring),
+    kind("washer", METAL, 4, 1.0, ring),
+    kind("hex nut", METAL, 3, 1.0, hex_nut),
+    kind("screw", METAL, 2, 1.0, screw),
+    kind("plate", METAL, 1, 1.0, plate),
+    kind("bottle", PLASTIC, 1, 1.0, bottle),
+    kind("cable", PLASTIC, 1, 1.0, cable),
+    kind("transistor", BOARD, 1, 1.0, transistor),
+    kind("circuit board", BOARD, 1, 1.2, circuit),
+    kind("toy", PLASTIC, 1, 1.0, toy),
+    kind("tube", METAL, 2, 1.0, tube),
+    kind("box", WOODEN, 1, 1.1, package),
+    kind("brush", PLASTIC, 1, 1.0, brush),
+    kind("zipper", PLASTIC, 1, 1.3, zipper),
+    kind("candle", &["plastic", "painted"], 4, 1.0, candle),
+    kind("connector", PLASTIC, 2, 1.0, connector),
+    kind("wire", PLASTIC, 3, 1.3, wires),
+    kind("brain scan", &["plastic"], 1, 1.0, scan),
+    kind("cap", PLASTIC, 4, 1.0, cap),
+    kind("battery", METAL, 3, 1.0, tube),
 ];

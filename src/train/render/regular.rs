@@ -3,10 +3,10 @@
 //! Elements that a defect may remove or displace one by one are pieces.
 
 use super::glyph;
-use super::layers::{Ink, Layers, Piece, Pose, Role, hsv, mix, times};
+use super::layers::{Ink, Layers, Piece, Pose, Role, mix, times};
 use super::noise::{smooth, wave};
 use super::surface::{Make, Swatch};
-use std::f32::consts::{FRAC_PI_2, FRAC_PI_4};
+use std::f32::consts::FRAC_PI_2;
 
 fn swatch(layers: Layers, pieces: Vec<Piece>, period: f32, axis: f32) -> Swatch {
     Swatch {
@@ -290,7 +290,7 @@ fn waves(make: &mut Make, base: [f32; 3], sharp: bool, gloss: f32) -> Swatch {
     swatch(layers, Vec::new(), period, frame.angle)
 }
 
-/// Cardboard.
+/// Corrugated cardboard.
 pub fn corrugated(make: &mut Make) -> Swatch {
     let base = make.hue((0.07, 0.11), (0.25, 0.5), (0.5, 0.8));
     waves(make, base, false, 0.02)
@@ -430,80 +430,6 @@ pub fn motif(make: &mut Make) -> Swatch {
                 path,
                 ink: Ink::flat(colour),
                 role: Role::Print,
-            }));
-        }
-    }
-    swatch(layers, pieces, period, frame.angle)
-}
-
-/// Crossed grooves.
-pub fn knurled(make: &mut Make) -> Swatch {
-    let base = make.grey(0.35, 0.8);
-    let period = make.scaled(2.5, 7.0).max(4.0);
-    let frame = make.frame(period, 0.0, true);
-    let (noise, side) = (make.noise, make.side);
-    let layers = Layers::paint(side, |x, y, _| {
-        let (u, v) = frame.at(noise, x, y);
-        let a = (u + v) - (u + v).floor() - 0.5;
-        let b = (u - v) - (u - v).floor() - 0.5;
-        let top = 1.0 - a.abs() - b.abs();
-        (times(base, 0.75 + 0.25 * top), period * 0.3 * top, 0.7)
-    });
-    swatch(layers, Vec::new(), period, frame.angle)
-}
-
-/// Hexagonal cells with thin walls.
-pub fn honeycomb(make: &mut Make) -> Swatch {
-    let (wall, deep) = (make.any_colour(), make.grey(0.02, 0.3));
-    let period = make.scaled(4.0, 14.0).max(5.0);
-    let frame = make.frame(period, 0.05, true);
-    let (noise, side) = (make.noise, make.side);
-    let width = make.dice.range(0.05, 0.16);
-    let layers = Layers::paint(side, |x, y, _| {
-        let (u, v) = frame.at(noise, x, y);
-        // Distance to the nearest of two interleaved rectangular lattices gives hexagons.
-        let far = |a: f32, b: f32| {
-            let a = (a - a.floor() - 0.5).abs();
-            let b = ((b / 1.732 - (b / 1.732).floor() - 0.5) * 1.732).abs();
-            a.max(a * 0.5 + b * 0.866)
-        };
-        let from = 0.5 - far(u, v).min(far(u + 0.5, v + 0.866));
-        let t = smooth(width + 0.05, width, from);
-        (mix(deep, wall, t), t * period * 0.15, 0.3 * t)
-    });
-    swatch(layers, Vec::new(), period, frame.angle)
-}
-
-/// Raised lozenges on sheet metal.
-pub fn checker(make: &mut Make) -> Swatch {
-    let base = make.grey(0.35, 0.75);
-    let period = make.ranged(9.0, 22.0);
-    let frame = make.frame(period, 0.0, false);
-    let layers = Layers::flat(make.side, base, 0.5);
-    let (u0, u1, v0, v1) = frame.span(make.side);
-    let mut pieces = Vec::new();
-    for j in v0..=v1 {
-        for i in u0..=u1 {
-            let (x, y) = frame.pixel(i as f32, j as f32);
-            let pose = Pose {
-                x,
-                y,
-                scale: period,
-                angle: frame.angle
-                    + if (i + j) & 1 == 0 {
-                        FRAC_PI_4
-                    } else {
-                        -FRAC_PI_4
-                    },
-            };
-            pieces.extend(pose.ellipse(0.0, 0.0, 0.48, 0.13).map(|path| {
-                Piece {
-                    path,
-                    ink: Ink::flat(hsv(0.0, 0.0, base[0] * 1.1))
-                        .raised(period * 0.08, period * 0.1)
-                        .glossy(0.7),
-                    role: Role::Element,
-                }
             }));
         }
     }

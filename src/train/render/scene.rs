@@ -1,11 +1,11 @@
 //! A whole scene without a defect: surface or objects on a background, light, decoration.
 
+use super::Defect;
 use super::glyph;
 use super::layers::{Ink, Layers, Light, Patch, Piece, Pose, Role, disc, hsv, luma, mix, times};
 use super::noise::{Dice, Noise, blur, smooth};
-use super::product::{KINDS, Kind, Kit};
+use super::product::{KINDS, Kit};
 use super::surface::{FAMILIES, Family, Make, Swatch};
-use super::{Defect, Part};
 use std::f32::consts::FRAC_PI_2;
 
 /// What a defect needs to know of the scene it spoils.
@@ -26,29 +26,23 @@ pub struct Scene {
     pub pieces: Vec<Piece>,
     /// The lamp.
     pub light: Light,
-    /// Noun.
+    /// One noun for what is shown, as in "plate".
     pub product: &'static str,
-    /// Adjective.
-    pub surface: &'static str,
-    /// Unit of the pattern, pixels.
+    /// Size of the unit of the pattern in pixels.
     pub period: f32,
     /// Direction of the pattern, radians.
     pub axis: f32,
 }
 
-fn families(part: Part, fits: impl Fn(&Family) -> bool) -> Vec<&'static Family> {
-    let held = part == Part::Validation;
-    FAMILIES
-        .iter()
-        .filter(|f| f.held == held && fits(f))
-        .collect()
+fn families(fits: impl Fn(&Family) -> bool) -> Vec<&'static Family> {
+    FAMILIES.iter().filter(|f| fits(f)).collect()
 }
 
 fn draw(family: &Family, dice: &mut Dice, noise: &Noise, side: usize) -> Swatch {
     (family.draw)(&mut Make { dice, noise, side })
 }
 
-fn background(dice: &mut Dice, noise: &Noise, side: usize, part: Part) -> Layers {
+fn background(dice: &mut Dice, noise: &Noise, side: usize) -> Layers {
     let mut make = Make { dice, noise, side };
     let n = side as f32;
     match make.dice.below(10) {
@@ -75,7 +69,7 @@ fn background(dice: &mut Dice, noise: &Noise, side: usize, part: Part) -> Layers
             })
         }
         6..9 => {
-            let choice = families(part, |f| f.skin || f.textile);
+            let choice = families(|f| f.skin || f.textile);
             let family = choice[dice.below(choice.len())];
             let swatch = draw(family, dice, noise, side);
             let mut layers = swatch.layers;
@@ -119,11 +113,9 @@ fn background(dice: &mut Dice, noise: &Noise, side: usize, part: Part) -> Layers
 }
 
 /// Lays objects of one kind on a background.
-fn objects(dice: &mut Dice, noise: Noise, side: usize, part: Part, light: Light) -> Scene {
-    let held = part == Part::Validation;
-    let kinds: Vec<&Kind> = KINDS.iter().filter(|k| k.held == held).collect();
-    let kind = kinds[dice.below(kinds.len())];
-    let (skin_name, surface) = dice.pick(kind.skins);
+fn objects(dice: &mut Dice, noise: Noise, side: usize, light: Light) -> Scene {
+    let kind = &KINDS[dice.below(KINDS.len())];
+    let skin_name = dice.pick(kind.skins);
     let skin = FAMILIES
         .iter()
         .find(|f| f.name == skin_name)
@@ -145,7 +137,7 @@ fn objects(dice: &mut Dice, noise: Noise, side: usize, part: Part, light: Light)
     let mut beneath = if kind.name == "brain scan" {
         Layers::flat(side, [dice.range(0.0, 0.06); 3], 0.0)
     } else {
-        background(dice, &noise, side, part)
+        background(dice, &noise, side)
     };
     let mut make = Make {
         dice,
@@ -277,7 +269,6 @@ fn objects(dice: &mut Dice, noise: Noise, side: usize, part: Part, light: Light)
         pieces,
         light,
         product: kind.name,
-        surface,
         period: size * 0.2,
         axis: 0.0,
         noise,
@@ -374,7 +365,7 @@ fn decorate(scene: &mut Scene, dice: &mut Dice, print: bool) {
 
 impl Scene {
     /// A scene on which the wanted defect makes sense.
-    pub fn new(dice: &mut Dice, side: usize, part: Part, wanted: Defect) -> Self {
+    pub fn new(dice: &mut Dice, side: usize, wanted: Defect) -> Self {
         let noise = Noise::new(dice);
         let light = Light::random(dice);
         let textile = match wanted {
@@ -388,9 +379,9 @@ impl Scene {
             _ => 0.55,
         };
         let mut scene = if !textile && dice.chance(share) {
-            objects(dice, noise, side, part, light)
+            objects(dice, noise, side, light)
         } else {
-            let choice = families(part, |f| !textile || f.textile);
+            let choice = families(|f| !textile || f.textile);
             let family = choice[dice.below(choice.len())];
             let swatch = draw(family, dice, &noise, side);
             Scene {
@@ -402,7 +393,6 @@ impl Scene {
                 pieces: swatch.pieces,
                 light,
                 product: family.product,
-                surface: family.surface,
                 period: swatch.period,
                 axis: swatch.axis,
                 noise,

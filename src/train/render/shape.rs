@@ -2,7 +2,7 @@
 
 use super::layers::{self, Ink, Role, mix, times};
 use super::line::hole;
-use super::noise::{smooth, turn, wave};
+use super::noise::{smooth, turn};
 use super::stain::discoloration;
 use super::thread::band;
 use super::work::{FRAME, Work};
@@ -15,7 +15,7 @@ pub fn bent(w: &mut Work) {
     let (x, y) = w.spot(2.0);
     let (s, c) = turn(w.dice.angle());
     let push = (w.percent(2.0) + r * w.dice.range(0.12, 0.42)) * w.strength.min(1.5);
-    match w.variant(3, 1) {
+    match w.dice.below(3) {
         0 => w.warp(|px, py| {
             let d = ((px - x) * (px - x) + (py - y) * (py - y)) / (r * r);
             let t = if d < 1.0 {
@@ -40,7 +40,7 @@ pub fn bent(w: &mut Work) {
                 )
             });
         }
-        2 => {
+        _ => {
             // An end bent away: everything beyond a line, growing with the distance.
             let limit = r * 2.2;
             w.warp(|px, py| {
@@ -50,15 +50,6 @@ pub fn bent(w: &mut Work) {
                 let fade =
                     smooth(2.4 * r, 1.2 * r, across) * smooth(2.4 * limit, 1.2 * limit, along);
                 let t = t * t * push * 1.6 * fade;
-                (px - s * t, py + c * t)
-            });
-        }
-        _ => {
-            // A wave.
-            w.warp(|px, py| {
-                let along = (c * (px - x) + s * (py - y)) / r;
-                let across = (c * (py - y) - s * (px - x)) / r;
-                let t = 0.6 * push * wave(along) * smooth(1.5, 0.6, along.abs().max(across.abs()));
                 (px - s * t, py + c * t)
             });
         }
@@ -102,9 +93,9 @@ pub fn jagged(w: &mut Work, x: f32, y: f32, r: f32) -> Vec<f32> {
 pub fn broken(w: &mut Work) {
     w.free = true;
     let rim = w.rim();
-    let variant = w.variant(3, 1);
+    let at_the_rim = w.dice.below(3) < 2;
     if let (Some(beneath), Some((x, y, angle))) = (&w.scene.beneath, rim)
-        && variant < 2
+        && at_the_rim
     {
         // A piece broken off the rim, with the fresh fracture showing.
         let r = w.size(4.0, 18.0);
@@ -148,50 +139,22 @@ pub fn broken(w: &mut Work) {
         mix(near, [0.9; 3], 0.5)
     };
     let plane = jagged(w, x, y, r);
-    match variant {
-        3 => {
-            // Split and shifted along a jagged line.
-            let (s, c) = turn(w.dice.angle());
-            let (mx, my) = (c * r * 0.25, s * r * 0.25);
-            w.warp(|px, py| {
-                let along = c * (px - x) + s * (py - y);
-                let across = c * (py - y) - s * (px - x);
-                if across > 0.0 && along.abs() < r * 2.0 && across < r * 1.5 {
-                    (px - mx, py - my)
-                } else {
-                    (px, py)
-                }
-            });
-            let line = w.wander(
-                x - c * r * 2.0,
-                y - s * r * 2.0,
-                libm::atan2f(s, c),
-                r * 4.0,
-                0.12,
-            );
-            let mut crack = w.plane();
-            w.stroke(&mut crack, &line, 1.6, 0.5);
-            w.dye(&crack, times(near, 0.2), 0.95);
-        }
-        _ => {
-            // A shard out of the surface, with cracks running from it.
-            w.dye(&plane, inside, 0.75);
-            w.lift(&plane, -w.percent(1.5));
-            let noise = w.noise.plane(w.scene.side, 4.0, 2, 1.0);
-            w.over(&plane, |l, i, t| {
-                l.colour[i] = times(l.colour[i], 1.0 + 0.25 * t * noise[i]);
-                l.height[i] += 0.9 * t * noise[i];
-            });
-            for _ in 0..2 + w.dice.below(4) {
-                let angle = w.dice.angle();
-                let (s, c) = turn(angle);
-                let long = r * w.dice.range(0.5, 2.0);
-                let line = w.wander(x + c * r * 0.6, y + s * r * 0.6, angle, long, 0.2);
-                let mut crack = w.plane();
-                w.stroke(&mut crack, &line, 1.3, 0.8);
-                w.dye(&crack, times(near, 0.25), 0.9);
-            }
-        }
+    // A shard out of the surface, with cracks running from it.
+    w.dye(&plane, inside, 0.75);
+    w.lift(&plane, -w.percent(1.5));
+    let noise = w.noise.plane(w.scene.side, 4.0, 2, 1.0);
+    w.over(&plane, |l, i, t| {
+        l.colour[i] = times(l.colour[i], 1.0 + 0.25 * t * noise[i]);
+        l.height[i] += 0.9 * t * noise[i];
+    });
+    for _ in 0..2 + w.dice.below(4) {
+        let angle = w.dice.angle();
+        let (s, c) = turn(angle);
+        let long = r * w.dice.range(0.5, 2.0);
+        let line = w.wander(x + c * r * 0.6, y + s * r * 0.6, angle, long, 0.2);
+        let mut crack = w.plane();
+        w.stroke(&mut crack, &line, 1.3, 0.8);
+        w.dye(&crack, times(near, 0.25), 0.9);
     }
 }
 
@@ -243,9 +206,9 @@ pub fn missing(w: &mut Work) {
         let r = w.size(5.0, 18.0);
         let (s, c) = turn(angle);
         let depth = r * w.dice.range(0.0, 0.5);
-        let plane = match w.variant(2, 1) {
+        let plane = match w.dice.below(2) {
             0 => w.blot(x - c * depth, y - s * depth, r, 0.15, 0.02),
-            1 => {
+            _ => {
                 let pose = layers::Pose {
                     x,
                     y,
@@ -256,17 +219,6 @@ pub fn missing(w: &mut Work) {
                 let wide = w.dice.range(0.4, 1.2);
                 w.ink(&mut plane, pose.block(0.6, 0.0, 1.2, wide, 0.02));
                 plane
-            }
-            _ => {
-                // All beyond a straight line.
-                let side = w.scene.side;
-                (0..side * side)
-                    .map(|i| {
-                        let (dx, dy) = ((i % side) as f32 - x, (i / side) as f32 - y);
-                        smooth(-depth - 0.5, -depth + 0.5, c * dx + s * dy)
-                            * smooth(2.2 * r, 2.0 * r, (dx * dx + dy * dy).sqrt())
-                    })
-                    .collect()
             }
         };
         for ((claim, t), o) in w.claim.iter_mut().zip(&plane).zip(&w.scene.object) {
@@ -350,7 +302,7 @@ pub fn misaligned(w: &mut Work) {
         let (u, v) = (cs * (px - x) + sn * (py - y), cs * (py - y) - sn * (px - x));
         u.abs() < hx && v.abs() < hy
     };
-    match w.variant(2, 1) {
+    match w.dice.below(2) {
         0 => w.warp(|px, py| {
             if inside(px, py) {
                 (px - mx, py - my)
@@ -358,7 +310,7 @@ pub fn misaligned(w: &mut Work) {
                 (px, py)
             }
         }),
-        1 => {
+        _ => {
             // A block turned in place.
             let (ts, tc) = turn(w.dice.sign() * w.dice.range(0.1, 0.35));
             w.warp(|px, py| {
@@ -372,14 +324,6 @@ pub fn misaligned(w: &mut Work) {
                 }
             });
         }
-        _ => w.warp(|px, py| {
-            let v = cs * (py - y) - sn * (px - x);
-            if v.abs() < hy * 0.5 {
-                (px - cs * shift, py - sn * shift)
-            } else {
-                (px, py)
-            }
-        }),
     }
     let side = w.scene.side;
     let rim: Vec<f32> = (0..side * side)
@@ -402,7 +346,7 @@ pub fn compressed(w: &mut Work) {
     let r = w.size(5.0, 18.0);
     let (x, y) = w.spot(r * 0.6);
     let push = w.dice.range(0.2, 0.5) * w.strength.min(1.6);
-    match w.variant(3, 1) {
+    match w.dice.below(3) {
         0 => {
             // A dent.
             let plane = w.blot(x, y, r, 0.15, 1.2);
@@ -430,7 +374,7 @@ pub fn compressed(w: &mut Work) {
             w.lift(&crease, -r * 0.35);
             w.shade(&crease, [0.75; 3]);
         }
-        2 => {
+        _ => {
             // Flattened: the relief is gone and the place shines.
             let plane = w.blot(x, y, r, 0.2, 0.3);
             let mean = w.local(x, y, r);
@@ -445,16 +389,6 @@ pub fn compressed(w: &mut Work) {
             let mut rim: Vec<f32> = plane.iter().map(|t| 4.0 * t * (1.0 - t)).collect();
             w.soften(&mut rim, 1.0);
             w.lift(&rim, r * 0.1);
-        }
-        _ => {
-            // The print of an edge: a long dent.
-            let angle = w.dice.angle();
-            let line = w.wander(x, y, angle, r * 2.0, 0.02);
-            let mut dent = w.plane();
-            w.stroke(&mut dent, &line, r * 0.35, 0.2);
-            w.soften(&mut dent, r * 0.08 + 0.6);
-            w.lift(&dent, -r * 0.4);
-            w.shade(&dent, [0.88; 3]);
         }
     }
 }
@@ -484,7 +418,7 @@ pub fn imprint(w: &mut Work) {
     let role = w.scene.pieces[at].role;
     let shift = w.size(1.2, 5.0);
     let (s, c) = turn(w.dice.angle());
-    let variant = w.variant(4, 1);
+    let variant = w.dice.below(4);
     let angle = w.dice.range(-0.4, 0.4);
     w.relay(|_, piece| {
         if piece.role != role || !inside(piece.path.bounds()) {
@@ -520,31 +454,16 @@ pub fn imprint(w: &mut Work) {
                 ..piece.clone()
             }),
             // Displaced and turned.
-            3 => out.extend(Work::moved(
+            _ => out.extend(Work::moved(
                 piece,
                 c * shift * 1.5,
                 s * shift * 1.5,
                 angle,
                 piece.ink,
             )),
-            // Torn into stripes.
-            _ => out.push(piece.clone()),
         }
         out
     });
-    if variant == 4 {
-        let side = w.scene.side;
-        let bare = w.scene.bare.clone();
-        let stripe = w.size(1.0, 2.5);
-        let plane: Vec<f32> = (0..side * side)
-            .map(|i| {
-                let (px, py) = ((i % side) as f32 - x, (i / side) as f32 - y);
-                let near = smooth(1.1, 1.0, (px * px + py * py).sqrt() / (1.3 * r));
-                near * smooth(0.1, 0.4, wave((c * px + s * py) / (2.0 * stripe)))
-            })
-            .collect();
-        w.replace(&plane, &bare);
-    }
     if variant == 0 && w.dice.chance(0.5) {
         let ink = w.scene.pieces[at].ink.colour;
         let plane = w.blot(x, y, r * 0.4, 0.6, 0.4);

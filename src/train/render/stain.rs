@@ -18,7 +18,7 @@ pub fn discoloration(w: &mut Work) {
         w.dice.range(1.25, 1.8)
     };
     let factor = times(hue, bright);
-    match w.variant(5, 1) {
+    match w.dice.below(5) {
         0 | 1 => {
             let (rough, soft) = (w.dice.range(0.1, 0.8), w.dice.pick(&[0.05, 0.3, 1.0]));
             let plane = w.blot(x, y, r, rough, soft);
@@ -38,22 +38,13 @@ pub fn discoloration(w: &mut Work) {
             w.soften(&mut plane, r * 0.12);
             w.shade(&plane, factor);
         }
-        4 => {
+        _ => {
             // A ring as a dried drop leaves, or tempering colours around a hot spot.
             let mut plane = w.blot(x, y, r, 0.15, 0.4);
             for t in &mut plane {
                 *t = 4.0 * *t * (1.0 - *t);
             }
             w.shade(&plane, factor);
-        }
-        _ => {
-            // Many small spots.
-            for _ in 0..6 + w.dice.below(14) {
-                let (px, py) = (x + r * w.dice.normal() * 0.8, y + r * w.dice.normal() * 0.8);
-                let size = w.size(0.8, 2.5);
-                let plane = w.blot(px, py, size, 0.3, 0.5);
-                w.shade(&plane, factor);
-            }
         }
     }
 }
@@ -73,11 +64,9 @@ fn cloud(w: &mut Work, x: f32, y: f32, r: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Another surface.
+/// Any surface, drawn over the whole picture.
 fn other_surface(w: &mut Work) -> layers::Layers {
-    let held = w.held;
-    let choice: Vec<_> = FAMILIES.iter().filter(|f| f.held == held).collect();
-    let family = choice[w.dice.below(choice.len())];
+    let family = &FAMILIES[w.dice.below(FAMILIES.len())];
     let mut make = Make {
         dice: w.dice,
         noise: &w.noise,
@@ -92,7 +81,7 @@ pub fn contamination(w: &mut Work) {
     let (x, y) = w.spot(r);
     let near = w.local(x, y, r);
     let colour = w.foreign(near);
-    match w.variant(6, 1) {
+    match w.dice.below(6) {
         0 => {
             // Grains and specks.
             for _ in 0..1 + w.dice.below(9) {
@@ -147,7 +136,7 @@ pub fn contamination(w: &mut Work) {
                 .collect();
             w.dye(&plane, colour, 0.6);
         }
-        5 => {
+        _ => {
             // A round or blocky foreign body.
             let mut plane = w.plane();
             let pose = layers::Pose {
@@ -170,20 +159,6 @@ pub fn contamination(w: &mut Work) {
             w.lift(&soft, r * 0.5);
             w.polish(&plane, 0.7);
         }
-        _ => {
-            // Powder.
-            let cover = w.blot(x, y, r * 1.6, 0.5, 1.0);
-            let noise = &w.noise;
-            let side = w.scene.side;
-            let plane: Vec<f32> = cover
-                .iter()
-                .enumerate()
-                .map(|(i, t)| {
-                    t * smooth(0.25, 0.6, noise.cell((i % side) as i32, (i / side) as i32))
-                })
-                .collect();
-            w.dye(&plane, colour, 0.95);
-        }
     }
 }
 
@@ -198,7 +173,7 @@ pub fn gluing(w: &mut Work) {
     ]);
     let width = w.size(2.0, 8.0);
     let mut plane = w.plane();
-    let variant = w.variant(3, 1);
+    let variant = w.dice.below(3);
     match variant {
         0 => {
             let angle = w.dice.angle();
@@ -207,7 +182,7 @@ pub fn gluing(w: &mut Work) {
             w.stroke(&mut plane, &line, width, 0.5);
         }
         1 => plane = w.blot(x, y, width * 1.6, 0.35, 0.2),
-        2 => {
+        _ => {
             // Strings between drops.
             let mut from = (x, y);
             for _ in 0..3 {
@@ -222,11 +197,6 @@ pub fn gluing(w: &mut Work) {
                 w.stroke(&mut plane, &[from, to], width * 0.2, 0.3);
                 from = to;
             }
-        }
-        _ => {
-            // A ring of squeezed-out glue.
-            let ring = w.blot(x, y, width * 2.0, 0.2, 0.5);
-            plane = ring.iter().map(|t| 4.0 * t * (1.0 - t)).collect();
         }
     }
     let mut soft = plane.clone();
@@ -248,7 +218,7 @@ pub fn gluing(w: &mut Work) {
 pub fn liquid(w: &mut Work) {
     let r = w.size(3.0, 15.0);
     let (x, y) = w.spot(r * 0.5);
-    let variant = w.variant(3, 1);
+    let variant = w.dice.below(3);
     let tint = match w.dice.below(4) {
         0 => [0.55, 0.4, 0.25],
         1 => hsv(w.dice.unit(), 0.4, 0.8),
@@ -278,7 +248,7 @@ pub fn liquid(w: &mut Work) {
                 add(&mut plane, drop);
             }
         }
-        2 => {
+        _ => {
             // A run that ends in a drop.
             let long = w.size(10.0, 40.0);
             let down = FRAC_PI_2 + w.dice.range(-0.2, 0.2);
@@ -289,14 +259,6 @@ pub fn liquid(w: &mut Work) {
             let drop = w.blot(px, py, width * 1.1, 0.1, 0.15);
             add(&mut plane, drop);
         }
-        _ => {
-            // Dried: only the rim is left.
-            let spill = w.blot(x, y, r, 0.35, 0.25);
-            plane = spill
-                .iter()
-                .map(|t| 0.25 * t + 3.0 * t * (1.0 - t))
-                .collect();
-        }
     }
     w.shade(&plane, tint);
     let mut soft = plane.clone();
@@ -305,7 +267,7 @@ pub fn liquid(w: &mut Work) {
     w.lift(&soft, high);
     w.polish(&plane, 1.0);
     // A lamp mirrored in it.
-    if variant < 3 && w.dice.chance(0.6) {
+    if w.dice.chance(0.6) {
         let [lx, ly, _] = w.scene.light.towards;
         let shift = r * if variant == 0 { 0.45 } else { 0.15 };
         let spot = w.blot(x + lx * shift, y + ly * shift, r * 0.16, 0.2, 0.6);
@@ -326,7 +288,7 @@ pub fn wear(w: &mut Work) {
     let cell = (r * w.dice.range(0.2, 0.6)).max(2.0);
     let field = w.noise.plane(side, cell, 3, 4.0);
     let blot = w.blot(x, y, r, 0.4, 1.0);
-    let variant = w.variant(3, 1);
+    let variant = w.dice.below(3);
     let sharp = variant == 1;
     let plane: Vec<f32> = blot
         .iter()
@@ -352,7 +314,7 @@ pub fn wear(w: &mut Work) {
             });
             w.polish(&plane, 0.8);
         }
-        2 => {
+        _ => {
             // Many fine rub marks in one direction.
             let (s, c) = turn(w.dice.angle());
             let noise = &w.noise;
@@ -371,17 +333,6 @@ pub fn wear(w: &mut Work) {
             w.shade(&marks, [bright; 3]);
             w.polish(&marks, 0.8);
         }
-        _ => {
-            // Flaked: islands of coating are off, with an edge.
-            let flakes: Vec<f32> = blot
-                .iter()
-                .zip(&field)
-                .map(|(t, f)| smooth(0.6, 0.63, t + 0.6 * f))
-                .collect();
-            let below = w.foreign(mean);
-            w.dye(&flakes, below, 0.9);
-            w.lift(&flakes, -1.0);
-        }
     }
 }
 
@@ -395,7 +346,7 @@ pub fn rough(w: &mut Work) {
     } else {
         w.blot(x, y, r, 0.5, 0.3)
     };
-    match w.variant(3, 1) {
+    match w.dice.below(3) {
         0 => {
             let cell = w.dice.scale(1.5, 5.0);
             let f = w.noise.plane(side, cell, 2, 9.0);
@@ -428,7 +379,7 @@ pub fn rough(w: &mut Work) {
             w.shade(&pits, [0.45; 3]);
             w.lift(&pits, -1.4);
         }
-        2 => {
+        _ => {
             // Rubbed with short parallel marks.
             let (s, c) = turn(w.dice.angle());
             let depth = 0.3 * w.strength;
@@ -443,16 +394,6 @@ pub fn rough(w: &mut Work) {
                 l.colour[i] = times(l.colour[i], 1.0 + depth * t * marks[i] + 0.1 * t);
                 l.height[i] += 0.8 * t * marks[i];
             });
-        }
-        _ => {
-            // Blisters.
-            for _ in 0..8 + w.dice.below(14) {
-                let (px, py) = (x + r * 0.7 * w.dice.normal(), y + r * 0.7 * w.dice.normal());
-                let size = w.size(1.0, 3.0);
-                let bump = w.blot(px, py, size, 0.1, 0.9);
-                w.lift(&bump, size * 0.9);
-                w.shade(&bump, [1.12; 3]);
-            }
         }
     }
 }

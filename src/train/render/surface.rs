@@ -1,7 +1,6 @@
 //! Families of surfaces: what fills a picture, covers an object or lies behind it.
 //!
-//! Every family is free of defects: whatever irregularity it has is its nature. Families marked
-//! `held` appear only in the validation part.
+//! Every family is free of defects: whatever irregularity it has is its nature.
 
 mod coated;
 mod grain;
@@ -13,16 +12,16 @@ use super::layers::{Colour, Layers, Light, Piece, hsv};
 use super::noise::{Dice, Noise, turn};
 use super::{regular, textile};
 use coated::{crumpled, painted, paper, plastic, rubber};
-use grown::{cork, foam, leather, scaly, tissue, wood, wood_rings};
-use metal::{anodised, brushed, cast, hammered, iron, machined, magnet, rolled, weathered};
-use mineral::{asphalt, baked, concrete, glass, granite, marble, plaster, terrazzo};
+use grown::{foam, leather, tissue, wood, wood_rings};
+use metal::{brushed, cast, iron, machined, magnet, rolled, weathered};
+use mineral::{asphalt, baked, concrete, glass, granite, marble, plaster};
 use std::f32::consts::FRAC_PI_2;
 
 /// Tools for drawing one surface.
 pub struct Make<'a> {
-    /// Choices.
+    /// Random choices.
     pub dice: &'a mut Dice,
-    /// Lattice.
+    /// Random lattice that textures are interpolated from.
     pub noise: &'a Noise,
     /// Pixels per row and column.
     pub side: usize,
@@ -168,114 +167,86 @@ pub struct Swatch {
 pub struct Family {
     /// Unique name.
     pub name: &'static str,
-    /// The word that captions use.
-    pub surface: &'static str,
+
     /// What a piece of it is called.
     pub product: &'static str,
     /// Woven or knitted.
     pub textile: bool,
     /// Fit to cover smooth objects.
     pub skin: bool,
-    /// Only in the validation part.
-    pub held: bool,
     /// Draws it.
     pub draw: fn(&mut Make) -> Swatch,
 }
 
-/// Every word that captions say of surfaces.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().flat_map(|f| [f.surface, f.product])
-}
-
 const fn family(
     name: &'static str,
-    surface: &'static str,
     product: &'static str,
     traits: &str,
     draw: fn(&mut Make) -> Swatch,
 ) -> Family {
     let letters = traits.as_bytes();
-    let (mut textile, mut skin, mut held, mut i) = (false, false, false, 0);
+    let (mut textile, mut skin, mut i) = (false, false, 0);
     while i < letters.len() {
         match letters[i] {
             b't' => textile = true,
-            b's' => skin = true,
-            _ => held = true,
+            _ => skin = true,
         }
         i += 1;
     }
     Family {
         name,
-        surface,
         product,
         textile,
         skin,
-        held,
         draw,
     }
 }
 
-/// All families; `t`: textile, `s`: covers objects, `h`: held out for validation.
+/// All families. The letters are traits: `t` for a textile, `s` for a surface that may cover objects.
 pub const FAMILIES: &[Family] = &[
-    family("cast metal", "metal", "casting", "s", cast),
-    family("brushed", "steel", "plate", "s", brushed),
-    family("rolled", "steel", "strip", "", rolled),
-    family("iron", "iron", "plate", "s", iron),
-    family("machined", "machined", "part", "s", machined),
-    family("asphalt", "asphalt", "road", "", asphalt),
-    family("concrete", "concrete", "wall", "", concrete),
-    family("marble", "marble", "slab", "s", marble),
-    family("wood", "wooden", "board", "s", wood),
-    family("wood rings", "wooden", "log", "", wood_rings),
-    family("leather", "leather", "hide", "", leather),
-    family("plastic", "plastic", "panel", "s", plastic),
-    family("painted", "painted", "panel", "s", painted),
-    family("glass", "glass", "pane", "s", glass),
-    family("granite", "granite", "stone", "", granite),
-    family("foil", "crumpled", "foil", "", crumpled),
-    family("paper", "paper", "sheet", "s", paper),
-    family("foam", "foam", "block", "", foam),
-    family("rubber", "rubber", "mat", "s", rubber),
-    family("weathered", "weathered", "metal", "", weathered),
-    family("magnet", "ceramic", "tile", "s", magnet),
-    family("baked", "baked", "biscuit", "s", baked),
-    family("tissue", "grey", "tissue", "", tissue),
-    family("plaster", "plaster", "wall", "", plaster),
-    family("terrazzo", "terrazzo", "floor", "h", terrazzo),
-    family("hammered", "hammered", "copper", "hs", hammered),
-    family("scaly", "scaly", "skin", "h", scaly),
-    family("cork", "cork", "board", "hs", cork),
-    family("anodised", "aluminium", "plate", "hs", anodised),
-    family("plain weave", "cotton", "fabric", "t", textile::plain),
-    family("basket weave", "linen", "cloth", "t", textile::basket),
-    family("satin", "satin", "fabric", "t", textile::satin),
-    family("knit", "knitted", "wool", "t", textile::knit),
-    family("carpet", "woven", "carpet", "t", textile::carpet),
-    family("striped", "striped", "fabric", "t", textile::striped),
-    family("net", "nylon", "net", "t", textile::net),
-    family("twill", "denim", "cloth", "th", textile::twill),
-    family("herringbone", "tweed", "cloth", "th", textile::herringbone),
-    family("wire mesh", "wire", "mesh", "", regular::wire_mesh),
-    family("grid", "metal", "grid", "", regular::grid),
-    family("solar", "solar", "cell", "", regular::solar),
-    family("luminescent", "silicon", "cell", "", regular::luminescent),
-    family("tiles", "tiled", "floor", "", regular::tiles),
-    family("bricks", "brick", "wall", "", regular::bricks),
-    family("perforated", "perforated", "sheet", "", regular::perforated),
-    family(
-        "corrugated",
-        "corrugated",
-        "cardboard",
-        "s",
-        regular::corrugated,
-    ),
-    family("halftone", "printed", "label", "", regular::halftone),
-    family("traces", "circuit", "board", "", regular::traces),
-    family("ribbed", "ribbed", "plastic", "s", regular::ribbed),
-    family("patterned", "patterned", "wallpaper", "", regular::motif),
-    family("knurled", "knurled", "metal", "h", regular::knurled),
-    family("honeycomb", "honeycomb", "panel", "h", regular::honeycomb),
-    family("checker", "checkered", "plate", "h", regular::checker),
+    family("cast metal", "casting", "s", cast),
+    family("brushed", "plate", "s", brushed),
+    family("rolled", "strip", "", rolled),
+    family("iron", "plate", "s", iron),
+    family("machined", "part", "s", machined),
+    family("asphalt", "road", "", asphalt),
+    family("concrete", "wall", "", concrete),
+    family("marble", "slab", "s", marble),
+    family("wood", "board", "s", wood),
+    family("wood rings", "log", "", wood_rings),
+    family("leather", "hide", "", leather),
+    family("plastic", "panel", "s", plastic),
+    family("painted", "panel", "s", painted),
+    family("glass", "pane", "s", glass),
+    family("granite", "stone", "", granite),
+    family("foil", "foil", "", crumpled),
+    family("paper", "sheet", "s", paper),
+    family("foam", "block", "", foam),
+    family("rubber", "mat", "s", rubber),
+    family("weathered", "metal", "", weathered),
+    family("magnet", "tile", "s", magnet),
+    family("baked", "biscuit", "s", baked),
+    family("tissue", "tissue", "", tissue),
+    family("plaster", "wall", "", plaster),
+    family("plain weave", "fabric", "t", textile::plain),
+    family("basket weave", "cloth", "t", textile::basket),
+    family("satin", "fabric", "t", textile::satin),
+    family("knit", "wool", "t", textile::knit),
+    family("carpet", "carpet", "t", textile::carpet),
+    family("striped", "fabric", "t", textile::striped),
+    family("net", "net", "t", textile::net),
+    family("wire mesh", "mesh", "", regular::wire_mesh),
+    family("grid", "grid", "", regular::grid),
+    family("solar", "cell", "", regular::solar),
+    family("luminescent", "cell", "", regular::luminescent),
+    family("tiles", "floor", "", regular::tiles),
+    family("bricks", "wall", "", regular::bricks),
+    family("perforated", "sheet", "", regular::perforated),
+    family("corrugated", "cardboard", "s", regular::corrugated),
+    family("halftone", "label", "", regular::halftone),
+    family("traces", "board", "", regular::traces),
+    family("ribbed", "plastic", "s", regular::ribbed),
+    family("patterned", "wallpaper", "", regular::motif),
 ];
 
 impl Light {

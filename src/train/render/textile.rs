@@ -100,23 +100,6 @@ pub fn striped(make: &mut Make) -> Swatch {
     weave(make, colours, period, stripe, |i, j| (i + j) & 1 == 0)
 }
 
-/// Diagonal ribs.
-pub fn twill(make: &mut Make) -> Swatch {
-    let (colours, period) = (threads(make), pitch(make));
-    weave(make, colours, period, None, |i, j| {
-        (i - j).rem_euclid(4) < 2
-    })
-}
-
-/// Diagonal ribs that turn back.
-pub fn herringbone(make: &mut Make) -> Swatch {
-    let (colours, period) = (threads(make), pitch(make));
-    weave(make, colours, period, None, |i, j| {
-        let j = if i.rem_euclid(16) < 8 { j } else { -j };
-        (i - j).rem_euclid(4) < 2
-    })
-}
-
 /// Columns of V-shaped stitches.
 pub fn knit(make: &mut Make) -> Swatch {
     let colour = make.any_colour();

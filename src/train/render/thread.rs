@@ -1,7 +1,7 @@
 //! Faults of weaves and loose threads.
 
 use super::layers::{Role, mix, times};
-use super::noise::{smooth, turn};
+use super::noise::turn;
 use super::work::{FRAME, Work};
 use std::f32::consts::{FRAC_PI_2, FRAC_PI_4, TAU};
 
@@ -22,7 +22,7 @@ pub fn fabric(w: &mut Work) {
     let long = w.size(8.0, 60.0);
     let thread = w.scene.period.max(w.percent(0.8)) * 0.5;
     let near = w.local(x, y, w.percent(6.0));
-    match w.variant(4, 1) {
+    match w.dice.below(4) {
         0 => {
             // A missing thread: the dark ground shows.
             let plane = band(w, x, y, across, thread * 0.9, long);
@@ -58,7 +58,7 @@ pub fn fabric(w: &mut Work) {
             let dark = w.dice.range(0.7, 0.95);
             w.shade(&plane, [dark; 3]);
         }
-        3 => {
+        _ => {
             // A slub: a thick place in a thread.
             let plane = band(w, x, y, across, thread * 1.5, long * 0.35);
             let mut soft = plane.clone();
@@ -66,20 +66,6 @@ pub fn fabric(w: &mut Work) {
             let bright = w.dice.pick(&[0.7, 1.3, 1.45]);
             w.shade(&soft, [bright; 3]);
             w.lift(&soft, thread * 1.4);
-        }
-        _ => {
-            // Threads drawn apart.
-            let r = w.size(5.0, 14.0);
-            let (s, c) = turn(w.scene.axis);
-            w.warp(|px, py| {
-                let a = (c * (px - x) + s * (py - y)) / r;
-                let b = (c * (py - y) - s * (px - x)) / r;
-                let t =
-                    r * 0.35 * b.signum() * smooth(1.0, 0.2, a.abs()) * smooth(1.2, 0.2, b.abs());
-                (px + s * t, py - c * t)
-            });
-            let gap = band(w, x, y, false, thread * 0.7, r * 0.7);
-            w.dye(&gap, times(near, 0.25), 0.8);
         }
     }
 }
@@ -121,7 +107,7 @@ pub fn threading(w: &mut Work) {
         .percents(0.45, 1.4)
         .max(w.scene.period.min(w.percent(2.0)) * 0.35);
     w.free = w.dice.chance(0.5);
-    match w.variant(3, 1) {
+    match w.dice.below(3) {
         0 => {
             let angle = w.dice.angle();
             let long = w.size(10.0, 45.0);
@@ -142,7 +128,7 @@ pub fn threading(w: &mut Work) {
                 .collect();
             w.strand(&line, width, colour);
         }
-        2 => {
+        _ => {
             // A frayed place.
             let angle = w.dice.angle();
             for _ in 0..5 + w.dice.below(7) {
@@ -155,12 +141,6 @@ pub fn threading(w: &mut Work) {
                 let line = w.wander(px, py, lean, long, 0.2);
                 w.strand(&line, width * 0.5, colour);
             }
-        }
-        _ => {
-            // A straight drawn thread that glistens.
-            let plane = band(w, x, y, w.strength > 0.8, width, w.percent(35.0));
-            w.shade(&plane, [1.5; 3]);
-            w.lift(&plane, width);
         }
     }
 }

@@ -13,14 +13,12 @@ pub struct Work<'a> {
     pub layers: Layers,
     /// Regions that count as abnormal as a whole, `0..=1`.
     pub claim: Vec<f32>,
-    /// Choices.
+    /// Random choices.
     pub dice: &'a mut Dice,
     /// Contrast: 1 is plain, below is faint.
     pub strength: f32,
     /// A second lattice, so that defects do not follow the surface.
     pub noise: Noise,
-    /// Whether variants of the validation part may occur (and only there).
-    pub held: bool,
     /// The defect may reach beyond the objects.
     pub free: bool,
 }
@@ -34,14 +32,6 @@ impl Work<'_> {
     pub fn percents(&mut self, low: f32, high: f32) -> f32 {
         let share = self.dice.range(low, high);
         self.percent(share)
-    }
-    /// One of `common` variants, or in the validation part half the time one of `held` more.
-    pub fn variant(&mut self, common: usize, held: usize) -> usize {
-        if self.held && held > 0 && self.dice.chance(0.5) {
-            common + self.dice.below(held)
-        } else {
-            self.dice.below(common)
-        }
     }
     /// A random place on the objects, preferably `inset` pixels from their edge.
     pub fn spot(&mut self, inset: f32) -> (f32, f32) {

@@ -27,7 +27,7 @@ pub(super) fn load(path: &Path) -> Result<Option<BTreeMap<String, Raw>>, TensorE
     else {
         return Ok(None);
     };
-    // What tells a scripted module from a plain checkpoint is its constants.
+    // A scripted module differs from a plain checkpoint by its constants.
     let Some(root) = archive
         .file_names()
         .find_map(|n| n.ok()?.strip_suffix("/constants.pkl").map(str::to_string))

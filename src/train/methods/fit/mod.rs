@@ -177,7 +177,7 @@ impl Terms {
         }
     }
 
-    /// The first term that is no finite number.
+    /// The first term that is NaN or infinite.
     pub fn not_finite(&self) -> Option<&str> {
         let found = self.0.iter().skip(1).chain(self.0.first());
         found

@@ -13,7 +13,7 @@ impl ImageTower {
     /// If a tap is of the V-V stream of a block that does not have it.
     pub fn taps(&self, patches: Tensor<3>, taps: &[Tap], visual: &[Tensor<2>]) -> Vec<Tensor<3>> {
         let [b, _, _] = patches.dims();
-        let mut x = self.embed(patches, (0, 0));
+        let mut x = self.embed(patches);
         let [_, rows, width] = x.dims();
         let mut found: Vec<Option<Tensor<3>>> = vec![None; taps.len()];
         self.take(taps, 0, Stream::X, &x, &mut found);
@@ -53,7 +53,7 @@ impl ImageTower {
         &self,
         patches: Tensor<3>,
     ) -> (Tensor<3>, Vec<(Tensor<3>, Tensor<3>)>, Tensor<2>) {
-        let mut x = self.embed(patches, (0, 0));
+        let mut x = self.embed(patches);
         let mut y = x.clone();
         let first_vv = self.blocks.len() - self.vv_layers;
         let mut all = vec![];

@@ -196,21 +196,3 @@ pub(super) fn candle(k: &mut Kit, p: Pose) {
         Role::Element,
     );
 }
-
-pub(super) fn cashew(k: &mut Kit, p: Pose) {
-    let s = p.scale;
-    let open = k.f(0, 1.2, 2.2);
-    let points: Vec<(f32, f32)> = (0..=16)
-        .map(|i| {
-            let (sn, c) = turn((i as f32 / 16.0 - 0.5) * 2.0 * open);
-            (0.62 * c - 0.2, 0.62 * sn)
-        })
-        .collect();
-    let width = k.f(1, 0.4, 0.62);
-    k.body(
-        p.line(&points, width, true),
-        Some(k.colours[0]),
-        width * 0.5 * s,
-        width * 0.5 * s,
-    );
-}

@@ -296,24 +296,3 @@ pub(super) fn cap(k: &mut Kit, p: Pose) {
         k.label(&p.child(0.0, 0.0, 0.2, 0.0), 3, k.ink(k.colours[2]));
     }
 }
-
-pub(super) fn button(k: &mut Kit, p: Pose) {
-    let s = p.scale;
-    k.body(
-        p.ellipse(0.0, 0.0, 0.95, 0.95),
-        Some(k.colours[0]),
-        0.15 * s,
-        0.12 * s,
-    );
-    let dish = Ink {
-        cover: 0.0,
-        ..Ink::flat([0.5; 3])
-    }
-    .raised(-0.12 * s, 0.15 * s);
-    k.piece(p.ellipse(0.0, 0.0, 0.68, 0.68), dish, Role::Detail);
-    let n = if k.form[0] < 0.5 { 2 } else { 4 };
-    for i in 0..n {
-        let (sn, c) = turn(i as f32 / n as f32 * TAU);
-        k.hole(p.ellipse(0.22 * c, 0.22 * sn, 0.1, 0.1), 0.1 * s);
-    }
-}

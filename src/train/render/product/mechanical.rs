@@ -3,7 +3,7 @@
 use super::super::layers::{Ink, Pose, Role};
 use super::super::noise::turn;
 use super::Kit;
-use std::f32::consts::{FRAC_PI_3, TAU};
+use std::f32::consts::FRAC_PI_3;
 
 pub(super) fn ring(k: &mut Kit, p: Pose) {
     let s = p.scale;
@@ -160,83 +160,5 @@ pub(super) fn tube(k: &mut Kit, p: Pose) {
         };
         k.piece(p.block(0.0, 0.0, 0.6, r, 0.0), wrap, Role::Detail);
         k.label(&p.child(0.0, 0.0, r * 0.6, 0.0), 4, k.ink(k.colours[2]));
-    }
-}
-
-pub(super) fn gear(k: &mut Kit, p: Pose) {
-    let s = p.scale;
-    let teeth = 9 + (k.form[0] * 18.0) as usize;
-    let mut points = Vec::new();
-    for i in 0..teeth * 4 {
-        let (sn, c) = turn((i as f32 + 0.5) / (teeth * 4) as f32 * TAU);
-        let r = if i % 4 < 2 { 0.97 } else { 0.8 };
-        points.push((r * c, r * sn));
-    }
-    k.body(p.outline(&points, false), None, 0.12 * s, 0.08 * s);
-    let bore = k.f(1, 0.12, 0.3);
-    k.hole(p.ellipse(0.0, 0.0, bore, bore), bore * s);
-    for i in 0..(k.form[2] * 6.0) as usize {
-        let (sn, c) = turn(i as f32 * TAU / ((k.form[2] * 6.0) as usize) as f32);
-        k.hole(p.ellipse(0.52 * c, 0.52 * sn, 0.1, 0.1), 0.1 * s);
-    }
-}
-
-pub(super) fn bearing(k: &mut Kit, p: Pose) {
-    let s = p.scale;
-    k.body(p.ellipse(0.0, 0.0, 0.97, 0.97), None, 0.1 * s, 0.08 * s);
-    k.piece(
-        p.ellipse(0.0, 0.0, 0.78, 0.78),
-        Ink::flat([0.1; 3]).raised(-0.1 * s, 0.05 * s),
-        Role::Detail,
-    );
-    let n = 7 + (k.form[0] * 6.0) as usize;
-    for i in 0..n {
-        let (sn, c) = turn(i as f32 / n as f32 * TAU);
-        let ball = Ink::flat([0.7; 3]).raised(0.13 * s, 0.12 * s).glossy(1.0);
-        k.piece(
-            p.ellipse(0.64 * c, 0.64 * sn, 0.13, 0.13),
-            ball,
-            Role::Element,
-        );
-    }
-    k.piece(
-        p.ellipse(0.0, 0.0, 0.5, 0.5),
-        Ink::flat(k.colours[1]).raised(0.1 * s, 0.08 * s),
-        Role::Detail,
-    );
-    k.hole(p.ellipse(0.0, 0.0, 0.34, 0.34), 0.34 * s);
-}
-
-pub(super) fn spring(k: &mut Kit, p: Pose) {
-    let s = p.scale;
-    let n = 6 + (k.form[0] * 8.0) as usize;
-    let (r, step) = (k.f(1, 0.2, 0.4), 1.8 / n as f32);
-    for i in 0..n {
-        let x = -0.9 + step * i as f32;
-        let points = [(x, -r), (x + step * 0.9, r)];
-        k.body(
-            p.line(&points, step * 0.55, true),
-            None,
-            step * 0.25 * s,
-            step * 0.27 * s,
-        );
-    }
-}
-
-pub(super) fn bracket(k: &mut Kit, p: Pose) {
-    let s = p.scale;
-    let arm = k.f(0, 0.3, 0.5);
-    let points = [
-        (-0.95, -0.95),
-        (0.95, -0.95),
-        (0.95, arm - 0.95),
-        (arm - 0.95, arm - 0.95),
-        (arm - 0.95, 0.95),
-        (-0.95, 0.95),
-    ];
-    k.body(p.outline(&points, false), None, 0.08 * s, 0.06 * s);
-    let (r, mid) = (arm * 0.22, arm * 0.5 - 0.95);
-    for (x, y) in [(0.65, mid), (mid, 0.65), (mid, mid)] {
-        k.hole(p.ellipse(x, y, r, r), r * s);
     }
 }

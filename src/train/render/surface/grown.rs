@@ -125,22 +125,6 @@ pub(super) fn leather(make: &mut Make) -> Swatch {
     cellular(make, (colour, other), cell, 1.0, joint, relief, gloss)
 }
 
-pub(super) fn scaly(make: &mut Make) -> Swatch {
-    let colour = make.any_colour();
-    let other = make.any_colour();
-    let cell = make.scaled(3.0, 9.0).max(3.0);
-    let stretch = make.dice.range(1.2, 2.2);
-    cellular(
-        make,
-        (colour, mix(colour, other, 0.5)),
-        cell,
-        stretch,
-        0.15,
-        1.6,
-        0.5,
-    )
-}
-
 pub(super) fn porous(make: &mut Make, base: Colour, cell: f32, dark: f32) -> Swatch {
     let (noise, side) = (make.noise, make.side);
     let broad = noise.plane(side, side as f32 * 0.4, 2, 8.0);
@@ -167,21 +151,6 @@ pub(super) fn foam(make: &mut Make) -> Swatch {
     let cell = make.scaled(2.0, 7.0).max(2.5);
     let dark = make.dice.range(0.2, 0.7);
     porous(make, base, cell, dark)
-}
-
-pub(super) fn cork(make: &mut Make) -> Swatch {
-    let base = make.hue((0.06, 0.1), (0.4, 0.65), (0.5, 0.8));
-    let cell = make.scaled(2.0, 6.0).max(2.5);
-    let mut swatch = porous(make, base, cell, 0.35);
-    let noise = make.noise;
-    for (i, colour) in swatch.layers.colour.iter_mut().enumerate() {
-        let (x, y) = ((i % make.side) as f32, (i / make.side) as f32);
-        *colour = times(
-            *colour,
-            1.0 + 0.15 * noise.at(x / cell * 0.8, y / cell * 0.8),
-        );
-    }
-    swatch
 }
 
 pub(super) fn tissue(make: &mut Make) -> Swatch {

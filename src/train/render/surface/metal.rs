@@ -4,7 +4,7 @@ use super::super::layers::{Layers, times};
 use super::super::noise::wave;
 use super::grain::Grain;
 use super::{Make, Swatch};
-use std::f32::consts::{FRAC_PI_2, FRAC_PI_4};
+use std::f32::consts::FRAC_PI_2;
 
 pub(super) fn cast(make: &mut Make) -> Swatch {
     let mut g = Grain::new(make.grey(0.3, 0.75));
@@ -30,18 +30,6 @@ pub(super) fn brushed(make: &mut Make) -> Swatch {
     g.relief = make.dice.range(0.0, 0.25);
     g.gloss = make.dice.range(0.3, 0.9);
     g.speck = make.dice.range(0.0, 0.03);
-    g.draw(make)
-}
-
-pub(super) fn anodised(make: &mut Make) -> Swatch {
-    let colour = make.hue((0.0, 1.0), (0.1, 0.5), (0.35, 0.8));
-    let mut g = Grain::new(colour);
-    g.long = make.ranged(4.0, 14.0);
-    g.short = make.dice.range(0.8, 1.6);
-    g.angle = make.dice.range(-0.1, 0.1) + make.dice.pick(&[0.0, FRAC_PI_4]);
-    g.fine = make.dice.range(0.02, 0.08);
-    g.gloss = 0.8;
-    g.relief = 0.1;
     g.draw(make)
 }
 
@@ -94,22 +82,6 @@ pub(super) fn machined(make: &mut Make) -> Swatch {
         layers,
         pieces: Vec::new(),
         period: pitch,
-        axis: 0.0,
-    }
-}
-
-pub(super) fn hammered(make: &mut Make) -> Swatch {
-    let base = make.hue((0.03, 0.12), (0.2, 0.7), (0.4, 0.8));
-    let cell = make.scaled(4.0, 12.0);
-    let (noise, side) = (make.noise, make.side);
-    let layers = Layers::paint(side, |x, y, _| {
-        let (d, _, name) = noise.cells(x / cell, y / cell, 0.8);
-        (times(base, 1.0 + 0.05 * name), cell * 0.18 * d * d, 0.8)
-    });
-    Swatch {
-        layers,
-        pieces: Vec::new(),
-        period: cell,
         axis: 0.0,
     }
 }

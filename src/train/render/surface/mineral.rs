@@ -148,28 +148,6 @@ pub(super) fn granite(make: &mut Make) -> Swatch {
     }
 }
 
-pub(super) fn terrazzo(make: &mut Make) -> Swatch {
-    let base = make.grey(0.5, 0.9);
-    let chips = [make.any_colour(), make.any_colour(), make.grey(0.1, 0.9)];
-    let cell = make.scaled(4.0, 11.0);
-    let (noise, side) = (make.noise, make.side);
-    let fill = make.dice.range(0.12, 0.35);
-    let layers = Layers::paint(side, |x, y, _| {
-        let (d, e, name) = noise.cells(x / cell, y / cell, 1.0);
-        let size = fill * (1.0 + 0.6 * name);
-        let edge = (e - d).min(2.0 * size - d) - 0.12;
-        let chip = chips[((name * 50.0).abs() as usize) % 3];
-        let k = 1.0 + 0.04 * noise.cell(x as i32, y as i32);
-        (times(mix(base, chip, smooth(0.0, 0.06, edge)), k), 0.0, 0.4)
-    });
-    Swatch {
-        layers,
-        pieces: Vec::new(),
-        period: cell,
-        axis: 0.0,
-    }
-}
-
 pub(super) fn baked(make: &mut Make) -> Swatch {
     let mut g = Grain::new(make.hue((0.05, 0.12), (0.35, 0.7), (0.5, 0.9)));
     g.other = times(g.base, make.dice.range(0.5, 0.85));

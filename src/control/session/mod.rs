@@ -1,0 +1,364 @@
+//! One session: what comes in on a port, answered line by line.
+//!
+//! An answer is `OK,COMMAND[,value...]` or `ER,COMMAND,code,text`. Where more lines follow, its last value
+//! is `lines=N`, and each of them begins with the command's name. A value with a comma stands in double quotes.
+//! Lines of RESULT come between answers, never inside. Must never keep the [`Control`] longer than one line takes.
+
+mod answers;
+mod names;
+mod result;
+mod run;
+
+pub use names::{cause_name, counts, lesson_name, mode_name, network_name, outcome_words};
+
+use super::command::{Assembler, LINE, Line, Verb, parse};
+use super::host::ControlledStation;
+use super::refusal::{Code, Refusal};
+use super::shared::{Accepted, Committed, Control, SessionId};
+use super::table::{Access, Parameter, STEPS};
+use super::values::quoted;
+use result::ResultLine;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+/// A session in which nothing is said for so long goes back to the open level and loses its pending
+/// changes.
+pub const IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Results that are told in one go.
+const RESULTS_AT_ONCE: usize = 64;
+
+/// Bytes of the longest answer, LOG with all its lines; and some.
+pub const OUTPUT: usize = 48 * 1024;
+
+/// Where answers go.
+pub type Output = heapless::String<OUTPUT>;
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    port: String,
+    assembler: Assembler,
+    /// `None`: the open level.
+    level: Option<Access>,
+    power_on: bool,
+    /// The next result to tell; `None`: RESULT is off.
+    results: Option<u64>,
+    last: Instant,
+    told_echo: bool,
+    /// It came over a network: who has no password has no level.
+    afar: bool,
+    waiting: Option<Waiting>,
+}
+
+/// An answer that comes when a change is in force.
+#[derive(Debug)]
+struct Waiting {
+    sequence: Option<u16>,
+    verb: Verb,
+    after: After,
+}
+
+/// What it says then.
+#[derive(Debug)]
+enum After {
+    /// What was changed.
+    Commit,
+    /// The recipe.
+    Recipe,
+    /// What was taught.
+    Accept(Accepted),
+}
+
+/// What an answer is: values to follow the command's name, or a refusal.
+type Answer = Result<(), Refusal>;
+
+impl Session {
+    /// A session for a port, by whose name the log knows it.
+    pub fn new<H: ControlledStation>(control: &mut Control<H>, port: &str, now: Instant) -> Self {
+        let results = control.memory().is_on(Parameter::ResultAtStart);
+        Session {
+            id: control.open(),
+            port: port.to_string(),
+            assembler: Assembler::default(),
+            level: None,
+            power_on: true,
+            results: results.then(|| control.next_result()),
+            last: now,
+            told_echo: false,
+            afar: false,
+            waiting: None,
+        }
+    }
+
+    /// A session over a network, of somebody who has logged in at this level: see [`Control::login_from_afar`].
+    pub fn from_afar<H: ControlledStation>(
+        control: &mut Control<H>,
+        port: &str,
+        level: Access,
+        now: Instant,
+    ) -> Self {
+        Session {
+            level: Some(level),
+            power_on: false,
+            results: None,
+            afar: true,
+            ..Session::new(control, port, now)
+        }
+    }
+
+    /// Answers one line of text. What is no line of the command set (blank, an answer itself) has no answer.
+    pub fn answer_line<H: ControlledStation>(
+        &mut self,
+        text: &str,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
+        let line = text
+            .bytes()
+            .chain([b'\n'])
+            .find_map(|byte| self.push(byte, now));
+        if let Some(line) = line {
+            self.answer(&line, now, control, out);
+        }
+    }
+
+    /// Whether the last line's answer is yet to come: from [`Session::idle`]. No line may be answered before.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Takes a byte; a line that it ends is for [`Session::answer`]. Needs no [`Control`].
+    pub fn push(&mut self, byte: u8, now: Instant) -> Option<Line> {
+        self.assembler.push(byte, now)
+    }
+
+    /// Lines that came in and were answers: see [`Assembler::answers`].
+    pub fn heard(&self) -> u64 {
+        self.assembler.answers()
+    }
+
+    /// Answers a line: exactly one `OK` or `ER`, unless the session [is waiting](Session::is_waiting) then.
+    pub fn answer<H: ControlledStation>(
+        &mut self,
+        line: &Line,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
+        self.last = now;
+        let line = match line {
+            Ok(line) => line,
+            Err(code) => return refuse(out, None, None, &(*code).into()),
+        };
+        let Ok(text) = std::str::from_utf8(line) else {
+            return refuse(out, None, None, &Code::BadCharacter.into());
+        };
+        let request = parse(text);
+        let command = match request.command {
+            Ok(command) => command,
+            Err((code, verb)) => return refuse(out, request.sequence, verb, &code.into()),
+        };
+        let start = out.len();
+        sequence(out, request.sequence);
+        let _ = write!(out, "OK,{}", command.verb.entry().name);
+        let mut more = Vec::new();
+        match self.run(command, now, control, out, &mut more) {
+            Ok(()) if self.waiting.is_some() => {
+                out.truncate(start);
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.sequence = request.sequence;
+                }
+            }
+            Ok(()) => {
+                if !more.is_empty() {
+                    let _ = write!(out, ",lines={}", more.len());
+                }
+                end(out);
+                for line in more {
+                    let _ = write!(out, "{},{line}", command.verb.entry().name);
+                    end(out);
+                }
+            }
+            Err(refusal) => {
+                out.truncate(start);
+                refuse(out, request.sequence, Some(command.verb), &refusal);
+            }
+        }
+    }
+
+    /// What is due without a line: time-outs, results.
+    pub fn idle<H: ControlledStation>(
+        &mut self,
+        now: Instant,
+        control: &mut Control<H>,
+        out: &mut Output,
+    ) {
+        self.listen(control);
+        self.answer_late(control, out);
+        let limit = u64::from(control.memory().number(Parameter::SerialTimeoutMs));
+        if limit > 0 && self.assembler.time_out(now, Duration::from_millis(limit)) {
+            refuse(out, None, None, &Code::TimedOut.into());
+        }
+        if now.saturating_duration_since(self.last) >= IDLE {
+            self.logout(control);
+        }
+        let json = control.memory().text(Parameter::ResultFormat) == "json";
+        // Between answers, never before one that is awaited.
+        for _ in 0..RESULTS_AT_ONCE {
+            let Some(next) = self.results else { break };
+            let Some((number, result)) = control.result(next) else {
+                break;
+            };
+            if number > next {
+                let _ = write!(out, "RESULT,lost,{}", number - next);
+                end(out);
+            }
+            let types = &network_types(control);
+            let line = ResultLine {
+                result,
+                json,
+                types,
+            };
+            let _ = write!(out, "RESULT,{line}");
+            end(out);
+            self.results = Some(number + 1);
+        }
+    }
+
+    /// The answer of a change that is in force now, or was refused.
+    fn answer_late<H: ControlledStation>(&mut self, control: &mut Control<H>, out: &mut Output) {
+        if self.waiting.is_none() {
+            return;
+        }
+        let result = match control.changed(self.id) {
+            Some(result) => result,
+            None if control.is_changing(self.id) => return,
+            // It was given up with the session's changes.
+            None => Err(Refusal::new(Code::Busy, "the change was given up")),
+        };
+        let Some(waiting) = self.waiting.take() else {
+            return;
+        };
+        match result {
+            Ok(committed) => {
+                sequence(out, waiting.sequence);
+                let _ = write!(out, "OK,{}", waiting.verb.entry().name);
+                waiting.after.say(committed, control, out);
+                end(out);
+            }
+            Err(refusal) => refuse(out, waiting.sequence, Some(waiting.verb), &refusal),
+        }
+    }
+
+    /// Says what a change came to, or that its answer comes later.
+    fn changed<H: ControlledStation>(
+        &mut self,
+        verb: Verb,
+        after: After,
+        committed: Option<Committed>,
+        control: &Control<H>,
+        out: &mut Output,
+    ) {
+        match committed {
+            Some(committed) => after.say(committed, control, out),
+            None => {
+                self.waiting = Some(Waiting {
+                    sequence: None,
+                    verb,
+                    after,
+                });
+            }
+        }
+    }
+
+    /// The port is gone: nothing of the client is left.
+    pub fn hang_up<H: ControlledStation>(&mut self, control: &mut Control<H>) {
+        self.assembler = Assembler::default();
+        self.waiting = None;
+        self.logout(control);
+    }
+
+    fn logout<H: ControlledStation>(&mut self, control: &mut Control<H>) {
+        self.level = None;
+        control.leave(self.id);
+    }
+
+    fn level<H: ControlledStation>(&self, control: &Control<H>) -> Access {
+        let open = match self.afar {
+            true => Access::View,
+            false => control.open_level(),
+        };
+        self.level.map_or(open, |level| level.max(open))
+    }
+
+    /// An answer that came in is told the first time.
+    fn listen<H: ControlledStation>(&mut self, control: &mut Control<H>) {
+        if self.heard() > 0 && !std::mem::replace(&mut self.told_echo, true) {
+            control.heard_itself(&self.port);
+        }
+    }
+}
+
+impl After {
+    fn say<H: ControlledStation>(
+        &self,
+        committed: Committed,
+        control: &Control<H>,
+        out: &mut Output,
+    ) {
+        let _ = match self {
+            After::Commit => match committed.effect {
+                Some(effect) => write!(out, ",{},{}", committed.changes, effect.name()),
+                None => write!(out, ",{}", committed.changes),
+            },
+            After::Recipe => {
+                let memory = control.memory();
+                let name = quoted(memory.name(memory.active()));
+                write!(out, ",{},{name}", memory.active())
+            }
+            After::Accept(accepted) => {
+                let threshold = f64::from(accepted.threshold) / f64::from(STEPS);
+                let _ = write!(
+                    out,
+                    ",accepted,parts={},threshold={threshold:.4}",
+                    accepted.parts
+                );
+                let passing = accepted.passing.as_ref();
+                let _ = passing.map(|piece| write!(out, ",passing={}", quoted(piece)));
+                match accepted.promise {
+                    Some(promise) => write!(out, ",{}", quoted(&promise.to_string())),
+                    None => Ok(()),
+                }
+            }
+        };
+    }
+}
+
+fn end(out: &mut Output) {
+    let _ = out.write_str("\r\n");
+}
+
+fn sequence(out: &mut Output, sequence: Option<u16>) {
+    if let Some(number) = sequence {
+        let _ = write!(out, "#{number} ");
+    }
+}
+
+fn refuse(out: &mut Output, number: Option<u16>, verb: Option<Verb>, refusal: &Refusal) {
+    sequence(out, number);
+    let name = verb.map_or("?", |v| v.entry().name);
+    let _ = write!(out, "ER,{name},{},", refusal.code.number());
+    let plain = refusal.text.chars().filter(|c| matches!(c, ' '..='~'));
+    plain.take(LINE).for_each(|c| _ = out.push(c));
+    end(out);
+}
+
+/// The types of defects that the network in force tells apart.
+fn network_types<H: ControlledStation>(control: &mut Control<H>) -> Vec<String> {
+    let judging = control.host().judging();
+    let network = judging.network.as_ref();
+    network.map_or_else(Vec::new, |n| n.types.clone())
+}
