@@ -7,8 +7,8 @@ import tomllib
 from collections import Counter
 
 import pixels
-from machine import RigError
-from station import (CONFIRM, DELAY_MS, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Belt, Pipe, Station, apart_ms, scheduled, unmatched)
+from qemu import RigError
+from station import (CONFIRM, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Belt, Pipe, Station, apart_ms, scheduled, unmatched)
 
 GENERATED = "--source pattern --rate 1 --frames 1000000"
 ALL_GOOD = ["trigger_source=free_run", "threshold=1.0"]

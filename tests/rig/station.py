@@ -3,7 +3,7 @@
 import json
 from collections import namedtuple
 
-from machine import RigError
+from qemu import RigError
 
 # boards/qemu-virt.toml
 GOOD, REJECT, READY, RESET, CONFIRM, FAULT, LINE_STOP, TRIGGER = range(8)
