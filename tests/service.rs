@@ -248,7 +248,7 @@ fn a_backup_makes_another_station_the_same() {
 /// A memory of good parts, as a file's bytes.
 fn taught() -> Vec<u8> {
     use faprompt_edge::memory::region::Regions;
-    use faprompt_edge::memory::{Fusion, Kind, Layout, Lesson, Settings, ZeroShot};
+    use faprompt_edge::memory::{Fusion, Kind, Layout, Lesson, Settings, Views, ZeroShot};
     use faprompt_edge::tiling::Tiling;
     let layout = Layout {
         grid: 2,
@@ -260,6 +260,7 @@ fn taught() -> Vec<u8> {
         fusion: Fusion::default(),
         false_rejects: 0.01,
         regions: Regions::default(),
+        views: Views::default(),
     };
     let mut lesson = Lesson::new(layout, settings).unwrap();
     for part in 0..6 {

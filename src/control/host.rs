@@ -9,6 +9,7 @@ use crate::line::{
     AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome, Outputs, PartId,
     Settings, Statistics,
 };
+use crate::memory::Views;
 use crate::memory::course::Report;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -174,6 +175,15 @@ pub enum Teach<'a> {
     End,
 }
 
+/// How a lesson teaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TeachSettings {
+    /// The share of good parts that may be rejected, 0..1.
+    pub false_rejects: f64,
+    /// What each part is shown as, beside what it is.
+    pub views: Views,
+}
+
 /// How far a lesson is. Numbers leave the machine: only append.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,12 +344,18 @@ pub trait ControlledStation {
     fn untaught(&mut self) {
         self.no_network();
     }
-    /// Teaches. `false_rejects` is the share of good parts that may be rejected. What takes long is done by
-    /// another thread: [`ControlledStation::lesson`] tells.
+    /// Teaches. What takes long is done by another thread: [`ControlledStation::lesson`] tells.
     ///
     /// # Errors
     /// [`Refused`]; a station that cannot be taught refuses everything.
-    fn teach(&mut self, _: Teach<'_>, _false_rejects: f64) -> Result<(), Refused> {
+    fn teach(&mut self, _: Teach<'_>, _: TeachSettings) -> Result<(), Refused> {
+        Err(Refused::Mode("this station cannot be taught"))
+    }
+    /// Begins a lesson as it waited when the station ended: the bytes of [`Lesson::result`] then.
+    ///
+    /// # Errors
+    /// As [`ControlledStation::teach`].
+    fn resume_lesson(&mut self, _: Arc<[u8]>, _: TeachSettings) -> Result<(), Refused> {
         Err(Refused::Mode("this station cannot be taught"))
     }
     /// The lesson that is going on, or waits to be accepted; `None`: there is none.

@@ -168,9 +168,14 @@ impl Memory {
         all.filter(|text| !text.is_empty())
     }
 
+    /// The value that a text has in this recipe.
+    pub fn text_in(&self, recipe: RecipeNumber, parameter: Parameter) -> &str {
+        self.recipes[recipe.place()].text(parameter)
+    }
+
     /// The name of a recipe; empty if it has none.
     pub fn name(&self, recipe: RecipeNumber) -> &str {
-        self.recipes[recipe.place()].text(Parameter::RecipeName)
+        self.text_in(recipe, Parameter::RecipeName)
     }
 
     /// A recipe by number, or by name whatever its case.

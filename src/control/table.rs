@@ -280,6 +280,10 @@ parameters! {
         "Lane of rejects that have none of their own; 0: no lane output is on for them";
     TypeMargin: "type_margin", "", steps(0, STEPS), n(1000), Engineer, Recipe, NextPart, one(21),
         "A part's type is unknown unless its share exceeds the next one's by so much";
+    TeachRotations: "teach_rotations", "", range(1, 36), n(1), Engineer, Recipe, AtOnce, one(22),
+        "Directions, evenly over a full turn, in which TEACH learns each part; 1: only as it lies";
+    TeachBrightness: "teach_brightness", "%", or_zero("off", 1, 50), n(0), Engineer, Recipe, AtOnce, one(23),
+        "By how much TEACH learns each part darker and brighter too; 0: not";
 
     // Station: registers 100..=199.
     StationName: "station_name", "", Text(32), t("station"), Engineer, Station, AtOnce, None,
@@ -471,6 +475,8 @@ mod tests {
 19 tile_overlap
 20 default_lane
 21 type_margin
+22 teach_rotations
+23 teach_brightness
 100 trigger_source free_run interval edge encoder command
 101 debounce_us
 103 reject_axis time counts

@@ -66,6 +66,7 @@ fn teach(inspector: &mut Inspector, picture: &RgbImage, kind: Kind) {
         fusion: Fusion::default(),
         false_rejects: 0.01,
         regions: Regions::default(),
+        views: crate::memory::Views::default(),
     };
     let mut lesson = Lesson::new(layout, settings).unwrap();
     for part in 0..6u8 {

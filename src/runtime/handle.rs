@@ -12,7 +12,7 @@ use super::teacher::{Start, Teacher};
 use crate::capture::Adjustment;
 use crate::control::host::{
     ControlledStation, Judging, Lesson, LessonState, Order, PartResult, Preparing, Refused,
-    SelfTest, Snapshot, Teach, Wanted,
+    SelfTest, Snapshot, Teach, TeachSettings, Wanted,
 };
 use crate::control::store::shelf::Shelf;
 use crate::control::table::{Effect, Parameter};
@@ -120,7 +120,7 @@ impl Handle {
     }
 
     /// A lesson that takes parts, or changes what was taught.
-    fn begin(&mut self, start: Start, false_rejects: f64) -> Result<(), Refused> {
+    fn begin(&mut self, start: Start, how: TeachSettings) -> Result<(), Refused> {
         let recent = self.recent.clone();
         let recent = recent.ok_or(Refused::Mode("nothing judges that could be taught"))?;
         match self.shared.judging().state {
@@ -132,7 +132,7 @@ impl Handle {
             }
         }
         let lent = self.judges.lend();
-        let before = (self.taught_parts().unwrap_or(0), false_rejects);
+        let before = (self.taught_parts().unwrap_or(0), how);
         let teacher = Teacher::start(start, before, lent, recent);
         self.teacher = Some(teacher.map_err(|e| {
             log::error!("the teaching thread: {e}");
@@ -141,12 +141,12 @@ impl Handle {
         Ok(())
     }
 
-    fn edit(&mut self, edit: Edit, false_rejects: f64) -> Result<(), Refused> {
+    fn edit(&mut self, edit: Edit, how: TeachSettings) -> Result<(), Refused> {
         let lesson = self.teacher.as_ref().map(|t| (t, t.lesson().state));
         match lesson {
             None => {
                 self.taught_parts()?;
-                self.begin(Start::Edit(edit), false_rejects)
+                self.begin(Start::Edit(edit), how)
             }
             Some((_, LessonState::Failed)) => Err(Refused::Mode("the lesson failed: CANCEL")),
             Some((_, LessonState::Running)) if !matches!(edit, Edit::Bad(_)) => {
@@ -467,27 +467,31 @@ impl ControlledStation for Handle {
         self.nothing_judges(NetworkState::Untaught);
     }
 
-    fn teach(&mut self, order: Teach<'_>, false_rejects: f64) -> Result<(), Refused> {
+    fn teach(&mut self, order: Teach<'_>, how: TeachSettings) -> Result<(), Refused> {
         match order {
-            Teach::Begin(parts) => self.begin(Start::Fresh(parts as usize), false_rejects),
+            Teach::Begin(parts) => self.begin(Start::Fresh(parts as usize), how),
             Teach::Add(parts) => {
                 self.taught_parts()?;
-                self.begin(Start::More(parts as usize), false_rejects)
+                self.begin(Start::More(parts as usize), how)
             }
-            Teach::Forget(name) => self.edit(Edit::Forget(name.into()), false_rejects),
+            Teach::Forget(name) => self.edit(Edit::Forget(name.into()), how),
             Teach::Good(part) => {
                 let sample = self.remembered(part, true)?;
-                self.edit(Edit::Good(sample), false_rejects)
+                self.edit(Edit::Good(sample), how)
             }
             Teach::Bad(part) => {
                 let sample = self.remembered(part, false)?;
-                self.edit(Edit::Bad(sample), false_rejects)
+                self.edit(Edit::Bad(sample), how)
             }
             Teach::End => {
                 self.teacher = None;
                 Ok(())
             }
         }
+    }
+
+    fn resume_lesson(&mut self, lesson: Arc<[u8]>, how: TeachSettings) -> Result<(), Refused> {
+        self.begin(Start::Waiting(lesson), how)
     }
 
     fn lesson(&mut self) -> Option<Lesson> {

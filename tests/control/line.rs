@@ -1,6 +1,6 @@
 //! A real station on a simulated line: control's host in these tests. Time goes on only when parts pass.
 
-use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach};
+use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach, TeachSettings};
 use faprompt_edge::control::values::{Values, alarms};
 use faprompt_edge::control::{
     ControlledStation, Effect, Judging, Mode, NetworkLabel, Order, Parameter, PartResult,
@@ -314,7 +314,7 @@ impl ControlledStation for Line {
         })
     }
 
-    fn teach(&mut self, order: Teach<'_>, false_rejects: f64) -> Result<(), Refused> {
+    fn teach(&mut self, order: Teach<'_>, how: TeachSettings) -> Result<(), Refused> {
         let before = self
             .taught
             .as_ref()
@@ -322,9 +322,11 @@ impl ControlledStation for Line {
         let settings = Taught {
             kind: Some(Kind::Position),
             fusion: Fusion::default(),
-            false_rejects,
+            false_rejects: how.false_rejects,
             regions: Regions::default(),
+            views: how.views,
         };
+        let goes_on = (how.false_rejects, how.views);
         let nothing = Refused::Mode("nothing was taught yet: TEACH n");
         let judged = self.judged.clone();
         let find = |part: Option<u64>| {
@@ -342,7 +344,7 @@ impl ControlledStation for Line {
                 return Ok(());
             }
             Teach::Add(parts) => {
-                let course = Course::resume(before.ok_or(nothing)?, false_rejects, parts as usize);
+                let course = Course::resume(before.ok_or(nothing)?, goes_on, parts as usize);
                 self.lesson = Some((course.expect("a lesson"), true, None));
                 return Ok(());
             }
@@ -355,11 +357,23 @@ impl ControlledStation for Line {
             Teach::Bad(part) => Edit::Bad(find(part)?),
         };
         if self.lesson.is_none() {
-            let course = Course::resume(before.ok_or(nothing)?, false_rejects, 0);
+            let course = Course::resume(before.ok_or(nothing)?, goes_on, 0);
             self.lesson = Some((course.expect("a lesson"), false, None));
         }
         let (course, _, problem) = self.lesson.as_mut().expect("a lesson");
         *problem = course.edit(edit).err().map(|e| e.to_string());
+        Ok(())
+    }
+
+    fn resume_lesson(&mut self, lesson: Arc<[u8]>, how: TeachSettings) -> Result<(), Refused> {
+        let whole = |bytes: &[u8]| faprompt_edge::memory::Taught::from_bytes(bytes).expect("whole");
+        let before = self.taught.as_ref().map(|(_, bytes)| whole(bytes));
+        let course = Course::waiting(
+            whole(&lesson),
+            (how.false_rejects, how.views),
+            before.as_ref(),
+        );
+        self.lesson = Some((course.expect("a lesson"), false, None));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
-use faprompt_edge::memory::{Fusion, Kind};
+use faprompt_edge::memory::{Fusion, Kind, Views};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::tiling::Tiling;
@@ -95,6 +95,8 @@ pub struct Evaluate {
     /// How the memory's score and FAPrompt's become one
     #[arg(long, value_enum, default_value = "weighted", requires = "shots")]
     fusion: Fusion,
+    #[command(flatten)]
+    views: Views,
     /// Leave pixel figures out of what is taught: they take most of the time
     #[arg(long, requires = "shots")]
     without_pixels: bool,
@@ -398,6 +400,7 @@ impl Evaluate {
             seed: self.seed,
             kind: self.memory.0,
             fusion: self.fusion,
+            views: self.views,
             pixels: !self.without_pixels,
         };
         // Every set is read before the first is judged: a mistake in the last one costs no hours.

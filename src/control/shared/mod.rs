@@ -17,7 +17,7 @@ use crate::control::memory::Memory;
 use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::writer::{Writer, Written};
-use crate::control::store::{Restored, Stored};
+use crate::control::store::{Restored, Stored, Waiting};
 use crate::control::table::{Access, Parameter};
 use crate::line::alarms::ALARMS;
 use crate::line::{Alarm, AlarmSet, Statistics};
@@ -73,6 +73,11 @@ pub struct Control<H: ControlledStation> {
     /// Number of the result after the last one.
     next_result: u64,
     teach: Option<Teaching>,
+    /// Lessons that waited when the station ended.
+    lessons: Vec<Waiting>,
+    /// Lessons that were given to be written and are not, and whether the last one could not be.
+    writing_lessons: u32,
+    lesson_unwritten: bool,
     sessions: u32,
     looked: Option<Instant>,
     /// When counters and log were given to be written, and whether the counters are not yet.
@@ -103,6 +108,9 @@ impl<H: ControlledStation> Control<H> {
             results: Deque::new(),
             next_result: 0,
             teach: None,
+            lessons: restored.lessons,
+            writing_lessons: 0,
+            lesson_unwritten: false,
             sessions: 0,
             looked: None,
             written: None,
@@ -351,6 +359,8 @@ impl<H: ControlledStation> Control<H> {
             return;
         }
         self.looked = Some(now);
+        self.resume_lesson();
+        self.store_lesson();
         let snapshot = self.host.snapshot();
         self.watch_challenge(&snapshot);
         let batch = since(self.written);
@@ -404,6 +414,11 @@ impl<H: ControlledStation> Control<H> {
                 }
                 Written::Log(result) => {
                     self.log_dirty |= result.is_err();
+                    result
+                }
+                Written::Lesson(result) => {
+                    self.writing_lessons = self.writing_lessons.saturating_sub(1);
+                    self.lesson_unwritten = result.is_err();
                     result
                 }
                 Written::Counters(statistics, alarms, result) => {
