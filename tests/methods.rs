@@ -80,6 +80,7 @@ fn judge(clip: &Clip, asked: &MethodOptions, learned: Option<&Path>) -> (Bundle,
 fn close(what: &str, got: &[f32], want: &[f32]) {
     let largest = want.iter().fold(1f32, |m, v| m.max(v.abs()));
     let off = apart(got, want);
+    println!("{what} is off by {off:.1e} of {largest:.1}");
     assert!(off < CLOSE * largest, "{what} is off by {off} of {largest}");
 }
 
@@ -104,6 +105,7 @@ fn prototypes(bundle: &Bundle, want: &[f32]) {
             .unwrap();
         let got = faprompt_edge::ops::slice(&tensor).unwrap();
         let off = relative(&unit(got), &unit(&want[i * 128..(i + 1) * 128]));
+        println!("the {name} prototype is off by {off:.1e}");
         assert!(off < CLOSE, "the {name} prototype is off by {off}");
     }
 }
