@@ -123,10 +123,9 @@ fn a_picture_file_is_judged_by_the_librarys_numbers() {
         let row = &patches[24 * i..][..24];
         p(dot(row, &text[..24]), dot(row, &text[24..]))
     };
-    // A patch's middle falls between four pixels, which share its number with the patches around it.
     let map = judged[0].map.as_ref().unwrap();
     let near = |a: usize, b: usize, t: f32| of(a) * (1.0 - t) + of(b) * t;
-    // Row 3 of pixels is 1/16 before the middle of patch row 0, which nothing lies before.
+    // Nothing lies above the first row of pixels: each is between its patch and the next of the first row.
     let got: Vec<f32> = [4, 5, 6, 7].iter().map(|x| map.values[x]).collect();
     let share = |x: f32| (x + 0.5) / 8.0 - 0.5;
     let wanted: Vec<f32> = [4.0, 5.0, 6.0, 7.0]
