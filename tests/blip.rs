@@ -126,7 +126,7 @@ fn a_picture_file_is_judged_by_the_librarys_numbers() {
     let map = judged[0].map.as_ref().unwrap();
     let near = |a: usize, b: usize, t: f32| of(a) * (1.0 - t) + of(b) * t;
     // Nothing lies above the first row of pixels: each is between its patch and the next of the first row.
-    let got: Vec<f32> = [4, 5, 6, 7].iter().map(|x| map.values[x]).collect();
+    let got: Vec<f32> = [4, 5, 6, 7].iter().map(|x| map.values[*x]).collect();
     let share = |x: f32| (x + 0.5) / 8.0 - 0.5;
     let wanted: Vec<f32> = [4.0, 5.0, 6.0, 7.0]
         .iter()

@@ -674,7 +674,20 @@ fn what_a_method_lacks_is_named() {
     };
     assert!(refused(&without_class).contains("needs --class"));
     assert!(refused(&asked(Method::Coop)).contains("needs --prompts"));
-    assert!(refused(&asked(Method::Filo)).contains("the device does not run it"));
+    assert!(refused(&asked(Method::Filo)).contains("no device runs it"));
+    // Weights that say no scale get CLIP's first one, and a sentence about it.
+    let (own, mut silent) = (asked(Method::Coop), self::clip(folder.path()));
+    let scale = silent.logit_scale.take().unwrap();
+    assert_eq!(
+        (own.scale(&clip), own.assumed(&clip)),
+        ((-scale).exp(), None)
+    );
+    assert_eq!(own.scale(&silent), 0.07);
+    assert!(
+        own.assumed(&silent)
+            .unwrap()
+            .contains("T = 0.07 (--temperature)")
+    );
     let long = MethodOptions {
         class: Some("very ".repeat(90) + "long"),
         ..asked(Method::Clip)

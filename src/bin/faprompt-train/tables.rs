@@ -90,13 +90,20 @@ impl Tables {
                 };
                 let show = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
                 let f = &cell.figures;
+                let pair = |v: Option<[f64; 2]>| match v {
+                    Some([a, b]) => format!("{a:.1} {b:.1}"),
+                    None => "- -".into(),
+                };
+                let paper = known.unwrap_or_default();
                 say(format_args!(
-                    "{name:16} {method:12} image {} {}  pixel {} {}  reported {:?}",
+                    "{name:16} {:12} image {} {} (reported {})  pixel {} {} (reported {})",
+                    method.name(),
                     show(f.image_auroc),
                     show(f.image_ap),
+                    pair(paper.image),
                     show(f.pixel_auroc),
                     show(f.pixel_pro),
-                    known
+                    pair(paper.pixel),
                 ));
                 cells.push(cell);
             }
