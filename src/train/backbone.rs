@@ -4,7 +4,7 @@
 //! scale becomes part of the matrices before it, the patches' bias part of their positions. What would make
 //! another network than the one that was trained is refused by name; what has to be assumed is said.
 
-mod config;
+pub(super) mod config;
 mod read;
 
 use super::TrainError;
