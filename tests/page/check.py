@@ -60,7 +60,7 @@ class Station:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self):
-        command = [self.program, "run", "--board", "sim", "--source", "pattern", "--rate", "2", "--delay-ms", "8000", "--frames", "1000000",
+        command = [self.program, "run", "--board", "sim", "--source", "pattern", "--rate", "4", "--delay-ms", "4000", "--frames", "1000000",
                    "--quiet", "--web", f"127.0.0.1:{self.port}", "--out", self.folder / "out", "--state", self.folder / "state",
                    "--serial", os.ttyname(self.end)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -182,6 +182,7 @@ def check_settings(wide, phone, station):
     check("an operator's try at an engineer's parameter", field.input_value(), before)
     field = wide.locator("#parameter-threshold")
     for wrong in ["2", "high", "-1"]:
+        wide.evaluate("say('')")
         field.fill(wrong)
         field.press("Tab")
         check(f"threshold {wrong}", answered(wide, "ER,SET,20"), lambda text: text.startswith("ER,SET,20"))

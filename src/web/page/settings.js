@@ -22,10 +22,12 @@ function parameter(p) {
   const range = p.secret ? "" : ` ${p.range.replaceAll("|", ", ")}${p.unit ? ` ${p.unit}` : ""}; ${TEXTS.default_value}: ${p.default || TEXTS.none}`;
   row.append(label, input, make("small", `${p.help}.${range} (${TEXTS[p.level] || p.level}; ${p.scope}; ${p.effect})`));
   input.addEventListener("change", async () => {
-    const text = /^[^\s,="]+$/.test(input.value) ? input.value : `"${input.value}"`;
+    const sent = input.value;
+    const text = /^[^\s,="]+$/.test(sent) ? sent : `"${sent}"`;
     const answer = await command(`SET ${p.name} ${text}`);
-    if (answer) changed[p.name] = p.secret ? "" : input.value;
-    else if (!p.secret) input.value = changed[p.name] ?? p.value;
+    if (answer) changed[p.name] = p.secret ? "" : sent;
+    // Somebody who types on meanwhile keeps what they typed.
+    else if (!p.secret && input.value === sent) input.value = changed[p.name] ?? p.value;
     row.classList.toggle("changed", p.name in changed);
     pending();
   });

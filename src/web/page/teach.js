@@ -3,22 +3,29 @@
 let lesson = null;
 let shown = ""; // the lesson as it stands on the page: it is drawn anew only when it changed
 
-async function oddPart(part) {
-  const figure = make("figure", undefined, part.odd ? "card bad" : "card");
-  const caption = make("figcaption");
-  caption.append(make("strong", part.odd ? TEXTS.odd : TEXTS.usual), make("span", fill(TEXTS.distance, { z: part.z.toFixed(1) })), make("span", `#${part.name}`));
-  const found = part.part === null ? undefined : await seen(`api/archive?part=${part.part}&limit=1`, true);
+// A part is taught when it is judged, and its picture is kept when it has left the belt: it is asked for again.
+async function addPicture(figure, part, tries) {
+  const found = await seen(`api/archive?part=${part}&limit=1`, true).catch(() => undefined);
   if (found?.parts.length) {
     const image = make("img");
     image.src = pictureOf(found.parts[0], true);
-    image.alt = `${TEXTS.part} ${part.part}`;
-    figure.append(image);
+    image.alt = `${TEXTS.part} ${part}`;
+    figure.prepend(image);
+  } else if (found && tries > 0) {
+    setTimeout(() => { if (figure.isConnected) addPicture(figure, part, tries - 1); }, 1000);
   }
+}
+
+function oddPart(part) {
+  const figure = make("figure", undefined, part.odd ? "card bad" : "card");
+  const caption = make("figcaption");
+  caption.append(make("strong", part.odd ? TEXTS.odd : TEXTS.usual), make("span", fill(TEXTS.distance, { z: part.z.toFixed(1) })), make("span", `#${part.name}`));
   const drop = make("button", TEXTS.teach_drop);
   drop.type = "button";
   drop.disabled = lesson.state !== "done";
   onclick(drop, async () => { await command(`TEACH DROP ${part.number}`); await teach(); });
   figure.append(caption, drop);
+  if (part.part !== null) addPicture(figure, part.part, 20);
   return figure;
 }
 
@@ -46,7 +53,7 @@ async function teach(quiet) {
   const result = now?.result;
   $("bound").textContent = result ? result.bound || TEXTS.no_bound : "";
   const listed = result ? result.parts.filter((p, i) => p.odd || i < 3) : [];
-  $("odd").replaceChildren(...await Promise.all(listed.map(oddPart)));
+  $("odd").replaceChildren(...listed.map(oddPart));
   $("pieces").replaceChildren(...(result ? result.pieces.map(piece) : []));
   $("teach-accept").disabled = !done;
   $("what-if-accept").disabled = !done;
