@@ -457,9 +457,11 @@ def main(program, out):
         threshold = station.state()["threshold"]
         check("orderly end", station.stop(), lambda code: code in (0, 1))
         expect(wide.locator("#lost")).to_be_visible(timeout=10000)
+        check("the state without a connection", wide.locator("#mode").inner_text(), "No connection")
         wide.screenshot(path=out / "lost.png")
         station.start()
         expect(wide.locator("#lost")).to_be_hidden(timeout=20000)
+        expect(wide.locator("#mode")).to_have_text("Inspecting")
         check("the threshold after a restart", station.state()["threshold"], threshold)
         # Sessions end with the program.
         wide.get_by_role("button", name="Disarm").click()

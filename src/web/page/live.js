@@ -113,12 +113,21 @@ async function picture() {
 }
 setInterval(picture, 500);
 
+// Nobody must take an old state for the station's.
+function disconnected() {
+  $("lost").textContent = TEXTS.lost;
+  $("lost").hidden = false;
+  $("mode").textContent = TEXTS.lost_mode;
+  $("mode").className = "wait";
+  document.title = TEXTS.lost_mode;
+}
+
 let events;
 async function listen() {
   events?.close();
   // The stream has no status that a script sees: ask for the results first.
   const answer = await request("api/results", "GET").catch(() => undefined);
-  if (!answer) { $("lost").textContent = TEXTS.lost; $("lost").hidden = false; setTimeout(listen, 2000); return; }
+  if (!answer) { disconnected(); setTimeout(listen, 2000); return; }
   if (answer.status === 401) { $("mode").textContent = TEXTS.hidden; askLogin(TEXTS.hidden); return; }
   if (answer.ok) scores = await answer.json();
   events = new EventSource("api/events");
@@ -129,8 +138,7 @@ async function listen() {
   });
   events.addEventListener("open", () => { $("lost").hidden = true; });
   events.addEventListener("error", () => {
-    $("lost").textContent = TEXTS.lost;
-    $("lost").hidden = false;
+    disconnected();
     // The browser itself tries again but where it was answered that there is nothing.
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
   });
