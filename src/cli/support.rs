@@ -127,7 +127,7 @@ impl Support {
             archive.file(&format!("station/{name}"), &out.join(name))?;
         }
         if self.photos {
-            let pictures = WalkDir::new(out.join("rejects")).sort_by_file_name();
+            let pictures = WalkDir::new(out.join("archive")).sort_by_file_name();
             for entry in pictures.into_iter().filter_map(Result::ok) {
                 if entry.file_type().is_file() {
                     let name = format!("photos/{}", entry.file_name().to_string_lossy());

@@ -345,6 +345,12 @@ parameters! {
         "Which parts' pictures are kept";
     ArchiveLimitMb: "archive_limit_mb", "MB", range(10, 65_535), n(1000), Engineer, Station, AtOnce, one(131),
         "Room for pictures; the oldest make way";
+    ArchiveDays: "archive_days", "days", or_zero("any", 1, 3650), n(0), Engineer, Station, AtOnce, one(150),
+        "Pictures that are older make way, whatever room there is; 0: none does";
+    ArchiveGoods: "archive_goods", "parts", or_zero("none", 1, 65_535), n(100), Engineer, Station, AtOnce, one(151),
+        "Of the parts that pass every so-manieth picture is kept, with archive rejects; 0: none";
+    WebView: "web_view", "", Choice(&["nothing", "live", "all"]), n(1), Engineer, Station, AtOnce, one(152),
+        "What the page shows without log-in: nothing, live (picture, state, counters), or all of it";
     LogLevel: "log_level", "", Choice(&["error", "warn", "info", "debug"]), n(2), Engineer, Station, AtOnce, one(132),
         "What the program writes to the system's log";
     FrameSpread: "frame_spread", "levels", or_zero("off", 1, 255), n(8), Engineer, Station, NextPart, one(133),
@@ -505,6 +511,9 @@ mod tests {
 129 modbus_access view operator engineer
 130 archive off rejects all
 131 archive_limit_mb
+150 archive_days
+151 archive_goods
+152 web_view nothing live all
 132 log_level error warn info debug
 133 frame_spread
 134 frame_bright

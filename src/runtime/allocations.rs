@@ -139,6 +139,7 @@ fn judging(
         sign: Sign::default(),
         others: vec![],
         shared,
+        passed: 0,
     };
     let counts = measure(|| inference.run(&mut jobs[0]));
     let scored = |m: &Message| matches!(m, Message::Verdict { score: Some(_), .. });

@@ -345,6 +345,7 @@ impl ControlledStation for Handle {
             },
             adjusted: None,
             archive: Archive::of(&wanted.values),
+            recipe: wanted.values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&wanted.values),
             // They were checked with the settings.
             types: TypeRules::of(&wanted.values).unwrap_or_default(),
@@ -415,6 +416,7 @@ impl ControlledStation for Handle {
         self.generation += 1;
         loadout.line.generation = self.generation;
         self.shared.set_archive(loadout.archive);
+        self.shared.set_recipe(&loadout.recipe);
         self.shared.frames.set(loadout.frames);
         log::set_max_level(loadout.log);
         let before = self.shared.judging();

@@ -44,6 +44,8 @@ pub struct Inference {
     pub others: Vec<Sign>,
     /// The station.
     pub shared: Arc<Shared>,
+    /// Parts that passed: every so-manieth is kept.
+    pub passed: u32,
 }
 
 /// Which network judges.
@@ -224,9 +226,14 @@ impl Inference {
         });
         let recent = network.and_then(|n| n.recent.as_ref());
         let taught = score.is_some() && recent.is_some_and(|r| r.takes_parts());
-        let wanted = match self.shared.archive().keep {
+        let archive = self.shared.archive();
+        let passes = score.is_some_and(|s| !Outcome::of(s, threshold).is_reject());
+        self.passed = self.passed.wrapping_add(u32::from(passes));
+        let sampled = |every: u32| passes && self.passed.is_multiple_of(every);
+        let sample = taught || archive.goods.is_some_and(sampled);
+        let wanted = match archive.keep {
             Keep::Nothing => false,
-            Keep::Rejects => taught || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
+            Keep::Rejects => sample || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
             Keep::All => score.is_some(),
         };
         let looked_at = score.is_some() && self.shared.live.takes(now());
@@ -247,7 +254,7 @@ impl Inference {
                     threshold,
                     picture,
                     shows: picture && looked_at,
-                    taught,
+                    sample,
                 },
             },
         );
@@ -301,7 +308,7 @@ impl Inference {
             threshold: self.shared.threshold(),
             picture: false,
             shows: false,
-            taught: false,
+            sample: false,
         };
         self.record
             .send(&self.shared, Record::Judged { part, judgement });

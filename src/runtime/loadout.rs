@@ -46,6 +46,8 @@ pub struct Loadout {
     pub adjusted: Option<Adjusted>,
     /// Which pictures are kept.
     pub archive: Archive,
+    /// The recipe's name.
+    pub recipe: String,
     /// What a frame must show.
     pub frames: FrameLimits,
     /// What types of defects decide.

@@ -119,6 +119,8 @@ pub struct Config {
     pub adjustment: Adjustment,
     /// Which pictures are kept.
     pub archive: Archive,
+    /// The name of the recipe in use.
+    pub recipe: String,
     /// What a frame must show.
     pub frames: FrameLimits,
     /// What types of defects decide.
@@ -226,6 +228,7 @@ pub fn start<P: Pin + Send + 'static>(
     let settings = config.settings;
     let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
     shared.set_archive(config.archive);
+    shared.set_recipe(&config.recipe);
     shared.frames.set(config.frames);
     shared.set_types(config.types, config.network.as_ref().map(|n| &*n.label));
     let mut threads = Threads::default();
@@ -292,6 +295,7 @@ pub fn start<P: Pin + Send + 'static>(
             sign: sign.clone(),
             others: vec![camera_sign.clone(), recorder_sign.clone()],
             shared: shared.clone(),
+            passed: 0,
         };
         threads.runs(&sign, spawn("inference", move || inference.run(&mut jobs))?);
     }

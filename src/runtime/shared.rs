@@ -53,6 +53,8 @@ pub struct Shared {
     self_test: Mutex<Tests>,
     judging: Mutex<Arc<Judging>>,
     archive: Mutex<Archive>,
+    /// The name of the recipe in use.
+    recipe: Mutex<Arc<str>>,
     /// What types of defects decide.
     types: Mutex<Arc<TypeRules>>,
     /// What a frame must show.
@@ -103,6 +105,7 @@ impl Shared {
             listeners: Mutex::default(),
             judging: Mutex::default(),
             archive: Mutex::default(),
+            recipe: Mutex::new("".into()),
             types: Mutex::default(),
             frames: FrameSetting::default(),
             drift: DriftWatch::default(),
@@ -148,6 +151,15 @@ impl Shared {
     /// Which pictures are kept.
     pub(super) fn archive(&self) -> Archive {
         *lock(&self.archive)
+    }
+
+    /// The name of the recipe in use.
+    pub(super) fn recipe(&self) -> Arc<str> {
+        lock(&self.recipe).clone()
+    }
+
+    pub(super) fn set_recipe(&self, name: &str) {
+        *lock(&self.recipe) = name.into();
     }
 
     pub(super) fn set_archive(&self, archive: Archive) {

@@ -1,39 +1,54 @@
 //! The station's page: what it does and what it sees, in a browser; and the same for programs (`/api`, `/metrics`).
 //!
-//! One thread of low priority with a runtime of its own; nothing of it runs in the threads that judge parts or
-//! switch outputs, and none of these ever waits for it. Who looks on needs no password; whatever changes something
-//! needs one, and goes the way of a line that came over the serial port: the same commands, levels and log.
+//! One thread of low priority with a runtime of its own, and others for what reads folders; nothing of it runs in the
+//! threads that judge parts or switch outputs, and none of these ever waits for it. What is seen without a password the
+//! parameter `web_view` says; whatever changes something needs one, and goes the way of a line that came over the
+//! serial port: the same commands, levels and log.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `access` | logging in: tokens, their level, their end |
-//! | `archive` | pictures of rejected parts |
+//! | `listener` | connections, and how many of them |
+//! | `archive` | pictures of parts: found, marked, downloaded |
+//! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
 //! | `metrics` | counters for Prometheus |
+//! | `regions` | regions that somebody drew |
+//! | `shift` | what happened in a shift |
 //! | `state` | the station's state and parameters as JSON |
+//! | `teach` | the lesson that is going on |
 
 mod access;
 mod archive;
+mod backup;
 mod events;
+mod listener;
 mod metrics;
+mod regions;
+mod shift;
 mod state;
+mod teach;
 
-use crate::control::refusal::Code;
+use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::session::{Output, Session};
-use crate::control::{Control, ControlledStation};
+use crate::control::shared::Committed;
+use crate::control::table::{Access, Parameter};
+use crate::control::{Control, ControlledStation, SessionId};
 use crate::line::Micros;
 use crate::runtime::live::Live;
 use crate::runtime::system;
-use access::{Access, Grant};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use access::{Grant, Grants, Needed};
+use archive::Archive;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use events::Events;
+use listener::{Limited, Peer};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,7 +70,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What is served: name, kind, bytes. Built into the program, so that it works without a network beyond the station's.
-const ASSETS: [(&str, &str, &str); 4] = [
+const ASSETS: [(&str, &str, &str); 11] = [
     (
         "",
         "text/html; charset=utf-8",
@@ -67,6 +82,36 @@ const ASSETS: [(&str, &str, &str); 4] = [
         include_str!("page/app.js"),
     ),
     (
+        "archive.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/archive.js"),
+    ),
+    (
+        "live.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/live.js"),
+    ),
+    (
+        "regions.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/regions.js"),
+    ),
+    (
+        "report.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/report.js"),
+    ),
+    (
+        "settings.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/settings.js"),
+    ),
+    (
+        "teach.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/teach.js"),
+    ),
+    (
         "texts.js",
         "text/javascript; charset=utf-8",
         include_str!("page/texts.js"),
@@ -76,6 +121,7 @@ const ASSETS: [(&str, &str, &str); 4] = [
         "text/css; charset=utf-8",
         include_str!("page/style.css"),
     ),
+    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
 /// What the page needs of a station.
@@ -86,13 +132,16 @@ pub struct Station<H: ControlledStation> {
     pub live: Arc<Live>,
     /// The folder of results.
     pub out: PathBuf,
+    /// The folder of the memory.
+    pub state: PathBuf,
 }
 
 /// Shared by all requests.
 struct Page<H: ControlledStation> {
     station: Station<H>,
-    access: Mutex<Access>,
+    access: Mutex<Grants>,
     events: Events,
+    archive: Archive,
 }
 
 impl<H: ControlledStation> Page<H> {
@@ -102,8 +151,62 @@ impl<H: ControlledStation> Page<H> {
         control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn access(&self) -> MutexGuard<'_, Access> {
+    fn access(&self) -> MutexGuard<'_, Grants> {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The refusal, if a request may not see that.
+    fn hidden(&self, headers: &HeaderMap, needed: Needed) -> Option<Response> {
+        let open = needed.is_open(self.control().memory().text(Parameter::WebView));
+        let sees = open || self.access().looks_on(headers, Instant::now());
+        (!sees).then(|| {
+            refused(
+                Code::NeedsOperator,
+                "log in to see this (parameter web_view)",
+            )
+        })
+    }
+
+    /// Who wants to change something, if they have logged in at this level at least.
+    fn who(&self, headers: &HeaderMap, level: Access) -> Result<Arc<Mutex<Grant>>, Box<Response>> {
+        let grant = self.access().of(headers, Instant::now());
+        let grant = grant.ok_or_else(|| Box::new(refused(Code::NeedsOperator, "log in first")))?;
+        let own = access::lock(&grant).level;
+        allowed(own, level).map_err(|e| Box::new(refused(e.code, &e.text)))?;
+        Ok(grant)
+    }
+}
+
+/// What everybody sees who may.
+fn looked<H: ControlledStation>(
+    page: &Arc<Page<H>>,
+    headers: &HeaderMap,
+    needed: Needed,
+    answer: impl FnOnce(&Page<H>) -> Response,
+) -> Response {
+    match page.hidden(headers, needed) {
+        Some(refusal) => refusal,
+        None => answer(page),
+    }
+}
+
+/// Waits until a session's change is in force, or was refused.
+async fn until_in_force<H: ControlledStation>(
+    page: &Page<H>,
+    session: SessionId,
+) -> Result<Committed, Refusal> {
+    loop {
+        {
+            let mut control = page.control();
+            control.tick(Instant::now());
+            if let Some(result) = control.changed(session) {
+                return result;
+            }
+            if !control.is_changing(session) {
+                return Err(Refusal::new(Code::Busy, "the change was given up"));
+            }
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -123,6 +226,7 @@ pub fn serve<H: ControlledStation + Send + 'static>(
         log::warn!("the page's thread keeps its priority: {e}");
     }
     let page = Arc::new(Page {
+        archive: Archive::new(&station.out),
         station,
         access: Mutex::default(),
         events: Events::default(),
@@ -155,8 +259,8 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
         let result: io::Result<()> = async {
             let listener = tokio::net::TcpListener::bind(address).await?;
             log::info!("the page is at http://{}/", listener.local_addr()?);
-            let router = router(page.clone()).into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, router).await
+            let router = router(page.clone()).into_make_service_with_connect_info::<Peer>();
+            axum::serve(Limited::new(listener), router).await
         }
         .await;
         if let Err(e) = result
@@ -176,8 +280,23 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/login", post(login::<H>))
         .route("/api/logout", post(logout::<H>))
         .route("/api/command", post(command::<H>))
-        .route("/api/rejects", get(rejects::<H>))
-        .route("/rejects/{name}", get(reject::<H>))
+        .route("/api/results", get(results::<H>))
+        .route("/api/lesson", get(teach::get::<H>))
+        .route("/api/archive", get(archive::list::<H>))
+        .route("/api/archive/mark", post(archive::mark::<H>))
+        .route("/api/archive.tar", get(archive::download::<H>))
+        .route("/archive/{day}/{file}", get(archive::picture::<H>))
+        .route(
+            "/api/regions",
+            get(regions::get::<H>).post(regions::put::<H>),
+        )
+        .route("/frame.jpg", get(regions::frame::<H>))
+        .route("/api/shift", get(shift::get::<H>))
+        .route("/api/backup", get(backup::backup::<H>))
+        .route(
+            "/api/restore",
+            post(backup::restore::<H>).layer(DefaultBodyLimit::max(backup::LARGEST)),
+        )
         .route("/live.jpg", get(live::<H>))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
@@ -192,7 +311,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
 
 /// What every answer says, and what every request gets: a limit of time.
 async fn guarded(request: axum::extract::Request, next: Next) -> Response {
-    let streams = request.uri().path() == "/api/events";
+    let streams = matches!(request.uri().path(), "/api/events" | "/api/archive.tar");
     let mut answer = match streams {
         true => next.run(request).await,
         false => match tokio::time::timeout(PATIENCE, next.run(request)).await {
@@ -205,6 +324,14 @@ async fn guarded(request: axum::extract::Request, next: Next) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
@@ -212,12 +339,23 @@ async fn guarded(request: axum::extract::Request, next: Next) -> Response {
     answer
 }
 
-async fn state_now<H: ControlledStation>(State(page): Shared<H>) -> Json<Value> {
-    Json(state::state(&mut page.control()))
+async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::Live, |page| {
+        Json(state::state(&mut page.control())).into_response()
+    })
 }
 
-async fn parameters<H: ControlledStation>(State(page): Shared<H>) -> Json<Value> {
-    Json(state::parameters(&page.control()))
+async fn parameters<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::All, |page| {
+        Json(state::parameters(&page.control())).into_response()
+    })
+}
+
+/// The last results, the newest last.
+async fn results<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::Live, |page| {
+        Json(page.events.last()).into_response()
+    })
 }
 
 /// Who wants to log in.
@@ -229,22 +367,29 @@ struct Login {
 
 async fn login<H: ControlledStation>(
     State(page): Shared<H>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
     Json(login): Json<Login>,
 ) -> Response {
     let now = Instant::now();
     let mut control = page.control();
     let level = match control.login_from_afar(&login.level, &login.password, now) {
         Ok(level) => level,
-        Err(refusal) => return refused(refusal.code, &refusal.text),
+        Err(refusal) => {
+            // At most one a second.
+            if refusal.code == Code::WrongPassword {
+                log::warn!("{from}: a wrong password for {}", login.level);
+            }
+            return refused(refusal.code, &refusal.text);
+        }
     };
     let session = Session::from_afar(&mut control, &format!("web {}", from.ip()), level, now);
-    let granted = page.access().grant(session, now);
+    let granted = page.access().grant((session, level), now);
     match granted {
-        Ok((token, gone)) => {
+        Ok((token, cookie, gone)) => {
             gone.into_iter().for_each(|mut s| s.hang_up(&mut control));
             log::info!("{from}: logged in as {}", level.name());
-            Json(json!({ "token": token, "level": level.name() })).into_response()
+            let answer = Json(json!({ "token": token, "level": level.name() }));
+            ([(header::SET_COOKIE, cookie)], answer).into_response()
         }
         Err(e) => {
             log::error!("no token for {from}: {e}");
@@ -314,28 +459,11 @@ fn refused(code: Code, text: &str) -> Response {
     (status, Json(json!({ "code": code.number(), "text": text }))).into_response()
 }
 
-async fn rejects<H: ControlledStation>(State(page): Shared<H>) -> Response {
-    match archive::newest(&page.station.out) {
-        Ok(names) => Json(json!({ "pictures": names })).into_response(),
-        Err(e) => {
-            log::warn!("{}: {e}", page.station.out.display());
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
-
-async fn reject<H: ControlledStation>(
-    State(page): Shared<H>,
-    Path(name): Path<String>,
-) -> Response {
-    match archive::read(&page.station.out, &name) {
-        Some(bytes) => ([(header::CONTENT_TYPE, "image/png")], bytes).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
-async fn live<H: ControlledStation>(State(page): Shared<H>) -> Response {
+async fn live<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = page.hidden(&headers, Needed::Live) {
+        return refusal;
+    }
     let Micros(now) = system::now();
     page.station.live.ask(Micros(now));
     match page.station.live.shown() {
@@ -351,7 +479,10 @@ async fn live<H: ControlledStation>(State(page): Shared<H>) -> Response {
     }
 }
 
-async fn measures<H: ControlledStation>(State(page): Shared<H>) -> Response {
+async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = page.hidden(&headers, Needed::Live) {
+        return refusal;
+    }
     let text = metrics::text(&page.control().snapshot());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()

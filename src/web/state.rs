@@ -8,6 +8,7 @@ use crate::control::{Control, alarm_text, mode_name, network_name, self_test_nam
 use crate::line::AlarmSet;
 use crate::line::alarms::ALARMS;
 use serde_json::{Map, Value, json};
+use std::time::Instant;
 
 /// What became of a part: `part`, `outcome` (good, reject), `cause` (if it was not its score), `type` (of the
 /// defect, where the network tells types apart), `score` (0 to 1),
@@ -68,6 +69,7 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
             "name": network.map(|n| &n.name),
             "warning": network.and_then(|n| n.warning),
         },
+        "pause": control.pause().map(|p| json!({ "left_s": p.left(Instant::now()), "reason": p.reason, "by": p.by })),
         "challenge": s.challenge.map(|c| json!({
             "pieces": c.pieces, "detected": c.detected, "missed": c.missed, "not_judged": c.not_judged,
             "over": c.is_over(), "passed": c.passed(),

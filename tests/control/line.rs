@@ -265,8 +265,12 @@ impl ControlledStation for Line {
                 if order == Order::Reset {
                     self.latched = AlarmSet::NONE;
                 }
-                self.disarmed = false;
+                self.disarmed &= order == Order::Reset;
                 self.station().reset(now);
+                if self.disarmed {
+                    // A reset does not arm what an order disarmed.
+                    self.station().stop(now);
+                }
                 self.run(PART);
             }
             Order::Disarm => {

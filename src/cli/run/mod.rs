@@ -290,6 +290,7 @@ impl Run {
             stopped,
             adjustment: adjustment(&values),
             archive: Archive::of(&values),
+            recipe: values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&values),
             types: TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?,
             real_time: RealTime {
@@ -339,8 +340,8 @@ impl Run {
         let summary = Summary::new(&board.name, &judging, shared.threshold(), &report);
         say(&summary);
         say(format_args!(
-            "overlays of rejects   {}",
-            self.out.join("rejects").display()
+            "pictures of parts     {}",
+            self.out.join("archive").display()
         ));
         let written = summary.write(&self.out.join("summary.json"));
         let code = end(&report, limit.is_some())?;

@@ -93,6 +93,7 @@ impl Ports {
                 control: control.clone(),
                 live: shared.live.clone(),
                 out: places.out.to_path_buf(),
+                state: places.state.to_path_buf(),
             };
             let shared = shared.clone();
             start(

@@ -8,7 +8,7 @@ use super::super::table::{Access, COUNT, Parameter, STEPS};
 use crate::line::{Cause, DefectType, NetworkState, Outcome, Signal, Statistics};
 
 /// Version of this map: grows when something is added to it.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;
@@ -37,6 +37,8 @@ pub struct Picture<'a> {
     pub judging: &'a Judging,
     /// The lesson that is going on, or waits to be accepted.
     pub teach: Option<&'a TeachReport>,
+    /// Seconds that a pause lasts; 0 if there is none.
+    pub pause: u64,
     /// Whether this client's adapter gives back what the station sends.
     pub echoes: bool,
 }
@@ -234,6 +236,7 @@ inputs! {
     43 1 "taught" "" "What judges: 0 FAPrompt alone, 1 with good parts, 2 what was taught is unusable and the line stops, 3 unusable and FAPrompt judges alone" = taught;
     44 1 "taught_parts" "" "Good parts that are compared with" = |p| goods(p).map_or(0, |g| g.parts as u64);
     45 1 "taught_bound" "1/1000" "Good parts of 1000 that will be rejected at most (95 %) at the limit of 0.5; 65535 if nothing is promised" = |p| goods(p).and_then(|g| g.bound_per_mille).map_or(NONE, u64::from);
+    46 1 "pause_left" "s" "How long the pause still lasts; 0 if there is none" = |p| p.pause;
     100 4 "parts" "" "All parts" = count!(outcomes.parts);
     104 4 "good" "" "Good ones" = count!(outcomes.good);
     108 4 "rejects" "" "Rejects by score" = count!(outcomes.rejects);
@@ -353,15 +356,18 @@ pub enum Own {
     TeachNumber = 203,
     /// What TEACH is to do.
     TeachCommand = 204,
+    /// Minutes of the next pause.
+    PauseMinutes = 205,
 }
 
 /// Every one of them.
-pub const OWN: [Own; 5] = [
+pub const OWN: [Own; 6] = [
     Own::Recipe,
     Own::ChallengePieces,
     Own::TeachParts,
     Own::TeachNumber,
     Own::TeachCommand,
+    Own::PauseMinutes,
 ];
 
 impl Own {
@@ -411,6 +417,13 @@ impl Own {
                 Access::Operator,
                 "Does at once, without COMMIT: 1 teach, 2 add parts, 3 drop part teach_number, 4 accept, 5 cancel, 6 the last reject was good, 7 the last good part was bad; reads 0",
             ),
+            Own::PauseMinutes => (
+                "pause_minutes",
+                "1..480",
+                "5",
+                Access::View,
+                "How long the next pause lasts; kept until the program ends",
+            ),
         }
     }
 }
@@ -439,10 +452,12 @@ pub enum Coil {
     Reboot = 8,
     /// Set since the program started.
     PowerOn = 9,
+    /// Pause, or end this client's pause.
+    Pause = 10,
 }
 
 /// Every coil, by number.
-pub const COILS: [Coil; 10] = [
+pub const COILS: [Coil; 11] = [
     Coil::Run,
     Coil::Trigger,
     Coil::Acknowledge,
@@ -453,6 +468,7 @@ pub const COILS: [Coil; 10] = [
     Coil::SelfTest,
     Coil::Reboot,
     Coil::PowerOn,
+    Coil::Pause,
 ];
 
 impl Coil {
@@ -465,7 +481,7 @@ impl Coil {
     #[rustfmt::skip]
     pub const fn text(self) -> (&'static str, Access, &'static str) {
         match self {
-            Coil::Run => ("run", Access::Operator, "1 arms, 0 disarms; reads 1 unless disarmed"),
+            Coil::Run => ("run", Access::Operator, "1 arms, 0 disarms; reads 1 unless disarmed; a pause is no disarming"),
             Coil::Trigger => ("trigger", Access::Operator, "1 triggers one part, with trigger source command"),
             Coil::Acknowledge => ("acknowledge", Access::Operator, "1 clears latched alarms, ends a stop"),
             Coil::ResetCounters => ("reset_counters", Access::Operator, "1 sets all counters to zero"),
@@ -475,13 +491,15 @@ impl Coil {
             Coil::SelfTest => ("self_test", Access::Operator, "1 starts the self-test"),
             Coil::Reboot => ("reboot", Access::Engineer, "1 ends in an orderly way and starts again"),
             Coil::PowerOn => ("power_on", Access::View, "Reads 1 from the start of the program until 0 is written; writing 1 does nothing"),
+            Coil::Pause => ("pause", Access::Operator, "1 pauses for as many minutes as holding register 205 says, 0 ends a pause that began over Modbus; reads 1 while a pause lasts"),
         }
     }
 
     /// Whether it reads as on. Of what only orders something, never.
-    pub fn is_on(self, mode: Mode, power_on: bool) -> bool {
+    pub fn is_on(self, mode: Mode, paused: bool, power_on: bool) -> bool {
         match self {
-            Coil::Run => mode != Mode::Disarmed,
+            Coil::Run => mode != Mode::Disarmed || paused,
+            Coil::Pause => paused,
             Coil::PowerOn => power_on,
             _ => false,
         }

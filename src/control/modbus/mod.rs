@@ -20,7 +20,7 @@ use super::memory::RecipeNumber;
 use super::port::{Budget, Came, Link, PortSettings};
 use super::refusal::{Code, Refusal, allowed};
 use super::session::IDLE;
-use super::shared::{Control, SessionId, Who};
+use super::shared::{Control, MINUTES, Pause, SessionId, USUAL, Who};
 use super::table::Parameter;
 use super::values::{Value, Values};
 use crate::line::settings::Pieces;
@@ -92,6 +92,8 @@ pub struct Slave {
     pieces: Pieces,
     /// Good parts of the next lesson, and which of them is meant.
     teach: (u16, u16),
+    /// Minutes of the next pause.
+    pause: u16,
     /// Code of the last write that was refused.
     refusal: u16,
     power_on: bool,
@@ -117,6 +119,8 @@ impl Slave {
             session: control.open(),
             pieces: PIECES,
             teach: (GOOD_PARTS, 0),
+            // At most 480.
+            pause: USUAL as u16,
             refusal: 0,
             power_on: true,
             echoes: false,
@@ -243,8 +247,8 @@ impl Slave {
         if frame.readonly {
             let result = match frame.get_external_read()? {
                 Read::Bits(bits) if function == ModbusFunction::GetCoils => {
-                    let mode = control.snapshot().mode;
-                    let coil = |a| Coil::at(a).map(|c| c.is_on(mode, self.power_on));
+                    let (mode, paused) = (control.snapshot().mode, control.pause().is_some());
+                    let coil = |a| Coil::at(a).map(|c| c.is_on(mode, paused, self.power_on));
                     read_bits(bits.address, bits.count, bits.buf, coil)
                 }
                 Read::Bits(bits) => self.picture(control, |picture| {
@@ -310,6 +314,7 @@ impl Slave {
             refusal: self.refusal,
             pending: control.has_pending(self.session),
             memory_fault: control.memory_fault(),
+            pause: control.pause().map_or(0, |p| p.left(Instant::now())),
             echoes: self.echoes,
         })
     }
@@ -327,6 +332,7 @@ impl Slave {
             Own::TeachParts => Some(self.teach.0),
             Own::TeachNumber => Some(self.teach.1),
             Own::TeachCommand => Some(0),
+            Own::PauseMinutes => Some(self.pause),
         }
     }
 
@@ -342,7 +348,7 @@ impl Slave {
         let words: heapless::Vec<u16, WRITES> = words(data).collect();
         let mut parameters = heapless::Vec::<(Parameter, u32), WRITES>::new();
         let (mut recipe, mut pieces, mut command) = (None, None, None);
-        let mut teach = self.teach;
+        let (mut teach, mut minutes) = (self.teach, self.pause);
         let mut rest = &words[..];
         while let Some((&word, after)) = rest.split_first() {
             // Never wraps: fewer words than addresses are left.
@@ -376,7 +382,10 @@ impl Slave {
                 Some(Own::TeachParts) if (1..=MOST_PARTS).contains(&word) => teach.0 = word,
                 Some(Own::TeachNumber) if word <= MOST_PARTS => teach.1 = word,
                 Some(Own::TeachCommand) if word <= 7 => command = Some(word),
-                Some(Own::TeachParts | Own::TeachNumber | Own::TeachCommand) => {
+                Some(Own::PauseMinutes) if MINUTES.contains(&word.into()) => minutes = word,
+                Some(
+                    Own::TeachParts | Own::TeachNumber | Own::TeachCommand | Own::PauseMinutes,
+                ) => {
                     return Err(Refusal::from(Code::OutOfRange).into());
                 }
                 // No register, or the second one of two.
@@ -389,6 +398,7 @@ impl Slave {
         }
         self.pieces = pieces.unwrap_or(self.pieces);
         self.teach = teach;
+        self.pause = minutes;
         if let Some(command) = command {
             self.teach(command, &who, now, control)?;
         }
@@ -458,9 +468,25 @@ impl Slave {
         control: &mut Control<H>,
     ) -> Result<(), Exception> {
         let who = who(self.session, control);
+        let paused = control.pause().is_some();
         let order = match (coil, on) {
             // A PLC that writes its coils in every cycle orders nothing by that.
-            (Coil::Run, on) if on == coil.is_on(control.snapshot().mode, false) => return Ok(()),
+            (Coil::Run, on) if on == coil.is_on(control.snapshot().mode, paused, false) => {
+                return Ok(());
+            }
+            (Coil::Pause, true) if paused => return Ok(()),
+            (Coil::Pause, true) => {
+                control.begin_pause(&who, self.pause.into(), "", now)?;
+                return Ok(());
+            }
+            // What somebody else began is not this client's to end.
+            (Coil::Pause, false) => {
+                let own = |p: &Pause| p.by.ends_with(&format!("@{PORT}"));
+                if !control.pause().is_some_and(own) {
+                    return Ok(());
+                }
+                Order::Arm
+            }
             (Coil::Run, true) => Order::Arm,
             (Coil::Run, false) => Order::Disarm,
             (Coil::PowerOn, on) => {

@@ -7,12 +7,12 @@
 //! |---|---|
 //! | `folder` | where they go, or that they cannot go there |
 //! | `lines` | files that grow line by line |
-//! | `overlays` | the folder of pictures |
+//! | [`pictures`] | the archive: pictures by day |
 //! | `recorder` | the thread |
 
 mod folder;
 mod lines;
-mod overlays;
+pub mod pictures;
 mod recorder;
 
 pub use recorder::{Failed, Recorder};
@@ -57,8 +57,9 @@ pub struct Judgement {
     pub picture: bool,
     /// Whether somebody looks on, and this picture is for them.
     pub shows: bool,
-    /// Whether it came while good parts were taught: its picture is kept, for whoever looks for the odd one.
-    pub taught: bool,
+    /// Whether its picture is kept although it passes: it came while good parts were taught, and somebody may look
+    /// for the odd one, or it is one of the sample of parts that pass.
+    pub sample: bool,
 }
 
 /// Something to write down.

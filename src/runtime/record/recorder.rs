@@ -1,19 +1,22 @@
 //! The thread that writes down what happened.
 
 use super::folder::Folder;
+use super::pictures::About;
 use super::{Judgement, PICTURES, Picture, Record, Records};
 use crate::control::host::PartResult;
+use crate::control::session::outcome_words;
 use crate::line::{Lane, Micros, Outcome, PartId};
 use crate::report::{Caption, overlay, say, warn};
 use crate::runtime::archive::Keep;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
-use image::{ImageFormat, RgbImage};
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageError, RgbImage};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::{Cursor, Error};
+use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -353,15 +356,23 @@ impl Recorder {
         }) = self.known.remove(&part)
         {
             self.picture_is_done();
-            let keeps = self.keeps(result.outcome, judgement.taught);
+            let keeps = self.keeps(result.outcome, judgement.sample);
             let shows = judgement.shows;
             if keeps || shows {
-                let picture = drawn(&result, &judgement, &picture, at);
-                if shows {
-                    self.show(part, &picture);
-                }
+                let overlay = match jpeg(&drawn(&result, &judgement, &picture, at)) {
+                    Ok(overlay) => overlay,
+                    Err(e) => {
+                        self.shared
+                            .pictures_lost
+                            .fetch_add(u64::from(keeps), Ordering::Relaxed);
+                        return log::warn!("part {}: its picture cannot be drawn: {e}", part.0);
+                    }
+                };
                 if keeps {
-                    self.keep(part, &judgement, &picture);
+                    self.keep(&result, at, &judgement, (&picture.frame, &overlay));
+                }
+                if shows {
+                    self.shared.live.show(part, overlay);
                 }
             }
         }
@@ -369,10 +380,10 @@ impl Recorder {
 
     /// Whether the picture of a part that its network asked to keep is kept: what the archive is set to may
     /// have changed since.
-    fn keeps(&self, outcome: Outcome, taught: bool) -> bool {
+    fn keeps(&self, outcome: Outcome, sample: bool) -> bool {
         match self.shared.archive().keep {
             Keep::Nothing => false,
-            Keep::Rejects => outcome.is_reject() || taught,
+            Keep::Rejects => outcome.is_reject() || sample,
             Keep::All => true,
         }
     }
@@ -382,16 +393,31 @@ impl Recorder {
         debug_assert!((1..=PICTURES).contains(&waiting), "{waiting}");
     }
 
-    /// For whoever looks on.
-    fn show(&self, part: PartId, picture: &RgbImage) {
-        let mut jpeg = Cursor::new(Vec::new());
-        match picture.write_to(&mut jpeg, ImageFormat::Jpeg) {
-            Ok(()) => self.shared.live.show(part, jpeg.into_inner()),
-            Err(e) => log::warn!("part {}: its picture cannot be shown: {e}", part.0),
-        }
-    }
-
-    fn keep(&mut self, part: PartId, judgement: &Judgement, picture: &RgbImage) {
+    fn keep(
+        &mut self,
+        result: &PartResult,
+        at: Micros,
+        judgement: &Judgement,
+        (frame, overlay): (&RgbImage, &[u8]),
+    ) {
+        let archive = self.shared.archive();
+        let (_, cause) = outcome_words(result.outcome);
+        let network = judgement.network.as_deref();
+        let kind = result.type_name(network.map_or(&[], |n| &n.types));
+        let about = About {
+            part: result.part.0,
+            name: judgement.name.clone(),
+            utc: utc(at),
+            reject: result.outcome.is_reject(),
+            cause: cause.map(String::from),
+            kind: kind.map(String::from),
+            score: result.score,
+            threshold: judgement.threshold,
+            recipe: self.shared.recipe().to_string(),
+            network: network.map_or_else(String::new, |n| n.name.clone()),
+            good: None,
+            note: String::new(),
+        };
         let files = match self.folder.files() {
             Ok(files) => files,
             Err((path, e)) => {
@@ -399,16 +425,35 @@ impl Recorder {
                 return lose(&self.shared, path, e);
             }
         };
-        let path = files.overlays.path(part.0, &judgement.name);
-        if let Err(e) = picture.save(&path) {
+        let pictures = &mut files.pictures;
+        let written = (pictures.stem(&about.utc, about.part, &about.name)).and_then(|stem| {
+            let frame = jpeg(frame).map_err(|e| (stem.clone(), Error::other(e)))?;
+            pictures.write(stem, (&frame, overlay), &about)
+        });
+        let since = archive.days.and_then(|days| first_day(&about.utc, days));
+        pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, since.as_deref());
+        if let Err((path, e)) = written {
             self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
-            // Half a picture is none.
-            let _ = std::fs::remove_file(&path);
-            return lose(&self.shared, &path, &e);
+            lose(&self.shared, &path, &e);
         }
-        let limit = u64::from(self.shared.archive().limit_mb) * 1_000_000;
-        files.overlays.add(path, limit);
     }
+}
+
+/// Quality of pictures in the archive.
+const QUALITY: u8 = 90;
+
+fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
+    let mut jpeg = Vec::new();
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))?;
+    Ok(jpeg)
+}
+
+/// The first day whose pictures are kept if today (RFC 3339) is the last of so many.
+fn first_day(utc: &str, days: u32) -> Option<String> {
+    let today: jiff::civil::Date = utc.get(..10)?.parse().ok()?;
+    let before = i64::from(days) - 1;
+    let first = today.checked_sub(jiff::SignedDuration::from_hours(24 * before));
+    Some(first.ok()?.to_string())
 }
 
 /// A part's overlay.
@@ -492,7 +537,7 @@ mod tests {
                 threshold: 0.5,
                 picture,
                 shows: false,
-                taught: false,
+                sample: false,
             };
             let judged = Record::Judged { part, judgement };
             self.judge.send(&self.shared, judged);
@@ -535,8 +580,9 @@ mod tests {
         }
 
         fn pictures(&self) -> usize {
-            let rejects = self.folder.path().join("rejects");
-            std::fs::read_dir(rejects).unwrap().count()
+            let all = walkdir::WalkDir::new(self.folder.path().join("archive"));
+            let about = |e: &walkdir::DirEntry| e.path().extension().is_some_and(|e| e == "json");
+            all.into_iter().map(Result::unwrap).filter(about).count()
         }
     }
 
