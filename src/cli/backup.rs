@@ -6,7 +6,6 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use faprompt_edge::control::memory::GOOD_PARTS;
 use faprompt_edge::control::store::shelf::{Shelf, is_name, name_of};
-use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::{Memory, Store};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::memory::Taught;
@@ -88,7 +87,7 @@ impl Backup {
 /// What recipes name as taught, as a table of TOML, and whether something of it is missing.
 fn good_parts(memory: &Memory, shelf: &Shelf) -> (String, bool) {
     let (mut table, mut missing) = (String::new(), false);
-    let named: BTreeSet<&str> = memory.texts(Parameter::Taught).collect();
+    let named: BTreeSet<&str> = memory.taught().collect();
     for name in named {
         if !is_name(name) {
             table += &format!("# {name:?} was taught elsewhere and is not in here.\n");
@@ -165,7 +164,7 @@ impl Restore {
             .check_all()
             .map_err(|e| wrong(e.to_string()))?;
         let shelf = store.shelf();
-        let lost = (stored.memory.texts(Parameter::Taught))
+        let lost = (stored.memory.taught())
             .find(|n| is_name(n) && !goods.contains_key(*n) && shelf.get(n).is_err());
         if let Some(name) = lost {
             return Err(wrong(format!(

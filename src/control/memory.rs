@@ -1,7 +1,7 @@
 //! What the station keeps of its settings: values of the station, 32 recipes, and which one is in use; and
 //! the TOML that people write and the store keeps.
 
-use super::table::{Entry, Kind, Parameter, STEPS, Scope, TABLE};
+use super::table::{CAMERAS, Entry, Kind, Parameter, STEPS, Scope, TABLE};
 use super::values::{Contradiction, Reason, Value, ValueError, Values};
 use std::fmt;
 use std::sync::Arc;
@@ -166,6 +166,11 @@ impl Memory {
     pub fn texts(&self, parameter: Parameter) -> impl Iterator<Item = &str> {
         let all = self.recipes.iter().map(move |r| r.text(parameter));
         all.filter(|text| !text.is_empty())
+    }
+
+    /// What was taught, of every recipe and camera that name something.
+    pub fn taught(&self) -> impl Iterator<Item = &str> {
+        CAMERAS.iter().flat_map(|camera| self.texts(camera.taught))
     }
 
     /// The name of a recipe; empty if it has none.

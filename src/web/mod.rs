@@ -21,7 +21,7 @@ mod state;
 use crate::control::refusal::Code;
 use crate::control::session::{Output, Session};
 use crate::control::{Control, ControlledStation};
-use crate::line::Micros;
+use crate::line::{Micros, VIEWS};
 use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Access, Grant};
@@ -83,7 +83,7 @@ pub struct Station<H: ControlledStation> {
     /// Its control.
     pub control: Arc<Mutex<Control<H>>>,
     /// The last part's picture.
-    pub live: Arc<Live>,
+    pub live: Arc<[Live; VIEWS]>,
     /// The folder of results.
     pub out: PathBuf,
 }
@@ -179,6 +179,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/rejects", get(rejects::<H>))
         .route("/rejects/{name}", get(reject::<H>))
         .route("/live.jpg", get(live::<H>))
+        .route("/live/{camera}", get(live_of::<H>))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
         let answer = move || async move { ([(header::CONTENT_TYPE, kind)], bytes) };
@@ -336,9 +337,25 @@ async fn reject<H: ControlledStation>(
 
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
 async fn live<H: ControlledStation>(State(page): Shared<H>) -> Response {
+    last_picture(&page.station, 1)
+}
+
+/// The same of one of several cameras, counted from 1.
+async fn live_of<H: ControlledStation>(
+    State(page): Shared<H>,
+    Path(camera): Path<usize>,
+) -> Response {
+    last_picture(&page.station, camera)
+}
+
+fn last_picture<H: ControlledStation>(station: &Station<H>, camera: usize) -> Response {
     let Micros(now) = system::now();
-    page.station.live.ask(Micros(now));
-    match page.station.live.shown() {
+    let camera = camera.checked_sub(1);
+    let Some(live) = camera.and_then(|camera| station.live.get(camera)) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    live.ask(Micros(now));
+    match live.shown() {
         Some(shown) => (
             [
                 (header::CONTENT_TYPE, "image/jpeg".to_string()),

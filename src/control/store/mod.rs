@@ -12,7 +12,6 @@ pub mod writer;
 
 use super::last_good::LastGood;
 use super::memory::{FileError, Memory};
-use super::table::Parameter;
 use super::values::alarms;
 use crate::durable::{Files, Folder};
 use crate::hex::hex;
@@ -339,8 +338,8 @@ impl<F: Files> StoredIn<F> {
     }
 
     fn sweep(&mut self, stored: &Stored) -> io::Result<()> {
-        let named = stored.memory.texts(Parameter::Taught);
-        let good = stored.last_good.iter().map(LastGood::taught);
+        let named = stored.memory.taught();
+        let good = stored.last_good.iter().flat_map(LastGood::taught);
         let named: Vec<&str> = named.chain(good).collect();
         shelf::sweep(&mut self.files, &named)
     }

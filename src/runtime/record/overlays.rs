@@ -1,5 +1,6 @@
 //! The folder of overlays, and that it stays within its room: the oldest parts' make way.
 
+use crate::line::View;
 use crate::report::fitting;
 use std::collections::VecDeque;
 use std::io::Error;
@@ -49,10 +50,11 @@ impl Overlays {
         })
     }
 
-    /// Where a part's overlay goes.
-    pub(super) fn path(&self, part: u64, name: &str) -> PathBuf {
+    /// Where a part's overlay goes; of one of several cameras, that one's.
+    pub(super) fn path(&self, part: u64, view: Option<View>, name: &str) -> PathBuf {
         let stem = Path::new(name).file_stem().unwrap_or_default();
-        let file = format!("{part:05}-{}", stem.to_string_lossy());
+        let camera = view.map_or_else(String::new, |v| format!("camera{}-", v.number()));
+        let file = format!("{part:05}-{camera}{}", stem.to_string_lossy());
         self.folder.join(fitting(file.as_ref(), ".png"))
     }
 
@@ -89,7 +91,7 @@ mod tests {
             std::fs::write(at(name), [0; 10]).unwrap();
         }
         let mut overlays = Overlays::open(folder.path().into(), true).unwrap();
-        let new = overlays.path(100_001, "d.png");
+        let new = overlays.path(100_001, None, "d.png");
         std::fs::write(&new, [0; 10]).unwrap();
         overlays.add(new.clone(), 30);
         assert!(!at("00009-a_long_name.png").exists() && at("00010-b.png").exists());

@@ -158,25 +158,46 @@ function chart() {
   draw.fillText(`${TEXTS.threshold} ${threshold.toFixed(4)}`, 8, Math.max(16, y(threshold) - 6));
 }
 
+// The place of a camera's picture; the page has the first one's.
+function place(camera) {
+  const id = camera === 1 ? "picture" : `picture-${camera}`;
+  if (!$(id)) {
+    const image = document.createElement("img");
+    image.id = id;
+    image.hidden = true;
+    $("last").before(image);
+  }
+  return $(id);
+}
+
+let cameras = 1;
 let picturing = false;
 async function picture() {
   if (picturing || document.hidden || location.hash.slice(1) !== "live") return;
   picturing = true;
   try {
-    const answer = await fetch("live.jpg");
-    if (answer.status === 200) {
-      const old = $("picture").src;
-      $("picture").src = URL.createObjectURL(await answer.blob());
-      $("picture").hidden = false;
-      $("picture").alt = $("last").textContent;
-      if (old.startsWith("blob:")) URL.revokeObjectURL(old);
+    for (let camera = 1; camera <= cameras; camera += 1) {
+      const answer = await fetch(camera === 1 ? "live.jpg" : `live/${camera}`);
+      if (answer.status === 200) {
+        const image = place(camera);
+        const old = image.src;
+        image.src = URL.createObjectURL(await answer.blob());
+        image.hidden = false;
+        image.alt = $("last").textContent;
+        if (old.startsWith("blob:")) URL.revokeObjectURL(old);
+      }
     }
   } catch { /* the line above says that the connection is lost */ } finally { picturing = false; }
 }
 setInterval(picture, 500);
 
 const events = new EventSource("api/events");
-events.addEventListener("state", (event) => { show(JSON.parse(event.data)); chart(); });
+events.addEventListener("state", (event) => {
+  const state = JSON.parse(event.data);
+  cameras = state.cameras.length;
+  show(state);
+  chart();
+});
 events.addEventListener("results", (event) => {
   scores = scores.concat(JSON.parse(event.data)).slice(-SCORES);
   chart();
