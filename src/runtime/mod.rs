@@ -67,6 +67,7 @@ use crate::line::pairing::HELD_FRAMES;
 use crate::line::{
     AlarmSet, Micros, NetworkState, Pin, Pins, Settings, Statistics, Trigger, VIEWS, View,
 };
+use crate::ops::tract::TractError;
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
 use camera::{CameraLane, CameraThread, Exposing, Open};

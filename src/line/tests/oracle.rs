@@ -488,7 +488,10 @@ impl Oracle {
         let part = &parts[i];
         let because = |cause| Some(Outcome::RejectBecause(cause));
         let changes = [&times.blind, &times.halted, &self.blind];
-        if changes.into_iter().any(|spans| touches(spans, part.reported)) {
+        if changes
+            .into_iter()
+            .any(|spans| touches(spans, part.reported))
+        {
             return None;
         }
         let mut closed = None;
