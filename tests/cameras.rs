@@ -160,11 +160,11 @@ fn a_view_that_is_damaged_or_does_not_come_rejects_its_part_under_its_cause() {
         "",
         "--faults",
         // The last one comes when its part has long passed.
-        "damaged@2,late@5:6s",
+        "damaged@2,late@5:2s",
         "--out",
         str(&out),
         "--delay-ms",
-        "3000",
+        "1500",
         "--set",
         "threshold=1",
         "--set",

@@ -226,6 +226,8 @@ impl<const N: usize> Queue<N> {
                 State::Judged { .. } | State::Closed(_) => continue,
             };
             lacks(entry.awaited, entry.framed.minus(entry.judged));
+            // Counted once: what comes of them now is late.
+            entry.judged = entry.framed;
             Self::close(&mut self.open, entry, cause);
         }
     }

@@ -262,6 +262,15 @@ struct Flags {
 }
 
 impl Flags {
+    /// Of a station with so many cameras, none of which delivers yet.
+    fn of(cameras: usize) -> Flags {
+        Flags {
+            // Those that there are not need no start.
+            cameras: View::ALL.map(|view| view.index() >= cameras),
+            ..Flags::default()
+        }
+    }
+
     fn mode(self, outputs: Outputs) -> Mode {
         match () {
             () if self.cameras.contains(&false) || !self.network => Mode::Starting,
@@ -333,11 +342,7 @@ impl<P: Pin> Actuator<P> {
             shared,
             real_time,
             jitter: Latency::default(),
-            flags: Flags {
-                // Those that there are not need no start.
-                cameras: View::ALL.map(|view| view.index() >= cameras),
-                ..Flags::default()
-            },
+            flags: Flags::of(cameras),
         }
     }
 

@@ -170,9 +170,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
 
     /// A part is at the reject station, or the last one of a block.
     fn arrive(&mut self, entry: &Entry) {
-        // Another view had made it a reject before these came.
+        // It was a reject already when these did not come.
+        let counts = &mut self.statistics.views;
         for view in entry.awaited.iter() {
-            self.statistics.views[view.index()].missing += 1;
+            counts[view.index()].missing += 1;
+        }
+        for view in entry.framed.minus(entry.judged).iter() {
+            counts[view.index()].late += 1;
         }
         let barred = self.barred();
         let outcome = match (entry.state, barred) {

@@ -90,40 +90,18 @@ impl<O: Observer, const N: usize> Station<O, N> {
             }
             State::Waiting | State::Framed if entry.framed.contains(view) => {
                 counts.taken += 1;
-                let (score, sorting) = match verdict {
-                    Verdict::Score(score) => (Some(score), Sorting::default()),
-                    Verdict::Sorted(score, sorting) => (Some(score), sorting),
-                    Verdict::Error => (None, Sorting::default()),
-                };
-                let own = self.settings.threshold_of(view);
-                let threshold = sorting.threshold.unwrap_or(own);
-                let outcome = match score {
-                    Some(score) => Outcome::of(score, threshold.get()),
-                    None => Outcome::RejectBecause(Cause::InferenceError),
-                };
-                self.queue
-                    .view(part, |entry| entry.judged = entry.judged.with(view));
-                let by_view = &mut self.statistics.views[view.index()];
+                let (outcome, sorting) = self.judged(part, view, verdict);
                 let all = entry.judged.with(view) == self.kept.cameras;
                 let state = match outcome {
-                    Outcome::Good => {
-                        by_view.good += 1;
-                        match (all, entry.piece) {
-                            // The others must be good, too.
-                            (false, _) => return VerdictUse::Taken,
-                            (true, true) => State::Closed(Cause::Challenge),
-                            (true, false) => State::Judged { good: true },
-                        }
-                    }
+                    // The others must be good, too.
+                    Outcome::Good if !all => return VerdictUse::Taken,
+                    Outcome::Good if entry.piece => State::Closed(Cause::Challenge),
+                    Outcome::Good => State::Judged { good: true },
                     Outcome::Reject => {
-                        by_view.rejects += 1;
                         self.queue.sort(part, sorting);
                         State::Judged { good: false }
                     }
-                    Outcome::RejectBecause(cause) => {
-                        by_view.errors += 1;
-                        State::Closed(cause)
-                    }
+                    Outcome::RejectBecause(cause) => State::Closed(cause),
                 };
                 self.queue.set(part, state);
                 self.last_good = outcome == Outcome::Good;
@@ -147,9 +125,36 @@ impl<O: Observer, const N: usize> Station<O, N> {
             }
             State::Judged { .. } | State::Closed(_) => {
                 counts.ignored += 1;
+                if entry.framed.minus(entry.judged).contains(view) {
+                    self.judged(part, view, verdict);
+                }
                 VerdictUse::Ignored
             }
         }
+    }
+
+    /// What a verdict says of a view, counted for its camera.
+    fn judged(&mut self, part: PartId, view: View, verdict: Verdict) -> (Outcome, Sorting) {
+        let (score, sorting) = match verdict {
+            Verdict::Score(score) => (Some(score), Sorting::default()),
+            Verdict::Sorted(score, sorting) => (Some(score), sorting),
+            Verdict::Error => (None, Sorting::default()),
+        };
+        let own = self.settings.threshold_of(view);
+        let threshold = sorting.threshold.unwrap_or(own);
+        let outcome = match score {
+            Some(score) => Outcome::of(score, threshold.get()),
+            None => Outcome::RejectBecause(Cause::InferenceError),
+        };
+        self.queue
+            .view(part, |entry| entry.judged = entry.judged.with(view));
+        let counts = &mut self.statistics.views[view.index()];
+        match outcome {
+            Outcome::Good => counts.good += 1,
+            Outcome::Reject => counts.rejects += 1,
+            Outcome::RejectBecause(_) => counts.errors += 1,
+        }
+        (outcome, sorting)
     }
 
     /// An input changed `at`. Reporting its state again changes nothing. A reset is one that becomes active

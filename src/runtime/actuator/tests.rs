@@ -245,7 +245,7 @@ fn a_camera_without_a_network_inspects_nothing() {
         .settings()
         .unwrap();
     let mut station = alone(Pins::<Watched>::default(), false);
-    station.flags = Flags::default();
+    station.flags = Flags::of(1);
     station.station = Some(Station::new(
         settings,
         Statistics::default(),
