@@ -463,7 +463,7 @@ impl ControlledStation for Handle {
             network,
         });
         if let Some(network) = loadout.networks.as_ref().and_then(|n| n.first()) {
-            self.shared.taught(network, &loadout.line.settings);
+            network.compares(&self.shared, &loadout.line.settings);
         }
         // Judges first: a frame that goes to them with this generation finds its network there.
         if let Some(networks) = loadout.networks {

@@ -15,6 +15,7 @@ use super::camera::Adjusted;
 use super::limits::FrameLimits;
 use super::message::LineLoadout;
 use super::recent::Recent;
+use super::shared::Shared;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
 use crate::control::host::{GoodParts, NetworkLabel};
@@ -24,7 +25,7 @@ use crate::control::types::TypeRules;
 use crate::control::values::Values;
 use crate::hex::hex;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
-use crate::line::{VIEWS, View};
+use crate::line::{Settings, VIEWS, View};
 use crate::memory::file::TaughtError;
 use crate::memory::region::Regions;
 use crate::memory::{Taught, TaughtLight};
@@ -345,6 +346,19 @@ impl Network {
         self.inspector.teach(None)?;
         let looked = self.inspector.look(regions);
         looked.map_err(|e| TaughtError::Failed(TractError::msg(e.to_string())))
+    }
+
+    /// From now on each camera's frames are compared with what its network was taught.
+    pub(super) fn compares(&self, shared: &Shared, settings: &Settings) {
+        for view in View::ALL {
+            let (frames, drift) = (&shared.frames[view.index()], &shared.drift[view.index()]);
+            let Some(network) = self.of(view) else {
+                continue;
+            };
+            frames.taught(network.light(), network.recent.clone());
+            let threshold = settings.threshold_of(view).get();
+            drift.taught(network.inspector.taught(), threshold);
+        }
     }
 
     /// Another one with the same weights that compares with no good parts, to be taught and to take this one's

@@ -248,7 +248,7 @@ pub fn start<P: Pin + Send + 'static>(
                 state: Some(NetworkState::Stored),
                 network: Some(network.label.clone()),
             });
-            shared.taught(&network, &settings);
+            network.compares(&shared, &settings);
             let networks = network.side_by_side(config.parallel);
             networks.map_err(StartError::Parallel)?
         }

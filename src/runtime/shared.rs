@@ -4,7 +4,6 @@ use super::archive::Archive;
 use super::drift::DriftWatch;
 use super::limits::{FrameLimits, FrameSetting};
 use super::live::Live;
-use super::loadout::Network;
 pub(super) use super::system::lock;
 use super::system::now;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
@@ -172,19 +171,6 @@ impl Shared {
     /// What a frame must show, of every camera.
     pub(super) fn set_limits(&self, limits: FrameLimits) {
         self.frames.iter().for_each(|frames| frames.set(limits));
-    }
-
-    /// From now on each camera's frames are compared with what its network was taught.
-    pub(super) fn taught(&self, network: &Network, settings: &Settings) {
-        for view in View::ALL {
-            let (frames, drift) = (&self.frames[view.index()], &self.drift[view.index()]);
-            let Some(network) = network.of(view) else {
-                continue;
-            };
-            frames.taught(network.light(), network.recent.clone());
-            let threshold = settings.threshold_of(view).get();
-            drift.taught(network.inspector.taught(), threshold);
-        }
     }
 
     /// Which pictures are kept.
