@@ -35,6 +35,13 @@ pub struct Board {
     pub serial: Serial,
     /// The camera, unless the command line says otherwise.
     pub camera: Camera,
+    /// A second camera on the same trigger. `format`, `width`, `height`, `fps`, `buffers` and `source` that it does
+    /// not say are the first one's.
+    pub camera2: Option<Camera>,
+    /// A third one; needs a second.
+    pub camera3: Option<Camera>,
+    /// A fourth one; needs a third.
+    pub camera4: Option<Camera>,
     /// The hardware watchdog; `None`: the board has none.
     pub watchdog: Option<Watchdog>,
     /// The processor.
@@ -48,6 +55,22 @@ pub struct Board {
 }
 
 impl Board {
+    /// The keys of the cameras.
+    pub const CAMERAS: [&'static str; 4] = ["camera", "camera2", "camera3", "camera4"];
+
+    /// How many cameras there are, 1 to 4.
+    pub fn cameras(&self) -> usize {
+        let further = [&self.camera2, &self.camera3, &self.camera4];
+        1 + further.iter().take_while(|camera| camera.is_some()).count()
+    }
+
+    /// A camera, counted from 0; the first one if there are not so many.
+    pub fn camera(&self, place: usize) -> &Camera {
+        let further = [&self.camera2, &self.camera3, &self.camera4];
+        let own = place.checked_sub(1).and_then(|i| further.get(i)?.as_ref());
+        own.unwrap_or(&self.camera)
+    }
+
     /// Every wired signal.
     pub fn wired(&self) -> Vec<Wire> {
         let outputs = self.outputs.each().into_iter().filter_map(|(key, pin)| {

@@ -5,7 +5,6 @@ use super::memory::GOOD_PARTS;
 use super::memory::Memory;
 use super::store::Stored;
 use super::store::shelf::{Shelf, is_name, name_of};
-use super::table::Parameter;
 use crate::memory::Taught;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +29,7 @@ pub fn text(stored: &Stored, shelf: &Shelf) -> (String, Vec<String>) {
 /// What recipes name as taught, as a table of TOML, and what of it cannot be read.
 fn good_parts(memory: &Memory, shelf: &Shelf) -> (String, Vec<String>) {
     let (mut table, mut missing) = (String::new(), Vec::new());
-    let named: BTreeSet<&str> = memory.texts(Parameter::Taught).collect();
+    let named: BTreeSet<&str> = memory.taught().collect();
     for name in named {
         if !is_name(name) {
             table += &format!("# {name:?} was taught elsewhere and is not in here.\n");
@@ -96,8 +95,8 @@ pub fn read(
     }
     memory.read(text).map_err(|e| e.to_string())?;
     memory.check_all().map_err(|e| e.to_string())?;
-    let lost = (memory.texts(Parameter::Taught))
-        .find(|n| is_name(n) && !goods.contains_key(*n) && shelf.get(n).is_err());
+    let lost =
+        (memory.taught()).find(|n| is_name(n) && !goods.contains_key(*n) && shelf.get(n).is_err());
     match lost {
         None => Ok(()),
         Some(name) => Err(format!(

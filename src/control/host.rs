@@ -7,7 +7,7 @@ use super::values::Values;
 use crate::line::settings::Pieces;
 use crate::line::{
     AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome, Outputs, PartId,
-    Settings, Statistics,
+    Settings, Statistics, VIEWS, View,
 };
 use crate::memory::Views;
 use crate::memory::course::Report;
@@ -48,8 +48,11 @@ pub struct PartResult {
     pub part: PartId,
     /// What became of it.
     pub outcome: Outcome,
-    /// Its anomaly score, 0..=1; `None` if it was not judged.
+    /// Its anomaly score, 0..=1; `None` if it was not judged. Where there are several cameras: that of the first
+    /// view that rejects it, else the largest.
     pub score: Option<f32>,
+    /// The camera whose score it is.
+    pub view: View,
     /// What that is made of; `None` where no good parts were taught.
     pub opinions: Option<Opinions>,
     /// From trigger to verdict, microseconds; `None` if it was not judged.
@@ -110,6 +113,10 @@ pub struct Snapshot {
     pub challenge: Option<ChallengeReport>,
     /// The last part that got its outcome.
     pub last: Option<PartResult>,
+    /// How many cameras there are.
+    pub cameras: usize,
+    /// Those that are down.
+    pub down: [bool; VIEWS],
     /// The self-test that runs, or the last one.
     pub self_test: SelfTest,
 }

@@ -183,20 +183,29 @@ impl Inference {
 
     fn judge(&mut self, mut judge: Option<&mut Judge>, part: PartId, frame: FrameId) {
         let places = self.places.clone();
+        let view = places.view(frame);
         let mut place = places.at(frame);
-        let label = judge.as_ref().map(|j| j.network.label.clone());
+        let label = judge
+            .as_ref()
+            .and_then(|j| j.network.of(view))
+            .map(|n| n.label.clone());
         let rules = self.shared.types();
         let margin = rules.margin();
         let judged = match &mut judge {
             Some(judge) => {
                 judge.sort_by(rules);
-                let inspected = judge.network.inspector.inspect(&place.image);
-                inspected.map(|_| ()).map_err(|e| e.to_string())
+                match judge.network.of_mut(view) {
+                    Some(network) => {
+                        let inspected = network.inspector.inspect(&place.image);
+                        inspected.map(|_| ()).map_err(|e| e.to_string())
+                    }
+                    None => Err("there is no network for this camera".into()),
+                }
             }
             None => Err("there is no network".into()),
         };
         let sortings: &[Sorting] = judge.as_ref().map_or(&[], |j| &j.sortings);
-        let network = judge.as_ref().map(|j| &j.network);
+        let network = judge.as_ref().and_then(|j| j.network.of(view));
         let result = judged.and(network.map(|n| n.inspector.last()).ok_or_else(String::new));
         let kind = result.as_ref().ok().and_then(|i| i.kind(margin));
         let sorting = match kind {
@@ -217,7 +226,7 @@ impl Inference {
         };
         let threshold = sorting
             .and_then(|s| s.threshold)
-            .map_or(self.shared.threshold(), |t| t.get());
+            .map_or(self.shared.threshold(view), |t| t.get());
         let opinions = result.as_ref().ok().and_then(|inspection| {
             Some(Opinions {
                 zero_shot: inspection.zero_shot,
@@ -236,7 +245,7 @@ impl Inference {
             Keep::Rejects => sample || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
             Keep::All => score.is_some(),
         };
-        let looked_at = score.is_some() && self.shared.live.takes(now());
+        let looked_at = score.is_some() && self.shared.live[view.index()].takes(now());
         let picture = match wanted {
             true => self.record.takes_a_picture(&self.shared),
             false => looked_at && self.record.takes_a_spare_picture(),
@@ -246,7 +255,9 @@ impl Inference {
             &self.shared,
             Record::Judged {
                 part,
+                view,
                 judgement: Judgement {
+                    score,
                     name: std::mem::take(&mut place.name),
                     defective: place.defective,
                     error: result.as_ref().err().cloned(),
@@ -261,6 +272,7 @@ impl Inference {
         // Fails only when the station has ended.
         let _ = self.messages.send(Message::Verdict {
             part,
+            view,
             verdict,
             score,
             share: kind.map(|(_, share)| share),
@@ -279,8 +291,8 @@ impl Inference {
         {
             let score = taught.about().score(memory, zero_shot);
             // Types' own thresholds are for parts that are bad.
-            let threshold = self.shared.threshold();
-            let drift = &self.shared.drift;
+            let threshold = self.shared.threshold(view);
+            let drift = &self.shared.drift[view.index()];
             if let Some(cause) = drift.part(taught, score, threshold, &place.image) {
                 log::error!("parts that pass no longer look as they were taught: {cause}");
                 // Fails only when the station has ended.
@@ -292,25 +304,39 @@ impl Inference {
                 frame: std::mem::take(&mut place.image),
                 inspection: inspection.clone(),
             });
-            self.record
-                .send(&self.shared, Record::Picture { part, picture });
+            self.record.send(
+                &self.shared,
+                Record::Picture {
+                    part,
+                    view,
+                    picture,
+                },
+            );
         }
     }
 
     fn damaged(&mut self, part: PartId, frame: FrameId) {
         let places = self.places.clone();
+        let view = places.view(frame);
         let mut place = places.at(frame);
         let judgement = Judgement {
+            score: None,
             name: std::mem::take(&mut place.name),
             defective: place.defective,
             error: place.error.take(),
             network: None,
-            threshold: self.shared.threshold(),
+            threshold: self.shared.threshold(view),
             picture: false,
             shows: false,
             sample: false,
         };
-        self.record
-            .send(&self.shared, Record::Judged { part, judgement });
+        self.record.send(
+            &self.shared,
+            Record::Judged {
+                part,
+                view,
+                judgement,
+            },
+        );
     }
 }

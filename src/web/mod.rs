@@ -34,12 +34,12 @@ use crate::control::session::{Output, Session};
 use crate::control::shared::Committed;
 use crate::control::table::{Access, Parameter};
 use crate::control::{Control, ControlledStation, SessionId};
-use crate::line::Micros;
+use crate::line::{Micros, VIEWS};
 use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -129,7 +129,7 @@ pub struct Station<H: ControlledStation> {
     /// Its control.
     pub control: Arc<Mutex<Control<H>>>,
     /// The last part's picture.
-    pub live: Arc<Live>,
+    pub live: Arc<[Live; VIEWS]>,
     /// The folder of results.
     pub out: PathBuf,
     /// The folder of the memory.
@@ -153,6 +153,30 @@ impl<H: ControlledStation> Page<H> {
 
     fn access(&self) -> MutexGuard<'_, Grants> {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last picture of a camera, counted from 1.
+    fn last_picture(&self, headers: &HeaderMap, camera: usize) -> Response {
+        if let Some(refusal) = self.hidden(headers, Needed::Live) {
+            return refusal;
+        }
+        let Micros(now) = system::now();
+        let camera = camera.checked_sub(1);
+        let Some(live) = camera.and_then(|camera| self.station.live.get(camera)) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        live.ask(Micros(now));
+        match live.shown() {
+            Some(shown) => (
+                [
+                    (header::CONTENT_TYPE, "image/jpeg".to_string()),
+                    (header::ETAG, format!("\"{}\"", shown.part.0)),
+                ],
+                shown.jpeg.clone(),
+            )
+                .into_response(),
+            None => StatusCode::NO_CONTENT.into_response(),
+        }
     }
 
     /// The refusal, if a request may not see that.
@@ -298,6 +322,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
             post(backup::restore::<H>).layer(DefaultBodyLimit::max(backup::LARGEST)),
         )
         .route("/live.jpg", get(live::<H>))
+        .route("/live/{camera}", get(live_of::<H>))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
         let answer = move || async move { ([(header::CONTENT_TYPE, kind)], bytes) };
@@ -461,22 +486,16 @@ fn refused(code: Code, text: &str) -> Response {
 
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
 async fn live<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
-    if let Some(refusal) = page.hidden(&headers, Needed::Live) {
-        return refusal;
-    }
-    let Micros(now) = system::now();
-    page.station.live.ask(Micros(now));
-    match page.station.live.shown() {
-        Some(shown) => (
-            [
-                (header::CONTENT_TYPE, "image/jpeg".to_string()),
-                (header::ETAG, format!("\"{}\"", shown.part.0)),
-            ],
-            shown.jpeg.clone(),
-        )
-            .into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
-    }
+    page.last_picture(&headers, 1)
+}
+
+/// The same of one of several cameras, counted from 1.
+async fn live_of<H: ControlledStation>(
+    State(page): Shared<H>,
+    Path(camera): Path<usize>,
+    headers: HeaderMap,
+) -> Response {
+    page.last_picture(&headers, camera)
 }
 
 async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {

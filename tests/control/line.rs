@@ -8,7 +8,7 @@ use faprompt_edge::control::{
 };
 use faprompt_edge::line::{
     AlarmSet, ChallengeError, DefectType, Event, Frame, FrameId, Input, Lane, Micros, NetworkState,
-    Observer, Outcome, PartId, Settings, Sorting, Station, Statistics, Trigger, Verdict,
+    Observer, Outcome, PartId, Settings, Sorting, Station, Statistics, Trigger, Verdict, View,
 };
 use faprompt_edge::memory::course::{Course, Edit, Sample};
 use faprompt_edge::memory::region::Regions;
@@ -167,6 +167,7 @@ impl Line {
                 part,
                 outcome,
                 score,
+                view: View::FIRST,
                 opinions: None,
                 latency_us: score.map(|_| JUDGING),
                 defect: defect.unwrap_or_default(),
@@ -194,6 +195,7 @@ impl Line {
         let exposed = self.now;
         let frame = Frame {
             id: FrameId(self.frames),
+            view: View::FIRST,
             exposed: Micros(exposed),
             flaw: None,
         };
@@ -213,7 +215,7 @@ impl Line {
                 *taking = false;
             }
             let verdict = Verdict::Sorted(score, sorting);
-            self.station().on_verdict(part, verdict, now);
+            self.station().on_verdict(part, View::FIRST, verdict, now);
         }
         self.run(PART);
     }
@@ -253,6 +255,8 @@ impl ControlledStation for Line {
             statistics: self.statistics(),
             challenge: self.station().challenge_report(),
             last: self.last,
+            cameras: 1,
+            down: Default::default(),
             self_test: self.self_test,
         }
     }

@@ -149,11 +149,12 @@ class Machine(Qemu):
             raise RigError(f"{script}: exit code {result.code}: {result.out}")
         return result
 
-    def camera(self, width, height, fourcc, multiplanar=1):
+    def camera(self, width, height, fourcc, multiplanar=1, second=False):
         """Loads vivid, with frames in one piece of memory or (2) in several, and joins its HDMI output to its HDMI input: what goes into /dev/video1 comes out of
-        /dev/video0, byte for byte. Returns the bytes of a frame."""
+        /dev/video0, byte for byte. Returns the bytes of a frame. A second camera, /dev/video2, shows vivid's own test picture, which stands still."""
         self.check("rmmod vivid 2> /dev/null; true")
-        self.check(f"modprobe vivid n_devs=1 multiplanar={multiplanar}; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
+        devices = "n_devs=2 node_types=0x101,0x101" if second else "n_devs=1"
+        self.check(f"modprobe vivid {devices} multiplanar={multiplanar}; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
         # Timestamps of the end of a frame: by default vivid's lie in the future.
         self.check("v4l2-ctl -d0 -c hdmi_000_0_is_connected_to=2 -c osd_text_mode=2 -c timestamp_source=1")
         # The lowest rate whose pixel clock is within vivid's 14 MHz; 640x480 is a standard timing.
@@ -164,6 +165,9 @@ class Machine(Qemu):
         else:
             raise RigError(f"vivid has no timing for {width}x{height}")
         self.check(f"v4l2-ctl -d1 {timing}")
+        if second:
+            size = f"width={width},height={height},pixelformat='{fourcc}',field=none"
+            self.check(f"v4l2-ctl -d2 -i 3 && v4l2-ctl -d2 -c osd_text_mode=2 -c timestamp_source=1 && v4l2-ctl -d2 {timing} && v4l2-ctl -d2 --set-fmt-video={size}")
         return self.camera_format(width, height, fourcc)
 
     def camera_format(self, width, height, fourcc):

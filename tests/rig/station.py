@@ -22,9 +22,9 @@ Part = namedtuple("Part", "number outcome score due_ns")
 class Belt:
     """Photos that stand in front of the camera one after the other, and the light barrier's edges."""
 
-    def __init__(self, machine, multiplanar=1):
+    def __init__(self, machine, multiplanar=1, second=False):
         self.machine = machine
-        self.frame_bytes = machine.camera(WIDTH, HEIGHT, "RGB3", multiplanar)
+        self.frame_bytes = machine.camera(WIDTH, HEIGHT, "RGB3", multiplanar, second)
         self.bring("frames.rgb")
         self.light_up()
 

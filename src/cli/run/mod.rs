@@ -12,17 +12,17 @@ use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::store::shelf::Shelf;
-use faprompt_edge::control::table::{Parameter, STEPS};
+use faprompt_edge::control::table::{CAMERAS, Parameter, STEPS};
 use faprompt_edge::control::types::TypeRules;
 use faprompt_edge::control::values::{Values, quoted};
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::settings::Axis;
-use faprompt_edge::line::{Outputs, Trigger};
+use faprompt_edge::line::{Outputs, Trigger, View};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
-use faprompt_edge::runtime::handle::{adjustment, log_level};
+use faprompt_edge::runtime::handle::{NEED_A_TRIGGER, adjustments, log_level};
 use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
@@ -42,13 +42,14 @@ pub struct Run {
     /// Which board: a name (`board list`) or a file
     #[arg(long, default_value = "sim")]
     board: String,
-    /// Where frames come from: `pattern` (a generator of parts, some defective), a folder of photos or a
-    /// V4L2 device [default: the board's]
+    /// Where frames come from: `pattern` (a generator of parts, some defective), a folder of photos, a
+    /// V4L2 device or `pipe:COMMAND`; up to four times: so many cameras on one trigger [default: the board's]
     #[arg(long)]
-    source: Option<PathBuf>,
-    /// Faults of the camera, to see what the station does about them, as in `drop@5,damaged@7`
+    source: Vec<PathBuf>,
+    /// Faults of the camera, to see what the station does about them, as in `drop@5,damaged@7`; the second time,
+    /// the second camera's; empty: none
     #[arg(long, value_name = "PLAN")]
-    faults: Option<FaultPlan>,
+    faults: Vec<FaultPlan>,
     /// End after so many exposures [default: a folder's photos, or 24 generated parts; else never]
     #[arg(long)]
     frames: Option<u64>,
@@ -119,7 +120,12 @@ fn setting(text: &str) -> Result<(Parameter, Value), String> {
 
 impl Run {
     /// The parameters of a station that was never set: the table's, the board's, the bundle's threshold.
-    fn factory(&self, board: &Board, threshold: Option<f32>) -> Result<Memory, CliError> {
+    fn factory(
+        &self,
+        board: &Board,
+        cameras: usize,
+        threshold: Option<f32>,
+    ) -> Result<Memory, CliError> {
         let mut memory = Memory::default();
         let mut set = |parameter: Parameter, value| {
             memory
@@ -127,7 +133,22 @@ impl Run {
                 .map_err(|e| CliError::Usage(e.to_string()))
         };
         if let Some(threshold) = threshold {
-            set(Parameter::Threshold, steps(threshold))?;
+            for camera in CAMERAS {
+                set(camera.threshold, steps(threshold))?;
+            }
+        }
+        if cameras > 1 {
+            // Which frames show the same part, a trigger says.
+            let source = Parameter::TriggerSource.entry();
+            let from = match board.inputs.trigger {
+                Some(_) if board.gpio != Gpio::Simulated => "edge",
+                _ => "interval",
+            };
+            let from = source.parse(from);
+            set(
+                Parameter::TriggerSource,
+                from.map_err(|e| CliError::Usage(e.to_string()))?,
+            )?;
         }
         set(
             Parameter::RejectDelayMs,
@@ -208,7 +229,7 @@ impl Run {
 
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
-        let (open, limit) = self.camera(&board)?;
+        let (cameras, limit) = self.cameras(&board)?;
         let device = |port: &Option<SerialPort>| port.as_ref().map(|p| PathBuf::from(&p.device));
         let serial = self.serial.clone().or(device(&board.serial.control));
         let modbus = self.modbus.clone().or(device(&board.serial.modbus));
@@ -227,7 +248,7 @@ impl Run {
             }
             Err(e) => return Err(e),
         };
-        let factory = self.factory(&board, threshold)?;
+        let factory = self.factory(&board, cameras.len(), threshold)?;
         let state = ports::folder(self.state.as_deref(), has_ports, &self.out);
         let mut stored = match &state {
             Some(state) => Some(Store::open(state, &factory)?),
@@ -244,6 +265,9 @@ impl Run {
             .check()
             .and_then(|()| values.settings())
             .map_err(|e| CliError::Usage(e.to_string()))?;
+        if cameras.len() > 1 && settings.trigger == Trigger::FreeRun {
+            return Err(CliError::Usage(NEED_A_TRIGGER.into()));
+        }
         if let Some((_, restored)) = stored.as_mut() {
             // The first COMMIT stores them with the rest: the log must know where they come from.
             for p in values.changed(&before) {
@@ -279,7 +303,7 @@ impl Run {
         let network = match has_ports {
             // Control puts it in, with the ports open.
             true => None,
-            false => Some(networks.taught(&choice, &shelf)?),
+            false => Some(networks.taught(&choice, cameras.len(), &shelf)?),
         };
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
         let inputs = board::inputs(&board)?;
@@ -288,7 +312,7 @@ impl Run {
             statistics,
             latched,
             stopped,
-            adjustment: adjustment(&values),
+            adjustments: adjustments(&values),
             archive: Archive::of(&values),
             recipe: values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&values),
@@ -307,7 +331,7 @@ impl Run {
             rate: self.rate,
             network,
         };
-        let mut station = runtime::start(config, pins, inputs, open)?;
+        let mut station = runtime::start(config, pins, inputs, cameras)?;
         let shared = station.shared();
         let stop = Arc::clone(&shared);
         ctrlc::set_handler(move || stop.stop.store(true, Ordering::Relaxed))
@@ -337,7 +361,10 @@ impl Run {
             ports.close(&report.ended.statistics);
         }
         let judging = shared.judging();
-        let summary = Summary::new(&board.name, &judging, shared.threshold(), &report);
+        let thresholds: Vec<f32> = View::first(shared.cameras)
+            .map(|view| shared.threshold(view))
+            .collect();
+        let summary = Summary::new(&board.name, &judging, &thresholds, &report);
         say(&summary);
         say(format_args!(
             "pictures of parts     {}",

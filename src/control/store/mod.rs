@@ -16,7 +16,6 @@ pub use lesson::Waiting;
 
 use super::last_good::LastGood;
 use super::memory::{FileError, Memory, RecipeNumber};
-use super::table::Parameter;
 use super::values::alarms;
 use crate::durable::{Files, Folder};
 use crate::hex::hex;
@@ -364,8 +363,8 @@ impl<F: Files> StoredIn<F> {
     }
 
     fn sweep(&mut self, stored: &Stored) -> io::Result<()> {
-        let named = stored.memory.texts(Parameter::Taught);
-        let good = stored.last_good.iter().map(LastGood::taught);
+        let named = stored.memory.taught();
+        let good = stored.last_good.iter().flat_map(LastGood::taught);
         let named: Vec<&str> = named.chain(good).collect();
         shelf::sweep(&mut self.files, &named)
     }

@@ -1,6 +1,7 @@
 //! Power cuts at every step of every write, by a model of a disk that keeps only what was flushed.
 
 use super::*;
+use crate::control::table::Parameter;
 use crate::control::values::Value;
 use crate::line::Alarm;
 use std::collections::BTreeMap;
@@ -226,6 +227,18 @@ fn a_power_cut_at_any_step_leaves_old_or_new() {
     let (tried, wrong) = violations(&steps, &confirmed);
     assert_eq!(wrong, Vec::<String>::new());
     assert!(tried >= 150, "{tried} crash points");
+}
+
+#[test]
+fn what_a_further_camera_compares_with_is_kept() {
+    let (mut keep, restored) = StoredIn::open(Recorder::default(), &Memory::default());
+    let mut stored = restored.stored;
+    let [name, nobodys] = [b"its", b"old"].map(|b| shelf::put(&mut keep.files, b).unwrap());
+    let text = Value::Text(name.clone());
+    stored.memory.set(Parameter::Camera3Taught, text).unwrap();
+    keep.sweep(&stored).unwrap();
+    assert!(shelf::get(&keep.files, &name).unwrap().is_some());
+    assert_eq!(shelf::get(&keep.files, &nobodys).unwrap(), None);
 }
 
 /// What was taught, by recipe: as the settings name it, and as it is found.

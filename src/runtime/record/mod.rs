@@ -21,7 +21,7 @@ use super::mailbox::{Mailbox, Post};
 use super::shared::Shared;
 use crate::control::host::{NetworkLabel, PartResult};
 use crate::inspector::Inspection;
-use crate::line::{Alarm, AlarmSet, ChallengeReport, Micros, PartId};
+use crate::line::{Alarm, AlarmSet, ChallengeReport, Micros, PartId, View};
 use image::RgbImage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +47,8 @@ pub struct Judgement {
     pub name: String,
     /// Whether the part is defective, where the source knows.
     pub defective: Option<bool>,
+    /// Its score; `None` if it could not be judged.
+    pub score: Option<f32>,
     /// Why it could not be judged.
     pub error: Option<String>,
     /// What judged it.
@@ -68,6 +70,8 @@ pub enum Record {
     Judged {
         /// Whose.
         part: PartId,
+        /// Of which camera.
+        view: View,
         /// How.
         judgement: Judgement,
     },
@@ -75,6 +79,8 @@ pub enum Record {
     Picture {
         /// Whose.
         part: PartId,
+        /// Of which camera.
+        view: View,
         /// The picture.
         picture: Box<Picture>,
     },

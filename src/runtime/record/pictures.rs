@@ -6,6 +6,8 @@
 //! archive/2026-11-29/00012-NAME.json          what became of the part: [`About`]
 //! ```
 //!
+//! Where there are several cameras the files of each are called `00012-camera2-NAME`.
+//!
 //! The day is UTC's. `.json` is written last and whole: a part without it is not in the archive, and a power cut
 //! leaves no half one. Whatever else lies there is somebody else's, and stays.
 
@@ -28,6 +30,9 @@ pub struct About {
     pub part: u64,
     /// What its frame was called.
     pub name: String,
+    /// Which camera saw it, from 1, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<u8>,
     /// When it got its outcome, RFC 3339.
     pub utc: String,
     /// Whether it was rejected.
@@ -145,19 +150,20 @@ impl Pictures {
         })
     }
 
-    /// Where the pictures of a part go that got its outcome at this time (RFC 3339), without their ends. Makes the day's
-    /// folder.
-    pub(super) fn stem(
-        &self,
-        utc: &str,
-        part: u64,
-        name: &str,
-    ) -> Result<PathBuf, (PathBuf, Error)> {
-        let day = utc.get(..10).filter(|d| is_day(d)).unwrap_or("1970-01-01");
+    /// Where the pictures of a part go, without their ends; of one of several cameras, that one's. Makes the day's folder.
+    pub(super) fn stem(&self, about: &About) -> Result<PathBuf, (PathBuf, Error)> {
+        let day = about
+            .utc
+            .get(..10)
+            .filter(|d| is_day(d))
+            .unwrap_or("1970-01-01");
         let day = self.folder.join(day);
         std::fs::create_dir_all(&day).map_err(|e| (day.clone(), e))?;
-        let name = Path::new(name).file_stem().unwrap_or_default();
-        let file = format!("{part:05}-{}", name.to_string_lossy());
+        let name = Path::new(&about.name).file_stem().unwrap_or_default();
+        let camera = about
+            .camera
+            .map_or_else(String::new, |n| format!("camera{n}-"));
+        let file = format!("{:05}-{camera}{}", about.part, name.to_string_lossy());
         let file = fitting(file.as_ref(), ENDS[1]);
         let file = file.to_string_lossy();
         Ok(day.join(file.strip_suffix(ENDS[1]).unwrap_or(&file)))
@@ -228,11 +234,13 @@ mod tests {
     use super::*;
 
     fn put(pictures: &mut Pictures, utc: &str, part: u64) -> PathBuf {
-        let stem = pictures.stem(utc, part, "x.png").unwrap();
         let about = About {
             part,
+            name: "x.png".into(),
+            utc: utc.into(),
             ..About::default()
         };
+        let stem = pictures.stem(&about).unwrap();
         pictures
             .write(stem.clone(), (&[1; 100], &[2; 100]), &about)
             .unwrap();

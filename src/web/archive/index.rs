@@ -23,7 +23,7 @@ pub const LISTED: u32 = 200;
 const USUAL: u32 = 48;
 
 const TABLE: &str = "CREATE TABLE parts (day TEXT, stem TEXT, part INTEGER, name TEXT, utc TEXT, reject INTEGER, cause TEXT,
-    type TEXT, score REAL, threshold REAL, recipe TEXT, network TEXT, good INTEGER, note TEXT, PRIMARY KEY (day, stem)) WITHOUT ROWID;
+    type TEXT, score REAL, threshold REAL, recipe TEXT, network TEXT, good INTEGER, note TEXT, camera INTEGER, PRIMARY KEY (day, stem)) WITHOUT ROWID;
     CREATE INDEX by_time ON parts (utc)";
 
 /// What is asked for. What is left out does not matter.
@@ -226,7 +226,7 @@ impl Index {
 
     fn ask(&self, q: &Query) -> Result<Vec<Item>> {
         let mut question = self.table.prepare(
-            "SELECT day, stem, part, name, utc, reject, cause, type, score, threshold, recipe, network, good, note FROM parts
+            "SELECT day, stem, part, name, utc, reject, cause, type, score, threshold, recipe, network, good, note, camera FROM parts
              WHERE (?1 IS NULL OR utc >= ?1) AND (?2 IS NULL OR utc < ?2) AND (?3 IS NULL OR recipe = ?3)
                AND (?4 IS NULL OR (reject AND ifnull(cause, 'score') = ?4)) AND (?5 IS NULL OR type = ?5)
                AND (?6 IS NULL OR reject = (?6 = 'reject'))
@@ -280,9 +280,9 @@ pub fn read(folder: &Path, stem: &str) -> Option<About> {
 fn put(table: &Connection, day: &str, stem: &str, a: &About) -> Result<()> {
     let part = i64::try_from(a.part).unwrap_or(i64::MAX);
     table
-        .prepare("INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?
+        .prepare("INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?
         .execute(params![
-            day, stem, part, a.name, a.utc, a.reject, a.cause, a.kind, a.score, a.threshold, a.recipe, a.network, a.good, a.note
+            day, stem, part, a.name, a.utc, a.reject, a.cause, a.kind, a.score, a.threshold, a.recipe, a.network, a.good, a.note, a.camera
         ])?;
     Ok(())
 }
@@ -305,6 +305,7 @@ fn item(row: &Row<'_>) -> Result<Item> {
             network: row.get(11)?,
             good: row.get(12)?,
             note: row.get(13)?,
+            camera: row.get(14)?,
         },
     })
 }

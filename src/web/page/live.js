@@ -95,19 +95,35 @@ function chart() {
   draw.fillText(`${TEXTS.threshold} ${threshold.toFixed(4)}`, 8, Math.max(20, y(threshold) - 8));
 }
 
+// The place of a camera's picture; the page has the first one's.
+function place(camera) {
+  const id = camera === 1 ? "picture" : `picture-${camera}`;
+  if (!$(id)) {
+    const image = document.createElement("img");
+    image.id = id;
+    image.hidden = true;
+    $("no-picture").before(image);
+  }
+  return $(id);
+}
+
+let cameras = 1;
 let picturing = false;
 async function picture() {
   if (picturing || !shows("live")) return;
   picturing = true;
   try {
-    const answer = await request("live.jpg", "GET");
-    if (answer.status === 200) {
-      const old = $("picture").src;
-      $("picture").src = URL.createObjectURL(await answer.blob());
-      $("picture").hidden = false;
-      $("no-picture").hidden = true;
-      $("picture").alt = $("last").textContent;
-      if (old.startsWith("blob:")) URL.revokeObjectURL(old);
+    for (let camera = 1; camera <= cameras; camera += 1) {
+      const answer = await request(camera === 1 ? "live.jpg" : `live/${camera}`, "GET");
+      if (answer.status === 200) {
+        const image = place(camera);
+        const old = image.src;
+        image.src = URL.createObjectURL(await answer.blob());
+        image.hidden = false;
+        image.alt = $("last").textContent;
+        $("no-picture").hidden = true;
+        if (old.startsWith("blob:")) URL.revokeObjectURL(old);
+      }
     }
   } catch { /* the line above says that the connection is lost */ } finally { picturing = false; }
 }
@@ -131,7 +147,12 @@ async function listen() {
   if (answer.status === 401) { $("mode").textContent = TEXTS.hidden; askLogin(TEXTS.hidden); return; }
   if (answer.ok) scores = await answer.json();
   events = new EventSource("api/events");
-  events.addEventListener("state", (event) => { show(JSON.parse(event.data)); chart(); });
+  events.addEventListener("state", (event) => {
+    const state = JSON.parse(event.data);
+    cameras = state.cameras.length;
+    show(state);
+    chart();
+  });
   events.addEventListener("results", (event) => {
     scores = scores.concat(JSON.parse(event.data)).slice(-500);
     chart();
