@@ -206,14 +206,20 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
 fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
     let station = Station::start();
     station.set_passwords();
-    let (status, refusal) = station.login("engineer", "guess");
-    assert_eq!((status, &refusal["code"]), (401, &json!(402)), "{refusal}");
-    let (status, refusal) = station.login("engineer", "maker");
-    assert_eq!(
-        (status, &refusal["code"]),
-        (429, &json!(502)),
-        "one password a second"
-    );
+    // Two within a second: on a busy machine more may pass between them, and then both are tried.
+    loop {
+        let start = Instant::now();
+        let (status, refusal) = station.login("engineer", "guess");
+        assert_eq!((status, &refusal["code"]), (401, &json!(402)), "{refusal}");
+        let (status, refusal) = station.login("engineer", "guess");
+        if status == 429 {
+            assert_eq!(refusal["code"], 502);
+            break;
+        }
+        let late = start.elapsed() >= Duration::from_secs(1);
+        assert!(late, "one password a second: {status} {refusal}");
+        std::thread::sleep(Duration::from_millis(1100));
+    }
     std::thread::sleep(Duration::from_millis(1100));
     let (status, granted) = station.login("operator", "runner");
     assert_eq!(status, 200, "{granted}");
@@ -234,6 +240,8 @@ fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
     assert_eq!(station.command(token, "DISARM").0, 200);
     station.until("paused", |s| s["mode"] == "disarmed");
     assert_eq!(station.command(token, "ARM").0, 200);
+    // An order is carried out by another thread.
+    station.until("running", |s| s["mode"] == "running");
     let (_, body) = station.post("/api/command", Some(token), &json!({"line": "LOG"}));
     assert!(
         body["lines"]
@@ -244,7 +252,10 @@ fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
     // Only the first line of a text is one.
     let (status, line) = station.command(token, "IDN\r\nDISARM");
     assert_eq!((status, line.split(',').next()), (200, Some("OK")));
-    assert_eq!(station.until("running", |_| true)["mode"], "running");
+    let parts = |s: &Value| s["counters"]["parts"].as_u64().unwrap();
+    let before = parts(&station.until("a state", |_| true));
+    let later = station.until("more parts", |s| parts(s) > before + 2);
+    assert_eq!(later["mode"], "running");
     for nonsense in ["", "OK,IDN", "\u{1b}", "ü"] {
         assert_eq!(station.command(token, nonsense).0, 422, "{nonsense:?}");
     }

@@ -210,6 +210,15 @@ pub fn show(board: &Board) -> String {
             }
         }
     }
+    let network = &board.network;
+    for (key, address) in [("page", network.web), ("modbus TCP", network.modbus_tcp)] {
+        if let Some(address) = address {
+            row(key, &address);
+        }
+    }
+    if let Some(file) = &network.plant {
+        row("plant", file);
+    }
     let camera = &board.camera;
     let format = camera.format.as_deref().unwrap_or("any format");
     let fps = camera

@@ -1,14 +1,15 @@
 """pymodbus and mbpoll against a station: everything that MODBUS.md lists is read and written, nothing
-else is there. Usage: check.py PORT MODBUS.md"""
+else is there. Usage: check.py PORT MODBUS.md, where PORT is a serial port or tcp:HOST:PORT"""
 
 import re
 import subprocess
 import sys
 
 from pymodbus import FramerType
-from pymodbus.client import ModbusSerialClient
+from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 
 PORT, DOCUMENT = sys.argv[1:]
+TCP = PORT.removeprefix("tcp:").rsplit(":", 1) if PORT.startswith("tcp:") else None
 # Pseudo-terminals know no parity.
 LINE = {"baudrate": 19200, "parity": "N", "stopbits": 2}
 
@@ -59,7 +60,10 @@ class Pymodbus:
     name = "pymodbus"
 
     def __init__(self):
-        self.client = ModbusSerialClient(PORT, framer=FramerType.RTU, timeout=30, retries=0, **LINE)
+        if TCP:
+            self.client = ModbusTcpClient(TCP[0], port=int(TCP[1]), timeout=30, retries=0)
+        else:
+            self.client = ModbusSerialClient(PORT, framer=FramerType.RTU, timeout=30, retries=0, **LINE)
         assert self.client.connect()
 
     def read(self, table, first, count=1):
@@ -99,10 +103,13 @@ class Mbpoll:
     REASONS = {"Illegal function": 1, "Illegal data address": 2, "Illegal data value": 3, "device or server is busy": 6}
 
     def run(self, table, first, count, values=()):
-        line = ["mbpoll", "-m", "rtu", "-a", "1", "-b", "19200", "-P", "none", "-s", "2", "-o", "10", "-0", "-1"]
+        if TCP:
+            line = ["mbpoll", "-m", "tcp", "-a", "1", "-p", TCP[1], "-o", "10", "-0", "-1"]
+        else:
+            line = ["mbpoll", "-m", "rtu", "-a", "1", "-b", "19200", "-P", "none", "-s", "2", "-o", "10", "-0", "-1"]
         line += ["-t", self.TABLES[table], "-r", str(first)]
         line += ["-c", str(count)] if not values else []
-        done = subprocess.run([*line, PORT, *map(str, values)], capture_output=True, text=True)
+        done = subprocess.run([*line, TCP[0] if TCP else PORT, *map(str, values)], capture_output=True, text=True)
         said = done.stdout + done.stderr
         for reason, exception in self.REASONS.items():
             if reason in said:
