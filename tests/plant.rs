@@ -355,10 +355,9 @@ fn while_the_broker_is_gone_or_hangs_nothing_is_lost() {
         station.parts().len() > before + 30
     });
     station.program.take().unwrap().kill();
+    std::fs::remove_file(station.folder.path().join("out/verdicts.jsonl")).unwrap();
     station.start(&[]);
-    until("parts after the start", || {
-        (30..before).contains(&station.parts().len())
-    });
+    until("parts after the start", || station.parts().len() > 30);
     broker.start();
     let mark = station.parts().last().copied();
     // Part numbers may have gone back with the power: what waited before is marked.
@@ -375,28 +374,9 @@ fn while_the_broker_is_gone_or_hangs_nothing_is_lost() {
 fn over_tls_with_a_password_and_only_to_the_right_broker() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ])
-        .args(["-keyout", &file("key.pem"), "-out", &file("ca.pem")])
-        .output()
-        .expect("openssl");
-    assert!(made.status.success(), "{made:?}");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_string(), "127.0.0.1".into()]).unwrap();
+    std::fs::write(file("ca.pem"), made.cert.pem()).unwrap();
+    std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
     let status = Command::new("mosquitto_passwd")
         .args(["-b", "-c", &file("users"), "line1", "s3cret"])
         .status();
