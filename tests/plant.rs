@@ -374,7 +374,8 @@ fn while_the_broker_is_gone_or_hangs_nothing_is_lost() {
 fn over_tls_with_a_password_and_only_to_the_right_broker() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_string(), "127.0.0.1".into()]).unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(["localhost".to_string(), "127.0.0.1".into()]).unwrap();
     std::fs::write(file("ca.pem"), made.cert.pem()).unwrap();
     std::fs::write(file("key.pem"), made.signing_key.serialize_pem()).unwrap();
     let status = Command::new("mosquitto_passwd")

@@ -57,7 +57,7 @@ enum Command {
     /// Learn good parts from photos of them: what `inspect --taught` compares with
     Teach(teach::Teach),
     /// Run the station: a frame per part, a verdict per part, a reject output
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Time and memory per stage
     Bench(bench::Bench),
     /// Talk to a station over a serial port: commands, and a live view of its scores
