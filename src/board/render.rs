@@ -210,6 +210,15 @@ pub fn show(board: &Board) -> String {
             }
         }
     }
+    let network = &board.network;
+    for (key, address) in [("page", network.web), ("modbus TCP", network.modbus_tcp)] {
+        if let Some(address) = address {
+            row(key, &address);
+        }
+    }
+    if let Some(file) = &network.plant {
+        row("plant", file);
+    }
     for place in 0..board.cameras() {
         let camera = board.camera(place);
         let format = camera.format.as_deref().unwrap_or("any format");

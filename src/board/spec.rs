@@ -5,10 +5,11 @@
 //! The code knows neither the number of a pin nor the name of a chip: they are in the files only.
 
 use super::values::{
-    baud, camera, device, filled, fourcc, gains, numbered, quarters, rate, within,
+    baud, camera, device, file, filled, fourcc, gains, numbered, quarters, rate, within,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// A board as its file describes it, checked. Made by [`Board::named`] and [`Board::resolve`] only.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Board {
     pub inputs: InputPins,
     /// Serial ports.
     pub serial: Serial,
+    /// Ports on the network.
+    pub network: Network,
     /// The camera, unless the command line says otherwise.
     pub camera: Camera,
     /// A second camera on the same trigger. `format`, `width`, `height`, `fps`, `buffers` and `source` that it does
@@ -393,6 +396,25 @@ pub struct Serial {
     pub control: Option<SerialPort>,
     /// For Modbus RTU.
     pub modbus: Option<SerialPort>,
+}
+
+/// Ports on the network. There are none unless this or the command line says so.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Address and port of the page: "127.0.0.1:8080".
+    pub web: Option<SocketAddr>,
+    /// The folder with the page's certificate and key, for HTTPS: "/etc/faprompt-edge/tls".
+    #[serde(default, deserialize_with = "file")]
+    pub web_tls: Option<String>,
+    /// Whether passwords of other computers are taken without HTTPS.
+    #[serde(default)]
+    pub web_plain: bool,
+    /// Address and port of Modbus TCP: "0.0.0.0:502".
+    pub modbus_tcp: Option<SocketAddr>,
+    /// The file that says what goes to a broker and to a webhook: "/etc/faprompt-edge/plant.toml".
+    #[serde(default, deserialize_with = "file")]
+    pub plant: Option<String>,
 }
 
 /// A serial port.

@@ -56,6 +56,7 @@ codes! {
     NeedsEngineer = 401, "needs LOGIN engineer";
     WrongPassword = 402, "wrong password";
     NoPassword = 403, "no password is set for this level; set one over the serial port";
+    NeedsTls = 404, "passwords are taken over HTTPS only, or from the station's own computer";
     Busy = 500, "the station is busy";
     PendingElsewhere = 501, "another session has pending changes";
     TooSoon = 502, "wait a second between passwords";

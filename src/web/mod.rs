@@ -8,15 +8,16 @@
 //! | module | what it does |
 //! |---|---|
 //! | `access` | logging in: tokens, their level, their end |
-//! | `listener` | connections, and how many of them |
 //! | `archive` | pictures of parts: found, marked, downloaded |
 //! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
+//! | `listener` | connections, with TLS or without; how many, how long |
 //! | `metrics` | counters for Prometheus |
 //! | `regions` | regions that somebody drew |
 //! | `shift` | what happened in a shift |
 //! | `state` | the station's state and parameters as JSON |
 //! | `teach` | the lesson that is going on |
+//! | `tls` | the page's certificate |
 
 mod access;
 mod archive;
@@ -26,8 +27,9 @@ mod listener;
 mod metrics;
 mod regions;
 mod shift;
-mod state;
+pub(crate) mod state;
 mod teach;
+mod tls;
 
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::session::{Output, Session};
@@ -44,6 +46,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use axum::{Json, Router};
 use events::Events;
 use listener::{Limited, Peer};
@@ -124,6 +127,9 @@ const ASSETS: [(&str, &str, &str); 11] = [
     ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
+/// The description of all paths but the page's own files.
+const OPENAPI: &str = include_str!("openapi.json");
+
 /// What the page needs of a station.
 pub struct Station<H: ControlledStation> {
     /// Its control.
@@ -134,6 +140,10 @@ pub struct Station<H: ControlledStation> {
     pub out: PathBuf,
     /// The folder of the memory.
     pub state: PathBuf,
+    /// The folder with certificate and key: HTTPS by them, which are made if there are none.
+    pub tls: Option<PathBuf>,
+    /// Passwords may come from other computers without TLS.
+    pub plain: bool,
 }
 
 /// Shared by all requests.
@@ -281,10 +291,14 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
     let mut failed = false;
     loop {
         let result: io::Result<()> = async {
-            let listener = tokio::net::TcpListener::bind(address).await?;
-            log::info!("the page is at http://{}/", listener.local_addr()?);
+            let folder = page.station.tls.as_deref();
+            let tls = folder.map(|folder| tls::acceptor(folder, address.ip()));
+            let tls = tls.transpose().map_err(io::Error::other)?;
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let listener = Limited::listen(address, tls).await?;
+            log::info!("the page is at {scheme}://{}/", listener.local_addr()?);
             let router = router(page.clone()).into_make_service_with_connect_info::<Peer>();
-            axum::serve(Limited::new(listener), router).await
+            axum::serve(listener, router).await
         }
         .await;
         if let Err(e) = result
@@ -323,6 +337,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         )
         .route("/live.jpg", get(live::<H>))
         .route("/live/{camera}", get(live_of::<H>))
+        .route("/api/openapi.json", get(description))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
         let answer = move || async move { ([(header::CONTENT_TYPE, kind)], bytes) };
@@ -364,6 +379,11 @@ async fn guarded(request: axum::extract::Request, next: Next) -> Response {
     answer
 }
 
+/// What all of this is, for programs: OpenAPI 3.1.
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
 async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::Live, |page| {
         Json(state::state(&mut page.control())).into_response()
@@ -395,6 +415,10 @@ async fn login<H: ControlledStation>(
     ConnectInfo(Peer(from)): ConnectInfo<Peer>,
     Json(login): Json<Login>,
 ) -> Response {
+    let Station { tls, plain, .. } = &page.station;
+    if tls.is_none() && !plain && !from.ip().to_canonical().is_loopback() {
+        return refused(Code::NeedsTls, Code::NeedsTls.text());
+    }
     let now = Instant::now();
     let mut control = page.control();
     let level = match control.login_from_afar(&login.level, &login.password, now) {
@@ -478,6 +502,7 @@ async fn command<H: ControlledStation>(
 fn refused(code: Code, text: &str) -> Response {
     let status = match code {
         Code::TooSoon => StatusCode::TOO_MANY_REQUESTS,
+        Code::NeedsTls => StatusCode::FORBIDDEN,
         Code::WrongPassword | Code::NeedsOperator | Code::NeedsEngineer => StatusCode::UNAUTHORIZED,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
@@ -505,4 +530,43 @@ async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderM
     let text = metrics::text(&page.control().snapshot());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Paths and methods as they stand in the router above: `.route("/path", get(...).post(...))`.
+    fn routes() -> BTreeSet<String> {
+        let source = include_str!("mod.rs");
+        let (_, router) = source.split_once("let mut router = Router::new()").unwrap();
+        let (router, _) = router.split_once(";\n").unwrap();
+        let mut routes = BTreeSet::new();
+        for route in router.split(".route(\"").skip(1) {
+            let (path, handlers) = route.split_once('"').unwrap();
+            for method in ["get", "post", "put", "delete"] {
+                if handlers.contains(&format!(" {method}("))
+                    || handlers.contains(&format!(".{method}("))
+                {
+                    routes.insert(format!("{method} {path}"));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn every_path_is_described_and_nothing_else_is() {
+        let described: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = described["paths"].as_object().unwrap().iter();
+        let described: BTreeSet<String> = paths
+            .flat_map(|(path, methods)| {
+                let methods = methods.as_object().unwrap().keys();
+                methods.map(move |method| format!("{method} {path}"))
+            })
+            .collect();
+        assert_eq!(routes(), described);
+        assert!(described.len() >= 11);
+    }
 }

@@ -1,6 +1,8 @@
 //! `run`: the station. Arguments, board, stored parameters and bundle become what the runtime is made of.
 
 mod network;
+#[cfg(feature = "plant")]
+mod plant;
 mod ports;
 mod source;
 mod summary;
@@ -27,9 +29,11 @@ use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
+#[cfg(feature = "plant")]
+use plant::Senders;
 use ports::{Places, Ports};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use summary::Summary;
@@ -83,12 +87,30 @@ pub struct Run {
     /// Serial port for Modbus RTU [default: the board's]
     #[arg(long, value_name = "PORT")]
     modbus: Option<PathBuf>,
+    /// Serve Modbus TCP at this address, as in `--modbus-tcp 192.168.10.7:502`: the same registers, with the level of
+    /// parameter modbus_access for everybody who reaches it [default: the board's]
+    #[arg(long, value_name = "ADDRESS")]
+    modbus_tcp: Option<SocketAddr>,
 
     /// Serve the station's page at this address, as in `--web 127.0.0.1:8080`; at `0.0.0.0:8080` every computer of
-    /// the network may look on
+    /// the network may look on [default: the board's]
     #[cfg(feature = "web")]
     #[arg(long, value_name = "ADDRESS")]
     web: Option<SocketAddr>,
+    /// Serve the page with HTTPS, by certificate.pem and key.pem in this folder (PEM); if neither is there, they are made
+    /// [default: the board's; without FOLDER: tls in the folder of the memory]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "FOLDER")]
+    web_tls: Option<Option<PathBuf>>,
+    /// Take passwords of other computers without HTTPS too: whoever listens on the network can read them
+    #[cfg(feature = "web")]
+    #[arg(long, conflicts_with = "web_tls")]
+    web_plain: bool,
+    /// Send results, alarms, counters and state where this file says: to an MQTT broker, to a webhook
+    /// [default: the board's]
+    #[cfg(feature = "plant")]
+    #[arg(long, value_name = "FILE")]
+    plant: Option<PathBuf>,
     #[command(flatten)]
     cores: Cores,
     /// Of a folder's photos with 16 bits per sample, how many low bits are used (8 to 16)
@@ -227,6 +249,18 @@ impl Run {
         Ok(())
     }
 
+    /// The folder with the page's certificate, if it is served with HTTPS.
+    #[cfg(feature = "web")]
+    fn web_tls(&self, board: &Board, state: &Path) -> Option<PathBuf> {
+        if self.web_plain {
+            return None;
+        }
+        match &self.web_tls {
+            Some(folder) => Some(folder.clone().unwrap_or_else(|| state.join("tls"))),
+            None => board.network.web_tls.as_ref().map(PathBuf::from),
+        }
+    }
+
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
         let (cameras, limit) = self.cameras(&board)?;
@@ -234,11 +268,23 @@ impl Run {
         let serial = self.serial.clone().or(device(&board.serial.control));
         let modbus = self.modbus.clone().or(device(&board.serial.modbus));
         #[cfg(feature = "web")]
-        let web = self.web;
+        let web = self.web.or(board.network.web);
         #[cfg(not(feature = "web"))]
         let web = None;
+        let modbus_tcp = self.modbus_tcp.or(board.network.modbus_tcp);
+        #[cfg(feature = "plant")]
+        let plant = self
+            .plant
+            .clone()
+            .or(board.network.plant.as_ref().map(PathBuf::from));
+        #[cfg(not(feature = "plant"))]
+        let plant = None::<PathBuf>;
         // With a port, a bundle that cannot be used is no reason to end: it can be put right from there.
-        let has_ports = serial.is_some() || modbus.is_some() || web.is_some();
+        let has_ports = serial.is_some()
+            || modbus.is_some()
+            || modbus_tcp.is_some()
+            || web.is_some()
+            || plant.is_some();
         let mut networks = Networks::new(&self.network, self.cores.threads());
         let threshold = match networks.default_threshold() {
             Ok(threshold) => Some(threshold),
@@ -268,6 +314,11 @@ impl Run {
         if cameras.len() > 1 && settings.trigger == Trigger::FreeRun {
             return Err(CliError::Usage(NEED_A_TRIGGER.into()));
         }
+        #[cfg(feature = "plant")]
+        let plant = match &plant {
+            Some(file) => Some(Senders::read(file, values.text(Parameter::StationName))?),
+            None => None,
+        };
         if let Some((_, restored)) = stored.as_mut() {
             // The first COMMIT stores them with the rest: the log must know where they come from.
             for p in values.changed(&before) {
@@ -344,11 +395,23 @@ impl Run {
                 let places = Places {
                     serial: serial.as_deref(),
                     modbus: modbus.as_deref(),
+                    modbus_tcp,
                     web,
+                    #[cfg(feature = "web")]
+                    web_tls: self.web_tls(&board, &state),
+                    #[cfg(feature = "web")]
+                    web_plain: self.web_plain || board.network.web_plain,
                     state: &state,
                     out: &self.out,
                 };
-                Some(Ports::open(handle, memory, &places, &mut station)?)
+                Some(Ports::open(
+                    handle,
+                    memory,
+                    &places,
+                    #[cfg(feature = "plant")]
+                    plant,
+                    &mut station,
+                )?)
             }
             _ => None,
         };

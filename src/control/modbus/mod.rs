@@ -1,10 +1,11 @@
-//! Modbus RTU: the same parameters, state and orders as the command set, for a PLC.
+//! Modbus RTU and TCP: the same parameters, state and orders as the command set, for a PLC.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`frame`] | bytes to frames, by silence and CRC |
 //! | `echo` | what this station sent, given back by its adapter |
 //! | [`map`] | what lies where |
+//! | [`tcp`] | the same over a network |
 //! | [`docs`] | the tables of `MODBUS.md` |
 //!
 //! The crate `rmodbus` takes requests apart and puts answers together. What a frame writes, it writes
@@ -14,6 +15,7 @@ pub mod docs;
 mod echo;
 pub mod frame;
 pub mod map;
+pub mod tcp;
 
 use super::host::{ControlledStation, Order, Teach};
 use super::memory::RecipeNumber;
@@ -31,7 +33,7 @@ use rmodbus::server::{ModbusFrame, Read, Write};
 use rmodbus::{ErrorKind, ModbusProto};
 use serialport::Parity;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a read waits while no frame is begun.
@@ -89,6 +91,8 @@ pub fn exception(code: Code) -> ErrorKind {
 pub struct Slave {
     address: u8,
     session: SessionId,
+    /// What the log calls the client.
+    port: Arc<str>,
     pieces: Pieces,
     /// Good parts of the next lesson, and which of them is meant.
     teach: (u16, u16),
@@ -112,11 +116,17 @@ pub struct Slave {
 impl Slave {
     /// The station at the address that is set.
     pub fn new<H: ControlledStation>(control: &mut Control<H>) -> Self {
+        Self::named(PORT, control)
+    }
+
+    /// The same for a client that the log is to call so.
+    fn named<H: ControlledStation>(port: &str, control: &mut Control<H>) -> Self {
         let address = number(control.memory().get(Parameter::ModbusAddress));
         Slave {
             // In range by its type.
             address: u8::try_from(address).unwrap_or(1),
             session: control.open(),
+            port: port.into(),
             pieces: PIECES,
             teach: (GOOD_PARTS, 0),
             // At most 480.
@@ -134,9 +144,14 @@ impl Slave {
     /// Whether what is sent comes back; told the first time.
     pub fn echoes<H: ControlledStation>(&mut self, echoes: bool, control: &mut Control<H>) {
         if echoes && !std::mem::replace(&mut self.echoes, echoes) {
-            control.heard_itself(PORT);
+            control.heard_itself(&self.port);
         }
         self.echoes = echoes;
+    }
+
+    /// Whether the last request is answered by [`Slave::late`].
+    fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Answers a frame whose CRC is right. `None`: it is for another station, for all, or no request.
@@ -290,7 +305,7 @@ impl Slave {
             // The standard's word for it; answered only if a write waits for a second change.
             Exception::Later => ErrorKind::Acknowledge,
             Exception::Refused(refusal) => {
-                log::debug!("{PORT}: {} {refusal}", refusal.code.number());
+                log::debug!("{}: {} {refusal}", self.port, refusal.code.number());
                 self.refusal = refusal.code.number();
                 self::exception(refusal.code)
             }
@@ -344,7 +359,8 @@ impl Slave {
         now: Instant,
         control: &mut Control<H>,
     ) -> Result<(), Exception> {
-        let who = who(self.session, control);
+        let port = Arc::clone(&self.port);
+        let who = who(self.session, &port, control);
         let words: heapless::Vec<u16, WRITES> = words(data).collect();
         let mut parameters = heapless::Vec::<(Parameter, u32), WRITES>::new();
         let (mut recipe, mut pieces, mut command) = (None, None, None);
@@ -467,7 +483,8 @@ impl Slave {
         now: Instant,
         control: &mut Control<H>,
     ) -> Result<(), Exception> {
-        let who = who(self.session, control);
+        let port = Arc::clone(&self.port);
+        let who = who(self.session, &port, control);
         let paused = control.pause().is_some();
         let order = match (coil, on) {
             // A PLC that writes its coils in every cycle orders nothing by that.
@@ -481,7 +498,7 @@ impl Slave {
             }
             // What somebody else began is not this client's to end.
             (Coil::Pause, false) => {
-                let own = |p: &Pause| p.by.ends_with(&format!("@{PORT}"));
+                let own = |p: &Pause| p.by.ends_with(&format!("@{port}"));
                 if !control.pause().is_some_and(own) {
                     return Ok(());
                 }
@@ -531,10 +548,14 @@ impl Slave {
     }
 }
 
-fn who<H: ControlledStation>(session: SessionId, control: &Control<H>) -> Who<'static> {
+fn who<'a, H: ControlledStation>(
+    session: SessionId,
+    port: &'a str,
+    control: &Control<H>,
+) -> Who<'a> {
     Who {
         session,
-        port: PORT,
+        port,
         access: control.modbus_access(),
     }
 }
