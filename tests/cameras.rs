@@ -126,8 +126,10 @@ fn a_part_is_good_only_if_both_views_are() {
             "both kinds are among them"
         );
         // Each view that its own score rejects has an overlay that names its camera.
-        let overlays = std::fs::read_dir(out.join("rejects")).unwrap();
-        let names = overlays.map(|e| e.unwrap().file_name().into_string().unwrap());
+        let days = std::fs::read_dir(out.join("archive")).unwrap();
+        let files = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
+        let names = files.map(|e| e.unwrap().file_name().into_string().unwrap());
+        let names = names.filter(|name| name.ends_with(".overlay.jpg"));
         let bad = |name: &str, threshold| all(name).iter().filter(|s| **s > threshold).count();
         let mut counts = [0; 2];
         for name in names {

@@ -543,8 +543,12 @@ mod tests {
         let (_, router) = source.split_once("let mut router = Router::new()").unwrap();
         let (router, _) = router.split_once(";\n").unwrap();
         let mut routes = BTreeSet::new();
-        for route in router.split(".route(\"").skip(1) {
-            let (path, handlers) = route.split_once('"').unwrap();
+        for route in router.split(".route(").skip(1) {
+            let (path, handlers) = route
+                .trim_start()
+                .strip_prefix('"')
+                .and_then(|route| route.split_once('"'))
+                .unwrap();
             for method in ["get", "post", "put", "delete"] {
                 if handlers.contains(&format!(" {method}("))
                     || handlers.contains(&format!(".{method}("))
