@@ -86,6 +86,9 @@ fn a_part_is_good_only_if_both_views_are() {
             str(&out),
             "--delay-ms",
             "10000",
+            // Apart by more than a pulse: a good part close to a reject is taken along.
+            "--rate",
+            "4",
             "--parallel",
             parallel,
             "--set",
@@ -167,6 +170,9 @@ fn a_view_that_is_damaged_or_does_not_come_rejects_its_part_under_its_cause() {
         str(&out),
         "--delay-ms",
         "1500",
+        // Apart by more than a pulse: a good part close to a reject is taken along.
+        "--rate",
+        "4",
         "--set",
         "threshold=1",
         "--set",

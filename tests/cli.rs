@@ -378,6 +378,9 @@ fn run_rejects_a_part_whose_frame_is_broken() {
             "1",
             "--delay-ms",
             "4000",
+            // Apart by more than a pulse: a good part close to a reject is taken along.
+            "--rate",
+            "4",
         ],
     );
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));

@@ -381,9 +381,9 @@ fn a_backup_needs_no_commit() {
 fn support_tells_everything_but_secrets_and_products() {
     let folder = tempfile::tempdir().unwrap();
     let (state, hash) = memory(folder.path());
-    let rejects = state.join("out/rejects");
+    let rejects = state.join("out/archive/2026-11-02");
     fs::create_dir_all(&rejects).unwrap();
-    fs::write(rejects.join("part-7.png"), "a picture").unwrap();
+    fs::write(rejects.join("part-7.jpg"), "a picture").unwrap();
     fs::write(state.join("out/events.jsonl"), "{\"event\":\"x\"}\n").unwrap();
     let archive = folder.path().join("support.tar");
     let names = |more: &[&str]| {
@@ -422,7 +422,7 @@ fn support_tells_everything_but_secrets_and_products() {
     let holds = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
     assert!(holds("cap M8") && holds("engineer,threshold,0.5,0.321"));
     assert!(!holds(&hash) && !holds("$argon2") && !holds("a picture"));
-    assert!(names(&["--photos"]).contains("faprompt-support/photos/part-7.png"));
+    assert!(names(&["--photos"]).contains("faprompt-support/photos/part-7.jpg"));
 }
 
 /// `flash` with this machine's own program, and more arguments.
