@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check bench compare onnx-check default-bundle tables gpu-check clean
+.PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check plant-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -88,7 +88,7 @@ damage:
 	@.ci/setup libjpeg-turbo-progs
 	PHOTOS="$(abspath $(PHOTOS))" cargo test $(CARGO_FLAGS) --test damage -- --ignored --nocapture --test-threads=1
 
-# Clients that others wrote at the station's serial ports: pymodbus, mbpoll (libmodbus), a script with
+# Clients that others wrote at the station's serial ports and over Modbus TCP: pymodbus, mbpoll (libmodbus), a script with
 # pyserial. A minute; installs mbpoll.
 serial-check:
 	@.ci/setup mbpoll python3-venv
@@ -103,6 +103,15 @@ web-check: build
 	test -x $(CACHE)/page/bin/python || python3 -m venv $(CACHE)/page
 	$(CACHE)/page/bin/pip install -q playwright==1.65.2 axe-playwright-python==0.1.8
 	$(CACHE)/page/bin/python tests/page/check.py $(BIN)/faprompt-edge out/page
+
+# What the plant hears, by others' programs: Debian's mosquitto (QoS 1, last will, a broker that is gone and one that hangs,
+# TLS), schemathesis against the page's description of itself, promtool. Two minutes; installs mosquitto and prometheus.
+plant-check: build
+	@.ci/setup mosquitto mosquitto-clients prometheus python3-venv
+	PATH=$$PATH:/usr/sbin cargo test $(CARGO_FLAGS) --test plant -- --ignored --nocapture --test-threads=1
+	test -x $(CACHE)/plant/bin/python || python3 -m venv $(CACHE)/plant
+	$(CACHE)/plant/bin/pip install -q schemathesis==4.32.5
+	tests/page/api.sh $(BIN)/faprompt-edge $(CACHE)/plant/bin/schemathesis
 
 # The station on a real arm64 kernel in QEMU, with faults made from outside; PHOTOS=folder feeds photos,
 # else rendered parts. The device program is compiled for arm64 once (eight minutes of two cores).

@@ -9,7 +9,7 @@ use faprompt_edge::line::settings::{
 };
 use faprompt_edge::line::{
     AlarmSet, Event, Frame, FrameId, Input, Micros, Observer, Pairing, PartId, Settings, Station,
-    Statistics, Trigger, Verdict, Wiring,
+    Statistics, Trigger, Verdict, View, Wiring,
 };
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ fn settings() -> Result<Settings, SettingError> {
             pairing: Pairing::new(200, 400, STEP as u32)?,
         },
         threshold: Threshold::new(0.5)?,
+        further_thresholds: [Threshold::new(0.5)?; 3],
         delay: RejectDelay::millis(500, 5)?,
         width: PulseWidth::new(1)?,
         wiring: Wiring::EnergiseForGood {
@@ -74,6 +75,7 @@ fn main() -> Result<(), SettingError> {
             station.on_trigger(now, now);
             let frame = Frame {
                 id: FrameId(i),
+                view: View::FIRST,
                 exposed: now.plus(200),
                 flaw: None,
             };
@@ -82,7 +84,12 @@ fn main() -> Result<(), SettingError> {
         }
         if let Some(part) = i.checked_sub(JUDGING) {
             let score = if part % 50 == 7 { 0.9 } else { 0.1 };
-            station.on_verdict(PartId(part), Verdict::Score(score), now.plus(500));
+            station.on_verdict(
+                PartId(part),
+                View::FIRST,
+                Verdict::Score(score),
+                now.plus(500),
+            );
             // The sensor in the bin, 50 ms after the reject.
             let seen = part % 50 == 37;
             station.on_input(Input::RejectConfirm, seen, now.plus(500), now.plus(500));

@@ -5,7 +5,7 @@ use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::inspector::{Inspector, Options, cores};
 use faprompt_edge::memory::region::Regions;
-use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings};
+use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views};
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub fn teach(bundle: &Path, good_parts: &Path) -> Result<Inspector, Box<dyn Erro
         fusion: Fusion::Memory,
         false_rejects: 0.01,
         regions: Regions::default(),
+        // And each is learned only as it lies, in the light that it was photographed in.
+        views: Views::default(),
     };
     let layout = inspector.layout().ok_or("a network without a memory")?;
     let mut lesson = Lesson::new(layout, settings)?;

@@ -21,9 +21,10 @@
 //! | [`capture`] | cameras (V4L2, commands, folder, generator, fault injector), pixel formats, whole JPEG, frames that show nothing, when a camera counts as lost | nothing of the project |
 //! | [`mod@line`] | the conveyor: triggers, pairing, part queue, rejects, alarms, counters; no clock, no I/O, no allocation | nothing of the project |
 //! | [`board`] | `boards/*.toml` to pins, ports and devices; simulated ones | `line` (signals, pins) |
-//! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `durable` |
+//! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `memory` (lessons, backups), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
-//! | `web` | the station's page, its state as JSON, metrics (feature `web`) | `control`, `runtime` |
+//! | `web` | the station's page, its state as JSON, metrics (feature `web`) | `control`, `runtime`, `memory` (regions), `durable` |
+//! | `plant` | messages to the plant: MQTT, webhook, the queue that survives power cuts (feature `plant`) | `control`, `runtime`, `web` (state as JSON) |
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
 //! | `clock`, `hex` | the clock that events are stamped with; bytes in hexadecimal: for everybody | nothing of the project |
 //! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
@@ -72,6 +73,8 @@ pub mod line;
 pub mod memory;
 pub mod methods;
 pub mod ops;
+#[cfg(feature = "plant")]
+pub mod plant;
 pub mod release;
 pub mod report;
 pub mod runtime;

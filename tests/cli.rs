@@ -207,9 +207,10 @@ fn run_judges_every_part_once_and_only_good_ones_get_a_pulse() {
             ],
         );
         let summary = json(&out_folder.join("summary.json"));
-        let overlays = std::fs::read_dir(out_folder.join("rejects"))
-            .unwrap()
-            .count();
+        let archived = walkdir::WalkDir::new(out_folder.join("archive"));
+        let overlay = |e: &walkdir::DirEntry| e.path().to_string_lossy().ends_with(".overlay.jpg");
+        let archived = archived.into_iter().map(Result::unwrap);
+        let overlays = archived.filter(overlay).count();
         (out, summary, verdicts(&out_folder), overlays)
     };
     let (out, summary, parts, overlays) = run("0");
@@ -377,6 +378,9 @@ fn run_rejects_a_part_whose_frame_is_broken() {
             "1",
             "--delay-ms",
             "4000",
+            // Apart by more than a pulse: a good part close to a reject is taken along.
+            "--rate",
+            "4",
         ],
     );
     assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
@@ -397,8 +401,9 @@ fn run_rejects_a_part_whose_frame_is_broken() {
 fn run_rejects_what_is_late_and_says_so() {
     let s = Station::new();
     let out_folder = s.path("out");
-    std::fs::create_dir_all(out_folder.join("rejects")).unwrap();
-    std::fs::write(out_folder.join("rejects/mine.png"), b"not this program's").unwrap();
+    std::fs::create_dir_all(out_folder.join("archive/2026-01-01")).unwrap();
+    let mine = out_folder.join("archive/2026-01-01/mine.jpg");
+    std::fs::write(&mine, b"not this program's").unwrap();
     let out = s.edge(
         "run",
         &[
@@ -422,10 +427,7 @@ fn run_rejects_what_is_late_and_says_so() {
     for part in verdicts(&out_folder) {
         assert_eq!(part["outcome"], "reject: late");
     }
-    assert!(
-        out_folder.join("rejects/mine.png").is_file(),
-        "only this program's overlays are replaced"
-    );
+    assert!(mine.is_file(), "only this program's overlays are replaced");
 }
 
 #[test]

@@ -263,3 +263,49 @@ fn four_shares_put_together_are_one_run_and_a_dead_one_is_run_again_alone() {
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     assert_eq!(read(&merged), read(&whole));
 }
+
+/// The first set is judged, the second cannot be: nobody finds half a result, or an empty one, or loses the last one.
+#[test]
+fn a_run_that_fails_late_leaves_results_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    mvtec(&first);
+    mvtec(&second);
+    // As long as no text encoder's context is.
+    let long = ["a"; 100].join(" ");
+    std::fs::rename(second.join("bolt"), second.join(long)).unwrap();
+    let clip = common::golden_clip(folder.path());
+    let results = ["figures.json", "report.html"].map(|name| folder.path().join(name));
+    let run = || {
+        let run = Command::new(env!("CARGO_BIN_EXE_faprompt-train"))
+            .args([
+                "evaluate",
+                "--method",
+                "clip",
+                "--image-size",
+                "84",
+                "--clip",
+            ])
+            .args([&clip, &first, &second])
+            .arg("--json")
+            .arg(&results[0])
+            .arg("--html")
+            .arg(&results[1])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.code(), Some(32), "{said}");
+        assert!(said.contains("the text encoder's context is 77"), "{said}");
+        let told = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(told.contains("nut"), "the first set was judged: {told}");
+    };
+    run();
+    assert!(results.iter().all(|path| !path.exists()));
+    results
+        .iter()
+        .for_each(|path| std::fs::write(path, "before").unwrap());
+    run();
+    for path in &results {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "before");
+    }
+}

@@ -745,6 +745,18 @@ impl Site {
         self.until("taught", |s| s.status("teach") == done);
     }
 
+    /// A part that was judged from now on, beside good parts.
+    fn judged(&mut self) -> u64 {
+        let before = self.verdicts().len();
+        let found = |s: &Site| {
+            let new = s.verdicts().split_off(before);
+            let part = new.iter().find(|v| v["memory"].is_number());
+            part.and_then(|v| v["part"].as_u64())
+        };
+        self.until("a part", |s| found(s).is_some());
+        found(self).unwrap()
+    }
+
     /// The files of good parts in its folder.
     fn goods(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(&self.state).unwrap();
@@ -805,6 +817,45 @@ fn a_station_is_taught_while_it_runs_and_knows_it_after_a_power_cut() {
     let answer = site.ask(&format!("TEACH GOOD {part}"));
     assert!(answer.starts_with("OK,TEACH,"), "{answer}");
     site.until("added", |s| s.status("teach") == "done:13/13");
+    // What somebody said is not lost with the power, nor what is known to be bad.
+    let shown = |s: &mut Site| {
+        let answer = s.ask("TEACH");
+        answer
+            .split_once(",memory=")
+            .map(|(_, came)| came.to_string())
+    };
+    let added = shown(&mut site);
+    site.kill();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    assert_eq!(site.status("taught"), "12");
+    site.until("as before", |s| shown(s) == added);
+    let part = site.judged();
+    let answer = site.ask(&format!("TEACH BAD {part}"));
+    assert!(answer.starts_with("OK,TEACH,"), "{answer}");
+    site.until("a test piece", |s| {
+        shown(s).is_some_and(|now| Some(now) != added)
+    });
+    let with_piece = shown(&mut site);
+    site.kill();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    site.until("as before", |s| shown(s) == with_piece);
+    let waiting = site.state.join("lesson-1");
+    assert!(waiting.exists());
+    site.ask("TEACH CANCEL");
+    site.until("taken away", |_| !waiting.exists());
+    site.kill();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    let part = site.judged();
+    assert_eq!(
+        (site.status("taught"), site.status("teach")),
+        ("12".into(), "none".into())
+    );
+    let answer = site.ask(&format!("TEACH GOOD {part}"));
+    assert!(answer.starts_with("OK,TEACH,"), "{answer}");
+    site.until("added", |s| s.status("teach") == "done:13/13");
     let answer = site.ask("TEACH ACCEPT");
     assert!(
         answer.starts_with("OK,TEACH,accepted,parts=13,"),
@@ -823,6 +874,20 @@ fn a_station_is_taught_while_it_runs_and_knows_it_after_a_power_cut() {
         (site.judges(), site.status("taught")),
         ("default".into(), "13".into())
     );
+    site.ask("REVERT");
+    // So are other tiles and other regions: good parts were seen otherwise there.
+    let regions = site.at("regions.toml");
+    let left = "[[region]]\nname = \"left\"\nrectangle = [0, 0, 0.5, 1]\n";
+    std::fs::write(&regions, left).unwrap();
+    let regions = format!("SET regions \"{}\"", regions.display());
+    for other in ["SET tile_columns 2", &regions] {
+        assert!(site.ask(other).starts_with("OK,"), "{other}");
+        let answer = site.ask("COMMIT");
+        assert!(answer.starts_with("ER,COMMIT,602,"), "{other}: {answer}");
+        site.ask("REVERT");
+        assert_eq!(site.status("taught"), "13", "{other}");
+    }
+    site.set("f32");
     // Without what was taught it is taken.
     site.ask("SET taught \"\"");
     assert!(
@@ -953,6 +1018,13 @@ fn an_acceptance_that_is_cut_off_leaves_the_old_or_the_new_good_parts() {
         site.start();
         assert_eq!(site.until_started(), "stored", "cut {cut}: {}", site.said());
         let taught = site.status("taught");
+        // What was not accepted still waits.
+        if taught == old {
+            let waits = format!("done:{parts}/{parts}");
+            site.until("waits", |s| s.status("teach") == waits);
+            site.ask("TEACH CANCEL");
+        }
+        assert_eq!(site.status("teach"), "none", "cut {cut}");
         assert!(
             taught == old || taught == parts.to_string(),
             "cut {cut}: {taught} after {parts}, was {old}"

@@ -80,6 +80,7 @@ fn judge(clip: &Clip, asked: &MethodOptions, learned: Option<&Path>) -> (Bundle,
 fn close(what: &str, got: &[f32], want: &[f32]) {
     let largest = want.iter().fold(1f32, |m, v| m.max(v.abs()));
     let off = apart(got, want);
+    println!("{what} is off by {off:.1e} of {largest:.1}");
     assert!(off < CLOSE * largest, "{what} is off by {off} of {largest}");
 }
 
@@ -104,6 +105,7 @@ fn prototypes(bundle: &Bundle, want: &[f32]) {
             .unwrap();
         let got = faprompt_edge::ops::slice(&tensor).unwrap();
         let off = relative(&unit(got), &unit(&want[i * 128..(i + 1) * 128]));
+        println!("the {name} prototype is off by {off:.1e}");
         assert!(off < CLOSE, "the {name} prototype is off by {off}");
     }
 }
@@ -672,7 +674,20 @@ fn what_a_method_lacks_is_named() {
     };
     assert!(refused(&without_class).contains("needs --class"));
     assert!(refused(&asked(Method::Coop)).contains("needs --prompts"));
-    assert!(refused(&asked(Method::Filo)).contains("the device does not run it"));
+    assert!(refused(&asked(Method::Filo)).contains("no device runs it"));
+    // Weights that say no scale get CLIP's first one, and a sentence about it.
+    let (own, mut silent) = (asked(Method::Coop), self::clip(folder.path()));
+    let scale = silent.logit_scale.take().unwrap();
+    assert_eq!(
+        (own.scale(&clip), own.assumed(&clip)),
+        ((-scale).exp(), None)
+    );
+    assert_eq!(own.scale(&silent), 0.07);
+    assert!(
+        own.assumed(&silent)
+            .unwrap()
+            .contains("T = 0.07 (--temperature)")
+    );
     let long = MethodOptions {
         class: Some("very ".repeat(90) + "long"),
         ..asked(Method::Clip)

@@ -53,6 +53,7 @@ fn batch(taps: Vec<Tensor<3>>, device: &Device) -> Batch {
         masks: put(masks, [3, SIDE * SIDE], device),
         labels: put(vec![0.0, 1.0, 1.0], [3], device),
         kinds: vec![0, 1, 2],
+        marked: vec![true; 3],
     }
 }
 
@@ -99,6 +100,7 @@ fn stored<L: Learner>(learner: &L, folder: &Path) -> Tensors {
 fn same(what: &str, own: &Tensors, want: &Tensors, names: &[(&str, String)]) {
     for (own_name, golden_name) in names {
         let off = relative(&values(own, own_name), &values(want, golden_name));
+        println!("{what}: {own_name} is off by {off:.1e}");
         assert!(off < 1e-3, "{what}: {own_name} is off by {off}");
     }
 }
@@ -337,6 +339,61 @@ fn dapo_learns_as_the_independent_reference() {
         &losses,
         1e-3,
     );
+}
+
+/// A defective picture without a mask has its part in the cross-entropy of types, and in nothing else.
+#[test]
+fn dapo_learns_a_type_without_a_mask() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = golden_clip(folder.path());
+    let device = Device::flex().autodiff();
+    let golden_path = golden("methods/dapo/expected.safetensors");
+    let learned = Learned::load(&golden_path, Method::Dapo, &clip).unwrap();
+    let options = options(Method::Dapo, &clip);
+    let spec = faprompt_edge::train::methods::fit::run::spec(&clip, &options).unwrap();
+    let types = ["hole".to_string(), "bent scratch".to_string()];
+    let learner =
+        dapo::Learned::new(&clip, &learned.numbers, &types, &spec, &options, &device).unwrap();
+    let pixels = values(&common::expected(), "preprocessed");
+    let masks = values(&file("shared", "expected"), "masks");
+    let of = |pictures: &[usize], marked: &[bool]| {
+        let (mut patches, mut marks) = (vec![], vec![]);
+        for i in pictures {
+            let picture = &pixels[i * 3 * SIDE * SIDE..][..3 * SIDE * SIDE];
+            cut(picture, SIDE, 14, &mut patches);
+            marks.extend_from_slice(&masks[i * SIDE * SIDE..][..SIDE * SIDE]);
+        }
+        let b = pictures.len();
+        let batch = Batch {
+            taps: vec![put(patches, [b, 36, 3 * 14 * 14], &device)],
+            masks: put(marks, [b, SIDE * SIDE], &device),
+            labels: put(
+                pictures.iter().map(|i| f32::from(*i > 0)).collect(),
+                [b],
+                &device,
+            ),
+            kinds: pictures.to_vec(),
+            marked: marked.to_vec(),
+        };
+        learner.loss(&batch).1
+    };
+    let near = |what: &str, a: f64, b: f64| assert!((a - b).abs() < 1e-4, "{what}: {a}, not {b}");
+    let (two, three) = (of(&[0, 2], &[true; 2]), of(&[0, 1, 2], &[true; 3]));
+    let without = of(&[0, 1, 2], &[true, false, true]);
+    for name in ["focal", "dice"] {
+        near(name, without.get(name), two.get(name));
+        assert!(
+            (three.get(name) - two.get(name)).abs() > 1e-3,
+            "{name} would not show it"
+        );
+    }
+    let name = "image_cross_entropy";
+    near(name, without.get(name), three.get(name));
+    let total = 4.0 * (two.get("focal") + two.get("dice")) + three.get(name);
+    near("total", without.get("total"), total);
+    let nothing = of(&[1], &[false]);
+    assert_eq!((nothing.get("focal"), nothing.get("dice")), (0.0, 0.0));
+    near("total of one", nothing.get("total"), nothing.get(name));
 }
 
 #[test]

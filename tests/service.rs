@@ -248,7 +248,7 @@ fn a_backup_makes_another_station_the_same() {
 /// A memory of good parts, as a file's bytes.
 fn taught() -> Vec<u8> {
     use faprompt_edge::memory::region::Regions;
-    use faprompt_edge::memory::{Fusion, Kind, Layout, Lesson, Settings, ZeroShot};
+    use faprompt_edge::memory::{Fusion, Kind, Layout, Lesson, Settings, Views, ZeroShot};
     use faprompt_edge::tiling::Tiling;
     let layout = Layout {
         grid: 2,
@@ -260,6 +260,7 @@ fn taught() -> Vec<u8> {
         fusion: Fusion::default(),
         false_rejects: 0.01,
         regions: Regions::default(),
+        views: Views::default(),
     };
     let mut lesson = Lesson::new(layout, settings).unwrap();
     for part in 0..6 {
@@ -380,9 +381,9 @@ fn a_backup_needs_no_commit() {
 fn support_tells_everything_but_secrets_and_products() {
     let folder = tempfile::tempdir().unwrap();
     let (state, hash) = memory(folder.path());
-    let rejects = state.join("out/rejects");
+    let rejects = state.join("out/archive/2026-11-02");
     fs::create_dir_all(&rejects).unwrap();
-    fs::write(rejects.join("part-7.png"), "a picture").unwrap();
+    fs::write(rejects.join("part-7.jpg"), "a picture").unwrap();
     fs::write(state.join("out/events.jsonl"), "{\"event\":\"x\"}\n").unwrap();
     let archive = folder.path().join("support.tar");
     let names = |more: &[&str]| {
@@ -421,7 +422,7 @@ fn support_tells_everything_but_secrets_and_products() {
     let holds = |text: &str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
     assert!(holds("cap M8") && holds("engineer,threshold,0.5,0.321"));
     assert!(!holds(&hash) && !holds("$argon2") && !holds("a picture"));
-    assert!(names(&["--photos"]).contains("faprompt-support/photos/part-7.png"));
+    assert!(names(&["--photos"]).contains("faprompt-support/photos/part-7.jpg"));
 }
 
 /// `flash` with this machine's own program, and more arguments.

@@ -32,6 +32,8 @@ impl ControlledStation for Still {
             statistics: Statistics::default(),
             challenge: None,
             last: None,
+            cameras: 1,
+            down: Default::default(),
             self_test: SelfTest::None,
         }
     }

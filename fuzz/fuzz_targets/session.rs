@@ -45,6 +45,8 @@ impl ControlledStation for Yes {
             statistics: Statistics::default(),
             challenge: self.challenge,
             last: self.last,
+            cameras: 1,
+            down: Default::default(),
             self_test: SelfTest::Failed("always"),
         }
     }
@@ -56,6 +58,7 @@ impl ControlledStation for Yes {
             part: PartId(self.orders),
             outcome: Outcome::Good,
             score: Some((self.orders % 100) as f32 / 100.0),
+            view: Default::default(),
             opinions: None,
             latency_us: Some(self.orders),
             defect: Default::default(),

@@ -6,7 +6,7 @@
 //! `build.rs`: what a user's own file gets as errors at run time, a board of this repository gets from the
 //! build. Must never let a description pass that contradicts itself.
 
-use super::spec::{Bias, Board, Direction, Gpio};
+use super::spec::{Bias, Board, Camera, Direction, Gpio};
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::de::{DeTable, DeValue};
@@ -216,6 +216,7 @@ pub fn resolve<'a>(
     for layer in layers.iter().rev() {
         merge(&mut table, &layer.table, "", layer, &mut origins).map_err(one)?;
     }
+    inherit(&mut table);
     let at = |key: &str, what: String| locate(file, &origins, key, what);
     let board: Board = serde_path_to_error::deserialize(table).map_err(|e| {
         let path = e.path().to_string();
@@ -235,6 +236,24 @@ pub fn resolve<'a>(
         Ok(board)
     } else {
         Err(Mistakes(mistakes))
+    }
+}
+
+/// What a further camera does not say is as the first one has it: of the format, not of what is looked at.
+fn inherit(table: &mut Table) {
+    const INHERITED: [&str; 6] = ["format", "width", "height", "fps", "buffers", "source"];
+    let Some(Value::Table(first)) = table.get("camera").cloned() else {
+        return;
+    };
+    for key in &Board::CAMERAS[1..] {
+        if let Some(Value::Table(camera)) = table.get_mut(*key) {
+            for (key, value) in first
+                .iter()
+                .filter(|(k, _)| INHERITED.contains(&k.as_str()))
+            {
+                camera.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
     }
 }
 
@@ -345,15 +364,34 @@ fn contradictions(board: &Board, at: &dyn Fn(&str, String) -> Mistake) -> Vec<Mi
             format!("{core} is not below cpu.cores = {}", board.cpu.cores),
         );
     }
-    let camera = &board.camera;
-    if let Some(roi) = camera.roi
-        && (u64::from(roi.x) + u64::from(roi.width) > camera.width.into()
-            || u64::from(roi.y) + u64::from(roi.height) > camera.height.into())
-    {
-        wrong(
-            "camera.roi",
-            format!("reaches beyond {} x {} pixels", camera.width, camera.height),
-        );
+    let cameras = [
+        Some(&board.camera),
+        board.camera2.as_ref(),
+        board.camera3.as_ref(),
+        board.camera4.as_ref(),
+    ];
+    for (place, camera) in cameras.into_iter().enumerate() {
+        let (key, Some(camera)) = (Board::CAMERAS[place], camera) else {
+            continue;
+        };
+        if let Some(roi) = camera.roi
+            && (u64::from(roi.x) + u64::from(roi.width) > camera.width.into()
+                || u64::from(roi.y) + u64::from(roi.height) > camera.height.into())
+        {
+            let (width, height) = (camera.width, camera.height);
+            let what = format!("reaches beyond {width} x {height} pixels");
+            wrong(&format!("{key}.roi"), what);
+        }
+        let before = &cameras[..place];
+        if before.contains(&None) {
+            let what = format!("needs {} too", Board::CAMERAS[place - 1]);
+            wrong(key, what);
+        }
+        let device = |other: &&Camera| other.device == camera.device;
+        if let Some(other) = before.iter().flatten().position(device) {
+            let what = format!("{} is {}'s already", camera.device, Board::CAMERAS[other]);
+            wrong(&format!("{key}.device"), what);
+        }
     }
     mistakes
 }

@@ -162,18 +162,18 @@ impl Board {
         }
     }
 
-    /// The camera's section as another type with the same keys: the capture driver's settings.
+    /// A camera's section, counted from 0, as another type with the same keys: the capture driver's settings.
     ///
     /// # Errors
     /// [`BoardError::Invalid`] if that type refuses a value that is allowed here.
-    pub fn camera_as<T: DeserializeOwned>(&self) -> Result<T, BoardError> {
-        let section = toml::Value::try_from(&self.camera).map_err(|e| e.to_string());
+    pub fn camera_as<T: DeserializeOwned>(&self, place: usize) -> Result<T, BoardError> {
+        let section = toml::Value::try_from(self.camera(place)).map_err(|e| e.to_string());
         let camera = section.and_then(|s| s.try_into().map_err(|e| e.message().to_owned()));
         camera.map_err(|what| {
             BoardError::Invalid(Mistakes(vec![Mistake {
                 file: format!("board {}", self.name),
                 line: None,
-                key: "camera".into(),
+                key: Board::CAMERAS[place.min(3)].into(),
                 what,
             }]))
         })

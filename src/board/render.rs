@@ -210,22 +210,33 @@ pub fn show(board: &Board) -> String {
             }
         }
     }
-    let camera = &board.camera;
-    let format = camera.format.as_deref().unwrap_or("any format");
-    let fps = camera
-        .fps
-        .map_or("any rate".into(), |r| format!("{r} frames per second"));
-    row(
-        "camera",
-        &format_args!(
-            "{}, {format} {} x {}, {fps}",
-            camera.device, camera.width, camera.height
-        ),
-    );
-    row("", &format_args!("source: {}", camera.source));
-    if let Some(csi) = &camera.csi {
-        row("", &format_args!("at the CSI connector: {}", csi.device));
-        row("", &format_args!("source: {}", csi.source));
+    let network = &board.network;
+    for (key, address) in [("page", network.web), ("modbus TCP", network.modbus_tcp)] {
+        if let Some(address) = address {
+            row(key, &address);
+        }
+    }
+    if let Some(file) = &network.plant {
+        row("plant", file);
+    }
+    for place in 0..board.cameras() {
+        let camera = board.camera(place);
+        let format = camera.format.as_deref().unwrap_or("any format");
+        let fps = camera
+            .fps
+            .map_or("any rate".into(), |r| format!("{r} frames per second"));
+        row(
+            Board::CAMERAS[place],
+            &format_args!(
+                "{}, {format} {} x {}, {fps}",
+                camera.device, camera.width, camera.height
+            ),
+        );
+        row("", &format_args!("source: {}", camera.source));
+        if let Some(csi) = &camera.csi {
+            row("", &format_args!("at the CSI connector: {}", csi.device));
+            row("", &format_args!("source: {}", csi.source));
+        }
     }
     match &board.watchdog {
         None => row("watchdog", &"none"),

@@ -5,10 +5,11 @@
 //! The code knows neither the number of a pin nor the name of a chip: they are in the files only.
 
 use super::values::{
-    baud, camera, device, filled, fourcc, gains, numbered, quarters, rate, within,
+    baud, camera, device, file, filled, fourcc, gains, numbered, quarters, rate, within,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// A board as its file describes it, checked. Made by [`Board::named`] and [`Board::resolve`] only.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -33,8 +34,17 @@ pub struct Board {
     pub inputs: InputPins,
     /// Serial ports.
     pub serial: Serial,
+    /// Ports on the network.
+    pub network: Network,
     /// The camera, unless the command line says otherwise.
     pub camera: Camera,
+    /// A second camera on the same trigger. `format`, `width`, `height`, `fps`, `buffers` and `source` that it does
+    /// not say are the first one's.
+    pub camera2: Option<Camera>,
+    /// A third one; needs a second.
+    pub camera3: Option<Camera>,
+    /// A fourth one; needs a third.
+    pub camera4: Option<Camera>,
     /// The hardware watchdog; `None`: the board has none.
     pub watchdog: Option<Watchdog>,
     /// The processor.
@@ -48,6 +58,22 @@ pub struct Board {
 }
 
 impl Board {
+    /// The keys of the cameras.
+    pub const CAMERAS: [&'static str; 4] = ["camera", "camera2", "camera3", "camera4"];
+
+    /// How many cameras there are, 1 to 4.
+    pub fn cameras(&self) -> usize {
+        let further = [&self.camera2, &self.camera3, &self.camera4];
+        1 + further.iter().take_while(|camera| camera.is_some()).count()
+    }
+
+    /// A camera, counted from 0; the first one if there are not so many.
+    pub fn camera(&self, place: usize) -> &Camera {
+        let further = [&self.camera2, &self.camera3, &self.camera4];
+        let own = place.checked_sub(1).and_then(|i| further.get(i)?.as_ref());
+        own.unwrap_or(&self.camera)
+    }
+
     /// Every wired signal.
     pub fn wired(&self) -> Vec<Wire> {
         let outputs = self.outputs.each().into_iter().filter_map(|(key, pin)| {
@@ -370,6 +396,25 @@ pub struct Serial {
     pub control: Option<SerialPort>,
     /// For Modbus RTU.
     pub modbus: Option<SerialPort>,
+}
+
+/// Ports on the network. There are none unless this or the command line says so.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Address and port of the page: "127.0.0.1:8080".
+    pub web: Option<SocketAddr>,
+    /// The folder with the page's certificate and key, for HTTPS: "/etc/faprompt-edge/tls".
+    #[serde(default, deserialize_with = "file")]
+    pub web_tls: Option<String>,
+    /// Whether passwords of other computers are taken without HTTPS.
+    #[serde(default)]
+    pub web_plain: bool,
+    /// Address and port of Modbus TCP: "0.0.0.0:502".
+    pub modbus_tcp: Option<SocketAddr>,
+    /// The file that says what goes to a broker and to a webhook: "/etc/faprompt-edge/plant.toml".
+    #[serde(default, deserialize_with = "file")]
+    pub plant: Option<String>,
 }
 
 /// A serial port.

@@ -342,6 +342,30 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         ":24: camera.black_level: ",
         "expected u16",
     ),
+    (
+        "[cpu]",
+        "[camera2]\ndevice = '/dev/video2'\nroi = { x = 0, y = 440, width = 64, height = 64 }\n[cpu]",
+        ":25: camera2.roi: ",
+        "640 x 480",
+    ),
+    (
+        "[cpu]",
+        "[camera2]\ndevice = '/dev/video0'\n[cpu]",
+        ":24: camera2.device: ",
+        "/dev/video0 is camera's already",
+    ),
+    (
+        "[cpu]",
+        "[camera3]\ndevice = '/dev/video2'\n[cpu]",
+        ":23: camera3: ",
+        "needs camera2 too",
+    ),
+    (
+        "[cpu]",
+        "[camera2]\nwidth = 640\n[cpu]",
+        ":23: camera2: ",
+        "device",
+    ),
     // Merging.
     (
         "[cpu]",
@@ -502,7 +526,7 @@ fn the_cameras_section_becomes_the_drivers_settings() {
     let camera = "[camera]\nfps = 7\nrotate = 90\nwhite_balance = [1.5, 1, 0.7]\n\
                   controls.gain = 4\nroi = { x = 1, y = 2, width = 3, height = 4 }\n[cpu]";
     let board = check(&SMALL.replace("[cpu]", camera)).unwrap();
-    let driver: Driver = board.camera_as().unwrap();
+    let driver: Driver = board.camera_as(0).unwrap();
     assert_eq!((driver.fps, driver.rotate), (Some(7.0), 90));
     assert_eq!(driver.white_balance, Some([1.5, 1.0, 0.7]));
     assert_eq!(driver.controls["gain"], 4);
@@ -512,8 +536,28 @@ fn the_cameras_section_becomes_the_drivers_settings() {
         #[allow(dead_code)]
         width: bool,
     }
-    let message = board.camera_as::<Other>().unwrap_err().to_string();
+    let message = board.camera_as::<Other>(0).unwrap_err().to_string();
     assert!(message.starts_with("board small: camera: "), "{message}");
+}
+
+#[test]
+fn a_second_camera_has_the_firsts_format_and_nothing_else_of_it() {
+    let cameras = "[camera]\nfps = 7\nrotate = 90\nroi = { x = 1, y = 2, width = 3, height = 4 }\n\
+                   [camera2]\ndevice = '/dev/video2'\nheight = 240\n[cpu]";
+    let board = check(&SMALL.replace("[cpu]", cameras)).unwrap();
+    assert_eq!(board.cameras(), 2);
+    let second = board.camera(1);
+    assert_eq!(second.device, "/dev/video2");
+    assert_eq!(
+        (second.width, second.height, second.fps),
+        (640, 240, Some(7.0))
+    );
+    assert_eq!(
+        (second.format.as_deref(), second.buffers),
+        (Some("YUYV"), 4)
+    );
+    assert_eq!((second.rotate, second.roi), (0, None));
+    assert!(Board::names().all(|name| Board::named(name).unwrap().cameras() == 1));
 }
 
 #[test]

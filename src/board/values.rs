@@ -39,6 +39,17 @@ pub(super) fn device<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error
     ))
 }
 
+pub(super) fn file<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(d)?;
+    if text.len() > 1 && text.starts_with('/') {
+        return Ok(Some(text));
+    }
+    Err(D::Error::invalid_value(
+        Unexpected::Str(&text),
+        &"a file with its whole path, such as \"/etc/faprompt-edge/plant.toml\"",
+    ))
+}
+
 /// What the board's camera is: a device file, or a command (`capture` knows what it may look like).
 pub(super) fn camera<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     let text = String::deserialize(d)?;

@@ -10,7 +10,7 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::gpu::Backend;
 use faprompt_edge::inspector::{InspectError, Inspector, Options, Stage, Stages};
 use faprompt_edge::memory::region::Regions;
-use faprompt_edge::memory::{Fusion, Kind, Lesson, Settings};
+use faprompt_edge::memory::{Fusion, Kind, Lesson, Settings, Views};
 use faprompt_edge::ops::{attention, fp16, int8};
 use faprompt_edge::report::percentile;
 use faprompt_edge::tiling::Tiling;
@@ -273,6 +273,7 @@ impl Bench {
             fusion: Fusion::default(),
             false_rejects: 0.01,
             regions: Regions::default(),
+            views: Views::default(),
         };
         let mut lesson = Lesson::new(layout, settings).map_err(|e| internal(&e))?;
         for part in 0..self.parts {

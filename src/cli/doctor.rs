@@ -6,7 +6,7 @@ use super::{CliError, Network, cores};
 use clap::Args;
 use faprompt_edge::board::spec::{Gpio, LineId, Wire};
 use faprompt_edge::board::{self, Board};
-use faprompt_edge::capture::{PIPE, PipeSource, list_devices};
+use faprompt_edge::capture::{DeviceReport, NodeReport, PIPE, PipeSource, list_devices};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::loadout::self_test;
@@ -198,8 +198,12 @@ fn cameras(findings: &mut Findings, board: &Board) {
                 continue;
             }
         };
+        let planes = match device.multi_planar {
+            true => ", multi-planar",
+            false => "",
+        };
         findings.note(format_args!(
-            "{path}: {} ({}, {})",
+            "{path}: {} ({}, {}{planes})",
             device.card, device.driver, device.bus
         ));
         for link in &node.links {
@@ -227,22 +231,47 @@ fn cameras(findings: &mut Findings, board: &Board) {
         if nodes.is_empty() {
             findings.note("none; this board needs none");
         }
-    } else if board.camera.device.starts_with(PIPE) {
-        command(findings, &board.camera.device);
-    } else if !Path::new(&board.camera.device).exists() {
-        findings.problem(format_args!(
-            "{}: the board's camera is not there: is it plugged in, is its driver loaded?",
-            board.camera.device
-        ));
+        return;
+    }
+    for (place, key) in (0..board.cameras()).zip(Board::CAMERAS) {
+        let device = &board.camera(place).device;
+        if device.starts_with(PIPE) {
+            command(findings, key, device);
+        } else if !Path::new(device).exists() {
+            findings.problem(format_args!(
+                "{device}: the board's {key} is not there: is it plugged in, is its driver loaded?"
+            ));
+        } else {
+            own(findings, key, device, &nodes);
+        }
+    }
+}
+
+/// Whether the node that a board names as its camera can be one.
+fn own(findings: &mut Findings, key: &str, device: &str, nodes: &[NodeReport]) {
+    let Ok(path) = Path::new(device).canonicalize() else {
+        return;
+    };
+    let node = nodes.iter().find(|node| node.path == path);
+    match node.and_then(|node| node.device.as_ref().ok()) {
+        Some(DeviceReport {
+            obstacle: Some((what, advice)),
+            ..
+        }) => findings.problem(format_args!(
+            "{device}: the board's {key}: {what}; {advice}"
+        )),
+        Some(_) => findings.note(format_args!("{device}: the board's {key}")),
+        // What is wrong with it was said above.
+        None => (),
     }
 }
 
 /// The program of a camera that is a command: it is looked for, not run.
-fn command(findings: &mut Findings, text: &str) {
+fn command(findings: &mut Findings, key: &str, text: &str) {
     let source = match text.parse::<PipeSource>() {
         Ok(source) => source,
         Err(e) => {
-            findings.problem(format_args!("camera.device: {e}"));
+            findings.problem(format_args!("{key}.device: {e}"));
             return;
         }
     };
@@ -257,12 +286,12 @@ fn command(findings: &mut Findings, text: &str) {
     places.retain(|p| rustix::fs::access(p, rustix::fs::Access::EXEC_OK).is_ok() && !p.is_dir());
     match places.first() {
         Some(place) => findings.note(format_args!(
-            "the board's camera is a command: {} (not started here; `run` starts it)",
+            "the board's {key} is a command: {} (not started here; `run` starts it)",
             place.display()
         )),
         None => findings.problem(format_args!(
-            "the board's camera is a command, and there is no program {}: install it, or name another one \
-             (camera.device)",
+            "the board's {key} is a command, and there is no program {}: install it, or name another one \
+             ({key}.device)",
             program.display()
         )),
     }
@@ -312,7 +341,10 @@ fn gpio(findings: &mut Findings, board: &Board) {
         let what = format!("{key}, pin {pin}, {} line {}", place.chip, place.line);
         match line.map(|l| &l.consumer) {
             None => findings.problem(format_args!("{what}: not there; is this the right board?")),
-            Some(Some(holder)) => findings.problem(format_args!("{what}: held by {holder}")),
+            Some(Some(holder)) => findings.problem(format_args!(
+                "{what}: held by {holder} (`kernel`: the pin has another function): free it, or wire the signal \
+                 to another pin"
+            )),
             Some(None) => findings.note(format_args!("{what}: free")),
         }
     }

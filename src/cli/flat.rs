@@ -13,6 +13,9 @@ pub struct FlatFrame {
     /// Which board: a name (`board list`) or a file; its camera looks at an evenly lit grey surface
     #[arg(long)]
     board: String,
+    /// Which of the board's cameras, counted from 1
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    camera: u32,
     /// Where the gains go; `camera.flat` in the board's file names it
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -24,10 +27,16 @@ pub struct FlatFrame {
 impl FlatFrame {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
+        let place = self.camera as usize - 1;
+        if place >= board.cameras() {
+            let (name, count) = (&board.name, board.cameras());
+            let what = format!("--camera {}: board {name} has {count}", self.camera);
+            return Err(CliError::Usage(what));
+        }
         // What was measured before must not be in it.
         let settings = CameraSettings {
             flat: None,
-            ..board.camera_as()?
+            ..board.camera_as(place)?
         };
         let mut camera = V4l2Camera::open(settings)?;
         let (flat, [red, green, blue]) = camera.measure_flat(self.frames)?;
@@ -42,7 +51,8 @@ impl FlatFrame {
             self.out.display(),
             most.join(", ")
         ));
-        say("in the board's file, under [camera]:");
+        let key = Board::CAMERAS[place];
+        say(format_args!("in the board's file, under [{key}]:"));
         say(format_args!("  flat = \"{}\"", self.out.display()));
         say(format_args!(
             "  white_balance = [{red:.3}, {green:.3}, {blue:.3}]   # if the surface was grey"

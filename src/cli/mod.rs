@@ -29,6 +29,8 @@ use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
 use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::memory::region::Regions;
 use faprompt_edge::ops::weights::Arithmetic;
+#[cfg(feature = "plant")]
+use faprompt_edge::plant::SettingsError;
 use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::{shown_lines, warn};
 use faprompt_edge::runtime::{PARALLEL, StartError};
@@ -55,7 +57,7 @@ enum Command {
     /// Learn good parts from photos of them: what `inspect --taught` compares with
     Teach(teach::Teach),
     /// Run the station: a frame per part, a verdict per part, a reject output
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Time and memory per stage
     Bench(bench::Bench),
     /// Talk to a station over a serial port: commands, and a live view of its scores
@@ -152,6 +154,9 @@ pub enum CliError {
     Untaught,
     #[error(transparent)]
     Console(#[from] console::ConsoleError),
+    #[cfg(feature = "plant")]
+    #[error(transparent)]
+    Plant(#[from] SettingsError),
     #[error("{path}: {reason}", path = path.display())]
     Config { path: PathBuf, reason: String },
     #[error("{path}: cannot be written: {source}", path = path.display())]
@@ -178,6 +183,8 @@ impl CliError {
             CliError::Taught(e) | CliError::TaughtAt { source: e, .. } => e.exit_code(),
             CliError::Untaught => ExitCode::Untaught,
             CliError::Console(e) => e.exit_code(),
+            #[cfg(feature = "plant")]
+            CliError::Plant(_) => ExitCode::Config,
             CliError::Config { .. } => ExitCode::Config,
             CliError::Output { .. } => ExitCode::OutputFailed,
             CliError::Usage(_) => ExitCode::Usage,

@@ -4,7 +4,6 @@
 use super::{CliError, backup, output};
 use clap::Args;
 use faprompt_edge::control::store::shelf::Shelf;
-use faprompt_edge::control::table::Parameter;
 use faprompt_edge::control::{Memory, Store};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::memory::Taught;
@@ -127,7 +126,7 @@ impl Support {
             archive.file(&format!("station/{name}"), &out.join(name))?;
         }
         if self.photos {
-            let pictures = WalkDir::new(out.join("rejects")).sort_by_file_name();
+            let pictures = WalkDir::new(out.join("archive")).sort_by_file_name();
             for entry in pictures.into_iter().filter_map(Result::ok) {
                 if entry.file_type().is_file() {
                     let name = format!("photos/{}", entry.file_name().to_string_lossy());
@@ -149,7 +148,7 @@ impl Support {
     /// show products, only if pictures are asked for.
     fn taught(&self, archive: &mut Archive, memory: &Memory) -> io::Result<()> {
         let shelf = Shelf::new(&self.state);
-        let named: BTreeSet<&str> = memory.texts(Parameter::Taught).collect();
+        let named: BTreeSet<&str> = memory.taught().collect();
         let mut all = vec![];
         for name in named {
             let read = shelf.get(name).map_err(|e| e.to_string());

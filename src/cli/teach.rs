@@ -7,7 +7,7 @@ use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{CutError, Inspector};
 use faprompt_edge::memory::choose::paste;
-use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings};
+use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views};
 use faprompt_edge::ops::tract::TractError;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::tiling::Tiling;
@@ -44,6 +44,8 @@ pub struct Teach {
     /// long parts; 2x3+20 has tiles lie over each other by 20 % of their side [default overlap: 10 %]
     #[arg(long, value_name = "RxC", default_value = "1x1")]
     tiles: Tiling,
+    #[command(flatten)]
+    views: Views,
     /// Leave these photos out, by the names that the list has; several with commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     drop: Vec<String>,
@@ -110,6 +112,7 @@ impl Teach {
             fusion: self.fusion,
             false_rejects: self.false_rejects / 100.0,
             regions: inspector.regions().clone(),
+            views: self.views,
         };
         let mut lesson = Lesson::new(layout, settings).map_err(failed)?;
         let (mut unread, mut dropped) = (0, 0);
@@ -184,7 +187,7 @@ impl Teach {
         seed: u64,
     ) -> Result<(), String> {
         let told = |e: &dyn std::fmt::Display| format!("{name}: {e}");
-        let wanted = lesson.wants_pasted();
+        let (wanted, views) = (lesson.wants_pasted(), lesson.wants_views());
         let zero_shot = inspector
             .inspect(frame)
             .map_err(|e| told(&e))?
@@ -194,6 +197,11 @@ impl Teach {
             .part(name, descriptors, zero_shot)
             .map_err(|e| told(&e))?;
         lesson.lit(Light::of(frame));
+        for view in views.of(frame) {
+            inspector.inspect(&view).map_err(|e| told(&e))?;
+            let descriptors = inspector.descriptors().unwrap_or(&[]);
+            lesson.view(descriptors).map_err(|e| told(&e))?;
+        }
         if wanted {
             inspector
                 .inspect(&paste(frame, seed))

@@ -225,6 +225,7 @@ verbs! {
     Login: "LOGIN", "LOGIN level [password]", View, (1, 2), "Access level of this session: operator or engineer";
     Logout: "LOGOUT", "LOGOUT", View, (0, 0), "Back to the level that needs no password; drops pending changes";
     Reboot: "REBOOT", "REBOOT", Engineer, (0, 0), "Ends in an orderly way and starts again";
+    Pause: "PAUSE", "PAUSE [minutes] [reason]", View, (0, 2), "Inspects no more for some minutes (operator): whatever passes is rejected; ARM ends it before; the pause that lasts";
 }
 
 impl Verb {

@@ -7,8 +7,9 @@ use super::values::Values;
 use crate::line::settings::Pieces;
 use crate::line::{
     AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome, Outputs, PartId,
-    Settings, Statistics,
+    Settings, Statistics, VIEWS, View,
 };
+use crate::memory::Views;
 use crate::memory::course::Report;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -47,8 +48,11 @@ pub struct PartResult {
     pub part: PartId,
     /// What became of it.
     pub outcome: Outcome,
-    /// Its anomaly score, 0..=1; `None` if it was not judged.
+    /// Its anomaly score, 0..=1; `None` if it was not judged. Where there are several cameras: that of the first
+    /// view that rejects it, else the largest.
     pub score: Option<f32>,
+    /// The camera whose score it is.
+    pub view: View,
     /// What that is made of; `None` where no good parts were taught.
     pub opinions: Option<Opinions>,
     /// From trigger to verdict, microseconds; `None` if it was not judged.
@@ -109,6 +113,10 @@ pub struct Snapshot {
     pub challenge: Option<ChallengeReport>,
     /// The last part that got its outcome.
     pub last: Option<PartResult>,
+    /// How many cameras there are.
+    pub cameras: usize,
+    /// Those that are down.
+    pub down: [bool; VIEWS],
     /// The self-test that runs, or the last one.
     pub self_test: SelfTest,
 }
@@ -172,6 +180,15 @@ pub enum Teach<'a> {
     Bad(Option<u64>),
     /// Dropped, or over because it was accepted.
     End,
+}
+
+/// How a lesson teaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TeachSettings {
+    /// The share of good parts that may be rejected, 0..1.
+    pub false_rejects: f64,
+    /// What each part is shown as, beside what it is.
+    pub views: Views,
 }
 
 /// How far a lesson is. Numbers leave the machine: only append.
@@ -334,12 +351,18 @@ pub trait ControlledStation {
     fn untaught(&mut self) {
         self.no_network();
     }
-    /// Teaches. `false_rejects` is the share of good parts that may be rejected. What takes long is done by
-    /// another thread: [`ControlledStation::lesson`] tells.
+    /// Teaches. What takes long is done by another thread: [`ControlledStation::lesson`] tells.
     ///
     /// # Errors
     /// [`Refused`]; a station that cannot be taught refuses everything.
-    fn teach(&mut self, _: Teach<'_>, _false_rejects: f64) -> Result<(), Refused> {
+    fn teach(&mut self, _: Teach<'_>, _: TeachSettings) -> Result<(), Refused> {
+        Err(Refused::Mode("this station cannot be taught"))
+    }
+    /// Begins a lesson as it waited when the station ended: the bytes of [`Lesson::result`] then.
+    ///
+    /// # Errors
+    /// As [`ControlledStation::teach`].
+    fn resume_lesson(&mut self, _: Arc<[u8]>, _: TeachSettings) -> Result<(), Refused> {
         Err(Refused::Mode("this station cannot be taught"))
     }
     /// The lesson that is going on, or waits to be accepted; `None`: there is none.

@@ -3,11 +3,11 @@
 //! Only what a verdict hangs on: how the ejector is wired and where it is stays as it is stored.
 
 use super::memory::{Memory, RecipeNumber, from_toml, to_toml};
-use super::table::Parameter;
+use super::table::{CAMERAS, Parameter};
 use super::values::{Value, Values};
 
 /// The parameters that a verdict hangs on.
-pub const JUDGED_BY: [Parameter; 9] = [
+pub const JUDGED_BY: [Parameter; 24] = [
     Parameter::Bundle,
     Parameter::Taught,
     Parameter::Threshold,
@@ -17,24 +17,57 @@ pub const JUDGED_BY: [Parameter; 9] = [
     Parameter::TileColumns,
     Parameter::TileOverlap,
     Parameter::Regions,
+    Parameter::Camera2Taught,
+    Parameter::Camera2Threshold,
+    Parameter::Camera2ExposureUs,
+    Parameter::Camera2Gain,
+    Parameter::Camera2Regions,
+    Parameter::Camera3Taught,
+    Parameter::Camera3Threshold,
+    Parameter::Camera3ExposureUs,
+    Parameter::Camera3Gain,
+    Parameter::Camera3Regions,
+    Parameter::Camera4Taught,
+    Parameter::Camera4Threshold,
+    Parameter::Camera4ExposureUs,
+    Parameter::Camera4Gain,
+    Parameter::Camera4Regions,
 ];
 
 /// Those that make it another network.
-pub const NETWORK: [Parameter; 5] = [
+pub const NETWORK: [Parameter; 8] = [
     Parameter::Bundle,
     Parameter::TileRows,
     Parameter::TileColumns,
     Parameter::TileOverlap,
     Parameter::Regions,
+    Parameter::Camera2Regions,
+    Parameter::Camera3Regions,
+    Parameter::Camera4Regions,
 ];
 
 /// Those that an older program's memory does not have: then they are what they were, which is their default.
-const SINCE: [Parameter; 5] = [
+const SINCE: [Parameter; 20] = [
     Parameter::Taught,
     Parameter::TileRows,
     Parameter::TileColumns,
     Parameter::TileOverlap,
     Parameter::Regions,
+    Parameter::Camera2Taught,
+    Parameter::Camera2Threshold,
+    Parameter::Camera2ExposureUs,
+    Parameter::Camera2Gain,
+    Parameter::Camera2Regions,
+    Parameter::Camera3Taught,
+    Parameter::Camera3Threshold,
+    Parameter::Camera3ExposureUs,
+    Parameter::Camera3Gain,
+    Parameter::Camera3Regions,
+    Parameter::Camera4Taught,
+    Parameter::Camera4Threshold,
+    Parameter::Camera4ExposureUs,
+    Parameter::Camera4Gain,
+    Parameter::Camera4Regions,
 ];
 
 /// Their values then.
@@ -55,13 +88,15 @@ impl LastGood {
         }
     }
 
-    /// The good parts that parts were compared with; empty: none.
-    pub fn taught(&self) -> &str {
-        let taught = self.values.iter().find(|(p, _)| *p == Parameter::Taught);
-        match taught {
-            Some((_, Value::Text(name))) => name,
-            _ => "",
-        }
+    /// The good parts that each camera's views were compared with, where they were.
+    pub fn taught(&self) -> impl Iterator<Item = &str> {
+        let taught = |p: &Parameter| CAMERAS.iter().any(|camera| camera.taught == *p);
+        self.values
+            .iter()
+            .filter_map(move |(p, value)| match value {
+                Value::Text(name) if taught(p) && !name.is_empty() => Some(name.as_str()),
+                _ => None,
+            })
     }
 
     /// Puts it in place of what the parameters say.

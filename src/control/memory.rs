@@ -1,7 +1,7 @@
 //! What the station keeps of its settings: values of the station, 32 recipes, and which one is in use; and
 //! the TOML that people write and the store keeps.
 
-use super::table::{Entry, Kind, Parameter, STEPS, Scope, TABLE};
+use super::table::{CAMERAS, Entry, Kind, Parameter, STEPS, Scope, TABLE};
 use super::values::{Contradiction, Reason, Value, ValueError, Values};
 use std::fmt;
 use std::sync::Arc;
@@ -168,9 +168,19 @@ impl Memory {
         all.filter(|text| !text.is_empty())
     }
 
+    /// The value that a text has in this recipe.
+    pub fn text_in(&self, recipe: RecipeNumber, parameter: Parameter) -> &str {
+        self.recipes[recipe.place()].text(parameter)
+    }
+
+    /// What was taught, of every recipe and camera that name something.
+    pub fn taught(&self) -> impl Iterator<Item = &str> {
+        CAMERAS.iter().flat_map(|camera| self.texts(camera.taught))
+    }
+
     /// The name of a recipe; empty if it has none.
     pub fn name(&self, recipe: RecipeNumber) -> &str {
-        self.recipes[recipe.place()].text(Parameter::RecipeName)
+        self.text_in(recipe, Parameter::RecipeName)
     }
 
     /// A recipe by number, or by name whatever its case.

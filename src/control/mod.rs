@@ -9,6 +9,7 @@
 //! | [`table`] | every parameter, once |
 //! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
 //! | [`store`] | files that survive a power cut, and who writes them |
+//! | [`backup`] | all of that as one text |
 //! | [`last_good`] | what judged before, if what is stored cannot |
 //! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH (lessons of good parts) |
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
@@ -19,6 +20,7 @@
 //! | [`docs`] | the tables of the README |
 //! | [`host`] | the station, as control sees it |
 
+pub mod backup;
 pub mod command;
 pub mod docs;
 pub mod host;

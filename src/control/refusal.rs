@@ -56,6 +56,7 @@ codes! {
     NeedsEngineer = 401, "needs LOGIN engineer";
     WrongPassword = 402, "wrong password";
     NoPassword = 403, "no password is set for this level; set one over the serial port";
+    NeedsTls = 404, "passwords are taken over HTTPS only, or from the station's own computer";
     Busy = 500, "the station is busy";
     PendingElsewhere = 501, "another session has pending changes";
     TooSoon = 502, "wait a second between passwords";
@@ -163,7 +164,7 @@ mod tests {
             &[100, 101, 102, 103, 104, 105, 106, 107, 108],
             &[200, 201, 202, 203, 204, 205, 206, 207, 208],
             &[300, 301, 302, 303, 304],
-            &[400, 401, 402, 403],
+            &[400, 401, 402, 403, 404],
             &[500, 501, 502, 503, 504],
             &[600, 601, 602],
         ];

@@ -280,6 +280,42 @@ parameters! {
         "Lane of rejects that have none of their own; 0: no lane output is on for them";
     TypeMargin: "type_margin", "", steps(0, STEPS), n(1000), Engineer, Recipe, NextPart, one(21),
         "A part's type is unknown unless its share exceeds the next one's by so much";
+    TeachRotations: "teach_rotations", "", range(1, 36), n(1), Engineer, Recipe, AtOnce, one(22),
+        "Directions, evenly over a full turn, in which TEACH learns each part; 1: only as it lies";
+    TeachBrightness: "teach_brightness", "%", or_zero("off", 1, 50), n(0), Engineer, Recipe, AtOnce, one(23),
+        "By how much TEACH learns each part darker and brighter too; 0: not";
+
+    // The further cameras, where there are some.
+    Camera2Threshold: "camera2_threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(24),
+        "Scores of camera 2's view above it are rejects, where there are several cameras";
+    Camera2ExposureUs: "camera2_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(25),
+        "Exposure time of camera 2; 0: leave it as it is";
+    Camera2Gain: "camera2_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(27),
+        "Gain of camera 2, in its driver's unit; 0: leave it as it is";
+    Camera2Taught: "camera2_taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "A file of good parts that camera 2's views are compared with; empty: FAPrompt alone";
+    Camera2Regions: "camera2_regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "Path of a file of regions of camera 2's view; empty: all of it is looked at";
+    Camera3Threshold: "camera3_threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(28),
+        "Scores of camera 3's view above it are rejects, where there are several cameras";
+    Camera3ExposureUs: "camera3_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(29),
+        "Exposure time of camera 3; 0: leave it as it is";
+    Camera3Gain: "camera3_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(31),
+        "Gain of camera 3, in its driver's unit; 0: leave it as it is";
+    Camera3Taught: "camera3_taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "A file of good parts that camera 3's views are compared with; empty: FAPrompt alone";
+    Camera3Regions: "camera3_regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "Path of a file of regions of camera 3's view; empty: all of it is looked at";
+    Camera4Threshold: "camera4_threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(32),
+        "Scores of camera 4's view above it are rejects, where there are several cameras";
+    Camera4ExposureUs: "camera4_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(33),
+        "Exposure time of camera 4; 0: leave it as it is";
+    Camera4Gain: "camera4_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(35),
+        "Gain of camera 4, in its driver's unit; 0: leave it as it is";
+    Camera4Taught: "camera4_taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "A file of good parts that camera 4's views are compared with; empty: FAPrompt alone";
+    Camera4Regions: "camera4_regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
+        "Path of a file of regions of camera 4's view; empty: all of it is looked at";
 
     // Station: registers 100..=199.
     StationName: "station_name", "", Text(32), t("station"), Engineer, Station, AtOnce, None,
@@ -341,6 +377,12 @@ parameters! {
         "Which parts' pictures are kept";
     ArchiveLimitMb: "archive_limit_mb", "MB", range(10, 65_535), n(1000), Engineer, Station, AtOnce, one(131),
         "Room for pictures; the oldest make way";
+    ArchiveDays: "archive_days", "days", or_zero("any", 1, 3650), n(0), Engineer, Station, AtOnce, one(150),
+        "Pictures that are older make way, whatever room there is; 0: none does";
+    ArchiveGoods: "archive_goods", "parts", or_zero("none", 1, 65_535), n(100), Engineer, Station, AtOnce, one(151),
+        "Of the parts that pass every so-manieth picture is kept, with archive rejects; 0: none";
+    WebView: "web_view", "", Choice(&["nothing", "live", "all"]), n(1), Engineer, Station, AtOnce, one(152),
+        "What the page shows without log-in: nothing, live (picture, state, counters), or all of it";
     LogLevel: "log_level", "", Choice(&["error", "warn", "info", "debug"]), n(2), Engineer, Station, AtOnce, one(132),
         "What the program writes to the system's log";
     FrameSpread: "frame_spread", "levels", or_zero("off", 1, 255), n(8), Engineer, Station, NextPart, one(133),
@@ -360,6 +402,53 @@ parameters! {
     EngineerPassword: "engineer_password", "", Secret, t(""), Engineer, Station, AtOnce, None,
         "Password of level engineer; none: whoever connects is engineer";
 }
+
+/// The parameters that each camera has of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct CameraParameters {
+    /// Scores of its views above it are rejects.
+    pub threshold: Parameter,
+    /// Its exposure time.
+    pub exposure_us: Parameter,
+    /// Its gain.
+    pub gain: Parameter,
+    /// The good parts that its views are compared with.
+    pub taught: Parameter,
+    /// Where its views are looked at.
+    pub regions: Parameter,
+}
+
+/// Those of every camera that a station can have; the first one's have no number in their names.
+pub const CAMERAS: [CameraParameters; crate::line::VIEWS] = [
+    CameraParameters {
+        threshold: Parameter::Threshold,
+        exposure_us: Parameter::CameraExposureUs,
+        gain: Parameter::CameraGain,
+        taught: Parameter::Taught,
+        regions: Parameter::Regions,
+    },
+    CameraParameters {
+        threshold: Parameter::Camera2Threshold,
+        exposure_us: Parameter::Camera2ExposureUs,
+        gain: Parameter::Camera2Gain,
+        taught: Parameter::Camera2Taught,
+        regions: Parameter::Camera2Regions,
+    },
+    CameraParameters {
+        threshold: Parameter::Camera3Threshold,
+        exposure_us: Parameter::Camera3ExposureUs,
+        gain: Parameter::Camera3Gain,
+        taught: Parameter::Camera3Taught,
+        regions: Parameter::Camera3Regions,
+    },
+    CameraParameters {
+        threshold: Parameter::Camera4Threshold,
+        exposure_us: Parameter::Camera4ExposureUs,
+        gain: Parameter::Camera4Gain,
+        taught: Parameter::Camera4Taught,
+        regions: Parameter::Camera4Regions,
+    },
+];
 
 /// How many parameters there are.
 pub const COUNT: usize = TABLE.len();
@@ -471,6 +560,17 @@ mod tests {
 19 tile_overlap
 20 default_lane
 21 type_margin
+22 teach_rotations
+23 teach_brightness
+24 camera2_threshold
+25 camera2_exposure_us
+27 camera2_gain
+28 camera3_threshold
+29 camera3_exposure_us
+31 camera3_gain
+32 camera4_threshold
+33 camera4_exposure_us
+35 camera4_gain
 100 trigger_source free_run interval edge encoder command
 101 debounce_us
 103 reject_axis time counts
@@ -499,6 +599,9 @@ mod tests {
 129 modbus_access view operator engineer
 130 archive off rejects all
 131 archive_limit_mb
+150 archive_days
+151 archive_goods
+152 web_view nothing live all
 132 log_level error warn info debug
 133 frame_spread
 134 frame_bright

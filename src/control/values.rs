@@ -1,7 +1,7 @@
 //! Values of the parameters: cannot hold what the table does not allow; made into what the line core and
 //! the camera are given.
 
-use super::table::{COUNT, Entry, Kind, Parameter, Preset, STEPS, TABLE};
+use super::table::{CAMERAS, COUNT, Entry, Kind, Parameter, Preset, STEPS, TABLE};
 use super::types::TypeRules;
 use crate::line::settings::{
     AlarmSettings, ConfirmWindow, ConsecutiveRejects, Debounce, LatencyLimit, Pitch, PulseWidth,
@@ -361,9 +361,14 @@ impl Values {
             latency: self.line_or_none(P::AlarmLatencyMs, LatencyLimit::new)?,
             stop_on: alarms(self.number(P::AlarmStop)),
         };
+        let threshold = |camera: usize| {
+            let parameter = CAMERAS[camera].threshold;
+            self.line(parameter, |_| Threshold::new(self.decimal(parameter)))
+        };
         Ok(Settings {
             trigger: self.trigger()?,
-            threshold: self.line(P::Threshold, |_| Threshold::new(self.decimal(P::Threshold)))?,
+            threshold: threshold(0)?,
+            further_thresholds: [threshold(1)?, threshold(2)?, threshold(3)?],
             delay,
             width: self.line(P::PulseWidthMs, PulseWidth::new)?,
             wiring,

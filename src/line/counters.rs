@@ -3,6 +3,7 @@
 use super::lanes::SortCounts;
 use super::outcome::Counters;
 use super::time::PartId;
+use super::view::VIEWS;
 
 /// Triggers that did not make an ordinary part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,24 @@ pub struct ConfirmCounts {
     pub missing: u64,
     /// Parts that it saw although no reject was due.
     pub unexpected: u64,
+}
+
+/// What one camera said of the parts. Whatever it said, another may have made a part a reject before: those who
+/// look for a side that is often bad, or a camera that often fails, find it here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViewCounts {
+    /// Good by their score, in time.
+    pub good: u64,
+    /// Rejects by their score, in time.
+    pub rejects: u64,
+    /// The network failed.
+    pub errors: u64,
+    /// A frame was there that could not be judged.
+    pub damaged: u64,
+    /// No frame came.
+    pub missing: u64,
+    /// A frame was there, and its verdict was not when the part was due.
+    pub late: u64,
 }
 
 /// How many buckets [`Latency`] has.
@@ -166,6 +185,8 @@ pub struct Statistics {
     pub latency: Latency,
     /// Rejects by type of defect and by lane.
     pub sorted: SortCounts,
+    /// By camera.
+    pub views: [ViewCounts; VIEWS],
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | [`settings`] | what a station is set to, in types that cannot hold nonsense |
 //! | [`trigger`] | what says that a part is there |
 //! | [`pairing`] | which frame shows which part |
+//! | [`view`] | which camera a frame is from |
 //! | `queue` | the parts between trigger and reject station |
 //! | `gate` | what passes the reject station, and for how long |
 //! | [`outputs`] | logical outputs, and the way from there to pins |
@@ -35,6 +36,7 @@ pub mod settings;
 pub mod station;
 pub mod time;
 pub mod trigger;
+pub mod view;
 
 #[cfg(test)]
 mod tests;
@@ -52,3 +54,4 @@ pub use settings::{SettingError, Settings, Wiring};
 pub use station::{NetworkState, Station, Verdict, VerdictUse};
 pub use time::{FrameId, Micros, PartId, Position};
 pub use trigger::{Interval, Trigger};
+pub use view::{VIEWS, View};

@@ -6,9 +6,10 @@
 use super::bounds::{SettingError, in_range};
 use super::outcome::Cause;
 use super::time::{FrameId, Micros};
+use super::view::View;
 use heapless::Deque;
 
-/// Frames that wait for a trigger that is reported later than they are.
+/// Frames of one camera that wait for a trigger that is reported later than they are.
 pub const HELD_FRAMES: usize = 8;
 
 /// How much later than its frame a trigger may be reported, us. Both come from the kernel with the time at
@@ -82,13 +83,15 @@ impl Pairing {
 pub struct Frame {
     /// The number that the caller gave it.
     pub id: FrameId,
+    /// Which camera took it.
+    pub view: View,
     /// When it was exposed.
     pub exposed: Micros,
     /// Why it cannot be judged, if so: it is incomplete, nothing can be seen on it, or there is no memory for it.
     pub flaw: Option<Cause>,
 }
 
-/// Frames that came before their trigger.
+/// Frames of one camera that came before their trigger.
 #[derive(Debug, Default)]
 pub(super) struct HeldFrames {
     frames: Deque<Frame, HELD_FRAMES>,
@@ -152,6 +155,7 @@ mod tests {
     fn frame(id: u64, exposed: u64) -> Frame {
         Frame {
             id: FrameId(id),
+            view: View::FIRST,
             exposed: Micros(exposed),
             flaw: None,
         }

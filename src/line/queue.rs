@@ -7,18 +7,19 @@ use super::lanes::Sorting;
 use super::outcome::Cause;
 use super::pairing::Pairing;
 use super::time::{Micros, PartId, Position};
+use super::view::{View, ViewSet};
 use heapless::Deque;
 
 /// What is known of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It waits for its frame.
+    /// A view has no frame yet.
     Waiting,
-    /// Its frame is being judged.
+    /// There is a frame of each view, and one at least is being judged.
     Framed,
-    /// Its verdict came in time.
+    /// The verdicts of all views came in time and are good, or one is a reject.
     Judged {
-        /// The verdict.
+        /// Which of both.
         good: bool,
     },
     /// It will be rejected, whatever comes.
@@ -48,7 +49,13 @@ pub(super) struct Entry {
     pub(super) piece: bool,
     /// What is known of it.
     pub(super) state: State,
-    /// What its verdict said besides the score; nothing of a part without one.
+    /// The views whose frame may still come. It finds its part even if another view has made that a reject.
+    pub(super) awaited: ViewSet,
+    /// The views with a frame that can be judged.
+    pub(super) framed: ViewSet,
+    /// The views whose verdict was taken.
+    pub(super) judged: ViewSet,
+    /// What the verdict that rejects it said besides the score; nothing of a part without one.
     pub(super) sorting: Sorting,
     /// Whether it stands for all parts from here to `last_due`, whose outcomes were reported already.
     pub(super) block: bool,
@@ -109,6 +116,7 @@ impl<const N: usize> Queue<N> {
                 // Cannot fail: with N entries, the last one is a block.
                 let _ = self.entries.push_back(Entry {
                     state: State::Closed(Cause::QueueFull),
+                    awaited: ViewSet::NONE,
                     block: true,
                     piece: false,
                     sorting: Sorting::default(),
@@ -150,7 +158,14 @@ impl<const N: usize> Queue<N> {
         }
     }
 
-    /// Keeps what a part's verdict says besides the score.
+    /// Changes what is known of a part's views.
+    pub(super) fn view(&mut self, part: PartId, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.index(part).and_then(|i| self.entries.get_mut(i)) {
+            change(entry);
+        }
+    }
+
+    /// Keeps what the verdict that rejects a part says besides the score.
     pub(super) fn sort(&mut self, part: PartId, sorting: Sorting) {
         if let Some(entry) = self.index(part).and_then(|i| self.entries.get_mut(i)) {
             entry.sorting = sorting;
@@ -163,13 +178,24 @@ impl<const N: usize> Queue<N> {
         entry.state = state;
     }
 
-    /// The part without a frame that is exposed then.
-    pub(super) fn waiting_for(&self, exposed: Micros, pairing: &Pairing) -> Option<PartId> {
+    /// Makes a part a reject for a reason that is no view's: no frame of it is awaited any more.
+    fn close(open: &mut usize, entry: &mut Entry, cause: Cause) {
+        entry.awaited = ViewSet::NONE;
+        Self::change(open, entry, State::Closed(cause));
+    }
+
+    /// The part that has no frame of this view and is exposed then.
+    pub(super) fn waiting_for(
+        &self,
+        view: View,
+        exposed: Micros,
+        pairing: &Pairing,
+    ) -> Option<PartId> {
         self.entries
             .iter()
             .rev()
             .take_while(|e| !pairing.too_early(e.triggered, exposed))
-            .find(|e| e.state == State::Waiting && pairing.fits(e.triggered, exposed))
+            .find(|e| e.awaited.contains(view) && pairing.fits(e.triggered, exposed))
             .map(|e| e.part)
     }
 
@@ -179,31 +205,38 @@ impl<const N: usize> Queue<N> {
         if let Some(last) = self.entries.back_mut()
             && (last.state.is_open() || last.state == State::Judged { good: true })
         {
-            Self::change(&mut self.open, last, State::Closed(cause));
+            Self::close(&mut self.open, last, cause);
         }
     }
 
-    /// Closes every part whose deadline is here: late, or without a frame.
-    pub(super) fn close_overdue(&mut self, here: Position) {
+    /// Closes every part whose deadline is here: late, or without a frame of each view. Tells of each such part
+    /// the views that lack a frame, and those that lack a verdict only.
+    pub(super) fn close_overdue(
+        &mut self,
+        here: Position,
+        mut lacks: impl FnMut(ViewSet, ViewSet),
+    ) {
         for entry in self.entries.iter_mut() {
             if self.open == 0 || entry.deadline > here {
                 break;
             }
-            match entry.state {
-                State::Waiting => {
-                    Self::change(&mut self.open, entry, State::Closed(Cause::NoFrame));
-                }
-                State::Framed => Self::change(&mut self.open, entry, State::Closed(Cause::Late)),
-                State::Judged { .. } | State::Closed(_) => (),
-            }
+            let cause = match entry.state {
+                State::Waiting => Cause::NoFrame,
+                State::Framed => Cause::Late,
+                State::Judged { .. } | State::Closed(_) => continue,
+            };
+            lacks(entry.awaited, entry.framed.minus(entry.judged));
+            // Counted once: what comes of them now is late.
+            entry.judged = entry.framed;
+            Self::close(&mut self.open, entry, cause);
         }
     }
 
-    /// Closes every part without a frame.
-    pub(super) fn close_waiting(&mut self, cause: Cause) {
+    /// Closes every part without a frame of this view.
+    pub(super) fn close_waiting(&mut self, view: View, cause: Cause) {
         for entry in self.entries.iter_mut() {
-            if entry.state == State::Waiting {
-                Self::change(&mut self.open, entry, State::Closed(cause));
+            if entry.state == State::Waiting && entry.awaited.contains(view) {
+                Self::close(&mut self.open, entry, cause);
             }
         }
     }
@@ -214,9 +247,11 @@ impl<const N: usize> Queue<N> {
             entry.piece = false;
             match entry.state {
                 State::Waiting | State::Framed | State::Judged { good: true } => {
-                    Self::change(&mut self.open, entry, State::Closed(cause));
+                    Self::close(&mut self.open, entry, cause);
                 }
-                State::Judged { good: false } | State::Closed(_) => (),
+                State::Judged { good: false } | State::Closed(_) => {
+                    entry.awaited = ViewSet::NONE;
+                }
             }
         }
     }
@@ -304,6 +339,9 @@ mod tests {
             last_due: due,
             piece: false,
             state: State::Waiting,
+            awaited: ViewSet::of(1),
+            framed: ViewSet::NONE,
+            judged: ViewSet::NONE,
             sorting: Sorting::default(),
             block: false,
         }
@@ -334,10 +372,17 @@ mod tests {
     fn overdue_parts_are_closed_with_what_they_lack() {
         let mut queue = Queue::<8>::new();
         (0..4).for_each(|i| _ = queue.push(entry(i)));
+        queue.view(PartId(1), |e| {
+            e.framed = std::mem::take(&mut e.awaited);
+        });
         queue.set(PartId(1), State::Framed);
         queue.set(PartId(2), State::Judged { good: true });
         assert_eq!(queue.next(Position(0)), Some(Position(900)));
-        queue.close_overdue(Position(920));
+        let mut told = vec![];
+        queue.close_overdue(Position(920), |frame, verdict| {
+            told.push((frame.is_empty(), verdict.is_empty()));
+        });
+        assert_eq!(told, [(false, true), (true, false)]);
         let state = |i| queue.find(PartId(i)).unwrap().state;
         assert_eq!(state(0), State::Closed(Cause::NoFrame));
         assert_eq!(state(1), State::Closed(Cause::Late));

@@ -9,6 +9,7 @@ use super::alarms::AlarmSet;
 use super::bounds::in_range;
 use super::lanes::Lane;
 use super::trigger::Trigger;
+use super::view::{VIEWS, View};
 
 /// What the reject delay is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +144,8 @@ pub struct Settings {
     pub trigger: Trigger,
     /// Scores above it are rejects.
     pub threshold: Threshold,
+    /// The same for the second to the fourth camera.
+    pub further_thresholds: [Threshold; VIEWS - 1],
     /// How far the reject station is behind the trigger.
     pub delay: RejectDelay,
     /// How long a part takes to pass the reject station.
@@ -156,4 +159,12 @@ pub struct Settings {
     /// Where rejects go that have no lane of their own, and whatever passes while nothing is known to be good;
     /// `None`: no lane output is on for them.
     pub default_lane: Option<Lane>,
+}
+
+impl Settings {
+    /// The threshold of a camera.
+    pub fn threshold_of(&self, view: View) -> Threshold {
+        let further = view.index().checked_sub(1);
+        further.map_or(self.threshold, |i| self.further_thresholds[i])
+    }
 }

@@ -1,11 +1,11 @@
 //! Nearest good patch of all: for parts that lie anyhow.
 
 use super::descriptor::Layout;
-use super::part::{Asked, Kept, Rows};
+use super::part::{Asked, Kept, Learned, Rows};
 use crate::ops::simd::vectorised;
 use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
-use crate::ops::{par_rows, scratch, slice, sum_lanes};
+use crate::ops::{int8, par_rows, scratch, slice, sum_lanes};
 
 /// Good patches that are kept, at most.
 pub const KEPT: usize = 4096;
@@ -18,12 +18,14 @@ const BLOCK: usize = 96;
 pub struct Anywhere {
     layout: Layout,
     weights: Weights,
-    /// Their squared lengths.
-    squares: Vec<f32>,
+    /// Half their squared lengths, below zero.
+    halves: Tensor,
     /// Of which part each is.
     owners: Vec<usize>,
-    /// Products of a block of places with all of them.
-    products: Tensor,
+    /// Products of a block of places with all of them, less half the squared lengths: the larger, the nearer.
+    nearness: Tensor,
+    /// The places of a block, as int8 arithmetic rounds them.
+    rounded: Vec<f32>,
 }
 
 /// Which patches are kept of these parts, each [places, dim]: numbers of all rows, part by part. Where there
@@ -76,18 +78,16 @@ pub fn choose(layout: Layout, parts: &[&Rows]) -> TractResult<Vec<u32>> {
 }
 
 vectorised! {
-    /// The smallest of `square - 2 * product`.
-    fn smallest(products: &[f32], squares: &[f32]) -> f32 {
-        let mut lanes = [f32::INFINITY; 16];
-        let (p, s) = (products.as_chunks::<16>(), squares.as_chunks::<16>());
-        for (p, s) in p.0.iter().zip(s.0) {
-            for (lane, (p, s)) in lanes.iter_mut().zip(p.iter().zip(s)) {
-                let d = s - 2.0 * p;
-                *lane = if d < *lane { d } else { *lane };
+    /// The largest of these numbers.
+    fn largest(values: &[f32]) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 32];
+        let (chunks, rest) = values.as_chunks::<32>();
+        for chunk in chunks {
+            for (lane, v) in lanes.iter_mut().zip(chunk) {
+                *lane = if *v > *lane { *v } else { *lane };
             }
         }
-        let rest = p.1.iter().zip(s.1).map(|(p, s)| s - 2.0 * p);
-        rest.chain(lanes).fold(f32::INFINITY, f32::min)
+        rest.iter().chain(&lanes).fold(f32::NEG_INFINITY, |m, v| m.max(*v))
     }
 }
 
@@ -96,7 +96,8 @@ impl Anywhere {
     ///
     /// # Errors
     /// A number of a patch that no part has; tract's own.
-    pub fn learn(layout: Layout, parts: &[&Rows], chosen: &[u32]) -> TractResult<Anywhere> {
+    pub fn learn(layout: Layout, learned: &Learned, chosen: &[u32]) -> TractResult<Anywhere> {
+        let parts = learned.rows();
         let (places, dim) = (layout.places(), layout.dim);
         let mut rows = Rows::default();
         let mut owners = vec![];
@@ -104,9 +105,9 @@ impl Anywhere {
             let (part, place) = (*i as usize / places, *i as usize % places);
             ensure!(part < parts.len(), "patch {i} of {} parts", parts.len());
             rows.push(parts[part], place, dim);
-            owners.push(part);
+            owners.push(learned.owners()[part]);
         }
-        let squares = rows.squares;
+        let halves: Vec<f32> = rows.squares.iter().map(|s| -0.5 * s).collect();
         let matrix = Matrix::Int8 {
             values: rows.bytes,
             columns: dim,
@@ -114,10 +115,10 @@ impl Anywhere {
         };
         Ok(Anywhere {
             layout,
-            // Distances are small differences of large numbers: nothing is rounded here.
-            weights: Weights::pack(&matrix, Arithmetic::F32)?,
-            products: scratch::buffer(&[BLOCK, squares.len()])?,
-            squares,
+            weights: Weights::pack(&matrix, Arithmetic::Auto)?,
+            nearness: scratch::buffer(&[BLOCK, halves.len()])?,
+            halves: Tensor::from_shape(&[halves.len()], &halves)?,
+            rounded: vec![],
             owners,
         })
     }
@@ -133,25 +134,32 @@ impl Anywhere {
         without: Option<usize>,
         out: &mut [f32],
     ) -> TractResult<()> {
-        let (dim, kept) = (self.layout.dim, self.squares.len());
+        let (dim, kept) = (self.layout.dim, self.owners.len());
+        let epilogue = Epilogue {
+            bias: Some(&self.halves),
+            ..Epilogue::default()
+        };
         let blocks = descriptors.chunks(BLOCK * dim).zip(out.chunks_mut(BLOCK));
         for (rows, out) in blocks {
+            // Distances are small differences of large numbers. Rounded beforehand, a place is the same one in its
+            // length and in every product, which then are exact, on processors that multiply in f32 too.
+            int8::rounded(rows, dim, &mut self.rounded);
             self.weights
-                .product(rows, None, Epilogue::default(), &mut self.products, 0)?;
-            let products = slice(&self.products)?.chunks_exact(kept);
-            for (out, (row, products)) in out.iter_mut().zip(rows.chunks_exact(dim).zip(products)) {
+                .product(&self.rounded, None, epilogue, &mut self.nearness, 0)?;
+            let nearness = slice(&self.nearness)?.chunks_exact(kept);
+            let places = self.rounded.chunks_exact(dim).zip(nearness);
+            for (out, (row, nearness)) in out.iter_mut().zip(places) {
                 let square = sum_lanes(row, |v| v * v);
                 ensure!(square.is_finite(), "a descriptor of length {square}");
                 let nearest = match without {
-                    None => smallest(products, &self.squares),
+                    None => largest(nearness),
                     Some(part) => {
-                        let all = products.iter().zip(&self.squares).zip(&self.owners);
+                        let all = nearness.iter().zip(&self.owners);
                         let others = all.filter(|(_, owner)| **owner != part);
-                        let others = others.map(|((p, s), _)| s - 2.0 * p);
-                        others.fold(f32::INFINITY, f32::min)
+                        others.map(|(n, _)| *n).fold(f32::NEG_INFINITY, f32::max)
                     }
                 };
-                *out = (square + nearest).max(0.0).sqrt();
+                *out = (square - 2.0 * nearest).max(0.0).sqrt();
             }
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use super::descriptor::Layout;
 use super::kind::{Kind, Memory, image_score};
-use super::part::Rows;
+use super::part::{Learned, Rows};
 use super::region::Looked;
 use crate::ops::tract::*;
 use image::{RgbImage, imageops};
@@ -46,10 +46,11 @@ fn told_apart(good: &[f32], bad: &[f32]) -> f64 {
 /// Parts of other sizes.
 pub fn kind(
     layout: Layout,
-    parts: &[&Rows],
+    learned: &Learned,
     pasted: &[Pasted],
     looked: &Looked,
 ) -> TractResult<Kind> {
+    let parts: Vec<&Rows> = learned.own().collect();
     if pasted.len() < FEWEST {
         return Ok(match parts.len() >= FEW {
             true => Kind::Pca,
@@ -58,7 +59,7 @@ pub fn kind(
     }
     let (mut map, mut work) = (vec![], vec![]);
     let mut told = |kind| -> TractResult<f64> {
-        let mut memory = Memory::learn(kind, layout, parts, None)?;
+        let mut memory = Memory::learn(kind, layout, learned, None)?;
         let (mut good, mut bad) = (vec![], vec![]);
         for p in pasted {
             let clean = parts.get(p.part).context("a defect in no part")?;

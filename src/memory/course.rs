@@ -9,7 +9,8 @@ use super::descriptor::Layout;
 use super::lesson::{Lesson, Settings, ZeroShot};
 use super::light::Light;
 use super::part::Rows;
-use super::taught::{Piece, Taught};
+use super::taught::{About, Piece, Taught};
+use super::views::Views;
 use crate::ops::tract::*;
 use std::sync::Arc;
 
@@ -167,17 +168,42 @@ impl Course {
         })
     }
 
+    /// Goes on with a lesson that waited to be accepted; `before` is what is in force.
+    ///
+    /// # Errors
+    /// As [`Lesson::resume`].
+    pub fn waiting(
+        lesson: Taught,
+        how: (f64, Views),
+        before: Option<&Taught>,
+    ) -> TractResult<Course> {
+        // Test pieces do not change how good parts are judged.
+        let judging = |taught: &Taught| About {
+            pieces: vec![],
+            ..taught.about().clone()
+        };
+        let same = before.is_some_and(|b| judging(b) == judging(&lesson));
+        let mut course = Course::resume(lesson, how, 0)?;
+        course.same = same;
+        Ok(course)
+    }
+
     /// Goes on with what was taught, by so many parts more; with none more, it is done.
     ///
     /// # Errors
     /// As [`Lesson::resume`].
-    pub fn resume(taught: Taught, false_rejects: f64, more: usize) -> TractResult<Course> {
+    pub fn resume(
+        taught: Taught,
+        (false_rejects, views): (f64, Views),
+        more: usize,
+    ) -> TractResult<Course> {
         let about = taught.about();
         let settings = Settings {
             kind: Some(about.kind),
             fusion: about.fusion,
             false_rejects,
             regions: about.regions.clone(),
+            views,
         };
         let (bound, wanted) = (
             (about.encoder.clone(), about.arithmetic.clone()),
@@ -228,6 +254,25 @@ impl Course {
         lesson.part(&sample.name, &sample.descriptors, sample.zero_shot)?;
         sample.light.into_iter().for_each(|l| lesson.lit(l));
         Ok(lesson.len() >= self.wanted)
+    }
+
+    /// What the next part is wanted as too ([`Course::view`]).
+    pub fn wants_views(&self) -> Views {
+        match &self.stage {
+            Stage::Taking(lesson) => lesson.wants_views(),
+            _ => Views::default(),
+        }
+    }
+
+    /// The descriptors of the part that came last as it was shown beside what it is.
+    ///
+    /// # Errors
+    /// As [`Lesson::view`].
+    pub fn view(&mut self, descriptors: &[f32]) -> TractResult<()> {
+        match &mut self.stage {
+            Stage::Taking(lesson) => lesson.view(descriptors),
+            _ => Ok(()),
+        }
     }
 
     /// The descriptors of the part that came last, with a defect pasted into it.
@@ -382,6 +427,7 @@ mod tests {
             fusion: Fusion::default(),
             false_rejects: 0.005,
             regions: Regions::default(),
+            views: Views::default(),
         }
     }
 
@@ -445,7 +491,7 @@ mod tests {
         assert_eq!(report.pieces.len(), 1);
         // Stored, read again, gone on with.
         let memory = Taught::from_bytes(&bytes).unwrap();
-        let mut course = Course::resume(memory, 0.005, 0).unwrap();
+        let mut course = Course::resume(memory, (0.005, Views::default()), 0).unwrap();
         assert!(course.result().unwrap().0.same);
         // The same defect on a part that is said to be good: its memory lets the test piece pass.
         course.edit(Edit::Good(sample(61, 3.0))).unwrap();

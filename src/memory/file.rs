@@ -2,9 +2,11 @@
 //!
 //! A safetensors file whose `__metadata__` has one key, `faprompt-taught`, with a JSON text of the same form as
 //! a bundle's ([`crate::bundle::envelope`]): `{"format_version": 1, "digests": {PART: SHA-256, ...},
-//! "manifest": {...}}`; the manifest is [`About`]. Tensors: `parts/bytes` [parts, places, dim] int8 and
-//! `parts/steps` [parts, places] f32; `pieces/bytes` and `pieces/steps`, the same of test pieces, if there are any; `chosen/patches` `[n]` uint32 of an `anywhere` memory; `components/mean`
-//! `[dim]` and `components/basis` [n, dim] f32 of a `pca` memory. Nothing is used before its digest was compared.
+//! "manifest": {...}}`; the manifest is [`About`]. Tensors: `parts/bytes` [pictures, places, dim] int8 and
+//! `parts/steps` [pictures, places] f32, of each part as it came and then as it was shown beside that;
+//! `pieces/bytes` and `pieces/steps`, the same of test pieces, if there are any; `chosen/patches` `[n]` uint32 of an
+//! `anywhere` memory; `components/mean` `[dim]` and `components/basis` [n, dim] f32 of a `pca` memory. Nothing is used
+//! before its digest was compared.
 
 use super::kind::{Kept, Kind};
 use super::part::Rows;
@@ -185,7 +187,13 @@ impl Taught {
         let (places, dim) = (about.layout.places(), about.layout.dim);
         let stored = Stored { header, data };
         let parts = stored.rows(["parts/bytes", "parts/steps"], (places, dim))?;
-        if parts.is_empty() || parts.len() > about.told.len() {
+        let fits = match &about.views[..] {
+            [] => parts.len() <= about.told.len(),
+            views => {
+                views.iter().try_fold(0usize, |sum, n| sum.checked_add(*n)) == Some(parts.len())
+            }
+        };
+        if parts.is_empty() || !fits {
             return Err(damaged("it has another number of parts than it says"));
         }
         let pieces = match about.pieces.is_empty() {

@@ -1,7 +1,7 @@
 //! Mean and variance of each number at each place: the smallest memory of all.
 
 use super::descriptor::Layout;
-use super::part::Rows;
+use super::part::Learned;
 use crate::ops::sum_lanes;
 use crate::ops::tract::*;
 
@@ -19,7 +19,8 @@ impl Gaussian {
     ///
     /// # Errors
     /// No part.
-    pub fn learn(layout: Layout, parts: &[&Rows]) -> TractResult<Gaussian> {
+    pub fn learn(layout: Layout, learned: &Learned) -> TractResult<Gaussian> {
+        let parts = learned.rows();
         ensure!(!parts.is_empty(), "no part to learn from");
         let n = parts.len() as f32;
         let numbers = layout.places() * layout.dim;
@@ -85,15 +86,13 @@ impl Gaussian {
     ///
     /// # Errors
     /// As [`Gaussian::judge`].
-    pub fn held_out(layout: Layout, parts: &[&Rows]) -> TractResult<Vec<Vec<f32>>> {
+    pub fn held_out(layout: Layout, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
         let mut work = vec![];
-        (0..parts.len())
-            .map(|i| {
-                let others: Vec<&Rows> = (0..parts.len())
-                    .filter(|j| *j != i)
-                    .map(|j| parts[j])
-                    .collect();
-                let descriptors = parts[i].numbers(layout.dim);
+        let parts = learned.own().enumerate();
+        parts
+            .map(|(i, part)| {
+                let others = learned.without(|part| part == i);
+                let descriptors = part.numbers(layout.dim);
                 let mut out = vec![0f32; layout.places()];
                 Gaussian::learn(layout, &others)?.judge(&descriptors, &mut work, &mut out)?;
                 Ok(out)

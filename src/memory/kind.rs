@@ -3,7 +3,7 @@
 use super::anywhere::{self, Anywhere};
 use super::descriptor::Layout;
 use super::gaussian::Gaussian;
-use super::part::{Asked, Rows};
+use super::part::{Asked, Learned, Rows};
 use super::position::{self, Position};
 use super::region::{Group, Looked};
 use super::subspace::{Components, Subspace};
@@ -70,9 +70,10 @@ impl Memory {
     pub fn learn(
         kind: Kind,
         layout: Layout,
-        parts: &[&Rows],
+        learned: &Learned,
         kept: Option<Kept>,
     ) -> TractResult<Memory> {
+        let parts = learned.rows();
         ensure!(
             !parts.is_empty() && parts.iter().all(|p| p.len() == layout.places()),
             "parts of other sizes than {} places",
@@ -80,17 +81,17 @@ impl Memory {
         );
         let body = match (kind, kept) {
             (Kind::Position, None | Some(Kept::Nothing)) => {
-                Body::Position(Position::learn(layout, position::RADIUS, parts)?)
+                Body::Position(Position::learn(layout, position::RADIUS, learned)?)
             }
             (Kind::Gaussian, None | Some(Kept::Nothing)) => {
-                Body::Gaussian(Gaussian::learn(layout, parts)?)
+                Body::Gaussian(Gaussian::learn(layout, learned)?)
             }
             (Kind::Anywhere, None) => {
                 let chosen = anywhere::choose(layout, parts)?;
-                Body::Anywhere(Anywhere::learn(layout, parts, &chosen)?, chosen)
+                Body::Anywhere(Anywhere::learn(layout, learned, &chosen)?, chosen)
             }
             (Kind::Anywhere, Some(Kept::Chosen(chosen))) => {
-                Body::Anywhere(Anywhere::learn(layout, parts, &chosen)?, chosen)
+                Body::Anywhere(Anywhere::learn(layout, learned, &chosen)?, chosen)
             }
             (Kind::Pca, None) => Body::Pca(Subspace::new(layout, Components::of(layout, parts))?),
             (Kind::Pca, Some(Kept::Components(components))) => {
@@ -167,26 +168,26 @@ impl Memory {
     ///
     /// # Errors
     /// None in practice.
-    pub fn held_out(&mut self, parts: &[&Rows]) -> TractResult<Option<Vec<Vec<f32>>>> {
+    pub fn held_out(&mut self, learned: &Learned) -> TractResult<Option<Vec<Vec<f32>>>> {
         let fewest = match self.kind() {
             // What one other part leaves is no variance.
             Kind::Gaussian => 3,
             Kind::Position | Kind::Anywhere | Kind::Pca => 2,
         };
-        if parts.len() < fewest {
+        if learned.parts() < fewest {
             return Ok(None);
         }
         match self.body {
             Body::Position(_) | Body::Anywhere(..) => {
-                let judge = |(i, part): (usize, &&Rows)| {
+                let judge = |(i, part): (usize, &Rows)| {
                     let mut out = vec![];
                     self.judge_without(&part.numbers(self.layout.dim), Some(i), &mut out)?;
                     Ok(out)
                 };
-                parts.iter().enumerate().map(judge).collect()
+                learned.own().enumerate().map(judge).collect()
             }
-            Body::Pca(_) => Subspace::held_out(self.layout, parts),
-            Body::Gaussian(_) => Gaussian::held_out(self.layout, parts),
+            Body::Pca(_) => Subspace::held_out(self.layout, learned),
+            Body::Gaussian(_) => Gaussian::held_out(self.layout, learned),
         }
         .map(Some)
     }

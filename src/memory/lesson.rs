@@ -7,14 +7,19 @@ use super::descriptor::Layout;
 use super::fusion::{Fusion, Scale, common};
 use super::kind::{Kind, Memory, image_score};
 use super::light::Light;
-use super::part::Rows;
+use super::part::{Learned, Rows};
 use super::position;
 use super::region::{Looked, Regions};
 use super::taught::{About, Taught, Told};
+use super::views::Views;
 use crate::ops::tract::*;
 
-/// Bytes of learned parts of a recipe, at most.
-const ROOM: usize = 20 << 20;
+/// Bytes of what a recipe has learned, at most: its file has a little more, which stays below 20 MB.
+const ROOM: usize = 19_000_000;
+/// Parts that are learned, at most.
+const PARTS: usize = 64;
+/// Bytes of a row's step.
+const STEP: usize = size_of::<f32>();
 /// Spreads above the median from which on a part that is being taught is called odd.
 pub const ODD: f32 = 3.5;
 
@@ -40,12 +45,15 @@ pub struct Settings {
     pub false_rejects: f64,
     /// Where parts are looked at.
     pub regions: Regions,
+    /// What each part is learned as beside what it is.
+    pub views: Views,
 }
 
 /// A good part.
 struct Sample {
     name: String,
-    rows: Rows,
+    /// As it came, and as it was shown beside that.
+    rows: Vec<Rows>,
     zero_shot: ZeroShot,
     light: Option<Light>,
 }
@@ -84,9 +92,14 @@ impl Judged {
     }
 }
 
-/// How many parts of a layout are learned; the others calibrate.
+/// How many parts of a layout are learned as they come; the others calibrate.
 pub fn most_learned(layout: Layout) -> usize {
-    (ROOM / (layout.places() * layout.dim)).clamp(2, position::PARTS)
+    most_pictures(layout).min(PARTS)
+}
+
+/// How many pictures of parts are learned, where each is shown in several views.
+fn most_pictures(layout: Layout) -> usize {
+    (ROOM / (layout.places() * (layout.dim + STEP))).clamp(2, position::ROWS)
 }
 
 impl Lesson {
@@ -114,7 +127,37 @@ impl Lesson {
         self.settings.kind.is_none()
             && self.memory.is_none()
             && self.pasted.len() < choose::PASTED
-            && self.learned.len() < most_learned(self.layout)
+            && self.has_room()
+    }
+
+    /// Whether one more part is learned; later ones calibrate.
+    fn has_room(&self) -> bool {
+        let pictures: usize = self.learned.iter().map(|p| p.rows.len()).sum();
+        let more = self.settings.views.count();
+        self.learned.is_empty()
+            || self.learned.len() < PARTS && pictures + more <= most_pictures(self.layout)
+    }
+
+    /// What the part that comes next is wanted as too ([`Lesson::view`]).
+    pub fn wants_views(&self) -> Views {
+        match self.has_room() {
+            true => self.settings.views,
+            false => Views::default(),
+        }
+    }
+
+    /// The descriptors of the part that came last as it was shown beside what it is. Of a part that only calibrates
+    /// nothing is learned.
+    ///
+    /// # Errors
+    /// Descriptors of another size, or that are no numbers.
+    pub fn view(&mut self, descriptors: &[f32]) -> TractResult<()> {
+        self.size(descriptors)?;
+        let rows = Rows::of(descriptors, self.layout.dim)?;
+        if let (false, Some(last)) = (self.is_later, self.learned.last_mut()) {
+            last.rows.push(rows);
+        }
+        Ok(())
     }
 
     /// The descriptors of the part that came last, with a defect pasted into it.
@@ -149,10 +192,10 @@ impl Lesson {
     pub fn resume(taught: &Taught, settings: Settings) -> TractResult<Lesson> {
         let mut lesson = Lesson::new(taught.layout(), settings)?;
         let about = taught.about();
-        for (told, rows) in about.told.iter().zip(taught.parts()) {
+        for (told, rows) in about.told.iter().zip(taught.views()) {
             lesson.learned.push(Sample {
                 name: told.name.clone(),
-                rows: rows.clone(),
+                rows: rows.to_vec(),
                 zero_shot: told.zero_shot,
                 light: told.light,
             });
@@ -187,11 +230,11 @@ impl Lesson {
         zero_shot: ZeroShot,
     ) -> TractResult<()> {
         self.size(descriptors)?;
-        self.is_later = self.learned.len() >= most_learned(self.layout);
+        self.is_later = !self.has_room();
         if !self.is_later {
             self.learned.push(Sample {
                 name: name.into(),
-                rows: Rows::of(descriptors, self.layout.dim)?,
+                rows: vec![Rows::of(descriptors, self.layout.dim)?],
                 zero_shot,
                 light: None,
             });
@@ -246,12 +289,19 @@ impl Lesson {
     }
 
     fn learn(&self) -> TractResult<Memory> {
-        let rows: Vec<&Rows> = self.learned.iter().map(|p| &p.rows).collect();
+        let (views, rows) = self.views();
+        let learned = Learned::new(rows, &views);
         let kind = match self.settings.kind {
             Some(kind) => kind,
-            None => choose::kind(self.layout, &rows, &self.pasted, &self.looked)?,
+            None => choose::kind(self.layout, &learned, &self.pasted, &self.looked)?,
         };
-        Memory::learn(kind, self.layout, &rows, None)
+        Memory::learn(kind, self.layout, &learned, None)
+    }
+
+    /// How many rows each part has, and all of them.
+    fn views(&self) -> (Vec<usize>, impl Iterator<Item = &Rows>) {
+        let views = self.learned.iter().map(|p| p.rows.len()).collect();
+        (views, self.learned.iter().flat_map(|p| &p.rows))
     }
 
     /// Ends the lesson. `encoder` and `arithmetic` are what descriptors depend on.
@@ -263,9 +313,12 @@ impl Lesson {
             Some(memory) => memory,
             None => self.learn()?,
         };
-        let rows: Vec<&Rows> = self.learned.iter().map(|p| &p.rows).collect();
+        let (mut views, rows) = self.views();
         let tiles = self.layout.tiles.count();
-        let held_out = memory.held_out(&rows)?;
+        let held_out = memory.held_out(&Learned::new(rows, &views))?;
+        if views.iter().all(|n| *n == 1) {
+            views.clear();
+        }
         let scores = held_out.map(|maps| {
             maps.iter()
                 .map(|map| image_score(map, &self.looked, tiles, &mut self.work))
@@ -283,7 +336,7 @@ impl Lesson {
             })
             .collect();
         told.append(&mut self.later);
-        let about = About::new(
+        let mut about = About::new(
             self.layout,
             memory.kind(),
             &self.settings,
@@ -291,7 +344,8 @@ impl Lesson {
             told,
             (encoder, arithmetic),
         );
-        let parts = self.learned.into_iter().map(|p| p.rows).collect();
+        about.views = views;
+        let parts = self.learned.into_iter().flat_map(|p| p.rows).collect();
         Taught::new(about, parts, memory)
     }
 }
@@ -357,6 +411,7 @@ impl About {
             scale: Scale::new(middle, limit),
             rank: promise.map(|p| p.rank),
             told,
+            views: vec![],
             pieces: vec![],
         }
     }

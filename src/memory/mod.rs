@@ -28,6 +28,7 @@ mod subspace;
 mod taught;
 #[cfg(test)]
 mod tests;
+pub mod views;
 
 pub use descriptor::{Descriptor, Layout};
 pub use drift::Watch;
@@ -36,3 +37,4 @@ pub use kind::Kind;
 pub use lesson::{Judged, Lesson, ODD, Settings, ZeroShot, most_learned};
 pub use light::{Light, LightFlaw, LightLimits, TaughtLight};
 pub use taught::{About, LIMIT, Outcome, Piece, Taught, Told};
+pub use views::Views;

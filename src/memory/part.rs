@@ -116,6 +116,69 @@ impl Rows {
     }
 }
 
+/// What a memory learns from: good parts, each as it came, and perhaps [as it might have come](super::views).
+#[derive(Clone, Debug, Default)]
+pub struct Learned<'a> {
+    rows: Vec<&'a Rows>,
+    /// Of which part each is.
+    owners: Vec<usize>,
+}
+
+impl<'a> Learned<'a> {
+    /// Of these, part by part, the first of each as it came; `views` says how many each part has, and is empty
+    /// where all have one.
+    pub fn new(rows: impl IntoIterator<Item = &'a Rows>, views: &[usize]) -> Learned<'a> {
+        let rows: Vec<&Rows> = rows.into_iter().collect();
+        let owners = match views {
+            [] => (0..rows.len()).collect(),
+            views => {
+                let owners = views.iter().enumerate();
+                owners
+                    .flat_map(|(part, n)| std::iter::repeat_n(part, *n))
+                    .collect()
+            }
+        };
+        Learned { rows, owners }
+    }
+
+    /// All of them, part by part.
+    pub fn rows(&self) -> &[&'a Rows] {
+        &self.rows
+    }
+
+    /// Of which part each is.
+    pub fn owners(&self) -> &[usize] {
+        &self.owners
+    }
+
+    /// How many parts there are.
+    pub fn parts(&self) -> usize {
+        self.owners.last().map_or(0, |last| last + 1)
+    }
+
+    /// Each part as it came.
+    pub fn own(&self) -> impl Iterator<Item = &'a Rows> {
+        let first = |part| self.owners.partition_point(|owner| *owner < part);
+        (0..self.parts()).filter_map(move |part| self.rows.get(first(part)).copied())
+    }
+
+    /// Without those of some parts; the others keep their numbers no longer.
+    pub fn without(&self, left_out: impl Fn(usize) -> bool) -> Learned<'a> {
+        let mut others = Learned::default();
+        let mut last = None;
+        for (rows, owner) in self.rows.iter().zip(&self.owners) {
+            if !left_out(*owner) {
+                let own = others.owners.last().copied();
+                let number = own.map_or(0, |n| n + usize::from(last != Some(*owner)));
+                others.rows.push(rows);
+                others.owners.push(number);
+                last = Some(*owner);
+            }
+        }
+        others
+    }
+}
+
 /// Rows that are asked about.
 #[derive(Default)]
 pub struct Asked {
@@ -226,6 +289,23 @@ mod tests {
         };
         asked.distances(0, first, &mut own);
         assert!(own[0] < 1e-4, "{own:?}");
+    }
+
+    #[test]
+    fn views_belong_to_their_part() {
+        let rows: Vec<Rows> = (0..6).map(|i| Rows::of(&[i as f32], 1).unwrap()).collect();
+        let learned = Learned::new(&rows, &[3, 1, 2]);
+        assert_eq!(learned.owners(), [0, 0, 0, 1, 2, 2]);
+        let own: Vec<&Rows> = learned.own().collect();
+        assert_eq!(
+            (learned.parts(), own),
+            (3, vec![&rows[0], &rows[3], &rows[4]])
+        );
+        let others = learned.without(|part| part == 1);
+        assert_eq!(others.owners(), [0, 0, 0, 1, 1]);
+        assert_eq!(others.rows()[3], &rows[4]);
+        assert_eq!(Learned::new(&rows, &[]).owners(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Learned::default().parts(), 0);
     }
 
     #[test]

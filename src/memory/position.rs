@@ -5,34 +5,36 @@
 //! less than a patch; the mean is within a point of the better one on either.
 
 use super::descriptor::Layout;
-use super::part::{Asked, Kept, Rows};
+use super::part::{Asked, Kept, Learned, Rows};
 use crate::ops::par_rows;
 use crate::ops::tract::*;
 
 /// Rows and columns around a place whose good patches it is compared with.
 pub const RADIUS: usize = 1;
-/// Parts that a place keeps, at most.
-pub const PARTS: usize = 64;
+/// Good patches that a place keeps, at most.
+pub const ROWS: usize = 256;
 
 /// Good patches, place by place.
 #[derive(Debug)]
 pub struct Position {
     layout: Layout,
     radius: usize,
-    /// [places, parts, dim].
+    /// [places, learned, dim].
     rows: Rows,
-    parts: usize,
+    /// Of which part each of a place's is.
+    owners: Vec<usize>,
 }
 
 impl Position {
     /// Learns from these parts, each [places, dim].
     ///
     /// # Errors
-    /// No part, more than [`PARTS`], or parts of other sizes.
-    pub fn learn(layout: Layout, radius: usize, parts: &[&Rows]) -> TractResult<Position> {
+    /// No part, more than [`ROWS`], or parts of other sizes.
+    pub fn learn(layout: Layout, radius: usize, learned: &Learned) -> TractResult<Position> {
+        let parts = learned.rows();
         ensure!(
-            (1..=PARTS).contains(&parts.len()) && parts.iter().all(|p| p.len() == layout.places()),
-            "{} parts; 1 to {PARTS}, all of {} places",
+            (1..=ROWS).contains(&parts.len()) && parts.iter().all(|p| p.len() == layout.places()),
+            "{} parts; 1 to {ROWS}, all of {} places",
             parts.len(),
             layout.places()
         );
@@ -44,7 +46,7 @@ impl Position {
             layout,
             radius,
             rows,
-            parts: parts.len(),
+            owners: learned.owners().to_vec(),
         })
     }
 
@@ -54,9 +56,9 @@ impl Position {
     /// # Errors
     /// None in practice.
     pub fn judge(&self, asked: &Asked, without: Option<usize>, out: &mut [f32]) -> TractResult<()> {
-        let (n, dim) = (self.parts, self.layout.dim);
+        let (n, dim) = (self.owners.len(), self.layout.dim);
         par_rows(out, 1, 1, |first, out| {
-            let mut here = [0f32; PARTS];
+            let mut here = [0f32; ROWS];
             for (out, place) in out.iter_mut().zip(first..) {
                 let (mut same, mut near) = (f32::INFINITY, f32::INFINITY);
                 for other in self.layout.neighbours(place, self.radius) {
@@ -68,7 +70,11 @@ impl Position {
                     };
                     asked.distances(place, kept, &mut here[..n]);
                     if let Some(part) = without {
-                        here[part] = f32::INFINITY;
+                        for (here, owner) in here.iter_mut().zip(&self.owners) {
+                            if *owner == part {
+                                *here = f32::INFINITY;
+                            }
+                        }
                     }
                     let nearest = here[..n].iter().fold(f32::INFINITY, |m, v| m.min(*v));
                     near = near.min(nearest);

@@ -2,7 +2,7 @@
 //! variance.
 
 use super::descriptor::Layout;
-use super::part::Rows;
+use super::part::{Learned, Rows};
 use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{scratch, slice, sum_lanes};
@@ -174,16 +174,14 @@ impl Subspace {
     ///
     /// # Errors
     /// As [`Subspace::judge`].
-    pub fn held_out(layout: Layout, parts: &[&Rows]) -> TractResult<Vec<Vec<f32>>> {
+    pub fn held_out(layout: Layout, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
+        let parts: Vec<&Rows> = learned.own().collect();
         let folds = FOLDS.min(parts.len());
         let mut judged = vec![vec![]; parts.len()];
         for fold in 0..folds {
-            let others: Vec<&Rows> = (0..parts.len())
-                .filter(|i| i % folds != fold)
-                .map(|i| parts[i])
-                .collect();
-            ensure!(!others.is_empty(), "one part alone says nothing of others");
-            let mut memory = Subspace::new(layout, Components::of(layout, &others))?;
+            let others = learned.without(|part| part % folds == fold);
+            ensure!(others.parts() > 0, "one part alone says nothing of others");
+            let mut memory = Subspace::new(layout, Components::of(layout, others.rows()))?;
             for i in (fold..parts.len()).step_by(folds) {
                 let descriptors = parts[i].numbers(layout.dim);
                 judged[i] = vec![0f32; layout.places()];

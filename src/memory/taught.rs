@@ -6,7 +6,7 @@ use super::fusion::{Fusion, Scale, common};
 use super::kind::{Kept, Kind, Memory, group_score};
 use super::lesson::{Judged, ZeroShot};
 use super::light::{Light, TaughtLight};
-use super::part::Rows;
+use super::part::{Learned, Rows};
 use super::region::{Looked, Regions};
 use crate::ops::tract::*;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,9 @@ pub struct About {
     pub rank: Option<usize>,
     /// The parts, those that were learned first.
     pub told: Vec<Told>,
+    /// How many pictures each learned part was learned from; empty: one, as it came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<usize>,
     /// The test pieces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pieces: Vec<Piece>,
@@ -89,6 +92,9 @@ impl About {
         }
         if !self.looked.is_of(l.places()) {
             return Err("it looks nowhere".into());
+        }
+        if self.views.contains(&0) || self.views.len() > self.told.len() {
+            return Err("it learned from no picture of a part".into());
         }
         self.regions.check().map_err(|e| e.to_string())?;
         let numbers = [
@@ -192,7 +198,10 @@ pub struct Outcome {
 /// A memory with everything that makes it one of a product.
 pub struct Taught {
     about: About,
+    /// Of each learned part as it came, followed by its other views.
     parts: Vec<Rows>,
+    /// Parts that were learned.
+    learned: usize,
     /// Of the test pieces, in their order.
     pieces: Vec<Rows>,
     memory: Memory,
@@ -202,10 +211,23 @@ pub struct Taught {
 impl Taught {
     /// Of its parts, made by a lesson.
     pub(super) fn new(about: About, parts: Vec<Rows>, memory: Memory) -> TractResult<Taught> {
-        ensure!(!parts.is_empty() && parts.len() <= about.told.len());
+        let learned = match &about.views[..] {
+            [] => parts.len(),
+            views => {
+                let rows: usize = views.iter().sum();
+                ensure!(
+                    rows == parts.len(),
+                    "{rows} pictures, and {} rows",
+                    parts.len()
+                );
+                views.len()
+            }
+        };
+        ensure!(!parts.is_empty() && learned <= about.told.len());
         Ok(Taught {
             about,
             parts,
+            learned,
             pieces: vec![],
             memory,
             work: vec![],
@@ -217,8 +239,9 @@ impl Taught {
     /// # Errors
     /// Parts that do not fit what is known of them.
     pub(super) fn restore(about: About, parts: Vec<Rows>, kept: Kept) -> TractResult<Taught> {
-        let rows: Vec<&Rows> = parts.iter().collect();
-        let memory = Memory::learn(about.kind, about.layout, &rows, Some(kept))?;
+        let learned = Learned::new(&parts, &about.views);
+        ensure!(learned.owners().len() == parts.len(), "rows of other parts");
+        let memory = Memory::learn(about.kind, about.layout, &learned, Some(kept))?;
         Taught::new(about, parts, memory)
     }
 
@@ -236,9 +259,20 @@ impl Taught {
         &self.parts
     }
 
+    /// Each learned part's rows, as it came first.
+    pub(super) fn views(&self) -> impl Iterator<Item = &[Rows]> {
+        let mut rest = &self.parts[..];
+        (0..self.learned).map(move |part| {
+            let count = self.about.views.get(part).copied().unwrap_or(1);
+            let (own, others) = rest.split_at(count.min(rest.len()));
+            rest = others;
+            own
+        })
+    }
+
     /// The scores, 0..=1, of the parts that came when the memory was full: it has not learned from them.
     pub(super) fn later_scores(&self) -> Vec<f32> {
-        let later = self.about.told.iter().skip(self.parts.len());
+        let later = self.about.told.iter().skip(self.learned);
         let scores = later.filter_map(|t| Some(self.about.score(t.memory?, t.zero_shot.score)));
         scores.collect()
     }

@@ -2,7 +2,7 @@
 
 use super::file::TaughtError;
 use super::kind::{Memory, group_score, image_score};
-use super::part::Rows;
+use super::part::{Learned, Rows};
 use super::region::{Group, Looked, Regions};
 use super::*;
 use crate::ops::testing::numbers;
@@ -47,6 +47,7 @@ fn settings(kind: Option<Kind>) -> Settings {
         fusion: Fusion::default(),
         false_rejects: 0.01,
         regions: Regions::default(),
+        views: Views::default(),
     }
 }
 
@@ -78,7 +79,7 @@ fn every_kind_finds_the_defect_where_it_is() {
     let parts: Vec<Rows> = (0..8)
         .map(|i| Rows::of(&good(i), LAYOUT.dim).unwrap())
         .collect();
-    let parts: Vec<&Rows> = parts.iter().collect();
+    let parts = Learned::new(&parts, &[]);
     for kind in KINDS {
         let mut memory = Memory::learn(kind, LAYOUT, &parts, None).unwrap();
         let (mut clean, mut map) = (vec![], vec![]);
@@ -107,13 +108,12 @@ fn a_held_out_part_is_judged_by_the_others() {
     let parts: Vec<Rows> = (0..6)
         .map(|i| Rows::of(&good(i), LAYOUT.dim).unwrap())
         .collect();
-    let all: Vec<&Rows> = parts.iter().collect();
+    let all = Learned::new(&parts, &[]);
     for kind in [Kind::Position, Kind::Anywhere, Kind::Gaussian] {
         let mut memory = Memory::learn(kind, LAYOUT, &all, None).unwrap();
         let held_out = memory.held_out(&all).unwrap().unwrap();
         for (i, got) in held_out.iter().enumerate() {
-            let mut others = all.clone();
-            others.remove(i);
+            let others = all.without(|part| part == i);
             let mut want = vec![];
             Memory::learn(kind, LAYOUT, &others, None)
                 .unwrap()
@@ -127,8 +127,9 @@ fn a_held_out_part_is_judged_by_the_others() {
             }
         }
     }
-    let alone = Memory::learn(Kind::Position, LAYOUT, &all[..1], None);
-    assert_eq!(alone.unwrap().held_out(&all[..1]).unwrap(), None);
+    let one = all.without(|part| part > 0);
+    let alone = Memory::learn(Kind::Position, LAYOUT, &one, None);
+    assert_eq!(alone.unwrap().held_out(&one).unwrap(), None);
 }
 
 #[test]
@@ -291,6 +292,71 @@ fn parts_that_the_memory_has_no_room_for_calibrate() {
     let scores = taught.about().scores();
     assert_eq!(scores.len(), n);
     assert!(scores.iter().all(|s| *s <= LIMIT + 1e-6));
+}
+
+/// Parts turned or lit otherwise are as good as the others; a part's own views do not vouch for it.
+#[test]
+fn views_are_learned_with_their_part() {
+    let views = Views {
+        rotations: 2,
+        brightness: 10,
+    };
+    for kind in KINDS {
+        let settings = Settings {
+            views,
+            ..settings(Some(kind))
+        };
+        let mut lesson = Lesson::new(LAYOUT, settings.clone()).unwrap();
+        let mut plain = self::lesson(Some(kind), 0);
+        for i in 0..10 {
+            assert_eq!(lesson.wants_views(), views);
+            lesson.part(&i.to_string(), &good(i), ZERO).unwrap();
+            plain.part(&i.to_string(), &good(i), ZERO).unwrap();
+            // As a part with what counts as a defect otherwise would look.
+            for view in 0..3 {
+                lesson.view(&bad(40 + 3 * i + view, 10..13)).unwrap();
+            }
+        }
+        let mut taught = lesson.finish("encoder", "f32").unwrap();
+        assert_eq!(taught.about().told.len(), 10);
+        assert_eq!(taught.about().views, [4; 10]);
+        assert_eq!(taught.parts().len(), 40);
+        let mut plain = plain.finish("encoder", "f32").unwrap();
+        let mut map = vec![];
+        let zero_map = vec![0.5; LAYOUT.places()];
+        let mut memory = |taught: &mut Taught| {
+            let judged = taught.judge(&bad(90, 10..13), &[0.4], &zero_map, &mut map);
+            judged.unwrap().memory
+        };
+        let (with, without) = (memory(&mut taught), memory(&mut plain));
+        assert!(with < 0.7 * without, "{kind:?}: {with} and {without}");
+        // From a file, and gone on with by parts without views.
+        let mut back = Taught::from_bytes(&taught.bytes().unwrap()).unwrap();
+        assert_eq!(memory(&mut back), with, "{kind:?}");
+        let mut more = Lesson::resume(&back, self::settings(Some(kind))).unwrap();
+        assert!(more.forget("3"));
+        more.part("new", &good(91), ZERO).unwrap();
+        let more = more.finish("encoder", "f32").unwrap();
+        let want: Vec<usize> = [vec![4; 9], vec![1]].concat();
+        assert_eq!(
+            (more.about().views.clone(), more.about().told.len()),
+            (want, 10)
+        );
+    }
+    // No view of the odd part makes it less odd.
+    let settings = Settings {
+        views,
+        ..settings(Some(Kind::Position))
+    };
+    let mut lesson = Lesson::new(LAYOUT, settings).unwrap();
+    for i in 0..12 {
+        let part = if i == 7 { bad(7, 10..13) } else { good(i) };
+        lesson.part(&i.to_string(), &part, ZERO).unwrap();
+        (0..3).for_each(|_| lesson.view(&part).unwrap());
+    }
+    let taught = lesson.finish("encoder", "f32").unwrap();
+    let judged = taught.about().judged();
+    assert!(judged[0].name == "7" && judged[0].is_odd(), "{judged:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
     Alarm, AlarmSet, DefectType, Event, Micros, NetworkState, Observer, Outcome, Outputs, PartId,
-    Pin, Pins, Settings, Station, Statistics, Trigger, Verdict,
+    Pin, Pins, Settings, Station, Statistics, Trigger, VIEWS, Verdict, View,
 };
 use pins::SafePins;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ const BATCH: usize = 32;
 pub struct Outlets {
     /// Frames to judge.
     pub judges: Judges,
-    /// Triggers, for the camera: when it has to expose, or to answer.
-    pub expose: Post<Micros>,
+    /// Triggers, for each camera: when it has to expose, or to answer.
+    pub expose: Vec<Post<Micros>>,
     /// Places of frames that show no part.
     pub back: GiveBack,
     /// What is written down.
@@ -65,6 +65,10 @@ struct Judged {
     at: Micros,
     due: u64,
     score: Option<f32>,
+    /// The camera whose score it is.
+    view: View,
+    /// Whether it is one that rejects.
+    rejects: bool,
     opinions: Option<Opinions>,
     latency_us: Option<u64>,
     defect: DefectType,
@@ -76,11 +80,26 @@ const NOT_JUDGED: Judged = Judged {
     at: Micros(0),
     due: 0,
     score: None,
+    view: View::FIRST,
+    rejects: false,
     opinions: None,
     latency_us: None,
     defect: DefectType::None,
     share: None,
 };
+
+impl Judged {
+    /// Whether the score of one more view tells more of the part than what is known: the first that rejects it
+    /// does, else the largest.
+    fn is_told_by(&self, score: Option<f32>, rejects: bool, cameras: usize) -> bool {
+        match (self.rejects, rejects) {
+            _ if cameras == 1 => true,
+            (true, _) => false,
+            (false, true) => true,
+            (false, false) => self.score.is_none() || score > self.score,
+        }
+    }
+}
 
 impl Tell {
     fn of(&mut self, part: PartId) -> &mut Judged {
@@ -106,7 +125,9 @@ impl Observer for Tell {
                     ..NOT_JUDGED
                 };
                 // Without room the part has no frame, and is rejected.
-                let _ = self.outlets.expose.try_send(at);
+                for camera in &mut self.outlets.expose {
+                    let _ = camera.try_send(at);
+                }
             }
             Event::Paired { part, frame } => self.job(Job::Judge {
                 part,
@@ -135,6 +156,7 @@ impl Observer for Tell {
                     part,
                     outcome,
                     score: known.score,
+                    view: known.view,
                     opinions: known.opinions,
                     latency_us: known.latency_us,
                     defect: match outcome {
@@ -225,28 +247,37 @@ impl RealTime {
 /// What the core does not know of itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flags {
-    /// The camera delivers.
-    camera: bool,
+    /// Each camera that there is delivers.
+    cameras: [bool; VIEWS],
     /// It is known what judges, or that nothing does.
     network: bool,
     disarmed: bool,
     /// The inputs' lines are away.
     inputs_lost: bool,
-    halted: bool,
-    camera_down: bool,
+    halted: [bool; VIEWS],
+    down: [bool; VIEWS],
     /// FAULT is asked for from outside.
     fault: bool,
     draining: bool,
 }
 
 impl Flags {
+    /// Of a station with so many cameras, none of which delivers yet.
+    fn of(cameras: usize) -> Flags {
+        Flags {
+            // Those that there are not need no start.
+            cameras: View::ALL.map(|view| view.index() >= cameras),
+            ..Flags::default()
+        }
+    }
+
     fn mode(self, outputs: Outputs) -> Mode {
         match () {
-            () if !self.camera || !self.network => Mode::Starting,
-            () if self.halted => Mode::Halted,
+            () if self.cameras.contains(&false) || !self.network => Mode::Starting,
+            () if self.halted.contains(&true) => Mode::Halted,
             () if self.disarmed => Mode::Disarmed,
             () if outputs.line_stop => Mode::Stopped,
-            () if self.camera_down => Mode::Blind,
+            () if self.down.contains(&true) => Mode::Blind,
             () => Mode::Running,
         }
     }
@@ -285,7 +316,8 @@ impl<P: Pin> Actuator<P> {
             finished: 0,
             last: None,
         };
-        let mut station = Station::new(settings, statistics, tell);
+        let cameras = shared.cameras;
+        let mut station = Station::new(settings, statistics, tell).with_cameras(cameras);
         station.latch(latched, now());
         if stopped {
             station.stop(now());
@@ -310,7 +342,7 @@ impl<P: Pin> Actuator<P> {
             shared,
             real_time,
             jitter: Latency::default(),
-            flags: Flags::default(),
+            flags: Flags::of(cameras),
         }
     }
 
@@ -389,6 +421,8 @@ impl<P: Pin> Actuator<P> {
             statistics: *station.statistics(),
             challenge: station.challenge_report(),
             last: station.observer().last,
+            cameras: self.shared.cameras,
+            down: self.flags.down,
             // Shown by who runs it.
             self_test: SelfTest::None,
         };
@@ -407,13 +441,14 @@ impl<P: Pin> Actuator<P> {
 
     fn handle(&mut self, message: Message) {
         let now = now();
+        let cameras = self.shared.cameras;
         let Some(station) = self.station.as_mut() else {
             return;
         };
         match message {
-            Message::Start => {
-                self.flags.camera = true;
-                if self.flags.network {
+            Message::Start(view) => {
+                self.flags.cameras[view.index()] = true;
+                if self.flags.network && !self.flags.cameras.contains(&false) {
                     station.start(now);
                 }
             }
@@ -421,26 +456,33 @@ impl<P: Pin> Actuator<P> {
             Message::Frame(frame) => station.on_frame(frame, now),
             Message::Verdict {
                 part,
+                view,
                 verdict,
                 score,
                 share,
                 opinions,
             } => {
                 let known = station.observer().of(part);
-                if known.part == part {
+                let sorting = match verdict {
+                    Verdict::Sorted(_, sorting) => Some(sorting),
+                    Verdict::Score(_) | Verdict::Error => None,
+                };
+                let own = self.settings.threshold_of(view);
+                let threshold = sorting.and_then(|s| s.threshold).unwrap_or(own);
+                let rejects = score.is_some_and(|s| Outcome::of(s, threshold.get()).is_reject());
+                if known.part == part && known.is_told_by(score, rejects, cameras) {
                     (known.score, known.opinions) = (score, opinions);
+                    (known.view, known.rejects) = (view, rejects);
                     known.share = share;
-                    if let Verdict::Sorted(_, sorting) = verdict {
-                        known.defect = sorting.defect;
-                    }
+                    known.defect = sorting.map_or(known.defect, |s| s.defect);
                     known.latency_us = Some(now.since(known.at));
                 }
-                station.on_verdict(part, verdict, now);
+                station.on_verdict(part, view, verdict, now);
             }
             Message::Input { input, active, at } => {
                 let reset = station.on_input(input, active, at, now);
                 if reset {
-                    self.shared.retry.store(true, Ordering::Relaxed);
+                    self.shared.retry_cameras();
                 }
                 // A reset does not arm what was disarmed by an order, nor what sees no trigger.
                 if self.flags.disarmed || self.flags.inputs_lost {
@@ -456,10 +498,10 @@ impl<P: Pin> Actuator<P> {
             }
             Message::Encoder(count) => station.on_encoder(count, now),
             Message::LostEdges(lost) => station.on_lost_edges(lost, now),
-            Message::Camera { up, halted } => {
-                self.flags.halted = halted;
-                self.flags.camera_down = !up;
-                station.on_camera(up, now);
+            Message::Camera { view, up, halted } => {
+                self.flags.halted[view.index()] = halted;
+                self.flags.down[view.index()] = !up;
+                station.on_camera(view, up, now);
             }
             Message::Results { written } => station.on_results(written, now),
             Message::Drift => station.on_drift(now),
@@ -544,7 +586,7 @@ impl<P: Pin> Actuator<P> {
         self.flags.network = true;
         if let Some(station) = self.station.as_mut() {
             station.on_network(network, now());
-            if self.flags.camera {
+            if !self.flags.cameras.contains(&false) {
                 station.start(now());
             }
         }
@@ -559,10 +601,13 @@ impl<P: Pin> Actuator<P> {
         };
         let only_threshold = Settings {
             threshold: settings.threshold,
+            further_thresholds: settings.further_thresholds,
             ..self.settings
         } == settings;
         if only_threshold && !clear {
-            station.set_threshold(settings.threshold);
+            for view in View::ALL {
+                station.set_threshold(view, settings.threshold_of(view));
+            }
         } else {
             station = station.renew(settings, now);
             self.pins.wiring = settings.wiring;

@@ -23,7 +23,7 @@ use crate::inspector::{Inspector, Options};
 use crate::line::settings::{AlarmSettings, PulseWidth, RejectDelay, Threshold};
 use crate::line::{
     Active, AlarmSet, Frame, FrameId, NetworkState, PartId, Pins, Settings, Signal, Statistics,
-    Trigger, Verdict, Wiring,
+    Trigger, Verdict, View, Wiring,
 };
 use crate::memory::region::Regions;
 use crate::memory::{Fusion, Kind, Lesson};
@@ -44,6 +44,7 @@ pub(super) fn settings() -> Settings {
     Settings {
         trigger: Trigger::FreeRun,
         threshold: Threshold::new(1.0).unwrap(),
+        further_thresholds: [Threshold::new(1.0).unwrap(); 3],
         delay: RejectDelay::millis(60, 5).unwrap(),
         width: PulseWidth::new(1).unwrap(),
         wiring: Wiring::default(),
@@ -66,6 +67,7 @@ fn teach(inspector: &mut Inspector, picture: &RgbImage, kind: Kind) {
         fusion: Fusion::default(),
         false_rejects: 0.01,
         regions: Regions::default(),
+        views: crate::memory::Views::default(),
     };
     let mut lesson = Lesson::new(layout, settings).unwrap();
     for part in 0..6u8 {
@@ -110,12 +112,13 @@ fn judging(
         known: 0.0,
         patience: Duration::ZERO,
         recent,
+        further: vec![],
     };
     let nothing = (Statistics::default(), AlarmSet::NONE);
     let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1));
     // Nobody reads: what is sent stays in its lane.
     let (_, mut record, _records) = Records::new(1);
-    let (places, mut free) = Places::new(1);
+    let (places, mut free) = Places::new(1, 1);
     places.at(FrameId(0)).image = picture.clone();
     let mut verdicts = Mailbox::default();
     let messages = verdicts.lane(SELDOM);
@@ -138,6 +141,7 @@ fn judging(
         sign: Sign::default(),
         others: vec![],
         shared,
+        passed: 0,
     };
     let counts = measure(|| inference.run(&mut jobs[0]));
     let scored = |m: &Message| matches!(m, Message::Verdict { score: Some(_), .. });
@@ -245,14 +249,14 @@ fn driving(parts: u64) -> (u64, Ended) {
     let nothing = (Statistics::default(), AlarmSet::NONE);
     let shared = Arc::new(Shared::new(&settings(), nothing.0, nothing.1));
     let (record, _, _records) = Records::new(0);
-    let (_places, mut free) = Places::new(1);
+    let (_places, mut free) = Places::new(1, 1);
     let mut received = Mailbox::default();
     let mut messages = received.lane(FLOW);
     let (judges, _overseer, mut judged) = judges(1, 64);
     let mut triggers = Mailbox::default();
     let outlets = Outlets {
         judges,
-        expose: triggers.lane(FLOW),
+        expose: vec![triggers.lane(FLOW)],
         back: free.giver(),
         record,
     };
@@ -270,7 +274,7 @@ fn driving(parts: u64) -> (u64, Ended) {
         messages
             .send(loadout(settings(), NetworkState::Stored))
             .ok()?;
-        messages.send(Message::Start).ok()?;
+        messages.send(Message::Start(View::FIRST)).ok()?;
         let mut passed = 0;
         // Some parts may find no frame; that most of them do would be a fault.
         for _ in 0..10 * parts {
@@ -280,6 +284,7 @@ fn driving(parts: u64) -> (u64, Ended) {
             std::thread::sleep(Duration::from_millis(2));
             let frame = Frame {
                 id: FrameId(0),
+                view: View::FIRST,
                 exposed: now(),
                 flaw: None,
             };
@@ -288,6 +293,7 @@ fn driving(parts: u64) -> (u64, Ended) {
                 passed += 1;
                 let verdict = Message::Verdict {
                     part,
+                    view: View::FIRST,
                     verdict: Verdict::Score(0.0),
                     score: Some(0.0),
                     share: None,

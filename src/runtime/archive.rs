@@ -21,6 +21,10 @@ pub struct Archive {
     pub keep: Keep,
     /// Room, megabytes; the oldest make way.
     pub limit_mb: u32,
+    /// Days that they are kept; `None`: as long as there is room.
+    pub days: Option<u32>,
+    /// Of the parts that pass every so-manieth one is kept too; `None`: none of them.
+    pub goods: Option<u32>,
 }
 
 impl Default for Archive {
@@ -28,6 +32,8 @@ impl Default for Archive {
         Archive {
             keep: Keep::Rejects,
             limit_mb: 1000,
+            days: None,
+            goods: None,
         }
     }
 }
@@ -42,6 +48,8 @@ impl Archive {
                 _ => Keep::Rejects,
             },
             limit_mb: values.number(Parameter::ArchiveLimitMb),
+            days: values.optional(Parameter::ArchiveDays),
+            goods: values.optional(Parameter::ArchiveGoods),
         }
     }
 }

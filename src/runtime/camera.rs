@@ -5,13 +5,13 @@
 
 use super::mailbox::{Mailbox, Post};
 use super::message::{Message, NO_PICTURE, SELDOM, ToActuator};
-use super::places::{FreePlaces, Place, Places};
+use super::places::{CameraPlaces, Place, Places};
 use super::shared::{Shared, lock};
 use super::system::now;
 use super::threads::Sign;
 use crate::capture::{Adjustment, Camera, CaptureError, Exposure, Pace, Step, Watch, Watchman};
 use crate::control::host::{Mode, Refused};
-use crate::line::{Cause, Frame, FrameId, Micros, Trigger};
+use crate::line::{Cause, Frame, FrameId, Micros, Trigger, VIEWS, View};
 use image::RgbImage;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -29,6 +29,9 @@ const TRANSFER: Duration = Duration::from_millis(500);
 const MISSED: u64 = 32;
 /// Exposure and gain are taken within a look at the camera; longer means that it hangs.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// What the cameras' threads are called, and the cameras in the log.
+pub const NAMES: [&str; VIEWS] = ["camera", "camera 2", "camera 3", "camera 4"];
 
 /// Opens a camera.
 pub struct Open {
@@ -138,6 +141,8 @@ pub enum Exposing {
 
 /// The thread's state.
 pub struct CameraThread {
+    /// Which camera.
+    pub view: View,
     /// The camera.
     pub open: Open,
     /// When exposures happen, unless the camera exposes by itself or the station triggers.
@@ -153,7 +158,7 @@ pub struct CameraThread {
     /// Frames.
     pub places: Places,
     /// Free places.
-    pub free: FreePlaces,
+    pub free: CameraPlaces,
     /// To the actuator.
     pub messages: ToActuator,
     /// Signs of life.
@@ -194,7 +199,7 @@ impl CameraThread {
         let result = match camera.as_mut() {
             None => Err(Refused::Mode("the camera is down")),
             Some(camera) => camera.adjust(adjustment).map_err(|e| {
-                log::error!("camera: {e}");
+                log::error!("{}: {e}", self.name());
                 Refused::Hardware("the camera refuses exposure or gain, the log says why")
             }),
         };
@@ -218,6 +223,10 @@ impl CameraThread {
         })
     }
 
+    fn name(&self) -> &'static str {
+        NAMES[self.view.index()]
+    }
+
     fn tell(&mut self, message: Message) -> Result<(), Gone> {
         self.sign.beat();
         self.messages.send(message).map_err(|_| Gone)
@@ -227,6 +236,7 @@ impl CameraThread {
     fn blank(&mut self, exposed: Micros, cause: Cause) -> Result<(), Gone> {
         self.tell(Message::Frame(Frame {
             id: NO_PICTURE,
+            view: self.view,
             exposed,
             flaw: Some(cause),
         }))
@@ -252,7 +262,7 @@ impl CameraThread {
             slot.error = Some("the frame is damaged".into());
             return Some(Cause::CameraFault);
         }
-        let (cause, error) = self.shared.frames.flaw(&slot.image, watchman)?;
+        let (cause, error) = self.shared.frames[self.view.index()].flaw(&slot.image, watchman)?;
         slot.error = Some(error);
         Some(cause)
     }
@@ -291,12 +301,13 @@ impl CameraThread {
             Err(e) => {
                 log::error!("{e}");
                 return self.tell(Message::Camera {
+                    view: self.view,
                     up: false,
                     halted: true,
                 });
             }
         };
-        self.tell(Message::Start)?;
+        self.tell(Message::Start(self.view))?;
         self.ready();
         let start = Instant::now();
         let (mut taken, mut up, mut last) = (0, true, None);
@@ -369,7 +380,8 @@ impl CameraThread {
         let works = !matches!(&result, Err(e) if e.needs_reopening());
         if works != std::mem::replace(up, works) {
             let halted = false;
-            self.tell(Message::Camera { up: works, halted })?;
+            let (view, up) = (self.view, works);
+            self.tell(Message::Camera { view, up, halted })?;
         }
         let (taken, flaw) = match result {
             Ok(exposure) => {
@@ -390,6 +402,7 @@ impl CameraThread {
         drop(slot);
         let frame = Frame {
             id: place,
+            view: self.view,
             exposed: taken,
             flaw,
         };
@@ -397,7 +410,8 @@ impl CameraThread {
     }
 
     fn down(&mut self, halted: bool) -> Result<(), Gone> {
-        self.tell(Message::Camera { up: false, halted })
+        let (view, up) = (self.view, false);
+        self.tell(Message::Camera { view, up, halted })
     }
 
     /// A camera that exposes by itself. While it is down every part is rejected, and it is opened again
@@ -412,7 +426,7 @@ impl CameraThread {
                 camera = Some(opened);
             }
             Err(e) => {
-                log::error!("camera: {e}");
+                log::error!("{}: {e}", self.name());
                 watch.failed(now().0);
                 self.down(false)?;
             }
@@ -434,7 +448,7 @@ impl CameraThread {
             while let Some(at) = self.triggers.try_recv() {
                 watch.triggered(at.0);
             }
-            if self.shared.retry.swap(false, Ordering::Relaxed) {
+            if self.shared.retries(self.view) {
                 watch.try_again();
             }
             let step = watch.step(now().0);
@@ -442,8 +456,11 @@ impl CameraThread {
                 up = false;
                 halted = step == Step::Halted;
                 match halted {
-                    true => log::error!("camera: lost too often, it stays down until a reset"),
-                    false => log::error!("camera: down; every part is rejected"),
+                    true => log::error!(
+                        "{}: lost too often, it stays down until a reset",
+                        self.name()
+                    ),
+                    false => log::error!("{}: down; every part is rejected", self.name()),
                 }
                 self.down(halted)?;
             }
@@ -466,7 +483,7 @@ impl CameraThread {
                     match opened {
                         Ok(()) => watch.opened(now().0),
                         Err(e) => {
-                            log::error!("camera: {e}");
+                            log::error!("{}: {e}", self.name());
                             watch.failed(now().0);
                         }
                     }
@@ -491,12 +508,12 @@ impl CameraThread {
                         CaptureError::Timeout(_) => (),
                         CaptureError::End => return Ok(()),
                         e if e.needs_reopening() => {
-                            log::error!("camera: {e}");
+                            log::error!("{}: {e}", self.name());
                             watch.failed(now().0);
                         }
                         // There was an exposure, and it cannot be used.
                         e => {
-                            log::warn!("camera: {e}");
+                            log::warn!("{}: {e}", self.name());
                             watch.exposure(now().0);
                             self.blank(now(), Cause::CameraFault)?;
                         }
@@ -509,13 +526,14 @@ impl CameraThread {
             if !up {
                 up = true;
                 self.tell(Message::Camera {
+                    view: self.view,
                     up: true,
                     halted: false,
                 })?;
             }
             if !started {
                 started = true;
-                self.tell(Message::Start)?;
+                self.tell(Message::Start(self.view))?;
             }
             let at = Micros(exposure.at_us);
             if matches!(trigger, Trigger::FreeRun) {
@@ -527,7 +545,13 @@ impl CameraThread {
                     let places = self.places.clone();
                     let flaw = self.fill(&mut places.at(id), exposure, &mut watchman);
                     let exposed = at;
-                    self.tell(Message::Frame(Frame { id, exposed, flaw }))?;
+                    let view = self.view;
+                    self.tell(Message::Frame(Frame {
+                        id,
+                        view,
+                        exposed,
+                        flaw,
+                    }))?;
                 }
                 None => self.overloaded(at, &mut overload_told)?,
             }
@@ -539,7 +563,8 @@ impl CameraThread {
     fn gap(&mut self, missed: u64, last: Option<Micros>, at: Micros) -> Result<(), Gone> {
         if missed > MISSED {
             for up in [false, true] {
-                self.tell(Message::Camera { up, halted: false })?;
+                let (view, halted) = (self.view, false);
+                self.tell(Message::Camera { view, up, halted })?;
             }
             return Ok(());
         }
@@ -588,10 +613,12 @@ mod tests {
         let mut received = Mailbox::default();
         let mut triggers = Mailbox::default();
         let _expose: Post<Micros> = triggers.lane(8);
-        let (places, mut free) = Places::new(32);
+        let (places, mut free) = Places::new(1, 32);
         let _giver = free.giver();
+        let free = free.by_camera().remove(0);
         let (_camera, adjusts) = CameraLane::new(Adjustment::default());
         let thread = CameraThread {
+            view: View::FIRST,
             open: Open {
                 open: Box::new(open),
                 live: true,

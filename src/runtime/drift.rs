@@ -100,6 +100,7 @@ mod tests {
             fusion: Fusion::default(),
             false_rejects: 0.01,
             regions: Regions::default(),
+            views: crate::memory::Views::default(),
         };
         let mut lesson = Lesson::new(layout, settings).unwrap();
         for part in 0..20 {

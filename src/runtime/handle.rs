@@ -1,10 +1,10 @@
 //! Control's handle on the station: looks at it, gives it orders, and puts other loadouts into force.
 
 use super::archive::Archive;
-use super::camera::CameraLane;
+use super::camera::{Adjusted, CameraLane};
 use super::judges::Overseer;
 use super::limits::FrameLimits;
-use super::loadout::{Choice, Loadout, Network};
+use super::loadout::{CameraError, Choice, Loadout, Network};
 use super::message::{LineLoadout, Message, ToActuator};
 use super::recent::Recent;
 use super::shared::{Results, Shared, lock};
@@ -12,13 +12,13 @@ use super::teacher::{Start, Teacher};
 use crate::capture::Adjustment;
 use crate::control::host::{
     ControlledStation, Judging, Lesson, LessonState, Order, PartResult, Preparing, Refused,
-    SelfTest, Snapshot, Teach, Wanted,
+    SelfTest, Snapshot, Teach, TeachSettings, Wanted,
 };
 use crate::control::store::shelf::Shelf;
-use crate::control::table::{Effect, Parameter};
+use crate::control::table::{CAMERAS, Effect, Parameter};
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
-use crate::line::NetworkState;
+use crate::line::{NetworkState, Trigger, VIEWS};
 use crate::memory::course::{Edit, Sample};
 use crate::memory::file::TaughtError;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,7 @@ pub struct Handle {
     messages: ToActuator,
     judges: Overseer,
     results: Results,
-    camera: Arc<CameraLane>,
+    cameras: Vec<Arc<CameraLane>>,
     load: Arc<Mutex<Load>>,
     /// Where what was taught is.
     shelf: Shelf,
@@ -59,6 +59,13 @@ pub struct Handle {
 /// A network is lent between two frames; longer means that it does not judge.
 const LENT: Duration = Duration::from_secs(10);
 
+/// What a station of several cameras is told that would take every frame for a part.
+pub const NEED_A_TRIGGER: &str =
+    "several cameras need a trigger: set trigger_source to edge, interval, encoder or command";
+
+const TAUGHT_FROM_FILES: &str = "several cameras: make a file of good parts of each (`faprompt-edge teach`) \
+    and set taught, camera2_taught, ...";
+
 const GONE: Refused = Refused::Hardware("the station does not answer");
 
 impl Handle {
@@ -67,7 +74,7 @@ impl Handle {
         shared: Arc<Shared>,
         messages: ToActuator,
         judges: Overseer,
-        camera: Arc<CameraLane>,
+        cameras: Vec<Arc<CameraLane>>,
         (load, shelf): (Load, Shelf),
         choice: Option<Choice>,
     ) -> Self {
@@ -76,7 +83,7 @@ impl Handle {
             shared,
             messages,
             judges,
-            camera,
+            cameras,
             load: Arc::new(Mutex::new(load)),
             shelf,
             preparing: None,
@@ -120,7 +127,7 @@ impl Handle {
     }
 
     /// A lesson that takes parts, or changes what was taught.
-    fn begin(&mut self, start: Start, false_rejects: f64) -> Result<(), Refused> {
+    fn begin(&mut self, start: Start, how: TeachSettings) -> Result<(), Refused> {
         let recent = self.recent.clone();
         let recent = recent.ok_or(Refused::Mode("nothing judges that could be taught"))?;
         match self.shared.judging().state {
@@ -132,7 +139,7 @@ impl Handle {
             }
         }
         let lent = self.judges.lend();
-        let before = (self.taught_parts().unwrap_or(0), false_rejects);
+        let before = (self.taught_parts().unwrap_or(0), how);
         let teacher = Teacher::start(start, before, lent, recent);
         self.teacher = Some(teacher.map_err(|e| {
             log::error!("the teaching thread: {e}");
@@ -141,12 +148,12 @@ impl Handle {
         Ok(())
     }
 
-    fn edit(&mut self, edit: Edit, false_rejects: f64) -> Result<(), Refused> {
+    fn edit(&mut self, edit: Edit, how: TeachSettings) -> Result<(), Refused> {
         let lesson = self.teacher.as_ref().map(|t| (t, t.lesson().state));
         match lesson {
             None => {
                 self.taught_parts()?;
-                self.begin(Start::Edit(edit), false_rejects)
+                self.begin(Start::Edit(edit), how)
             }
             Some((_, LessonState::Failed)) => Err(Refused::Mode("the lesson failed: CANCEL")),
             Some((_, LessonState::Running)) if !matches!(edit, Edit::Bad(_)) => {
@@ -183,6 +190,8 @@ struct Making {
     shelf: Shelf,
     /// A network with the same bundle, if one judges.
     lent: Option<Receiver<Option<Box<Network>>>>,
+    /// How many cameras there are.
+    cameras: usize,
     /// What is yet to be written.
     taught: Option<Arc<[u8]>>,
 }
@@ -216,24 +225,36 @@ impl Making {
             log::error!("bundle `{bundle}`: {e}");
             Refused::Hardware("the bundle cannot be used, the log says why")
         })?;
-        if taught.is_empty() {
-            return Ok((network, false));
-        }
         // Also what was just written is read again: what is accepted is what a start will find.
-        let read = self.shelf.get(taught).map_err(|source| TaughtError::File {
-            path: self.shelf.path(taught),
-            done: "read",
-            source,
-        });
-        match read.and_then(|bytes| network.teach(taught, bytes.into())) {
-            Ok(()) => Ok((network, false)),
+        let learnt = match taught.is_empty() {
+            true => Ok(()),
+            false => network.learn(taught, &self.shelf),
+        };
+        let left_out = match learnt {
+            Ok(()) => false,
             Err(e) if *alone => {
                 log::error!("{e}; FAPrompt judges alone (taught_unusable)");
-                Ok((network, true))
+                true
             }
             Err(e) => {
                 log::error!("{e}");
-                Err(Refused::Taught(unusable(&e)))
+                return Err(Refused::Taught(unusable(&e)));
+            }
+        };
+        let further = network.for_cameras(self.cameras, &self.choice, &self.shelf);
+        match further {
+            Ok(further) => Ok((network, left_out || further)),
+            Err(e) => {
+                log::error!("{e}");
+                Err(match e {
+                    CameraError::Taught(e) => Refused::Taught(unusable(&e)),
+                    CameraError::Regions { .. } => {
+                        Refused::Hardware("a camera's regions cannot be used, the log says why")
+                    }
+                    CameraError::Failed(_) => {
+                        Refused::Hardware("the bundle cannot be used, the log says why")
+                    }
+                })
             }
         }
     }
@@ -257,12 +278,12 @@ fn unusable(error: &TaughtError) -> &'static str {
     }
 }
 
-/// What the parameters say of the camera.
-pub fn adjustment(values: &Values) -> Adjustment {
-    Adjustment {
-        exposure_us: values.optional(Parameter::CameraExposureUs),
-        gain: values.optional(Parameter::CameraGain),
-    }
+/// What the parameters say of each camera.
+pub fn adjustments(values: &Values) -> [Adjustment; VIEWS] {
+    CAMERAS.map(|camera| Adjustment {
+        exposure_us: values.optional(camera.exposure_us),
+        gain: values.optional(camera.gain),
+    })
 }
 
 /// What the parameters say of the system's log.
@@ -298,7 +319,7 @@ impl ControlledStation for Handle {
             }
             order => {
                 if order == Order::Reset {
-                    self.shared.retry.store(true, Ordering::Relaxed);
+                    self.shared.retry_cameras();
                 }
                 let (answer, answered) = sync_channel(1);
                 self.messages
@@ -318,13 +339,21 @@ impl ControlledStation for Handle {
         let same_network = self.choice.as_ref() == Some(&choice)
             && wanted.state == NetworkState::Stored
             && wanted.taught.is_none();
-        let adjustment = adjustment(&wanted.values);
+        let wants = adjustments(&wanted.values);
+        let several = self.shared.cameras > 1;
+        if several && matches!(wanted.settings.trigger, Trigger::FreeRun) {
+            return Preparing::ready(Err(Refused::Mode(NEED_A_TRIGGER)));
+        }
         let starts = self.choice.is_none();
         if starts && wanted.state == NetworkState::Stored {
             self.tried = choice.clone();
         }
         let own = self.judges_by_its_own(wanted);
-        let adjusts = adjustment != self.camera.agreed() && !own;
+        let lanes = self.cameras.iter().cloned().zip(wants);
+        let adjusted: Vec<_> = lanes
+            .filter(|(camera, wants)| *wants != camera.agreed() && !own)
+            .collect();
+        let adjusts = !adjusted.is_empty();
         let mut settings = wanted.settings;
         let mut state = wanted.state;
         if own {
@@ -343,8 +372,9 @@ impl ControlledStation for Handle {
                 network: state,
                 stop: wanted.stop,
             },
-            adjusted: None,
+            adjusted: Vec::new(),
             archive: Archive::of(&wanted.values),
+            recipe: wanted.values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&wanted.values),
             // They were checked with the settings.
             types: TypeRules::of(&wanted.values).unwrap_or_default(),
@@ -368,10 +398,11 @@ impl ControlledStation for Handle {
             load: self.load.clone(),
             shelf: self.shelf.clone(),
             lent: judges_so.then(|| self.judges.lend()),
+            cameras: self.shared.cameras,
             taught: wanted.taught.clone(),
         });
         let (result, prepared) = sync_channel(1);
-        let (camera, count) = (self.camera.clone(), self.judges.count());
+        let count = self.judges.count();
         let work = move || {
             let prepare = || -> Result<(), Refused> {
                 if let Some(making) = making {
@@ -387,10 +418,11 @@ impl ControlledStation for Handle {
                 }
                 // Last of what can fail: the camera shows it at once. At the start it may not be there
                 // yet: it is told, not asked.
-                match adjusts {
-                    true if starts => camera.tell(adjustment),
-                    true => loadout.adjusted = Some(camera.ask(adjustment)?),
-                    false => (),
+                for (camera, wants) in adjusted {
+                    match starts {
+                        true => camera.tell(wants),
+                        false => loadout.adjusted.push(camera.ask(wants)?),
+                    }
                 }
                 Ok(())
             };
@@ -415,7 +447,8 @@ impl ControlledStation for Handle {
         self.generation += 1;
         loadout.line.generation = self.generation;
         self.shared.set_archive(loadout.archive);
-        self.shared.frames.set(loadout.frames);
+        self.shared.set_recipe(&loadout.recipe);
+        self.shared.set_limits(loadout.frames);
         log::set_max_level(loadout.log);
         let before = self.shared.judging();
         let network = match &loadout.networks {
@@ -432,21 +465,13 @@ impl ControlledStation for Handle {
             network,
         });
         if let Some(network) = loadout.networks.as_ref().and_then(|n| n.first()) {
-            self.shared
-                .frames
-                .taught(network.light(), network.recent.clone());
-            let threshold = loadout.line.settings.threshold.get();
-            self.shared
-                .drift
-                .taught(network.inspector.taught(), threshold);
+            network.compares(&self.shared, &loadout.line.settings);
         }
         // Judges first: a frame that goes to them with this generation finds its network there.
         if let Some(networks) = loadout.networks {
             self.judges.replace(self.generation, networks);
         }
-        if let Some(adjusted) = loadout.adjusted {
-            adjusted.agree();
-        }
+        loadout.adjusted.into_iter().for_each(Adjusted::agree);
         self.choice = Some(match loadout.line.network {
             NetworkState::Stored | NetworkState::ZeroShot => loadout.choice,
             // What is stored is still the one that was tried.
@@ -467,27 +492,37 @@ impl ControlledStation for Handle {
         self.nothing_judges(NetworkState::Untaught);
     }
 
-    fn teach(&mut self, order: Teach<'_>, false_rejects: f64) -> Result<(), Refused> {
+    fn teach(&mut self, order: Teach<'_>, how: TeachSettings) -> Result<(), Refused> {
+        if self.shared.cameras > 1 && order != Teach::End {
+            return Err(Refused::Mode(TAUGHT_FROM_FILES));
+        }
         match order {
-            Teach::Begin(parts) => self.begin(Start::Fresh(parts as usize), false_rejects),
+            Teach::Begin(parts) => self.begin(Start::Fresh(parts as usize), how),
             Teach::Add(parts) => {
                 self.taught_parts()?;
-                self.begin(Start::More(parts as usize), false_rejects)
+                self.begin(Start::More(parts as usize), how)
             }
-            Teach::Forget(name) => self.edit(Edit::Forget(name.into()), false_rejects),
+            Teach::Forget(name) => self.edit(Edit::Forget(name.into()), how),
             Teach::Good(part) => {
                 let sample = self.remembered(part, true)?;
-                self.edit(Edit::Good(sample), false_rejects)
+                self.edit(Edit::Good(sample), how)
             }
             Teach::Bad(part) => {
                 let sample = self.remembered(part, false)?;
-                self.edit(Edit::Bad(sample), false_rejects)
+                self.edit(Edit::Bad(sample), how)
             }
             Teach::End => {
                 self.teacher = None;
                 Ok(())
             }
         }
+    }
+
+    fn resume_lesson(&mut self, lesson: Arc<[u8]>, how: TeachSettings) -> Result<(), Refused> {
+        if self.shared.cameras > 1 {
+            return Err(Refused::Mode(TAUGHT_FROM_FILES));
+        }
+        self.begin(Start::Waiting(lesson), how)
     }
 
     fn lesson(&mut self) -> Option<Lesson> {

@@ -44,6 +44,8 @@ pub struct Inference {
     pub others: Vec<Sign>,
     /// The station.
     pub shared: Arc<Shared>,
+    /// Parts that passed: every so-manieth is kept.
+    pub passed: u32,
 }
 
 /// Which network judges.
@@ -181,20 +183,29 @@ impl Inference {
 
     fn judge(&mut self, mut judge: Option<&mut Judge>, part: PartId, frame: FrameId) {
         let places = self.places.clone();
+        let view = places.view(frame);
         let mut place = places.at(frame);
-        let label = judge.as_ref().map(|j| j.network.label.clone());
+        let label = judge
+            .as_ref()
+            .and_then(|j| j.network.of(view))
+            .map(|n| n.label.clone());
         let rules = self.shared.types();
         let margin = rules.margin();
         let judged = match &mut judge {
             Some(judge) => {
                 judge.sort_by(rules);
-                let inspected = judge.network.inspector.inspect(&place.image);
-                inspected.map(|_| ()).map_err(|e| e.to_string())
+                match judge.network.of_mut(view) {
+                    Some(network) => {
+                        let inspected = network.inspector.inspect(&place.image);
+                        inspected.map(|_| ()).map_err(|e| e.to_string())
+                    }
+                    None => Err("there is no network for this camera".into()),
+                }
             }
             None => Err("there is no network".into()),
         };
         let sortings: &[Sorting] = judge.as_ref().map_or(&[], |j| &j.sortings);
-        let network = judge.as_ref().map(|j| &j.network);
+        let network = judge.as_ref().and_then(|j| j.network.of(view));
         let result = judged.and(network.map(|n| n.inspector.last()).ok_or_else(String::new));
         let kind = result.as_ref().ok().and_then(|i| i.kind(margin));
         let sorting = match kind {
@@ -215,7 +226,7 @@ impl Inference {
         };
         let threshold = sorting
             .and_then(|s| s.threshold)
-            .map_or(self.shared.threshold(), |t| t.get());
+            .map_or(self.shared.threshold(view), |t| t.get());
         let opinions = result.as_ref().ok().and_then(|inspection| {
             Some(Opinions {
                 zero_shot: inspection.zero_shot,
@@ -224,12 +235,17 @@ impl Inference {
         });
         let recent = network.and_then(|n| n.recent.as_ref());
         let taught = score.is_some() && recent.is_some_and(|r| r.takes_parts());
-        let wanted = match self.shared.archive().keep {
+        let archive = self.shared.archive();
+        let passes = score.is_some_and(|s| !Outcome::of(s, threshold).is_reject());
+        self.passed = self.passed.wrapping_add(u32::from(passes));
+        let sampled = |every: u32| passes && self.passed.is_multiple_of(every);
+        let sample = taught || archive.goods.is_some_and(sampled);
+        let wanted = match archive.keep {
             Keep::Nothing => false,
-            Keep::Rejects => taught || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
+            Keep::Rejects => sample || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
             Keep::All => score.is_some(),
         };
-        let looked_at = score.is_some() && self.shared.live.takes(now());
+        let looked_at = score.is_some() && self.shared.live[view.index()].takes(now());
         let picture = match wanted {
             true => self.record.takes_a_picture(&self.shared),
             false => looked_at && self.record.takes_a_spare_picture(),
@@ -239,7 +255,9 @@ impl Inference {
             &self.shared,
             Record::Judged {
                 part,
+                view,
                 judgement: Judgement {
+                    score,
                     name: std::mem::take(&mut place.name),
                     defective: place.defective,
                     error: result.as_ref().err().cloned(),
@@ -247,13 +265,14 @@ impl Inference {
                     threshold,
                     picture,
                     shows: picture && looked_at,
-                    taught,
+                    sample,
                 },
             },
         );
         // Fails only when the station has ended.
         let _ = self.messages.send(Message::Verdict {
             part,
+            view,
             verdict,
             score,
             share: kind.map(|(_, share)| share),
@@ -272,8 +291,8 @@ impl Inference {
         {
             let score = taught.about().score(memory, zero_shot);
             // Types' own thresholds are for parts that are bad.
-            let threshold = self.shared.threshold();
-            let drift = &self.shared.drift;
+            let threshold = self.shared.threshold(view);
+            let drift = &self.shared.drift[view.index()];
             if let Some(cause) = drift.part(taught, score, threshold, &place.image) {
                 log::error!("parts that pass no longer look as they were taught: {cause}");
                 // Fails only when the station has ended.
@@ -285,25 +304,39 @@ impl Inference {
                 frame: std::mem::take(&mut place.image),
                 inspection: inspection.clone(),
             });
-            self.record
-                .send(&self.shared, Record::Picture { part, picture });
+            self.record.send(
+                &self.shared,
+                Record::Picture {
+                    part,
+                    view,
+                    picture,
+                },
+            );
         }
     }
 
     fn damaged(&mut self, part: PartId, frame: FrameId) {
         let places = self.places.clone();
+        let view = places.view(frame);
         let mut place = places.at(frame);
         let judgement = Judgement {
+            score: None,
             name: std::mem::take(&mut place.name),
             defective: place.defective,
             error: place.error.take(),
             network: None,
-            threshold: self.shared.threshold(),
+            threshold: self.shared.threshold(view),
             picture: false,
             shows: false,
-            taught: false,
+            sample: false,
         };
-        self.record
-            .send(&self.shared, Record::Judged { part, judgement });
+        self.record.send(
+            &self.shared,
+            Record::Judged {
+                part,
+                view,
+                judgement,
+            },
+        );
     }
 }

@@ -15,21 +15,24 @@ use super::camera::Adjusted;
 use super::limits::FrameLimits;
 use super::message::LineLoadout;
 use super::recent::Recent;
+use super::shared::Shared;
 use crate::bundle::Bundle;
 use crate::capture::known_frame;
 use crate::control::host::{GoodParts, NetworkLabel};
-use crate::control::table::Parameter;
+use crate::control::store::shelf::Shelf;
+use crate::control::table::{CAMERAS, Parameter};
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
 use crate::hex::hex;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
+use crate::line::{Settings, VIEWS, View};
 use crate::memory::file::TaughtError;
 use crate::memory::region::Regions;
 use crate::memory::{Taught, TaughtLight};
 use crate::ops::tract::TractError;
 use crate::tiling::Tiling;
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,10 +45,12 @@ pub struct Loadout {
     pub networks: Option<Vec<Network>>,
     /// The line's part; its generation is given when it is swapped in.
     pub line: LineLoadout,
-    /// Exposure time and gain that the camera has taken already; dropped, it gets back what it had.
-    pub adjusted: Option<Adjusted>,
+    /// Exposure time and gain that cameras have taken already; dropped, they get back what they had.
+    pub adjusted: Vec<Adjusted>,
     /// Which pictures are kept.
     pub archive: Archive,
+    /// The recipe's name.
+    pub recipe: String,
     /// What a frame must show.
     pub frames: FrameLimits,
     /// What types of defects decide.
@@ -69,6 +74,29 @@ pub struct Choice {
     pub taught: String,
     /// Whether FAPrompt judges alone if that cannot be used.
     pub alone: bool,
+    /// What the second to the fourth camera have of their own.
+    pub further: [CameraChoice; VIEWS - 1],
+}
+
+/// What one camera's network has of its own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CameraChoice {
+    /// Path of a file of regions; empty without any.
+    pub regions: String,
+    /// What was taught; empty: nothing.
+    pub taught: String,
+}
+
+impl CameraChoice {
+    fn read_regions(&self) -> Result<Regions, CameraError> {
+        if self.regions.is_empty() {
+            return Ok(Regions::default());
+        }
+        let path = PathBuf::from(&self.regions);
+        let text = std::fs::read_to_string(&path).map_err(|e| e.to_string());
+        text.and_then(|text| Regions::parse(&text).map_err(|e| e.to_string()))
+            .map_err(|reason| CameraError::Regions { path, reason })
+    }
 }
 
 impl Choice {
@@ -84,7 +112,12 @@ impl Choice {
             tiles: Tiling::new(number(rows), number(columns), overlap).unwrap_or_default(),
             regions: values.text(Parameter::Regions).into(),
             taught: taught.into(),
-            alone: !taught.is_empty() && values.text(Parameter::TaughtUnusable) == "zero_shot",
+            further: [1, 2, 3].map(|camera| CameraChoice {
+                regions: values.text(CAMERAS[camera].regions).into(),
+                taught: values.text(CAMERAS[camera].taught).into(),
+            }),
+            alone: CAMERAS.iter().any(|c| !values.text(c.taught).is_empty())
+                && values.text(Parameter::TaughtUnusable) == "zero_shot",
         }
     }
 
@@ -107,6 +140,27 @@ pub struct Network {
     pub patience: Duration,
     /// The last parts that networks with this encoder judged; `None` of one that cannot be taught.
     pub recent: Option<Arc<Recent>>,
+    /// Those of the second to the last camera, with the same weights.
+    pub further: Vec<Network>,
+}
+
+/// Why a further camera's network cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CameraError {
+    /// Its regions.
+    #[error("{path}: {reason}", path = path.display())]
+    Regions {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was taught.
+    #[error(transparent)]
+    Taught(#[from] TaughtError),
+    /// tract's own; none is known.
+    #[error("{0:#}")]
+    Failed(TractError),
 }
 
 /// Why a network may not judge parts.
@@ -190,7 +244,79 @@ impl Network {
             known,
             patience,
             recent,
+            further: Vec::new(),
         })
+    }
+
+    /// A camera's; `None`: there is no such camera.
+    pub fn of(&self, view: View) -> Option<&Network> {
+        match view.index().checked_sub(1) {
+            None => Some(self),
+            Some(further) => self.further.get(further),
+        }
+    }
+
+    /// The same to work with.
+    pub fn of_mut(&mut self, view: View) -> Option<&mut Network> {
+        match view.index().checked_sub(1) {
+            None => Some(self),
+            Some(further) => self.further.get_mut(further),
+        }
+    }
+
+    /// Gives each further camera a network of its own, which shares the weights, and looks where and compares with
+    /// what the parameters say. Returns whether what one was taught is left out, because it cannot be used and
+    /// [`Choice::alone`] says so.
+    ///
+    /// # Errors
+    /// [`CameraError`]; the log says whose.
+    pub fn for_cameras(
+        &mut self,
+        cameras: usize,
+        choice: &Choice,
+        shelf: &Shelf,
+    ) -> Result<bool, CameraError> {
+        self.further.clear();
+        let mut left_out = false;
+        for (i, own) in choice.further.iter().take(cameras.max(1) - 1).enumerate() {
+            let mut network = self.beside().map_err(CameraError::Failed)?;
+            let regions = own.read_regions()?;
+            network.forget(&regions)?;
+            // Nobody teaches it while parts pass.
+            network.recent = None;
+            Arc::make_mut(&mut network.label).taught = None;
+            if !own.taught.is_empty() {
+                match network.learn(&own.taught, shelf) {
+                    Ok(()) => (),
+                    Err(e) if choice.alone => {
+                        let camera = i + 2;
+                        log::error!(
+                            "camera {camera}: {e}; FAPrompt judges alone (taught_unusable)"
+                        );
+                        left_out = true;
+                    }
+                    Err(e) => {
+                        log::error!("camera {}:", i + 2);
+                        return Err(e.into());
+                    }
+                }
+            }
+            self.further.push(network);
+        }
+        Ok(left_out)
+    }
+
+    /// Compares parts with what is on the shelf by this name, or in a file of this path.
+    ///
+    /// # Errors
+    /// [`TaughtError`].
+    pub fn learn(&mut self, name: &str, shelf: &Shelf) -> Result<(), TaughtError> {
+        let bytes = shelf.get(name).map_err(|source| TaughtError::File {
+            path: shelf.path(name),
+            done: "read",
+            source,
+        })?;
+        self.teach(name, bytes.into())
     }
 
     /// Compares parts with these good ones from now on, the bytes of a file that the parameters call `name`.
@@ -224,6 +350,19 @@ impl Network {
         looked.map_err(|e| TaughtError::Failed(TractError::msg(e.to_string())))
     }
 
+    /// From now on each camera's frames are compared with what its network was taught.
+    pub(super) fn compares(&self, shared: &Shared, settings: &Settings) {
+        for view in View::ALL {
+            let (frames, drift) = (&shared.frames[view.index()], &shared.drift[view.index()]);
+            let Some(network) = self.of(view) else {
+                continue;
+            };
+            frames.taught(network.light(), network.recent.clone());
+            let threshold = settings.threshold_of(view).get();
+            drift.taught(network.inspector.taught(), threshold);
+        }
+    }
+
     /// Another one with the same weights that compares with no good parts, to be taught and to take this one's
     /// place, or to look at pictures beside it.
     ///
@@ -236,6 +375,7 @@ impl Network {
             known: self.known,
             patience: self.patience,
             recent: self.recent.clone(),
+            further: Vec::new(),
         })
     }
 
@@ -264,17 +404,22 @@ impl Network {
     /// tract's own; none is known.
     pub fn side_by_side(self, count: usize) -> Result<Vec<Network>, TractError> {
         let (label, known, recent) = (self.label, self.known, self.recent);
+        let further = self.further.into_iter();
+        let further = further.map(|network| network.side_by_side(count));
+        let mut further = further.collect::<Result<Vec<_>, _>>()?;
         // Side by side each is slower.
         let patience = self.patience * count as u32;
         let inspectors = self.inspector.side_by_side(count)?.into_iter();
-        let network = |inspector| Network {
+        let mut network = |inspector| Network {
             inspector,
             label: label.clone(),
             known,
             patience,
             recent: recent.clone(),
+            // As many of each camera's as there are.
+            further: further.iter_mut().filter_map(Vec::pop).collect(),
         };
-        Ok(inspectors.map(network).collect())
+        Ok(inspectors.map(&mut network).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::mailbox::{Mailbox, Post};
 use crate::control::host::{Opinions, Order, Refused};
-use crate::line::{Frame, FrameId, Input, Micros, NetworkState, PartId, Settings, Verdict};
+use crate::line::{Frame, FrameId, Input, Micros, NetworkState, PartId, Settings, Verdict, View};
 use std::sync::mpsc::SyncSender;
 
 /// The number of a frame that has no place: there was an exposure, but nothing could be kept of it.
@@ -18,16 +18,18 @@ pub type ToActuator = Post<Message>;
 
 /// What happened.
 pub enum Message {
-    /// The camera is ready.
-    Start,
+    /// A camera is ready.
+    Start(View),
     /// A trigger from outside.
     Trigger(Micros),
     /// An exposure.
     Frame(Frame),
-    /// A part was judged.
+    /// A view of a part was judged.
     Verdict {
-        /// Which.
+        /// Whose.
         part: PartId,
+        /// Which.
+        view: View,
         /// The result.
         verdict: Verdict,
         /// Its score, for reports.
@@ -55,8 +57,10 @@ pub enum Message {
         /// Whether they are there.
         there: bool,
     },
-    /// The camera is up, down, or down for good.
+    /// A camera is up, down, or down for good.
     Camera {
+        /// Which.
+        view: View,
         /// Whether it works.
         up: bool,
         /// Whether it is not tried again by itself.

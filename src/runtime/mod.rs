@@ -64,7 +64,9 @@ use crate::control::host::Judging;
 use crate::control::store::shelf::Shelf;
 use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
-use crate::line::{AlarmSet, NetworkState, Pin, Pins, Settings, Statistics, Trigger};
+use crate::line::{
+    AlarmSet, Micros, NetworkState, Pin, Pins, Settings, Statistics, Trigger, VIEWS, View,
+};
 use crate::ops::tract::TractError;
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
@@ -115,10 +117,12 @@ pub struct Config {
     pub latched: AlarmSet,
     /// The line stays stopped until a reset: somebody must look at the settings first.
     pub stopped: bool,
-    /// Exposure time and gain of the camera.
-    pub adjustment: Adjustment,
+    /// Exposure time and gain of each camera.
+    pub adjustments: [Adjustment; VIEWS],
     /// Which pictures are kept.
     pub archive: Archive,
+    /// The name of the recipe in use.
+    pub recipe: String,
     /// What a frame must show.
     pub frames: FrameLimits,
     /// What types of defects decide.
@@ -188,7 +192,7 @@ pub struct Running {
     actuator: JoinHandle<Ended>,
     /// Control's lanes, until it has them.
     control: Option<(ToActuator, Overseer)>,
-    camera: Arc<CameraLane>,
+    cameras: Vec<Arc<CameraLane>>,
 }
 
 /// What the station was told of the recorder.
@@ -213,7 +217,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// Starts a station: the outputs go to their safe state, the threads start, and inspection begins when the
-/// camera delivers and there is a network.
+/// cameras deliver and there is a network. There are 1 to 4 cameras; more than one need a trigger.
 ///
 /// # Errors
 /// Every [`StartError`].
@@ -221,12 +225,14 @@ pub fn start<P: Pin + Send + 'static>(
     config: Config,
     pins: Pins<P>,
     inputs: Inputs,
-    open: Open,
+    cameras: Vec<Open>,
 ) -> Result<Running, StartError> {
     let settings = config.settings;
-    let shared = Arc::new(Shared::new(&settings, config.statistics, config.latched));
+    let shared = Shared::new(&settings, config.statistics, config.latched);
+    let shared = Arc::new(shared.with_cameras(cameras.len()));
     shared.set_archive(config.archive);
-    shared.frames.set(config.frames);
+    shared.set_recipe(&config.recipe);
+    shared.set_limits(config.frames);
     shared.set_types(config.types, config.network.as_ref().map(|n| &*n.label));
     let mut threads = Threads::default();
     let (outcomes, judgements, records) = Records::new(config.parallel);
@@ -245,11 +251,7 @@ pub fn start<P: Pin + Send + 'static>(
                 state: Some(NetworkState::Stored),
                 network: Some(network.label.clone()),
             });
-            shared
-                .frames
-                .taught(network.light(), network.recent.clone());
-            let threshold = shared.threshold();
-            shared.drift.taught(network.inspector.taught(), threshold);
+            network.compares(&shared, &settings);
             let networks = network.side_by_side(config.parallel);
             networks.map_err(StartError::Parallel)?
         }
@@ -261,7 +263,7 @@ pub fn start<P: Pin + Send + 'static>(
         Some(rate) => Exposing::Every(Duration::from_secs_f64(1.0 / rate)),
         None => Exposing::OneByOne,
     };
-    let in_turn = !open.live
+    let in_turn = cameras.iter().all(|camera| !camera.live)
         && matches!(exposing, Exposing::OneByOne)
         && matches!(settings.trigger, Trigger::FreeRun);
     let count = if in_turn {
@@ -269,17 +271,22 @@ pub fn start<P: Pin + Send + 'static>(
     } else {
         PLACES + config.parallel - 1
     };
-    let (places, mut free) = Places::new(count);
+    let (places, mut free) = Places::new(cameras.len(), count);
     let (stop_input, mut received) = actuator_mailbox();
-    let (judges, overseer, waiting) = judges(config.parallel, count);
-    let mut triggers = Mailbox::default();
+    let (judges, overseer, waiting) = judges(config.parallel, count * cameras.len());
+    let mut triggers: Vec<Mailbox<Micros>> = cameras.iter().map(|_| Mailbox::default()).collect();
     let outlets = Outlets {
         judges,
-        expose: triggers.lane(FLOW),
+        expose: triggers.iter_mut().map(|t| t.lane(FLOW)).collect(),
         back: free.giver(),
         record: outcomes,
     };
-    let camera_sign = threads.row("camera", Needed::ToInspect);
+    let names = camera::NAMES.into_iter().take(cameras.len());
+    let camera_signs: Vec<LifeSign> = names
+        .map(|name| threads.row(name, Needed::ToInspect))
+        .collect();
+    let mut others = camera_signs.clone();
+    others.push(recorder_sign.clone());
     let mut networks = networks.into_iter();
     for (mut jobs, record) in waiting.into_iter().zip(judgements) {
         let sign = threads.row("inference", Needed::ToInspect);
@@ -290,26 +297,36 @@ pub fn start<P: Pin + Send + 'static>(
             messages: received.lane(SELDOM),
             record,
             sign: sign.clone(),
-            others: vec![camera_sign.clone(), recorder_sign.clone()],
+            others: others.clone(),
             shared: shared.clone(),
+            passed: 0,
         };
         threads.runs(&sign, spawn("inference", move || inference.run(&mut jobs))?);
     }
-    let (camera, adjusts) = CameraLane::new(config.adjustment);
-    let thread = CameraThread {
-        open,
-        adjustment: config.adjustment,
-        adjusts,
-        exposing,
-        triggers,
-        limit: config.limit,
-        places,
-        free,
-        messages: received.lane(FLOW),
-        sign: camera_sign.clone(),
-        shared: shared.clone(),
-    };
-    threads.runs(&camera_sign, spawn("camera", move || thread.run())?);
+    let mut lanes = Vec::new();
+    let own = triggers.into_iter().zip(free.by_camera());
+    let own = cameras.into_iter().zip(own).zip(camera_signs);
+    for (view, ((open, (triggers, free)), sign)) in View::ALL.into_iter().zip(own) {
+        let adjustment = config.adjustments[view.index()];
+        let (lane, adjusts) = CameraLane::new(adjustment);
+        lanes.push(lane);
+        let thread = CameraThread {
+            view,
+            open,
+            adjustment,
+            adjusts,
+            exposing,
+            triggers,
+            limit: config.limit,
+            places: places.clone(),
+            free,
+            messages: received.lane(FLOW),
+            sign: sign.clone(),
+            shared: shared.clone(),
+        };
+        let name = camera::NAMES[view.index()];
+        threads.runs(&sign, spawn(name, move || thread.run())?);
+    }
     if !inputs.is_empty() {
         let lanes = inputs::Lanes {
             stop: stop_input,
@@ -347,7 +364,7 @@ pub fn start<P: Pin + Send + 'static>(
         shared,
         messages,
         control: Some((control, overseer)),
-        camera,
+        cameras: lanes,
     })
 }
 
@@ -360,7 +377,7 @@ impl Running {
             self.shared.clone(),
             messages,
             overseer,
-            self.camera.clone(),
+            self.cameras.clone(),
             (load, shelf),
             choice,
         ))
@@ -431,7 +448,7 @@ impl Running {
         self.shared.stop.store(true, Ordering::Relaxed);
         let restart = self.shared.restart.load(Ordering::Relaxed);
         let _ = self.messages.try_send(Message::Finish);
-        drop((self.messages, self.control, self.camera));
+        drop((self.messages, self.control, self.cameras));
         let ended = self.actuator.join();
         // The others may have to write yet, on a disk that takes seconds.
         tell(Sign::Safe {

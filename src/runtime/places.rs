@@ -4,7 +4,7 @@
 //! number goes from hand to hand, so that no two ever want the same one.
 
 use super::mailbox::{Mailbox, Post};
-use crate::line::FrameId;
+use crate::line::{FrameId, View};
 use image::RgbImage;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,37 +23,57 @@ pub struct Place {
     pub error: Option<String>,
 }
 
-/// All places.
+/// All places: each camera has as many as every other.
 #[derive(Clone)]
-pub struct Places(Arc<[Mutex<Place>]>);
+pub struct Places {
+    all: Arc<[Mutex<Place>]>,
+    /// Of one camera.
+    each: usize,
+}
 
-/// Takes free places.
-pub struct FreePlaces {
+/// The free places of all cameras, until each has its own.
+pub struct FreePlaces(Vec<CameraPlaces>);
+
+/// Takes free places of one camera.
+pub struct CameraPlaces {
     free: Vec<FrameId>,
     given: Mailbox<FrameId>,
     /// How many there are.
     count: usize,
 }
 
-/// Gives places back.
-pub struct GiveBack(Post<FrameId>);
+/// Gives places back, to the camera whose they are.
+pub struct GiveBack {
+    lanes: Vec<Post<FrameId>>,
+    each: usize,
+}
 
 impl Places {
-    /// So many free places.
-    pub fn new(count: usize) -> (Places, FreePlaces) {
-        let places = (0..count).map(|_| Mutex::default()).collect();
-        let free = FreePlaces {
+    /// So many free places for each of so many cameras.
+    pub fn new(cameras: usize, each: usize) -> (Places, FreePlaces) {
+        let all = (0..cameras * each).map(|_| Mutex::default()).collect();
+        let of = |camera: usize| CameraPlaces {
             // The first one is taken first.
-            free: (0..count).rev().map(|i| FrameId(i as u64)).collect(),
+            free: (camera * each..(camera + 1) * each)
+                .rev()
+                .map(|i| FrameId(i as u64))
+                .collect(),
             given: Mailbox::default(),
-            count,
+            count: each,
         };
-        (Places(places), free)
+        let free = FreePlaces((0..cameras).map(of).collect());
+        (Places { all, each }, free)
+    }
+
+    /// The camera that a place belongs to.
+    pub fn view(&self, frame: FrameId) -> View {
+        let camera = frame.0 as usize / self.each.max(1);
+        View::ALL.get(camera).copied().unwrap_or_default()
     }
 
     /// A place, for whoever has its number.
     pub fn at(&self, frame: FrameId) -> MutexGuard<'_, Place> {
-        let place = &self.0[frame.0 as usize % self.0.len()];
+        let place = &self.all[frame.0 as usize % self.all.len()];
         // Whoever panicked while holding it left a frame that is overwritten before it is used again.
         place.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,9 +82,18 @@ impl Places {
 impl FreePlaces {
     /// Somebody else who gives places back.
     pub fn giver(&mut self) -> GiveBack {
-        GiveBack(self.given.lane(self.count))
+        let each = self.0.first().map_or(1, |camera| camera.count.max(1));
+        let lanes = self.0.iter_mut().map(|c| c.given.lane(c.count)).collect();
+        GiveBack { lanes, each }
     }
 
+    /// Each camera's own.
+    pub fn by_camera(self) -> Vec<CameraPlaces> {
+        self.0
+    }
+}
+
+impl CameraPlaces {
     /// A free place.
     ///
     /// # Errors
@@ -85,8 +114,10 @@ impl FreePlaces {
 impl GiveBack {
     /// Gives a place back. Never waits: there is room for every place.
     pub fn give(&mut self, frame: FrameId) {
-        // Fails only if nobody takes places any more.
-        let _ = self.0.try_send(frame);
+        if let Some(lane) = self.lanes.get_mut(frame.0 as usize / self.each) {
+            // Fails only if nobody takes places any more.
+            let _ = lane.try_send(frame);
+        }
     }
 }
 
@@ -96,9 +127,10 @@ mod tests {
 
     #[test]
     fn a_place_is_taken_once_until_it_is_given_back() {
-        let (places, mut free) = Places::new(2);
+        let (places, mut free) = Places::new(1, 2);
         let mut giver = free.giver();
-        let take = |free: &mut FreePlaces| free.take(Duration::ZERO).ok();
+        let mut free = free.by_camera().remove(0);
+        let take = |free: &mut CameraPlaces| free.take(Duration::ZERO).ok();
         let (a, b) = (take(&mut free).unwrap(), take(&mut free).unwrap());
         assert!(a != b && take(&mut free).is_none());
         places.at(a).name = "a".into();
@@ -107,5 +139,20 @@ mod tests {
         free.put(b);
         assert_eq!((take(&mut free), take(&mut free)), (Some(b), None));
         assert_eq!(places.at(a).name, "a");
+    }
+
+    #[test]
+    fn a_place_goes_back_to_its_own_camera() {
+        let (places, mut free) = Places::new(2, 3);
+        let mut giver = free.giver();
+        let mut cameras = free.by_camera();
+        let mut take = |camera: usize| cameras[camera].take(Duration::ZERO).ok();
+        let first: Vec<FrameId> = (0..3).filter_map(|_| take(0)).collect();
+        let second: Vec<FrameId> = (0..3).filter_map(|_| take(1)).collect();
+        assert!((first.len(), second.len()) == (3, 3) && take(0).is_none());
+        assert!(first.iter().all(|f| places.view(*f) == View::FIRST));
+        assert!(second.iter().all(|f| places.view(*f) == View::ALL[1]));
+        giver.give(second[1]);
+        assert_eq!((take(0), take(1)), (None, Some(second[1])));
     }
 }

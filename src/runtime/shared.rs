@@ -2,13 +2,13 @@
 
 use super::archive::Archive;
 use super::drift::DriftWatch;
-use super::limits::FrameSetting;
+use super::limits::{FrameLimits, FrameSetting};
 use super::live::Live;
 pub(super) use super::system::lock;
 use super::system::now;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
-use crate::line::{AlarmSet, Outputs, Settings, Statistics};
+use crate::line::{AlarmSet, Outputs, Settings, Statistics, VIEWS, View};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -48,26 +48,30 @@ pub struct Truth {
 
 /// Between the threads of one station.
 pub struct Shared {
+    /// How many cameras there are.
+    pub cameras: usize,
     snapshot: Mutex<Snapshot>,
     listeners: Mutex<Vec<Results>>,
     self_test: Mutex<Tests>,
     judging: Mutex<Arc<Judging>>,
     archive: Mutex<Archive>,
+    /// The name of the recipe in use.
+    recipe: Mutex<Arc<str>>,
     /// What types of defects decide.
     types: Mutex<Arc<TypeRules>>,
-    /// What a frame must show.
-    pub(super) frames: FrameSetting,
-    /// Whether parts that pass look as taught.
-    pub(super) drift: DriftWatch,
+    /// What a frame of each camera must show.
+    pub(super) frames: [FrameSetting; VIEWS],
+    /// Whether parts that pass look as taught, by camera.
+    pub(super) drift: [DriftWatch; VIEWS],
     /// What the station is set to.
     settings: Mutex<Settings>,
     pub(super) truth: Mutex<Truth>,
-    /// The last part's picture, for whoever looks on.
-    pub live: Arc<Live>,
+    /// The last part's picture, for whoever looks on, by camera.
+    pub live: Arc<[Live; VIEWS]>,
     /// Everybody must end.
     pub stop: AtomicBool,
     /// A camera that is given up is to be tried again.
-    pub(super) retry: AtomicBool,
+    retry: [AtomicBool; VIEWS],
     /// The source has no more frames.
     pub(super) source_ended: AtomicBool,
     /// The end was asked for by [`Order::Reboot`](crate::control::host::Order::Reboot).
@@ -78,14 +82,15 @@ pub struct Shared {
     pub(super) unwritten: AtomicBool,
     /// Pictures that were to be kept and were not: too many waited to be drawn, or drawing failed.
     pub pictures_lost: AtomicU64,
-    /// Scores above it are rejects; the bits of an f32.
-    threshold: AtomicU32,
+    /// Scores of each camera above it are rejects; the bits of an f32.
+    thresholds: [AtomicU32; VIEWS],
 }
 
 impl Shared {
     /// Before anything runs.
     pub(super) fn new(settings: &Settings, statistics: Statistics, alarms: AlarmSet) -> Self {
         Shared {
+            cameras: 1,
             snapshot: Mutex::new(Snapshot {
                 now: now(),
                 mode: Mode::Starting,
@@ -94,6 +99,8 @@ impl Shared {
                 statistics,
                 challenge: None,
                 last: None,
+                cameras: 1,
+                down: [false; VIEWS],
                 self_test: SelfTest::None,
             }),
             self_test: Mutex::new(Tests {
@@ -103,21 +110,40 @@ impl Shared {
             listeners: Mutex::default(),
             judging: Mutex::default(),
             archive: Mutex::default(),
+            recipe: Mutex::new("".into()),
             types: Mutex::default(),
-            frames: FrameSetting::default(),
-            drift: DriftWatch::default(),
+            frames: Default::default(),
+            drift: Default::default(),
             settings: Mutex::new(*settings),
             truth: Mutex::default(),
             live: Arc::default(),
             stop: AtomicBool::new(false),
-            retry: AtomicBool::new(false),
+            retry: Default::default(),
             source_ended: AtomicBool::new(false),
             restart: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             unwritten: AtomicBool::new(false),
             pictures_lost: AtomicU64::new(0),
-            threshold: AtomicU32::new(settings.threshold.get().to_bits()),
+            thresholds: View::ALL
+                .map(|view| AtomicU32::new(settings.threshold_of(view).get().to_bits())),
         }
+    }
+
+    /// The same of a station with so many cameras.
+    pub(super) fn with_cameras(self, cameras: usize) -> Self {
+        Shared { cameras, ..self }
+    }
+
+    /// Cameras that are given up are to be tried again.
+    pub(super) fn retry_cameras(&self) {
+        self.retry
+            .iter()
+            .for_each(|r| r.store(true, Ordering::Relaxed));
+    }
+
+    /// Whether a camera is to be tried again; asked once.
+    pub(super) fn retries(&self, view: View) -> bool {
+        self.retry[view.index()].swap(false, Ordering::Relaxed)
     }
 
     /// Shows the state. Called by the actuator, which never waits: while somebody reads, the picture
@@ -145,9 +171,23 @@ impl Shared {
         *lock(&self.judging) = Arc::new(judging);
     }
 
+    /// What a frame must show, of every camera.
+    pub(super) fn set_limits(&self, limits: FrameLimits) {
+        self.frames.iter().for_each(|frames| frames.set(limits));
+    }
+
     /// Which pictures are kept.
     pub(super) fn archive(&self) -> Archive {
         *lock(&self.archive)
+    }
+
+    /// The name of the recipe in use.
+    pub(super) fn recipe(&self) -> Arc<str> {
+        lock(&self.recipe).clone()
+    }
+
+    pub(super) fn set_recipe(&self, name: &str) {
+        *lock(&self.recipe) = name.into();
     }
 
     pub(super) fn set_archive(&self, archive: Archive) {
@@ -214,9 +254,9 @@ impl Shared {
         }
     }
 
-    /// The threshold that is in force, for reports.
-    pub fn threshold(&self) -> f32 {
-        f32::from_bits(self.threshold.load(Ordering::Relaxed))
+    /// A camera's threshold that is in force, for reports.
+    pub fn threshold(&self, view: View) -> f32 {
+        f32::from_bits(self.thresholds[view.index()].load(Ordering::Relaxed))
     }
 
     /// What the station is set to.
@@ -225,8 +265,10 @@ impl Shared {
     }
 
     pub(super) fn set(&self, settings: &Settings) {
-        let threshold = settings.threshold.get();
-        self.threshold.store(threshold.to_bits(), Ordering::Relaxed);
+        for (view, threshold) in View::ALL.into_iter().zip(&self.thresholds) {
+            let own = settings.threshold_of(view).get();
+            threshold.store(own.to_bits(), Ordering::Relaxed);
+        }
         *lock(&self.settings) = *settings;
     }
 

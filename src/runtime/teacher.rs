@@ -4,7 +4,7 @@
 use super::loadout::Network;
 use super::recent::{Inbox, Lane, Recent};
 use super::shared::lock;
-use crate::control::host::{Lesson, LessonState};
+use crate::control::host::{Lesson, LessonState, TeachSettings};
 use crate::inspector::Inspector;
 use crate::memory::choose::{PASTED, paste};
 use crate::memory::course::{Course, Edit, Sample};
@@ -29,6 +29,8 @@ pub(super) enum Start {
     More(usize),
     /// With what was taught, and a change of it.
     Edit(Edit),
+    /// As it waited when the station ended: the bytes of what it came to.
+    Waiting(Arc<[u8]>),
 }
 
 /// A lesson that is going on.
@@ -43,7 +45,7 @@ impl Teacher {
     /// Begins a lesson where so many parts were taught already. `lent` brings a network beside those that judge.
     pub fn start(
         start: Start,
-        (taught, false_rejects): (usize, f64),
+        (taught, how): (usize, TeachSettings),
         lent: Receiver<Option<Box<Network>>>,
         recent: Arc<Recent>,
     ) -> io::Result<Teacher> {
@@ -51,11 +53,11 @@ impl Teacher {
         let (parts, wanted) = match start {
             Start::Fresh(parts) => (0, parts),
             Start::More(parts) => (taught, taught + parts),
-            Start::Edit(_) => (taught, taught),
+            Start::Edit(_) | Start::Waiting(_) => (taught, taught),
         };
         let shown = Arc::new(Mutex::new(Lesson {
             state: match start {
-                Start::Edit(_) => LessonState::Preparing,
+                Start::Edit(_) | Start::Waiting(_) => LessonState::Preparing,
                 _ => LessonState::Running,
             },
             parts,
@@ -65,7 +67,7 @@ impl Teacher {
         }));
         let (lane, tells, parts) = (inbox.clone(), shown.clone(), recent.clone());
         let work = move || {
-            let mut class = match Class::new(start, false_rejects, lent, (&parts, lane)) {
+            let mut class = match Class::new(start, how, lent, (&parts, lane)) {
                 Ok(class) => class,
                 Err(e) => return fail(&tells, e),
             };
@@ -128,7 +130,7 @@ fn fail(shown: &Mutex<Lesson>, problem: String) {
 /// The thread's state.
 struct Class {
     course: Course,
-    /// Looks at pictures with defects pasted into them; gone when no more of those come.
+    /// Looks at pictures with defects pasted into them, and at other views of parts; gone when no more of those come.
     inspector: Option<Inspector>,
     taking: bool,
     problem: Option<String>,
@@ -138,10 +140,11 @@ struct Class {
 impl Class {
     fn new(
         start: Start,
-        false_rejects: f64,
+        how: TeachSettings,
         lent: Receiver<Option<Box<Network>>>,
         (recent, inbox): (&Recent, SyncSender<Inbox>),
     ) -> Result<Class, String> {
+        let goes_on = (how.false_rejects, how.views);
         let lent = lent.recv_timeout(LENT).ok().flatten();
         let inspector = lent.ok_or("nothing judges that could be taught")?.inspector;
         let before = match inspector.taught_bytes() {
@@ -158,17 +161,31 @@ impl Class {
                 let settings = Settings {
                     kind: None,
                     fusion: Fusion::default(),
-                    false_rejects,
+                    false_rejects: how.false_rejects,
                     regions: inspector.regions().clone(),
+                    views: how.views,
                 };
                 Course::begin(layout, settings, bound, *parts, before.as_ref()).map_err(told)?
             }
             (Start::More(parts), Some(before)) => {
-                Course::resume(before, false_rejects, *parts).map_err(told)?
+                Course::resume(before, goes_on, *parts).map_err(told)?
             }
             (Start::Edit(_), Some(before)) => {
                 taking = false;
-                Course::resume(before, false_rejects, 0).map_err(told)?
+                Course::resume(before, goes_on, 0).map_err(told)?
+            }
+            (Start::Waiting(bytes), before) => {
+                taking = false;
+                let lesson = Taught::from_bytes(bytes).map_err(|e| e.to_string())?;
+                let about = lesson.about();
+                let bound = Some((about.encoder.as_str(), about.arithmetic.as_str()));
+                if inspector.bound_to() != bound || inspector.layout() != Some(about.layout) {
+                    return Err(
+                        "the lesson that waited was taught on another bundle or in other tiles: CANCEL and teach again"
+                            .into(),
+                    );
+                }
+                Course::waiting(lesson, goes_on, before.as_ref()).map_err(told)?
             }
             (_, None) => return Err(nothing.into()),
         };
@@ -177,15 +194,21 @@ impl Class {
             Start::Edit(edit) => course.edit(edit).map_err(told).err(),
             _ => None,
         };
+        let left = course.wanted() - course.taken();
+        let pictures = match (course.wants_views().count() > 1, course.wants_pasted()) {
+            (true, _) => left,
+            (false, true) => PASTED,
+            (false, false) => 0,
+        };
         if taking {
             recent.teach(Some(Lane {
                 inbox,
-                left: course.wanted() - course.taken(),
-                pictures: if course.wants_pasted() { PASTED } else { 0 },
+                left,
+                pictures,
             }));
         }
         Ok(Class {
-            inspector: course.wants_pasted().then_some(inspector),
+            inspector: (pictures > 0).then_some(inspector),
             course,
             taking,
             problem,
@@ -213,14 +236,21 @@ impl Class {
         shown: &Mutex<Lesson>,
     ) -> Result<(), String> {
         let told = |e: crate::ops::tract::TractError| format!("{e:#}");
-        let wanted = self.course.wants_pasted();
+        let (wanted, views) = (self.course.wants_pasted(), self.course.wants_views());
         let last = self.course.part(sample).map_err(told)?;
-        if let (true, Some(picture), Some(inspector)) = (wanted, picture, &mut self.inspector) {
-            self.pasted += 1;
-            let pasted = paste(picture, self.pasted);
-            inspector.inspect(&pasted).map_err(|e| e.to_string())?;
-            let descriptors = inspector.descriptors().unwrap_or(&[]);
-            self.course.pasted(descriptors).map_err(told)?;
+        if let (Some(picture), Some(inspector)) = (picture, &mut self.inspector) {
+            for view in views.of(picture) {
+                inspector.inspect(&view).map_err(|e| e.to_string())?;
+                let descriptors = inspector.descriptors().unwrap_or(&[]);
+                self.course.view(descriptors).map_err(told)?;
+            }
+            if wanted {
+                self.pasted += 1;
+                let pasted = paste(picture, self.pasted);
+                inspector.inspect(&pasted).map_err(|e| e.to_string())?;
+                let descriptors = inspector.descriptors().unwrap_or(&[]);
+                self.course.pasted(descriptors).map_err(told)?;
+            }
         }
         if last {
             {

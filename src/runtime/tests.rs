@@ -6,7 +6,7 @@ use super::system::now;
 use super::*;
 use crate::control::host::Order;
 use crate::line::settings::RejectDelay;
-use crate::line::{Alarm, Frame, FrameId, Verdict};
+use crate::line::{Alarm, Frame, FrameId, Verdict, View};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
@@ -49,8 +49,8 @@ impl Line {
         let (judges, overseer, mut jobs) = judges(1, 64);
         let outlets = Outlets {
             judges,
-            expose: Mailbox::default().lane(8),
-            back: Places::new(1).1.giver(),
+            expose: vec![Mailbox::default().lane(8)],
+            back: Places::new(1, 1).1.giver(),
             record,
         };
         let (mut messages, control) = (received.lane(FLOW), received.lane(SELDOM));
@@ -70,13 +70,13 @@ impl Line {
             shared: shared.clone(),
             messages: supervisor,
             control: Some((control, overseer)),
-            camera: CameraLane::new(Adjustment::default()).0,
+            cameras: vec![CameraLane::new(Adjustment::default()).0],
         };
         messages
             .send(loadout(settings, NetworkState::Stored))
             .ok()
             .unwrap();
-        messages.send(Message::Start).ok().unwrap();
+        messages.send(Message::Start(View::FIRST)).ok().unwrap();
         Line {
             shared,
             messages,
@@ -117,6 +117,7 @@ impl Line {
         self.until("a good part", |line| {
             let frame = Frame {
                 id: FrameId(0),
+                view: View::FIRST,
                 exposed: now(),
                 flaw: None,
             };
@@ -124,6 +125,7 @@ impl Line {
             if let Ok(Job::Judge { part, .. }) = line.jobs.recv_timeout(LOOK) {
                 let verdict = Message::Verdict {
                     part,
+                    view: View::FIRST,
                     verdict: Verdict::Score(0.0),
                     score: Some(0.0),
                     share: None,
@@ -216,6 +218,7 @@ fn ten_million_parts_pass_in_constant_memory() {
             for _ in 0..32 {
                 let frame = Frame {
                     id: FrameId(0),
+                    view: View::FIRST,
                     exposed: now(),
                     flaw: None,
                 };
@@ -226,6 +229,7 @@ fn ten_million_parts_pass_in_constant_memory() {
         while let Some(Job::Judge { part, .. }) = line.jobs.try_recv() {
             let verdict = Message::Verdict {
                 part,
+                view: View::FIRST,
                 verdict: Verdict::Score(0.0),
                 score: Some(0.0),
                 share: None,

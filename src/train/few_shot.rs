@@ -10,8 +10,9 @@ use crate::faprompt::map::joined;
 use crate::inspector::{Inspection, Inspector};
 use crate::memory::choose::paste;
 use crate::memory::region::Regions;
-use crate::memory::{Fusion, Kind, LIMIT, Lesson, Settings, Taught, ZeroShot};
+use crate::memory::{Fusion, Kind, LIMIT, Lesson, Settings, Taught, Views, ZeroShot};
 use half::f16;
+use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Serialize;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub kind: Option<Kind>,
     /// How both scores become one.
     pub fusion: Fusion,
+    /// What each picture is taught as beside what it is.
+    pub views: Views,
     /// Whether pixel figures are wanted; they take most of the time.
     pub pixels: bool,
 }
@@ -166,6 +169,8 @@ pub struct FewShots<'a> {
     plan: &'a Plan,
     /// Pictures with a defect pasted into them, by the picture: made when they are first wanted.
     pasted: HashMap<PathBuf, Vec<f16>>,
+    /// Pictures as they are taught beside what they are, likewise.
+    views: HashMap<PathBuf, Vec<Vec<f16>>>,
 }
 
 impl<'a> FewShots<'a> {
@@ -175,6 +180,7 @@ impl<'a> FewShots<'a> {
             inspector,
             plan,
             pasted: HashMap::new(),
+            views: HashMap::new(),
         }
     }
 
@@ -208,13 +214,29 @@ impl<'a> FewShots<'a> {
             return Ok(numbers(known));
         }
         let frame = paste(&load(path)?, self.plan.seed);
-        self.inspector
-            .inspect(&frame)
-            .map_err(|e| Self::fail(path, e))?;
-        let descriptors = halves(self.inspector.descriptors().unwrap_or(&[]));
+        let descriptors = self.descriptors(path, &frame)?;
         let wanted = numbers(&descriptors);
         self.pasted.insert(path.into(), descriptors);
         Ok(wanted)
+    }
+
+    /// The descriptors of a picture that was made of another one.
+    fn descriptors(&mut self, path: &Path, frame: &RgbImage) -> Result<Vec<f16>, TrainError> {
+        self.inspector
+            .inspect(frame)
+            .map_err(|e| Self::fail(path, e))?;
+        Ok(halves(self.inspector.descriptors().unwrap_or(&[])))
+    }
+
+    fn views(&mut self, path: &Path) -> Result<Vec<Vec<f16>>, TrainError> {
+        if let Some(known) = self.views.get(path) {
+            return Ok(known.clone());
+        }
+        let (frame, views) = (load(path)?, self.plan.views);
+        let made = views.of(&frame).map(|view| self.descriptors(path, &view));
+        let made = made.collect::<Result<Vec<_>, _>>()?;
+        self.views.insert(path.into(), made.clone());
+        Ok(made)
     }
 
     fn teach(&mut self, references: &[Good]) -> Result<Taught, TrainError> {
@@ -226,15 +248,21 @@ impl<'a> FewShots<'a> {
             fusion: self.plan.fusion,
             false_rejects: 0.01,
             regions: Regions::default(),
+            views: self.plan.views,
         };
         let mut lesson = Lesson::new(layout, settings).map_err(wrong)?;
         for good in references {
-            let wanted = lesson.wants_pasted();
+            let (wanted, views) = (lesson.wants_pasted(), lesson.wants_views());
             let descriptors = numbers(&good.encoded.descriptors);
             let name = good.path.display().to_string();
             lesson
                 .part(&name, &descriptors, good.encoded.zero_shot)
                 .map_err(wrong)?;
+            if views.count() > 1 {
+                for view in self.views(good.path)? {
+                    lesson.view(&numbers(&view)).map_err(wrong)?;
+                }
+            }
             if wanted {
                 let pasted = self.pasted(good.path)?;
                 lesson.pasted(&pasted).map_err(wrong)?;

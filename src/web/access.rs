@@ -1,9 +1,12 @@
 //! Who is logged in over the network.
 //!
-//! A token stands for a session of the command set. It goes in a header of each request and never in a cookie: a
-//! stranger's page, which cannot know it, cannot make a browser send it. Must never outlive the session's idle time.
+//! A token stands for a session of the command set. It goes in a header of each request that changes something and
+//! never in a cookie: a stranger's page, which cannot know it, cannot make a browser send it. A second token, in a
+//! cookie that no script reads, opens pictures and streams, for which a browser sends no header; it changes nothing.
+//! Neither must outlive the session's idle time.
 
 use crate::control::session::{IDLE, Session};
+use crate::control::table::Access;
 use axum::http::{HeaderMap, header};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,39 +19,70 @@ const SESSIONS: usize = 16;
 pub struct Grant {
     /// The session.
     pub session: Session,
+    /// Its level.
+    pub level: Access,
+    /// The cookie's token.
+    view: String,
     last: Instant,
 }
 
+/// What a request wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// State, counters, the last picture.
+    Live,
+    /// Archive, parameters, reports.
+    All,
+}
+
+impl Needed {
+    /// Whether the parameter `web_view` lets everybody see it.
+    pub fn is_open(self, view: &str) -> bool {
+        match view {
+            "all" => true,
+            "live" => self == Needed::Live,
+            _ => false,
+        }
+    }
+}
+
+/// The cookie's name.
+const COOKIE: &str = "faprompt_view";
+
 /// All tokens and what they stand for.
 #[derive(Default)]
-pub struct Access {
+pub struct Grants {
     grants: BTreeMap<String, Arc<Mutex<Grant>>>,
 }
 
-impl Access {
-    /// A token for a session that has logged in at this level. If there are too many, the one that was silent for the
-    /// longest time makes way, and is returned with it.
+impl Grants {
+    /// A token for a session that has logged in at this level, and the cookie that goes with it. If there are too many,
+    /// the one that was silent for the longest time makes way, and is returned with it.
     ///
     /// # Errors
     /// The system has no random numbers.
     pub fn grant(
         &mut self,
-        session: Session,
+        (session, level): (Session, Access),
         now: Instant,
-    ) -> Result<(String, Option<Session>), getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        let token = format!("{:032x}", u128::from_be_bytes(bytes));
+    ) -> Result<(String, String, Option<Session>), getrandom::Error> {
+        let (token, view) = (random()?, random()?);
+        let cookie = format!("{COOKIE}={view}; HttpOnly; SameSite=Strict; Path=/");
         let oldest = match self.grants.len() >= SESSIONS {
             true => self.grants.iter().min_by_key(|(_, g)| lock(g).last),
             false => None,
         };
         let oldest = oldest.map(|(token, _)| token.clone());
         let gone = oldest.and_then(|token| self.take(&token));
-        let grant = Grant { session, last: now };
+        let grant = Grant {
+            session,
+            level,
+            view,
+            last: now,
+        };
         self.grants
             .insert(token.clone(), Arc::new(Mutex::new(grant)));
-        Ok((token, gone))
+        Ok((token, cookie, gone))
     }
 
     /// Sessions that were silent for too long: they have ended.
@@ -70,6 +104,18 @@ impl Access {
         Some(grant.clone())
     }
 
+    /// Whether a request comes from somebody who is logged in, by either token. To look on is no sign of life.
+    pub fn looks_on(&self, headers: &HeaderMap, now: Instant) -> bool {
+        let lives = |g: &Grant| now.saturating_duration_since(g.last) < IDLE;
+        let shown = view(headers);
+        let by_header = token(headers).and_then(|token| self.grants.get(token));
+        by_header.is_some_and(|g| lives(&lock(g)))
+            || self.grants.values().any(|g| {
+                let grant = lock(g);
+                shown == Some(&*grant.view) && lives(&grant)
+            })
+    }
+
     /// Ends a token. A request that is at work keeps its session until it is answered, and the token is void at once.
     fn take(&mut self, token: &str) -> Option<Session> {
         let grant = Arc::into_inner(self.grants.remove(token)?)?;
@@ -87,8 +133,25 @@ impl Access {
     }
 }
 
-fn lock(grant: &Arc<Mutex<Grant>>) -> std::sync::MutexGuard<'_, Grant> {
+/// What a token stands for, as it is: a thread that panicked with it leaves whole values behind.
+pub fn lock(grant: &Arc<Mutex<Grant>>) -> std::sync::MutexGuard<'_, Grant> {
     grant.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 128 bits that nobody guesses, in hexadecimal.
+fn random() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// The cookie's token (RFC 6265, 4.2).
+fn view(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).into_iter();
+    let mut pairs = cookies
+        .filter_map(|c| c.to_str().ok())
+        .flat_map(|c| c.split("; "));
+    pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))
 }
 
 /// `Authorization: Bearer TOKEN` (RFC 6750, 2.1).

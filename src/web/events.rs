@@ -1,15 +1,17 @@
 //! State and results as they come, as server-sent events (HTML Living Standard, 9.2). Made once for all who look on;
 //! who reads too slowly misses some, and nobody waits for them.
 
+use super::access::Needed;
 use super::{Page, Shared, state};
 use crate::control::ControlledStation;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{Sender, channel};
 use tokio_stream::StreamExt;
@@ -27,12 +29,37 @@ const LOOKERS: usize = 32;
 /// An event: its name and its JSON.
 type News = (&'static str, Arc<str>);
 
+/// Results that are remembered, for whoever begins to look on.
+const REMEMBERED: usize = 500;
+
 /// The way to all who look on.
-pub struct Events(Sender<News>);
+pub struct Events {
+    all: Sender<News>,
+    /// The last results, the newest last.
+    last: Mutex<VecDeque<Value>>,
+}
 
 impl Default for Events {
     fn default() -> Self {
-        Events(channel(BEHIND).0)
+        Events {
+            all: channel(BEHIND).0,
+            last: Mutex::default(),
+        }
+    }
+}
+
+impl Events {
+    /// The last results, the newest last.
+    pub fn last(&self) -> Vec<Value> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().cloned().collect()
+    }
+
+    fn remember(&self, results: &[Value]) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.extend(results.iter().cloned());
+        let over = last.len().saturating_sub(REMEMBERED);
+        last.drain(..over);
     }
 }
 
@@ -43,7 +70,7 @@ pub async fn run<H: ControlledStation + Send + 'static>(page: &Page<H>) {
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let watched = page.events.0.receiver_count() > 0;
+        let watched = page.events.all.receiver_count() > 0;
         let (state, results) = {
             let mut control = page.control();
             for mut session in page.access().silent(Instant::now()) {
@@ -53,30 +80,37 @@ pub async fn run<H: ControlledStation + Send + 'static>(page: &Page<H>) {
             let judging = control.host().judging();
             let types = judging.network.as_ref().map_or(&[][..], |n| &n.types);
             let mut results = Vec::new();
-            while watched && let Some((number, result)) = control.result(next) {
+            while let Some((number, result)) = control.result(next) {
                 results.push(state::result(&result, types));
                 next = number + 1;
             }
             next = end;
             (watched.then(|| state::state(&mut control)), results)
         };
+        page.events.remember(&results);
         let news = [
             state.map(|state| ("state", state)),
-            (!results.is_empty()).then(|| ("results", json!(results))),
+            (watched && !results.is_empty()).then(|| ("results", json!(results))),
         ];
         for (name, value) in news.into_iter().flatten() {
             // Fails when nobody looks on any more.
-            let _ = page.events.0.send((name, value.to_string().into()));
+            let _ = page.events.all.send((name, value.to_string().into()));
         }
     }
 }
 
 /// A browser that looks on.
-pub async fn stream<H: ControlledStation + Send + 'static>(State(page): Shared<H>) -> Response {
-    if page.events.0.receiver_count() >= LOOKERS {
+pub async fn stream<H: ControlledStation + Send + 'static>(
+    State(page): Shared<H>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(refusal) = page.hidden(&headers, Needed::Live) {
+        return refusal;
+    }
+    if page.events.all.receiver_count() >= LOOKERS {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many look on already").into_response();
     }
-    let news = BroadcastStream::new(page.events.0.subscribe());
+    let news = BroadcastStream::new(page.events.all.subscribe());
     // What was missed is missed: the next state is whole.
     let news = news.filter_map(Result::ok);
     let events = news

@@ -98,6 +98,8 @@ mod tests {
             statistics,
             challenge: None,
             last: None,
+            cameras: 1,
+            down: Default::default(),
             self_test: SelfTest::None,
         };
         let text = text(&snapshot);

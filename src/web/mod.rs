@@ -1,39 +1,57 @@
 //! The station's page: what it does and what it sees, in a browser; and the same for programs (`/api`, `/metrics`).
 //!
-//! One thread of low priority with a runtime of its own; nothing of it runs in the threads that judge parts or
-//! switch outputs, and none of these ever waits for it. Who looks on needs no password; whatever changes something
-//! needs one, and goes the way of a line that came over the serial port: the same commands, levels and log.
+//! One thread of low priority with a runtime of its own, and others for what reads folders; nothing of it runs in the
+//! threads that judge parts or switch outputs, and none of these ever waits for it. What is seen without a password the
+//! parameter `web_view` says; whatever changes something needs one, and goes the way of a line that came over the
+//! serial port: the same commands, levels and log.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `access` | logging in: tokens, their level, their end |
-//! | `archive` | pictures of rejected parts |
+//! | `archive` | pictures of parts: found, marked, downloaded |
+//! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
+//! | `listener` | connections, with TLS or without; how many, how long |
 //! | `metrics` | counters for Prometheus |
+//! | `regions` | regions that somebody drew |
+//! | `shift` | what happened in a shift |
 //! | `state` | the station's state and parameters as JSON |
+//! | `teach` | the lesson that is going on |
+//! | `tls` | the page's certificate |
 
 mod access;
 mod archive;
+mod backup;
 mod events;
+mod listener;
 mod metrics;
-mod state;
+mod regions;
+mod shift;
+pub(crate) mod state;
+mod teach;
+mod tls;
 
-use crate::control::refusal::Code;
+use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::session::{Output, Session};
-use crate::control::{Control, ControlledStation};
-use crate::line::Micros;
+use crate::control::shared::Committed;
+use crate::control::table::{Access, Parameter};
+use crate::control::{Control, ControlledStation, SessionId};
+use crate::line::{Micros, VIEWS};
 use crate::runtime::live::Live;
 use crate::runtime::system;
-use access::{Access, Grant};
+use access::{Grant, Grants, Needed};
+use archive::Archive;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use axum::{Json, Router};
 use events::Events;
+use listener::{Limited, Peer};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,7 +73,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What is served: name, kind, bytes. Built into the program, so that it works without a network beyond the station's.
-const ASSETS: [(&str, &str, &str); 4] = [
+const ASSETS: [(&str, &str, &str); 11] = [
     (
         "",
         "text/html; charset=utf-8",
@@ -67,6 +85,36 @@ const ASSETS: [(&str, &str, &str); 4] = [
         include_str!("page/app.js"),
     ),
     (
+        "archive.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/archive.js"),
+    ),
+    (
+        "live.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/live.js"),
+    ),
+    (
+        "regions.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/regions.js"),
+    ),
+    (
+        "report.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/report.js"),
+    ),
+    (
+        "settings.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/settings.js"),
+    ),
+    (
+        "teach.js",
+        "text/javascript; charset=utf-8",
+        include_str!("page/teach.js"),
+    ),
+    (
         "texts.js",
         "text/javascript; charset=utf-8",
         include_str!("page/texts.js"),
@@ -76,23 +124,34 @@ const ASSETS: [(&str, &str, &str); 4] = [
         "text/css; charset=utf-8",
         include_str!("page/style.css"),
     ),
+    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
+
+/// The description of all paths but the page's own files.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// What the page needs of a station.
 pub struct Station<H: ControlledStation> {
     /// Its control.
     pub control: Arc<Mutex<Control<H>>>,
     /// The last part's picture.
-    pub live: Arc<Live>,
+    pub live: Arc<[Live; VIEWS]>,
     /// The folder of results.
     pub out: PathBuf,
+    /// The folder of the memory.
+    pub state: PathBuf,
+    /// The folder with certificate and key: HTTPS by them, which are made if there are none.
+    pub tls: Option<PathBuf>,
+    /// Passwords may come from other computers without TLS.
+    pub plain: bool,
 }
 
 /// Shared by all requests.
 struct Page<H: ControlledStation> {
     station: Station<H>,
-    access: Mutex<Access>,
+    access: Mutex<Grants>,
     events: Events,
+    archive: Archive,
 }
 
 impl<H: ControlledStation> Page<H> {
@@ -102,8 +161,86 @@ impl<H: ControlledStation> Page<H> {
         control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn access(&self) -> MutexGuard<'_, Access> {
+    fn access(&self) -> MutexGuard<'_, Grants> {
         self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last picture of a camera, counted from 1.
+    fn last_picture(&self, headers: &HeaderMap, camera: usize) -> Response {
+        if let Some(refusal) = self.hidden(headers, Needed::Live) {
+            return refusal;
+        }
+        let Micros(now) = system::now();
+        let camera = camera.checked_sub(1);
+        let Some(live) = camera.and_then(|camera| self.station.live.get(camera)) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        live.ask(Micros(now));
+        match live.shown() {
+            Some(shown) => (
+                [
+                    (header::CONTENT_TYPE, "image/jpeg".to_string()),
+                    (header::ETAG, format!("\"{}\"", shown.part.0)),
+                ],
+                shown.jpeg.clone(),
+            )
+                .into_response(),
+            None => StatusCode::NO_CONTENT.into_response(),
+        }
+    }
+
+    /// The refusal, if a request may not see that.
+    fn hidden(&self, headers: &HeaderMap, needed: Needed) -> Option<Response> {
+        let open = needed.is_open(self.control().memory().text(Parameter::WebView));
+        let sees = open || self.access().looks_on(headers, Instant::now());
+        (!sees).then(|| {
+            refused(
+                Code::NeedsOperator,
+                "log in to see this (parameter web_view)",
+            )
+        })
+    }
+
+    /// Who wants to change something, if they have logged in at this level at least.
+    fn who(&self, headers: &HeaderMap, level: Access) -> Result<Arc<Mutex<Grant>>, Box<Response>> {
+        let grant = self.access().of(headers, Instant::now());
+        let grant = grant.ok_or_else(|| Box::new(refused(Code::NeedsOperator, "log in first")))?;
+        let own = access::lock(&grant).level;
+        allowed(own, level).map_err(|e| Box::new(refused(e.code, &e.text)))?;
+        Ok(grant)
+    }
+}
+
+/// What everybody sees who may.
+fn looked<H: ControlledStation>(
+    page: &Arc<Page<H>>,
+    headers: &HeaderMap,
+    needed: Needed,
+    answer: impl FnOnce(&Page<H>) -> Response,
+) -> Response {
+    match page.hidden(headers, needed) {
+        Some(refusal) => refusal,
+        None => answer(page),
+    }
+}
+
+/// Waits until a session's change is in force, or was refused.
+async fn until_in_force<H: ControlledStation>(
+    page: &Page<H>,
+    session: SessionId,
+) -> Result<Committed, Refusal> {
+    loop {
+        {
+            let mut control = page.control();
+            control.tick(Instant::now());
+            if let Some(result) = control.changed(session) {
+                return result;
+            }
+            if !control.is_changing(session) {
+                return Err(Refusal::new(Code::Busy, "the change was given up"));
+            }
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -123,6 +260,7 @@ pub fn serve<H: ControlledStation + Send + 'static>(
         log::warn!("the page's thread keeps its priority: {e}");
     }
     let page = Arc::new(Page {
+        archive: Archive::new(&station.out),
         station,
         access: Mutex::default(),
         events: Events::default(),
@@ -153,9 +291,13 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
     let mut failed = false;
     loop {
         let result: io::Result<()> = async {
-            let listener = tokio::net::TcpListener::bind(address).await?;
-            log::info!("the page is at http://{}/", listener.local_addr()?);
-            let router = router(page.clone()).into_make_service_with_connect_info::<SocketAddr>();
+            let folder = page.station.tls.as_deref();
+            let tls = folder.map(|folder| tls::acceptor(folder, address.ip()));
+            let tls = tls.transpose().map_err(io::Error::other)?;
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let listener = Limited::listen(address, tls).await?;
+            log::info!("the page is at {scheme}://{}/", listener.local_addr()?);
+            let router = router(page.clone()).into_make_service_with_connect_info::<Peer>();
             axum::serve(listener, router).await
         }
         .await;
@@ -176,9 +318,26 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/login", post(login::<H>))
         .route("/api/logout", post(logout::<H>))
         .route("/api/command", post(command::<H>))
-        .route("/api/rejects", get(rejects::<H>))
-        .route("/rejects/{name}", get(reject::<H>))
+        .route("/api/results", get(results::<H>))
+        .route("/api/lesson", get(teach::get::<H>))
+        .route("/api/archive", get(archive::list::<H>))
+        .route("/api/archive/mark", post(archive::mark::<H>))
+        .route("/api/archive.tar", get(archive::download::<H>))
+        .route("/archive/{day}/{file}", get(archive::picture::<H>))
+        .route(
+            "/api/regions",
+            get(regions::get::<H>).post(regions::put::<H>),
+        )
+        .route("/frame.jpg", get(regions::frame::<H>))
+        .route("/api/shift", get(shift::get::<H>))
+        .route("/api/backup", get(backup::backup::<H>))
+        .route(
+            "/api/restore",
+            post(backup::restore::<H>).layer(DefaultBodyLimit::max(backup::LARGEST)),
+        )
         .route("/live.jpg", get(live::<H>))
+        .route("/live/{camera}", get(live_of::<H>))
+        .route("/api/openapi.json", get(description))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
         let answer = move || async move { ([(header::CONTENT_TYPE, kind)], bytes) };
@@ -192,7 +351,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
 
 /// What every answer says, and what every request gets: a limit of time.
 async fn guarded(request: axum::extract::Request, next: Next) -> Response {
-    let streams = request.uri().path() == "/api/events";
+    let streams = matches!(request.uri().path(), "/api/events" | "/api/archive.tar");
     let mut answer = match streams {
         true => next.run(request).await,
         false => match tokio::time::timeout(PATIENCE, next.run(request)).await {
@@ -205,6 +364,14 @@ async fn guarded(request: axum::extract::Request, next: Next) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
@@ -212,12 +379,28 @@ async fn guarded(request: axum::extract::Request, next: Next) -> Response {
     answer
 }
 
-async fn state_now<H: ControlledStation>(State(page): Shared<H>) -> Json<Value> {
-    Json(state::state(&mut page.control()))
+/// What all of this is, for programs: OpenAPI 3.1.
+async fn description() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn parameters<H: ControlledStation>(State(page): Shared<H>) -> Json<Value> {
-    Json(state::parameters(&page.control()))
+async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::Live, |page| {
+        Json(state::state(&mut page.control())).into_response()
+    })
+}
+
+async fn parameters<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::All, |page| {
+        Json(state::parameters(&page.control())).into_response()
+    })
+}
+
+/// The last results, the newest last.
+async fn results<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::Live, |page| {
+        Json(page.events.last()).into_response()
+    })
 }
 
 /// Who wants to log in.
@@ -229,22 +412,33 @@ struct Login {
 
 async fn login<H: ControlledStation>(
     State(page): Shared<H>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(from)): ConnectInfo<Peer>,
     Json(login): Json<Login>,
 ) -> Response {
+    let Station { tls, plain, .. } = &page.station;
+    if tls.is_none() && !plain && !from.ip().to_canonical().is_loopback() {
+        return refused(Code::NeedsTls, Code::NeedsTls.text());
+    }
     let now = Instant::now();
     let mut control = page.control();
     let level = match control.login_from_afar(&login.level, &login.password, now) {
         Ok(level) => level,
-        Err(refusal) => return refused(refusal.code, &refusal.text),
+        Err(refusal) => {
+            // At most one a second.
+            if refusal.code == Code::WrongPassword {
+                log::warn!("{from}: a wrong password for {}", login.level);
+            }
+            return refused(refusal.code, &refusal.text);
+        }
     };
     let session = Session::from_afar(&mut control, &format!("web {}", from.ip()), level, now);
-    let granted = page.access().grant(session, now);
+    let granted = page.access().grant((session, level), now);
     match granted {
-        Ok((token, gone)) => {
+        Ok((token, cookie, gone)) => {
             gone.into_iter().for_each(|mut s| s.hang_up(&mut control));
             log::info!("{from}: logged in as {}", level.name());
-            Json(json!({ "token": token, "level": level.name() })).into_response()
+            let answer = Json(json!({ "token": token, "level": level.name() }));
+            ([(header::SET_COOKIE, cookie)], answer).into_response()
         }
         Err(e) => {
             log::error!("no token for {from}: {e}");
@@ -308,51 +502,75 @@ async fn command<H: ControlledStation>(
 fn refused(code: Code, text: &str) -> Response {
     let status = match code {
         Code::TooSoon => StatusCode::TOO_MANY_REQUESTS,
+        Code::NeedsTls => StatusCode::FORBIDDEN,
         Code::WrongPassword | Code::NeedsOperator | Code::NeedsEngineer => StatusCode::UNAUTHORIZED,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     };
     (status, Json(json!({ "code": code.number(), "text": text }))).into_response()
 }
 
-async fn rejects<H: ControlledStation>(State(page): Shared<H>) -> Response {
-    match archive::newest(&page.station.out) {
-        Ok(names) => Json(json!({ "pictures": names })).into_response(),
-        Err(e) => {
-            log::warn!("{}: {e}", page.station.out.display());
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
-
-async fn reject<H: ControlledStation>(
-    State(page): Shared<H>,
-    Path(name): Path<String>,
-) -> Response {
-    match archive::read(&page.station.out, &name) {
-        Some(bytes) => ([(header::CONTENT_TYPE, "image/png")], bytes).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
-
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
-async fn live<H: ControlledStation>(State(page): Shared<H>) -> Response {
-    let Micros(now) = system::now();
-    page.station.live.ask(Micros(now));
-    match page.station.live.shown() {
-        Some(shown) => (
-            [
-                (header::CONTENT_TYPE, "image/jpeg".to_string()),
-                (header::ETAG, format!("\"{}\"", shown.part.0)),
-            ],
-            shown.jpeg.clone(),
-        )
-            .into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
-    }
+async fn live<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    page.last_picture(&headers, 1)
 }
 
-async fn measures<H: ControlledStation>(State(page): Shared<H>) -> Response {
+/// The same of one of several cameras, counted from 1.
+async fn live_of<H: ControlledStation>(
+    State(page): Shared<H>,
+    Path(camera): Path<usize>,
+    headers: HeaderMap,
+) -> Response {
+    page.last_picture(&headers, camera)
+}
+
+async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    if let Some(refusal) = page.hidden(&headers, Needed::Live) {
+        return refusal;
+    }
     let text = metrics::text(&page.control().snapshot());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Paths and methods as they stand in the router above: `.route("/path", get(...).post(...))`.
+    fn routes() -> BTreeSet<String> {
+        let source = include_str!("mod.rs");
+        let (_, router) = source.split_once("let mut router = Router::new()").unwrap();
+        let (router, _) = router.split_once(";\n").unwrap();
+        let mut routes = BTreeSet::new();
+        for route in router.split(".route(").skip(1) {
+            let (path, handlers) = route
+                .trim_start()
+                .strip_prefix('"')
+                .and_then(|route| route.split_once('"'))
+                .unwrap();
+            for method in ["get", "post", "put", "delete"] {
+                if handlers.contains(&format!(" {method}("))
+                    || handlers.contains(&format!(".{method}("))
+                {
+                    routes.insert(format!("{method} {path}"));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn every_path_is_described_and_nothing_else_is() {
+        let described: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = described["paths"].as_object().unwrap().iter();
+        let described: BTreeSet<String> = paths
+            .flat_map(|(path, methods)| {
+                let methods = methods.as_object().unwrap().keys();
+                methods.map(move |method| format!("{method} {path}"))
+            })
+            .collect();
+        assert_eq!(routes(), described);
+        assert!(described.len() >= 11);
+    }
 }

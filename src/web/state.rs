@@ -1,17 +1,19 @@
 //! The station's state and parameters as JSON. Names are those of the command set; more may be added.
 
-use crate::control::host::{ControlledStation, PartResult, SelfTest};
+use crate::control::host::{ControlledStation, PartResult, SelfTest, Snapshot};
 use crate::control::session::{counts, outcome_words};
 use crate::control::table::{Kind, TABLE};
 use crate::control::table::{Parameter, STEPS};
 use crate::control::{Control, alarm_text, mode_name, network_name, self_test_name};
 use crate::line::AlarmSet;
 use crate::line::alarms::ALARMS;
+use crate::line::counters::ViewCounts;
 use serde_json::{Map, Value, json};
+use std::time::Instant;
 
 /// What became of a part: `part`, `outcome` (good, reject), `cause` (if it was not its score), `type` (of the
 /// defect, where the network tells types apart), `score` (0 to 1),
-/// `latency_ms`.
+/// `camera` (whose score that is), `latency_ms`.
 pub fn result(result: &PartResult, types: &[String]) -> Value {
     let (outcome, cause) = outcome_words(result.outcome);
     json!({
@@ -20,6 +22,7 @@ pub fn result(result: &PartResult, types: &[String]) -> Value {
         "cause": cause,
         "type": result.type_name(types),
         "score": result.score,
+        "camera": result.view.number(),
         "latency_ms": result.latency_us.map(|us| us as f64 / 1e3),
     })
 }
@@ -68,14 +71,34 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
             "name": network.map(|n| &n.name),
             "warning": network.and_then(|n| n.warning),
         },
+        "pause": control.pause().map(|p| json!({ "left_s": p.left(Instant::now()), "reason": p.reason, "by": p.by })),
         "challenge": s.challenge.map(|c| json!({
             "pieces": c.pieces, "detected": c.detected, "missed": c.missed, "not_judged": c.not_judged,
             "over": c.is_over(), "passed": c.passed(),
         })),
         "self_test": self_test_name(s.self_test),
+        "cameras": cameras(&s),
         "self_test_failed": match s.self_test { SelfTest::Failed(what) => Some(what), _ => None },
         "last": s.last.as_ref().map(|last| result(last, network.map_or(&[], |n| &n.types))),
     })
+}
+
+/// What each camera said of the parts, and whether it is down.
+fn cameras(s: &Snapshot) -> Value {
+    let one = |(i, counts): (usize, &ViewCounts)| {
+        json!({
+            "camera": i + 1,
+            "down": s.down[i],
+            "good": counts.good,
+            "rejects": counts.rejects,
+            "errors": counts.errors,
+            "damaged": counts.damaged,
+            "missing": counts.missing,
+            "late": counts.late,
+        })
+    };
+    let views = s.statistics.views.iter().take(s.cameras);
+    Value::Array(views.enumerate().map(one).collect())
 }
 
 /// The parameter table with the values that are in force. Of passwords only whether there is one.

@@ -109,7 +109,8 @@ fn a_prompt_with_completion_hints_and_history() {
     station.part(0.25);
     terminal.wait("RESULT,0,good,-,0.250000,12.5");
     terminal.keys("eshold\r");
-    terminal.wait("OK,GET,threshold,0.4321");
+    // With the prompt the terminal is raw again: the end of input is a key for the program.
+    terminal.wait("OK,GET,threshold,0.4321\nfaprompt>");
     terminal.keys(END_OF_INPUT);
     terminal.ended();
     // The next console knows the lines, but for the password.
@@ -224,7 +225,7 @@ fn a_lost_adapter_is_said_and_comes_back() {
     station.wire.plug();
     terminal.wait("adapter back");
     terminal.keys("GET pulse_width_ms\r");
-    terminal.wait("OK,GET,pulse_width_ms,40");
+    terminal.wait("OK,GET,pulse_width_ms,40\nfaprompt>");
     terminal.keys(END_OF_INPUT);
     terminal.ended();
 }

@@ -1,6 +1,6 @@
 //! A real station on a simulated line: control's host in these tests. Time goes on only when parts pass.
 
-use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach};
+use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach, TeachSettings};
 use faprompt_edge::control::values::{Values, alarms};
 use faprompt_edge::control::{
     ControlledStation, Effect, Judging, Mode, NetworkLabel, Order, Parameter, PartResult,
@@ -8,7 +8,7 @@ use faprompt_edge::control::{
 };
 use faprompt_edge::line::{
     AlarmSet, ChallengeError, DefectType, Event, Frame, FrameId, Input, Lane, Micros, NetworkState,
-    Observer, Outcome, PartId, Settings, Sorting, Station, Statistics, Trigger, Verdict,
+    Observer, Outcome, PartId, Settings, Sorting, Station, Statistics, Trigger, Verdict, View,
 };
 use faprompt_edge::memory::course::{Course, Edit, Sample};
 use faprompt_edge::memory::region::Regions;
@@ -167,6 +167,7 @@ impl Line {
                 part,
                 outcome,
                 score,
+                view: View::FIRST,
                 opinions: None,
                 latency_us: score.map(|_| JUDGING),
                 defect: defect.unwrap_or_default(),
@@ -194,6 +195,7 @@ impl Line {
         let exposed = self.now;
         let frame = Frame {
             id: FrameId(self.frames),
+            view: View::FIRST,
             exposed: Micros(exposed),
             flaw: None,
         };
@@ -213,7 +215,7 @@ impl Line {
                 *taking = false;
             }
             let verdict = Verdict::Sorted(score, sorting);
-            self.station().on_verdict(part, verdict, now);
+            self.station().on_verdict(part, View::FIRST, verdict, now);
         }
         self.run(PART);
     }
@@ -253,6 +255,8 @@ impl ControlledStation for Line {
             statistics: self.statistics(),
             challenge: self.station().challenge_report(),
             last: self.last,
+            cameras: 1,
+            down: Default::default(),
             self_test: self.self_test,
         }
     }
@@ -265,8 +269,12 @@ impl ControlledStation for Line {
                 if order == Order::Reset {
                     self.latched = AlarmSet::NONE;
                 }
-                self.disarmed = false;
+                self.disarmed &= order == Order::Reset;
                 self.station().reset(now);
+                if self.disarmed {
+                    // A reset does not arm what an order disarmed.
+                    self.station().stop(now);
+                }
                 self.run(PART);
             }
             Order::Disarm => {
@@ -314,7 +322,7 @@ impl ControlledStation for Line {
         })
     }
 
-    fn teach(&mut self, order: Teach<'_>, false_rejects: f64) -> Result<(), Refused> {
+    fn teach(&mut self, order: Teach<'_>, how: TeachSettings) -> Result<(), Refused> {
         let before = self
             .taught
             .as_ref()
@@ -322,9 +330,11 @@ impl ControlledStation for Line {
         let settings = Taught {
             kind: Some(Kind::Position),
             fusion: Fusion::default(),
-            false_rejects,
+            false_rejects: how.false_rejects,
             regions: Regions::default(),
+            views: how.views,
         };
+        let goes_on = (how.false_rejects, how.views);
         let nothing = Refused::Mode("nothing was taught yet: TEACH n");
         let judged = self.judged.clone();
         let find = |part: Option<u64>| {
@@ -342,7 +352,7 @@ impl ControlledStation for Line {
                 return Ok(());
             }
             Teach::Add(parts) => {
-                let course = Course::resume(before.ok_or(nothing)?, false_rejects, parts as usize);
+                let course = Course::resume(before.ok_or(nothing)?, goes_on, parts as usize);
                 self.lesson = Some((course.expect("a lesson"), true, None));
                 return Ok(());
             }
@@ -355,11 +365,23 @@ impl ControlledStation for Line {
             Teach::Bad(part) => Edit::Bad(find(part)?),
         };
         if self.lesson.is_none() {
-            let course = Course::resume(before.ok_or(nothing)?, false_rejects, 0);
+            let course = Course::resume(before.ok_or(nothing)?, goes_on, 0);
             self.lesson = Some((course.expect("a lesson"), false, None));
         }
         let (course, _, problem) = self.lesson.as_mut().expect("a lesson");
         *problem = course.edit(edit).err().map(|e| e.to_string());
+        Ok(())
+    }
+
+    fn resume_lesson(&mut self, lesson: Arc<[u8]>, how: TeachSettings) -> Result<(), Refused> {
+        let whole = |bytes: &[u8]| faprompt_edge::memory::Taught::from_bytes(bytes).expect("whole");
+        let before = self.taught.as_ref().map(|(_, bytes)| whole(bytes));
+        let course = Course::waiting(
+            whole(&lesson),
+            (how.false_rejects, how.views),
+            before.as_ref(),
+        );
+        self.lesson = Some((course.expect("a lesson"), false, None));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use oracle::{is_answer, lines_in};
 use proptest::prelude::*;
 use std::io::Read;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// `*` stands for anything.
 fn fits(pattern: &str, line: &str) -> bool {
@@ -53,7 +53,16 @@ fn play(path: &Path) {
             (">", sent) => cable.send(&[&bytes(sent)[..], b"\r"].concat()),
             (">-", sent) => cable.send(&bytes(sent)),
             ("<", expected) => {
-                let came = cable.line();
+                let mut came = cable.line();
+                // What a lesson came to is shown once it is stored: TEACH repeats how far it is.
+                while came.starts_with("OK,TEACH,preparing") && !expected.contains("preparing") {
+                    let more = came
+                        .split_once(",lines=")
+                        .map_or(0, |(_, n)| n.parse().unwrap());
+                    (0..more).for_each(|_| drop(cable.line()));
+                    std::thread::sleep(Duration::from_millis(2));
+                    came = cable.ask("TEACH");
+                }
                 assert!(
                     fits(expected, &came),
                     "{place}: expected {expected}\n  came {came}"
@@ -141,6 +150,40 @@ fn one_session_changes_at_a_time_and_a_lost_one_leaves_nothing() {
     assert_eq!(other.ask("SET threshold 0.4"), "OK,SET,threshold,0.4000");
     assert_eq!(other.ask("COMMIT"), "OK,COMMIT,1,next part");
     assert_eq!(one.ask("GET threshold"), "OK,GET,threshold,0.4000");
+}
+
+/// A pause ends by itself, at its time and not before.
+#[test]
+fn a_pause_ends_by_its_time() {
+    use faprompt_edge::control::{Mode, Who};
+    let folder = tempfile::tempdir().unwrap();
+    let mut control = bench::control(folder.path());
+    let who = Who {
+        session: control.open(),
+        port: "test",
+        access: faprompt_edge::control::Access::Operator,
+    };
+    let now = Instant::now();
+    let minutes = |n: u64| now + std::time::Duration::from_secs(60 * n);
+    control.begin_pause(&who, 2, "cleaning", now).unwrap();
+    assert_eq!(control.snapshot().mode, Mode::Disarmed);
+    assert_eq!(control.pause().unwrap().left(minutes(1)), 60);
+    control.tick(minutes(1));
+    assert_eq!(control.snapshot().mode, Mode::Disarmed);
+    control.tick(minutes(2));
+    assert_eq!(control.snapshot().mode, Mode::Running);
+    assert!(control.pause().is_none());
+    let last = control.log().next_back().unwrap();
+    assert!(
+        last.ends_with(",station,pause,cleaning,ended by its time"),
+        "{last}"
+    );
+    let viewer = Who {
+        access: faprompt_edge::control::Access::View,
+        ..who
+    };
+    let refused = control.begin_pause(&viewer, 2, "", now).unwrap_err();
+    assert_eq!(refused.code.number(), 400);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Modbus as a PLC sees it: bytes in, bytes out; over a cable; and by two clients that are not ours.
+//! Modbus as a PLC sees it: bytes in, bytes out; over a cable; over a network; and by two clients that are not ours.
 
 #[path = "../control/line.rs"]
 #[allow(dead_code)]
@@ -10,6 +10,7 @@ mod wire;
 mod clients;
 mod registers;
 mod requests;
+mod tcp;
 
 use faprompt_edge::control::modbus::{Slave, frame};
 use faprompt_edge::control::session::Output;

@@ -39,8 +39,9 @@ fn counters_and_latencies_are_those_of_the_command_set() {
         }
         seen += 1;
     }
-    // Lanes and types of a station that sorts only.
-    let sorts = |name: &str| name.starts_with("rejects_lane_") || name.starts_with("rejects_type_");
+    // Lanes and types of a station that sorts only, cameras of one that has several.
+    let only = ["rejects_lane_", "rejects_type_", "camera"];
+    let sorts = |name: &str| only.iter().any(|start| name.starts_with(start));
     let registers = INPUTS
         .iter()
         .filter(|i| i.words == 4 && i.name != "last_part" && !sorts(i.name));
@@ -458,6 +459,34 @@ fn coils_order() {
         log.contains("engineer@modbus,trigger_source,free_run,command"),
         "{log}"
     );
+}
+
+#[test]
+fn a_pause_is_begun_and_ended_by_whoever_began_it() {
+    let mut bench = Bench::new();
+    bench.coil(2, true).unwrap();
+    assert_eq!(bench.write(205, &[0]), Err(3));
+    bench.write(205, &[10]).unwrap();
+    assert_eq!((bench.read(3, 205, 1), bench.bit(1, 10)), (vec![10], false));
+    bench.coil(10, true).unwrap();
+    assert!(
+        bench.bit(1, 10) && bench.bit(1, 0),
+        "a pause is no disarming"
+    );
+    assert_eq!(input(&mut bench, "mode"), 2);
+    assert!((1..=1200).contains(&input(&mut bench, "pause_left")));
+    // A PLC that writes `run` in every cycle does not end it.
+    bench.coil(0, true).unwrap();
+    assert!(bench.bit(1, 10));
+    bench.coil(10, false).unwrap();
+    assert_eq!((bench.bit(1, 10), input(&mut bench, "mode")), (false, 1));
+    assert_eq!(input(&mut bench, "pause_left"), 0);
+    // What a person began is not the PLC's to end; disarming is.
+    assert!(bench.say("PAUSE 30").starts_with("OK,PAUSE,running,"));
+    bench.coil(10, false).unwrap();
+    assert!(bench.bit(1, 10));
+    bench.coil(0, false).unwrap();
+    assert_eq!((bench.bit(1, 10), bench.bit(1, 0)), (false, false));
 }
 
 #[test]

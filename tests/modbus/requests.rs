@@ -10,6 +10,12 @@ fn requests_and_answers_of_every_function() {
     // The first of each kind behind the map.
     let last = INPUTS.last().unwrap();
     let [high, low] = (last.register + last.words).to_be_bytes();
+    // The first gap between them.
+    let gap = INPUTS.windows(2).find_map(|pair| {
+        let end = pair[0].register + pair[0].words;
+        (end < pair[1].register).then_some(end as u8)
+    });
+    let gap = gap.unwrap();
     let (coil, discrete) = (COILS.len() as u8, DISCRETES.len() as u8);
     let holding = OWN.map(|own| own as u8 + 1).into_iter().max().unwrap();
     for (request, answer) in [
@@ -48,10 +54,10 @@ fn requests_and_answers_of_every_function() {
         // Addresses.
         (&[1, 0, coil - 1, 0, 2], &[0x81, 2]),
         (&[2, 0, discrete, 0, 1], &[0x82, 2]),
-        (&[3, 0, 21, 0, 2], &[0x83, 2]),
+        (&[3, 0, 35, 0, 2], &[0x83, 2]),
         (&[3, 0, holding, 0, 1], &[0x83, 2]),
         (&[3, 0xff, 0xff, 0, 2], &[0x83, 2]),
-        (&[4, 0, 46, 0, 1], &[0x84, 2]),
+        (&[4, 0, gap, 0, 1], &[0x84, 2]),
         (&[4, high, low, 0, 1], &[0x84, 2]),
         (&[5, 0, coil, 0xff, 0], &[0x85, 2]),
         (&[6, 0, 2, 0, 1], &[0x86, 2]),

@@ -3,7 +3,6 @@ is dropped."""
 
 import hashlib
 import json
-import random
 import re
 import shutil
 import struct
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from disk import RecordedDisk
-from node import UNIT, Node, Result, RigError, overlay, plain
+from node import Node, Result, overlay, plain
 
 BOARD = "qemu-virt"
 STATE = "/var/lib/faprompt-edge"

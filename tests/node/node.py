@@ -4,21 +4,19 @@ An instruction takes 4 ns of the node's time, about what it takes on an idle hos
 slow but not late: its watchdogs and time-outs run by its own clock. What is timed here is that clock's.
 """
 
-import json
 import os
 import re
 import shlex
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "rig"))
-from machine import Port, RigError, connect
+from qemu import Port, Qemu, RigError
 
 Result = namedtuple("Result", "code out")
 BOOT_PATIENCE_S = 1200  # of a busy host
@@ -38,59 +36,25 @@ def overlay(base, disk):
     return disk
 
 
-class Machine:
-    """QEMU with a disk; `start` is the first process on it."""
+class Machine(Qemu):
+    """A machine with a disk; `start` is the first process on it. After a reset it boots again; what must end by itself
+    powers off."""
 
     def __init__(self, rig, node, disk, log, start="/sbin/init", more=()):
-        self.dir = tempfile.TemporaryDirectory(prefix="node.")
-        at = lambda name: f"{self.dir.name}/{name}"
+        super().__init__("node", log)
         self.port = free_port()
-        self.log = open(log, "ab")
         self.began = time.monotonic()
-        command = ["qemu-system-aarch64", "-M", "virt", "-accel", "tcg,tb-size=512", "-icount", "shift=2,sleep=on"]
-        command += ["-cpu", "cortex-a76", "-m", "1024", "-nodefaults", "-display", "none"]
-        command += ["-kernel", f"{rig}/vmlinuz", "-initrd", f"{node}/initrd"]
-        # After a reset the machine boots again; what must end by itself powers off.
-        command += ["-append", f"console=ttyAMA0 panic=-1 quiet mitigations=off net.ifnames=0 start={start}"]
         # The console, boards/qemu-virt.toml's control and Modbus ports, its watchdog.
-        command += ["-serial", "stdio", "-chardev", f"socket,id=control,path={at('control')},server=on,wait=off"]
-        command += ["-serial", "chardev:control", "-chardev", "null,id=modbus", "-device", "pci-serial,chardev=modbus"]
-        command += ["-device", "i6300esb", "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22"]
-        command += ["-device", "virtio-net-pci,netdev=net,id=card,romfile=", "-qmp", f"unix:{at('qmp')},server=on,wait=off"]
-        self.qemu = subprocess.Popen([*command, *disk, *more], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        self._qmp = connect(at("qmp")).makefile("rw")
-        self._qmp.readline()
-        self.control = Port(at("control"))
-        self.qmp("qmp_capabilities")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.cut()
-
-    def qmp(self, command, **arguments):
-        self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._qmp.flush()
-        while line := self._qmp.readline():
-            reply = json.loads(line)
-            if "return" in reply:
-                return reply["return"]
-            if "error" in reply:
-                raise RigError(f"{command}: {reply['error']['desc']}")
-        raise RigError(f"{command}: the machine is gone")
+        arguments = ["-icount", "shift=2,sleep=on", "-serial", "stdio", *self.socket("control"), "-serial", "chardev:control"]
+        arguments += ["-chardev", "null,id=modbus", "-device", "pci-serial,chardev=modbus", "-device", "i6300esb"]
+        arguments += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22"]
+        arguments += ["-device", "virtio-net-pci,netdev=net,id=card,romfile=", *disk, *more]
+        self.power_on(f"{rig}/vmlinuz", f"{node}/initrd", f"net.ifnames=0 start={start}", ["tcg,tb-size=512"], arguments)
+        self.control = Port(self.at("control"))
 
     def cable(self, plugged):
         """The network cable."""
         self.qmp("set_link", name="card", up=plugged)
-
-    def cut(self):
-        """Power cut: nothing is flushed, the disk keeps what was written."""
-        if self.qemu.poll() is None:
-            self.qemu.kill()
-        self.qemu.wait()
-        self.log.close()
-        self.dir.cleanup()
 
 
 class Node(Machine):

@@ -7,8 +7,8 @@ import tomllib
 from collections import Counter
 
 import pixels
-from machine import RigError
-from station import (CONFIRM, DELAY_MS, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Belt, Pipe, Station, apart_ms, scheduled, unmatched)
+from qemu import RigError
+from station import (CONFIRM, FAULT, GOOD, HEIGHT, LINE_STOP, MS, PULSE_MS, READY, REJECT, TRIGGER, WIDTH, Belt, Pipe, Station, apart_ms, scheduled, unmatched)
 
 GENERATED = "--source pattern --rate 1 --frames 1000000"
 ALL_GOOD = ["trigger_source=free_run", "threshold=1.0"]
@@ -205,6 +205,80 @@ def multi_planar(rig):
     _formats(rig, ("NM12", "YM12", "NV12"))
     rig.belt.dark()
     rig.belt = Belt(rig.machine)
+
+
+def two_cameras(rig):
+    """Two vivid nodes on one trigger. What the second one sees stands still: its threshold makes all of its views good, or all bad."""
+    rig.belt.dark()
+    rig.belt = Belt(rig.machine, second=True)
+    views = lambda line: [view["outcome"] for view in line.get("views", [])]
+    station = rig.station("two", "camera2_threshold=1", board="two.toml")
+    station.wait_ready()
+    shown = [photo for pair in zip(rig.good[:10], rig.bad[:10]) for photo in pair]
+    for photo in shown:
+        rig.belt.part(photo)
+    station.settle()
+    lines, host = station.verdicts(), ["reject" if rig.verdicts[photo][0] else "good" for photo in shown]
+    both = sum(views(line) == [outcome, "good"] for line, outcome in zip(lines, host))
+    rig.table.add("two cameras: the second good", f"{len(shown)} parts, each the host's verdict, two views each",
+                  f"{sum(l['outcome'] == h for l, h in zip(lines, host))} of {len(lines)} verdicts, {both} with both views",
+                  [l["outcome"] for l in lines] == host and both == len(shown))
+    edge = rig.edge()
+    rig.machine.check("v4l2-ctl -d2 -c percentage_of_dropped_buffers=100")
+    rig.belt.part(rig.good[0])
+    missing = rig.machine.pins.wait(READY, 0, edge), rig.edge()
+    rig.machine.check("v4l2-ctl -d2 -c percentage_of_dropped_buffers=0")
+    back = missing[0] and rig.machine.pins.wait(READY, 1, missing[1])
+    station.reset()
+    station.settle()
+    rig.belt.part(rig.good[1])
+    station.settle()
+    lines = station.verdicts()[len(shown):]
+    outcomes = [line["outcome"] for line in lines]
+    rig.table.add("two cameras: a view is missing", "its part is rejected: no frame; the camera counts as down; then a good part passes",
+                  f"{outcomes}, blind {bool(missing[0])}, back {bool(back)}, views of the first {views(lines[0])}",
+                  back and outcomes == ["reject: no frame", "good"] and views(lines[0]) == ["good"])
+    rig.belt.show(rig.good[0])
+    rig.machine.pins.drive(TRIGGER, 1)
+    rig.machine.check("for i in 1 2 3 4 5; do v4l2-ctl -d2 -c inject_v4l2_buf_flag_error=1; done; usleep 20000")
+    rig.machine.pins.drive(TRIGGER, 0)
+    station.settle()
+    outcomes = [line["outcome"] for line in station.verdicts()[len(shown) + 2:]]
+    rig.table.add("two cameras: buffer ERROR flag", "1 part, rejected or judged from a whole frame", str(outcomes),
+                  len(outcomes) == 1 and outcomes[0] in ("good", "reject: camera fault"))
+    off = rig.only_good_passed(station)
+    station.stop()
+    bad = rig.station("two-bad", "camera2_threshold=0", board="two.toml")
+    bad.wait_ready()
+    for photo in rig.good[:4]:
+        rig.belt.part(photo)
+    bad.settle()
+    lines = bad.verdicts()
+    seen = [(line["outcome"], line["camera"], views(line)) for line in lines]
+    pulses = bad.pulses(GOOD)
+    rig.table.add("two cameras: good and bad", "4 parts, rejected by the second camera; output good never on",
+                  f"{seen[:2]}, {len(pulses)} pulses; before: good on as due within {off} ms",
+                  len(seen) == 4 and all(s == ("reject", 2, ["good", "reject"]) for s in seen) and not pulses and off is not None and off < 1.0)
+    bad.stop()
+    rig.belt.dark()
+    rig.belt = Belt(rig.machine)
+
+
+def flat_frame(rig):
+    """`flat` on raw samples behind a lens that darkens its corners; and on a camera that delivers none."""
+    refused = rig.machine.sh("/tmp/faprompt-edge flat --board /tmp/board.toml --out /tmp/lens.flat 2>&1")
+    away = lambda row, column: ((row - HEIGHT / 2) / HEIGHT) ** 2 + ((column - WIDTH / 2) / WIDTH) ** 2
+    lens = bytes(round(200 / (1 + 0.5 * away(row, column))) for row in range(HEIGHT) for column in range(WIDTH))
+    (rig.share / "lens.raw").write_bytes(lens)
+    rig.belt.change("RGGB", "lens.raw")
+    rig.machine.check("sed 's/^.camera.$/&\\nformat = \"RGGB\"/' /tmp/board.toml > /tmp/format.toml")
+    measured = rig.machine.sh("/tmp/faprompt-edge flat --board /tmp/format.toml --out /tmp/lens.flat --frames 4 2>&1")
+    gains = [float(word.strip(",")) for word in measured.out.split("gains up to")[-1].split("(")[0].split()]
+    # The corner itself would need 1.25; cells are coarser than it.
+    rig.table.add("flat", "refused for RGB3; for RGGB gains of 1.15 to 1.25 in the corners, of all colours",
+                  f"exit code {refused.code}, then {measured.code}: {gains}",
+                  refused.code > 1 and measured.code == 0 and len(gains) == 3 and all(1.15 <= gain <= 1.26 for gain in gains))
+    rig.belt.change("RGB3", "frames.rgb")
 
 
 def piped(rig):
@@ -583,7 +657,7 @@ def stored(data):
     return body and tomllib.loads(body.decode())["parameters"]
 
 
-ALL = [belt_of_photos, energise_for_good, lanes, pixel_formats, multi_planar, piped, chip_removed, camera_unplugged, camera_error, frames_dropped,
+ALL = [belt_of_photos, energise_for_good, lanes, pixel_formats, multi_planar, two_cameras, flat_frame, piped, chip_removed, camera_unplugged, camera_error, frames_dropped,
        camera_stalls, damaged_frame,
        stream_refused, line_held, serial_gone, instructions, power_cuts, killed_and_restarted, killed, hung]
 # Within `make test`: what no test without a kernel can show.

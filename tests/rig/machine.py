@@ -4,66 +4,18 @@ Times are the guest's, in nanoseconds: under -icount one instruction is one nano
 machine jumps to its next timer, so what is timed here repeats and says nothing about a real board.
 """
 
-import json
 import os
 import re
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections import namedtuple
-from pathlib import Path
+
+from qemu import HOST_PATIENCE_S, Port, Qemu, RigError, connect
 
 Edge = namedtuple("Edge", "line level ns")
 Result = namedtuple("Result", "code out")
 
 UP = b"\x05"  # the agent's first word
-HOST_PATIENCE_S = 120  # for anything that the guest should have done long ago
-
-
-class RigError(Exception):
-    """The rig itself failed, not what it tests."""
-
-
-class Port:
-    """One end of a serial line: a socket whose bytes are collected in the background."""
-
-    def __init__(self, path, log=None):
-        self.socket = connect(path)
-        self.data = bytearray()
-        self.changed = threading.Condition()
-        self.log = log
-        threading.Thread(target=self._collect, daemon=True).start()
-
-    def _collect(self):
-        while chunk := receive(self.socket):
-            with self.changed:
-                self.data += chunk
-                self.changed.notify_all()
-            if self.log:
-                self.log.write(chunk)
-                self.log.flush()
-        with self.changed:
-            self.socket = None
-            self.changed.notify_all()
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def read_to(self, mark, timeout=HOST_PATIENCE_S):
-        """Takes everything up to and with `mark` (a regular expression of bytes)."""
-        pattern = re.compile(mark)
-        deadline = time.monotonic() + timeout
-        with self.changed:
-            while not (found := pattern.search(self.data)):
-                left = deadline - time.monotonic()
-                if left <= 0 or self.socket is None:
-                    raise RigError(f"{mark!r} never came; had {bytes(self.data[-300:])!r}")
-                self.changed.wait(left)
-            taken = bytes(self.data[: found.end()])
-            del self.data[: found.end()]
-            return taken
 
 
 class Pins:
@@ -130,61 +82,34 @@ class Pins:
         return found
 
 
-class Machine:
+class Machine(Qemu):
     """A running machine. `share` is a host folder that the guest has under /host; `log` is where its console
     goes; `disk` is QEMU's arguments for /dev/vda."""
 
     def __init__(self, rig, share, log, disk):
-        self.dir = tempfile.TemporaryDirectory(prefix="rig.")
-        at = lambda name: f"{self.dir.name}/{name}"
-        self.log = open(log, "ab")
-        command = ["qemu-system-aarch64", "-M", "virt", "-accel", "tcg", "-cpu", "cortex-a76", "-m", "1024"]
-        command += ["-icount", "shift=0,sleep=off"]
-        command += ["-nodefaults", "-display", "none", "-kernel", f"{rig}/vmlinuz", "-initrd", f"{rig}/initrd"]
-        command += ["-append", "console=ttyAMA0 panic=-1 quiet mitigations=off"]
+        super().__init__("rig", log)
+        arguments = ["-icount", "shift=0,sleep=off"]
         for name in ("console", "serial"):
-            command += ["-chardev", f"socket,id={name},path={at(name)},server=on,wait=off", "-serial", f"chardev:{name}"]
+            arguments += [*self.socket(name), "-serial", f"chardev:{name}"]
         for name in ("modbus", "agent", "usb"):
-            command += ["-chardev", f"socket,id={name},path={at(name)},server=on,wait=off"]
-        command += ["-device", "pci-serial,chardev=modbus", "-device", "qemu-xhci,id=xhci"]
-        command += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=agent"]
-        command += ["-qmp", f"unix:{at('qmp')},server=on,wait=off"]
-        command += ["-qtest", f"unix:{at('qtest')},server=on,wait=off", "-qtest-log", os.devnull]
-        command += ["-virtfs", f"local,path={share},mount_tag=host,security_model=none,multidevs=remap"]
-        command += ["-device", "i6300esb"]
-        self.qemu = subprocess.Popen(command + disk, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-                                     env=os.environ | {"LD_PRELOAD": f"{rig}/stamp.so"})
+            arguments += self.socket(name)
+        arguments += ["-device", "pci-serial,chardev=modbus", "-device", "qemu-xhci,id=xhci"]
+        arguments += ["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=agent"]
+        arguments += ["-qtest", f"unix:{self.at('qtest')},server=on,wait=off", "-qtest-log", os.devnull]
+        arguments += ["-virtfs", f"local,path={share},mount_tag=host,security_model=none,multidevs=remap"]
+        arguments += ["-device", "i6300esb", *disk]
+        stamp = {"LD_PRELOAD": f"{rig}/stamp.so"}
         try:
-            self.console = Port(at("console"), self.log)
-            self.serial, self.modbus, self.usb, self.agent = (Port(at(n)) for n in ("serial", "modbus", "usb", "agent"))
-            self._qmp = connect(at("qmp")).makefile("rw")
-            self.events = []
-            self._qmp.readline()
-            self.qmp("qmp_capabilities")
+            self.power_on(f"{rig}/vmlinuz", f"{rig}/initrd", "", ["tcg"], arguments, stamp)
+            self.console = Port(self.at("console"), self.log)
+            self.serial, self.modbus, self.usb, self.agent = (
+                Port(self.at(n)) for n in ("serial", "modbus", "usb", "agent"))
             found = [o["name"] for o in self.qmp("qom-list", path="/machine/unattached") if "pl061" in o["type"]]
-            self.pins = Pins(at("qtest"), f"/machine/unattached/{found[0]}")
+            self.pins = Pins(self.at("qtest"), f"/machine/unattached/{found[0]}")
             self.wait_boot()
         except BaseException:
             self.cut()
             raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.cut()
-
-    def qmp(self, command, **arguments):
-        self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._qmp.flush()
-        while True:
-            reply = json.loads(self._qmp.readline())
-            if "event" in reply:
-                self.events.append(reply["event"])
-            elif "return" in reply:
-                return reply["return"]
-            else:
-                raise RigError(f"{command}: {reply['error']['desc']}")
 
     def wait_boot(self):
         """Waits for the agent, also after a reset, and finds the start of the guest's CLOCK_MONOTONIC."""
@@ -224,11 +149,12 @@ class Machine:
             raise RigError(f"{script}: exit code {result.code}: {result.out}")
         return result
 
-    def camera(self, width, height, fourcc, multiplanar=1):
+    def camera(self, width, height, fourcc, multiplanar=1, second=False):
         """Loads vivid, with frames in one piece of memory or (2) in several, and joins its HDMI output to its HDMI input: what goes into /dev/video1 comes out of
-        /dev/video0, byte for byte. Returns the bytes of a frame."""
+        /dev/video0, byte for byte. Returns the bytes of a frame. A second camera, /dev/video2, shows vivid's own test picture, which stands still."""
         self.check("rmmod vivid 2> /dev/null; true")
-        self.check(f"modprobe vivid n_devs=1 multiplanar={multiplanar}; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
+        devices = "n_devs=2 node_types=0x101,0x101" if second else "n_devs=1"
+        self.check(f"modprobe vivid {devices} multiplanar={multiplanar}; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
         # Timestamps of the end of a frame: by default vivid's lie in the future.
         self.check("v4l2-ctl -d0 -c hdmi_000_0_is_connected_to=2 -c osd_text_mode=2 -c timestamp_source=1")
         # The lowest rate whose pixel clock is within vivid's 14 MHz; 640x480 is a standard timing.
@@ -239,6 +165,9 @@ class Machine:
         else:
             raise RigError(f"vivid has no timing for {width}x{height}")
         self.check(f"v4l2-ctl -d1 {timing}")
+        if second:
+            size = f"width={width},height={height},pixelformat='{fourcc}',field=none"
+            self.check(f"v4l2-ctl -d2 -i 3 && v4l2-ctl -d2 -c osd_text_mode=2 -c timestamp_source=1 && v4l2-ctl -d2 {timing} && v4l2-ctl -d2 --set-fmt-video={size}")
         return self.camera_format(width, height, fourcc)
 
     def camera_format(self, width, height, fourcc):
@@ -260,28 +189,3 @@ class Machine:
             time.sleep(0.02)
         self.events.remove("DEVICE_DELETED")
         self.check("while [ -c /dev/ttyUSB0 ]; do usleep 10000; done")
-
-    def cut(self):
-        """Power cut: nothing is flushed, the disk keeps what was written."""
-        self.qemu.kill()
-        self.qemu.wait()
-        self.log.close()
-        self.dir.cleanup()
-
-
-def receive(sock):
-    try:
-        return sock.recv(65536)
-    except OSError:
-        return b""
-
-
-def connect(path):
-    for _ in range(500):
-        try:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(path))
-            return sock
-        except OSError:
-            time.sleep(0.02)
-    raise RigError(f"QEMU did not open {path}")

@@ -13,7 +13,7 @@ import tempfile
 from collections import namedtuple
 from pathlib import Path
 
-from machine import RigError
+from qemu import RigError
 
 FLUSH, FUA, DISCARD = 1, 2, 4  # dm-log-writes, Linux Documentation/admin-guide/device-mapper/log-writes.rst
 DISK_MB, LOG_MB, SECTOR = 16, 2048, 512

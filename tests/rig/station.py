@@ -3,7 +3,7 @@
 import json
 from collections import namedtuple
 
-from machine import RigError
+from qemu import RigError
 
 # boards/qemu-virt.toml
 GOOD, REJECT, READY, RESET, CONFIRM, FAULT, LINE_STOP, TRIGGER = range(8)
@@ -22,9 +22,9 @@ Part = namedtuple("Part", "number outcome score due_ns")
 class Belt:
     """Photos that stand in front of the camera one after the other, and the light barrier's edges."""
 
-    def __init__(self, machine, multiplanar=1):
+    def __init__(self, machine, multiplanar=1, second=False):
         self.machine = machine
-        self.frame_bytes = machine.camera(WIDTH, HEIGHT, "RGB3", multiplanar)
+        self.frame_bytes = machine.camera(WIDTH, HEIGHT, "RGB3", multiplanar, second)
         self.bring("frames.rgb")
         self.light_up()
 

@@ -151,7 +151,6 @@ impl Ablate {
             )));
         }
         let _held = Checkpoint::hold(&self.out)?;
-        let learned = to_learn_from(&self.train, &self.learning)?;
         let mut tests = vec![];
         for path in &self.test {
             tests.push((
@@ -166,6 +165,7 @@ impl Ablate {
                 ..MethodOptions::default()
             };
             let folder = self.out.join(method.name());
+            let learned = to_learn_from(&self.train, &self.learning, *method)?;
             let (clip, options) = self.learning.resolve_method(asked.clone())?;
             let key = format!(
                 "{options:?} {} {} {:?}",

@@ -10,7 +10,7 @@ use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
-use faprompt_edge::memory::{Fusion, Kind};
+use faprompt_edge::memory::{Fusion, Kind, Views};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::tiling::Tiling;
@@ -24,6 +24,7 @@ use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::judge::judge;
 use faprompt_edge::train::fit::{self, Encoded, Masks};
+use faprompt_edge::train::methods::blip::Blip;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::DeviceKind;
@@ -66,7 +67,12 @@ pub struct Evaluate {
     #[arg(long, default_value_t = 20.0)]
     cache_gb: f64,
     /// Where to compute, with --prompts
-    #[arg(long, value_enum, default_value = "cpu", conflicts_with = "bundle")]
+    #[arg(
+        long,
+        value_name = "cpu|cuda[:N]|wgpu",
+        default_value = "cpu",
+        conflicts_with = "bundle"
+    )]
     device: DeviceKind,
     /// Data sets: folders with meta.json (AnomalyCLIP) or in MVTec AD's layout, or CSV files (image, mask, class, type, label)
     #[arg(required = true)]
@@ -95,6 +101,8 @@ pub struct Evaluate {
     /// How the memory's score and FAPrompt's become one
     #[arg(long, value_enum, default_value = "weighted", requires = "shots")]
     fusion: Fusion,
+    #[command(flatten)]
+    views: Views,
     /// Leave pixel figures out of what is taught: they take most of the time
     #[arg(long, requires = "shots")]
     without_pixels: bool,
@@ -151,6 +159,11 @@ enum Judge {
         asked: Box<MethodOptions>,
         learned: Option<Box<Learned>>,
         options: Box<ExportOptions>,
+    },
+    /// BLIP, which has weights of its own kind, by the trainer's code.
+    Blip {
+        blip: Box<Blip>,
+        asked: Box<MethodOptions>,
     },
 }
 
@@ -226,14 +239,26 @@ impl Judge {
         let path = a.clip.as_ref().ok_or_else(|| {
             TrainError::Options(format!("--method {} needs --clip", asked.method))
         })?;
+        let name = format!("{} on {}", asked.method, path.display());
+        if asked.method == Method::Blip {
+            if let Some(path) = &a.prompts {
+                return Err(TrainError::Options(format!(
+                    "--prompts {}: --method blip learns nothing",
+                    path.display()
+                )));
+            }
+            let blip = Box::new(a.weights.load_blip(path, &a.device.open()?)?);
+            let asked = Box::new(asked);
+            return Ok((Judge::Blip { blip, asked }, name, None));
+        }
         let clip = a.weights.load(path)?;
+        asked.assumed(&clip).iter().for_each(warn);
         let learned = match &a.prompts {
             None => None,
             // It reads its own.
             Some(_) if asked.method == Method::Filo => None,
             Some(path) => Some(Box::new(Learned::load(path, asked.method, &clip)?)),
         };
-        let name = format!("{} on {}", asked.method, path.display());
         let options = ExportOptions {
             image_size: a.image_size,
             vv_layers: a.vv_layers,
@@ -262,6 +287,7 @@ impl Judge {
             Judge::Device(_) => (String::new(), None),
             Judge::Trainer { clip, .. } => (clip.digest.clone(), None),
             Judge::Method { clip, asked, .. } => (clip.digest.clone(), Some(asked)),
+            Judge::Blip { blip, asked } => (blip.digest.clone(), Some(asked)),
         };
         Ok(format!(
             "{bundle} {clip} {prompts} {asked:?} {:?} {:?} {:?} {:?} {} {}",
@@ -280,7 +306,7 @@ impl Judge {
                 Some(learned) => methods::bundle::types(asked, learned)?,
                 None => vec![],
             },
-            Judge::Method { .. } | Judge::Trainer { .. } => vec![],
+            Judge::Method { .. } | Judge::Trainer { .. } | Judge::Blip { .. } => vec![],
         })
     }
 
@@ -288,7 +314,7 @@ impl Judge {
     fn threshold(&self) -> f32 {
         match self {
             Judge::Device(inspector) => inspector.manifest().scores.threshold,
-            Judge::Trainer { .. } | Judge::Method { .. } => 0.5,
+            Judge::Trainer { .. } | Judge::Method { .. } | Judge::Blip { .. } => 0.5,
         }
     }
 
@@ -302,6 +328,9 @@ impl Judge {
         let bar = bar(samples.len(), &path.display().to_string());
         let result = match self {
             Judge::Device(inspector) => evaluate::judge(inspector, samples, &bar),
+            Judge::Blip { blip, asked } => {
+                methods::blip::judge::judge(blip, asked, a.image_size, samples, &bar)?
+            }
             Judge::Method {
                 clip,
                 asked,
@@ -398,6 +427,7 @@ impl Evaluate {
             seed: self.seed,
             kind: self.memory.0,
             fusion: self.fusion,
+            views: self.views,
             pixels: !self.without_pixels,
         };
         // Every set is read before the first is judged: a mistake in the last one costs no hours.

@@ -15,6 +15,7 @@ use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::{ExportOptions, export};
 use faprompt_edge::train::fit::checkpoint::Record;
+use faprompt_edge::train::methods::bundle::refuse_host_only;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::network;
@@ -108,6 +109,7 @@ impl Export {
     /// Runs it.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let asked = self.method.options()?;
+        refuse_host_only(asked.method)?;
         if let Some(path) = &self.weights {
             return self.without_text(path, &asked);
         }
@@ -118,6 +120,7 @@ impl Export {
             TrainError::Options("--clip or --weights: what the bundle is made of".into())
         })?;
         let clip = self.about.load(path)?;
+        asked.assumed(&clip).iter().for_each(warn);
         if asked.method != Method::Faprompt {
             return self.other(&clip, &asked);
         }

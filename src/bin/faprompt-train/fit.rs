@@ -92,7 +92,7 @@ pub struct Learning {
     #[arg(long)]
     pub accept_masks: bool,
     /// Where to compute
-    #[arg(long, value_enum, default_value = "cpu")]
+    #[arg(long, value_name = "cpu|cuda[:N]|wgpu", default_value = "cpu")]
     pub device: DeviceKind,
     /// The numbers of matrix products [default: f32 on a CPU, bf16 on a GPU]
     #[arg(long, value_enum)]
@@ -139,6 +139,7 @@ impl Learning {
         asked: MethodOptions,
     ) -> Result<(Clip, methods::fit::Options), TrainError> {
         let clip = self.weights.load(&self.clip)?;
+        asked.assumed(&clip).iter().for_each(warn);
         let published = methods::fit::Options::published(asked, &clip);
         let options = methods::fit::Options {
             tokens: self.e.unwrap_or(published.tokens),
@@ -230,6 +231,19 @@ pub fn samples(data: &[PathBuf], masks: &MaskOptions) -> Result<Vec<Sample>, Tra
 /// Samples that can teach where a defect is; says which were left out, and refuses masks that teach nonsense
 /// unless they are accepted.
 pub fn with_masks(samples: Vec<Sample>, accept: bool) -> Result<Vec<Sample>, TrainError> {
+    let (kept, left) = apart(samples, accept)?;
+    if let Some(first) = left.first() {
+        warn(format_args!(
+            "left out: {} abnormal pictures without a mask ({} is the first)",
+            left.len(),
+            first.image.display()
+        ));
+    }
+    Ok(kept)
+}
+
+/// Good samples and those with a mask, whose masks are looked at, and the others.
+fn apart(samples: Vec<Sample>, accept: bool) -> Result<(Vec<Sample>, Vec<Sample>), TrainError> {
     let defective = samples.iter().filter(|s| s.anomalous).count();
     let marked = samples.iter().filter(|s| s.mask.is_some()).count();
     say(format_args!(
@@ -238,19 +252,12 @@ pub fn with_masks(samples: Vec<Sample>, accept: bool) -> Result<Vec<Sample>, Tra
     let (kept, left): (Vec<_>, Vec<_>) = samples
         .into_iter()
         .partition(|s| !s.anomalous || s.mask.is_some());
-    if let Some(first) = left.first() {
-        warn(format_args!(
-            "left out: {} abnormal pictures without a mask ({} is the first)",
-            left.len(),
-            first.image.display()
-        ));
-    }
     if !accept {
         let bar = bar(marked, "masks");
         datasets::refuse_odd_masks(&kept, || bar.inc(1))?;
         bar.finish_and_clear();
     }
-    Ok(kept)
+    Ok((kept, left))
 }
 
 /// Encodes what the cache lacks, and says so.
@@ -447,7 +454,7 @@ impl Fit {
         }
         ground.options.stop_after = self.stop_after;
         let _held = Checkpoint::hold(&self.out)?;
-        let samples = to_learn_from(&self.data, learning)?;
+        let samples = to_learn_from(&self.data, learning, method)?;
         let path = ground.learn(&samples, &self.out, self.resume, threads)?;
         say(format_args!(
             "{}: now `export --method {method} --clip {} --prompts` it",
@@ -458,17 +465,35 @@ impl Fit {
     }
 }
 
-/// What can teach where a defect is, of these sets.
+/// What `method` can learn from, of these sets: what says where a defect is; DAPO learns which defect it is from
+/// pictures without a mask too.
 ///
 /// # Errors
 /// [`TrainError::Data`], and [`TrainError::Options`] if nothing is abnormal.
-pub fn to_learn_from(data: &[PathBuf], learning: &Learning) -> Result<Vec<Sample>, TrainError> {
+pub fn to_learn_from(
+    data: &[PathBuf],
+    learning: &Learning,
+    method: Method,
+) -> Result<Vec<Sample>, TrainError> {
     let samples = samples(data, &learning.masks)?;
-    let samples = with_masks(samples, learning.accept_masks)?;
+    let samples = match method {
+        Method::Dapo => {
+            let (mut kept, left) = apart(samples, learning.accept_masks)?;
+            if !left.is_empty() {
+                let count = left.len();
+                warn(format_args!(
+                    "{count} defective pictures without a mask: they teach which defect a picture shows, not where"
+                ));
+            }
+            kept.extend(left);
+            kept
+        }
+        _ => with_masks(samples, learning.accept_masks)?,
+    };
     match samples.iter().any(|s| s.anomalous) {
         true => Ok(samples),
         false => Err(TrainError::Options(
-            "no abnormal picture with a mask to learn from".into(),
+            "no abnormal picture to learn from".into(),
         )),
     }
 }

@@ -12,7 +12,7 @@ pub struct MethodArguments {
     /// The method
     #[arg(long, value_enum, default_value = "faprompt")]
     pub method: Method,
-    /// What its prompts call the part, as in "metal nut" (clip, clip-ac, winclip, april-gan, anovl, coop, cocoop)
+    /// What its prompts call the part, as in "metal nut" (clip, clip-ac, winclip, april-gan, anovl, coop, cocoop, filo, blip)
     #[arg(long, value_name = "NAME")]
     class: Option<String>,
     /// Which list of templates, by its length: 80 or 7 (clip-ac), 22 or 21 (winclip) [default: the longer one]
@@ -77,7 +77,7 @@ impl MethodArguments {
             (
                 "--positions",
                 self.positions.is_some(),
-                method != Method::Faprompt,
+                !matches!(method, Method::Faprompt | Method::Blip),
             ),
             (
                 "--class-position",

@@ -1,6 +1,7 @@
 //! `faprompt-train tables`.
 
 use crate::weights::WeightOptions;
+use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
@@ -14,9 +15,10 @@ use faprompt_edge::train::evaluate;
 use faprompt_edge::train::export::{self, ExportOptions};
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::tables::{Cell, done, page, path, reported, write};
-use faprompt_edge::train::methods::{MethodOptions, anovl, judge};
+use faprompt_edge::train::methods::{MethodOptions, anovl, blip, filo, judge};
 use faprompt_edge::train::progress::bar;
 use faprompt_edge::train::prompts::Prompts;
+use faprompt_edge::train::tensors::{TensorError, Tensors};
 use std::path::PathBuf;
 
 /// Arguments of `tables`.
@@ -28,7 +30,7 @@ pub struct Tables {
     /// Sets as NAME=PATH; the papers' names (MVTecAD, VisA, BTAD, ...) get their figures beside ours
     #[arg(required = true, value_name = "NAME=PATH", value_parser = pair)]
     sets: Vec<(String, PathBuf)>,
-    /// What a method learned, as METHOD=FILE, several times; methods that learn need it
+    /// What a method learned, as METHOD=FILE, several times; methods that learn need it. blip=FOLDER: BLIP's own weights
     #[arg(long, value_name = "METHOD=FILE", value_parser = learned)]
     learned: Vec<(Method, PathBuf)>,
     /// Folder of the figures; what is there is not measured again
@@ -88,13 +90,20 @@ impl Tables {
                 };
                 let show = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v));
                 let f = &cell.figures;
+                let pair = |v: Option<[f64; 2]>| match v {
+                    Some([a, b]) => format!("{a:.1} {b:.1}"),
+                    None => "- -".into(),
+                };
+                let paper = known.unwrap_or_default();
                 say(format_args!(
-                    "{name:16} {method:12} image {} {}  pixel {} {}  reported {:?}",
+                    "{name:16} {:12} image {} {} (reported {})  pixel {} {} (reported {})",
+                    method.name(),
                     show(f.image_auroc),
                     show(f.image_ap),
+                    pair(paper.image),
                     show(f.pixel_auroc),
                     show(f.pixel_pro),
-                    known
+                    pair(paper.pixel),
                 ));
                 cells.push(cell);
             }
@@ -155,6 +164,36 @@ impl Tables {
                 let bundle = Bundle::open(&bundle, &Keys::default())?;
                 let mut inspector = Inspector::new(&bundle, device)?;
                 evaluate::judge(&mut inspector, samples, &bar)
+            }
+            (Method::Blip, Some((_, path))) => {
+                let blip = self.weights.load_blip(path, &Device::flex())?;
+                made_from.push(blip.digest.clone());
+                if let Some(cell) = done(&target, &made_from) {
+                    return Ok((cell, 0));
+                }
+                blip::judge::judge(&blip, &asked, self.image_size, samples, &bar)?
+            }
+            (Method::Filo, Some((_, path))) => {
+                let failed = |e: TensorError| TrainError::Prompts {
+                    path: path.clone(),
+                    what: e.to_string(),
+                };
+                let learned = Tensors::load(path).map_err(failed)?;
+                let digest = learned.digest();
+                made_from.push(digest.map_err(|e| failed(TensorError::File(e.to_string())))?);
+                if let Some(cell) = done(&target, &made_from) {
+                    return Ok((cell, 0));
+                }
+                let judge = filo::judge::judge;
+                judge(
+                    clip,
+                    &learned,
+                    &asked,
+                    &options,
+                    &Device::flex(),
+                    samples,
+                    &bar,
+                )?
             }
             (_, file) => {
                 let learned = match file {

@@ -1,11 +1,13 @@
 //! What the commands that read CLIP weights share: what only a configuration tells, on the command line.
 
+use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{ActivationKind, Interpolation};
 use faprompt_edge::report::warn;
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::{Clip, Overrides};
+use faprompt_edge::train::methods::blip::Blip;
 use faprompt_edge::train::pull::resolve;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +66,11 @@ impl WeightOptions {
             warn(format_args!("{}: assumed: {note}", path.display()));
         }
         Ok(backbone)
+    }
+
+    /// Reads BLIP's weights onto a device.
+    pub fn load_blip(&self, path: &Path, device: &Device) -> Result<Blip, TrainError> {
+        Blip::load(&resolve(path)?, &self.overrides(), device)
     }
 
     /// Reads weights, and says what had to be assumed.

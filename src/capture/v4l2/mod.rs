@@ -60,7 +60,7 @@ struct Open {
     layout: Layout,
     frame_time: Option<Duration>,
     last_sequence: Option<u32>,
-    /// Whether the driver's stamps were found wanting, which is said once.
+    /// Whether it was said what the driver's stamps are worth, which is once.
     stamps_told: bool,
 }
 
@@ -348,6 +348,16 @@ impl Camera for V4l2Camera {
             }
             arrival(now, frame.awaited)
         });
+        if !std::mem::replace(&mut open.stamps_told, true) {
+            let what = match frame.stamps_exposure {
+                true => "the start of the exposure",
+                false => "the end of the frame: exposure_delay_us includes exposure and read-out",
+            };
+            log::info!(
+                "{}: its time stamps are {what}",
+                self.settings.device.display()
+            );
+        }
         let timed = at_us.is_some();
         let at_us = at_us.unwrap_or(now);
         self.last_us = at_us;

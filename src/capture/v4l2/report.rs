@@ -33,6 +33,8 @@ pub struct DeviceReport {
     pub driver: String,
     /// Where it is plugged in.
     pub bus: String,
+    /// Whether its frames come in buffers of several planes.
+    pub multi_planar: bool,
     /// Why it cannot be used as a camera here, and what to do.
     pub obstacle: Option<(&'static str, &'static str)>,
     /// Its formats; none where there is an obstacle.
@@ -136,6 +138,8 @@ fn inspect(path: &Path) -> Result<DeviceReport, CaptureError> {
         card: capability.card,
         driver: capability.driver,
         bus: capability.bus,
+        multi_planar: capability.flags & VIDEO_CAPTURE_MPLANE != 0
+            && capability.flags & VIDEO_CAPTURE == 0,
         obstacle,
         formats: formats.collect(),
         controls: control::report(&device),

@@ -14,6 +14,9 @@ use v4l::device::Handle;
 const ERROR: u32 = 0x0000_0040;
 const TIMESTAMP_MASK: u32 = 0x0000_e000;
 const TIMESTAMP_MONOTONIC: u32 = 0x0000_2000;
+/// V4L2_BUF_FLAG_TSTAMP_SRC_MASK, and what in it means the start of the exposure; nothing: the end of the frame.
+const SOURCE_MASK: u32 = 0x0007_0000;
+const SOURCE_EXPOSURE: u32 = 0x0001_0000;
 
 /// A frame as the driver delivers it.
 pub(super) struct FilledBuffer<'a> {
@@ -24,6 +27,8 @@ pub(super) struct FilledBuffer<'a> {
     pub sequence: u32,
     /// Microseconds on CLOCK_MONOTONIC, if the driver stamps by that clock.
     pub stamp_us: Option<u64>,
+    /// Whether that is when its exposure started; else when its last byte came.
+    pub stamps_exposure: bool,
     /// Whether it came while it was waited for. If not, it lay in the queue nobody knows how long.
     pub awaited: bool,
 }
@@ -106,6 +111,7 @@ impl Stream {
             flawed: buffer.flags & ERROR != 0,
             sequence: buffer.sequence,
             stamp_us: stamp(&buffer),
+            stamps_exposure: buffer.flags & SOURCE_MASK == SOURCE_EXPOSURE,
             awaited,
         };
         for ((piece, used), bytes) in pieces.iter().zip(buffer.used).zip(&mut frame.bytes) {

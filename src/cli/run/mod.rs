@@ -1,6 +1,8 @@
 //! `run`: the station. Arguments, board, stored parameters and bundle become what the runtime is made of.
 
 mod network;
+#[cfg(feature = "plant")]
+mod plant;
 mod ports;
 mod source;
 mod summary;
@@ -12,24 +14,26 @@ use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
 use faprompt_edge::control::store::shelf::Shelf;
-use faprompt_edge::control::table::{Parameter, STEPS};
+use faprompt_edge::control::table::{CAMERAS, Parameter, STEPS};
 use faprompt_edge::control::types::TypeRules;
 use faprompt_edge::control::values::{Values, quoted};
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::settings::Axis;
-use faprompt_edge::line::{Outputs, Trigger};
+use faprompt_edge::line::{Outputs, Trigger, View};
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
-use faprompt_edge::runtime::handle::{adjustment, log_level};
+use faprompt_edge::runtime::handle::{NEED_A_TRIGGER, adjustments, log_level};
 use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
+#[cfg(feature = "plant")]
+use plant::Senders;
 use ports::{Places, Ports};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use summary::Summary;
@@ -42,13 +46,14 @@ pub struct Run {
     /// Which board: a name (`board list`) or a file
     #[arg(long, default_value = "sim")]
     board: String,
-    /// Where frames come from: `pattern` (a generator of parts, some defective), a folder of photos or a
-    /// V4L2 device [default: the board's]
+    /// Where frames come from: `pattern` (a generator of parts, some defective), a folder of photos, a
+    /// V4L2 device or `pipe:COMMAND`; up to four times: so many cameras on one trigger [default: the board's]
     #[arg(long)]
-    source: Option<PathBuf>,
-    /// Faults of the camera, to see what the station does about them, as in `drop@5,damaged@7`
+    source: Vec<PathBuf>,
+    /// Faults of the camera, to see what the station does about them, as in `drop@5,damaged@7`; the second time,
+    /// the second camera's; empty: none
     #[arg(long, value_name = "PLAN")]
-    faults: Option<FaultPlan>,
+    faults: Vec<FaultPlan>,
     /// End after so many exposures [default: a folder's photos, or 24 generated parts; else never]
     #[arg(long)]
     frames: Option<u64>,
@@ -82,12 +87,30 @@ pub struct Run {
     /// Serial port for Modbus RTU [default: the board's]
     #[arg(long, value_name = "PORT")]
     modbus: Option<PathBuf>,
+    /// Serve Modbus TCP at this address, as in `--modbus-tcp 192.168.10.7:502`: the same registers, with the level of
+    /// parameter modbus_access for everybody who reaches it [default: the board's]
+    #[arg(long, value_name = "ADDRESS")]
+    modbus_tcp: Option<SocketAddr>,
 
     /// Serve the station's page at this address, as in `--web 127.0.0.1:8080`; at `0.0.0.0:8080` every computer of
-    /// the network may look on
+    /// the network may look on [default: the board's]
     #[cfg(feature = "web")]
     #[arg(long, value_name = "ADDRESS")]
     web: Option<SocketAddr>,
+    /// Serve the page with HTTPS, by certificate.pem and key.pem in this folder (PEM); if neither is there, they are made
+    /// [default: the board's; without FOLDER: tls in the folder of the memory]
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "FOLDER")]
+    web_tls: Option<Option<PathBuf>>,
+    /// Take passwords of other computers without HTTPS too: whoever listens on the network can read them
+    #[cfg(feature = "web")]
+    #[arg(long, conflicts_with = "web_tls")]
+    web_plain: bool,
+    /// Send results, alarms, counters and state where this file says: to an MQTT broker, to a webhook
+    /// [default: the board's]
+    #[cfg(feature = "plant")]
+    #[arg(long, value_name = "FILE")]
+    plant: Option<PathBuf>,
     #[command(flatten)]
     cores: Cores,
     /// Of a folder's photos with 16 bits per sample, how many low bits are used (8 to 16)
@@ -119,7 +142,12 @@ fn setting(text: &str) -> Result<(Parameter, Value), String> {
 
 impl Run {
     /// The parameters of a station that was never set: the table's, the board's, the bundle's threshold.
-    fn factory(&self, board: &Board, threshold: Option<f32>) -> Result<Memory, CliError> {
+    fn factory(
+        &self,
+        board: &Board,
+        cameras: usize,
+        threshold: Option<f32>,
+    ) -> Result<Memory, CliError> {
         let mut memory = Memory::default();
         let mut set = |parameter: Parameter, value| {
             memory
@@ -127,7 +155,22 @@ impl Run {
                 .map_err(|e| CliError::Usage(e.to_string()))
         };
         if let Some(threshold) = threshold {
-            set(Parameter::Threshold, steps(threshold))?;
+            for camera in CAMERAS {
+                set(camera.threshold, steps(threshold))?;
+            }
+        }
+        if cameras > 1 {
+            // Which frames show the same part, a trigger says.
+            let source = Parameter::TriggerSource.entry();
+            let from = match board.inputs.trigger {
+                Some(_) if board.gpio != Gpio::Simulated => "edge",
+                _ => "interval",
+            };
+            let from = source.parse(from);
+            set(
+                Parameter::TriggerSource,
+                from.map_err(|e| CliError::Usage(e.to_string()))?,
+            )?;
         }
         set(
             Parameter::RejectDelayMs,
@@ -206,18 +249,42 @@ impl Run {
         Ok(())
     }
 
+    /// The folder with the page's certificate, if it is served with HTTPS.
+    #[cfg(feature = "web")]
+    fn web_tls(&self, board: &Board, state: &Path) -> Option<PathBuf> {
+        if self.web_plain {
+            return None;
+        }
+        match &self.web_tls {
+            Some(folder) => Some(folder.clone().unwrap_or_else(|| state.join("tls"))),
+            None => board.network.web_tls.as_ref().map(PathBuf::from),
+        }
+    }
+
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let board = Board::resolve(&self.board)?;
-        let (open, limit) = self.camera(&board)?;
+        let (cameras, limit) = self.cameras(&board)?;
         let device = |port: &Option<SerialPort>| port.as_ref().map(|p| PathBuf::from(&p.device));
         let serial = self.serial.clone().or(device(&board.serial.control));
         let modbus = self.modbus.clone().or(device(&board.serial.modbus));
         #[cfg(feature = "web")]
-        let web = self.web;
+        let web = self.web.or(board.network.web);
         #[cfg(not(feature = "web"))]
         let web = None;
+        let modbus_tcp = self.modbus_tcp.or(board.network.modbus_tcp);
+        #[cfg(feature = "plant")]
+        let plant = self
+            .plant
+            .clone()
+            .or(board.network.plant.as_ref().map(PathBuf::from));
+        #[cfg(not(feature = "plant"))]
+        let plant = None::<PathBuf>;
         // With a port, a bundle that cannot be used is no reason to end: it can be put right from there.
-        let has_ports = serial.is_some() || modbus.is_some() || web.is_some();
+        let has_ports = serial.is_some()
+            || modbus.is_some()
+            || modbus_tcp.is_some()
+            || web.is_some()
+            || plant.is_some();
         let mut networks = Networks::new(&self.network, self.cores.threads());
         let threshold = match networks.default_threshold() {
             Ok(threshold) => Some(threshold),
@@ -227,7 +294,7 @@ impl Run {
             }
             Err(e) => return Err(e),
         };
-        let factory = self.factory(&board, threshold)?;
+        let factory = self.factory(&board, cameras.len(), threshold)?;
         let state = ports::folder(self.state.as_deref(), has_ports, &self.out);
         let mut stored = match &state {
             Some(state) => Some(Store::open(state, &factory)?),
@@ -244,6 +311,14 @@ impl Run {
             .check()
             .and_then(|()| values.settings())
             .map_err(|e| CliError::Usage(e.to_string()))?;
+        if cameras.len() > 1 && settings.trigger == Trigger::FreeRun {
+            return Err(CliError::Usage(NEED_A_TRIGGER.into()));
+        }
+        #[cfg(feature = "plant")]
+        let plant = match &plant {
+            Some(file) => Some(Senders::read(file, values.text(Parameter::StationName))?),
+            None => None,
+        };
         if let Some((_, restored)) = stored.as_mut() {
             // The first COMMIT stores them with the rest: the log must know where they come from.
             for p in values.changed(&before) {
@@ -279,7 +354,7 @@ impl Run {
         let network = match has_ports {
             // Control puts it in, with the ports open.
             true => None,
-            false => Some(networks.taught(&choice, &shelf)?),
+            false => Some(networks.taught(&choice, cameras.len(), &shelf)?),
         };
         let pins = board::outputs(&board, &Outputs::safe(settings.wiring))?;
         let inputs = board::inputs(&board)?;
@@ -288,8 +363,9 @@ impl Run {
             statistics,
             latched,
             stopped,
-            adjustment: adjustment(&values),
+            adjustments: adjustments(&values),
             archive: Archive::of(&values),
+            recipe: values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&values),
             types: TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?,
             real_time: RealTime {
@@ -306,7 +382,7 @@ impl Run {
             rate: self.rate,
             network,
         };
-        let mut station = runtime::start(config, pins, inputs, open)?;
+        let mut station = runtime::start(config, pins, inputs, cameras)?;
         let shared = station.shared();
         let stop = Arc::clone(&shared);
         ctrlc::set_handler(move || stop.stop.store(true, Ordering::Relaxed))
@@ -319,11 +395,23 @@ impl Run {
                 let places = Places {
                     serial: serial.as_deref(),
                     modbus: modbus.as_deref(),
+                    modbus_tcp,
                     web,
+                    #[cfg(feature = "web")]
+                    web_tls: self.web_tls(&board, &state),
+                    #[cfg(feature = "web")]
+                    web_plain: self.web_plain || board.network.web_plain,
                     state: &state,
                     out: &self.out,
                 };
-                Some(Ports::open(handle, memory, &places, &mut station)?)
+                Some(Ports::open(
+                    handle,
+                    memory,
+                    &places,
+                    #[cfg(feature = "plant")]
+                    plant,
+                    &mut station,
+                )?)
             }
             _ => None,
         };
@@ -336,11 +424,14 @@ impl Run {
             ports.close(&report.ended.statistics);
         }
         let judging = shared.judging();
-        let summary = Summary::new(&board.name, &judging, shared.threshold(), &report);
+        let thresholds: Vec<f32> = View::first(shared.cameras)
+            .map(|view| shared.threshold(view))
+            .collect();
+        let summary = Summary::new(&board.name, &judging, &thresholds, &report);
         say(&summary);
         say(format_args!(
-            "overlays of rejects   {}",
-            self.out.join("rejects").display()
+            "pictures of parts     {}",
+            self.out.join("archive").display()
         ));
         let written = summary.write(&self.out.join("summary.json"));
         let code = end(&report, limit.is_some())?;

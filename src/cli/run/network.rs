@@ -6,9 +6,8 @@ use faprompt_edge::bundle::Bundle;
 use faprompt_edge::control::NetworkLabel;
 use faprompt_edge::control::store::shelf::Shelf;
 use faprompt_edge::inspector::Options;
-use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::runtime::StartError;
-use faprompt_edge::runtime::loadout::{Choice, Network, label};
+use faprompt_edge::runtime::loadout::{CameraError, Choice, Network, label};
 use std::path::PathBuf;
 
 /// Makes networks as the command line says.
@@ -75,18 +74,22 @@ impl Networks {
     }
 
     /// The same, comparing parts with what was taught, if the parameters name something.
-    pub fn taught(&mut self, choice: &Choice, shelf: &Shelf) -> Result<Network, CliError> {
+    pub fn taught(
+        &mut self,
+        choice: &Choice,
+        cameras: usize,
+        shelf: &Shelf,
+    ) -> Result<Network, CliError> {
         let mut network = self.load(choice)?;
         if !choice.taught.is_empty() {
-            let bytes = shelf
-                .get(&choice.taught)
-                .map_err(|source| TaughtError::File {
-                    path: shelf.path(&choice.taught),
-                    done: "read",
-                    source,
-                })?;
-            network.teach(&choice.taught, bytes.into())?;
+            network.learn(&choice.taught, shelf)?;
         }
+        let further = network.for_cameras(cameras, choice, shelf);
+        further.map_err(|e| match e {
+            CameraError::Regions { path, reason } => CliError::Config { path, reason },
+            CameraError::Taught(e) => e.into(),
+            CameraError::Failed(e) => CliError::Internal(format!("{e:#}")),
+        })?;
         Ok(network)
     }
 }

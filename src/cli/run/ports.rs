@@ -3,6 +3,8 @@
 //! in the table of threads; the line goes on without them.
 
 use super::super::CliError;
+#[cfg(feature = "plant")]
+use super::plant::Senders;
 use faprompt_edge::control::modbus;
 use faprompt_edge::control::port::{self, PortSettings};
 use faprompt_edge::control::table::Parameter;
@@ -12,7 +14,7 @@ use faprompt_edge::line::{NetworkState, Statistics};
 use faprompt_edge::release::judging::Judges;
 use faprompt_edge::runtime::Running;
 use faprompt_edge::runtime::handle::Handle;
-use faprompt_edge::runtime::system::{now, utc};
+use faprompt_edge::runtime::system::{low_priority, now, utc};
 #[cfg(feature = "web")]
 use faprompt_edge::web;
 use std::net::SocketAddr;
@@ -30,8 +32,16 @@ pub struct Places<'a> {
     pub serial: Option<&'a Path>,
     /// That of Modbus.
     pub modbus: Option<&'a Path>,
+    /// The address of Modbus TCP.
+    pub modbus_tcp: Option<SocketAddr>,
     /// The page's address.
     pub web: Option<SocketAddr>,
+    /// The folder with the page's certificate, if it is served with HTTPS.
+    #[cfg(feature = "web")]
+    pub web_tls: Option<PathBuf>,
+    /// Passwords of other computers are taken without HTTPS.
+    #[cfg(feature = "web")]
+    pub web_plain: bool,
     /// The folder of the memory.
     pub state: &'a Path,
     /// The folder of results.
@@ -51,6 +61,7 @@ impl Ports {
         handle: Handle,
         (store, restored): (Store, Restored),
         places: &Places<'_>,
+        #[cfg(feature = "plant")] plant: Option<Senders>,
         station: &mut Running,
     ) -> Result<Self, CliError> {
         let values = restored.stored.memory.values();
@@ -87,18 +98,35 @@ impl Ports {
             let body = move || modbus::serve(settings, &control, &goes_on);
             start("modbus", Box::new(body))?;
         }
+        if let Some(address) = places.modbus_tcp {
+            let (control, goes_on) = (control.clone(), goes_on(station, "modbus-tcp"));
+            let body = move || {
+                if let Err(e) = low_priority() {
+                    log::warn!("the thread of Modbus TCP keeps its priority: {e}");
+                }
+                modbus::tcp::serve(address, &control, &goes_on);
+            };
+            start("modbus-tcp", Box::new(body))?;
+        }
         #[cfg(feature = "web")]
         if let Some(address) = places.web {
             let page = web::Station {
                 control: control.clone(),
                 live: shared.live.clone(),
                 out: places.out.to_path_buf(),
+                state: places.state.to_path_buf(),
+                tls: places.web_tls.clone(),
+                plain: places.web_plain,
             };
             let shared = shared.clone();
             start(
                 "web",
                 Box::new(move || web::serve(address, page, &shared.stop)),
             )?;
+        }
+        #[cfg(feature = "plant")]
+        if let Some(senders) = plant {
+            senders.start(places.state, &control, &shared, &mut start)?;
         }
         let (kept, folder) = (control.clone(), places.state.to_path_buf());
         let goes_on = goes_on(station, "memory");

@@ -1,4 +1,4 @@
-//! Where frames come from: the board's camera, another device, a folder, the generator.
+//! Where frames come from: the board's cameras, other devices, folders, the generator.
 
 use super::super::CliError;
 use super::Run;
@@ -8,6 +8,7 @@ use faprompt_edge::capture::{
     Camera, CameraSettings, CaptureError, FaultInjector, FaultPlan, FolderCamera, PIPE,
     PatternCamera, PipeCamera, PipeSource, PipeSourceError, SettingsError, V4l2Camera,
 };
+use faprompt_edge::line::{VIEWS, View};
 use faprompt_edge::report::warn;
 use faprompt_edge::runtime::camera::Open;
 use std::path::{Path, PathBuf};
@@ -31,30 +32,70 @@ enum Source {
 }
 
 impl Run {
-    fn source(&self, board: &Board) -> Result<Source, CliError> {
-        Ok(match &self.source {
-            Some(path) if path == Path::new("pattern") => Source::Pattern(self.seed),
+    /// The source of camera `view`: what the command line says, or the board.
+    fn source(&self, board: &Board, view: View) -> Result<Source, CliError> {
+        // Other parts than the other cameras', and always the same.
+        let seed = self.seed + view.index() as u64;
+        Ok(match self.source.get(view.index()) {
+            Some(path) if path == Path::new("pattern") => Source::Pattern(seed),
             Some(path) if path.to_string_lossy().starts_with(PIPE) => {
-                pipe(&path.to_string_lossy(), board, false)?
+                pipe(&path.to_string_lossy(), board, view, false)?
             }
             Some(path) if path.starts_with("/dev") && !path.is_dir() => {
                 Source::Device(CameraSettings {
                     device: path.clone(),
-                    ..settings(board)?
+                    ..settings(board, view)?
                 })
             }
             Some(path) => Source::Folder(path.clone()),
-            None if board.gpio == Gpio::Simulated => Source::Pattern(self.seed),
-            None if board.camera.device.starts_with(PIPE) => {
-                pipe(&board.camera.device, board, true)?
+            None if board.gpio == Gpio::Simulated => Source::Pattern(seed),
+            None => {
+                let device = &board.camera(view.index()).device;
+                match device.starts_with(PIPE) {
+                    true => pipe(device, board, view, true)?,
+                    false => Source::Device(settings(board, view)?),
+                }
             }
-            None => Source::Device(settings(board)?),
         })
     }
 
-    /// The camera, and how many exposures it has.
-    pub fn camera(&self, board: &Board) -> Result<(Open, Option<u64>), CliError> {
-        let source = self.source(board)?;
+    /// The cameras, and how many exposures the first that ends has.
+    pub fn cameras(&self, board: &Board) -> Result<(Vec<Open>, Option<u64>), CliError> {
+        let count = match self.source.len() {
+            0 => board.cameras(),
+            count => count,
+        };
+        if count > VIEWS {
+            let what =
+                format!("--source is given {count} times: a station has {VIEWS} cameras at most");
+            return Err(CliError::Usage(what));
+        }
+        if self.faults.len() > count {
+            let (plans, what) = (self.faults.len(), "a plan for each camera at most");
+            return Err(CliError::Usage(format!(
+                "--faults is given {plans} times: {what}"
+            )));
+        }
+        let devices = self.source.iter().filter(|path| path.starts_with("/dev"));
+        let mut devices: Vec<_> = devices.collect();
+        devices.sort();
+        if let Some(pair) = devices.windows(2).find(|pair| pair[0] == pair[1]) {
+            let what = format!("--source {}: one device is one camera", pair[0].display());
+            return Err(CliError::Usage(what));
+        }
+        let mut cameras = Vec::new();
+        let mut limit: Option<u64> = None;
+        for view in View::first(count) {
+            let (open, own) = self.camera(board, view)?;
+            cameras.push(open);
+            limit = limit.into_iter().chain(own).min();
+        }
+        Ok((cameras, self.frames.or(limit)))
+    }
+
+    /// A camera, and how many exposures it has.
+    fn camera(&self, board: &Board, view: View) -> Result<(Open, Option<u64>), CliError> {
+        let source = self.source(board, view)?;
         let live = matches!(source, Source::Device(_) | Source::Pipe { .. });
         let (open, count): (Opener, _) = match source {
             Source::Pattern(seed) => (
@@ -93,11 +134,11 @@ impl Run {
                 None,
             ),
         };
-        let open = match self.faults.clone() {
+        let open = match self.faults.get(view.index()) {
+            Some(plan) => with_faults(open, plan.clone()),
             None => open,
-            Some(plan) => with_faults(open, plan),
         };
-        Ok((Open { open, live }, self.frames.or(count)))
+        Ok((Open { open, live }, count))
     }
 }
 
@@ -107,20 +148,21 @@ fn with_faults(mut open: Opener, plan: FaultPlan) -> Opener {
 
 /// A command that writes frames, with the settings that count for it. If it is the board's own camera, its frames
 /// have the board's width and height.
-fn pipe(text: &str, board: &Board, fixed: bool) -> Result<Source, CliError> {
+fn pipe(text: &str, board: &Board, view: View, fixed: bool) -> Result<Source, CliError> {
+    let key = Board::CAMERAS[view.index()];
     let wrong = |e: String| match fixed {
-        true => CliError::Usage(format!("board {}: camera.device: {e}", board.name)),
+        true => CliError::Usage(format!("board {}: {key}.device: {e}", board.name)),
         false => CliError::Usage(e),
     };
     let source: PipeSource = text
         .parse()
         .map_err(|e: PipeSourceError| wrong(e.to_string()))?;
-    let mut settings: CameraSettings = board.camera_as()?;
+    let mut settings: CameraSettings = board.camera_as(view.index())?;
     settings.format = source.raw().map(|(format, ..)| format);
     if let Some((_, width, height)) = source.raw() {
         if fixed && (width, height) != (settings.width, settings.height) {
             return Err(wrong(format!(
-                "{width} x {height} pixels, but camera.width and camera.height say {} x {}",
+                "{width} x {height} pixels, but {key}.width and {key}.height say {} x {}",
                 settings.width, settings.height
             )));
         }
@@ -135,9 +177,10 @@ fn pipe(text: &str, board: &Board, fixed: bool) -> Result<Source, CliError> {
 }
 
 /// What the board's file says of the camera, for the driver.
-fn settings(board: &Board) -> Result<CameraSettings, CliError> {
-    let settings: CameraSettings = board.camera_as()?;
-    let wrong = |e: SettingsError| CliError::Usage(format!("board {}: {e}", board.name));
+fn settings(board: &Board, view: View) -> Result<CameraSettings, CliError> {
+    let settings: CameraSettings = board.camera_as(view.index())?;
+    let key = Board::CAMERAS[view.index()];
+    let wrong = |e: SettingsError| CliError::Usage(format!("board {}: {key}: {e}", board.name));
     settings.check().map_err(wrong)?;
     Ok(settings)
 }

@@ -3,7 +3,8 @@
 use super::super::{CliError, output};
 use faprompt_edge::control::host::{Judging, UNKNOWN};
 use faprompt_edge::control::values::alarms;
-use faprompt_edge::line::Cause;
+use faprompt_edge::line::counters::ViewCounts;
+use faprompt_edge::line::{Cause, View};
 use faprompt_edge::runtime::Report;
 use faprompt_edge::runtime::system::{now, utc};
 use serde::Serialize;
@@ -67,10 +68,42 @@ pub struct Summary<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     lanes: BTreeMap<usize, u64>,
     rejects_light: u64,
+    /// What each of several cameras said of the parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cameras: Vec<Camera>,
+}
+
+/// What one of several cameras said of the parts, whatever the others said.
+#[derive(Serialize)]
+struct Camera {
+    camera: u8,
+    threshold: f32,
+    good: u64,
+    rejects: u64,
+    inference_errors: u64,
+    damaged: u64,
+    missing: u64,
+    late: u64,
+}
+
+impl Camera {
+    fn new(view: View, threshold: f32, counts: &[ViewCounts]) -> Camera {
+        let counts = counts.get(view.index()).copied().unwrap_or_default();
+        Camera {
+            camera: view.number(),
+            threshold,
+            good: counts.good,
+            rejects: counts.rejects,
+            inference_errors: counts.errors,
+            damaged: counts.damaged,
+            missing: counts.missing,
+            late: counts.late,
+        }
+    }
 }
 
 impl<'a> Summary<'a> {
-    pub fn new(board: &'a str, judging: &'a Judging, threshold: f32, report: &Report) -> Self {
+    pub fn new(board: &'a str, judging: &'a Judging, thresholds: &[f32], report: &Report) -> Self {
         let statistics = &report.ended.statistics;
         let (outcomes, latency) = (&statistics.outcomes, &statistics.latency);
         let of = |cause: Cause| outcomes.failed[cause as usize];
@@ -82,7 +115,7 @@ impl<'a> Summary<'a> {
             board,
             bundle: network.map_or_else(String::new, |n| n.bundle.clone()),
             warning: network.and_then(|n| n.warning),
-            threshold,
+            threshold: thresholds.first().copied().unwrap_or_default(),
             parts: outcomes.parts,
             good: outcomes.good,
             rejects: outcomes.rejects,
@@ -130,6 +163,14 @@ impl<'a> Summary<'a> {
                 .filter(|(_, count)| *count > 0)
                 .collect(),
             rejects_light: of(Cause::Light),
+            cameras: match thresholds.len() {
+                0 | 1 => Vec::new(),
+                _ => View::ALL
+                    .into_iter()
+                    .zip(thresholds)
+                    .map(|(view, threshold)| Camera::new(view, *threshold, &statistics.views))
+                    .collect(),
+            },
         }
     }
 
@@ -168,6 +209,24 @@ impl fmt::Display for Summary<'_> {
         }
         for (lane, count) in &self.lanes {
             writeln!(f, "lane {lane:<16} {count}")?;
+        }
+        for c in &self.cameras {
+            write!(
+                f,
+                "camera {}              good {}, rejects {}",
+                c.camera, c.good, c.rejects
+            )?;
+            for (what, count) in [
+                ("inference errors", c.inference_errors),
+                ("damaged", c.damaged),
+                ("missing", c.missing),
+                ("late", c.late),
+            ] {
+                if count > 0 {
+                    write!(f, ", {what} {count}")?;
+                }
+            }
+            writeln!(f, " (threshold {})", c.threshold)?;
         }
         writeln!(
             f,

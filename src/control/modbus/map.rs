@@ -8,7 +8,7 @@ use super::super::table::{Access, COUNT, Parameter, STEPS};
 use crate::line::{Cause, DefectType, NetworkState, Outcome, Signal, Statistics};
 
 /// Version of this map: grows when something is added to it.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;
@@ -37,6 +37,8 @@ pub struct Picture<'a> {
     pub judging: &'a Judging,
     /// The lesson that is going on, or waits to be accepted.
     pub teach: Option<&'a TeachReport>,
+    /// Seconds that a pause lasts; 0 if there is none.
+    pub pause: u64,
     /// Whether this client's adapter gives back what the station sends.
     pub echoes: bool,
 }
@@ -195,6 +197,13 @@ macro_rules! count {
     ($($field:ident).+) => { |p| p.snapshot.statistics.$($field).+ };
 }
 
+/// A counter of a camera, from 1.
+macro_rules! count_of {
+    ($camera:literal, $field:ident) => {
+        |p| p.snapshot.statistics.views[$camera - 1].$field
+    };
+}
+
 #[rustfmt::skip]
 inputs! {
     0 1 "map_version" "" "Version of this map" = |_| u64::from(VERSION);
@@ -234,6 +243,10 @@ inputs! {
     43 1 "taught" "" "What judges: 0 FAPrompt alone, 1 with good parts, 2 what was taught is unusable and the line stops, 3 unusable and FAPrompt judges alone" = taught;
     44 1 "taught_parts" "" "Good parts that are compared with" = |p| goods(p).map_or(0, |g| g.parts as u64);
     45 1 "taught_bound" "1/1000" "Good parts of 1000 that will be rejected at most (95 %) at the limit of 0.5; 65535 if nothing is promised" = |p| goods(p).and_then(|g| g.bound_per_mille).map_or(NONE, u64::from);
+    46 1 "pause_left" "s" "How long the pause still lasts; 0 if there is none" = |p| p.pause;
+    47 1 "cameras" "" "Cameras on the trigger" = |p| p.snapshot.cameras as u64;
+    48 1 "cameras_down" "" "Those that are down, bit n for camera n + 1" = |p| (0..).zip(p.snapshot.down).map(|(n, down)| u64::from(down) << n).sum();
+    49 1 "last_camera" "" "The camera whose score last_score is; 0 no part yet" = |p| p.snapshot.last.map_or(0, |l| l.view.number().into());
     100 4 "parts" "" "All parts" = count!(outcomes.parts);
     104 4 "good" "" "Good ones" = count!(outcomes.good);
     108 4 "rejects" "" "Rejects by score" = count!(outcomes.rejects);
@@ -310,6 +323,30 @@ inputs! {
     392 4 "rejects_type_31" "" "Rejects by score of the bundle's type 31" = of_type!(31);
     396 4 "rejects_type_32" "" "Rejects by score of the bundle's type 32" = of_type!(32);
     400 4 "rejects_light" "" "Rejects because the light was not the taught one" = |p| failed(p, Cause::Light);
+    404 4 "camera1_good" "" "Views of camera 1 that are good by their score" = count_of!(1, good);
+    408 4 "camera1_rejects" "" "Views of camera 1 that their score rejects" = count_of!(1, rejects);
+    412 4 "camera1_errors" "" "Views of camera 1 that the network failed on" = count_of!(1, errors);
+    416 4 "camera1_damaged" "" "Views of camera 1 whose frame could not be judged" = count_of!(1, damaged);
+    420 4 "camera1_missing" "" "Views of camera 1 of which no frame came" = count_of!(1, missing);
+    424 4 "camera1_late" "" "Views of camera 1 without a verdict in time" = count_of!(1, late);
+    428 4 "camera2_good" "" "Views of camera 2 that are good by their score" = count_of!(2, good);
+    432 4 "camera2_rejects" "" "Views of camera 2 that their score rejects" = count_of!(2, rejects);
+    436 4 "camera2_errors" "" "Views of camera 2 that the network failed on" = count_of!(2, errors);
+    440 4 "camera2_damaged" "" "Views of camera 2 whose frame could not be judged" = count_of!(2, damaged);
+    444 4 "camera2_missing" "" "Views of camera 2 of which no frame came" = count_of!(2, missing);
+    448 4 "camera2_late" "" "Views of camera 2 without a verdict in time" = count_of!(2, late);
+    452 4 "camera3_good" "" "Views of camera 3 that are good by their score" = count_of!(3, good);
+    456 4 "camera3_rejects" "" "Views of camera 3 that their score rejects" = count_of!(3, rejects);
+    460 4 "camera3_errors" "" "Views of camera 3 that the network failed on" = count_of!(3, errors);
+    464 4 "camera3_damaged" "" "Views of camera 3 whose frame could not be judged" = count_of!(3, damaged);
+    468 4 "camera3_missing" "" "Views of camera 3 of which no frame came" = count_of!(3, missing);
+    472 4 "camera3_late" "" "Views of camera 3 without a verdict in time" = count_of!(3, late);
+    476 4 "camera4_good" "" "Views of camera 4 that are good by their score" = count_of!(4, good);
+    480 4 "camera4_rejects" "" "Views of camera 4 that their score rejects" = count_of!(4, rejects);
+    484 4 "camera4_errors" "" "Views of camera 4 that the network failed on" = count_of!(4, errors);
+    488 4 "camera4_damaged" "" "Views of camera 4 whose frame could not be judged" = count_of!(4, damaged);
+    492 4 "camera4_missing" "" "Views of camera 4 of which no frame came" = count_of!(4, missing);
+    496 4 "camera4_late" "" "Views of camera 4 without a verdict in time" = count_of!(4, late);
 }
 
 /// A discrete input's name, its state and what it is; its number is its place.
@@ -353,15 +390,18 @@ pub enum Own {
     TeachNumber = 203,
     /// What TEACH is to do.
     TeachCommand = 204,
+    /// Minutes of the next pause.
+    PauseMinutes = 205,
 }
 
 /// Every one of them.
-pub const OWN: [Own; 5] = [
+pub const OWN: [Own; 6] = [
     Own::Recipe,
     Own::ChallengePieces,
     Own::TeachParts,
     Own::TeachNumber,
     Own::TeachCommand,
+    Own::PauseMinutes,
 ];
 
 impl Own {
@@ -411,6 +451,13 @@ impl Own {
                 Access::Operator,
                 "Does at once, without COMMIT: 1 teach, 2 add parts, 3 drop part teach_number, 4 accept, 5 cancel, 6 the last reject was good, 7 the last good part was bad; reads 0",
             ),
+            Own::PauseMinutes => (
+                "pause_minutes",
+                "1..480",
+                "5",
+                Access::View,
+                "How long the next pause lasts; kept until the program ends",
+            ),
         }
     }
 }
@@ -439,10 +486,12 @@ pub enum Coil {
     Reboot = 8,
     /// Set since the program started.
     PowerOn = 9,
+    /// Pause, or end this client's pause.
+    Pause = 10,
 }
 
 /// Every coil, by number.
-pub const COILS: [Coil; 10] = [
+pub const COILS: [Coil; 11] = [
     Coil::Run,
     Coil::Trigger,
     Coil::Acknowledge,
@@ -453,6 +502,7 @@ pub const COILS: [Coil; 10] = [
     Coil::SelfTest,
     Coil::Reboot,
     Coil::PowerOn,
+    Coil::Pause,
 ];
 
 impl Coil {
@@ -465,7 +515,7 @@ impl Coil {
     #[rustfmt::skip]
     pub const fn text(self) -> (&'static str, Access, &'static str) {
         match self {
-            Coil::Run => ("run", Access::Operator, "1 arms, 0 disarms; reads 1 unless disarmed"),
+            Coil::Run => ("run", Access::Operator, "1 arms, 0 disarms; reads 1 unless disarmed; a pause is no disarming"),
             Coil::Trigger => ("trigger", Access::Operator, "1 triggers one part, with trigger source command"),
             Coil::Acknowledge => ("acknowledge", Access::Operator, "1 clears latched alarms, ends a stop"),
             Coil::ResetCounters => ("reset_counters", Access::Operator, "1 sets all counters to zero"),
@@ -475,13 +525,15 @@ impl Coil {
             Coil::SelfTest => ("self_test", Access::Operator, "1 starts the self-test"),
             Coil::Reboot => ("reboot", Access::Engineer, "1 ends in an orderly way and starts again"),
             Coil::PowerOn => ("power_on", Access::View, "Reads 1 from the start of the program until 0 is written; writing 1 does nothing"),
+            Coil::Pause => ("pause", Access::Operator, "1 pauses for as many minutes as holding register 205 says, 0 ends a pause that began over Modbus; reads 1 while a pause lasts"),
         }
     }
 
     /// Whether it reads as on. Of what only orders something, never.
-    pub fn is_on(self, mode: Mode, power_on: bool) -> bool {
+    pub fn is_on(self, mode: Mode, paused: bool, power_on: bool) -> bool {
         match self {
-            Coil::Run => mode != Mode::Disarmed,
+            Coil::Run => mode != Mode::Disarmed || paused,
+            Coil::Pause => paused,
             Coil::PowerOn => power_on,
             _ => false,
         }

@@ -1,10 +1,11 @@
-//! Modbus RTU: the same parameters, state and orders as the command set, for a PLC.
+//! Modbus RTU and TCP: the same parameters, state and orders as the command set, for a PLC.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`frame`] | bytes to frames, by silence and CRC |
 //! | `echo` | what this station sent, given back by its adapter |
 //! | [`map`] | what lies where |
+//! | [`tcp`] | the same over a network |
 //! | [`docs`] | the tables of `MODBUS.md` |
 //!
 //! The crate `rmodbus` takes requests apart and puts answers together. What a frame writes, it writes
@@ -14,13 +15,14 @@ pub mod docs;
 mod echo;
 pub mod frame;
 pub mod map;
+pub mod tcp;
 
 use super::host::{ControlledStation, Order, Teach};
 use super::memory::RecipeNumber;
 use super::port::{Budget, Came, Link, PortSettings};
 use super::refusal::{Code, Refusal, allowed};
 use super::session::IDLE;
-use super::shared::{Control, SessionId, Who};
+use super::shared::{Control, MINUTES, Pause, SessionId, USUAL, Who};
 use super::table::Parameter;
 use super::values::{Value, Values};
 use crate::line::settings::Pieces;
@@ -31,7 +33,7 @@ use rmodbus::server::{ModbusFrame, Read, Write};
 use rmodbus::{ErrorKind, ModbusProto};
 use serialport::Parity;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a read waits while no frame is begun.
@@ -89,9 +91,13 @@ pub fn exception(code: Code) -> ErrorKind {
 pub struct Slave {
     address: u8,
     session: SessionId,
+    /// What the log calls the client.
+    port: Arc<str>,
     pieces: Pieces,
     /// Good parts of the next lesson, and which of them is meant.
     teach: (u16, u16),
+    /// Minutes of the next pause.
+    pause: u16,
     /// Code of the last write that was refused.
     refusal: u16,
     power_on: bool,
@@ -110,13 +116,21 @@ pub struct Slave {
 impl Slave {
     /// The station at the address that is set.
     pub fn new<H: ControlledStation>(control: &mut Control<H>) -> Self {
+        Self::named(PORT, control)
+    }
+
+    /// The same for a client that the log is to call so.
+    fn named<H: ControlledStation>(port: &str, control: &mut Control<H>) -> Self {
         let address = number(control.memory().get(Parameter::ModbusAddress));
         Slave {
             // In range by its type.
             address: u8::try_from(address).unwrap_or(1),
             session: control.open(),
+            port: port.into(),
             pieces: PIECES,
             teach: (GOOD_PARTS, 0),
+            // At most 480.
+            pause: USUAL as u16,
             refusal: 0,
             power_on: true,
             echoes: false,
@@ -130,9 +144,14 @@ impl Slave {
     /// Whether what is sent comes back; told the first time.
     pub fn echoes<H: ControlledStation>(&mut self, echoes: bool, control: &mut Control<H>) {
         if echoes && !std::mem::replace(&mut self.echoes, echoes) {
-            control.heard_itself(PORT);
+            control.heard_itself(&self.port);
         }
         self.echoes = echoes;
+    }
+
+    /// Whether the last request is answered by [`Slave::late`].
+    fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Answers a frame whose CRC is right. `None`: it is for another station, for all, or no request.
@@ -243,8 +262,8 @@ impl Slave {
         if frame.readonly {
             let result = match frame.get_external_read()? {
                 Read::Bits(bits) if function == ModbusFunction::GetCoils => {
-                    let mode = control.snapshot().mode;
-                    let coil = |a| Coil::at(a).map(|c| c.is_on(mode, self.power_on));
+                    let (mode, paused) = (control.snapshot().mode, control.pause().is_some());
+                    let coil = |a| Coil::at(a).map(|c| c.is_on(mode, paused, self.power_on));
                     read_bits(bits.address, bits.count, bits.buf, coil)
                 }
                 Read::Bits(bits) => self.picture(control, |picture| {
@@ -286,7 +305,7 @@ impl Slave {
             // The standard's word for it; answered only if a write waits for a second change.
             Exception::Later => ErrorKind::Acknowledge,
             Exception::Refused(refusal) => {
-                log::debug!("{PORT}: {} {refusal}", refusal.code.number());
+                log::debug!("{}: {} {refusal}", self.port, refusal.code.number());
                 self.refusal = refusal.code.number();
                 self::exception(refusal.code)
             }
@@ -310,6 +329,7 @@ impl Slave {
             refusal: self.refusal,
             pending: control.has_pending(self.session),
             memory_fault: control.memory_fault(),
+            pause: control.pause().map_or(0, |p| p.left(Instant::now())),
             echoes: self.echoes,
         })
     }
@@ -327,6 +347,7 @@ impl Slave {
             Own::TeachParts => Some(self.teach.0),
             Own::TeachNumber => Some(self.teach.1),
             Own::TeachCommand => Some(0),
+            Own::PauseMinutes => Some(self.pause),
         }
     }
 
@@ -338,11 +359,12 @@ impl Slave {
         now: Instant,
         control: &mut Control<H>,
     ) -> Result<(), Exception> {
-        let who = who(self.session, control);
+        let port = Arc::clone(&self.port);
+        let who = who(self.session, &port, control);
         let words: heapless::Vec<u16, WRITES> = words(data).collect();
         let mut parameters = heapless::Vec::<(Parameter, u32), WRITES>::new();
         let (mut recipe, mut pieces, mut command) = (None, None, None);
-        let mut teach = self.teach;
+        let (mut teach, mut minutes) = (self.teach, self.pause);
         let mut rest = &words[..];
         while let Some((&word, after)) = rest.split_first() {
             // Never wraps: fewer words than addresses are left.
@@ -376,7 +398,10 @@ impl Slave {
                 Some(Own::TeachParts) if (1..=MOST_PARTS).contains(&word) => teach.0 = word,
                 Some(Own::TeachNumber) if word <= MOST_PARTS => teach.1 = word,
                 Some(Own::TeachCommand) if word <= 7 => command = Some(word),
-                Some(Own::TeachParts | Own::TeachNumber | Own::TeachCommand) => {
+                Some(Own::PauseMinutes) if MINUTES.contains(&word.into()) => minutes = word,
+                Some(
+                    Own::TeachParts | Own::TeachNumber | Own::TeachCommand | Own::PauseMinutes,
+                ) => {
                     return Err(Refusal::from(Code::OutOfRange).into());
                 }
                 // No register, or the second one of two.
@@ -389,6 +414,7 @@ impl Slave {
         }
         self.pieces = pieces.unwrap_or(self.pieces);
         self.teach = teach;
+        self.pause = minutes;
         if let Some(command) = command {
             self.teach(command, &who, now, control)?;
         }
@@ -457,10 +483,27 @@ impl Slave {
         now: Instant,
         control: &mut Control<H>,
     ) -> Result<(), Exception> {
-        let who = who(self.session, control);
+        let port = Arc::clone(&self.port);
+        let who = who(self.session, &port, control);
+        let paused = control.pause().is_some();
         let order = match (coil, on) {
             // A PLC that writes its coils in every cycle orders nothing by that.
-            (Coil::Run, on) if on == coil.is_on(control.snapshot().mode, false) => return Ok(()),
+            (Coil::Run, on) if on == coil.is_on(control.snapshot().mode, paused, false) => {
+                return Ok(());
+            }
+            (Coil::Pause, true) if paused => return Ok(()),
+            (Coil::Pause, true) => {
+                control.begin_pause(&who, self.pause.into(), "", now)?;
+                return Ok(());
+            }
+            // What somebody else began is not this client's to end.
+            (Coil::Pause, false) => {
+                let own = |p: &Pause| p.by.ends_with(&format!("@{port}"));
+                if !control.pause().is_some_and(own) {
+                    return Ok(());
+                }
+                Order::Arm
+            }
             (Coil::Run, true) => Order::Arm,
             (Coil::Run, false) => Order::Disarm,
             (Coil::PowerOn, on) => {
@@ -505,10 +548,14 @@ impl Slave {
     }
 }
 
-fn who<H: ControlledStation>(session: SessionId, control: &Control<H>) -> Who<'static> {
+fn who<'a, H: ControlledStation>(
+    session: SessionId,
+    port: &'a str,
+    control: &Control<H>,
+) -> Who<'a> {
     Who {
         session,
-        port: PORT,
+        port,
         access: control.modbus_access(),
     }
 }

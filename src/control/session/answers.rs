@@ -155,6 +155,20 @@ pub(super) fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<
             types.map(|(i, count)| format!("rejects_type_{},{count},{}", i + 1, quoted(name(i)))),
         );
     }
+    // Of stations with several cameras only; the names are the registers'.
+    let cameras = (1..).zip(s.views).take(snapshot.cameras);
+    for (camera, v) in cameras.filter(|_| snapshot.cameras > 1) {
+        for (what, count) in [
+            ("good", v.good),
+            ("rejects", v.rejects),
+            ("errors", v.errors),
+            ("damaged", v.damaged),
+            ("missing", v.missing),
+            ("late", v.late),
+        ] {
+            more.push(format!("camera{camera}_{what},{count}"));
+        }
+    }
     more.extend([
         format!("latency_min_ms,{}", us(min)),
         format!("latency_mean_ms,{}", us(s.latency.mean_us())),

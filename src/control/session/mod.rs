@@ -14,7 +14,7 @@ pub use names::{cause_name, counts, lesson_name, mode_name, network_name, outcom
 use super::command::{Assembler, LINE, Line, Verb, parse};
 use super::host::ControlledStation;
 use super::refusal::{Code, Refusal};
-use super::shared::{Accepted, Committed, Control, SessionId};
+use super::shared::{Accepted, Committed, Control, SessionId, Who};
 use super::table::{Access, Parameter, STEPS};
 use super::values::quoted;
 use result::ResultLine;
@@ -105,6 +105,15 @@ impl Session {
             results: None,
             afar: true,
             ..Session::new(control, port, now)
+        }
+    }
+
+    /// Who orders something through this session, for what has no line: at the level that it was begun with.
+    pub fn who(&self, access: Access) -> Who<'_> {
+        Who {
+            session: self.id,
+            port: &self.port,
+            access,
         }
     }
 

@@ -94,7 +94,7 @@ impl Session {
                     Some(word) if word.eq_ignore_ascii_case("clear") => self.power_on = false,
                     Some(_) => return Err(Code::BadArgument.into()),
                 }
-                self.status(&who, control, out);
+                self.status(&who, now, control, out);
             }
             Verb::Counters => match command.first {
                 None => {
@@ -207,6 +207,20 @@ impl Session {
                 let _ = write!(out, ",{}", self.level(control).name());
             }
             Verb::Reboot => control.order(&who, Order::Reboot)?,
+            Verb::Pause => {
+                if let Some(minutes) = command.first {
+                    let minutes = minutes.parse().map_err(|_| Code::NotANumber)?;
+                    let reason = command.second.unwrap_or_default();
+                    control.begin_pause(&who, minutes, reason, now)?;
+                }
+                let _ = match control.pause() {
+                    None => out.write_str(",none"),
+                    Some(pause) => {
+                        let (left, reason) = (pause.left(now), quoted(&pause.reason));
+                        write!(out, ",running,{left},{reason},{}", quoted(&pause.by))
+                    }
+                };
+            }
         }
         Ok(())
     }
@@ -214,6 +228,7 @@ impl Session {
     fn status<H: ControlledStation>(
         &self,
         who: &Who<'_>,
+        now: Instant,
         control: &mut Control<H>,
         out: &mut Output,
     ) {
@@ -250,6 +265,9 @@ impl Session {
         judging(&judges, out);
         let _ = write!(out, ",ignored={}", self.heard());
         taught(&judges, control.teach_report(), out);
+        if let Some(pause) = control.pause() {
+            let _ = write!(out, ",pause={}", pause.left(now));
+        }
     }
 
     fn teach<H: ControlledStation>(

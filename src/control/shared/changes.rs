@@ -132,7 +132,7 @@ impl<H: ControlledStation> Control<H> {
         let entry = parameter.entry();
         let value = if entry.kind == Kind::Secret {
             allowed(who.access, entry.access)?;
-            self.password_pace(now)?;
+            self.password_pace(false, now)?;
             let hash = password::hash(text);
             Value::Text(hash.map_err(|e| match e {
                 PasswordError::Text => Refusal::new(Code::BadText, e.to_string()),
@@ -212,6 +212,28 @@ impl<H: ControlledStation> Control<H> {
         }
     }
 
+    /// Puts a backup's parameters and recipes in place of all that is stored; the files of good parts that it names lie in
+    /// the station's folder already. What is returned is [`Control::commit`]'s.
+    ///
+    /// # Errors
+    /// An access code, [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`].
+    pub fn restore(
+        &mut self,
+        who: &Who<'_>,
+        memory: Memory,
+        now: Instant,
+    ) -> Result<Option<Committed>, Refusal> {
+        allowed(who.access, Access::Engineer)?;
+        self.nothing_pending(who.session)?;
+        if self.teach.is_some() {
+            return Err(Code::Teaching.into());
+        }
+        let recipe = memory.active().to_string();
+        let committed = self.replace(who, memory, None, now)?;
+        self.note(&line(who, "restored", "", &format!("recipe={recipe}")));
+        Ok(committed)
+    }
+
     /// Uses another recipe from now on. What is returned is [`Control::commit`]'s.
     ///
     /// # Errors
@@ -281,6 +303,10 @@ impl<H: ControlledStation> Control<H> {
             changes: changed.len(),
             effect: effects.iter().copied().max(),
         };
+        if effects.is_empty() && memory != self.stored.memory {
+            // Recipes that are not in use.
+            effects.push(Effect::AtOnce);
+        }
         if effects.is_empty() {
             self.pending.take_if(|p| p.owner == who.session);
             if taught.is_some() {

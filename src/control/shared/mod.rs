@@ -6,10 +6,12 @@
 //! written goes to the [`Writer`], and what comes of it is looked at in every call of [`Control::tick`].
 
 mod changes;
+mod pause;
 mod start;
 mod teaching;
 
 pub use changes::Committed;
+pub use pause::{MINUTES, Pause, USUAL};
 pub use teaching::{Accepted, TeachReport};
 
 use crate::control::host::{ControlledStation, Order, PartResult, SelfTest, Snapshot};
@@ -17,7 +19,7 @@ use crate::control::memory::Memory;
 use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::writer::{Writer, Written};
-use crate::control::store::{Restored, Stored};
+use crate::control::store::{Restored, Stored, Waiting};
 use crate::control::table::{Access, Parameter};
 use crate::line::alarms::ALARMS;
 use crate::line::{Alarm, AlarmSet, Statistics};
@@ -73,6 +75,12 @@ pub struct Control<H: ControlledStation> {
     /// Number of the result after the last one.
     next_result: u64,
     teach: Option<Teaching>,
+    /// Lessons that waited when the station ended.
+    lessons: Vec<Waiting>,
+    /// Lessons that were given to be written and are not, and whether the last one could not be.
+    writing_lessons: u32,
+    lesson_unwritten: bool,
+    pause: Option<Pause>,
     sessions: u32,
     looked: Option<Instant>,
     /// When counters and log were given to be written, and whether the counters are not yet.
@@ -83,7 +91,9 @@ pub struct Control<H: ControlledStation> {
     challenge_running: bool,
     memory_failed: bool,
     wear: Wear,
-    password_again: Option<Instant>,
+    /// When a password may be tried again: at the station, and from afar. Who tries many over the network keeps nobody out
+    /// who stands at the station.
+    password_again: [Option<Instant>; 2],
 }
 
 impl<H: ControlledStation> Control<H> {
@@ -103,6 +113,10 @@ impl<H: ControlledStation> Control<H> {
             results: Deque::new(),
             next_result: 0,
             teach: None,
+            lessons: restored.lessons,
+            writing_lessons: 0,
+            lesson_unwritten: false,
+            pause: None,
             sessions: 0,
             looked: None,
             written: None,
@@ -112,7 +126,7 @@ impl<H: ControlledStation> Control<H> {
             challenge_running: false,
             memory_failed: false,
             wear: Wear::default(),
-            password_again: None,
+            password_again: [None; 2],
         }
     }
 
@@ -135,6 +149,11 @@ impl<H: ControlledStation> Control<H> {
     /// What is in force.
     pub fn memory(&self) -> &Memory {
         &self.stored.memory
+    }
+
+    /// All that is stored.
+    pub fn stored(&self) -> &Stored {
+        &self.stored
     }
 
     /// The log of changes, oldest first.
@@ -189,7 +208,7 @@ impl<H: ControlledStation> Control<H> {
         if level <= self.open_level() {
             return Ok(level);
         }
-        self.check_password(level, password, now)
+        self.check_password(level, password, false, now)
     }
 
     /// Logs somebody in who comes over a network: only with a password that is set, whatever is open to those who
@@ -211,7 +230,7 @@ impl<H: ControlledStation> Control<H> {
         if self.password_hash(level).is_empty() {
             return Err(Code::NoPassword.into());
         }
-        self.check_password(level, password, now)
+        self.check_password(level, password, true, now)
     }
 
     /// The level, if the password is its own.
@@ -219,9 +238,10 @@ impl<H: ControlledStation> Control<H> {
         &mut self,
         level: Access,
         password: &str,
+        afar: bool,
         now: Instant,
     ) -> Result<Access, Refusal> {
-        self.password_pace(now)?;
+        self.password_pace(afar, now)?;
         match password::fits(password, self.password_hash(level)) {
             true => Ok(level),
             false => Err(Code::WrongPassword.into()),
@@ -229,11 +249,12 @@ impl<H: ControlledStation> Control<H> {
     }
 
     /// A hash takes milliseconds: whoever tries many must not take the processor from the inspection.
-    fn password_pace(&mut self, now: Instant) -> Result<(), Refusal> {
-        if self.password_again.is_some_and(|again| now < again) {
+    fn password_pace(&mut self, afar: bool, now: Instant) -> Result<(), Refusal> {
+        let pace = &mut self.password_again[usize::from(afar)];
+        if pace.is_some_and(|again| now < again) {
             return Err(Code::TooSoon.into());
         }
-        self.password_again = Some(now + PASSWORD_EVERY);
+        *pace = Some(now + PASSWORD_EVERY);
         Ok(())
     }
 
@@ -263,7 +284,15 @@ impl<H: ControlledStation> Control<H> {
         self.host.order(order)?;
         let (what, old, new) = match order {
             // A PLC gives these every minute: they would push the changes out of the log.
-            Order::Trigger | Order::SelfTest | Order::Arm | Order::Disarm => return Ok(()),
+            Order::Arm | Order::Disarm => {
+                let how = match order {
+                    Order::Arm => "armed",
+                    _ => "disarmed",
+                };
+                self.pause_is_over(who, how);
+                return Ok(());
+            }
+            Order::Trigger | Order::SelfTest => return Ok(()),
             Order::Challenge(pieces) => {
                 self.challenge_running = true;
                 (
@@ -344,6 +373,7 @@ impl<H: ControlledStation> Control<H> {
     /// What is due: results, counters, alarms. Every port calls it some ten times a second or more.
     pub fn tick(&mut self, now: Instant) {
         self.collect();
+        self.watch_pause(now);
         self.go_on_starting();
         self.go_on_changing();
         let since = |then: Option<Instant>| then.map(|t| now.saturating_duration_since(t));
@@ -351,6 +381,8 @@ impl<H: ControlledStation> Control<H> {
             return;
         }
         self.looked = Some(now);
+        self.resume_lesson();
+        self.store_lesson();
         let snapshot = self.host.snapshot();
         self.watch_challenge(&snapshot);
         let batch = since(self.written);
@@ -404,6 +436,11 @@ impl<H: ControlledStation> Control<H> {
                 }
                 Written::Log(result) => {
                     self.log_dirty |= result.is_err();
+                    result
+                }
+                Written::Lesson(result) => {
+                    self.writing_lessons = self.writing_lessons.saturating_sub(1);
+                    self.lesson_unwritten = result.is_err();
                     result
                 }
                 Written::Counters(statistics, alarms, result) => {

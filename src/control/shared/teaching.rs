@@ -2,15 +2,17 @@
 //! corrected and accepted.
 
 use super::{Committed, Control, Who};
-use crate::control::host::{ControlledStation, Lesson, LessonState, Teach};
+use crate::control::host::{ControlledStation, Lesson, LessonState, Teach, TeachSettings};
 use crate::control::memory::RecipeNumber;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::shelf;
 use crate::control::table::{Access, Parameter, STEPS};
 use crate::control::values::Value;
-use crate::memory::LIMIT;
+use crate::line::NetworkState;
 use crate::memory::conformal::Promise;
 use crate::memory::course::{FEWEST, Report};
+use crate::memory::{LIMIT, Views};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Fewest and most parts of a lesson.
@@ -22,6 +24,8 @@ pub(super) struct Teaching {
     recipe: RecipeNumber,
     /// Parts that have passed without a score since it began.
     pub(super) not_judged: u32,
+    /// What it came to, as it was last given to be written: it waits for ACCEPT, also over a restart.
+    kept: Option<Arc<[u8]>>,
 }
 
 /// How a lesson stands.
@@ -72,10 +76,61 @@ impl<H: ControlledStation> Control<H> {
             && (self.host.lesson()).is_some_and(|l| l.state == LessonState::Running)
     }
 
-    /// The share of good parts that may be rejected.
-    fn false_rejects(&self) -> f64 {
-        let quantile = self.stored.memory.number(Parameter::TeachQuantile);
-        1.0 - f64::from(quantile) / f64::from(STEPS)
+    fn teach_settings(&self) -> TeachSettings {
+        let number = |parameter| self.stored.memory.number(parameter);
+        // The table's ranges are those of a byte.
+        let byte = |parameter| u8::try_from(number(parameter)).unwrap_or_default();
+        TeachSettings {
+            false_rejects: 1.0 - f64::from(number(Parameter::TeachQuantile)) / f64::from(STEPS),
+            views: Views {
+                rotations: byte(Parameter::TeachRotations),
+                brightness: byte(Parameter::TeachBrightness),
+            },
+        }
+    }
+
+    /// A lesson that waited when the station ended waits again, once the recipe is in use that it is of.
+    pub(super) fn resume_lesson(&mut self) {
+        if self.lessons.is_empty() || self.teach.is_some() || self.nothing_changes().is_err() {
+            return;
+        }
+        let judges = self.host.judging().state;
+        if !matches!(judges, Some(NetworkState::Stored | NetworkState::ZeroShot)) {
+            return;
+        }
+        let active = self.stored.memory.active();
+        let Some(at) = self.lessons.iter().position(|(of, _)| *of == active) else {
+            return;
+        };
+        let (recipe, bytes) = self.lessons.swap_remove(at);
+        let settings = self.teach_settings();
+        match self.host.resume_lesson(bytes.clone(), settings) {
+            Ok(()) => {
+                self.teach = Some(Teaching {
+                    recipe,
+                    not_judged: 0,
+                    kept: Some(bytes),
+                });
+                log::info!("a lesson waits as it did before the restart: TEACH shows it");
+            }
+            Err(refused) => log::error!("the lesson that waited before the restart: {refused}"),
+        }
+    }
+
+    /// What a lesson came to is written, so that a restart does not lose what somebody said.
+    pub(super) fn store_lesson(&mut self) {
+        let Some(teach) = &mut self.teach else {
+            return;
+        };
+        let Some((_, bytes)) = self.host.lesson().and_then(|l| l.result) else {
+            return;
+        };
+        if teach.kept.as_ref() != Some(&bytes) {
+            teach.kept = Some(bytes.clone());
+            self.writing_lessons += 1;
+            self.writer.lesson(teach.recipe, Some(bytes));
+            self.look_what_is_written();
+        }
     }
 
     /// Teaches: a new lesson, or a change of one.
@@ -110,10 +165,11 @@ impl<H: ControlledStation> Control<H> {
         }
         // Parts that have passed are not among those to be taught.
         self.collect();
-        self.host.teach(order, self.false_rejects())?;
+        self.host.teach(order, self.teach_settings())?;
         self.teach.get_or_insert(Teaching {
             recipe: self.stored.memory.active(),
             not_judged: 0,
+            kept: None,
         });
         Ok(())
     }
@@ -133,9 +189,18 @@ impl<H: ControlledStation> Control<H> {
     /// How the lesson stands; `None` if there is none.
     pub fn teach_report(&mut self) -> Option<TeachReport> {
         self.collect();
+        self.store_lesson();
         let teach = self.teach.as_ref()?;
         let not_judged = teach.not_judged;
-        let lesson = self.host.lesson()?;
+        let mut lesson = self.host.lesson()?;
+        if lesson.state == LessonState::Done && self.writing_lessons > 0 {
+            // Nothing is shown that a power cut could lose.
+            (lesson.state, lesson.result) = (LessonState::Preparing, None);
+        } else if lesson.state == LessonState::Done && self.lesson_unwritten {
+            let text =
+                "it cannot be stored, a restart loses it: is the disk full? The log says why";
+            lesson.problem.get_or_insert(text.into());
+        }
         let same = lesson.result.as_ref().is_some_and(|(r, _)| r.same);
         let threshold = match same {
             // Whoever adds a test piece leaves the threshold alone.
@@ -216,9 +281,12 @@ impl<H: ControlledStation> Control<H> {
 
     /// The lesson is over.
     pub(super) fn end_lesson(&mut self) {
-        self.teach = None;
+        if let Some(recipe) = self.teach.take().map(|t| t.recipe) {
+            self.writing_lessons += 1;
+            self.writer.lesson(recipe, None);
+        }
         // Nobody is asked whether there was one.
-        let _ = self.host.teach(Teach::End, 0.0);
+        let _ = self.host.teach(Teach::End, TeachSettings::default());
     }
 }
 

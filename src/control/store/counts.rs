@@ -1,11 +1,11 @@
 //! The counters as they are written: the line core has no serde, these are its types' shadows.
 
 use crate::line::counters::{
-    BUCKETS, ConfirmCounts, FrameCounts, Latency, TriggerErrors, VerdictCounts,
+    BUCKETS, ConfirmCounts, FrameCounts, Latency, TriggerErrors, VerdictCounts, ViewCounts,
 };
 use crate::line::lanes::{LANES, SortCounts, TYPES};
 use crate::line::outcome::CAUSES;
-use crate::line::{Counters, PartId, Statistics};
+use crate::line::{Counters, PartId, Statistics, VIEWS};
 use serde::{Deserialize, Serialize};
 
 /// What is kept beside the parameters: counters and latched alarms.
@@ -39,6 +39,76 @@ struct StatisticsForm {
     /// Programs before it wrote none; an older one, which a step back brings, reads over it.
     #[serde(default, with = "SortForm")]
     sorted: SortCounts,
+    /// Likewise.
+    #[serde(default, with = "views")]
+    views: [ViewCounts; VIEWS],
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct ViewForm {
+    good: u64,
+    rejects: u64,
+    errors: u64,
+    damaged: u64,
+    missing: u64,
+    late: u64,
+}
+
+/// A camera that a program did not know of has counted nothing.
+mod views {
+    use super::{VIEWS, ViewCounts, ViewForm};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        views: &[ViewCounts; VIEWS],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let form = |view: &ViewCounts| {
+            let &ViewCounts {
+                good,
+                rejects,
+                errors,
+                damaged,
+                missing,
+                late,
+            } = view;
+            ViewForm {
+                good,
+                rejects,
+                errors,
+                damaged,
+                missing,
+                late,
+            }
+        };
+        views.each_ref().map(form).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<[ViewCounts; VIEWS], D::Error> {
+        let forms = Vec::<ViewForm>::deserialize(from)?;
+        let mut views = [ViewCounts::default(); VIEWS];
+        for (view, form) in views.iter_mut().zip(forms) {
+            let ViewForm {
+                good,
+                rejects,
+                errors,
+                damaged,
+                missing,
+                late,
+            } = form;
+            *view = ViewCounts {
+                good,
+                rejects,
+                errors,
+                damaged,
+                missing,
+                late,
+            };
+        }
+        Ok(views)
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -2,17 +2,20 @@
 //! alarms; part numbers.
 //!
 //! Three files, each with kind, version and SHA-256 in its first line: `memory` (TOML), `counters` (JSON)
-//! and `parts`; and `defaults`, what a station works with that was never changed; and what was taught ([`shelf`]). Must never mix old and new, never lose what was confirmed, never give a part number twice.
+//! and `parts`; and `defaults`, what a station works with that was never changed; what was taught
+//! ([`shelf`]), and lessons that wait to be accepted ([`lesson`]). Must never mix old and new, never lose what was confirmed, never give a part number twice.
 
 mod counts;
+mod lesson;
 pub mod shelf;
 #[cfg(test)]
 mod tests;
 pub mod writer;
 
+pub use lesson::Waiting;
+
 use super::last_good::LastGood;
-use super::memory::{FileError, Memory};
-use super::table::Parameter;
+use super::memory::{FileError, Memory, RecipeNumber};
 use super::values::alarms;
 use crate::durable::{Files, Folder};
 use crate::hex::hex;
@@ -91,6 +94,8 @@ pub struct Restored {
     pub statistics: Statistics,
     /// Alarms that were latched.
     pub alarms: AlarmSet,
+    /// Lessons that wait to be accepted, by recipe.
+    pub lessons: Vec<Waiting>,
     /// What was wrong, for the log.
     pub problems: Vec<String>,
 }
@@ -207,6 +212,19 @@ impl Store {
         self.folder.sweep(stored).map_err(|e| self.at(e))
     }
 
+    /// Stores the lesson of a recipe that waits to be accepted, or takes it away.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn save_lesson(
+        &mut self,
+        recipe: RecipeNumber,
+        lesson: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let result = lesson::put(&mut self.folder.files, recipe, lesson);
+        result.map_err(|e| self.at(e))
+    }
+
     /// Stores counters and alarms, and reserves further part numbers where those reserved run out.
     ///
     /// # Errors
@@ -298,6 +316,11 @@ impl<F: Files> StoredIn<F> {
         {
             log::debug!("what was taught before: {e}");
         }
+        let lessons = lesson::waiting(&mut keep.files, &stored.memory);
+        let lessons = lessons.unwrap_or_else(|e| {
+            log::debug!("lessons that wait to be accepted: {e}");
+            vec![]
+        });
         // A disk that is full or takes nothing is no reason to stop the line: the station runs, with FAULT on. Until
         // it can be written part numbers are not reserved, and a power cut may give some of them again.
         if let Err(e) = written {
@@ -313,6 +336,7 @@ impl<F: Files> StoredIn<F> {
             stored,
             statistics: counts.statistics,
             alarms: alarms(counts.alarms),
+            lessons,
             problems,
         };
         (keep, restored)
@@ -339,8 +363,8 @@ impl<F: Files> StoredIn<F> {
     }
 
     fn sweep(&mut self, stored: &Stored) -> io::Result<()> {
-        let named = stored.memory.texts(Parameter::Taught);
-        let good = stored.last_good.iter().map(LastGood::taught);
+        let named = stored.memory.taught();
+        let good = stored.last_good.iter().flat_map(LastGood::taught);
         let named: Vec<&str> = named.chain(good).collect();
         shelf::sweep(&mut self.files, &named)
     }

@@ -1,7 +1,7 @@
 //! Power cuts at every step of every write, by a model of a disk that keeps only what was flushed.
 
 use super::*;
-use crate::control::memory::RecipeNumber;
+use crate::control::table::Parameter;
 use crate::control::values::Value;
 use crate::line::Alarm;
 use std::collections::BTreeMap;
@@ -229,23 +229,38 @@ fn a_power_cut_at_any_step_leaves_old_or_new() {
     assert!(tried >= 150, "{tried} crash points");
 }
 
+#[test]
+fn what_a_further_camera_compares_with_is_kept() {
+    let (mut keep, restored) = StoredIn::open(Recorder::default(), &Memory::default());
+    let mut stored = restored.stored;
+    let [name, nobodys] = [b"its", b"old"].map(|b| shelf::put(&mut keep.files, b).unwrap());
+    let text = Value::Text(name.clone());
+    stored.memory.set(Parameter::Camera3Taught, text).unwrap();
+    keep.sweep(&stored).unwrap();
+    assert!(shelf::get(&keep.files, &name).unwrap().is_some());
+    assert_eq!(shelf::get(&keep.files, &nobodys).unwrap(), None);
+}
+
 /// What was taught, by recipe: as the settings name it, and as it is found.
 fn goods(stored: &Stored, files: &Recorder) -> Vec<Option<Vec<u8>>> {
     let names = stored.memory.texts(Parameter::Taught);
     names.map(|n| shelf::get(files, n).ok().flatten()).collect()
 }
 
-/// After how many steps, the settings, and what was taught.
-type Accepted = (usize, Stored, Vec<Option<Vec<u8>>>);
+/// After how many steps, the settings, what was taught, and the lessons that wait.
+type Accepted = (usize, Stored, Vec<Option<Vec<u8>>>, Vec<Waiting>);
 
-/// Teaching, accepting, adding a part, copying to another recipe, forgetting: each writes the parts, then the settings
-/// that name them, then takes away what nobody names. With what the settings and the parts were after how many steps.
+/// Teaching, accepting, adding a part, copying to another recipe, forgetting, saying that a part was good or bad,
+/// cancelling: a lesson waits with each change of it; accepting writes the parts, then the settings that name them,
+/// then takes away what nobody names, and the lesson. With what settings, parts and lessons were after how many
+/// steps.
 fn taught_history(
     put: impl Fn(&mut Recorder, &[u8]) -> io::Result<String>,
 ) -> (Vec<Step>, Vec<Accepted>) {
     let (mut keep, restored) = StoredIn::open(Recorder::default(), &Memory::default());
     let mut stored = restored.stored;
-    let mut confirmed = vec![(0, stored.clone(), vec![])];
+    let mut confirmed = vec![(0, stored.clone(), vec![], vec![])];
+    let first = RecipeNumber::FIRST;
     let set = |stored: &mut Stored, recipe: u32, name: &str| {
         let memory = &mut stored.memory;
         memory.select(RecipeNumber::new(recipe).unwrap());
@@ -257,6 +272,20 @@ fn taught_history(
     };
     for round in 0..9u32 {
         let bytes = vec![round as u8; 40 + round as usize];
+        let mut waits = |keep: &mut StoredIn<Recorder>, opinion: Option<&[u8]>| {
+            lesson::put(&mut keep.files, first, opinion).unwrap();
+            let parts = goods(&stored, &keep.files);
+            let lessons = opinion.map(|bytes| (first, bytes.into()));
+            let lessons = lessons.into_iter().collect();
+            confirmed.push((keep.files.steps.len(), stored.clone(), parts, lessons));
+        };
+        // Done, corrected, cancelled, and done again.
+        if !matches!(round, 3 | 4) {
+            waits(&mut keep, Some(&bytes[1..]));
+            waits(&mut keep, Some(&bytes[2..]));
+            waits(&mut keep, None);
+            waits(&mut keep, Some(&bytes));
+        }
         match round {
             // Another recipe gets the same, then the first one forgets it.
             3 => {
@@ -271,8 +300,9 @@ fn taught_history(
         }
         keep.save(&stored).unwrap();
         let found = goods(&stored, &keep.files);
-        confirmed.push((keep.files.steps.len(), stored.clone(), found));
+        confirmed.push((keep.files.steps.len(), stored.clone(), found, vec![]));
         keep.sweep(&stored).unwrap();
+        lesson::put(&mut keep.files, first, None).unwrap();
     }
     (keep.files.steps, confirmed)
 }
@@ -294,7 +324,7 @@ fn taught_violations(
                 wrong.push(format!("cut {cut}: {:?}", found.problems));
             } else if !either
                 .iter()
-                .any(|(_, s, p)| *s == found.stored && *p == parts)
+                .any(|(_, s, p, l)| (s, p, l) == (&found.stored, &parts, &found.lessons))
             {
                 wrong.push(format!("cut {cut}: neither old nor new"));
             }

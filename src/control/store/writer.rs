@@ -4,8 +4,10 @@
 //! Everything is written in the order in which it was asked for.
 
 use super::{Store, StoreError, Stored};
+use crate::control::memory::RecipeNumber;
 use crate::line::{AlarmSet, Statistics};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -19,6 +21,7 @@ enum Job {
     Change { new: Box<Stored>, old: Box<Stored> },
     Log(Box<Stored>),
     Counters(Box<Statistics>, AlarmSet),
+    Lesson(RecipeNumber, Option<Arc<[u8]>>),
 }
 
 /// What was written, or why it was not.
@@ -30,6 +33,8 @@ pub(in crate::control) enum Written {
     Log(Result<(), StoreError>),
     /// Counters and alarms.
     Counters(Box<Statistics>, AlarmSet, Result<(), StoreError>),
+    /// A lesson that waits to be accepted, or that there is none any more.
+    Lesson(Result<(), StoreError>),
 }
 
 /// See the module.
@@ -110,6 +115,11 @@ impl Writer {
         self.give(Job::Counters(Box::new(*statistics), alarms));
     }
 
+    /// Has a recipe's lesson written, or taken away.
+    pub(in crate::control) fn lesson(&mut self, recipe: RecipeNumber, lesson: Option<Arc<[u8]>>) {
+        self.give(Job::Lesson(recipe, lesson));
+    }
+
     fn give(&mut self, job: Job) {
         match &mut self.hand {
             Hand::Own(store) => self.written.push_back(store.carry_out(job)),
@@ -185,6 +195,9 @@ impl Store {
             Job::Counters(statistics, alarms) => {
                 let result = self.save_counters(&statistics, alarms);
                 Written::Counters(statistics, alarms, result)
+            }
+            Job::Lesson(recipe, lesson) => {
+                Written::Lesson(self.save_lesson(recipe, lesson.as_deref()))
             }
         }
     }

@@ -11,13 +11,19 @@ use crate::line::queue::{Arrival, Entry, Pushed, State};
 use crate::line::settings::{Axis, Wiring};
 use crate::line::time::{Micros, PartId, Position};
 use crate::line::trigger::CATCH_UP;
+use crate::line::view::ViewSet;
 
 impl<O: Observer, const N: usize> Station<O, N> {
     /// Does everything that is due by `now`. Time never goes back: an earlier `now` is the last one.
     pub(super) fn advance(&mut self, now: Micros) {
         self.kept.now = self.kept.now.max(now);
         self.intervals();
-        self.queue.close_overdue(self.here());
+        let here = self.here();
+        let counts = &mut self.statistics.views;
+        self.queue.close_overdue(here, |frame, verdict| {
+            frame.iter().for_each(|v| counts[v.index()].missing += 1);
+            verdict.iter().for_each(|v| counts[v.index()].late += 1);
+        });
         if let Some(end) = self.gate.flush_end().filter(|end| *end <= self.here()) {
             let passed = self.reached(end).plus(self.settings.width.us());
             self.gate.flush_passes(passed);
@@ -30,8 +36,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.unconfirmed();
         self.conditions();
         if let Some(pairing) = self.settings.trigger.pairing() {
-            while let Some(frame) = self.held.expired(self.kept.now, &pairing) {
-                self.drop_frame(frame);
+            for view in 0..self.held.len() {
+                while let Some(frame) = self.held[view].expired(self.kept.now, &pairing) {
+                    self.drop_frame(frame);
+                }
             }
         }
     }
@@ -52,7 +60,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             self.confirmations.as_ref().and_then(Confirmations::wake),
             self.kept.bin_full.wake(self.kept.now),
             self.kept.bin_open.wake(self.kept.now),
-            pairing.and_then(|p| self.held.wake(&p)),
+            pairing.and_then(|p| self.held.iter().filter_map(|held| held.wake(&p)).min()),
             strobe,
         ]
         .into_iter()
@@ -105,6 +113,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
             last_due: due,
             piece,
             state: closed.map_or(State::Waiting, State::Closed),
+            awaited: match closed {
+                None => self.kept.cameras,
+                Some(_) => ViewSet::NONE,
+            },
+            framed: ViewSet::NONE,
+            judged: ViewSet::NONE,
             sorting: Sorting::default(),
             block: false,
         });
@@ -124,9 +138,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
             }
         } else if closed.is_none()
             && let Some(pairing) = self.settings.trigger.pairing()
-            && let Some(frame) = self.held.take(triggered, &pairing)
         {
-            self.pair(part, frame);
+            for view in 0..self.held.len() {
+                if let Some(frame) = self.held[view].take(triggered, &pairing) {
+                    self.pair(part, frame);
+                }
+            }
         }
     }
 
@@ -153,6 +170,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
 
     /// A part is at the reject station, or the last one of a block.
     fn arrive(&mut self, entry: &Entry) {
+        // It was a reject already when these did not come.
+        let counts = &mut self.statistics.views;
+        for view in entry.awaited.iter() {
+            counts[view.index()].missing += 1;
+        }
+        for view in entry.framed.minus(entry.judged).iter() {
+            counts[view.index()].late += 1;
+        }
         let barred = self.barred();
         let outcome = match (entry.state, barred) {
             (State::Judged { good: true }, None) => Outcome::Good,

@@ -11,6 +11,7 @@ use crate::line::queue::State;
 use crate::line::settings::{Axis, LatencyLimit};
 use crate::line::time::{Micros, PartId, Position};
 use crate::line::trigger::{CATCH_UP, Edge, Trigger};
+use crate::line::view::View;
 
 impl<O: Observer, const N: usize> Station<O, N> {
     /// A trigger from outside ([`Trigger::Edge`], [`Trigger::Command`]) that happened `at`. With any
@@ -32,10 +33,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     /// A frame came. It is paired at once, or held until its trigger is reported, or dropped: events say so.
-    /// In free run it is a part.
+    /// In free run it is a part if it is the first camera's.
     pub fn on_frame(&mut self, frame: Frame, now: Micros) {
         self.advance(now);
         match self.settings.trigger.pairing() {
+            None if frame.view != View::FIRST => self.drop_frame(frame),
             None => {
                 let at = frame.exposed.min(self.kept.now);
                 self.edge(at, None);
@@ -46,11 +48,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 }
                 self.advance(now);
             }
-            Some(pairing) => match self.queue.waiting_for(frame.exposed, &pairing) {
+            Some(pairing) => match self.queue.waiting_for(frame.view, frame.exposed, &pairing) {
                 Some(part) => self.pair(part, frame),
                 None if self.blind().is_some() => self.drop_frame(frame),
                 None => {
-                    if let Some(evicted) = self.held.hold(frame) {
+                    if let Some(evicted) = self.held[frame.view.index()].hold(frame) {
                         self.drop_frame(evicted);
                     }
                 }
@@ -58,8 +60,14 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// A part was judged.
-    pub fn on_verdict(&mut self, part: PartId, verdict: Verdict, now: Micros) -> VerdictUse {
+    /// A view of a part was judged.
+    pub fn on_verdict(
+        &mut self,
+        part: PartId,
+        view: View,
+        verdict: Verdict,
+        now: Micros,
+    ) -> VerdictUse {
         self.advance(now);
         let counts = &mut self.statistics.verdicts;
         let Some(entry) = self.queue.find(part) else {
@@ -76,26 +84,26 @@ impl<O: Observer, const N: usize> Station<O, N> {
             };
         };
         match entry.state {
-            State::Framed => {
+            State::Waiting | State::Framed if entry.judged.contains(view) => {
+                counts.duplicate += 1;
+                VerdictUse::Duplicate
+            }
+            State::Waiting | State::Framed if entry.framed.contains(view) => {
                 counts.taken += 1;
-                let (score, sorting) = match verdict {
-                    Verdict::Score(score) => (Some(score), Sorting::default()),
-                    Verdict::Sorted(score, sorting) => (Some(score), sorting),
-                    Verdict::Error => (None, Sorting::default()),
-                };
-                let threshold = sorting.threshold.unwrap_or(self.settings.threshold);
-                let outcome = match score {
-                    Some(score) => Outcome::of(score, threshold.get()),
-                    None => Outcome::RejectBecause(Cause::InferenceError),
-                };
+                let (outcome, sorting) = self.judged(part, view, verdict);
+                let all = entry.judged.with(view) == self.kept.cameras;
                 let state = match outcome {
+                    // The others must be good, too.
+                    Outcome::Good if !all => return VerdictUse::Taken,
                     Outcome::Good if entry.piece => State::Closed(Cause::Challenge),
                     Outcome::Good => State::Judged { good: true },
-                    Outcome::Reject => State::Judged { good: false },
+                    Outcome::Reject => {
+                        self.queue.sort(part, sorting);
+                        State::Judged { good: false }
+                    }
                     Outcome::RejectBecause(cause) => State::Closed(cause),
                 };
                 self.queue.set(part, state);
-                self.queue.sort(part, sorting);
                 self.last_good = outcome == Outcome::Good;
                 self.latency(entry.triggered);
                 VerdictUse::Taken
@@ -105,19 +113,48 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 self.latency(entry.triggered);
                 VerdictUse::Late
             }
-            State::Judged { .. } | State::Closed(Cause::InferenceError | Cause::Challenge) => {
+            State::Judged { .. } | State::Closed(Cause::InferenceError | Cause::Challenge)
+                if entry.judged.contains(view) =>
+            {
                 counts.duplicate += 1;
                 VerdictUse::Duplicate
             }
-            State::Waiting => {
+            State::Waiting | State::Framed => {
                 counts.unknown += 1;
                 VerdictUse::Unknown
             }
-            State::Closed(_) => {
+            State::Judged { .. } | State::Closed(_) => {
                 counts.ignored += 1;
+                if entry.framed.minus(entry.judged).contains(view) {
+                    self.judged(part, view, verdict);
+                }
                 VerdictUse::Ignored
             }
         }
+    }
+
+    /// What a verdict says of a view, counted for its camera.
+    fn judged(&mut self, part: PartId, view: View, verdict: Verdict) -> (Outcome, Sorting) {
+        let (score, sorting) = match verdict {
+            Verdict::Score(score) => (Some(score), Sorting::default()),
+            Verdict::Sorted(score, sorting) => (Some(score), sorting),
+            Verdict::Error => (None, Sorting::default()),
+        };
+        let own = self.settings.threshold_of(view);
+        let threshold = sorting.threshold.unwrap_or(own);
+        let outcome = match score {
+            Some(score) => Outcome::of(score, threshold.get()),
+            None => Outcome::RejectBecause(Cause::InferenceError),
+        };
+        self.queue
+            .view(part, |entry| entry.judged = entry.judged.with(view));
+        let counts = &mut self.statistics.views[view.index()];
+        match outcome {
+            Outcome::Good => counts.good += 1,
+            Outcome::Reject => counts.rejects += 1,
+            Outcome::RejectBecause(_) => counts.errors += 1,
+        }
+        (outcome, sorting)
     }
 
     /// An input changed `at`. Reporting its state again changes nothing. A reset is one that becomes active
@@ -202,19 +239,20 @@ impl<O: Observer, const N: usize> Station<O, N> {
         self.skipped(lost);
     }
 
-    /// The camera is up, or down. Parts without a frame are rejected at once if it is down; in free run,
-    /// what passed it meanwhile is rejected when it reaches the reject station.
-    pub fn on_camera(&mut self, up: bool, now: Micros) {
+    /// A camera is up, or down. Parts without its frame are rejected at once if it is down, and so is every part
+    /// until all are up again; in free run, what passed meanwhile is rejected when it reaches the reject station.
+    pub fn on_camera(&mut self, view: View, up: bool, now: Micros) {
         self.advance(now);
-        if !up && !self.kept.camera_down {
-            self.kept.camera_down = true;
+        let was_down = self.kept.down.contains(view);
+        if !up && !was_down {
+            self.kept.down = self.kept.down.with(view);
             self.last_good = false;
-            self.queue.close_waiting(Cause::CameraFault);
+            self.queue.close_waiting(view, Cause::CameraFault);
             self.drop_held();
         }
-        if up && self.kept.camera_down {
-            self.kept.camera_down = false;
-            if self.settings.trigger == Trigger::FreeRun {
+        if up && was_down {
+            self.kept.down = self.kept.down.without(view);
+            if self.kept.down.is_empty() && self.settings.trigger == Trigger::FreeRun {
                 self.gate
                     .flush(self.here().plus(self.reach), Cause::CameraFault);
             }
@@ -326,15 +364,34 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     pub(super) fn pair(&mut self, part: PartId, frame: Frame) {
+        let view = frame.view;
+        let Some(entry) = self.queue.find(part) else {
+            return;
+        };
+        let awaited = entry.awaited.without(view);
+        // Another view may have made it a reject already.
+        let open = matches!(entry.state, State::Waiting | State::Framed);
+        let framed = match frame.flaw {
+            None => entry.framed.with(view),
+            Some(_) => entry.framed,
+        };
+        self.queue.view(part, |entry| {
+            (entry.awaited, entry.framed) = (awaited, framed)
+        });
         let Some(cause) = frame.flaw else {
             self.statistics.frames.paired += 1;
-            self.queue.set(part, State::Framed);
+            if open && awaited.is_empty() {
+                self.queue.set(part, State::Framed);
+            }
             let frame = frame.id;
             self.report(Event::Paired { part, frame });
             return;
         };
         self.statistics.frames.damaged += 1;
-        self.queue.set(part, State::Closed(cause));
+        self.statistics.views[view.index()].damaged += 1;
+        if open {
+            self.queue.set(part, State::Closed(cause));
+        }
         self.report(Event::Dropped {
             frame: frame.id,
             part: Some(part),
@@ -360,8 +417,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
     }
 
     pub(super) fn drop_held(&mut self) {
-        while let Some(frame) = self.held.drain() {
-            self.drop_frame(frame);
+        for view in 0..self.held.len() {
+            while let Some(frame) = self.held[view].drain() {
+                self.drop_frame(frame);
+            }
         }
     }
 }

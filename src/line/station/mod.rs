@@ -12,6 +12,8 @@
 //!   output `good` stays off, or `reject` on, whichever is wired.
 //! - One lane at most is on, and only while something passes that is rejected: the part's own, or the default
 //!   lane, where whatever goes that is not known to be of one lane.
+//! - A part is good only if every camera's view of it is. The first that is known of any view to make it a reject
+//!   is its outcome; what comes of the other views later is counted.
 //! - A verdict that is late, repeated or of an unknown part is counted and never acted on.
 //!
 //! Must never allocate, block, read a clock, or touch a pin.
@@ -33,6 +35,7 @@ use super::queue::{Queue, State};
 use super::settings::{Axis, Pieces, Settings, Threshold, Wiring};
 use super::time::{Micros, Position};
 use super::trigger::{Filter, Pace};
+use super::view::{VIEWS, View, ViewSet};
 
 /// Parts between trigger and reject station if nothing else is said, the last one being room for those
 /// that exceed it: 1,000 parts/s over one second of belt.
@@ -89,7 +92,7 @@ pub struct Station<O, const N: usize = PARTS> {
     statistics: Statistics,
     filter: Filter,
     pace: Pace,
-    held: HeldFrames,
+    held: [HeldFrames; VIEWS],
     queue: Queue<N>,
     gate: Gate,
     confirmations: Option<Confirmations>,
@@ -122,7 +125,10 @@ struct Kept {
     /// `None`: nothing was reported yet.
     reset_input: Option<bool>,
     started: bool,
-    camera_down: bool,
+    /// The cameras that there are.
+    cameras: ViewSet,
+    /// Those that are down.
+    down: ViewSet,
     results_lost: bool,
     network: NetworkState,
     draining: bool,
@@ -142,7 +148,8 @@ impl Default for Kept {
             stop_input: false,
             reset_input: None,
             started: false,
-            camera_down: false,
+            cameras: ViewSet::of(1),
+            down: ViewSet::NONE,
             results_lost: false,
             network: NetworkState::Stored,
             draining: false,
@@ -177,7 +184,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             statistics,
             filter: Filter::default(),
             pace: Pace::default(),
-            held: HeldFrames::default(),
+            held: Default::default(),
             queue: Queue::new(),
             gate: Gate::new(settings.default_lane),
             confirmations: settings
@@ -192,6 +199,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
             strobe_until: Micros(0),
             reach: settings.delay.delay(),
         }
+    }
+
+    /// The same station with so many cameras, 1 to 4, on one trigger. More than one need a trigger: in free run,
+    /// where each frame of the first camera is a part, no frame of another camera finds its part.
+    pub fn with_cameras(mut self, cameras: usize) -> Self {
+        self.kept.cameras = ViewSet::of(cameras);
+        self
     }
 
     /// Gives the station other settings. What is on the belt was placed by the old ones: it is
@@ -246,9 +260,12 @@ impl<O: Observer, const N: usize> Station<O, N> {
         }
     }
 
-    /// Judges verdicts from now on by this threshold. Everything else is fixed for a station's life.
-    pub fn set_threshold(&mut self, threshold: Threshold) {
-        self.settings.threshold = threshold;
+    /// Judges verdicts from now on by this camera's threshold. Everything else is fixed for a station's life.
+    pub fn set_threshold(&mut self, view: View, threshold: Threshold) {
+        match view.index().checked_sub(1) {
+            None => self.settings.threshold = threshold,
+            Some(i) => self.settings.further_thresholds[i] = threshold,
+        }
     }
 
     /// Sets all counters to zero; part numbers go on.
@@ -348,7 +365,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             ready,
             busy: self.queue.open() > 0,
             result: ready && self.last_good,
-            fault: self.kept.camera_down || !self.kept.alarms.is_empty(),
+            fault: !self.kept.down.is_empty() || !self.kept.alarms.is_empty(),
             line_stop: self.stopped,
             strobe: self.kept.now < self.strobe_until,
             lane,
@@ -408,7 +425,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         if !self.kept.started || self.stopped {
             Some(Cause::NotReady)
         } else {
-            self.kept.camera_down.then_some(Cause::CameraFault)
+            (!self.kept.down.is_empty()).then_some(Cause::CameraFault)
         }
     }
 
@@ -471,7 +488,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             (Alarm::BinFull, self.kept.bin_full.lasted(self.kept.now)),
             (Alarm::BinOpen, self.kept.bin_open.lasted(self.kept.now)),
             (Alarm::LowAir, self.kept.low_air.lasted(self.kept.now)),
-            (Alarm::Camera, self.kept.camera_down),
+            (Alarm::Camera, !self.kept.down.is_empty()),
             (Alarm::Results, self.kept.results_lost),
             (
                 Alarm::Network,

@@ -3,7 +3,7 @@
 //!
 //! Histories are made here; what must come of them is worked out in `oracle`.
 
-use super::oracle::{Oracle, VerdictRecord};
+use super::oracle::{FrameReport, Oracle, VerdictRecord};
 use super::rules::{pairing, settings, to_reject};
 use super::simulation::Simulation;
 use crate::line::settings::*;
@@ -24,6 +24,7 @@ enum Act {
         at: u64,
     },
     Frame {
+        view: View,
         exposed: u64,
         whole: bool,
         verdict: u32,
@@ -34,10 +35,11 @@ enum Act {
     },
     /// Of any part, or none.
     Stray {
+        view: View,
         part: u64,
     },
     Input(Input, bool),
-    Camera(bool),
+    Camera(View, bool),
     Start,
     Stop,
     Reset,
@@ -60,6 +62,7 @@ enum Source {
 
 /// A station and what is done to it.
 struct History<const N: usize> {
+    cameras: usize,
     line: Simulation<N>,
     source: Source,
     counts: bool,
@@ -101,14 +104,22 @@ fn score(of: u32) -> Verdict {
 
 impl<const N: usize> History<N> {
     fn new(setup: u32) -> Self {
+        Self::with_cameras(1, setup)
+    }
+
+    /// Several cameras need a trigger, and have thresholds of their own.
+    fn with_cameras(cameras: usize, setup: u32) -> Self {
         let source = match setup % 8 {
-            0 => Source::FreeRun,
+            0 if cameras == 1 => Source::FreeRun,
             1 => Source::Interval,
             2 | 3 => Source::Encoder,
             _ => Source::Edge,
         };
         let counts = setup & 8 != 0;
         let mut settings = settings();
+        if setup & 512 != 0 {
+            settings.further_thresholds[0] = Threshold::new(0.1).unwrap();
+        }
         settings.trigger = match source {
             Source::FreeRun => Trigger::FreeRun,
             Source::Interval => Trigger::Interval(Interval::new(8, pairing()).unwrap()),
@@ -133,7 +144,8 @@ impl<const N: usize> History<N> {
             };
         }
         History {
-            line: Simulation::new(settings),
+            cameras,
+            line: Simulation::with_cameras(cameras, settings),
             source,
             counts,
             agenda: BTreeMap::new(),
@@ -143,7 +155,7 @@ impl<const N: usize> History<N> {
             seen: 0,
             stop_input: false,
             renews: false,
-            oracle: Oracle::new(source == Source::FreeRun, counts, settings),
+            oracle: Oracle::new(cameras, source == Source::FreeRun, counts, settings),
         }
     }
 
@@ -161,8 +173,16 @@ impl<const N: usize> History<N> {
         self.agenda.insert((time, self.serial), act);
     }
 
-    /// Picture and verdict of a part triggered at `time`.
+    /// Pictures and verdicts of a part triggered at `time`.
     fn story(&mut self, time: u64, r: u32) {
+        for view in View::first(self.cameras) {
+            let own = r ^ (view.index() as u32).wrapping_mul(2_654_435_761);
+            self.story_of(view, time, own);
+        }
+    }
+
+    /// What one camera makes of it.
+    fn story_of(&mut self, view: View, time: u64, r: u32) {
         let exposed = match (r >> 8) % 16 {
             0 => return,
             1 => time + 1_000 + u64::from(r >> 12) % 6_000,
@@ -171,6 +191,7 @@ impl<const N: usize> History<N> {
         let reported = exposed + u64::from(r >> 16) % 4_000;
         let whole = !(r >> 4).is_multiple_of(16);
         let frame = Act::Frame {
+            view,
             exposed,
             whole,
             verdict: r,
@@ -199,8 +220,9 @@ impl<const N: usize> History<N> {
                 }
             }
             63..66 => {
-                self.plan(time, Act::Camera(false));
-                self.plan(time + later % 40_000, Act::Camera(true));
+                let view = View::ALL[r as usize % self.cameras];
+                self.plan(time, Act::Camera(view, false));
+                self.plan(time + later % 40_000, Act::Camera(view, true));
             }
             66..68 => {
                 self.plan(time, Act::Stop);
@@ -220,12 +242,15 @@ impl<const N: usize> History<N> {
             }
             82..86 => {
                 let part = u64::from(r % 24);
-                self.plan(time, Act::Stray { part });
+                let view = View::ALL[later as usize % self.cameras];
+                self.plan(time, Act::Stray { view, part });
             }
             86..88 => {
                 let exposed = time + 5_000 - later % 10_000;
                 let (whole, verdict) = (true, r);
+                let view = View::ALL[r as usize % self.cameras];
                 let stray = Act::Frame {
+                    view,
                     exposed,
                     whole,
                     verdict,
@@ -270,12 +295,19 @@ impl<const N: usize> History<N> {
                 self.line.trigger(time, at);
             }
             Act::Frame {
+                view,
                 exposed,
                 whole,
                 verdict,
             } => {
-                let frame = self.line.frame(time, exposed, whole);
-                self.oracle.frames.push((time, exposed, whole));
+                let flaw = (!whole).then_some(Cause::CameraFault);
+                let frame = self.line.frame_of(view, time, exposed, flaw);
+                self.oracle.frames.push(FrameReport {
+                    reported: time,
+                    view,
+                    exposed,
+                    whole,
+                });
                 let after = u64::from(verdict >> 3) % 64_000;
                 if whole && after < 60_000 {
                     let slow = verdict % 8 == 0;
@@ -289,20 +321,21 @@ impl<const N: usize> History<N> {
                 }
             }
             Act::Verdict { frame, score: of } => {
-                if let Some(part) = self.line.frames[&frame].part {
-                    self.judge(time, part, score(of));
+                let record = &self.line.frames[&frame];
+                if let (Some(part), view) = (record.part, record.view) {
+                    self.judge(time, part, view, score(of));
                 }
             }
-            Act::Stray { part } => self.judge(time, part, Verdict::Score(0.2)),
+            Act::Stray { view, part } => self.judge(time, part, view, Verdict::Score(0.2)),
             Act::Input(input, active) => {
                 if input == Input::Stop {
                     self.stop_input = active;
                 }
                 self.line.input(time, input, active);
             }
-            Act::Camera(up) => {
-                self.line.at(time, |s, now| s.on_camera(up, now));
-                self.oracle.camera(time, up);
+            Act::Camera(view, up) => {
+                self.line.at(time, |s, now| s.on_camera(view, up, now));
+                self.oracle.camera(view, time, up);
             }
             Act::Start => {
                 self.line.at(time, |s, now| s.start(now));
@@ -340,7 +373,8 @@ impl<const N: usize> History<N> {
             }
             Act::Threshold(r) => {
                 let threshold = self.other_settings(r).threshold;
-                self.line.at(time, |s, _| s.set_threshold(threshold));
+                self.line
+                    .at(time, |s, _| s.set_threshold(View::FIRST, threshold));
                 let settings = Settings {
                     threshold,
                     ..*self.oracle.settings_at(time)
@@ -378,10 +412,11 @@ impl<const N: usize> History<N> {
         settings
     }
 
-    fn judge(&mut self, time: u64, part: u64, verdict: Verdict) {
-        let used = self.line.verdict(time, part, verdict);
+    fn judge(&mut self, time: u64, part: u64, view: View, verdict: Verdict) {
+        let used = self.line.verdict_of(view, time, part, verdict);
         let record = VerdictRecord {
             part,
+            view,
             time,
             verdict,
             used,
@@ -501,5 +536,19 @@ proptest! {
         });
         history.oracle.late_ticks = true;
         history.run(&script);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100_000, ..config(5) })]
+
+    /// Two cameras on one trigger: views that are missing, late, damaged, good, bad, twice, and in any order; cameras
+    /// that go down one by one.
+    #[test]
+    fn every_part_with_two_views_gets_what_it_deserves(
+        setup in any::<u32>(),
+        script in script(30),
+    ) {
+        History::<64>::with_cameras(2, setup).run(&script);
     }
 }

@@ -256,12 +256,13 @@ fn parts_that_pass(count: u64) -> Statistics {
             station.on_trigger(at(0), at(0));
             let frame = Frame {
                 id: FrameId(part % 64),
+                view: View::FIRST,
                 exposed: at(1_000),
                 flaw: None,
             };
             station.on_frame(frame, at(1_200));
             let score = if part % 10 == 0 { BAD } else { GOOD };
-            station.on_verdict(PartId(part), Verdict::Score(score), at(2_000));
+            station.on_verdict(PartId(part), View::FIRST, Verdict::Score(score), at(2_000));
             station.tick(at(3_000));
         }
     });

@@ -6,3 +6,4 @@ mod machine;
 mod oracle;
 mod rules;
 mod simulation;
+mod views;

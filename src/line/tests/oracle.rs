@@ -4,6 +4,7 @@
 //! happen in the same microsecond their order is the station's, and nothing is expected of the part.
 
 use super::simulation::Simulation;
+use crate::line::counters::ViewCounts;
 use crate::line::settings::Settings;
 use crate::line::trigger::Trigger;
 use crate::line::*;
@@ -25,13 +26,22 @@ type Span = (u64, u64);
 
 pub struct VerdictRecord {
     pub part: u64,
+    pub view: View,
     pub time: u64,
     pub verdict: Verdict,
     pub used: VerdictUse,
 }
 
+pub struct FrameReport {
+    pub reported: u64,
+    pub view: View,
+    pub exposed: u64,
+    pub whole: bool,
+}
+
 /// What went in.
 pub struct Oracle {
+    cameras: usize,
     free_run: bool,
     counts: bool,
     /// From then on.
@@ -41,16 +51,17 @@ pub struct Oracle {
     /// Ticks come late: windows may end later than they should, in the trace.
     pub late_ticks: bool,
     pub edges: u64,
-    /// Told, exposed, whole.
-    pub frames: Vec<(u64, u64, bool)>,
+    pub frames: Vec<FrameReport>,
     pub verdicts: Vec<VerdictRecord>,
     /// When the encoder was reported, and its furthest count then.
     pub counted: Vec<(u64, u64)>,
     pub started: u64,
     /// When each was accepted, and the part that comes next.
     pub challenges: Vec<(u64, u64)>,
-    /// While the camera was down.
-    down: Vec<Span>,
+    /// While each camera was down.
+    down: [Vec<Span>; VIEWS],
+    /// While any of them was.
+    blind: Vec<Span>,
 }
 
 /// What is seen of a part.
@@ -82,12 +93,12 @@ struct Times {
 
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    Frame { whole: bool },
-    Verdict(Verdict),
+    Frame(View, bool),
+    Verdict(View, Verdict),
     Deadline,
     Follower,
     Halt,
-    CameraDown,
+    CameraDown(View),
 }
 
 fn within(spans: &[Span], time: u64) -> bool {
@@ -118,9 +129,20 @@ fn spans(trace: &[(u64, Outputs)], what: impl Fn(u64, &Outputs) -> bool) -> Vec<
     spans
 }
 
+/// Begins or ends the last span.
+fn switch(spans: &mut Vec<Span>, time: u64, up: bool) {
+    let open = spans.last().is_some_and(|(_, until)| *until == NEVER);
+    match (open, up) {
+        (false, false) => spans.push((time, NEVER)),
+        (true, true) => spans.last_mut().expect("a span").1 = time,
+        _ => (),
+    }
+}
+
 impl Oracle {
-    pub fn new(free_run: bool, counts: bool, settings: Settings) -> Self {
+    pub fn new(cameras: usize, free_run: bool, counts: bool, settings: Settings) -> Self {
         Oracle {
+            cameras,
             free_run,
             counts,
             settings: vec![(0, settings)],
@@ -132,7 +154,8 @@ impl Oracle {
             counted: Vec::new(),
             started: NEVER,
             challenges: Vec::new(),
-            down: Vec::new(),
+            down: Default::default(),
+            blind: Vec::new(),
         }
     }
 
@@ -152,19 +175,30 @@ impl Oracle {
     }
 
     /// What a verdict says of a part; `None`: that it could not be judged.
-    fn judged(&self, verdict: Verdict, time: u64) -> Option<Outcome> {
+    fn judged(&self, view: View, verdict: Verdict, time: u64) -> Option<Outcome> {
         let (score, threshold) = match verdict {
             Verdict::Error => return None,
             Verdict::Score(score) => (score, None),
             Verdict::Sorted(score, sorting) => (score, sorting.threshold),
         };
-        let threshold = threshold.unwrap_or(self.settings_at(time).threshold);
+        let own = self.settings_at(time).threshold_of(view);
+        let threshold = threshold.unwrap_or(own);
         let good = score <= threshold.get();
         Some(if good { Outcome::Good } else { Outcome::Reject })
     }
 
     fn is_good(&self, verdict: &VerdictRecord) -> bool {
-        self.judged(verdict.verdict, verdict.time) == Some(Outcome::Good)
+        self.judged(verdict.view, verdict.verdict, verdict.time) == Some(Outcome::Good)
+    }
+
+    /// Whether every view of a part had a verdict in time that is good, before then.
+    fn all_good(&self, part: u64, before: impl Fn(u64) -> bool) -> bool {
+        View::first(self.cameras).all(|view| {
+            self.verdicts.iter().any(|v| {
+                let taken = v.used == VerdictUse::Taken && before(v.time);
+                (v.part, v.view) == (part, view) && self.is_good(v) && taken
+            })
+        })
     }
 
     /// Whether all settings changed from one moment to the other. What happens by itself in the same moment comes
@@ -173,16 +207,18 @@ impl Oracle {
         self.renewals.iter().any(|time| (from..to).contains(time))
     }
 
-    pub fn camera(&mut self, time: u64, up: bool) {
-        match (self.is_up(), up) {
-            (true, false) => self.down.push((time, NEVER)),
-            (false, true) => self.down.last_mut().expect("a span").1 = time,
-            _ => (),
+    pub fn camera(&mut self, view: View, time: u64, up: bool) {
+        let was_up = self.is_up();
+        switch(&mut self.down[view.index()], time, up);
+        if self.is_up() != was_up {
+            switch(&mut self.blind, time, !was_up);
         }
     }
 
+    /// Whether every camera is up.
     pub fn is_up(&self) -> bool {
-        self.down.last().is_none_or(|(_, until)| *until != NEVER)
+        let up = |down: &Vec<Span>| down.last().is_none_or(|(_, until)| *until != NEVER);
+        self.down.iter().all(up)
     }
 
     /// When a place on the belt is reached, seen from `reported`.
@@ -207,7 +243,8 @@ impl Oracle {
         let trace = std::mem::take(&mut line.trace);
         let times = self.times(&trace);
         let events = line.events().to_vec();
-        let given: Vec<_> = line.frames.values().map(|f| (f.part, f.dropped)).collect();
+        let frames = line.frames.values();
+        let given: Vec<_> = frames.map(|f| (f.part, f.view, f.dropped)).collect();
         let alarms = line.station.alarms();
         let (statistics, log) = line.station.finish(Micros(end));
         let at_end = &log.0[events.len()..];
@@ -231,7 +268,7 @@ impl Oracle {
         let blind = spans(trace, |_, o| !o.ready);
         let resumed = halted.iter().map(|(_, until)| *until);
         let recovered = self
-            .down
+            .blind
             .iter()
             .map(|(_, until)| *until)
             .filter(|_| self.free_run);
@@ -352,11 +389,8 @@ impl Oracle {
             assert!(part.given >= part.arrives && part.given <= part.arrives + 4_100);
         }
         if part.outcome == Outcome::Good {
-            let known = self.verdicts.iter().any(|v| {
-                let taken = v.used == VerdictUse::Taken && v.time <= part.given;
-                v.part == i as u64 && self.is_good(v) && taken
-            });
-            assert!(known, "part {i} is good without a verdict");
+            let known = self.all_good(i as u64, |time| time <= part.given);
+            assert!(known, "part {i} is good without a verdict of each view");
         }
         if let Some(expected) = self.expected(i, parts, times, end) {
             assert_eq!(part.outcome, expected, "part {i}");
@@ -368,7 +402,7 @@ impl Oracle {
         let mut taken = self
             .verdicts
             .iter()
-            .filter(|v| v.part == i as u64 && v.used == VerdictUse::Taken);
+            .filter(|v| v.part == i as u64 && v.used == VerdictUse::Taken && !self.is_good(v));
         let sorted = match (part.outcome, taken.next().map(|v| v.verdict)) {
             (Outcome::Reject, Some(Verdict::Sorted(_, sorting))) => sorting.lane,
             _ => None,
@@ -454,7 +488,7 @@ impl Oracle {
     fn expected(&self, i: usize, parts: &[Part], times: &Times, end: u64) -> Option<Outcome> {
         let part = &parts[i];
         let because = |cause| Some(Outcome::RejectBecause(cause));
-        let changes = [&times.blind, &times.halted, &self.down];
+        let changes = [&times.blind, &times.halted, &self.blind];
         if changes
             .into_iter()
             .any(|spans| touches(spans, part.reported))
@@ -464,7 +498,7 @@ impl Oracle {
         let mut closed = None;
         if within(&times.halted, part.reported) {
             closed = because(Cause::NotReady);
-        } else if within(&self.down, part.reported) {
+        } else if within(&self.blind, part.reported) {
             closed = because(Cause::CameraFault);
         } else if self.is_too_close(i, parts) {
             closed = because(Cause::Unknown);
@@ -476,7 +510,7 @@ impl Oracle {
         if life.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return None;
         }
-        let (mut framed, mut judged) = (false, None);
+        let (mut framed, mut good, mut judged) = (vec![], vec![], None);
         for (time, what) in life {
             if closed.is_some() || time == given && !matches!(what, Life::Deadline) {
                 continue;
@@ -485,20 +519,28 @@ impl Oracle {
                 (Life::Halt, None | Some(Outcome::Good)) => closed = because(Cause::NotReady),
                 (Life::Follower, None | Some(Outcome::Good)) => closed = because(Cause::Unknown),
                 (_, Some(_)) => (),
-                (Life::Deadline, None) if framed => closed = because(Cause::Late),
+                (Life::Deadline, None) if framed.len() == self.cameras => {
+                    closed = because(Cause::Late)
+                }
                 (Life::Deadline, None) => closed = because(Cause::NoFrame),
-                (Life::CameraDown, None) if !framed => closed = because(Cause::CameraFault),
-                (Life::Frame { whole: true }, None) => framed = true,
-                (Life::Frame { whole: false }, None) if !framed => {
+                (Life::CameraDown(view), None) if !framed.contains(&view) => {
                     closed = because(Cause::CameraFault);
                 }
-                (Life::Verdict(verdict), None) if framed => match self.judged(verdict, time) {
-                    None => closed = because(Cause::InferenceError),
-                    Some(Outcome::Good) if self.is_piece(i as u64, part.reported, times) => {
-                        closed = because(Cause::Challenge);
+                (Life::Frame(view, _), None) if framed.contains(&view) => (),
+                (Life::Frame(view, true), None) => framed.push(view),
+                (Life::Frame(_, false), None) => closed = because(Cause::CameraFault),
+                (Life::Verdict(view, verdict), None)
+                    if framed.contains(&view) && !good.contains(&view) =>
+                {
+                    match self.judged(view, verdict, time) {
+                        None => closed = because(Cause::InferenceError),
+                        Some(Outcome::Good) if good.len() + 1 < self.cameras => good.push(view),
+                        Some(Outcome::Good) if self.is_piece(i as u64, part.reported, times) => {
+                            closed = because(Cause::Challenge);
+                        }
+                        some => judged = some,
                     }
-                    some => judged = some,
-                },
+                }
                 _ => (),
             }
         }
@@ -543,11 +585,7 @@ impl Oracle {
 
     /// Whether a part was known to be good then, and nothing changed it.
     fn known_good(&self, i: usize, parts: &[Part], then: u64) -> bool {
-        let good = |v: &VerdictRecord| {
-            let taken = v.used == VerdictUse::Taken && v.time < then;
-            v.part == i as u64 && self.is_good(v) && taken
-        };
-        parts[i].outcome == Outcome::Good && self.verdicts.iter().any(good)
+        parts[i].outcome == Outcome::Good && self.all_good(i as u64, |time| time < then)
     }
 
     /// Whether a part was rejected by another's pulse alone, and has none of its own; `None`: that cannot be
@@ -580,7 +618,7 @@ impl Oracle {
         match self.trigger() {
             Trigger::FreeRun => {
                 // Every frame is a part.
-                self.frames[i].1.min(parts[i].reported) < last.at
+                self.frames[i].exposed.min(parts[i].reported) < last.at
             }
             Trigger::Interval(_) => false,
             _ => parts[i].at - last.at < SPACING,
@@ -618,10 +656,19 @@ impl Oracle {
         let after = |time: &u64| *time > part.reported;
         let halts = times.halted.iter().map(|(from, _)| *from).filter(after);
         life.extend(halts.map(|time| (time, Life::Halt)));
-        let downs = self.down.iter().map(|(from, _)| *from).filter(after);
-        life.extend(downs.map(|time| (time, Life::CameraDown)));
-        let mut first = true;
-        for (n, (reported, exposed, whole)) in self.frames.iter().enumerate() {
+        for view in View::first(self.cameras) {
+            let downs = self.down[view.index()].iter().map(|(from, _)| *from);
+            life.extend(downs.filter(after).map(|t| (t, Life::CameraDown(view))));
+        }
+        let mut seen = vec![];
+        for (n, frame) in self.frames.iter().enumerate() {
+            let FrameReport {
+                reported,
+                view,
+                exposed,
+                whole,
+            } = frame;
+            let first = !seen.contains(view);
             let fits = if self.free_run {
                 n == i
             } else {
@@ -636,15 +683,12 @@ impl Oracle {
             }
             let expired = *reported <= part.reported && exposed + 40_000 < part.reported;
             if fits && !dropped && !expired && (first || self.free_run) {
-                first = false;
-                life.push((
-                    (*reported).max(part.reported),
-                    Life::Frame { whole: *whole },
-                ));
+                seen.push(*view);
+                life.push(((*reported).max(part.reported), Life::Frame(*view, *whole)));
             }
         }
         let verdicts = self.verdicts.iter().filter(|v| v.part == i as u64);
-        life.extend(verdicts.map(|v| (v.time, Life::Verdict(v.verdict))));
+        life.extend(verdicts.map(|v| (v.time, Life::Verdict(v.view, v.verdict))));
         Some(life)
     }
 
@@ -751,11 +795,11 @@ impl Oracle {
     }
 
     /// Every frame was paired or dropped, once.
-    fn check_frames(&self, given: &[(Option<u64>, u32)], at_end: &[(u64, Event)]) {
+    fn check_frames(&self, given: &[(Option<u64>, View, u32)], at_end: &[(u64, Event)]) {
         let dropped = at_end
             .iter()
             .filter(|(_, e)| matches!(e, Event::Dropped { .. }));
-        let waiting = given.iter().filter(|f| **f == (None, 0)).count();
+        let waiting = given.iter().filter(|f| f.0.is_none() && f.2 == 0).count();
         assert_eq!(
             dropped.count(),
             waiting,
@@ -764,13 +808,13 @@ impl Oracle {
         assert!(
             given
                 .iter()
-                .all(|(part, dropped)| u32::from(part.is_some()) + dropped <= 1)
+                .all(|(part, _, dropped)| u32::from(part.is_some()) + dropped <= 1)
         );
-        let mut paired: Vec<u64> = given.iter().filter_map(|f| f.0).collect();
+        let mut paired: Vec<(u64, View)> = given.iter().filter_map(|f| Some((f.0?, f.1))).collect();
         paired.sort_unstable();
         assert!(
             paired.windows(2).all(|p| p[0] != p[1]),
-            "two frames of one part"
+            "two frames of one view of a part"
         );
     }
 
@@ -827,7 +871,29 @@ impl Oracle {
                 used(VerdictUse::Ignored)
             ]
         );
-        assert!(counted.latency.count >= v.taken);
+        match self.cameras {
+            1 => assert!(counted.latency.count >= v.taken),
+            _ => assert!(counted.latency.count <= v.taken + v.late),
+        }
+        for (i, view) in counted.views.iter().enumerate() {
+            let of = |used| {
+                let own = self.verdicts.iter().filter(|v| v.view.index() == i);
+                own.filter(|v| v.used == used).count() as u64
+            };
+            // Those that came when another view had decided are counted for their camera all the same.
+            let said = view.good + view.rejects + view.errors;
+            let taken = of(VerdictUse::Taken);
+            assert!((taken..=taken + of(VerdictUse::Ignored)).contains(&said));
+        }
+        let damaged = counted.views.iter().map(|view| view.damaged);
+        assert_eq!(damaged.sum::<u64>(), frames.damaged);
+        let sum = |of: fn(&ViewCounts) -> u64| counted.views.iter().map(of).sum::<u64>();
+        assert!(sum(|view| view.missing) >= outcomes.failed[Cause::NoFrame as usize]);
+        let judged = sum(|view| view.good + view.rejects + view.errors);
+        assert!(
+            judged + sum(|view| view.late) <= frames.paired,
+            "a view counts once"
+        );
         assert_eq!(
             counted.latency.buckets.iter().sum::<u64>(),
             counted.latency.count

@@ -18,6 +18,7 @@ pub fn settings() -> Settings {
             pairing: pairing(),
         },
         threshold: Threshold::new(0.5).unwrap(),
+        further_thresholds: [Threshold::new(0.5).unwrap(); 3],
         delay: RejectDelay::millis(50, 5).unwrap(),
         width: PulseWidth::new(10).unwrap(),
         wiring: Wiring::EnergiseForGood { confirm: None },
@@ -570,11 +571,11 @@ fn while_the_camera_is_down_parts_are_rejected_one_by_one() {
     let mut line = started();
     line.part(100_000, GOOD);
     line.trigger(120_000, 120_000);
-    line.at(121_000, |s, now| s.on_camera(false, now));
+    line.at(121_000, |s, now| s.on_camera(View::FIRST, false, now));
     let outputs = line.station.outputs();
     assert!(outputs.fault && !outputs.ready && !outputs.line_stop && !outputs.busy);
     line.trigger(140_000, 140_000);
-    line.at(160_000, |s, now| s.on_camera(true, now));
+    line.at(160_000, |s, now| s.on_camera(View::FIRST, true, now));
     line.part(161_000, GOOD);
     line.run_to(300_000);
     for part in 0..3 {
@@ -608,8 +609,8 @@ fn in_free_run_every_frame_is_a_part() {
     assert_eq!(line.on(Signal::Good), [(150_000, 160_000)]);
     assert_eq!(line.station.statistics().triggers.unexpected, 1);
     // What passed a camera that is down was not seen: it is flushed.
-    line.at(250_000, |s, now| s.on_camera(false, now));
-    line.at(260_000, |s, now| s.on_camera(true, now));
+    line.at(250_000, |s, now| s.on_camera(View::FIRST, false, now));
+    line.at(260_000, |s, now| s.on_camera(View::FIRST, true, now));
     line.frame(262_000, 261_000, true);
     line.verdict(265_000, 3, Verdict::Score(GOOD));
     line.run_to(400_000);
@@ -820,7 +821,7 @@ fn a_new_threshold_judges_later_verdicts_only() {
     let mut line = started();
     line.part(100_000, 0.4);
     line.at(106_000, |s, _| {
-        s.set_threshold(Threshold::new(0.3).unwrap())
+        s.set_threshold(View::FIRST, Threshold::new(0.3).unwrap())
     });
     line.part(110_000, 0.4);
     line.run_to(300_000);

@@ -16,6 +16,7 @@ impl Observer for Log {
 /// What was reported of a frame and is known of it since.
 #[derive(Debug)]
 pub struct FrameRecord {
+    pub view: View,
     pub part: Option<u64>,
     pub dropped: u32,
 }
@@ -35,7 +36,12 @@ pub struct Simulation<const N: usize> {
 
 impl<const N: usize> Simulation<N> {
     pub fn new(settings: Settings) -> Self {
+        Simulation::with_cameras(1, settings)
+    }
+
+    pub fn with_cameras(cameras: usize, settings: Settings) -> Self {
         let station = Station::new(settings, Statistics::default(), Log::default());
+        let station = station.with_cameras(cameras);
         Simulation {
             trace: vec![(0, station.outputs())],
             station,
@@ -114,15 +120,21 @@ impl<const N: usize> Simulation<N> {
     }
 
     pub fn frame_with(&mut self, time: u64, exposed: u64, flaw: Option<Cause>) -> u64 {
+        self.frame_of(View::FIRST, time, exposed, flaw)
+    }
+
+    pub fn frame_of(&mut self, view: View, time: u64, exposed: u64, flaw: Option<Cause>) -> u64 {
         let id = self.next_frame;
         self.next_frame += 1;
         let record = FrameRecord {
+            view,
             part: None,
             dropped: 0,
         };
         self.frames.insert(id, record);
         let frame = Frame {
             id: FrameId(id),
+            view,
             exposed: Micros(exposed),
             flaw,
         };
@@ -135,7 +147,13 @@ impl<const N: usize> Simulation<N> {
     }
 
     pub fn verdict(&mut self, time: u64, part: u64, verdict: Verdict) -> VerdictUse {
-        self.at(time, |s, now| s.on_verdict(PartId(part), verdict, now))
+        self.verdict_of(View::FIRST, time, part, verdict)
+    }
+
+    pub fn verdict_of(&mut self, view: View, time: u64, part: u64, verdict: Verdict) -> VerdictUse {
+        self.at(time, |s, now| {
+            s.on_verdict(PartId(part), view, verdict, now)
+        })
     }
 
     pub fn input(&mut self, time: u64, input: Input, active: bool) {

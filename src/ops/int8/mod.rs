@@ -139,6 +139,19 @@ impl Panels {
     }
 }
 
+/// Rows of `width` numbers as int8 arithmetic takes them, in place of what `out` held: rounded to 1/255 of their
+/// range. Rounded again they are the same. A row with a number that is not finite becomes NaN.
+pub fn rounded(x: &[f32], width: usize, out: &mut Vec<f32>) {
+    let mut rows = ROWS.take();
+    rows.quantise(x, width, None, 1, false);
+    out.clear();
+    let bytes = rows.bytes.chunks_exact(rows.stride);
+    for (bytes, (low, step)) in bytes.zip(rows.low.iter().zip(&rows.step)) {
+        out.extend(bytes[..width].iter().map(|b| low + step * f32::from(*b)));
+    }
+    ROWS.set(rows);
+}
+
 impl product::PackedWeights for Panels {
     fn sizes(&self) -> Sizes {
         Sizes {

@@ -69,8 +69,8 @@ fn alone<P: Pin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
     let shared = Arc::new(Shared::new(&settings, nothing.0, nothing.1));
     let outlets = Outlets {
         judges: judges(1, 64).0,
-        expose: Mailbox::default().lane(8),
-        back: Places::new(1).1.giver(),
+        expose: vec![Mailbox::default().lane(8)],
+        back: Places::new(1, 1).1.giver(),
         record: Records::new(0).0,
     };
     let mut actuator = Actuator::new(
@@ -83,7 +83,7 @@ fn alone<P: Pin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
         RealTime::default(),
     );
     actuator.handle(loadout(settings, NetworkState::Stored));
-    actuator.handle(Message::Start);
+    actuator.handle(Message::Start(View::FIRST));
     actuator
 }
 
@@ -170,11 +170,11 @@ fn the_reset_input_does_not_arm_what_an_order_disarmed() {
     order(&mut station, Order::Disarm);
     // One that is stuck from the start is none.
     input(&mut station, Input::Reset, true);
-    assert!(!station.shared.retry.load(Ordering::Relaxed));
+    assert!(!station.shared.retries(View::FIRST));
     input(&mut station, Input::Reset, false);
     input(&mut station, Input::Reset, true);
     assert!(!shown(&mut station).ready);
-    assert!(station.shared.retry.load(Ordering::Relaxed), "the camera");
+    assert!(station.shared.retries(View::FIRST), "the camera");
     order(&mut station, Order::Arm);
     assert!(shown(&mut station).ready);
 }
@@ -245,13 +245,13 @@ fn a_camera_without_a_network_inspects_nothing() {
         .settings()
         .unwrap();
     let mut station = alone(Pins::<Watched>::default(), false);
-    station.flags = Flags::default();
+    station.flags = Flags::of(1);
     station.station = Some(Station::new(
         settings,
         Statistics::default(),
         station.station.take().unwrap().finish(now()).1,
     ));
-    station.handle(Message::Start);
+    station.handle(Message::Start(View::FIRST));
     assert!(!shown(&mut station).ready);
     assert_eq!(station.shared.snapshot().mode, Mode::Starting);
     station.handle(loadout(settings, NetworkState::Stored));

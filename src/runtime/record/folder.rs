@@ -2,7 +2,7 @@
 //! then: a disk that is mounted for reading, or not there yet, is no reason to let parts wait.
 
 use super::lines::{Lines, cut_half_line};
-use super::overlays::Overlays;
+use super::pictures::{FOLDER, Pictures};
 use super::recorder::Failed;
 use crate::durable::Lock;
 use std::io::Error;
@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Files {
     pub(super) verdicts: Lines,
     pub(super) events: Lines,
-    pub(super) overlays: Overlays,
+    pub(super) pictures: Pictures,
     /// Of the folder: another program's results are not mixed with these.
     _lock: Lock,
 }
@@ -61,7 +61,7 @@ fn in_use(out: &Path) -> Failed {
 }
 
 fn open(out: &Path, keep: bool, lock: Lock) -> Result<Files, Failed> {
-    let overlays = Overlays::open(out.join("rejects"), keep)?;
+    let pictures = Pictures::open(out.join(FOLDER), keep)?;
     put_aside(out, "verdicts", keep)?;
     put_aside(out, "events", keep)?;
     let summary = out.join("summary.json");
@@ -71,7 +71,7 @@ fn open(out: &Path, keep: bool, lock: Lock) -> Result<Files, Failed> {
     Ok(Files {
         verdicts: Lines::create(out.join("verdicts.jsonl"))?,
         events: Lines::create(out.join("events.jsonl"))?,
-        overlays,
+        pictures,
         _lock: lock,
     })
 }

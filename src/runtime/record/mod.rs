@@ -7,12 +7,12 @@
 //! |---|---|
 //! | `folder` | where they go, or that they cannot go there |
 //! | `lines` | files that grow line by line |
-//! | `overlays` | the folder of pictures |
+//! | [`pictures`] | the archive: pictures by day |
 //! | `recorder` | the thread |
 
 mod folder;
 mod lines;
-mod overlays;
+pub mod pictures;
 mod recorder;
 
 pub use recorder::{Failed, Recorder};
@@ -21,7 +21,7 @@ use super::mailbox::{Mailbox, Post};
 use super::shared::Shared;
 use crate::control::host::{NetworkLabel, PartResult};
 use crate::inspector::Inspection;
-use crate::line::{Alarm, AlarmSet, ChallengeReport, Micros, PartId};
+use crate::line::{Alarm, AlarmSet, ChallengeReport, Micros, PartId, View};
 use image::RgbImage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +47,8 @@ pub struct Judgement {
     pub name: String,
     /// Whether the part is defective, where the source knows.
     pub defective: Option<bool>,
+    /// Its score; `None` if it could not be judged.
+    pub score: Option<f32>,
     /// Why it could not be judged.
     pub error: Option<String>,
     /// What judged it.
@@ -57,8 +59,9 @@ pub struct Judgement {
     pub picture: bool,
     /// Whether somebody looks on, and this picture is for them.
     pub shows: bool,
-    /// Whether it came while good parts were taught: its picture is kept, for whoever looks for the odd one.
-    pub taught: bool,
+    /// Whether its picture is kept although it passes: it came while good parts were taught, and somebody may look
+    /// for the odd one, or it is one of the sample of parts that pass.
+    pub sample: bool,
 }
 
 /// Something to write down.
@@ -67,6 +70,8 @@ pub enum Record {
     Judged {
         /// Whose.
         part: PartId,
+        /// Of which camera.
+        view: View,
         /// How.
         judgement: Judgement,
     },
@@ -74,6 +79,8 @@ pub enum Record {
     Picture {
         /// Whose.
         part: PartId,
+        /// Of which camera.
+        view: View,
         /// The picture.
         picture: Box<Picture>,
     },

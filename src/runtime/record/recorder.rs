@@ -1,19 +1,22 @@
 //! The thread that writes down what happened.
 
 use super::folder::Folder;
+use super::pictures::About;
 use super::{Judgement, PICTURES, Picture, Record, Records};
 use crate::control::host::PartResult;
-use crate::line::{Lane, Micros, Outcome, PartId};
+use crate::control::session::outcome_words;
+use crate::line::{Lane, Micros, Outcome, PartId, VIEWS, View};
 use crate::report::{Caption, overlay, say, warn};
 use crate::runtime::archive::Keep;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
-use image::{ImageFormat, RgbImage};
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageError, RgbImage};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::{Cursor, Error};
+use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,6 +63,24 @@ struct PartLine<'a> {
     /// The lane that its reject started in.
     #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<u8>,
+    /// Where there are several cameras: the one whose score, name and error these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    camera: Option<u8>,
+    /// Where there are several cameras: each that had a verdict, or a frame that cannot be judged, by now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    views: Vec<ViewLine<'a>>,
+}
+
+/// What one of several cameras saw of a part.
+#[derive(Serialize)]
+struct ViewLine<'a> {
+    camera: u8,
+    name: &'a str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
 /// A line of events.jsonl.
@@ -89,13 +110,36 @@ enum Event {
     },
 }
 
-/// What is known of a part. Judgement, picture and outcome come in any order: the verdict of a late part
+/// What is known of a part. Judgements, pictures and outcome come in any order: the verdict of a late part
 /// comes when it has its outcome.
 #[derive(Default)]
 struct Known {
+    views: [Seen; VIEWS],
+    outcome: Option<(PartResult, Micros)>,
+}
+
+/// What one camera saw of it.
+#[derive(Default)]
+struct Seen {
     judgement: Option<Judgement>,
     picture: Option<Box<Picture>>,
-    outcome: Option<(PartResult, Micros)>,
+}
+
+impl Known {
+    /// Whose name and error stand for the part: the view's that decided it, or the first's that went wrong.
+    fn teller(&self, decided: View, scored: bool) -> View {
+        let is_there = |view: &View| self.views[view.index()].judgement.is_some();
+        let failed = |view: &View| {
+            let judgement = self.views[view.index()].judgement.as_ref();
+            judgement.is_some_and(|j| j.error.is_some())
+        };
+        let all = || View::ALL.into_iter().filter(is_there);
+        let wrong = all().find(failed).filter(|_| !scored);
+        wrong
+            .or(Some(decided).filter(is_there))
+            .or(all().next())
+            .unwrap_or_default()
+    }
 }
 
 /// What could not be opened, and why.
@@ -194,12 +238,20 @@ impl Recorder {
 
     fn take(&mut self, record: Record) {
         match record {
-            Record::Judged { part, judgement } => {
-                self.part(part).judgement = Some(judgement);
+            Record::Judged {
+                part,
+                view,
+                judgement,
+            } => {
+                self.part(part).views[view.index()].judgement = Some(judgement);
                 self.settle(part);
             }
-            Record::Picture { part, picture } => {
-                self.part(part).picture = Some(picture);
+            Record::Picture {
+                part,
+                view,
+                picture,
+            } => {
+                self.part(part).views[view.index()].picture = Some(picture);
                 self.settle(part);
             }
             Record::Outcome {
@@ -257,20 +309,26 @@ impl Recorder {
         if self.known.len() >= REMEMBERED
             && !self.known.contains_key(&part)
             && let Some((_, known)) = self.known.pop_first()
-            && known.picture.is_some()
         {
-            self.picture_is_done();
-            self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
+            for _ in known.views.iter().filter(|seen| seen.picture.is_some()) {
+                self.picture_is_done();
+                self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
         self.known.entry(part).or_default()
     }
 
     fn outcome(&mut self, result: PartResult, triggered: Micros, due: u64, at: Micros) {
         self.shared.tell(result);
-        let judgement = self
-            .known
-            .get(&result.part)
-            .and_then(|k| k.judgement.as_ref());
+        let known = self.known.get(&result.part);
+        let by_score = matches!(result.outcome, Outcome::Good | Outcome::Reject);
+        let teller = known.map_or(result.view, |k| k.teller(result.view, by_score));
+        let judgement = known.and_then(|k| k.views[teller.index()].judgement.as_ref());
+        let several = self.shared.cameras > 1;
+        let views = known.filter(|_| several).into_iter().flat_map(|known| {
+            let seen = View::ALL.into_iter().zip(&known.views);
+            seen.filter_map(|(view, seen)| Some(view_line(view, seen.judgement.as_ref()?)))
+        });
         let (name, error) = judgement.map_or(("", None), |j| (j.name.as_str(), j.error.as_deref()));
         let warning = match judgement.and_then(|j| j.network.as_ref()) {
             Some(network) => network.warning,
@@ -295,6 +353,8 @@ impl Recorder {
             kind,
             type_share: result.share,
             lane: result.lane.map(Lane::get),
+            camera: several.then(|| teller.number()),
+            views: views.collect(),
         };
         match self.folder.files() {
             Ok(files) => {
@@ -324,7 +384,9 @@ impl Recorder {
                 error.unwrap_or_default()
             ));
         }
-        if judgement.is_some_and(|j| j.defective == Some(true)) {
+        let judgements = known.into_iter().flat_map(|k| &k.views);
+        let mut judgements = judgements.filter_map(|seen| seen.judgement.as_ref());
+        if judgements.any(|j| j.defective == Some(true)) {
             let mut truth = lock(&self.shared.truth);
             truth.defective += 1;
             truth.rejected += u64::from(result.outcome.is_reject());
@@ -333,46 +395,73 @@ impl Recorder {
         self.settle(result.part);
     }
 
-    /// Draws a part's picture once all is known of it, and forgets the part.
+    /// Draws the pictures of a part once it has its outcome, and forgets it when nothing more is to come.
     fn settle(&mut self, part: PartId) {
-        let Some(Known {
-            judgement: Some(judgement),
-            picture,
-            outcome: Some(_),
-        }) = self.known.get(&part)
-        else {
+        let Some(known) = self.known.get_mut(&part) else {
             return;
         };
-        if judgement.picture && picture.is_none() {
+        let Some((result, at)) = known.outcome else {
             return;
-        }
-        if let Some(Known {
-            judgement: Some(judgement),
-            picture: Some(picture),
-            outcome: Some((result, at)),
-        }) = self.known.remove(&part)
-        {
+        };
+        let awaited = |seen: &Seen| match &seen.judgement {
+            Some(judgement) => judgement.picture && seen.picture.is_none(),
+            None => true,
+        };
+        let cameras = &known.views[..self.shared.cameras.min(VIEWS)];
+        let done = !cameras.iter().any(awaited);
+        let several = cameras.len() > 1;
+        let views = known.views.each_mut().map(|seen| {
+            let picture = seen.judgement.is_some().then(|| seen.picture.take());
+            picture.flatten()
+        });
+        for (view, picture) in View::ALL.into_iter().zip(views) {
+            let Some(picture) = picture else {
+                continue;
+            };
             self.picture_is_done();
-            let keeps = self.keeps(result.outcome, judgement.taught);
+            let judgement = self.known.get_mut(&part);
+            let judgement = judgement.and_then(|k| k.views[view.index()].judgement.take());
+            let Some(mut judgement) = judgement else {
+                continue;
+            };
+            let keeps = self.keeps(result.outcome, judgement.sample);
             let shows = judgement.shows;
             if keeps || shows {
-                let picture = drawn(&result, &judgement, &picture, at);
-                if shows {
-                    self.show(part, &picture);
-                }
-                if keeps {
-                    self.keep(part, &judgement, &picture);
+                let shown = several.then_some(view);
+                match jpeg(&drawn(&result, shown, &judgement, &picture, at)) {
+                    Ok(overlay) => {
+                        if keeps {
+                            self.keep(&result, shown, at, &judgement, (&picture.frame, &overlay));
+                        }
+                        if shows {
+                            self.shared.live[view.index()].show(part, overlay);
+                        }
+                    }
+                    Err(e) => {
+                        self.shared
+                            .pictures_lost
+                            .fetch_add(u64::from(keeps), Ordering::Relaxed);
+                        log::warn!("part {}: its picture cannot be drawn: {e}", part.0);
+                    }
                 }
             }
+            // Until those of the other views have come, too.
+            judgement.picture = false;
+            if let Some(known) = self.known.get_mut(&part) {
+                known.views[view.index()].judgement = Some(judgement);
+            }
+        }
+        if done {
+            self.known.remove(&part);
         }
     }
 
     /// Whether the picture of a part that its network asked to keep is kept: what the archive is set to may
     /// have changed since.
-    fn keeps(&self, outcome: Outcome, taught: bool) -> bool {
+    fn keeps(&self, outcome: Outcome, sample: bool) -> bool {
         match self.shared.archive().keep {
             Keep::Nothing => false,
-            Keep::Rejects => outcome.is_reject() || taught,
+            Keep::Rejects => outcome.is_reject() || sample,
             Keep::All => true,
         }
     }
@@ -382,16 +471,33 @@ impl Recorder {
         debug_assert!((1..=PICTURES).contains(&waiting), "{waiting}");
     }
 
-    /// For whoever looks on.
-    fn show(&self, part: PartId, picture: &RgbImage) {
-        let mut jpeg = Cursor::new(Vec::new());
-        match picture.write_to(&mut jpeg, ImageFormat::Jpeg) {
-            Ok(()) => self.shared.live.show(part, jpeg.into_inner()),
-            Err(e) => log::warn!("part {}: its picture cannot be shown: {e}", part.0),
-        }
-    }
-
-    fn keep(&mut self, part: PartId, judgement: &Judgement, picture: &RgbImage) {
+    fn keep(
+        &mut self,
+        result: &PartResult,
+        view: Option<View>,
+        at: Micros,
+        judgement: &Judgement,
+        (frame, overlay): (&RgbImage, &[u8]),
+    ) {
+        let archive = self.shared.archive();
+        let (_, cause) = outcome_words(result.outcome);
+        let network = judgement.network.as_deref();
+        let kind = result.type_name(network.map_or(&[], |n| &n.types));
+        let about = About {
+            part: result.part.0,
+            name: judgement.name.clone(),
+            camera: view.map(View::number),
+            utc: utc(at),
+            reject: result.outcome.is_reject(),
+            cause: cause.map(String::from),
+            kind: kind.map(String::from),
+            score: view.map_or(result.score, |_| judgement.score),
+            threshold: judgement.threshold,
+            recipe: self.shared.recipe().to_string(),
+            network: network.map_or_else(String::new, |n| n.name.clone()),
+            good: None,
+            note: String::new(),
+        };
         let files = match self.folder.files() {
             Ok(files) => files,
             Err((path, e)) => {
@@ -399,25 +505,66 @@ impl Recorder {
                 return lose(&self.shared, path, e);
             }
         };
-        let path = files.overlays.path(part.0, &judgement.name);
-        if let Err(e) = picture.save(&path) {
+        let pictures = &mut files.pictures;
+        let written = pictures.stem(&about).and_then(|stem| {
+            let frame = jpeg(frame).map_err(|e| (stem.clone(), Error::other(e)))?;
+            pictures.write(stem, (&frame, overlay), &about)
+        });
+        let since = archive.days.and_then(|days| first_day(&about.utc, days));
+        pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, since.as_deref());
+        if let Err((path, e)) = written {
             self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
-            // Half a picture is none.
-            let _ = std::fs::remove_file(&path);
-            return lose(&self.shared, &path, &e);
+            lose(&self.shared, &path, &e);
         }
-        let limit = u64::from(self.shared.archive().limit_mb) * 1_000_000;
-        files.overlays.add(path, limit);
     }
 }
 
-/// A part's overlay.
-fn drawn(result: &PartResult, judgement: &Judgement, picture: &Picture, at: Micros) -> RgbImage {
+/// Quality of pictures in the archive.
+const QUALITY: u8 = 90;
+
+fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
+    let mut jpeg = Vec::new();
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))?;
+    Ok(jpeg)
+}
+
+/// The first day whose pictures are kept if today (RFC 3339) is the last of so many.
+fn first_day(utc: &str, days: u32) -> Option<String> {
+    let today: jiff::civil::Date = utc.get(..10)?.parse().ok()?;
+    let before = i64::from(days) - 1;
+    let first = today.checked_sub(jiff::SignedDuration::from_hours(24 * before));
+    Some(first.ok()?.to_string())
+}
+
+/// What one of several cameras saw.
+fn view_line(view: View, judgement: &Judgement) -> ViewLine<'_> {
+    let outcome = match judgement.score {
+        Some(score) => Outcome::of(score, judgement.threshold).word(),
+        None => "not judged",
+    };
+    ViewLine {
+        camera: view.number(),
+        name: &judgement.name,
+        outcome,
+        score: judgement.score,
+        error: judgement.error.as_deref(),
+    }
+}
+
+/// A part's overlay; of one of several cameras, that one's.
+fn drawn(
+    result: &PartResult,
+    view: Option<View>,
+    judgement: &Judgement,
+    picture: &Picture,
+    at: Micros,
+) -> RgbImage {
     let network = judgement.network.as_deref();
     let time = utc(at);
+    let camera = view.map_or_else(String::new, |v| format!("camera {}  ", v.number()));
     let name = match network {
-        Some(network) => format!("{}  {time}  {}", judgement.name, network.name),
-        None => format!("{}  {time}", judgement.name),
+        Some(network) => format!("{camera}{}  {time}  {}", judgement.name, network.name),
+        None => format!("{camera}{}  {time}", judgement.name),
     };
     let verdict = match result.type_name(network.map_or(&[], |n| &n.types)) {
         Some(kind) => format!("{}: {kind}", result.outcome.word()),
@@ -485,6 +632,7 @@ mod tests {
             let part = PartId(part);
             let picture = self.judge.takes_a_picture(&self.shared);
             let judgement = Judgement {
+                score: Some(0.7),
                 name: format!("{}.png", part.0),
                 defective: None,
                 error: None,
@@ -492,16 +640,25 @@ mod tests {
                 threshold: 0.5,
                 picture,
                 shows: false,
-                taught: false,
+                sample: false,
             };
-            let judged = Record::Judged { part, judgement };
+            let view = View::FIRST;
+            let judged = Record::Judged {
+                part,
+                view,
+                judgement,
+            };
             self.judge.send(&self.shared, judged);
             if picture {
                 let picture = Box::new(Picture {
                     frame: known_frame(),
                     inspection: Inspection::blank(4, 32),
                 });
-                let record = Record::Picture { part, picture };
+                let record = Record::Picture {
+                    part,
+                    view,
+                    picture,
+                };
                 self.judge.send(&self.shared, record);
             }
             picture
@@ -512,6 +669,7 @@ mod tests {
                 part: PartId(part),
                 outcome,
                 score: None,
+                view: View::FIRST,
                 opinions: None,
                 latency_us: None,
                 defect: DefectType::None,
@@ -535,8 +693,9 @@ mod tests {
         }
 
         fn pictures(&self) -> usize {
-            let rejects = self.folder.path().join("rejects");
-            std::fs::read_dir(rejects).unwrap().count()
+            let all = walkdir::WalkDir::new(self.folder.path().join("archive"));
+            let about = |e: &walkdir::DirEntry| e.path().extension().is_some_and(|e| e == "json");
+            all.into_iter().map(Result::unwrap).filter(about).count()
         }
     }
 

@@ -44,14 +44,26 @@ struct Pretrained {
 /// The keys of Hugging Face's `config.json`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Preprocessor {
-    image_mean: Option<[f32; 3]>,
-    image_std: Option<[f32; 3]>,
+pub struct Preprocessor {
+    pub image_mean: Option<[f32; 3]>,
+    pub image_std: Option<[f32; 3]>,
     /// PIL's number: 2 bilinear, 3 bicubic.
     resample: Option<u64>,
 }
 
-fn parse<T: for<'a> Deserialize<'a> + Default>(path: &Path) -> Result<Option<T>, TensorError> {
+impl Preprocessor {
+    /// How pictures are resized, where it is one of ours.
+    pub fn interpolation(&self) -> Option<Interpolation> {
+        match self.resample {
+            Some(2) => Some(Interpolation::Bilinear),
+            Some(3) => Some(Interpolation::Bicubic),
+            _ => None,
+        }
+    }
+}
+
+/// What a JSON file says; `None` if there is no such file.
+pub fn parse<T: for<'a> Deserialize<'a> + Default>(path: &Path) -> Result<Option<T>, TensorError> {
     if !path.is_file() {
         return Ok(None);
     }
@@ -98,18 +110,13 @@ impl Said {
             Some("bilinear") => Some(Interpolation::Bilinear),
             _ => None,
         };
-        let numbered = match hub.resample {
-            Some(2) => Some(Interpolation::Bilinear),
-            Some(3) => Some(Interpolation::Bicubic),
-            _ => None,
-        };
         Ok(Said {
             found: true,
             heads: config.num_attention_heads,
             epsilon: config.layer_norm_eps,
             mean: hub.image_mean.or(timm.mean),
             std: hub.image_std.or(timm.std),
-            interpolation: numbered.or(named),
+            interpolation: hub.interpolation().or(named),
         })
     }
 }

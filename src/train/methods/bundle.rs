@@ -87,20 +87,51 @@ fn class(asked: &MethodOptions, learned: Option<&Learned>) -> Result<String, Tra
     }
 }
 
-/// The T of a method's published code.
-fn temperature(method: Method, clip: &Clip) -> Result<f32, TrainError> {
-    Ok(match method {
-        Method::AprilGan => 0.01,
-        Method::Anovl => 1.0,
-        Method::Coop | Method::Cocoop => {
-            let scale = clip.logit_scale.ok_or_else(|| TrainError::Weights {
-                path: clip.path.clone(),
-                what: format!("tensor `logit_scale` is missing, which --method {method} scales its cosines by; or name --temperature"),
-            })?;
-            (-scale).exp()
+/// The T that CLIP's training begins with.
+const INITIAL: f32 = 0.07;
+
+impl MethodOptions {
+    /// The T in softmax(cosine / T): the user's, else that of the method's published code. CoOp's and CoCoOp's is the
+    /// weights' own; weights that do not say it get [`INITIAL`].
+    pub fn scale(&self, clip: &Clip) -> f32 {
+        let published = match self.method {
+            Method::AprilGan => 0.01,
+            Method::Anovl => 1.0,
+            Method::Coop | Method::Cocoop => clip.logit_scale.map_or(INITIAL, |s| (-s).exp()),
+            _ => 0.07,
+        };
+        self.temperature.unwrap_or(published)
+    }
+
+    /// What has to be assumed of these weights, a sentence for the user.
+    pub fn assumed(&self, clip: &Clip) -> Option<String> {
+        let own = matches!(self.method, Method::Coop | Method::Cocoop);
+        let nobody = self.temperature.is_none() && clip.logit_scale.is_none();
+        (own && nobody).then(|| {
+            format!(
+                "{}: tensor `logit_scale` is missing, by which --method {} multiplies cosines: assumed: CLIP's first one, T = {INITIAL} (--temperature)",
+                clip.path.display(),
+                self.method
+            )
+        })
+    }
+}
+
+/// Refuses methods that only `evaluate` runs, with the reason.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub fn refuse_host_only(method: Method) -> Result<(), TrainError> {
+    let why = match method {
+        Method::Filo => {
+            "it encodes about 140 prompts again for each picture (4 times FAPrompt's work at ViT-B/16)"
         }
-        _ => 0.07,
-    })
+        Method::Blip => "its encoders are not CLIP's: BERT, and a ViT of another layout",
+        _ => return Ok(()),
+    };
+    Err(options(format!(
+        "--method {method}: no bundle holds it and no device runs it, because {why}; `evaluate --method {method} --clip ...` judges a set by it on the host"
+    )))
 }
 
 /// A learned prompt: the start token, `parts` in their order, the end token; rows without positions.
@@ -396,11 +427,10 @@ fn write(
         }
         // The encoder is all of it.
         Method::Memory => {}
-        Method::Faprompt | Method::Filo | Method::Blip => {
-            return Err(options(format!(
-                "--method {method}: the device does not run it; measure it with `evaluate --method {method}`"
-            )));
+        Method::Faprompt => {
+            return Err(options("--method faprompt is `export::export`'s".into()));
         }
+        Method::Filo | Method::Blip => refuse_host_only(method)?,
     }
     if method == Method::AprilGan {
         let learned = needed(asked, learned)?;
@@ -413,10 +443,7 @@ fn write(
         }
     }
     Ok(Made {
-        temperature: match asked.temperature {
-            Some(t) => t,
-            None => temperature(method, clip)?,
-        },
+        temperature: asked.scale(clip),
         spec,
     })
 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 /// The methods that the device runs beside FAPrompt, and what each may cost at most of what FAPrompt costs; `None`:
 /// nothing was promised.
-pub const METHODS: [(Method, Option<f64>); 9] = [
+pub const METHODS: [(Method, Option<f64>); 10] = [
     (Method::Anomalyclip, Some(1.02)),
     (Method::Heads, Some(1.02)),
     (Method::AprilGan, Some(1.0)),
@@ -30,6 +30,7 @@ pub const METHODS: [(Method, Option<f64>); 9] = [
     (Method::Cocoop, Some(1.05)),
     (Method::Dapo, Some(1.1)),
     (Method::Anovl, None),
+    (Method::Winclip, None),
 ];
 
 /// A method's row.

@@ -11,9 +11,10 @@
 //! | [`cost`] | what each costs beside FAPrompt |
 //! | [`tables`] | the papers' tables |
 //! | [`judge`] | a set by a bundle for each of its classes |
-//! | [`anovl`], [`filo`] | what the device does not run of them |
+//! | [`anovl`], [`filo`], [`blip`] | what the device does not run of them |
 
 pub mod anovl;
+pub mod blip;
 pub mod bundle;
 pub mod cost;
 pub mod filo;

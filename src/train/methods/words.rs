@@ -135,7 +135,7 @@ pub fn prompts(
     let class = class_words(class);
     let one = vec!["{}".to_string()];
     let (normal, abnormal, choices): (&[String], &[String], Vec<&[String]>) = match method {
-        Method::Clip => (&lists.clip.normal, &lists.clip.abnormal, vec![&one]),
+        Method::Clip | Method::Blip => (&lists.clip.normal, &lists.clip.abnormal, vec![&one]),
         Method::ClipAc => {
             let l = &lists.clip_ac;
             let choices: Vec<&[String]> = vec![&l.templates_80, &l.templates_7];

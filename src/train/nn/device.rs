@@ -5,18 +5,45 @@
 use super::Products;
 use crate::train::TrainError;
 use burn::tensor::Device;
-use clap::ValueEnum;
+use std::str::FromStr;
 
 /// A kind of processor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceKind {
     /// All cores of this machine.
     #[default]
     Cpu,
-    /// The first NVIDIA GPU; the program must be built with the feature `cuda`.
-    Cuda,
+    /// The NVIDIA GPU of this number, from 0; the program must be built with the feature `cuda`.
+    Cuda(usize),
     /// The first GPU of any maker, through Vulkan or Metal; needs the feature `wgpu`.
     Wgpu,
+}
+
+/// `cpu`, `cuda`, `cuda:1`, `wgpu`. Several GPUs are refused with what does it: one process has one device.
+impl FromStr for DeviceKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceKind, String> {
+        match text {
+            "cpu" => return Ok(DeviceKind::Cpu),
+            "cuda" => return Ok(DeviceKind::Cuda(0)),
+            "wgpu" => return Ok(DeviceKind::Wgpu),
+            _ => (),
+        }
+        let numbers = text.strip_prefix("cuda:").map(|n| {
+            let all = n.split(',').map(str::parse);
+            all.collect::<Result<Vec<usize>, _>>()
+        });
+        match numbers {
+            Some(Ok(one)) if one.len() == 1 => Ok(DeviceKind::Cuda(one[0])),
+            Some(Ok(several)) => Err(format!(
+                "a process computes on one GPU: start {} of them, each with its own --device cuda:N and --shard I/{}",
+                several.len(),
+                several.len()
+            )),
+            _ => Err("cpu, cuda, cuda:N (the GPU of this number, from 0) or wgpu".into()),
+        }
+    }
 }
 
 impl DeviceKind {
@@ -24,7 +51,7 @@ impl DeviceKind {
     pub fn products(self) -> Products {
         match self {
             DeviceKind::Cpu => Products::F32,
-            DeviceKind::Cuda | DeviceKind::Wgpu => Products::Bf16,
+            DeviceKind::Cuda(_) | DeviceKind::Wgpu => Products::Bf16,
         }
     }
 
@@ -35,14 +62,15 @@ impl DeviceKind {
     pub fn open(self) -> Result<Device, TrainError> {
         match self {
             DeviceKind::Cpu => Ok(Device::flex()),
-            DeviceKind::Cuda => cuda(),
+            DeviceKind::Cuda(number) => cuda(number),
             DeviceKind::Wgpu => wgpu(),
         }
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Device, TrainError> {
+fn cuda(number: usize) -> Result<Device, TrainError> {
+    use burn::tensor::DeviceType;
     // Asking burn for a device without a driver panics deep inside, so the driver is looked for first.
     // SAFETY is cudarc's: the check only tries to open the library.
     #[allow(unsafe_code)]
@@ -52,11 +80,17 @@ fn cuda() -> Result<Device, TrainError> {
             "--device cuda: libcuda.so.1 is missing: no NVIDIA driver on this machine; use --device cpu".into(),
         ));
     }
-    Ok(Device::cuda(0))
+    let count = Device::enumerate(DeviceType::Cuda).into_vec().len();
+    if number >= count {
+        return Err(TrainError::Options(format!(
+            "--device cuda:{number}: this machine has {count} NVIDIA GPUs, counted from 0"
+        )));
+    }
+    Ok(Device::cuda(number))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda() -> Result<Device, TrainError> {
+fn cuda(_: usize) -> Result<Device, TrainError> {
     Err(TrainError::Options(
         "--device cuda: this program was built without CUDA; build it with `cargo build --release --features train,cuda`, or use --device cpu".into(),
     ))
@@ -79,4 +113,24 @@ fn wgpu() -> Result<Device, TrainError> {
     Err(TrainError::Options(
         "--device wgpu: this program was built without it; build it with `cargo build --release --features train,wgpu`, or use --device cpu".into(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_has_a_number_and_several_are_several_processes() {
+        let of = |text: &str| DeviceKind::from_str(text);
+        assert_eq!(of("cuda"), Ok(DeviceKind::Cuda(0)));
+        assert_eq!(of("cuda:3"), Ok(DeviceKind::Cuda(3)));
+        let several = of("cuda:0,1").unwrap_err();
+        assert!(
+            several.contains("start 2 of them") && several.contains("--shard I/2"),
+            "{several}"
+        );
+        for odd in ["cuda:", "cuda:x", "gpu", "cuda:1,"] {
+            assert!(of(odd).unwrap_err().contains("cuda:N"), "{odd}");
+        }
+    }
 }

@@ -203,7 +203,7 @@ pub fn split(x: Tensor<3>, heads: usize) -> Tensor<4> {
 }
 
 /// The reverse of [`split`].
-fn join(x: Tensor<4>) -> Tensor<3> {
+pub fn join(x: Tensor<4>) -> Tensor<3> {
     let [b, heads, n, d] = x.dims();
     x.swap_dims(1, 2).reshape([b, n, heads * d])
 }

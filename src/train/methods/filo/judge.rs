@@ -4,19 +4,17 @@ use super::{FiLo, tokens};
 use crate::bundle::manifest::ImageSpec;
 use crate::bundle::method::Method;
 use crate::bundle::method::MethodSpec;
-use crate::capture::load;
 use crate::faprompt::map::Map;
 use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::datasets::Sample;
-use crate::train::evaluate::{Judged, judged as judged_as, trivial};
+use crate::train::evaluate::Judged;
 use crate::train::export::ExportOptions;
 use crate::train::methods::MethodOptions;
-use crate::train::methods::judge::{by_class, in_order};
-use crate::train::nn::image::{ImageTower, cut};
+use crate::train::methods::judge::{Frames, on_host};
+use crate::train::nn::image::ImageTower;
 use crate::train::nn::layers::{Maker, put};
 use crate::train::tensors::Tensors;
-use crate::vision::Preprocessor;
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 
@@ -64,11 +62,18 @@ pub fn judge(
 ) -> Result<(Vec<Judged>, Vec<String>), TrainError> {
     let size = options.image_size.unwrap_or(clip.default_image_size());
     let (layers, patch) = (clip.visual.blocks.len(), clip.visual.patch);
-    if size == 0 || !size.is_multiple_of(patch) {
-        return Err(TrainError::Options(format!(
-            "--image-size {size}: no multiple of the weights' patch side {patch}"
-        )));
-    }
+    let frames = Frames {
+        spec: ImageSpec {
+            size,
+            patch,
+            mean: clip.preprocess.mean,
+            std: clip.preprocess.std,
+            interpolation: clip.preprocess.interpolation,
+        },
+        class: asked.class.as_deref(),
+        bar,
+    };
+    frames.check()?;
     let stages = stages(asked, layers)?;
     let vv = options.vv_layers.unwrap_or(vv_layers(layers)).min(layers);
     let grid = size / patch;
@@ -80,47 +85,15 @@ pub fn judge(
     let device = &device.clone().autodiff();
     let mut m = Maker::new(device, false);
     let tower = ImageTower::with_positions(&clip.visual, &positions, clip.activation, vv, &mut m);
-    let mut preprocessor = Preprocessor::new(&ImageSpec {
-        size,
-        patch,
-        mean: clip.preprocess.mean,
-        std: clip.preprocess.std,
-        interpolation: clip.preprocess.interpolation,
-    });
-    let of = |s: &Sample| asked.class.clone().unwrap_or(s.class.clone());
-    let (classes, place) = by_class(samples, of);
-    let (mut judged, mut failed) = (vec![], vec![]);
-    for (class, samples) in classes {
-        let network = FiLo::load(clip, learned, &class, size, device)?;
-        for sample in samples {
-            bar.inc(1);
-            let read = load(&sample.image).map_err(|e| e.to_string());
-            let frame = match read {
-                Ok(frame) => frame,
-                Err(e) => {
-                    failed.push(e);
-                    continue;
-                }
-            };
-            let tensor = preprocessor.run(&frame);
-            let pixels = tensor.as_ref().map_err(ToString::to_string);
-            let pixels = pixels.and_then(|t| crate::ops::slice(t).map_err(|e| e.to_string()));
-            let mut patches = vec![];
-            match pixels {
-                Ok(pixels) => cut(pixels, size, patch, &mut patches),
-                Err(e) => {
-                    failed.push(format!("{}: {e}", sample.image.display()));
-                    continue;
-                }
-            }
+    on_host(
+        &frames,
+        samples,
+        |class| FiLo::load(clip, learned, class, size, device),
+        |network, patches| {
             let input = put(patches, [1, grid * grid, 3 * patch * patch], device);
             let (tokens, image) = tokens(&tower, input, stages);
             let (score, values) = network.conclude(&network.judge(image, &tokens, None, true));
-            let map = Map { side: size, values };
-            let trivial = Some(trivial(&frame));
-            judged.push(judged_as(sample, score, trivial, size, map, &mut failed));
-        }
-    }
-    in_order(&mut judged, &place);
-    Ok((judged, failed))
+            (score, Map { side: size, values })
+        },
+    )
 }

@@ -99,7 +99,7 @@ impl Learned {
     /// From a checkpoint's numbers.
     ///
     /// # Errors
-    /// [`TrainError::Weights`] if the weights lack a word's embedding or their scale, [`TrainError::Options`]
+    /// [`TrainError::Weights`] if the weights lack a word's embedding, [`TrainError::Options`]
     /// for numbers of another method.
     pub fn new(
         clip: &Clip,
@@ -113,14 +113,7 @@ impl Learned {
                 "this is no context of coop or cocoop".into(),
             ));
         };
-        let temperature = match (options.asked.temperature, clip.logit_scale) {
-            (Some(t), _) => f64::from(t),
-            (None, Some(scale)) => f64::from((-scale).exp()),
-            (None, None) => {
-                let what = "tensor `logit_scale` is missing; name --temperature instead";
-                return Err(missing(clip, what));
-            }
-        };
+        let temperature = f64::from(options.asked.scale(clip));
         let mut both = vec![];
         let mut first = Array1::zeros(0);
         for name in coop_words(class) {

@@ -12,7 +12,8 @@
 //!   softmax over 1 + K, then enlarged (corners not aligned); a picture's map is the mean of the stages.
 //! - The picture's own feature is CLIP's; its score is 1 - p\[normal\].
 //! - Loss = cross-entropy of the picture's type + 4 * sum over stages of (focal over 1 + K with gamma 2 +
-//!   dice(p\[normal\], 1 - mask) + dice(sum of the types, mask)).
+//!   dice(p\[normal\], 1 - mask) + dice(sum of the types, mask)). A defective picture without a mask has its part in
+//!   the cross-entropy alone: means over the others are left as they are.
 
 use super::{Batch, Learner, Options, Terms, row};
 use crate::bundle::method::MethodSpec;
@@ -30,7 +31,7 @@ use crate::train::random::normal;
 use crate::train::tensors::store::Store;
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::{Array1, Array2, Array3, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -301,8 +302,22 @@ impl Learner for Learned {
             Tensor::<1>::zeros([1], &device),
             Tensor::<1>::zeros([1], &device),
         );
-        let background = batch.masks.clone().neg().add_scalar(1.0);
+        let marked: Vec<usize> = (0..b).filter(|i| batch.marked[*i]).collect();
+        let kinds: Vec<usize> = marked.iter().map(|i| batch.kinds[*i]).collect();
+        let (b, all) = (marked.len(), b == marked.len());
+        let at: Vec<i64> = marked.iter().map(|i| *i as i64).collect();
+        let at = Tensor::<1, Int>::from_data(TensorData::new::<i64, _>(at, [b]), &device);
+        let masks = match all {
+            true => batch.masks.clone(),
+            false => batch.masks.clone().select(0, at.clone()),
+        };
+        let background = masks.clone().neg().add_scalar(1.0);
+        let stages = if b == 0 { vec![] } else { stages };
         for logits in stages {
+            let logits = match all {
+                true => logits,
+                false => logits.select(0, at.clone()),
+            };
             let p = softmax(logits, 2).swap_dims(1, 2);
             let [_, classes, n] = p.dims();
             let maps = losses::enlarge(p.reshape([b * classes, n]), &u);
@@ -310,11 +325,11 @@ impl Learner for Learned {
             let maps = maps.reshape([b, classes, pixels]);
             let normal = maps.clone().narrow(1, 0, 1).reshape([b, pixels]);
             let types = maps.clone().narrow(1, 1, classes - 1).sum_dim(1);
-            let of_kind: Vec<Tensor<3>> = (0..b).map(|i| pick(&maps, i, batch.kinds[i])).collect();
+            let of_kind: Vec<Tensor<3>> = (0..b).map(|i| pick(&maps, i, kinds[i])).collect();
             let of_kind = Tensor::cat(of_kind, 0).reshape([b, pixels]);
             // The probability of the right answer, its key smoothed over all channels.
             let low = SMOOTH / (classes - 1) as f64;
-            let right = normal.clone() * background.clone() + of_kind * batch.masks.clone();
+            let right = normal.clone() * background.clone() + of_kind * masks.clone();
             let pt = right
                 .mul_scalar(1.0 - SMOOTH - low)
                 .add_scalar(low + SMOOTH);
@@ -324,7 +339,7 @@ impl Learner for Learned {
             focal = focal + part;
             dice = dice
                 + losses::dice(normal, background.clone())
-                + losses::dice(types.reshape([b, pixels]), batch.masks.clone());
+                + losses::dice(types.reshape([b, pixels]), masks.clone());
         }
         let total = (focal.clone() + dice.clone()).mul_scalar(SEGMENTATION) + entropy.clone();
         let terms = Terms::of(&[

@@ -148,6 +148,8 @@ pub struct Batch {
     pub labels: Tensor<1>,
     /// 0 for good, else 1 + the number of the type of defect (DAPO).
     pub kinds: Vec<usize>,
+    /// Whether it is known where each picture is abnormal: of good ones, and of those with a mask.
+    pub marked: Vec<bool>,
 }
 
 /// Named terms of a loss; the first is the total.

@@ -281,6 +281,10 @@ impl<'a> Set<'a> {
                 .iter()
                 .map(|i| kind(&self.samples[*i], types))
                 .collect(),
+            marked: chosen
+                .iter()
+                .map(|i| !self.samples[*i].anomalous || self.samples[*i].mask.is_some())
+                .collect(),
         })
     }
 }

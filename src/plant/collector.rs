@@ -1,0 +1,240 @@
+//! Looks at the station, and makes messages of what is new.
+//!
+//! Holds control as long as it takes to copy what is new; what is slow, the disk, comes after it. If it is kept waiting so
+//! long that control has dropped results, those are counted as dropped.
+
+use super::LOOK;
+use super::outbox::{Message, Outbox};
+use super::settings::Results;
+use crate::control::table::Parameter;
+use crate::control::{Control, ControlledStation, alarm_text};
+use crate::line::alarms::ALARMS;
+use crate::line::{AlarmSet, Outcome};
+use crate::runtime::system::{now, utc};
+use crate::web::state;
+use serde_json::{Map, Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often is looked: a message is at most so old when it is stored.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Results that are taken over at a time.
+const RESULTS: usize = 256;
+
+/// Whom messages are made for.
+pub struct Receiver {
+    /// Where they wait.
+    pub outbox: Arc<Outbox>,
+    /// Which results.
+    pub results: Results,
+    /// How often counters are sent, if they changed; `None`: neither counters nor state.
+    pub counters: Option<Duration>,
+    /// Set by whoever needs state and counters once more: what is kept elsewhere may be gone.
+    pub again: Arc<AtomicBool>,
+}
+
+/// What a receiver has been given.
+#[derive(Default)]
+struct Given {
+    state: Value,
+    counters: Value,
+    counted: Option<Instant>,
+    /// Messages that could not be stored.
+    lost: u64,
+}
+
+/// What is new at the station.
+struct News {
+    results: Vec<(bool, Map<String, Value>)>,
+    /// Results that control had dropped already.
+    missed: u64,
+    alarms: Vec<Map<String, Value>>,
+    state: Map<String, Value>,
+    counters: Map<String, Value>,
+}
+
+/// What it knows of the station.
+struct Seen {
+    result: u64,
+    alarms: AlarmSet,
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Looks until `goes_on` says no, which is asked some ten times a second.
+pub fn run<H: ControlledStation>(
+    control: &Mutex<Control<H>>,
+    receivers: &[Receiver],
+    goes_on: &dyn Fn() -> bool,
+) {
+    let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = Seen {
+        result: lock().next_result(),
+        // What is latched already is told once.
+        alarms: AlarmSet::of(&[]),
+    };
+    let mut given: Vec<Given> = receivers.iter().map(|_| Given::default()).collect();
+    let mut looked = Instant::now();
+    let mut on = true;
+    while on {
+        on = goes_on();
+        // Once more at the end: the last parts have their results then.
+        if on && looked.elapsed() < EVERY {
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        looked = Instant::now();
+        let news = look(&mut lock(), &mut seen);
+        for (receiver, given) in receivers.iter().zip(&mut given) {
+            give(&news, receiver, given, looked);
+        }
+    }
+}
+
+fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News {
+    let time = utc(now());
+    let stamped = |mut body: Map<String, Value>| {
+        body.insert("time".into(), json!(time));
+        body
+    };
+    let end = control.next_result();
+    let judging = control.host().judging();
+    let types = judging.network.as_ref().map_or(&[][..], |n| &n.types);
+    let (mut results, mut missed) = (Vec::with_capacity(RESULTS), 0);
+    while let Some((number, result)) = control.result(seen.result) {
+        missed += number - seen.result;
+        let reject = !matches!(result.outcome, Outcome::Good);
+        results.push((reject, stamped(object(state::result(&result, types)))));
+        seen.result = number + 1;
+    }
+    seen.result = end;
+    let mut state = stamped(object(state::state(control)));
+    let latched = control.snapshot().alarms;
+    let stops = AlarmSet::ALWAYS_STOP.bits() | control.memory().number(Parameter::AlarmStop);
+    let changed = ALARMS
+        .into_iter()
+        .filter(|a| latched.contains(*a) != seen.alarms.contains(*a));
+    let alarms = changed.map(|alarm| {
+        let (name, text) = alarm_text(alarm);
+        stamped(object(json!({
+            "number": alarm as u8, "name": name, "text": text,
+            "latched": latched.contains(alarm), "stops": stops & (1 << alarm as u8) != 0,
+        })))
+    });
+    let alarms = alarms.collect();
+    seen.alarms = latched;
+    let counters = json!({ "time": time, "counters": state.remove("counters") });
+    // What changes with every part is told with its result.
+    for often in ["last", "latency_p99_ms"] {
+        state.remove(often);
+    }
+    if let Some(Value::Object(outputs)) = state.get_mut("outputs") {
+        outputs.retain(|name, _| matches!(name.as_str(), "ready" | "fault" | "line_stop"));
+    }
+    state.insert("online".into(), json!(true));
+    News {
+        results,
+        missed,
+        alarms,
+        state,
+        counters: object(counters),
+    }
+}
+
+/// Whether two messages say the same, but for their time.
+fn same(now: &Map<String, Value>, before: &Value) -> bool {
+    let Value::Object(before) = before else {
+        return false;
+    };
+    let said = |m: &Map<String, Value>| {
+        let mut m = m.clone();
+        m.remove("time");
+        m
+    };
+    said(now) == said(before)
+}
+
+fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
+    let once = |topic, body: &Map<String, Value>| Message {
+        topic,
+        latest: false,
+        body: body.clone(),
+    };
+    let mut messages: Vec<Message> = news.alarms.iter().map(|a| once("alarm", a)).collect();
+    let wanted = news
+        .results
+        .iter()
+        .filter(|(reject, _)| match receiver.results {
+            Results::All => true,
+            Results::Rejects => *reject,
+            Results::None => false,
+        });
+    messages.extend(wanted.map(|(_, body)| once("result", body)));
+    let missed = match receiver.results {
+        Results::None => 0,
+        Results::All | Results::Rejects => news.missed,
+    };
+    let lost = given.lost + missed;
+    let once = messages.len() as u64;
+    let (mut state, mut counters) = (None, None);
+    if let Some(every) = receiver.counters {
+        let again = receiver.again.swap(false, Ordering::Relaxed);
+        if again || !same(&news.state, &given.state) {
+            state = Some(news.state.clone());
+        }
+        let due = given
+            .counted
+            .is_none_or(|at| now.duration_since(at) >= every);
+        if again || (due && !same(&news.counters, &given.counters)) {
+            let mut body = news.counters.clone();
+            let (waiting, dropped) = receiver.outbox.counts();
+            body.insert(
+                "messages".into(),
+                json!({ "waiting": waiting, "dropped": dropped + lost }),
+            );
+            counters = Some(body);
+        }
+    }
+    for (topic, body) in [("state", &state), ("counters", &counters)] {
+        messages.extend(body.iter().map(|body| Message {
+            topic,
+            latest: true,
+            body: body.clone(),
+        }));
+    }
+    if messages.is_empty() && lost == 0 {
+        return;
+    }
+    match receiver.outbox.put(&messages, lost) {
+        Ok(()) => {
+            if missed > 0 {
+                log::warn!(
+                    "{missed} results came faster than they could be stored for the plant: dropped"
+                );
+            }
+            given.lost = 0;
+            if state.is_some() {
+                given.state = Value::Object(news.state.clone());
+            }
+            if counters.is_some() {
+                given.counters = Value::Object(news.counters.clone());
+                given.counted = Some(now);
+            }
+        }
+        Err(e) => {
+            if given.lost == 0 {
+                log::error!("{e}: messages for the plant are dropped until it can be written");
+            }
+            given.lost = lost + once;
+            // State and counters were not stored either.
+            receiver.again.store(true, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Sends what waits to a broker, by MQTT 5 with QoS 1.
+//!
+//! A message leaves the outbox when the broker has acknowledged it. After a broken connection whatever was not acknowledged is
+//! sent again, with `"repeated": true`; the session at the broker is a new one each time. The last will says that the station
+//! is away. Must never be waited for by anybody: a broker that hangs keeps this thread alone.
+
+use super::outbox::{Outbox, OutboxError, Waiting};
+use super::settings::{Mqtt, SettingsError, secret};
+use super::{LOOK, tls};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, PublishOptions, QoS,
+    TlsConfiguration, Transport,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+/// Messages that are sent before the first of them is acknowledged.
+const WINDOW: usize = 64;
+
+/// Seconds between two signs of life to the broker; it takes the station for dead after one and a half of them.
+const KEEP_ALIVE: u16 = 10;
+
+/// A connection is made, and messages are acknowledged, within this time; else the broker hangs.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Waiting before the next try: doubled from the first to the last.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long the end may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Bytes of the longest packet that is taken from the broker: nothing is asked of it.
+const PACKET: u32 = 16 * 1024;
+
+/// What the broker keeps as the station's state once it is away.
+fn away() -> String {
+    // 0: nobody counted it.
+    json!({ "online": false, "seq": 0 }).to_string()
+}
+
+/// How the broker is reached.
+pub type Options = MqttOptions;
+
+/// Makes them of the settings.
+///
+/// # Errors
+/// [`SettingsError`]: a file with a secret or a certificate cannot be used.
+pub fn options(settings: &Mqtt, name: &str) -> Result<Options, SettingsError> {
+    let id = settings
+        .client_id
+        .clone()
+        .unwrap_or_else(|| format!("faprompt-edge-{name}"));
+    let broker = &settings.broker;
+    let mut options = MqttOptions::new(id, (broker.host.clone(), broker.port));
+    options
+        .set_keep_alive(KEEP_ALIVE)
+        .set_clean_start(true)
+        .set_connect_timeout(PATIENCE)
+        .set_max_packet_size(Some(PACKET))
+        .set_outgoing_inflight_upper_limit(WINDOW as u16 + 1)
+        .set_last_will(LastWill::new(
+            format!("{}/state", settings.topic),
+            away(),
+            QoS::AtLeastOnce,
+            true,
+            None,
+        ));
+    if let Some(user) = &settings.user {
+        match &settings.password_file {
+            Some(path) => options.set_credentials(user.clone(), secret(path)?),
+            None => options.set_username(user.clone()),
+        };
+    }
+    if broker.tls {
+        let config = TlsConfiguration::Rustls(tls::client(settings)?);
+        options.set_transport(Transport::tls_with_config(config));
+    }
+    Ok(options)
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Connection(Box<rumqttc::ConnectionError>),
+    #[error("the broker does not answer")]
+    Hangs,
+    #[error("the broker does not take a message: {0}")]
+    Refused(rumqttc::PublishNoticeError),
+    #[error("{0}")]
+    Client(#[from] rumqttc::ClientError),
+    #[error("{0}")]
+    Outbox(#[from] OutboxError),
+}
+
+/// Sends until `stop` is set. `again` is set when the broker wants state and counters anew.
+pub fn run(
+    settings: &Mqtt,
+    options: &Options,
+    outbox: &Outbox,
+    again: &Arc<AtomicBool>,
+    stop: &AtomicBool,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => return log::error!("nothing is sent to the broker: {e}"),
+    };
+    let broker = format!("{}:{}", settings.broker.host, settings.broker.port);
+    // What was in the outbox at the start may have been sent before.
+    let mut sent = outbox.found();
+    runtime.block_on(async {
+        let (mut wait, mut known) = (AGAIN.0, true);
+        while !stop.load(Ordering::Relaxed) {
+            let mut worked = false;
+            let ended = connection(settings, options, outbox, again, stop, &mut sent, &mut worked).await;
+            let Err(broken) = ended else {
+                return;
+            };
+            if worked {
+                (wait, known) = (AGAIN.0, true);
+            }
+            // Said once for each time that it is away.
+            let level = match std::mem::replace(&mut known, false) {
+                true => log::Level::Warn,
+                false => log::Level::Debug,
+            };
+            let (waiting, dropped) = outbox.counts();
+            log::log!(
+                level,
+                "broker {broker}: {broken}; tried again; {waiting} messages wait, {dropped} were dropped so far"
+            );
+            let mut left = wait;
+            while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+                sleep(left.min(LOOK)).await;
+                left = left.saturating_sub(LOOK);
+            }
+            wait = (wait * 2).min(AGAIN.1);
+        }
+    });
+}
+
+/// One connection, until it breaks or the station ends.
+async fn connection(
+    settings: &Mqtt,
+    options: &Options,
+    outbox: &Outbox,
+    again: &AtomicBool,
+    stop: &AtomicBool,
+    sent: &mut i64,
+    worked: &mut bool,
+) -> Result<(), Broken> {
+    let (client, mut events) = AsyncClient::builder(options.clone())
+        .capacity(WINDOW)
+        .build();
+    let connected = Notify::new();
+    let publish = async {
+        connected.notified().await;
+        log::info!("broker {}: connected", settings.broker.host);
+        // It kept the will in the place of the state.
+        again.store(true, Ordering::Relaxed);
+        *worked = true;
+        while !stop.load(Ordering::Relaxed) {
+            let messages = outbox.next(0, WINDOW)?;
+            if messages.is_empty() {
+                sleep(LOOK).await;
+                continue;
+            }
+            let (done, result) = batch(settings, &client, &messages, sent).await;
+            outbox.done(&done)?;
+            result?;
+        }
+        // A farewell in place of the will.
+        let topic = format!("{}/state", settings.topic);
+        let kept = PublishOptions::at_least_once().retained();
+        let told = client.publish_tracked(topic, away(), kept).await?;
+        let _ = timeout(FAREWELL, told.wait_async()).await;
+        client.disconnect().await?;
+        Ok(())
+    };
+    let end = async {
+        while !stop.load(Ordering::Relaxed) {
+            sleep(LOOK).await;
+        }
+        sleep(2 * FAREWELL).await;
+    };
+    tokio::select! {
+        broken = poll(&mut events, &connected) => match broken {
+            Broken::Connection(_) if stop.load(Ordering::Relaxed) => Ok(()),
+            broken => Err(broken),
+        },
+        result = publish => {
+            if result.is_ok() {
+                // DISCONNECT still has to go out.
+                let _ = timeout(FAREWELL, poll(&mut events, &connected)).await;
+            }
+            result
+        }
+        () = end => Ok(()),
+    }
+}
+
+/// Moves packets until the connection breaks.
+async fn poll(events: &mut EventLoop, connected: &Notify) -> Broken {
+    loop {
+        // Signs of life go both ways: silence for two of them is the end.
+        match timeout(2 * Duration::from_secs(KEEP_ALIVE.into()), events.poll()).await {
+            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => connected.notify_one(),
+            Ok(Ok(_)) => (),
+            Ok(Err(e)) => return Broken::Connection(Box::new(e)),
+            Err(_) => return Broken::Hangs,
+        }
+    }
+}
+
+/// Sends messages and waits until all are acknowledged; those that were, in any case.
+async fn batch(
+    settings: &Mqtt,
+    client: &AsyncClient,
+    messages: &[Waiting],
+    sent: &mut i64,
+) -> (Vec<i64>, Result<(), Broken>) {
+    let mut notices = Vec::with_capacity(messages.len());
+    let mut done = Vec::with_capacity(messages.len());
+    let all = async {
+        for message in messages {
+            let body = body(message, message.id <= *sent);
+            let options = PublishOptions::at_least_once().retain(message.latest);
+            let topic = format!("{}/{}", settings.topic, message.topic);
+            let notice = client.publish_tracked(topic, body, options).await?;
+            *sent = (*sent).max(message.id);
+            notices.push((message.id, notice));
+        }
+        for (id, notice) in notices {
+            match notice.wait_completion_async().await {
+                // "No matching subscribers" is a success.
+                Ok(()) => done.push(id),
+                Err(e) => return Err(Broken::Refused(e)),
+            }
+        }
+        Ok(())
+    };
+    let result = timeout(PATIENCE, all).await.unwrap_or(Err(Broken::Hangs));
+    (done, result)
+}
+
+/// What is sent; with a mark if it may have come before.
+fn body(message: &Waiting, repeated: bool) -> String {
+    if !repeated {
+        return message.body.clone();
+    }
+    match serde_json::from_str(&message.body) {
+        Ok(Value::Object(mut body)) => {
+            body.insert("repeated".into(), true.into());
+            Value::Object(body).to_string()
+        }
+        // Cannot be: the outbox made it.
+        _ => message.body.clone(),
+    }
+}

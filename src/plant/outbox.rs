@@ -1,0 +1,384 @@
+//! Messages that wait for whoever is to get them: a queue on disk, bounded, old or new after a power cut.
+//!
+//! SQLite keeps the file. A message has its number (`seq`) before it can be sent, and no other message of its topic ever
+//! gets that number again: whoever gets a number twice got the message twice.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Why an outbox cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}", path = .path.display())]
+pub struct OutboxError {
+    path: PathBuf,
+    source: rusqlite::Error,
+}
+
+/// The marks of this file, and the version of what is in it.
+const APPLICATION: i32 = 0x6661_7072;
+const VERSION: i32 = 1;
+
+/// A message for the outbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// The last part of its topic: `result`.
+    pub topic: &'static str,
+    /// Only the newest of this topic matters: it takes the place of one that still waits, and a broker keeps it.
+    pub latest: bool,
+    /// What it says. Its `seq` is put in by the outbox.
+    pub body: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A message that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the queue: grows, never used twice.
+    pub id: i64,
+    /// See [`Message::topic`].
+    pub topic: String,
+    /// See [`Message::latest`].
+    pub latest: bool,
+    /// JSON, with `seq`.
+    pub body: String,
+}
+
+struct Queue {
+    connection: Connection,
+    waiting: u64,
+    dropped: u64,
+    /// The last place that was given.
+    newest: i64,
+}
+
+/// See the module.
+pub struct Outbox {
+    path: PathBuf,
+    limit: u64,
+    found: i64,
+    queue: Mutex<Queue>,
+}
+
+impl Outbox {
+    /// Opens the file, or makes it. One that is damaged is put aside (`.damaged`) and a new one begun.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn open(path: &Path, limit: u64) -> Result<Self, OutboxError> {
+        let queue = match open(path) {
+            Err(e) if is_damaged(&e) => {
+                let aside = path.with_extension("damaged");
+                log::error!(
+                    "{}: {e}: put aside as {}; what waited in it is not sent",
+                    path.display(),
+                    aside.display()
+                );
+                // What cannot be renamed cannot be opened below either, and that is said.
+                let _ = std::fs::rename(path, aside);
+                for other in ["db-wal", "db-shm"] {
+                    let _ = std::fs::remove_file(path.with_extension(other));
+                }
+                open(path)
+            }
+            result => result,
+        };
+        let queue = queue.map_err(|source| OutboxError {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok(Outbox {
+            path: path.to_path_buf(),
+            limit,
+            found: queue.newest,
+            queue: Mutex::new(queue),
+        })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // What a transaction has not committed is not there.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wrong(&self, source: rusqlite::Error) -> OutboxError {
+        OutboxError {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Puts messages in, all or none; they survive a power cut when it returns. If there are too many then, the oldest
+    /// are dropped. `lost` more are counted as dropped: they never came here.
+    ///
+    /// # Errors
+    /// [`OutboxError`]: the disk is full or fails.
+    pub fn put(&self, messages: &[Message], lost: u64) -> Result<(), OutboxError> {
+        self.queue()
+            .put(messages, lost, self.limit)
+            .map_err(|e| self.wrong(e))
+    }
+
+    /// The oldest messages behind a place, in order.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn next(&self, after: i64, count: usize) -> Result<Vec<Waiting>, OutboxError> {
+        self.queue().next(after, count).map_err(|e| self.wrong(e))
+    }
+
+    /// They have come where they were to go.
+    ///
+    /// # Errors
+    /// [`OutboxError`].
+    pub fn done(&self, ids: &[i64]) -> Result<(), OutboxError> {
+        self.queue().done(ids).map_err(|e| self.wrong(e))
+    }
+
+    /// The last place of what was in the file when it was opened, 0 if nothing was: up to it, messages may have been sent
+    /// by an earlier run.
+    pub fn found(&self) -> i64 {
+        self.found
+    }
+
+    /// Messages that wait, and those that were dropped since the file was made.
+    pub fn counts(&self) -> (u64, u64) {
+        let queue = self.queue();
+        (queue.waiting, queue.dropped)
+    }
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    ) || matches!(error, rusqlite::Error::InvalidQuery)
+}
+
+fn open(path: &Path) -> rusqlite::Result<Queue> {
+    let connection = Connection::open(path)?;
+    // One sync for each `put`, none of them half done after a power cut.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Pages of 4 KiB: the log is written back when it has 4 MiB.
+    connection.pragma_update(None, "wal_autocheckpoint", 1000)?;
+    let mark = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application, version) = (mark("application_id")?, mark("user_version")?);
+    if (application, version) == (0, 0) {
+        connection.execute_batch(&format!(
+            "BEGIN;
+             CREATE TABLE IF NOT EXISTS messages (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
+                 latest INTEGER NOT NULL, body TEXT NOT NULL);
+             CREATE TABLE IF NOT EXISTS topics (topic TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS dropped (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL);
+             INSERT OR IGNORE INTO dropped VALUES (1, 0);
+             PRAGMA application_id = {APPLICATION};
+             PRAGMA user_version = {VERSION};
+             COMMIT;"
+        ))?;
+    } else if (application, version) != (APPLICATION, VERSION) {
+        // Another program's, or of a later version.
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let newest = count("SELECT COALESCE(MAX(id), 0) FROM messages")?;
+    let waiting = count("SELECT COUNT(*) FROM messages")?;
+    let dropped = count("SELECT count FROM dropped")?;
+    Ok(Queue {
+        waiting: waiting.unsigned_abs(),
+        dropped: dropped.unsigned_abs(),
+        newest,
+        connection,
+    })
+}
+
+impl Queue {
+    fn put(&mut self, messages: &[Message], lost: u64, limit: u64) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let mut numbers = BTreeMap::<&str, i64>::new();
+        let mut waiting = self.waiting;
+        {
+            let mut number = transaction.prepare("SELECT seq FROM topics WHERE topic = ?1")?;
+            let mut replaced = transaction.prepare("DELETE FROM messages WHERE topic = ?1")?;
+            let mut insert = transaction
+                .prepare("INSERT INTO messages (topic, latest, body) VALUES (?1, ?2, ?3)")?;
+            for message in messages {
+                let before = match numbers.get(message.topic) {
+                    Some(seq) => *seq,
+                    None => number
+                        .query_row([message.topic], |row| row.get(0))
+                        .optional()?
+                        .unwrap_or(0),
+                };
+                numbers.insert(message.topic, before + 1);
+                if message.latest {
+                    waiting -= replaced.execute([message.topic])? as u64;
+                }
+                let mut body = message.body.clone();
+                body.insert("seq".into(), (before + 1).into());
+                let body = serde_json::Value::Object(body).to_string();
+                insert.execute(params![message.topic, message.latest, body])?;
+                waiting += 1;
+            }
+            let mut keep = transaction
+                .prepare("INSERT OR REPLACE INTO topics (topic, seq) VALUES (?1, ?2)")?;
+            for (topic, seq) in &numbers {
+                keep.execute(params![topic, seq])?;
+            }
+        }
+        let mut dropped = self.dropped + lost;
+        if waiting > limit {
+            // Never what a broker is to keep: there is one of each.
+            let gone = transaction.execute(
+                "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE latest = 0 ORDER BY id LIMIT ?1)",
+                [(waiting - limit) as i64],
+            )? as u64;
+            waiting -= gone;
+            dropped += gone;
+        }
+        if dropped != self.dropped {
+            transaction.execute("UPDATE dropped SET count = ?1", [dropped as i64])?;
+        }
+        transaction.commit()?;
+        (self.waiting, self.dropped) = (waiting, dropped);
+        Ok(())
+    }
+
+    fn next(&mut self, after: i64, count: usize) -> rusqlite::Result<Vec<Waiting>> {
+        let mut statement = self.connection.prepare(
+            "SELECT id, topic, latest, body FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![after, count as i64], |row| {
+            Ok(Waiting {
+                id: row.get(0)?,
+                topic: row.get(1)?,
+                latest: row.get(2)?,
+                body: row.get(3)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    fn done(&mut self, ids: &[i64]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let mut gone = 0;
+        {
+            let mut delete = transaction.prepare("DELETE FROM messages WHERE id = ?1")?;
+            for id in ids {
+                gone += delete.execute([id])? as u64;
+            }
+        }
+        transaction.commit()?;
+        self.waiting -= gone;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn message(topic: &'static str, latest: bool, part: u64) -> Message {
+        let Value::Object(body) = json!({ "part": part }) else {
+            unreachable!()
+        };
+        Message {
+            topic,
+            latest,
+            body,
+        }
+    }
+
+    fn told(outbox: &Outbox) -> Vec<(String, u64, u64)> {
+        let waiting = outbox.next(0, 1000).unwrap();
+        let told = waiting.iter().map(|w| {
+            let body: Value = serde_json::from_str(&w.body).unwrap();
+            let number = |key: &str| body[key].as_u64().unwrap();
+            (w.topic.clone(), number("seq"), number("part"))
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn what_waits_survives_and_no_number_is_given_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.db");
+        let outbox = Outbox::open(&path, 100).unwrap();
+        outbox
+            .put(
+                &[
+                    message("result", false, 7),
+                    message("alarm", false, 1),
+                    message("result", false, 8),
+                ],
+                0,
+            )
+            .unwrap();
+        let first = outbox.next(0, 1).unwrap();
+        outbox.done(&[first[0].id]).unwrap();
+        drop(outbox);
+        let outbox = Outbox::open(&path, 100).unwrap();
+        assert_eq!(outbox.counts(), (2, 0));
+        let all: Vec<i64> = outbox.next(0, 9).unwrap().iter().map(|w| w.id).collect();
+        outbox.done(&all).unwrap();
+        outbox.done(&all).unwrap();
+        assert_eq!(outbox.counts(), (0, 0));
+        drop(outbox);
+        // All of them are gone: the numbers go on.
+        let outbox = Outbox::open(&path, 100).unwrap();
+        outbox.put(&[message("result", false, 9)], 0).unwrap();
+        assert_eq!(told(&outbox), [("result".into(), 3, 9)]);
+        assert!(outbox.next(0, 9).unwrap()[0].id > all[1]);
+    }
+
+    #[test]
+    fn the_newest_state_takes_the_place_of_one_that_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(&folder.path().join("mqtt.db"), 100).unwrap();
+        outbox
+            .put(&[message("state", true, 1), message("result", false, 2)], 0)
+            .unwrap();
+        outbox.put(&[message("state", true, 3)], 0).unwrap();
+        assert_eq!(
+            told(&outbox),
+            [("result".into(), 1, 2), ("state".into(), 2, 3)]
+        );
+        assert_eq!(outbox.counts(), (2, 0));
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.db");
+        let outbox = Outbox::open(&path, 100).unwrap();
+        outbox.put(&[message("state", true, 0)], 0).unwrap();
+        for part in 1..=130 {
+            outbox
+                .put(&[message("result", false, part)], u64::from(part == 50))
+                .unwrap();
+        }
+        assert_eq!(outbox.counts(), (100, 32));
+        let told = told(&outbox);
+        assert_eq!(told[0], ("state".into(), 1, 0));
+        assert_eq!(told[1], ("result".into(), 32, 32));
+        assert_eq!(told[99], ("result".into(), 130, 130));
+        drop(outbox);
+        assert_eq!(Outbox::open(&path, 100).unwrap().counts(), (100, 32));
+    }
+
+    #[test]
+    fn a_damaged_file_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.db");
+        std::fs::write(
+            &path,
+            "not a database, but as long as the head of one: ".repeat(40),
+        )
+        .unwrap();
+        let outbox = Outbox::open(&path, 100).unwrap();
+        outbox.put(&[message("result", false, 1)], 0).unwrap();
+        assert_eq!(outbox.counts(), (1, 0));
+        assert!(folder.path().join("mqtt.damaged").exists());
+    }
+}

@@ -1,0 +1,330 @@
+//! The file that says what goes where (TOML). What can be wrong in it is found before the station starts.
+
+use axum::http::Uri;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use std::path::{Path, PathBuf};
+
+/// What is wrong with the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{path}: {key}: {reason}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// A certificate or a key cannot be used.
+    #[error("{path}: {reason}")]
+    Tls {
+        /// The file, or what it is for.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where messages go.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plant {
+    /// To a broker.
+    pub mqtt: Option<Mqtt>,
+    /// To a web server.
+    pub webhook: Option<Webhook>,
+}
+
+/// Which parts' results are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Results {
+    /// Those of all parts.
+    #[default]
+    All,
+    /// Those of rejected parts.
+    Rejects,
+    /// None.
+    None,
+}
+
+/// A broker that speaks MQTT 5.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// `mqtt://host:1883`, or `mqtts://host:8883` with TLS.
+    pub broker: Broker,
+    /// What all topics begin with: `plant/line1` gives `plant/line1/result`.
+    #[serde(deserialize_with = "topic")]
+    pub topic: String,
+    /// The client's name at the broker; the station's by default. Two clients of one name throw each other out.
+    pub client_id: Option<String>,
+    /// User at the broker.
+    pub user: Option<String>,
+    /// File with the password, in its first line.
+    pub password_file: Option<PathBuf>,
+    /// Certificates of those who may sign the broker's (PEM); the system's by default.
+    pub ca_file: Option<PathBuf>,
+    /// The station's own certificate and key (PEM), if the broker asks for one.
+    pub certificate_file: Option<PathBuf>,
+    /// See `certificate_file`.
+    pub key_file: Option<PathBuf>,
+    /// Which results are sent.
+    #[serde(default)]
+    pub results: Results,
+    /// Seconds between two messages with counters, 1..=3600.
+    #[serde(default = "ten", deserialize_with = "seconds")]
+    pub counters_s: u32,
+    /// Messages that wait at most, 100..=1,000,000.
+    #[serde(default = "many", deserialize_with = "messages")]
+    pub queue: u64,
+}
+
+/// A web server that takes messages by POST.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// `http://...` or `https://...`.
+    #[serde(deserialize_with = "url")]
+    pub url: String,
+    /// File with a token that goes with every request (`Authorization: Bearer ...`), in its first line.
+    pub token_file: Option<PathBuf>,
+    /// Certificates of those who may sign the server's (PEM); the system's by default.
+    pub ca_file: Option<PathBuf>,
+    /// Which results are sent.
+    #[serde(default)]
+    pub results: Results,
+    /// Messages that wait at most, 100..=1,000,000.
+    #[serde(default = "many", deserialize_with = "messages")]
+    pub queue: u64,
+}
+
+/// A broker's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether it is spoken to with TLS.
+    pub tls: bool,
+}
+
+impl<'de> Deserialize<'de> for Broker {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        let wrong = || {
+            D::Error::custom(format!(
+                "`{text}` is not mqtt://HOST:PORT or mqtts://HOST:PORT"
+            ))
+        };
+        let uri: Uri = text.parse().map_err(|_| wrong())?;
+        let (tls, port) = match uri.scheme_str() {
+            Some("mqtt") => (false, 1883),
+            Some("mqtts") => (true, 8883),
+            _ => return Err(wrong()),
+        };
+        let authority = uri.authority().ok_or_else(wrong)?;
+        if authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") {
+            return Err(wrong());
+        }
+        let host = authority.host().trim_matches(['[', ']']).to_string();
+        let port = authority.port_u16().unwrap_or(port);
+        Ok(Broker { host, port, tls })
+    }
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn many() -> u64 {
+    100_000
+}
+
+fn topic<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let text = String::deserialize(d)?;
+    let plain = !text.is_empty() && text.len() <= 200 && !text.contains(['+', '#', '\0']);
+    let whole = !text.starts_with(['/', '$']) && !text.ends_with('/');
+    match plain && whole {
+        true => Ok(text),
+        false => Err(D::Error::custom(format!(
+            "`{text}` is no topic: 1 to 200 characters, none of them + or #, no / at its ends, no $ at its start"
+        ))),
+    }
+}
+
+fn url<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let text = String::deserialize(d)?;
+    let uri: Option<Uri> = text.parse().ok();
+    let fits =
+        uri.is_some_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
+    match fits {
+        true => Ok(text),
+        false => Err(D::Error::custom(format!(
+            "`{text}` is not http://... or https://..."
+        ))),
+    }
+}
+
+fn within<'de, D: Deserializer<'de>>(d: D, low: u64, high: u64) -> Result<u64, D::Error> {
+    let value = i64::deserialize(d)?;
+    u64::try_from(value)
+        .ok()
+        .filter(|v| (low..=high).contains(v))
+        .ok_or_else(|| D::Error::custom(format!("{value} is not in {low}..={high}")))
+}
+
+fn seconds<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
+    // Fits.
+    within(d, 1, 3600).map(|v| v as u32)
+}
+
+fn messages<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+    within(d, 100, 1_000_000)
+}
+
+impl Plant {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let invalid = |key: &str, reason: String| SettingsError::Invalid {
+            path: path.to_path_buf(),
+            key: key.into(),
+            reason,
+        };
+        let document =
+            toml::Deserializer::parse(&text).map_err(|e| invalid("TOML", e.to_string()))?;
+        let plant: Plant = serde_path_to_error::deserialize(document)
+            .map_err(|e| invalid(&e.path().to_string(), e.inner().message().to_string()))?;
+        if let Some(mqtt) = &plant.mqtt {
+            if mqtt.certificate_file.is_some() != mqtt.key_file.is_some() {
+                let reason = "certificate_file and key_file go together".to_string();
+                return Err(invalid("mqtt", reason));
+            }
+            let tls = mqtt.ca_file.is_some() || mqtt.key_file.is_some();
+            if tls && !mqtt.broker.tls {
+                let reason = "certificates are for mqtts:// only".to_string();
+                return Err(invalid("mqtt.broker", reason));
+            }
+            if mqtt.password_file.is_some() && mqtt.user.is_none() {
+                let reason = "a password needs a user".to_string();
+                return Err(invalid("mqtt.user", reason));
+            }
+        }
+        Ok(plant)
+    }
+}
+
+/// The first line of a file with a secret.
+///
+/// # Errors
+/// [`SettingsError::Unreadable`].
+pub(super) fn secret(path: &Path) -> Result<String, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Ok(text.lines().next().unwrap_or_default().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Plant, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let name = file.path().display().to_string();
+        Plant::read(file.path()).map_err(|e| e.to_string().replace(&name, "FILE"))
+    }
+
+    #[test]
+    fn a_file_is_read_with_its_defaults() {
+        let plant = read(
+            "[mqtt]\nbroker = \"mqtts://broker.plant\"\ntopic = \"plant/line1\"\nresults = \"rejects\"\n\
+             [webhook]\nurl = \"http://10.0.0.9/station\"\nqueue = 500\n",
+        )
+        .unwrap();
+        let mqtt = plant.mqtt.unwrap();
+        let broker = Broker {
+            host: "broker.plant".into(),
+            port: 8883,
+            tls: true,
+        };
+        assert_eq!(mqtt.broker, broker);
+        assert_eq!((mqtt.results, mqtt.counters_s), (Results::Rejects, 10));
+        assert_eq!((mqtt.queue, plant.webhook.unwrap().queue), (100_000, 500));
+        let six = read("[mqtt]\nbroker = \"mqtt://[::1]:1999\"\ntopic = \"a\"").unwrap();
+        let six = six.mqtt.unwrap().broker;
+        assert_eq!((six.host.as_str(), six.port, six.tls), ("::1", 1999, false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_file_and_key() {
+        let mqtt = "[mqtt]\nbroker = \"mqtt://b\"\ntopic = \"t\"\n";
+        for (text, said) in [
+            (
+                "[mqtt]\nbroker = \"b:1883\"\ntopic = \"t\"",
+                "FILE: mqtt.broker: `b:1883` is not mqtt://HOST:PORT",
+            ),
+            (
+                "[mqtt]\nbroker = \"mqtt://u:p@b\"\ntopic = \"t\"",
+                "FILE: mqtt.broker: ",
+            ),
+            (
+                "[mqtt]\nbroker = \"mqtt://b\"",
+                "FILE: mqtt: missing field `topic`",
+            ),
+            (
+                "[mqtt]\nbroker = \"mqtt://b\"\ntopic = \"a/#\"",
+                "FILE: mqtt.topic: `a/#` is no topic",
+            ),
+            (
+                &format!("{mqtt}queue = 5"),
+                "FILE: mqtt.queue: 5 is not in 100..=1000000",
+            ),
+            (
+                &format!("{mqtt}qeue = 500"),
+                "FILE: mqtt.qeue: unknown field",
+            ),
+            (
+                &format!("{mqtt}key_file = \"k\""),
+                "FILE: mqtt: certificate_file and key_file go together",
+            ),
+            (
+                &format!("{mqtt}ca_file = \"k\""),
+                "FILE: mqtt.broker: certificates are for mqtts:// only",
+            ),
+            (
+                &format!("{mqtt}password_file = \"p\""),
+                "FILE: mqtt.user: a password needs a user",
+            ),
+            (
+                "[webhook]\nurl = \"ftp://x\"",
+                "FILE: webhook.url: `ftp://x` is not http://",
+            ),
+            ("[opcua]", "FILE: opcua: unknown field"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with(said), "{text}: {error}");
+        }
+    }
+}
