@@ -1,0 +1,136 @@
+//! What an inspector needs to compare frames with good parts: descriptors of the encoder's taps, or of an encoder of
+//! the memory's own, and what was taught.
+
+use super::{InspectError, Stages};
+use crate::bundle::envelope::hex;
+use crate::bundle::manifest::Manifest;
+use crate::bundle::tap::Tap;
+use crate::bundle::{Bundle, network};
+use crate::memory::file::TaughtError;
+use crate::memory::{Descriptor, Layout, Taught};
+use crate::ops::slice;
+use crate::ops::tract::*;
+use crate::tiling::Area;
+use crate::vision::NetworkEncoder;
+use image::RgbImage;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What it takes to compare a frame with good parts.
+pub(super) struct GoodParts {
+    /// Which encoder's descriptors these are.
+    pub(super) encoder: String,
+    /// The memory's own, if the bundle has one.
+    pub(super) network: Option<NetworkEncoder>,
+    pub(super) descriptor: Descriptor,
+    /// Of the last frame, [places, dim].
+    pub(super) descriptors: Vec<f32>,
+    pub(super) taught: Option<Arc<[u8]>>,
+    pub(super) memory: Option<Taught>,
+    /// FAPrompt's map of the last frame.
+    pub(super) map: Vec<f32>,
+}
+
+/// Which encoder it is, as far as descriptors depend on it: its weights, the input's size, the taps.
+pub(super) fn encoder_of(bundle: &Bundle, taps: &[Tap]) -> String {
+    let manifest = bundle.manifest();
+    let mut hash = Sha256::new();
+    let (part, size) = match &manifest.network {
+        Some(network) => (network::PART, network.image.size),
+        None => ("encoder", manifest.image.size),
+    };
+    hash.update(bundle.digests().get(part).map_or("", String::as_str));
+    hash.update(format!(" {size} {:?}", manifest.activation));
+    for tap in taps {
+        hash.update(format!(" {tap}"));
+    }
+    hex(&hash.finalize())
+}
+
+impl GoodParts {
+    /// Takes the next tile's descriptors, if the memory has an encoder of its own.
+    pub(super) fn look(
+        &mut self,
+        frame: &RgbImage,
+        area: Area,
+        ms: &mut Stages,
+    ) -> Result<(), InspectError> {
+        let Some(network) = &mut self.network else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        let tensor = network.prepare(frame, area)?;
+        let append = || -> TractResult<()> {
+            let rows = network.taps(tensor)?.iter().map(|tap| slice(tap));
+            self.descriptor.append(rows, &mut self.descriptors)
+        };
+        append().map_err(InspectError::Inference)?;
+        ms.memory += start.elapsed().as_secs_f64() * 1e3;
+        Ok(())
+    }
+
+    /// Takes the next tile's descriptors, if the memory compares what the image encoder makes.
+    pub(super) fn describe(&mut self, taps: &[TValue], ms: &mut Stages) -> TractResult<()> {
+        if self.network.is_some() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let rows = taps.iter().map(|tap| slice(tap));
+        self.descriptor.append(rows, &mut self.descriptors)?;
+        ms.memory += start.elapsed().as_secs_f64() * 1e3;
+        Ok(())
+    }
+
+    /// What was taught, if it was taught on this encoder.
+    pub(super) fn restore(
+        &self,
+        bytes: &[u8],
+        layout: Layout,
+        arithmetic: &str,
+    ) -> Result<Taught, TaughtError> {
+        let taught = Taught::from_bytes(bytes)?;
+        let about = taught.about();
+        let differs = if about.encoder != self.encoder {
+            Some("taught with another bundle's encoder".to_string())
+        } else if about.arithmetic != arithmetic {
+            Some(format!(
+                "taught in {} arithmetic, and this network is multiplied in {arithmetic} (--arithmetic, --runtime)",
+                about.arithmetic
+            ))
+        } else if about.layout.tiles != layout.tiles {
+            Some(format!(
+                "taught in tiles of {}, and frames are cut into {} now (--tiles; on a station tile_rows, \
+                 tile_columns, tile_overlap)",
+                about.layout.tiles, layout.tiles
+            ))
+        } else if about.layout != layout {
+            Some(format!("taught on {:?}, not {layout:?}", about.layout))
+        } else {
+            None
+        };
+        match differs {
+            None => Ok(taught),
+            Some(what) => Err(TaughtError::Another(what)),
+        }
+    }
+
+    pub(super) fn beside(&self, manifest: &Manifest) -> TractResult<GoodParts> {
+        let memory = match &self.taught {
+            None => None,
+            Some(bytes) => Some(Taught::from_bytes(bytes).map_err(TractError::msg)?),
+        };
+        Ok(GoodParts {
+            encoder: self.encoder.clone(),
+            network: match (&self.network, manifest.memory_network()) {
+                (Some(network), Some(spec)) => Some(network.beside(spec)?),
+                _ => None,
+            },
+            descriptor: Descriptor::new(manifest, &manifest.memory_taps())?,
+            descriptors: vec![],
+            taught: self.taught.clone(),
+            memory,
+            map: vec![],
+        })
+    }
+}

@@ -1,0 +1,634 @@
+//! A bundle made ready to judge frames: preprocess, encode, adapt, score.
+
+mod good_parts;
+mod inspection;
+mod judge;
+mod setup;
+
+pub use inspection::{Inspection, Stage, Stages};
+
+use crate::bundle::manifest::{Manifest, Precision, ScoreRule};
+use crate::bundle::method::Method;
+use crate::bundle::tap::Tap;
+use crate::bundle::{Bundle, BundleError, network};
+use crate::capture::known_frame;
+use crate::faprompt::map::{self, Map};
+use crate::faprompt::{Adaptation, AdaptationMode, score};
+use crate::gpu::{self, Backend, GpuError};
+use crate::memory::file::TaughtError;
+use crate::memory::region::{Looked, RegionError, Regions};
+use crate::memory::{Descriptor, Layout, Taught, ZeroShot};
+use crate::methods::memory::Memory;
+use crate::methods::{self, Room, Said};
+use crate::ops::tract::*;
+use crate::ops::weights::Arithmetic;
+use crate::ops::{slice, slice_mut};
+use crate::tiling::{Area, Tiling};
+use crate::vision::{Encoder, NetworkEncoder, PreprocessError, Preprocessor};
+use good_parts::{GoodParts, encoder_of};
+use image::RgbImage;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The known frame's score may differ by so much between machines, kernels and number formats: int8
+/// arithmetic moves most scores by a few thousandths (0.003 on average, one of 3,392 real pictures by 0.045),
+/// f16 by less than one.
+pub const KNOWN_TOLERANCE: f32 = 0.02;
+
+/// Why a frame got no score. The line treats it as a reject.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The frame could not be preprocessed.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// The network failed.
+    #[error("inference: {0:#}")]
+    Inference(TractError),
+    /// The network's answer is no number.
+    #[error("inference: the image score is {0}")]
+    NotFinite(f32),
+}
+
+/// Why frames are not cut into tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CutError {
+    /// Its types of defects are shares of a whole part.
+    #[error(
+        "{0} says which type of defect a whole part has: it judges no tiles (leave --tiles out)"
+    )]
+    Types(Method),
+    /// Its own form of good parts.
+    #[error(
+        "{0} compares whole parts with good ones, as its paper does, and no tiles (leave --tiles out)"
+    )]
+    GoodParts(Method),
+}
+
+/// A GPU that works, or its error told: the CPU goes on, perhaps too slowly for the line, and whoever
+/// counts late parts should know why.
+fn told<T>(result: Result<T, GpuError>) -> Option<T> {
+    result
+        .inspect_err(|e| log::error!("no GPU: {e}; the CPU judges"))
+        .ok()
+}
+
+/// Cores of this machine: the threads to use unless the user says otherwise.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the abnormal prototype follows the prior.
+    pub adaptation: AdaptationMode,
+    /// Threads for one frame.
+    pub threads: usize,
+    /// How weights are multiplied.
+    pub arithmetic: Arithmetic,
+    /// What frames are judged on.
+    pub runtime: Backend,
+    /// Whether good parts can be taught: the encoder then hands out what a memory of them compares.
+    pub memory: bool,
+}
+
+impl Default for Options {
+    /// Exact, on one thread of this processor.
+    fn default() -> Self {
+        Options {
+            adaptation: AdaptationMode::Exact,
+            threads: 1,
+            arithmetic: Arithmetic::Auto,
+            runtime: Backend::Cpu,
+            memory: false,
+        }
+    }
+}
+
+/// A network that judges frames.
+pub struct Inspector {
+    manifest: Manifest,
+    preprocessor: Preprocessor,
+    encoder: Encoder,
+    adaptation: Adaptation,
+    /// The method, if it is not FAPrompt.
+    room: Option<Box<dyn Room>>,
+    normal: Vec<f32>,
+    abnormal: Vec<f32>,
+    /// Judges instead of encoder and adaptation as long as it can.
+    gpu: Option<gpu::GpuNetwork>,
+    executor: Executor,
+    exact: bool,
+    arithmetic: Arithmetic,
+    work: Work,
+    tiles: Tiling,
+    /// The tile that is judged.
+    at: usize,
+    /// What was seen of it.
+    seen: Inspection,
+    last: Inspection,
+    good: Option<GoodParts>,
+    /// Those that were set; what was taught may bring others.
+    regions: Arc<Regions>,
+    /// Which patches of each tile are looked at.
+    looked: Vec<Looked>,
+}
+
+/// Threads for one frame.
+fn executor(threads: usize) -> Executor {
+    match threads {
+        0 | 1 => Executor::SingleThread,
+        n => Executor::multithread_with_name(n, "inference"),
+    }
+}
+
+/// Memory that every frame uses again.
+struct Work {
+    /// Unit patch features, [N, C].
+    patches: Vec<f32>,
+    /// The unit image feature, [C].
+    image: Vec<f32>,
+    /// The patches that feed the prior.
+    chosen: Vec<usize>,
+    /// Their features, [1, M * C].
+    selected: Arc<Tensor>,
+}
+
+impl Work {
+    fn new(manifest: &Manifest) -> TractResult<Work> {
+        let inputs = manifest.prior.selected_patches * manifest.text.width;
+        Ok(Work {
+            patches: vec![],
+            image: vec![],
+            chosen: vec![],
+            selected: Arc::new(Tensor::zero::<f32>(&[1, inputs])?),
+        })
+    }
+}
+
+impl Inspector {
+    /// Builds the networks of a bundle. Nothing of the bundle is needed afterwards.
+    ///
+    /// # Errors
+    /// [`BundleError::Architecture`] if the bundle's tensors do not fit its manifest,
+    /// [`BundleError::Processor`] if this processor does not have the arithmetic.
+    pub fn new(bundle: &Bundle, options: Options) -> Result<Inspector, BundleError> {
+        options.arithmetic.check().map_err(BundleError::Processor)?;
+        let manifest = bundle.manifest().clone();
+        let width = manifest.embed();
+        let prototype = |name: &str| {
+            let tensor = bundle.tensor(&format!("prototypes/{name}"), &[width])?;
+            let mut values = slice(&tensor)
+                .map_err(|e| BundleError::architecture("prototypes", e))?
+                .to_vec();
+            score::normalise_rows(&mut values, width);
+            Ok(values)
+        };
+        let arithmetic = options.arithmetic;
+        let mut good = None;
+        let failed = |e| BundleError::architecture("encoder", format!("{e:#}"));
+        let mut memory_taps = match options.memory {
+            true => manifest.memory_taps(),
+            false => vec![],
+        };
+        if options.memory {
+            good = Some(GoodParts {
+                encoder: encoder_of(bundle, &memory_taps),
+                network: match manifest.memory_network() {
+                    Some(_) => Some(NetworkEncoder::load(bundle)?),
+                    None => None,
+                },
+                descriptor: Descriptor::new(&manifest, &memory_taps).map_err(failed)?,
+                descriptors: vec![],
+                taught: None,
+                memory: None,
+                map: vec![],
+            });
+        }
+        let room = methods::room(bundle, arithmetic, true)?;
+        // A method has prototypes of its own, or none.
+        let prototype = |name: &str| match room {
+            None => prototype(name),
+            Some(_) => Ok(vec![]),
+        };
+        let layers = manifest.vision.layers;
+        let (mut taps, adaptation) = match &room {
+            None => (
+                vec![Tap::faprompt_patches(layers), Tap::faprompt_image(layers)],
+                options.adaptation,
+            ),
+            Some(room) => (room.taps(), AdaptationMode::Off),
+        };
+        if manifest.memory_network().is_some() {
+            // The memory has an encoder of its own.
+            memory_taps.clear();
+        }
+        // Behind the method's own.
+        taps.extend(&memory_taps);
+        let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
+        let gpu = match options.runtime {
+            Backend::Cuda if manifest.is_network() => told(Err(GpuError::Network)),
+            Backend::Cuda if manifest.method_name() == Method::Memory => {
+                let numbers = half::f16::datum_type();
+                told(gpu::GpuNetwork::encoder_on("cuda", bundle, &taps, numbers))
+            }
+            Backend::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
+            Backend::Cpu => None,
+            Backend::Cuda => told(gpu::GpuNetwork::cuda(
+                bundle,
+                options.adaptation,
+                &memory_taps,
+            )),
+        };
+        let precision = match manifest.precision {
+            Precision::F32 => Arithmetic::F32,
+            Precision::F16 => Arithmetic::F16,
+            Precision::Int8 => Arithmetic::Int8,
+        };
+        let is_network = manifest.is_network();
+        let mut inspector = Inspector {
+            gpu,
+            preprocessor: Preprocessor::new(&manifest.image),
+            encoder,
+            good,
+            regions: Arc::default(),
+            looked: vec![Looked::everywhere(manifest.image.grid().pow(2))],
+            adaptation: Adaptation::load(bundle, adaptation, arithmetic)?,
+            normal: prototype("normal")?,
+            abnormal: prototype("abnormal")?,
+            work: Work::new(&manifest).map_err(|e| BundleError::architecture("prior", e))?,
+            tiles: Tiling::WHOLE,
+            at: 0,
+            seen: Inspection::of(&manifest, Tiling::WHOLE),
+            last: Inspection::of(&manifest, Tiling::WHOLE),
+            manifest,
+            executor: executor(options.threads),
+            exact: room.is_some() || options.adaptation == AdaptationMode::Exact,
+            // tract's operators know no other.
+            arithmetic: match is_network {
+                true => Arithmetic::F32,
+                false => options.arithmetic.here(precision),
+            },
+            room,
+        };
+        if let Some(gpu) = inspector.gpu.take() {
+            inspector.gpu = told(inspector.prove(gpu));
+        }
+        Ok(inspector)
+    }
+
+    /// Another one with the same weights, which are in memory once, to judge other frames at the same time
+    /// in another thread, by as many threads of its own.
+    ///
+    /// # Errors
+    /// tract's own; none is known.
+    pub fn beside(&self) -> TractResult<Inspector> {
+        Ok(Inspector {
+            manifest: self.manifest.clone(),
+            preprocessor: Preprocessor::new(&self.manifest.image),
+            encoder: self.encoder.beside()?,
+            adaptation: self.adaptation.beside()?,
+            room: self.room.as_ref().map(|r| r.beside()).transpose()?,
+            normal: self.normal.clone(),
+            abnormal: self.abnormal.clone(),
+            gpu: self.gpu.as_ref().map(gpu::GpuNetwork::beside).transpose()?,
+            executor: match &self.executor {
+                Executor::MultiThread(pool) => executor(pool.current_num_threads()),
+                one => one.clone(),
+            },
+            exact: self.exact,
+            arithmetic: self.arithmetic,
+            work: Work::new(&self.manifest)?,
+            tiles: self.tiles,
+            at: 0,
+            seen: Inspection::of(&self.manifest, Tiling::WHOLE),
+            last: Inspection {
+                regions: self.last.regions.clone(),
+                ..Inspection::of(&self.manifest, self.tiles)
+            },
+            regions: self.regions.clone(),
+            looked: self.looked.clone(),
+            good: self
+                .good
+                .as_ref()
+                .map(|g| g.beside(&self.manifest))
+                .transpose()?,
+        })
+    }
+
+    /// This one and as many others [beside](Inspector::beside) it as make `count`.
+    ///
+    /// # Errors
+    /// As [`Inspector::beside`].
+    pub fn side_by_side(self, count: usize) -> TractResult<Vec<Inspector>> {
+        let mut networks = vec![self];
+        while networks.len() < count {
+            networks.push(networks[0].beside()?);
+        }
+        Ok(networks)
+    }
+
+    /// Gives a GPU back if it gives the known frame the score that the CPU gives it.
+    fn prove(&mut self, mut gpu: gpu::GpuNetwork) -> Result<gpu::GpuNetwork, GpuError> {
+        let frame = self
+            .preprocessor
+            .run(&known_frame())
+            .map_err(|e| GpuError::Cuda(TractError::msg(e)))?;
+        self.judge_on(&mut gpu, frame.clone(), &mut |_| ())?;
+        let found = self.seen.score;
+        multithread_tract_scope(self.executor.clone(), || {
+            self.judge_here(frame, &mut |_| ())
+        })
+        .map_err(GpuError::Cuda)?;
+        let cpu = self.seen.score;
+        // Also false for what is no number.
+        if (found - cpu).abs() <= KNOWN_TOLERANCE {
+            Ok(gpu)
+        } else {
+            Err(GpuError::Differs { gpu: found, cpu })
+        }
+    }
+
+    /// The last frame's answer, if it was judged.
+    pub fn last(&self) -> &Inspection {
+        &self.last
+    }
+
+    /// What the next frame is judged on.
+    pub fn runtime(&self) -> Backend {
+        match self.gpu {
+            Some(_) => Backend::Cuda,
+            None => Backend::Cpu,
+        }
+    }
+
+    /// Whether it has no opinion of any part because none of the good ones was taught, and the bundle has no
+    /// words to judge by.
+    pub fn is_untaught(&self) -> bool {
+        self.last.alone && self.taught().is_none()
+    }
+
+    /// How its weights are multiplied: what its scores hang on, and a threshold that was taught by them.
+    pub fn arithmetic(&self) -> &'static str {
+        match (self.runtime(), self.arithmetic) {
+            (Backend::Cuda, _) => "cuda",
+            (Backend::Cpu, Arithmetic::Int8) => "int8",
+            (Backend::Cpu, Arithmetic::F16) => "f16",
+            (Backend::Cpu, Arithmetic::F32 | Arithmetic::Auto) => "f32",
+        }
+    }
+
+    /// The bundle's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What the known frame's score is to be, if the bundle says so and scores are adapted as they were when
+    /// it was measured.
+    pub fn known_score(&self) -> Option<f32> {
+        self.manifest.known_score.filter(|_| self.exact)
+    }
+
+    /// The normal prototype F_n, `[C]`, unit length.
+    pub fn normal(&self) -> &[f32] {
+        &self.normal
+    }
+
+    /// The unadapted abnormal prototype F_a, `[C]`, unit length.
+    pub fn abnormal(&self) -> &[f32] {
+        &self.abnormal
+    }
+
+    /// Judges a frame. The answer stays until the next frame, whose answer takes its memory.
+    ///
+    /// # Errors
+    /// A frame without pixels, or a network that fails or answers with something that is no number.
+    pub fn inspect(&mut self, frame: &RgbImage) -> Result<&Inspection, InspectError> {
+        self.observe(frame, &mut |_| ())
+    }
+
+    /// The same, telling `ended` of each stage.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn observe(
+        &mut self,
+        frame: &RgbImage,
+        ended: &mut dyn FnMut(Stage),
+    ) -> Result<&Inspection, InspectError> {
+        self.last.begin();
+        if let Some(good) = &mut self.good {
+            good.descriptors.clear();
+        }
+        for tile in 0..self.tiles.count() {
+            let start = Instant::now();
+            let area = self.tiles.area(tile, frame.width(), frame.height());
+            let tensor = self.preprocessor.run_on(frame, area)?;
+            self.last.ms.preprocess += start.elapsed().as_secs_f64() * 1e3;
+            ended(Stage::Preprocess);
+            self.at = tile;
+            multithread_tract_scope(self.executor.clone(), || self.judge(tensor, ended))
+                .map_err(InspectError::Inference)?;
+            if let Some(good) = &mut self.good {
+                let ms = &mut self.seen.ms;
+                multithread_tract_scope(self.executor.clone(), || good.look(frame, area, ms))?;
+            }
+            self.last.add(&mut self.seen);
+        }
+        multithread_tract_scope(self.executor.clone(), || self.compare())
+            .map_err(InspectError::Inference)?;
+        if self.last.score.is_finite() {
+            Ok(&self.last)
+        } else {
+            Err(InspectError::NotFinite(self.last.score))
+        }
+    }
+
+    /// FAPrompt's score of the known frame: whole, and looked at everywhere, whatever parts' frames are cut into
+    /// and compared with. What is known of the last frame stays.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`].
+    pub fn known_frame_score(&mut self) -> Result<f32, InspectError> {
+        let tensor = self.preprocessor.run(&known_frame())?;
+        let everywhere = Looked::everywhere(self.manifest.image.grid().pow(2));
+        let looked = std::mem::replace(&mut self.looked, vec![everywhere]);
+        let good = self.good.take();
+        self.at = 0;
+        let judged =
+            multithread_tract_scope(self.executor.clone(), || self.judge(tensor, &mut |_| ()));
+        (self.looked, self.good) = (looked, good);
+        judged.map_err(InspectError::Inference)?;
+        match self.seen.score.is_finite() {
+            true => Ok(self.seen.zero_shot),
+            false => Err(InspectError::NotFinite(self.seen.score)),
+        }
+    }
+
+    /// Shows a good part to a method that compares with such (WinCLIP, APRIL-GAN); [`Inspector::good_parts`]
+    /// has them afterwards.
+    ///
+    /// # Errors
+    /// As [`Inspector::inspect`], and a method that compares nothing with good parts.
+    pub fn remember(&mut self, frame: &RgbImage) -> Result<(), InspectError> {
+        let tensor = self.preprocessor.run(frame)?;
+        let (room, encoder, tiles) = (&mut self.room, &mut self.encoder, self.tiles);
+        multithread_tract_scope(self.executor.clone(), || {
+            ensure!(
+                tiles.is_whole(),
+                "this method compares whole frames with good parts, not tiles"
+            );
+            let room = room
+                .as_mut()
+                .context("faprompt compares with no such parts")?;
+            let taps = encoder.taps(tensor.clone())?;
+            room.remember(&tensor, taps)?;
+            room.remembered()
+        })
+        .map_err(InspectError::Inference)
+    }
+
+    /// Hands the method good parts that were kept elsewhere.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn recall(&mut self, memory: Memory) -> Result<(), String> {
+        if !self.tiles.is_whole() {
+            return Err(CutError::GoodParts(self.manifest.method_name()).to_string());
+        }
+        match &mut self.room {
+            Some(room) => room.recall(memory),
+            None => Err("faprompt compares with no such parts".into()),
+        }
+    }
+
+    /// The good parts that the method was shown; `None` for a method without a few-shot form.
+    pub fn good_parts(&mut self) -> Option<&mut Memory> {
+        self.room.as_mut()?.memory()
+    }
+
+    /// Compares what was just encoded with good parts, if any were taught.
+    fn compare(&mut self) -> TractResult<()> {
+        let (arithmetic, last) = (self.arithmetic(), &mut self.last);
+        if last.alone {
+            // Nothing is known to be good.
+            last.score = 1.0;
+        }
+        let Some(good) = &mut self.good else {
+            return Ok(());
+        };
+        let Some(memory) = &mut good.memory else {
+            return Ok(());
+        };
+        // A GPU that has just failed: the processor's descriptors are other numbers.
+        ensure!(
+            memory.about().arithmetic == arithmetic,
+            "good parts were taught in {}, and this frame was encoded in {arithmetic}",
+            memory.about().arithmetic
+        );
+        let start = Instant::now();
+        last.zero_shot_map(&mut good.map);
+        let outcome = memory.judge(
+            &good.descriptors,
+            &last.groups,
+            &good.map,
+            &mut last.patch_mixture,
+        )?;
+        (last.score, last.memory) = (outcome.score, Some(outcome.memory));
+        last.ms.memory += start.elapsed().as_secs_f64() * 1e3;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Keys;
+    use image::imageops;
+    use std::path::Path;
+
+    #[test]
+    fn a_frame_in_tiles_is_what_its_tiles_are() {
+        let bundle = Bundle::open(Path::new(env!("DEFAULT_BUNDLE")), &Keys::default()).unwrap();
+        let options = Options {
+            memory: true,
+            ..Options::default()
+        };
+        let mut whole = Inspector::new(&bundle, options).unwrap();
+        let mut cut = whole.beside().unwrap();
+        let frame = imageops::resize(&known_frame(), 500, 400, imageops::FilterType::Triangle);
+        let tiles: Tiling = "2x2+20".parse().unwrap();
+        cut.cut(tiles).unwrap();
+        let known = cut.known_frame_score().unwrap();
+        assert_eq!(known, whole.inspect(&known_frame()).unwrap().score);
+        // Twice: nothing of the frame before is left.
+        cut.inspect(&known_frame()).unwrap();
+        let joined = cut.inspect(&frame).unwrap().clone();
+        let (mut patches, mut descriptors, mut scores) = (vec![], vec![], vec![]);
+        for tile in 0..4 {
+            let a = tiles.area(tile, 500, 400);
+            let tile = imageops::crop_imm(&frame, a.x, a.y, a.width, a.height).to_image();
+            let alone = whole.inspect(&tile).unwrap();
+            scores.push(alone.score);
+            patches.extend_from_slice(&alone.patch_scores);
+            descriptors.extend_from_slice(whole.descriptors().unwrap());
+        }
+        assert_eq!(joined.score, scores.iter().fold(0.0, |m, s| s.max(m)));
+        assert_eq!(joined.zero_shot, joined.score);
+        assert_eq!(
+            (&joined.patch_scores, cut.descriptors()),
+            (&patches, Some(&descriptors[..]))
+        );
+        let layout = cut.layout().unwrap();
+        assert_eq!(descriptors.len(), layout.places() * layout.dim);
+        assert_eq!(joined.map().side, bundle.manifest().image.size);
+
+        // Nobody looks at three of the tiles: the score is the fourth one's, looked at in the same place.
+        let region = |share: f32| {
+            let text = format!(
+                "[[region]]\nname = \"corner\"\nrectangle = [{share}, {share}, 1, 1]\noffset = 0.1"
+            );
+            Regions::parse(&text).unwrap()
+        };
+        let [left, top, right, bottom] = tiles.shares(3);
+        assert!(left == top && right == bottom);
+        cut.look(&region(0.6)).unwrap();
+        let found = cut.inspect(&frame).unwrap().clone();
+        whole.look(&region((0.6 - left) / (right - left))).unwrap();
+        let a = tiles.area(3, 500, 400);
+        let tile = imageops::crop_imm(&frame, a.x, a.y, a.width, a.height).to_image();
+        let alone = whole.inspect(&tile).unwrap();
+        assert_eq!(
+            (found.score, found.zero_shot),
+            (alone.score, alone.zero_shot)
+        );
+        assert!((found.zero_shot - found.score - 0.1).abs() < 1e-6);
+        assert_eq!(found.regions(), &region(0.6));
+        assert_eq!(
+            cut.beside().unwrap().inspect(&frame).unwrap().regions(),
+            &region(0.6)
+        );
+    }
+
+    /// Maxima pass over what is no number: a frame that holds some would have a score, and perhaps a good one.
+    #[test]
+    fn a_network_that_answers_with_something_that_is_no_number_gives_no_score() {
+        let bundle = Bundle::open(Path::new(env!("DEFAULT_BUNDLE")), &Keys::default()).unwrap();
+        let mut inspector = Inspector::new(&bundle, Options::default()).unwrap();
+        inspector.inspect(&known_frame()).unwrap();
+        for value in [f32::NAN, f32::INFINITY] {
+            inspector.normal.fill(value);
+            let error = inspector.inspect(&known_frame()).unwrap_err().to_string();
+            assert!(
+                error.contains("the patch scores hold NaN"),
+                "{value}: {error}"
+            );
+        }
+        assert!(finite("scores", &[0.5, 1.0]).is_ok());
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(finite("scores", &[0.5, value, 1.0]).is_err());
+        }
+    }
+}
