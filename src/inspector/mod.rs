@@ -7,28 +7,24 @@ mod setup;
 
 pub use inspection::{Inspection, Stage, Stages};
 
-use crate::bundle::manifest::{Manifest, Precision, ScoreRule};
+use crate::bundle::manifest::{Manifest, Precision};
 use crate::bundle::method::Method;
 use crate::bundle::tap::Tap;
-use crate::bundle::{Bundle, BundleError, network};
+use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
-use crate::faprompt::map::{self, Map};
 use crate::faprompt::{Adaptation, AdaptationMode, score};
 use crate::gpu::{self, Backend, GpuError};
-use crate::memory::file::TaughtError;
-use crate::memory::region::{Looked, RegionError, Regions};
-use crate::memory::{Descriptor, Layout, Taught, ZeroShot};
+use crate::memory::Descriptor;
+use crate::memory::region::{Looked, Regions};
 use crate::methods::memory::Memory;
-use crate::methods::{self, Room, Said};
+use crate::methods::{self, Room};
+use crate::ops::slice;
 use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
-use crate::ops::{slice, slice_mut};
-use crate::tiling::{Area, Tiling};
+use crate::tiling::Tiling;
 use crate::vision::{Encoder, NetworkEncoder, PreprocessError, Preprocessor};
 use good_parts::{GoodParts, encoder_of};
 use image::RgbImage;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -544,6 +540,7 @@ impl Inspector {
 
 #[cfg(test)]
 mod tests {
+    use super::judge::finite;
     use super::*;
     use crate::bundle::Keys;
     use image::imageops;
