@@ -146,7 +146,15 @@ fn arrows_are_found_however_they_are_written() {
 }
 
 /// The rooms that build tract's graphs; every other one takes tract's names from `ops::tract`.
-const GRAPHS: [&str; 5] = ["ops", "graph.rs", "gpu", "train/onnx.rs", "train/onnx"];
+const GRAPHS: [&str; 7] = [
+    "ops",
+    "graph.rs",
+    "gpu",
+    "train/onnx.rs",
+    "train/onnx",
+    "train/network.rs",
+    "train/network",
+];
 
 #[test]
 fn tract_is_named_where_its_graphs_are_built() {
