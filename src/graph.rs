@@ -1,5 +1,7 @@
 //! Building tract models from a bundle's tensors: what encoder and prompt tower have in common.
 
+pub(crate) mod nnef;
+
 use crate::bundle::manifest::ActivationKind;
 use crate::bundle::{Bundle, BundleError, Manifest};
 use crate::ops::activation::Activation;

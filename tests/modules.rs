@@ -146,9 +146,10 @@ fn arrows_are_found_however_they_are_written() {
 }
 
 /// The rooms that build tract's graphs; every other one takes tract's names from `ops::tract`.
-const GRAPHS: [&str; 7] = [
+const GRAPHS: [&str; 8] = [
     "ops",
     "graph.rs",
+    "graph",
     "gpu",
     "train/onnx.rs",
     "train/onnx",

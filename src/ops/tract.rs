@@ -1,6 +1,6 @@
 //! The names of tract that other rooms use: tensors, why a computation failed, and on which threads it runs.
 //!
-//! `ops`, `graph`, `gpu` and the exporter of ONNX build tract's graphs and know all of tract. Every other room takes these
+//! `ops`, `graph`, `gpu`, and the reader and the exporter of ONNX build tract's graphs and know all of tract. Every other room takes these
 //! names from here, so that a new version of tract is met in few places; `tests/modules.rs` holds that.
 
 pub use tract_core::internal::{

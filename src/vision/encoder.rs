@@ -6,10 +6,9 @@
 //! of which only the class row is wanted; the V-V stream behind its last tap. The values of a block are
 //! shared by both attentions, and the class row is dropped before `ln_post` where nobody wants it.
 
-use super::network;
 use crate::bundle::tap::{self, Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
-use crate::graph::{Builder, OutletId, Plan};
+use crate::graph::{Builder, OutletId, Plan, nnef};
 use crate::ops::attention::Attention;
 use crate::ops::linear::Linear;
 use crate::ops::patch_embed::PatchEmbed;
@@ -67,7 +66,7 @@ impl Encoder {
             return Err(BundleError::architecture(PART, "no tap is asked for"));
         }
         if manifest.is_network() {
-            return network::plan(bundle, taps).map(Encoder::of);
+            return nnef::plan(bundle, taps).map(Encoder::of);
         }
         taps.iter().try_for_each(|t| t.check(layers, vv_layers))?;
         let words = !manifest.text.is_none();
