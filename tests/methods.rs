@@ -68,10 +68,26 @@ fn judge(clip: &Clip, asked: &MethodOptions, learned: Option<&Path>) -> (Bundle,
     assert_eq!(made.manifest.method_name(), asked.method);
     let bundle = Bundle::open(&out, &Keys::default()).unwrap();
     let mut inspector = Inspector::new(&bundle, Options::default()).unwrap();
+    // As a station runs it: good parts can be taught, whatever the method.
+    let options = Options {
+        memory: true,
+        ..Options::default()
+    };
+    let mut station = Inspector::new(&bundle, options).unwrap();
     let said = (0..3)
         .map(|i| {
             let picture = image::open(golden(&format!("faprompt-tiny/image{i}.png"))).unwrap();
-            inspector.inspect(&picture.to_rgb8()).unwrap().clone()
+            let said = inspector.inspect(&picture.to_rgb8()).unwrap().clone();
+            let there = station.inspect(&picture.to_rgb8()).unwrap();
+            assert_eq!(
+                (there.score, &there.patch_scores),
+                (said.score, &said.patch_scores)
+            );
+            let layout = station.layout().unwrap();
+            let descriptors = station.descriptors().unwrap();
+            assert_eq!(descriptors.len(), layout.places() * layout.dim);
+            assert!(descriptors.iter().all(|v| v.is_finite()));
+            said
         })
         .collect();
     (bundle, said)

@@ -499,13 +499,18 @@ impl Manifest {
         if let Some(network) = &self.network {
             return (1..=network.taps.len()).map(Tap::patches).collect();
         }
-        if !self.memory.is_empty() {
-            return self.memory.clone();
+        let mut taps = self.memory.clone();
+        if taps.is_empty() {
+            let layers = self.vision.layers;
+            let mut blocks = vec![layers.div_ceil(6), layers.div_ceil(3), layers.div_ceil(2)];
+            blocks.dedup();
+            taps = blocks.into_iter().map(Tap::raw).collect();
         }
-        let layers = self.vision.layers;
-        let mut blocks = vec![layers.div_ceil(6), layers.div_ceil(3), layers.div_ceil(2)];
-        blocks.dedup();
-        blocks.into_iter().map(Tap::raw).collect()
+        if self.method.as_ref().is_some_and(|m| m.visual_tokens > 0) {
+            // Learned rows stand among the others within the blocks: only patches can be tapped there.
+            taps.iter_mut().for_each(|tap| tap.rows = Rows::Patches);
+        }
+        taps
     }
 
     /// Whether the image encoder is a network of the user's own.

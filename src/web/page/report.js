@@ -10,11 +10,14 @@ function reportTable(head, pairs) {
   return table;
 }
 
+// Causes whose name in counters is not their word in results.
+const COUNTED_AS = { "missed test piece": "challenge", "frozen camera": "frozen", "network too slow": "overload", "light changed": "light" };
+
 // "reject: late", as the results have it, in the page's words.
 function outcomeText(outcome) {
   const [word, cause] = outcome.split(": ");
   if (!cause) return word === "reject" ? `${TEXTS.reject}: ${TEXTS.by_score}` : TEXTS[word] || word;
-  return `${TEXTS[word] || word}: ${TEXTS.causes[`rejects_${cause.replaceAll(" ", "_")}`] || cause}`;
+  return `${TEXTS[word] || word}: ${TEXTS.causes[`rejects_${COUNTED_AS[cause] || cause.replaceAll(" ", "_")}`] || cause}`;
 }
 
 function reportList(title, items) {
