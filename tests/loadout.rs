@@ -777,7 +777,11 @@ fn while_a_large_network_is_made_ready_others_are_answered() {
         while take(&mut site.cable, &format!("#{number} OK,COMMIT,1")).is_none() {
             meanwhile.push(ask());
             site.cable.receive();
-            assert!(start.elapsed() < Duration::from_secs(120), "{}", site.said());
+            assert!(
+                start.elapsed() < Duration::from_secs(120),
+                "{}",
+                site.said()
+            );
         }
         let took = start.elapsed().as_secs_f64();
         assert_eq!(site.judges(), "slow");
