@@ -195,8 +195,8 @@ impl Passed {
 
 #[test]
 fn memory_does_not_grow_with_the_parts_that_passed() {
-    const FEW: u64 = 5_000;
-    const MANY: u64 = 50_000;
+    const FEW: u64 = 2_000;
+    const MANY: u64 = 20_000;
     let (few, many) = (pass(FEW, FEW, |_| ()), pass(MANY, MANY, |_| ()));
     for (passed, parts) in [(&few, FEW), (&many, MANY)] {
         passed.is_whole(parts);
@@ -223,7 +223,8 @@ fn resident() -> u64 {
     kb.unwrap().parse().unwrap()
 }
 
-/// To be run alone, for the memory is the process's: `make endurance`, some minutes.
+/// To be run alone, for the memory is the process's: `cargo test --release --locked --features train --lib
+/// ten_million -- --ignored --nocapture`.
 #[test]
 #[ignore = "10 million parts: minutes"]
 fn ten_million_parts_pass_with_constant_memory() {
