@@ -16,7 +16,7 @@ struct Line {
     jobs: Mailbox<Job>,
     waits: JoinHandle<Report>,
     /// Of its results.
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Line {
@@ -80,7 +80,7 @@ impl Line {
             messages,
             jobs: jobs.remove(0),
             waits: thread::spawn(|| running.wait(|_| ())),
-            folder,
+            _folder: folder,
         }
     }
 
