@@ -15,8 +15,9 @@ static USUAL: OnceLock<i32> = OnceLock::new();
 pub fn low_priority() -> Result<(), std::io::Error> {
     // On Linux the calling thread's alone (setpriority(2), notes).
     let usual = rustix::process::getpriority_process(None)?;
+    rustix::process::setpriority_process(None, LOW)?;
     USUAL.get_or_init(|| usual);
-    Ok(rustix::process::setpriority_process(None, LOW)?)
+    Ok(())
 }
 
 /// A lock that is held with the usual priority.
