@@ -26,6 +26,7 @@
 //! | `web` | the station's page, its state as JSON, metrics (feature `web`) | `control`, `runtime`, `memory` (regions), `durable` |
 //! | `plant` | messages to the plant: MQTT, webhook, the queue that survives power cuts (feature `plant`) | `control`, `runtime`, `web` (state as JSON) |
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
+//! | `priority` | threads that give way, and how they hold a lock: for everybody | nothing of the project |
 //! | `clock`, `hex` | the clock that events are stamped with; bytes in hexadecimal: for everybody | nothing of the project |
 //! | `durable` | small files, each replaced whole: old or new after a power cut | nothing of the project |
 //! | `shown` | others' text, names of files foremost, as terminals and logs get it: escaped | nothing of the project |
@@ -75,6 +76,7 @@ pub mod methods;
 pub mod ops;
 #[cfg(feature = "plant")]
 pub mod plant;
+mod priority;
 pub mod release;
 pub mod report;
 pub mod runtime;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const HOUSES: [&str; 3] = ["line", "ops", "runtime"];
 /// Rooms of tests.
-const TESTS: [&str; 2] = ["tests", "allocations"];
+const TESTS: [&str; 3] = ["tests", "allocations", "endurance"];
 
 /// The sources of every room of a house: a file, a folder, or both.
 fn rooms(house: &Path) -> BTreeMap<String, Vec<PathBuf>> {

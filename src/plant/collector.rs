@@ -10,11 +10,12 @@ use crate::control::table::Parameter;
 use crate::control::{Control, ControlledStation, alarm_text};
 use crate::line::alarms::ALARMS;
 use crate::line::{AlarmSet, Outcome};
+use crate::priority::hold;
 use crate::runtime::system::{now, utc};
 use crate::web::state;
 use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often is looked: a message is at most so old when it is stored.
@@ -74,7 +75,7 @@ pub fn run<H: ControlledStation>(
     receivers: &[Receiver],
     goes_on: &dyn Fn() -> bool,
 ) {
-    let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || hold(control);
     let mut seen = Seen {
         result: lock().next_result(),
         // What is latched already is told once.

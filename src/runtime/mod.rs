@@ -39,6 +39,8 @@ mod allocations;
 pub mod archive;
 pub mod camera;
 mod drift;
+#[cfg(test)]
+mod endurance;
 pub mod handle;
 pub mod inference;
 mod inputs;

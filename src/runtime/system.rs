@@ -6,6 +6,7 @@
 
 use crate::clock::now_us;
 use crate::line::Micros;
+pub use crate::priority::low_priority;
 use std::fs::File;
 use std::io::Error;
 use std::os::fd::AsRawFd;
@@ -41,15 +42,6 @@ pub fn real_time(priority: u32) -> Result<(), Error> {
         0 => Ok(()),
         _ => Err(Error::last_os_error()),
     }
-}
-
-/// Makes the calling thread give way to others: nice 10.
-///
-/// # Errors
-/// The system's reason.
-pub fn low_priority() -> Result<(), Error> {
-    // On Linux the calling thread's alone (setpriority(2), notes).
-    Ok(rustix::process::setpriority_process(None, 10)?)
 }
 
 /// Keeps every page of the process in memory once it has been used.

@@ -5,7 +5,6 @@ use super::judges::Job;
 use super::system::now;
 use super::*;
 use crate::control::host::Order;
-use crate::line::settings::RejectDelay;
 use crate::line::{Alarm, Frame, FrameId, Verdict, View};
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
@@ -17,22 +16,21 @@ struct Line {
     jobs: Mailbox<Job>,
     waits: JoinHandle<Report>,
     /// Of its results.
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Line {
     /// Its results are written by `recorder`.
     fn start(recorder: impl FnOnce(Recorder) + Send + 'static) -> Line {
-        Line::start_with(recorder, None, settings())
+        Line::start_with(recorder, None)
     }
 
     /// And with one more thread in the table, that hangs.
     fn start_with(
         recorder: impl FnOnce(Recorder) + Send + 'static,
         more: Option<&'static str>,
-        settings: Settings,
     ) -> Line {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, settings) = (tempfile::tempdir().unwrap(), settings());
         let nothing = (Statistics::default(), AlarmSet::NONE);
         let shared = Arc::new(Shared::new(&settings, nothing.0, nothing.1));
         let mut threads = Threads::default();
@@ -82,7 +80,7 @@ impl Line {
             messages,
             jobs: jobs.remove(0),
             waits: thread::spawn(|| running.wait(|_| ())),
-            folder,
+            _folder: folder,
         }
     }
 
@@ -184,72 +182,9 @@ fn a_recorder_that_hangs_is_an_alarm_until_it_writes_again() {
 #[test]
 fn inputs_that_hang_end_the_station() {
     let start = Instant::now();
-    let line = Line::start_with(Recorder::run, Some("inputs"), settings());
+    let line = Line::start_with(Recorder::run, Some("inputs"));
     let report = line.waits.join().unwrap();
     assert_eq!(report.failed, Some("inputs"));
     assert!(start.elapsed() >= threads::SILENCE);
     assert!(line.shared.snapshot().outputs.line_stop);
-}
-
-/// Resident memory of this process, kB (proc(5)).
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    rss.unwrap().trim_end_matches("kB").trim().parse().unwrap()
-}
-
-/// As fast as the threads take them, with every result written: `cargo test --release --features train --lib
-/// ten_million -- --ignored --nocapture`.
-#[test]
-#[ignore = "minutes"]
-fn ten_million_parts_pass_in_constant_memory() {
-    const PARTS: u64 = 10_000_000;
-    /// On the belt at a time, of 1024.
-    const BELT: u64 = 400;
-    let quick = Settings {
-        delay: RejectDelay::millis(10, 5).unwrap(),
-        ..settings()
-    };
-    let mut line = Line::start_with(Recorder::run, None, quick);
-    let outcomes = |line: &Line| line.shared.snapshot().statistics.outcomes;
-    let (mut sent, mut settled, start) = (0, 0, Instant::now());
-    while outcomes(&line).parts < PARTS {
-        while sent - outcomes(&line).parts < BELT {
-            for _ in 0..32 {
-                let frame = Frame {
-                    id: FrameId(0),
-                    view: View::FIRST,
-                    exposed: now(),
-                    flaw: None,
-                };
-                line.messages.send(Message::Frame(frame)).ok().unwrap();
-            }
-            sent += 32;
-        }
-        while let Some(Job::Judge { part, .. }) = line.jobs.try_recv() {
-            let verdict = Message::Verdict {
-                part,
-                view: View::FIRST,
-                verdict: Verdict::Score(0.0),
-                score: Some(0.0),
-                share: None,
-                opinions: None,
-            };
-            line.messages.send(verdict).ok().unwrap();
-        }
-        if settled == 0 && outcomes(&line).parts > PARTS / 20 {
-            settled = resident();
-        }
-    }
-    let (at_end, counted, took) = (resident(), outcomes(&line), start.elapsed());
-    let folder = std::fs::read_dir(line.folder.path()).unwrap();
-    let disk: u64 = folder.map(|e| e.unwrap().metadata().unwrap().len()).sum();
-    let report = line.end();
-    println!(
-        "{} parts in {took:.0?}, {} good, {} records lost; resident {settled} kB after 5 %, {at_end} kB at the end; \
-         {disk} bytes of results",
-        counted.parts, counted.good, report.lost
-    );
-    assert!(at_end < settled + 4096, "{settled} kB, then {at_end} kB");
-    assert!(disk < 200 << 20, "{disk} bytes of results");
 }

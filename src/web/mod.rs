@@ -37,6 +37,7 @@ use crate::control::shared::Committed;
 use crate::control::table::{Access, Parameter};
 use crate::control::{Control, ControlledStation, SessionId};
 use crate::line::{Micros, VIEWS};
+use crate::priority::{Held, hold};
 use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
@@ -155,10 +156,9 @@ struct Page<H: ControlledStation> {
 }
 
 impl<H: ControlledStation> Page<H> {
-    fn control(&self) -> MutexGuard<'_, Control<H>> {
+    fn control(&self) -> Held<'_, Control<H>> {
         // A thread that panicked with the lock held leaves whole values behind: see `control::port`.
-        let control = &self.station.control;
-        control.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.station.control)
     }
 
     fn access(&self) -> MutexGuard<'_, Grants> {

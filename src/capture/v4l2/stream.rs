@@ -33,6 +33,20 @@ pub(super) struct FilledBuffer<'a> {
     pub awaited: bool,
 }
 
+impl FilledBuffer<'_> {
+    /// What the driver says of a buffer, but for its bytes.
+    fn without_bytes(buffer: &Buffer, awaited: bool) -> Self {
+        FilledBuffer {
+            bytes: [&[]; sys::PIECES],
+            flawed: buffer.flags & ERROR != 0,
+            sequence: buffer.sequence,
+            stamp_us: stamp(buffer),
+            stamps_exposure: buffer.flags & SOURCE_MASK == SOURCE_EXPOSURE,
+            awaited,
+        }
+    }
+}
+
 /// A running stream.
 pub(super) struct Stream {
     handle: Arc<Handle>,
@@ -106,14 +120,7 @@ impl Stream {
         let index = buffer.index as usize;
         let pieces = self.buffers.get(index).ok_or(io::ErrorKind::InvalidData)?;
         self.held = Some(buffer.index);
-        let mut frame = FilledBuffer {
-            bytes: [&[]; sys::PIECES],
-            flawed: buffer.flags & ERROR != 0,
-            sequence: buffer.sequence,
-            stamp_us: stamp(&buffer),
-            stamps_exposure: buffer.flags & SOURCE_MASK == SOURCE_EXPOSURE,
-            awaited,
-        };
+        let mut frame = FilledBuffer::without_bytes(&buffer, awaited);
         for ((piece, used), bytes) in pieces.iter().zip(buffer.used).zip(&mut frame.bytes) {
             let piece = piece.bytes();
             match part(used, piece.len()) {
@@ -168,16 +175,33 @@ mod tests {
         assert_eq!(part((9, 8), 100), None);
     }
 
-    #[test]
-    fn only_stamps_of_the_monotonic_clock_count() {
-        let buffer = |flags, seconds| Buffer {
+    fn buffer(flags: u32, seconds: i64) -> Buffer {
+        Buffer {
             index: 0,
             flags,
             sequence: 0,
             seconds,
             micros: 5,
             used: [(0, 0); sys::PIECES],
-        };
+        }
+    }
+
+    /// The driver says so of a frame whose transfer failed: it shows what is left of an older one.
+    #[test]
+    fn a_buffer_that_the_driver_marks_as_damaged_is_flawed() {
+        for (flags, flawed) in [
+            (0, false),
+            (TIMESTAMP_MONOTONIC | SOURCE_EXPOSURE, false),
+            (ERROR, true),
+            (TIMESTAMP_MONOTONIC | ERROR, true),
+        ] {
+            let frame = FilledBuffer::without_bytes(&buffer(flags, 3), true);
+            assert_eq!((frame.flawed, frame.awaited), (flawed, true), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn only_stamps_of_the_monotonic_clock_count() {
         assert_eq!(stamp(&buffer(TIMESTAMP_MONOTONIC, 3)), Some(3_000_005));
         assert_eq!(stamp(&buffer(0, 3)), None);
         assert_eq!(stamp(&buffer(0x4000, 3)), None);

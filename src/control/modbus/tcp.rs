@@ -14,10 +14,11 @@ use crate::control::port::Budget;
 use crate::control::session::IDLE;
 use crate::control::shared::Control;
 use crate::control::table::{Access, Parameter};
+use crate::priority::hold;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Clients at a time: one more takes the place of the one that has been silent for the longest time.
@@ -220,8 +221,8 @@ pub fn serve<H: ControlledStation>(
     control: &Mutex<Control<H>>,
     goes_on: &dyn Fn() -> bool,
 ) {
-    // As in `port::serve`: nothing is half done across a panic.
-    let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
+    // As in `port::serve`: nothing is half done across a panic. Its thread gives way to others.
+    let lock = || hold(control);
     let mut clients: Vec<Client> = Vec::with_capacity(CLIENTS);
     let (mut listener, mut again, mut failed) = (None, Instant::now(), false);
     while goes_on() {
