@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Writes bytes beside `path`, flushes them to the disk and renames: `path` is old or new,
@@ -13,7 +14,20 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// The file system's.
-pub fn save(bytes: &[u8], path: &Path) -> std::io::Result<()> {
+pub fn save(bytes: &[u8], path: &Path) -> io::Result<()> {
+    replace(bytes, path, 0o666)
+}
+
+/// The same for a file that nobody but its owner may read.
+///
+/// # Errors
+/// The file system's.
+pub fn save_secret(bytes: &[u8], path: &Path) -> io::Result<()> {
+    replace(bytes, path, 0o600)
+}
+
+/// `mode` are the file's rights, less those that the process's mask takes.
+fn replace(bytes: &[u8], path: &Path, mode: u32) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -21,16 +35,25 @@ pub fn save(bytes: &[u8], path: &Path) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
+    // One that was left behind may have other rights.
+    match fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => (),
+    }
     let written = (|| {
-        let mut file = std::fs::File::create(&temporary)?;
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        std::fs::File::open(folder)?.sync_all()
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
     })();
     if written.is_err() {
         // Nothing half-written stays behind; the first error is the one that matters.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = fs::remove_file(&temporary);
     }
     written
 }

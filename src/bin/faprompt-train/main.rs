@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod fit;
 mod flash;
+mod fleet;
 mod merge;
 mod method;
 mod pull;
@@ -49,6 +50,8 @@ enum Command {
     Pull(pull::Pull),
     /// Put program, bundle and board onto a node; it goes back by itself if they do not become ready
     Flash(flash::Flash),
+    /// Many stations at once: how they are, new releases, backups, what was taught
+    Fleet(fleet::Fleet),
     /// What each method costs per frame on this machine beside FAPrompt, with random weights
     Cost(cost::Cost),
     /// Write random weights and prompts of a known architecture, for benchmarks and trials
@@ -75,6 +78,7 @@ fn main() -> std::process::ExitCode {
         Command::Render(a) => a.run(),
         Command::Pull(a) => a.run(),
         Command::Flash(a) => a.run(),
+        Command::Fleet(a) => a.run(),
         Command::Random(a) => a.run(),
         Command::Tables(a) => a.run(),
         Command::Merge(a) => a.run(),
