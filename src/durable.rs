@@ -9,6 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// The rights of a file that only its owner may read.
+const SECRET: u32 = 0o600;
+
 /// Writes bytes beside `path`, flushes them to the disk and renames: `path` is old or new,
 /// never half.
 ///
@@ -23,7 +26,7 @@ pub fn save(bytes: &[u8], path: &Path) -> io::Result<()> {
 /// # Errors
 /// The file system's.
 pub fn save_secret(bytes: &[u8], path: &Path) -> io::Result<()> {
-    replace(bytes, path, 0o600)
+    replace(bytes, path, SECRET)
 }
 
 /// `mode` are the file's rights, less those that the process's mask takes.
@@ -35,15 +38,15 @@ fn replace(bytes: &[u8], path: &Path, mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
-    // One that was left behind may have other rights.
-    match fs::remove_file(&temporary) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => (),
+    if mode == SECRET {
+        // One that was left behind may have wider rights; if it cannot be removed, it cannot be opened either.
+        let _ = fs::remove_file(&temporary);
     }
     let written = (|| {
         let mut file = File::options()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(mode)
             .open(&temporary)?;
         file.write_all(bytes)?;

@@ -6,6 +6,7 @@ use faprompt_edge::bundle::manifest::{Precision, Selection};
 use faprompt_edge::control::password;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -59,7 +60,7 @@ impl Station {
         drop(port);
         let mut command = Command::new(EDGE);
         command.args([
-            "run", "--board", "sim", "--source", "pattern", "--rate", "20",
+            "run", "--board", "sim", "--source", "pattern", "--rate", "10",
         ]);
         command.args([
             "--frames",
@@ -481,17 +482,30 @@ fn what_was_taught_is_copied_and_nothing_else() {
     let state = b.until("taught", |_| true);
     assert_eq!(state["network"]["taught"], taught["network"]["taught"]);
     assert_eq!(state["threshold"], taught["threshold"]);
-    // The same parts have the same scores: pattern shows both stations the same ones.
-    let scores = |station: &Station| {
-        let text = station
-            .agent
-            .get(format!("{}/api/results", station.url))
-            .call();
-        let results: Vec<Value> = text.unwrap().body_mut().read_json().unwrap();
-        let scores = results.iter().filter_map(|r| r["score"].as_f64());
-        scores.map(|s| (s * 1e4).round() as i64).collect::<Vec<_>>()
+    // The generator shows both stations the same parts: from now on they have the same scores.
+    let scores = |station: &Station| -> BTreeMap<u64, f64> {
+        let results = station.agent.get(format!("{}/api/results", station.url));
+        let results: Vec<Value> = results.call().unwrap().body_mut().read_json().unwrap();
+        let score = |r: &Value| Some((r["part"].as_u64()?, r["score"].as_f64()?));
+        results.iter().filter_map(score).collect()
     };
-    assert!(!scores(&b).is_empty());
+    let copied = [&a, &b].map(|s| s.until("a state", |_| true)["counters"]["parts"].as_u64());
+    let copied = copied.into_iter().max().unwrap().unwrap() + 5;
+    let start = Instant::now();
+    let pairs = loop {
+        let (on_a, on_b) = (scores(&a), scores(&b));
+        let both = on_a.range(copied..);
+        let pairs = both.filter_map(|(part, score)| Some((*part, *score, *on_b.get(part)?)));
+        let pairs: Vec<_> = pairs.collect();
+        if pairs.len() >= 5 {
+            break pairs;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{pairs:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    for (part, one, other) in pairs {
+        assert!((one - other).abs() < 1e-4, "part {part}: {one} {other}");
+    }
     // Nothing else is another one.
     let mut after = on_b.settings();
     let recipe = after["recipe"]["1"].as_table_mut().unwrap();

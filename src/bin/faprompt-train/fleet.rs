@@ -195,7 +195,7 @@ fn go<T: Send>(
             let result = work(&way);
             match &result {
                 Ok(_) => lines.end(place, "done"),
-                Err(e) => lines.end(place, &format!("FAILED: {e}")),
+                Err(_) => lines.end(place, "FAILED"),
             }
             result
         },
@@ -316,7 +316,7 @@ fn table(all: &[(&Station, Outcome<Status, StationError>)]) {
 /// A station that lacks what a command needs, before anything is begun.
 fn lacks(station: &Station, what: &str) -> TrainError {
     let name = station.name.clone();
-    let source = StationError::Key(what.into());
+    let source = Box::new(StationError::Key(what.into()));
     FleetError::Station { name, source }.into()
 }
 
@@ -412,7 +412,7 @@ impl TeachCopy {
         let read = Client::new(from[0], patience).and_then(|client| lesson(&client, recipe));
         let lesson = read.map_err(|source| FleetError::Station {
             name: self.from.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let (parts, recipe) = (lesson.parts(), lesson.recipe());
         if !self.common.json {

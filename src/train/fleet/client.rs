@@ -5,6 +5,7 @@ use super::stations::Station;
 use super::tls::{Fingerprint, Identity, Tls};
 use crate::control::backup;
 use crate::control::refusal::Code;
+use crate::report::shown;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,20 +87,17 @@ impl Client {
     fn away(&self, error: &ureq::Error) -> StationError {
         let url = self.station.url.clone();
         let seen = self.identity.seen();
+        let reason = match error {
+            ureq::Error::Io(e) => e.to_string(),
+            other => other.to_string(),
+        };
         match (
             seen.fingerprint.filter(|_| seen.refused),
             self.station.fingerprint,
         ) {
             (Some(found), Some(wanted)) => StationError::Fingerprint { url, found, wanted },
-            (Some(found), None) => StationError::Untrusted {
-                url,
-                reason: error.to_string(),
-                found,
-            },
-            (None, _) => StationError::Away {
-                url,
-                reason: error.to_string(),
-            },
+            (Some(found), None) => StationError::Untrusted { url, reason, found },
+            (None, _) => StationError::Away { url, reason },
         }
     }
 
@@ -122,7 +120,7 @@ impl Client {
                 url: self.station.url.clone(),
                 path,
                 code,
-                text: text.into(),
+                text: shown(text).to_string(),
             },
             _ => self.odd(path, format!("answered {status}")),
         })

@@ -50,7 +50,7 @@ pub enum FleetError {
         /// Its name.
         name: String,
         /// What is wrong with it.
-        source: StationError,
+        source: Box<StationError>,
     },
 }
 
@@ -75,7 +75,9 @@ pub enum StationError {
     #[error("{0}")]
     Key(String),
     /// Nobody there.
-    #[error("{url}: no connection: {reason}")]
+    #[error(
+        "{url}: no connection: {reason}: is the station on, is its page there (run --web), is the way open?"
+    )]
     Away {
         /// Its address.
         url: String,

@@ -10,6 +10,7 @@ use crate::control::memory::{GOOD_PARTS, RecipeNumber};
 use crate::control::store::shelf::is_name;
 use crate::control::table::{CAMERAS, CameraParameters};
 use crate::memory::Taught;
+use crate::report::shown;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
@@ -190,7 +191,9 @@ impl Lesson {
         );
         if own != other {
             return elsewhere(format!(
-                "recipe {recipe} is called `{other}` there and `{own}` on {from}: another product? Give it the same name first"
+                "recipe {recipe} is called `{}` there and `{}` on {from}: another product? Give it the same name first",
+                shown(other),
+                shown(own)
             ));
         }
         let in_use = active(there).unwrap_or(recipe);
@@ -202,11 +205,11 @@ impl Lesson {
         }
         for key in SAME {
             if self.values.get(key) != values.get(key) {
-                let shown = |v: Option<&toml::Value>| v.map_or("-".into(), |v| v.to_string());
+                let value = |v: Option<&toml::Value>| v.map_or("-".into(), |v| v.to_string());
                 return elsewhere(format!(
                     "{key} of recipe {recipe} is {} there and {} on {from}",
-                    shown(values.get(key)),
-                    shown(self.values.get(key))
+                    value(values.get(key)),
+                    value(self.values.get(key))
                 ));
             }
         }
