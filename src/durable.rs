@@ -6,14 +6,31 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// The rights of a file that only its owner may read.
+const SECRET: u32 = 0o600;
 
 /// Writes bytes beside `path`, flushes them to the disk and renames: `path` is old or new,
 /// never half.
 ///
 /// # Errors
 /// The file system's.
-pub fn save(bytes: &[u8], path: &Path) -> std::io::Result<()> {
+pub fn save(bytes: &[u8], path: &Path) -> io::Result<()> {
+    replace(bytes, path, 0o666)
+}
+
+/// The same for a file that nobody but its owner may read.
+///
+/// # Errors
+/// The file system's.
+pub fn save_secret(bytes: &[u8], path: &Path) -> io::Result<()> {
+    replace(bytes, path, SECRET)
+}
+
+/// `mode` are the file's rights, less those that the process's mask takes.
+fn replace(bytes: &[u8], path: &Path, mode: u32) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -21,16 +38,25 @@ pub fn save(bytes: &[u8], path: &Path) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
+    if mode == SECRET {
+        // One that was left behind may have wider rights; if it cannot be removed, it cannot be opened either.
+        let _ = fs::remove_file(&temporary);
+    }
     let written = (|| {
-        let mut file = std::fs::File::create(&temporary)?;
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        std::fs::File::open(folder)?.sync_all()
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
     })();
     if written.is_err() {
         // Nothing half-written stays behind; the first error is the one that matters.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = fs::remove_file(&temporary);
     }
     written
 }

@@ -72,6 +72,12 @@ pub enum ExitCode {
     Restart = 40,
     /// A serial port could not be opened, or nobody answered there.
     Port = 41,
+    /// A station could not be reached over the network, or answered what no station answers.
+    Unreachable = 42,
+    /// A station's certificate is not the one that was named, or nobody who is trusted signed it.
+    Certificate = 43,
+    /// A station refused what it was asked for: the password, or the order.
+    Refused = 44,
     /// A fault inside the program.
     Internal = 70,
 }

@@ -6,9 +6,6 @@ use faprompt_edge::control::store::shelf::Shelf;
 use faprompt_edge::control::{Memory, Store, backup};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::{say, warn};
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 /// Where the service keeps its memory.
@@ -44,26 +41,8 @@ impl Backup {
                 "not a regular file",
             )));
         }
-        // The last backup stays until this one is whole, and no file keeps wider rights than these.
-        let mut new = self.file.clone().into_os_string();
-        new.push(".new");
-        let new = PathBuf::from(new);
-        let written = (|| {
-            let mut file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&new, &self.file)
-        })();
-        if let Err(e) = written {
-            // The first error is the one that matters.
-            let _ = std::fs::remove_file(&new);
-            return Err(output(&self.file)(e));
-        }
+        // The last backup stays until this one is whole, and nobody else reads it.
+        backup::save(&text, &self.file).map_err(output(&self.file))?;
         say(self.file.display());
         Ok(match missing.is_empty() {
             false => ExitCode::SomeInputsFailed,

@@ -5,10 +5,13 @@ use super::memory::GOOD_PARTS;
 use super::memory::Memory;
 use super::store::Stored;
 use super::store::shelf::{Shelf, is_name, name_of};
+use crate::durable;
 use crate::memory::Taught;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
 
 /// What is stored, as text; and the files of good parts that cannot be read, each with its reason: they are not in it.
 pub fn text(stored: &Stored, shelf: &Shelf) -> (String, Vec<String>) {
@@ -24,6 +27,14 @@ pub fn text(stored: &Stored, shelf: &Shelf) -> (String, Vec<String>) {
         stored.memory.to_toml()
     );
     (text, missing)
+}
+
+/// Writes a backup into a file that only its owner may read: the old one stays until the new one is whole and on the disk.
+///
+/// # Errors
+/// The file system's.
+pub fn save(text: &str, path: &Path) -> io::Result<()> {
+    durable::save_secret(text.as_bytes(), path)
 }
 
 /// What recipes name as taught, as a table of TOML, and what of it cannot be read.

@@ -244,6 +244,9 @@ pub struct NetworkLabel {
     pub name: String,
     /// SHA-256 over the digests of all its parts, in hexadecimal: the same bytes are the same network.
     pub digest: String,
+    /// What a memory of good parts is bound to: SHA-256 over the encoder's weights, its input's size and taps, in
+    /// hexadecimal; empty if it cannot be taught.
+    pub encoder: String,
     /// A line that must not be missed.
     pub warning: Option<&'static str>,
     /// How its weights are multiplied: what a threshold that was taught here goes with.

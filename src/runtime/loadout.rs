@@ -209,6 +209,7 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
         from_recipe: false,
         name: manifest.name.clone(),
         digest: hex(&digest.finalize()),
+        encoder: (inspector.bound_to()).map_or_else(String::new, |(encoder, _)| encoder.into()),
         warning: manifest.warning(),
         arithmetic: inspector.arithmetic(),
         smoothing_sigma: manifest.scores.smoothing_sigma,

@@ -17,6 +17,7 @@
 //! | [`evaluate`], [`few_shot`], [`metrics`], [`page`] | figures of merit and the report |
 //! | [`pull`] | published weights by name |
 //! | [`flash`] | a release onto a node |
+//! | [`fleet`] | many stations at once |
 //! | [`random`] | weights without meaning, for benchmarks |
 
 pub mod ablate;
@@ -29,6 +30,7 @@ pub mod export;
 pub mod few_shot;
 pub mod fit;
 pub mod flash;
+pub mod fleet;
 pub mod masks;
 pub mod methods;
 pub mod metrics;
@@ -123,6 +125,9 @@ pub enum TrainError {
     /// A node that was not flashed.
     #[error(transparent)]
     Flash(#[from] flash::FlashError),
+    /// A fleet of which nothing was begun.
+    #[error(transparent)]
+    Fleet(#[from] fleet::FleetError),
 }
 
 impl TrainError {
@@ -141,6 +146,7 @@ impl TrainError {
             TrainError::Pull(pull::PullError::Unknown { .. }) => ExitCode::Options,
             TrainError::Pull(_) => ExitCode::Download,
             TrainError::Flash(e) => e.exit_code(),
+            TrainError::Fleet(e) => e.exit_code(),
         }
     }
 }

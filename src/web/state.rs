@@ -70,6 +70,10 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
             "state": network_name(judging.state),
             "name": network.map(|n| &n.name),
             "warning": network.and_then(|n| n.warning),
+            "encoder": network.map(|n| &n.encoder).filter(|encoder| !encoder.is_empty()),
+            "taught": network.and_then(|n| n.taught.as_ref()).map(|t| json!({
+                "name": t.name, "parts": t.parts, "memory": t.kind,
+            })),
         },
         "pause": control.pause().map(|p| json!({ "left_s": p.left(Instant::now()), "reason": p.reason, "by": p.by })),
         "challenge": s.challenge.map(|c| json!({

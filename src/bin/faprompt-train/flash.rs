@@ -13,18 +13,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Arguments of `flash`.
+/// What is flashed, and how.
 #[derive(Args)]
-pub struct Flash {
-    /// Which board the node is: a name (`faprompt-edge board list`) or a file
-    #[arg(long)]
-    board: String,
+pub struct Release {
     /// The bundle
     #[arg(long)]
     bundle: PathBuf,
-    /// The node, as ssh calls it (user@host), or the folder where the root file system of its card is mounted
-    #[arg(long, value_name = "HOST|DIR", required_unless_present = "out")]
-    to: Option<String>,
     /// What `make node` built: ARCH/faprompt-edge and ARCH/faprompt-edge.deb
     #[arg(long, value_name = "DIR", default_value = "out/node")]
     built: PathBuf,
@@ -40,18 +34,31 @@ pub struct Flash {
     /// minisign secret key: sign the release, and the bundle if it has no signature
     #[arg(long, value_name = "FILE")]
     sign: Option<PathBuf>,
-    /// Write the release into a file instead: `faprompt-edge slot install < FILE` on the node, as root
-    #[arg(long, value_name = "FILE", conflicts_with = "to")]
-    out: Option<PathBuf>,
     /// Only say every step
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Also if the node runs this release already
     #[arg(long)]
     again: bool,
     /// Seconds until the node must be ready
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     patience: u64,
+}
+
+/// Arguments of `flash`.
+#[derive(Args)]
+pub struct Flash {
+    /// Which board the node is: a name (`faprompt-edge board list`) or a file
+    #[arg(long)]
+    board: String,
+    #[command(flatten)]
+    release: Release,
+    /// The node, as ssh calls it (user@host), or the folder where the root file system of its card is mounted
+    #[arg(long, value_name = "HOST|DIR", required_unless_present = "out")]
+    to: Option<String>,
+    /// Write the release into a file instead: `faprompt-edge slot install < FILE` on the node, as root
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    out: Option<PathBuf>,
     /// For ssh, as in --ssh-option=-p --ssh-option=2222
     #[arg(long = "ssh-option", value_name = "OPTION", allow_hyphen_values = true)]
     ssh_options: Vec<String>,
@@ -75,18 +82,28 @@ fn other_processor(program: &Path, arch: &str) -> Option<String> {
     (machine != arch).then_some(machine)
 }
 
-impl Flash {
-    pub fn run(&self) -> Result<ExitCode, TrainError> {
-        let board = Board::resolve(&self.board).map_err(FlashError::from)?;
+impl Release {
+    /// The key to sign with, if there is to be one; asks for its password.
+    pub fn key(&self) -> Result<Option<minisign::SecretKey>, FlashError> {
+        self.sign.as_deref().map(secret_key).transpose()
+    }
+
+    /// The release for a board, checked and signed, and how it is flashed. Says what is doubtful.
+    pub fn ready(
+        &self,
+        board: &str,
+        key: Option<&minisign::SecretKey>,
+    ) -> Result<(Ready, Plan), TrainError> {
+        let resolved = Board::resolve(board).map_err(FlashError::from)?;
         // The names in the board's file are those of `uname -m`.
-        let arch = board.cpu.arch.name();
+        let arch = resolved.cpu.arch.name();
         let built = self.built.join(arch);
         let sources = Sources {
             program: self.program.clone().unwrap_or(built.join("faprompt-edge")),
             version: self.program_version.clone(),
             arch: arch.into(),
             bundle: self.bundle.clone(),
-            board: self.board.clone(),
+            board: board.into(),
         };
         if !sources.program.is_file() {
             return Err(TrainError::Options(format!(
@@ -98,11 +115,10 @@ impl Flash {
             return Err(TrainError::Options(format!(
                 "{}: a program for {other}, but board {} is {arch}",
                 sources.program.display(),
-                board.name
+                resolved.name
             )));
         }
-        let key = self.sign.as_deref().map(secret_key).transpose()?;
-        let ready = Ready::new(&sources, key.as_ref(), self.dry_run)?;
+        let ready = Ready::new(&sources, key, self.dry_run)?;
         ready.warnings.iter().for_each(warn);
         let plan = Plan {
             deb: self
@@ -112,8 +128,26 @@ impl Flash {
             patience: Duration::from_secs(self.patience),
             again: self.again,
         };
+        Ok((ready, plan))
+    }
+}
+
+/// Says every step on the way to a node.
+pub fn say_steps(plan: &Plan, ready: &Ready, to: &str) {
+    for (number, (what, command)) in plan.steps(ready).into_iter().enumerate() {
+        say(format_args!("{}. {what}", number + 1));
+        if let Some(command) = command {
+            say(format_args!("   ssh {to} -- {command}"));
+        }
+    }
+}
+
+impl Flash {
+    pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let key = self.release.key()?;
+        let (ready, plan) = self.release.ready(&self.board, key.as_ref())?;
         if let Some(out) = &self.out {
-            if self.dry_run {
+            if self.release.dry_run {
                 say(format_args!("release {}\n\n{}", ready.id(), ready.text()));
                 say(format_args!("1. write it into {}", out.display()));
                 return Ok(ExitCode::Good);
@@ -130,7 +164,7 @@ impl Flash {
                 "--to {to}: no such folder, and no host's name has a slash"
             )));
         }
-        if self.dry_run {
+        if self.release.dry_run {
             let steps = card.map(|card| card.steps(&ready)).transpose()?;
             say(format_args!("release {}\n\n{}", ready.id(), ready.text()));
             if let Some(steps) = steps {
@@ -139,12 +173,7 @@ impl Flash {
                 }
                 return Ok(ExitCode::Good);
             }
-            for (number, (what, command)) in plan.steps(&ready).into_iter().enumerate() {
-                say(format_args!("{}. {what}", number + 1));
-                if let Some(command) = command {
-                    say(format_args!("   ssh {to} -- {command}"));
-                }
-            }
+            say_steps(&plan, &ready, to);
             return Ok(ExitCode::Good);
         }
         if let Some(card) = card {

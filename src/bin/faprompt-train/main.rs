@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod fit;
 mod flash;
+mod fleet;
 mod merge;
 mod method;
 mod pull;
@@ -49,6 +50,8 @@ enum Command {
     Pull(pull::Pull),
     /// Put program, bundle and board onto a node; it goes back by itself if they do not become ready
     Flash(flash::Flash),
+    /// Many stations at once: how they are, new releases, backups, what was taught
+    Fleet(fleet::Fleet),
     /// What each method costs per frame on this machine beside FAPrompt, with random weights
     Cost(cost::Cost),
     /// Write random weights and prompts of a known architecture, for benchmarks and trials
@@ -64,7 +67,9 @@ fn threads(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> std::process::ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+    // A certificate that is not trusted is reported by whoever asked.
+    let level = "warn,rustls_platform_verifier=off";
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
         .format(faprompt_edge::report::log_line)
         .init();
     let result = match Arguments::parse().command {
@@ -75,6 +80,7 @@ fn main() -> std::process::ExitCode {
         Command::Render(a) => a.run(),
         Command::Pull(a) => a.run(),
         Command::Flash(a) => a.run(),
+        Command::Fleet(a) => a.run(),
         Command::Random(a) => a.run(),
         Command::Tables(a) => a.run(),
         Command::Merge(a) => a.run(),
