@@ -21,17 +21,17 @@ use std::time::{Duration, Instant};
 /// What happens to one exposure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is lost.
+    /// The frame is lost.
     Drop,
-    /// It is handed over late.
+    /// The frame is handed over late, by this time.
     Late(Duration),
-    /// It is not whole.
+    /// Part of the frame is missing.
     Damaged,
-    /// EIO.
+    /// The driver reports an input/output error (EIO).
     Eio,
-    /// Nothing comes for so long.
+    /// No frame comes for this long.
     Stall(Duration),
-    /// The device is gone for so long.
+    /// The device is gone for this long.
     Disconnect(Duration),
 }
 

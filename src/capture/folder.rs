@@ -62,8 +62,8 @@ impl fmt::Display for LeftOut {
 }
 
 /// All pictures in or under `path`, in name order; `path` itself if it is a file. Links to folders are followed,
-/// each folder is read once. A folder under it that cannot be read, and a link to nowhere, are listed too: whoever
-/// loads them is told why.
+/// each folder is read once. A folder under it that cannot be read, and a link to nowhere, are listed too: loading
+/// them gives the reason.
 ///
 /// # Errors
 /// [`CaptureError::Unreadable`] if `path` cannot be read.

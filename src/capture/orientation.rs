@@ -7,14 +7,14 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u16")]
 pub enum Rotation {
-    /// None.
+    /// The picture is not turned.
     #[default]
     R0,
-    /// A quarter turn.
+    /// A quarter turn clockwise.
     R90,
-    /// Upside down.
+    /// Half a turn.
     R180,
-    /// Three quarters.
+    /// Three quarters of a turn clockwise.
     R270,
 }
 

@@ -57,7 +57,7 @@ pub struct Photo {
 }
 
 impl Photo {
-    /// Reads a photo. The format is told by the contents, not the name; of several pictures the first one is read.
+    /// Reads a photo. Its contents decide the format, not its name; of several pictures the first one is read.
     ///
     /// # Errors
     /// [`CaptureError::Unreadable`], [`CaptureError::Damaged`], [`CaptureError::Jpeg`],

@@ -103,7 +103,7 @@ impl Default for ViewLimits {
     }
 }
 
-/// Why nothing can be told of the part in front of the camera.
+/// Why a frame says nothing about the part in front of the camera.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ViewFlaw {
     /// All of it is dark.

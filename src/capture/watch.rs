@@ -283,8 +283,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: never more than five reopenings within any minute unless someone said to try
-        /// again, blind means not capturing, and a camera that is up is never told to reopen at once.
+        /// Whatever happens: never more than five reopenings within any minute unless someone said to try again,
+        /// blind means not capturing, and a camera that is up never has to be reopened at once.
         #[test]
         fn reopenings_are_bounded(acts in prop::collection::vec((0u8..7, 0u64..3_000_000), 1..400)) {
             let mut watch = Watch::new(FREE, 0);

@@ -48,7 +48,7 @@ pub struct Bench {
     json: bool,
 }
 
-/// Largest resident memory while a stage ran for the first time, MB.
+/// Largest resident memory while a stage ran for the first time, megabytes.
 #[derive(Default, Serialize)]
 struct StageMemory {
     loaded: Option<f64>,
@@ -58,16 +58,16 @@ struct StageMemory {
     score: Option<f64>,
 }
 
-/// Medians for one number of threads.
+/// Median times, milliseconds, for one number of threads.
 #[derive(Serialize)]
 struct Row {
     threads: usize,
     ms: Stages,
     peak_mb: StageMemory,
     total_ms: f64,
-    /// Frames per second one after the other, each by all these threads.
+    /// Frames per second, judged one after the other by all these threads.
     per_second: f64,
-    /// And as many side by side as there are threads, each by one.
+    /// Frames per second, as many judged side by side as there are threads, each by one thread.
     parallel_per_second: f64,
     adapt_share_of_encode: f64,
     memory_share_of_encode: f64,
@@ -79,21 +79,21 @@ struct Report<'a> {
     method: Method,
     warning: Option<&'a str>,
     cpu: String,
-    /// The instructions that int8 weights would be multiplied with in int8.
+    /// Name of the instructions that int8 weights would be multiplied with.
     int8_kernel: &'static str,
-    /// Those of attention between such weights; none: f32's.
+    /// Name of the instructions of attention in int8; `None`: attention is in f32.
     attention_kernel: Option<&'static str>,
-    /// Those of f16 arithmetic, if this processor has it.
+    /// Name of the instructions of f16 arithmetic, if this processor has it.
     f16_kernel: Option<&'static str>,
-    /// What judged: `cpu` although a GPU was asked for means that it failed.
+    /// The processor that judged: `cpu` although a GPU was asked for means that the GPU failed.
     runtime: Backend,
-    /// What the frame is cut into.
+    /// The tiles that the frame is cut into.
     tiles: String,
     load_ms: f64,
     rows: Vec<Row>,
 }
 
-/// A line of /proc/self/status in megabytes.
+/// A line of /proc/self/status, megabytes.
 fn memory(key: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -106,15 +106,14 @@ fn memory(key: &str) -> Option<f64> {
         .map(|kib| kib * 1024.0 / 1e6)
 }
 
-/// Lets the peak begin anew (proc(5): 5 resets it to the present size); without that file peaks only
-/// grow.
+/// Resets the peak of memory to the present size (proc(5): clear_refs 5); without that file peaks only grow.
 fn reset_peak() {
     if let Err(e) = std::fs::write("/proc/self/clear_refs", "5") {
         log::debug!("/proc/self/clear_refs: {e}");
     }
 }
 
-/// The peak since the last call.
+/// The peak of memory since the last reset, megabytes.
 fn peak() -> Option<f64> {
     let peak = memory("VmHWM");
     reset_peak();
@@ -135,7 +134,7 @@ fn cpu() -> String {
         .unwrap_or_else(|| "unknown".into())
 }
 
-/// 1, 2, 4, ... and all cores.
+/// The numbers of threads 1, 2, 4, ... and all cores.
 fn ladder(cores: usize) -> Vec<usize> {
     let mut steps: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2))
         .take_while(|n| *n < cores)
@@ -241,7 +240,7 @@ impl Bench {
         Ok(ExitCode::Good)
     }
 
-    /// A network, taught if it is to be.
+    /// Makes a network, and teaches it if that is asked for.
     fn inspector(
         &self,
         bundle: &Bundle,

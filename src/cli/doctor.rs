@@ -24,7 +24,7 @@ pub struct Doctor {
     board: String,
 }
 
-/// Counts problems while it tells them.
+/// Prints findings, and counts the problems among them.
 #[derive(Default)]
 struct Findings(u32);
 
@@ -39,7 +39,7 @@ impl Findings {
     }
 }
 
-/// The CPU's features that kernels ask for, and whether it has them.
+/// The features of the CPU that kernels need, and whether it has them.
 fn features() -> Vec<(&'static str, bool)> {
     #[cfg(target_arch = "x86_64")]
     let features = vec![
@@ -168,7 +168,7 @@ fn limits(findings: &mut Findings, board: &Board) {
     }
 }
 
-/// Whether a device file is there and may be opened.
+/// Reports whether a device file exists and may be opened.
 fn present(findings: &mut Findings, device: &str, otherwise: &str) {
     let path = Path::new(device);
     // Opening a watchdog would start it, opening a port may reset what is connected: only ask.
@@ -247,7 +247,7 @@ fn cameras(findings: &mut Findings, board: &Board) {
     }
 }
 
-/// Whether the node that a board names as its camera can be one.
+/// Reports whether the node that a board names as its camera can be one.
 fn own(findings: &mut Findings, key: &str, device: &str, nodes: &[NodeReport]) {
     let Ok(path) = Path::new(device).canonicalize() else {
         return;
@@ -266,7 +266,7 @@ fn own(findings: &mut Findings, key: &str, device: &str, nodes: &[NodeReport]) {
     }
 }
 
-/// The program of a camera that is a command: it is looked for, not run.
+/// Looks for the program of a camera that is a command, without running it.
 fn command(findings: &mut Findings, key: &str, text: &str) {
     let source = match text.parse::<PipeSource>() {
         Ok(source) => source,

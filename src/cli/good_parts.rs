@@ -20,12 +20,12 @@ pub fn has_form(bundle: &Bundle) -> bool {
     )
 }
 
-/// What a file of good parts is bound to.
+/// The encoder that a file of good parts belongs to.
 pub fn encoder(bundle: &Bundle) -> String {
     bundle.digests().get("encoder").cloned().unwrap_or_default()
 }
 
-/// Shows every photo to the method and writes what it keeps of them to `out`.
+/// Shows every photo to the method and writes its memory of them to `out`.
 pub fn teach(
     inspector: &mut Inspector,
     encoder: &str,

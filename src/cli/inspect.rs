@@ -61,7 +61,7 @@ pub struct Inspect {
     cores: Cores,
 }
 
-/// What is said of a photo that was judged.
+/// The line about a photo that was judged.
 #[derive(Serialize)]
 struct Judged<'a> {
     file: &'a str,
@@ -70,7 +70,7 @@ struct Judged<'a> {
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     zero_shot: Option<f32>,
-    /// How far it is from good parts; none without --taught.
+    /// The memory's score: how far the part is from good ones; `None` without `--taught`.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<f32>,
     image_probability: f32,
@@ -78,7 +78,7 @@ struct Judged<'a> {
     max_score_adapted: f32,
     prior_norm: f32,
     verdict: &'a str,
-    /// Which defect, "unknown" where two types are about as likely.
+    /// Type of the defect, "unknown" where two types are about as likely.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -88,19 +88,19 @@ struct Judged<'a> {
     ms: Stages,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
-    /// What is strange about the photo.
+    /// Remarks about the photo, for example that it has an unusual format.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 
-/// What is said of one that was not.
+/// The line about a photo that was not judged.
 #[derive(Serialize)]
 struct Failed<'a> {
     file: &'a str,
     error: &'a str,
 }
 
-/// A photo and where its results go below a results folder.
+/// A photo, and where its results go below a folder of results.
 struct Job {
     path: PathBuf,
     name: PathBuf,
@@ -156,7 +156,7 @@ fn kind<'a>(inspection: &Inspection, types: &'a [String]) -> &'a str {
         .map_or(UNKNOWN, String::as_str)
 }
 
-/// `folder/name.extension`, its folder created.
+/// Path of `folder/name.extension`, whose folder is created.
 fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError> {
     // Appended, not replaced: a.jpg and a.png must not meet.
     let file = name.file_name().unwrap_or_default();
@@ -166,7 +166,7 @@ fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError
     Ok(path)
 }
 
-/// A taught file's bytes, what they want of the network, and the tiles that it was taught in.
+/// The bytes of a file of taught parts, the tiles that it was taught in; sets in `options` what it needs.
 fn taught(path: &Path, options: &mut Options) -> Result<(Arc<[u8]>, Tiling), CliError> {
     let at = |source| CliError::TaughtAt {
         path: path.to_path_buf(),
@@ -286,7 +286,7 @@ impl Inspect {
         })
     }
 
-    /// Judges one photo: its line, and `None` if that failed, which the line says.
+    /// Judges one photo. Returns its line, and `None` if that failed, which the line says.
     fn judge(
         &self,
         inspector: &mut Inspector,
@@ -370,7 +370,7 @@ impl Inspect {
         Ok((line, Some(outcome)))
     }
 
-    /// A photo, what the network says of it, and what is strange about it.
+    /// Reads and judges a photo; also returns remarks about it.
     fn look(
         &self,
         inspector: &mut Inspector,

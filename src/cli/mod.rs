@@ -84,7 +84,7 @@ enum Command {
     Slot(slot::SlotArguments),
 }
 
-/// What every command that runs a network takes.
+/// Arguments of every command that runs a network.
 #[derive(Args)]
 struct Network {
     /// The bundle; `built-in`: the one inside this program [default: $FAPROMPT_BUNDLE, else default.bundle beside
@@ -107,7 +107,7 @@ struct Network {
     runtime: Backend,
 }
 
-/// How a command uses the cores.
+/// Arguments of how a command uses the cores.
 #[derive(Args)]
 struct Cores {
     /// Threads for one frame [default: all cores, divided among --parallel]
@@ -201,7 +201,7 @@ fn output(path: &Path) -> impl FnOnce(std::io::Error) -> CliError + '_ {
     }
 }
 
-/// Text on standard output: names in it, a file's or a bundle's, steer no terminal.
+/// Prints text to standard output; control characters in names of files or bundles do not reach the terminal.
 fn print(text: impl Display) -> Result<(), CliError> {
     write!(std::io::stdout(), "{}", shown_lines(text)).map_err(output(Path::new("standard output")))
 }
@@ -211,18 +211,18 @@ fn folder(path: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(path).map_err(output(path))
 }
 
-/// The bundle that works everywhere, straight after `cargo install`.
+/// The bundle inside the program, which works everywhere, straight after `cargo install`.
 static BUILT_IN: &[u8] = include_bytes!(env!("DEFAULT_BUNDLE"));
 
-/// What [`BUILT_IN`] is called where a bundle's file may be named.
+/// Name of [`BUILT_IN`] where a bundle's file may be named.
 const BUILT_IN_NAME: &str = "built-in";
 
-/// What a bundle is called that is taken if none is named: beside the program, or where the package puts it.
+/// Name of the bundle's file that is used if none is named: beside the program, or where the package puts it.
 const DEFAULT: &str = "default.bundle";
 const SHARED: &str = "/usr/share/faprompt-edge";
 
 impl Network {
-    /// What is named, else what is there.
+    /// The bundle that is named; otherwise the first default that exists.
     fn path(&self) -> PathBuf {
         let named = self.bundle.clone();
         let named = named.or_else(|| std::env::var_os("FAPROMPT_BUNDLE").map(PathBuf::from));
@@ -254,7 +254,7 @@ impl Network {
     }
 }
 
-/// A network, with its warning told.
+/// Makes a network of a bundle, and prints its warning if it has one.
 fn inspector(bundle: &Bundle, options: Options) -> Result<Inspector, CliError> {
     let inspector = Inspector::new(bundle, options)?;
     if let Some(warning) = inspector.manifest().warning() {
@@ -263,7 +263,7 @@ fn inspector(bundle: &Bundle, options: Options) -> Result<Inspector, CliError> {
     Ok(inspector)
 }
 
-/// The keys that are named, else those of this machine.
+/// The keys that are named; otherwise those installed on this machine.
 fn keys(named: &[PathBuf]) -> Result<Keys, BundleError> {
     match named {
         [] => Keys::installed(Path::new(Keys::FOLDER)),
@@ -275,14 +275,14 @@ fn open(path: &Path, named: &[PathBuf]) -> Result<Bundle, CliError> {
     open_with(path, &keys(named)?)
 }
 
-/// A bundle; what is wrong with it is told with its name.
+/// Opens a bundle; an error names the bundle.
 fn open_with(path: &Path, keys: &Keys) -> Result<Bundle, CliError> {
     let opened = match path == Path::new(BUILT_IN_NAME) {
         true => Bundle::built_in(BUILT_IN, keys),
         false => Bundle::open(path, keys),
     };
     opened.map_err(|source| match source {
-        // It names the file itself.
+        // This error names the file itself.
         BundleError::Unreadable { .. } => CliError::Bundle(source),
         source => CliError::BundleAt {
             path: path.to_path_buf(),
@@ -291,13 +291,13 @@ fn open_with(path: &Path, keys: &Keys) -> Result<Bundle, CliError> {
     })
 }
 
-/// Cuts frames as the command line says.
+/// Cuts frames into the tiles of the command line.
 fn cut(inspector: &mut Inspector, tiles: Tiling) -> Result<(), CliError> {
     let refused = |e: CutError| CliError::Usage(format!("--tiles: {e}"));
     inspector.cut(tiles).map_err(refused)
 }
 
-/// Has a network look at the regions of a file only.
+/// Judges only the regions of a file.
 fn look(inspector: &mut Inspector, path: &Path) -> Result<(), CliError> {
     let wrong = |reason: String| CliError::Config {
         path: path.to_path_buf(),
@@ -308,7 +308,7 @@ fn look(inspector: &mut Inspector, path: &Path) -> Result<(), CliError> {
     looked.map_err(|e| wrong(e.to_string()))
 }
 
-/// A threshold on the command line: finite, 0..=1.
+/// Parses a threshold: finite, 0..=1.
 fn threshold(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(v) if (0.0..=1.0).contains(&v) => Ok(v),
@@ -316,7 +316,7 @@ fn threshold(text: &str) -> Result<f32, String> {
     }
 }
 
-/// A number of threads on the command line.
+/// Parses a number of threads.
 fn threads(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(n @ 1..=1024) => Ok(n),

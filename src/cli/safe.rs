@@ -38,13 +38,13 @@ impl Safe {
     }
 }
 
-/// How the ejector is wired; `None` if nobody knows: `good` off and `reject` on are safe either way. Only
-/// looks: the memory may be a newer program's, or damaged, and the outputs must become safe all the same.
+/// How the ejector is wired; `None` if that is not stored: `good` off and `reject` on are safe either way. Changes
+/// nothing: the memory may be a newer program's, or damaged, and the outputs must become safe all the same.
 fn wiring(state: &Path) -> Option<Wiring> {
     let stored = match Store::look(state, &Memory::default()) {
         Ok(stored) => stored,
         Err(e) => {
-            // Never stored: the factory's.
+            // It was never stored: the default of the factory.
             if e.error.kind() == ErrorKind::NotFound {
                 return Some(Wiring::default());
             }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// A host that is silent for so long is gone: its connection was cut.
+/// After a host has been silent for this many seconds its connection counts as cut.
 const SILENCE_S: i64 = 60;
 
 #[derive(Args)]
@@ -168,7 +168,7 @@ fn show(status: &Status) -> String {
     lines.join("\n")
 }
 
-/// Standard input that gives up on a host that sends nothing any more.
+/// Standard input that ends when the host has been silent for too long.
 struct Patient(io::Stdin);
 
 impl Read for Patient {

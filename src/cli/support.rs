@@ -1,5 +1,5 @@
-//! `support`: one archive for whoever is to find out what is wrong. Without secrets, and without pictures
-//! of products unless they are asked for.
+//! `support`: one archive for diagnosis. Without secrets, and without pictures of products unless they are asked
+//! for.
 
 use super::{CliError, backup, output};
 use clap::Args;
@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use walkdir::WalkDir;
 
-/// Of each file the end: what happened last.
+/// Most bytes of a file that are taken, from its end: what happened last.
 const TAIL: u64 = 4 << 20;
 
-/// Commands whose output is taken, under the name it gets. One that is missing is noted, and no error.
+/// Commands whose output is taken, under these names. One that is missing is noted, and no error.
 const COMMANDS: [(&str, &[&str]); 11] = [
     ("system/uname.txt", &["uname", "-a"]),
     (
@@ -47,7 +47,7 @@ const COMMANDS: [(&str, &[&str]); 11] = [
     ("system/package.txt", &["dpkg-query", "-W", "faprompt-edge"]),
 ];
 
-/// Files of the system that say what it is.
+/// Files that describe the system.
 const FILES: [(&str, &str); 4] = [
     ("system/cpuinfo.txt", "/proc/cpuinfo"),
     ("system/os-release.txt", "/etc/os-release"),
@@ -144,8 +144,8 @@ impl Support {
         Ok(())
     }
 
-    /// What was taught: how many parts, how they are compared, and what was promised. The parts themselves, which
-    /// show products, only if pictures are asked for.
+    /// Describes the taught parts: how many, the kind of memory, and the share of good parts that will be
+    /// rejected. The parts themselves, which show products, are added only if pictures are asked for.
     fn taught(&self, archive: &mut Archive, memory: &Memory) -> io::Result<()> {
         let shelf = Shelf::new(&self.state);
         let named: BTreeSet<&str> = memory.taught().collect();
@@ -181,7 +181,7 @@ impl Support {
         archive.add("station/taught.json", text.as_bytes())
     }
 
-    /// What this program itself says of the machine.
+    /// Adds what this program itself reports of the machine.
     fn own(&self, archive: &mut Archive) -> io::Result<()> {
         let program = std::env::current_exe()?;
         let mut doctor = Command::new(&program);
@@ -217,7 +217,7 @@ impl Archive {
         self.missing += &format!("{name}: {why}\n");
     }
 
-    /// The end of a file.
+    /// Adds the end of a file.
     fn file(&mut self, name: &str, path: &Path) -> io::Result<()> {
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(path)?;
@@ -236,7 +236,7 @@ impl Archive {
         }
     }
 
-    /// What a command prints, on both ways.
+    /// Adds what a command prints to standard output and standard error.
     fn output(&mut self, name: &str, command: &mut Command) -> io::Result<()> {
         match command.output() {
             Ok(output) => {

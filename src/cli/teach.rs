@@ -14,9 +14,9 @@ use faprompt_edge::tiling::Tiling;
 use image::RgbImage;
 use std::path::{Path, PathBuf};
 
-/// Fewest good parts.
+/// Fewest good parts that can be taught.
 const FEWEST: usize = 5;
-/// Lines about parts, at most; the oddest are shown.
+/// Most lines about parts; the oddest are shown.
 const SHOWN: usize = 10;
 
 #[derive(Args)]

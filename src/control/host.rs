@@ -121,12 +121,12 @@ pub struct Snapshot {
     pub self_test: SelfTest,
 }
 
-/// What the station can be told to do.
+/// An order to the station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// One trigger, now (only with the trigger source `command`).
     Trigger,
-    /// Inspect.
+    /// Begin to inspect.
     Arm,
     /// Stop inspecting; everything that passes is rejected.
     Disarm,
@@ -233,7 +233,7 @@ pub struct GoodParts {
     pub bound_per_mille: Option<u16>,
 }
 
-/// A network by name: what is told with everything that it judged.
+/// What reports say of the network that judged a part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkLabel {
     /// The file that it was read from.

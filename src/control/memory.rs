@@ -69,7 +69,7 @@ pub enum FileError {
     /// Neither text nor number nor truth value.
     #[error("{0} is neither a text nor a number")]
     Type(String),
-    /// No number of a recipe.
+    /// Recipes are numbered from 1 to 32, and this is not one of those numbers.
     #[error("`{0}` is not a recipe's number, 1 to 32")]
     Recipe(String),
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long a read waits: results and time-outs are seen to this often.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
-/// How long a client may not read before what it was to be told is dropped.
+/// After a client has not read for this long, what was to be sent to it is dropped.
 const WRITE: Duration = Duration::from_millis(500);
 
 /// Waiting before a port is opened again: doubled from the first to the last.
@@ -35,7 +35,7 @@ const ANSWERS: u32 = 16_384;
 pub struct PortSettings {
     /// Device, `/dev/ttyTHS1`. A link that udev keeps is found again after the adapter was plugged in anew.
     pub path: PathBuf,
-    /// Speed.
+    /// Speed of the line, bits per second (baud).
     pub baud: u32,
     /// Parity; with none and `two_stop_bits` as Modbus wants it.
     pub parity: Parity,
@@ -44,7 +44,7 @@ pub struct PortSettings {
 }
 
 impl PortSettings {
-    /// 8N1.
+    /// The settings of an ASCII port: no parity, one stop bit (8N1).
     pub fn ascii(path: &Path, baud: u32) -> Self {
         PortSettings {
             path: path.to_path_buf(),

@@ -83,18 +83,18 @@ pub const STEPS: u32 = 10_000;
 pub enum Kind {
     /// A whole number.
     Number {
-        /// Smallest.
+        /// Smallest value that is allowed.
         low: u32,
-        /// Largest.
+        /// Largest value that is allowed.
         high: u32,
         /// What 0 stands for, if it is allowed besides the range.
         zero: Option<&'static str>,
     },
     /// A number in steps of 0.0001; the bounds count steps.
     Decimal {
-        /// Smallest.
+        /// Smallest value that is allowed, steps of 0.0001.
         low: u32,
-        /// Largest.
+        /// Largest value that is allowed, steps of 0.0001.
         high: u32,
     },
     /// One of these words; the number of a word is its place.
@@ -151,7 +151,7 @@ pub struct Entry {
     pub name: &'static str,
     /// Unit; empty if it has none.
     pub unit: &'static str,
-    /// Values.
+    /// The values that it can have.
     pub kind: Kind,
     /// Value if nothing else is said.
     pub default: Preset,
@@ -418,7 +418,7 @@ pub struct CameraParameters {
     pub regions: Parameter,
 }
 
-/// Those of every camera that a station can have; the first one's have no number in their names.
+/// The parameters of every camera that a station can have; the names of the first one's have no digit.
 pub const CAMERAS: [CameraParameters; crate::line::VIEWS] = [
     CameraParameters {
         threshold: Parameter::Threshold,

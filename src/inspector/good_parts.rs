@@ -1,5 +1,5 @@
-//! What an inspector needs to compare frames with good parts: descriptors of the encoder's taps, or of an encoder of
-//! the memory's own, and what was taught.
+//! What an inspector needs to compare frames with good parts: descriptors of the encoder's taps, or of an encoder
+//! of the memory's own, and the memory that was taught.
 
 use super::{InspectError, Stages};
 use crate::bundle::envelope::hex;
@@ -17,14 +17,14 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What it takes to compare a frame with good parts.
+/// State for comparing frames with good parts.
 pub(super) struct GoodParts {
-    /// Which encoder's descriptors these are.
+    /// Digest of the encoder that the descriptors are of.
     pub(super) encoder: String,
-    /// The memory's own, if the bundle has one.
+    /// The memory's own encoder, if the bundle has one.
     pub(super) network: Option<NetworkEncoder>,
     pub(super) descriptor: Descriptor,
-    /// Of the last frame, [places, dim].
+    /// Descriptors of the last frame, [places, dim].
     pub(super) descriptors: Vec<f32>,
     pub(super) taught: Option<Arc<[u8]>>,
     pub(super) memory: Option<Taught>,
@@ -32,7 +32,7 @@ pub(super) struct GoodParts {
     pub(super) map: Vec<f32>,
 }
 
-/// Which encoder it is, as far as descriptors depend on it: its weights, the input's size, the taps.
+/// The encoder's identity, as far as descriptors depend on it: its weights, the input's size, the taps.
 pub(super) fn encoder_of(bundle: &Bundle, taps: &[Tap]) -> String {
     let manifest = bundle.manifest();
     let mut hash = Sha256::new();
@@ -49,7 +49,7 @@ pub(super) fn encoder_of(bundle: &Bundle, taps: &[Tap]) -> String {
 }
 
 impl GoodParts {
-    /// Takes the next tile's descriptors, if the memory has an encoder of its own.
+    /// Appends the next tile's descriptors, if the memory has an encoder of its own.
     pub(super) fn look(
         &mut self,
         frame: &RgbImage,
@@ -70,7 +70,7 @@ impl GoodParts {
         Ok(())
     }
 
-    /// Takes the next tile's descriptors, if the memory compares what the image encoder makes.
+    /// Appends the next tile's descriptors, if the memory compares what the image encoder makes.
     pub(super) fn describe(&mut self, taps: &[TValue], ms: &mut Stages) -> TractResult<()> {
         if self.network.is_some() {
             return Ok(());
@@ -82,7 +82,7 @@ impl GoodParts {
         Ok(())
     }
 
-    /// What was taught, if it was taught on this encoder.
+    /// Reads a memory, and refuses one that was taught on another encoder.
     pub(super) fn restore(
         &self,
         bytes: &[u8],

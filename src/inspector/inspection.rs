@@ -1,4 +1,4 @@
-//! What is known of a frame that was judged.
+//! The result of judging a frame: scores, maps and times.
 
 use crate::bundle::manifest::{Manifest, ScoreRule};
 use crate::bundle::method::Method;
@@ -11,7 +11,7 @@ use crate::tiling::Tiling;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Milliseconds per stage; a GPU's whole work counts as `encode`.
+/// Milliseconds per stage; all of a GPU's work counts as `encode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Stages {
     /// Resizing and normalising.
@@ -28,34 +28,35 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// All of them.
+    /// The sum of all stages, milliseconds.
     pub fn total(&self) -> f64 {
         self.preprocess + self.encode + self.adapt + self.score + self.memory
     }
 }
 
-/// A stage that just ended.
+/// A stage of judging a frame that has just ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// [`Stages::preprocess`].
+    /// Resizing and normalising; its time is [`Stages::preprocess`].
     Preprocess,
-    /// [`Stages::encode`].
+    /// The image encoder; its time is [`Stages::encode`].
     Encode,
-    /// [`Stages::adapt`].
+    /// The adaptation of the prompts; its time is [`Stages::adapt`].
     Adapt,
     /// [`Stages::score`]; ends twice, before and after the adaptation.
     Score,
 }
 
-/// What is known of a frame.
+/// The result of judging a frame.
 #[derive(Clone, Debug, Default)]
 pub struct Inspection {
-    /// The score, 0..=1; above the threshold is a reject. Of FAPrompt's and the memory's where good parts
+    /// The score, 0..=1; above the threshold is a reject. Fused of FAPrompt's and the memory's where good parts
     /// were taught, else FAPrompt's.
     pub score: f32,
-    /// FAPrompt's image score, 0..=1; of an encoder without words a number that says nothing about the part.
+    /// FAPrompt's image score, 0..=1; for an encoder without text tower it says nothing about the part.
     pub zero_shot: f32,
-    /// The memory's: how far the part is from good ones, in the unit of its kind; none where none was taught.
+    /// The memory's score: how far the part is from good ones, in the unit of its kind; `None` where none was
+    /// taught.
     pub memory: Option<f32>,
     /// q: the abnormal probability of the image feature. Of a frame in tiles, this, the prior and the
     /// prototype are those of the tile with the largest score.
@@ -70,19 +71,19 @@ pub struct Inspection {
     pub patch_scores: Vec<f32>,
     /// The same with the adapted prototype.
     pub patch_scores_adapted: Vec<f32>,
-    /// The mixture of FAPrompt's map and the memory's, 0..=1; empty where nothing was taught.
+    /// The fusion of FAPrompt's map and the memory's, 0..=1; empty where nothing was taught.
     pub patch_mixture: Vec<f32>,
-    /// FAPrompt's score of each group of patches that is looked at.
+    /// FAPrompt's score of each group of patches that is judged.
     pub(super) groups: Vec<f32>,
     /// Omega, `[C]`; empty if adaptation is off.
     pub prior: Vec<f32>,
     /// The adapted abnormal prototype, `[C]`, unit length.
     pub abnormal: Vec<f32>,
-    /// Where the time went.
+    /// Milliseconds per stage.
     pub ms: Stages,
-    /// What a method other than FAPrompt said.
+    /// The result of a method other than FAPrompt.
     pub(super) said: Option<Said>,
-    /// Whether a part has no score until good ones were taught.
+    /// Whether parts have no score until good ones were taught.
     pub(super) alone: bool,
     pub(super) grid: usize,
     pub(super) side: usize,
@@ -91,7 +92,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// The S x S anomaly map, not smoothed: in 0..=1, or what the method's own sum comes to.
+    /// The S x S anomaly map, not smoothed: in 0..=1, or in the range of the method's own sum.
     pub fn map(&self) -> Map {
         let joined = |values: &[f32]| map::joined(values, self.grid, self.tiles, self.side);
         match &self.said {
@@ -105,13 +106,13 @@ impl Inspection {
         }
     }
 
-    /// Where the part was looked at.
+    /// The regions of the picture that were judged.
     pub fn regions(&self) -> &Regions {
         &self.regions
     }
 
-    /// What each type of defect amounts to, should the part be defective: its share, 0..=1, and its map; empty
-    /// for methods without types.
+    /// For each type of defect its share, 0..=1, and its map, should the part be defective; empty for methods
+    /// without types.
     pub fn types(&self) -> Vec<(f32, Map)> {
         let Some(said) = &self.said else {
             return vec![];
@@ -130,7 +131,7 @@ impl Inspection {
         self.said.as_ref().and_then(|said| said.kind(margin))
     }
 
-    /// Of a picture in which nothing was seen.
+    /// The result of a picture on which nothing was found.
     #[cfg(test)]
     pub(crate) fn blank(grid: usize, side: usize) -> Inspection {
         Inspection {
@@ -142,15 +143,15 @@ impl Inspection {
         }
     }
 
-    /// FAPrompt's score of each group of patches that is looked at.
+    /// FAPrompt's score of each group of patches that is judged.
     pub fn groups(&self) -> &[f32] {
         &self.groups
     }
 
-    /// What teaching wants to know of the opinion that needs no good parts.
+    /// The judgement that needs no good parts, as teaching uses it.
     pub fn as_zero_shot(&self) -> ZeroShot {
         if self.alone {
-            // It has none.
+            // Without good parts there is none.
             return ZeroShot::default();
         }
         let highest = self.max_score.max(self.max_score_adapted);
@@ -160,14 +161,14 @@ impl Inspection {
         }
     }
 
-    /// Its map, patch by patch: the mean of both of FAPrompt's.
+    /// FAPrompt's map patch by patch: the mean of the maps by both prototypes.
     pub fn zero_shot_map(&self, out: &mut Vec<f32>) {
         let both = self.patch_scores.iter().zip(&self.patch_scores_adapted);
         out.clear();
         out.extend(both.map(|(a, b)| (a + b) / 2.0));
     }
 
-    /// Before the first frame.
+    /// The result before the first frame.
     pub(super) fn of(manifest: &Manifest, tiles: Tiling) -> Inspection {
         Inspection {
             alone: manifest.method_name() == Method::Memory,
@@ -178,7 +179,7 @@ impl Inspection {
         }
     }
 
-    /// Before a frame's first tile.
+    /// Clears the result before the first tile of a frame.
     pub(super) fn begin(&mut self) {
         (self.score, self.zero_shot, self.memory) = (f32::NEG_INFINITY, 0.0, None);
         (self.max_score, self.max_score_adapted) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
@@ -188,7 +189,7 @@ impl Inspection {
         self.groups.clear();
     }
 
-    /// Takes in what was seen of the next tile. The frame's score is its tiles' largest.
+    /// Adds the result of the next tile. The frame's score is the largest of its tiles'.
     pub(super) fn add(&mut self, tile: &mut Inspection) {
         self.patch_scores.extend_from_slice(&tile.patch_scores);
         let adapted = &tile.patch_scores_adapted;
@@ -205,7 +206,7 @@ impl Inspection {
         ms.adapt += own.adapt;
         ms.score += own.score;
         ms.memory += own.memory;
-        // `max` would lose what is no number.
+        // `max` would lose a NaN.
         if tile.score.is_nan() || tile.score > self.score {
             self.score = tile.score;
             self.image_probability = tile.image_probability;
@@ -216,8 +217,8 @@ impl Inspection {
         }
     }
 
-    /// What follows from patch scores, image probability and prior: the largest score of a group of patches
-    /// with one threshold, each less what its threshold is higher.
+    /// Works out the score from patch scores, image probability and prior: the largest score of a group of patches
+    /// with one threshold, each lowered by the offset of its threshold.
     pub(super) fn conclude(&mut self, rule: ScoreRule, looked: &Looked) {
         self.max_score = score::max(&self.patch_scores);
         self.max_score_adapted = score::max(&self.patch_scores_adapted);
@@ -236,7 +237,7 @@ impl Inspection {
             );
             self.groups.push(score);
             self.zero_shot = self.zero_shot.max(score);
-            // `max` would lose what is no number.
+            // `max` would lose a NaN.
             let lowered = if group.offset == 0.0 {
                 score
             } else {

@@ -9,13 +9,13 @@ use crate::ops::{slice, slice_mut};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Other values in the same memory.
+/// Replaces the values of a vector without allocating.
 fn refill(to: &mut Vec<f32>, from: &[f32]) {
     to.clear();
     to.extend_from_slice(from);
 }
 
-/// Refuses scores that are no numbers.
+/// Refuses scores that are NaN or infinite.
 pub(super) fn finite(what: &str, values: &[f32]) -> TractResult<()> {
     match values.iter().find(|v| !v.is_finite()) {
         None => Ok(()),
@@ -35,7 +35,7 @@ impl Inspector {
         self.judge_here(frame, ended)
     }
 
-    /// Judges it on a GPU.
+    /// Judges a normalised frame on a GPU.
     pub(super) fn judge_on(
         &mut self,
         gpu: &mut gpu::GpuNetwork,
@@ -84,13 +84,13 @@ impl Inspector {
         Ok(())
     }
 
-    /// Judges it by a method other than FAPrompt; `false` if it is FAPrompt.
+    /// Judges a normalised frame by a method other than FAPrompt; returns `false` if the method is FAPrompt.
     fn judge_in(&mut self, frame: &TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<bool> {
         if self.room.is_none() {
             return Ok(false);
         }
         let clock = Instant::now();
-        // They stay until the next frame; a handle each, so that the encoder is free.
+        // The taps stay valid until the next frame; each gets a handle, so that the encoder is free.
         let taps: TVec<TValue> = self.encoder.taps(frame.clone())?.into();
         self.seen.ms.encode = clock.elapsed().as_secs_f64() * 1e3;
         ended(Stage::Encode);
@@ -100,7 +100,7 @@ impl Inspector {
         Ok(true)
     }
 
-    /// What the method says of the taps of a frame: its own, then the memory's.
+    /// Has the method judge the taps of a frame: its own taps come first, then the memory's.
     fn hear(&mut self, frame: &TValue, taps: &[TValue]) -> TractResult<()> {
         let room = self.room.as_mut().context("a bundle without a method")?;
         let last = &mut self.seen;
@@ -128,7 +128,7 @@ impl Inspector {
         Ok(())
     }
 
-    /// Judges it on this processor.
+    /// Judges a normalised frame on this processor.
     pub(super) fn judge_here(
         &mut self,
         frame: TValue,
@@ -161,9 +161,9 @@ impl Inspector {
             score::patch_scores(&work.patches, normal, abnormal, spec.temperature, scores);
         };
         score_patches(&self.abnormal, &mut last.patch_scores);
-        // A patch that is no number would be skipped by the maxima: the part is not known to be good.
+        // The maxima would skip a patch whose score is NaN: the part is not known to be good.
         finite("patch scores", &last.patch_scores)?;
-        // What nobody looks at feeds no prior, and is no maximum.
+        // Patches that are not judged feed no prior, and are no maximum.
         self.looked[self.at].mask(&mut last.patch_scores);
         let prior = &self.manifest.prior;
         score::select(

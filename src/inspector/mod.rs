@@ -28,9 +28,9 @@ use image::RgbImage;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The known frame's score may differ by so much between machines, kernels and number formats: int8
-/// arithmetic moves most scores by a few thousandths (0.003 on average, one of 3,392 real pictures by 0.045),
-/// f16 by less than one.
+/// By how much the known frame's score may differ between machines, kernels and number formats: int8 arithmetic
+/// moves most scores by a few thousandths (0.003 on average, one of 3,392 real pictures by 0.045), f16 by less
+/// than one thousandth.
 pub const KNOWN_TOLERANCE: f32 = 0.02;
 
 /// Why a frame got no score. The line treats it as a reject.
@@ -42,12 +42,12 @@ pub enum InspectError {
     /// The network failed.
     #[error("inference: {0:#}")]
     Inference(TractError),
-    /// The network's answer is no number.
+    /// The image score is NaN or infinite.
     #[error("inference: the image score is {0}")]
     NotFinite(f32),
 }
 
-/// Why frames are not cut into tiles.
+/// Why a network cannot judge frames that are cut into tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
     /// Its types of defects are shares of a whole part.
@@ -55,43 +55,43 @@ pub enum CutError {
         "{0} says which type of defect a whole part has: it judges no tiles (leave --tiles out)"
     )]
     Types(Method),
-    /// Its own form of good parts.
+    /// It compares whole parts with good ones.
     #[error(
         "{0} compares whole parts with good ones, as its paper does, and no tiles (leave --tiles out)"
     )]
     GoodParts(Method),
 }
 
-/// A GPU that works, or its error told: the CPU goes on, perhaps too slowly for the line, and whoever
-/// counts late parts should know why.
+/// A GPU that works; otherwise its error is logged, and `None`: the CPU goes on, perhaps too slowly for the line,
+/// and whoever counts late parts should know why.
 fn told<T>(result: Result<T, GpuError>) -> Option<T> {
     result
         .inspect_err(|e| log::error!("no GPU: {e}; the CPU judges"))
         .ok()
 }
 
-/// Cores of this machine: the threads to use unless the user says otherwise.
+/// Number of cores of this machine: the threads to use unless the user says otherwise.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// How to run.
+/// How a network is run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How the abnormal prototype follows the prior.
     pub adaptation: AdaptationMode,
-    /// Threads for one frame.
+    /// Number of threads for one frame, at least 1.
     pub threads: usize,
-    /// How weights are multiplied.
+    /// The arithmetic that weights are multiplied in.
     pub arithmetic: Arithmetic,
-    /// What frames are judged on.
+    /// The processor that frames are judged on.
     pub runtime: Backend,
     /// Whether good parts can be taught: the encoder then hands out what a memory of them compares.
     pub memory: bool,
 }
 
 impl Default for Options {
-    /// Exact, on one thread of this processor.
+    /// Exact adaptation, one thread of this processor.
     fn default() -> Self {
         Options {
             adaptation: AdaptationMode::Exact,
@@ -109,30 +109,30 @@ pub struct Inspector {
     preprocessor: Preprocessor,
     encoder: Encoder,
     adaptation: Adaptation,
-    /// The method, if it is not FAPrompt.
+    /// The network of a method other than FAPrompt.
     room: Option<Box<dyn Room>>,
     normal: Vec<f32>,
     abnormal: Vec<f32>,
-    /// Judges instead of encoder and adaptation as long as it can.
+    /// The GPU, which judges in place of encoder and adaptation as long as it works.
     gpu: Option<gpu::GpuNetwork>,
     executor: Executor,
     exact: bool,
     arithmetic: Arithmetic,
     work: Work,
     tiles: Tiling,
-    /// The tile that is judged.
+    /// Index of the tile that is being judged.
     at: usize,
-    /// What was seen of it.
+    /// The result of that tile.
     seen: Inspection,
     last: Inspection,
     good: Option<GoodParts>,
-    /// Those that were set; what was taught may bring others.
+    /// The regions that were set; a memory that was taught may bring others.
     regions: Arc<Regions>,
-    /// Which patches of each tile are looked at.
+    /// The patches of each tile that are judged.
     looked: Vec<Looked>,
 }
 
-/// Threads for one frame.
+/// Makes the threads that work on one frame.
 fn executor(threads: usize) -> Executor {
     match threads {
         0 | 1 => Executor::SingleThread,
@@ -140,13 +140,13 @@ fn executor(threads: usize) -> Executor {
     }
 }
 
-/// Memory that every frame uses again.
+/// Buffers that every frame uses again.
 struct Work {
     /// Unit patch features, [N, C].
     patches: Vec<f32>,
-    /// The unit image feature, [C].
+    /// The unit image feature, `[C]`.
     image: Vec<f32>,
-    /// The patches that feed the prior.
+    /// Indices of the patches that feed the prior.
     chosen: Vec<usize>,
     /// Their features, [1, M * C].
     selected: Arc<Tensor>,
@@ -204,7 +204,7 @@ impl Inspector {
             });
         }
         let room = methods::room(bundle, arithmetic, true)?;
-        // A method has prototypes of its own, or none.
+        // Another method has prototypes of its own, or none.
         let prototype = |name: &str| match room {
             None => prototype(name),
             Some(_) => Ok(vec![]),
@@ -221,7 +221,7 @@ impl Inspector {
             // The memory has an encoder of its own.
             memory_taps.clear();
         }
-        // Behind the method's own.
+        // They follow the method's own taps.
         taps.extend(&memory_taps);
         let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
         let gpu = match options.runtime {
@@ -275,11 +275,11 @@ impl Inspector {
         Ok(inspector)
     }
 
-    /// Another one with the same weights, which are in memory once, to judge other frames at the same time
-    /// in another thread, by as many threads of its own.
+    /// A second inspector that shares the weights, to judge other frames at the same time in another thread, with
+    /// as many threads of its own.
     ///
     /// # Errors
-    /// tract's own; none is known.
+    /// Ones of tract; no case is known.
     pub fn beside(&self) -> TractResult<Inspector> {
         Ok(Inspector {
             manifest: self.manifest.clone(),
@@ -314,7 +314,7 @@ impl Inspector {
         })
     }
 
-    /// This one and as many others [beside](Inspector::beside) it as make `count`.
+    /// This inspector and as many [second ones](Inspector::beside) as make `count`.
     ///
     /// # Errors
     /// As [`Inspector::beside`].
@@ -326,7 +326,7 @@ impl Inspector {
         Ok(networks)
     }
 
-    /// Gives a GPU back if it gives the known frame the score that the CPU gives it.
+    /// Returns the GPU if it gives the known frame the score that the CPU gives it.
     fn prove(&mut self, mut gpu: gpu::GpuNetwork) -> Result<gpu::GpuNetwork, GpuError> {
         let frame = self
             .preprocessor
@@ -339,7 +339,7 @@ impl Inspector {
         })
         .map_err(GpuError::Cuda)?;
         let cpu = self.seen.score;
-        // Also false for what is no number.
+        // Also false for NaN.
         if (found - cpu).abs() <= KNOWN_TOLERANCE {
             Ok(gpu)
         } else {
@@ -347,12 +347,12 @@ impl Inspector {
         }
     }
 
-    /// The last frame's answer, if it was judged.
+    /// The result of the last frame that was judged.
     pub fn last(&self) -> &Inspection {
         &self.last
     }
 
-    /// What the next frame is judged on.
+    /// The processor that will judge the next frame.
     pub fn runtime(&self) -> Backend {
         match self.gpu {
             Some(_) => Backend::Cuda,
@@ -360,13 +360,12 @@ impl Inspector {
         }
     }
 
-    /// Whether it has no opinion of any part because none of the good ones was taught, and the bundle has no
-    /// words to judge by.
+    /// Whether no part can be judged, because no good part was taught and the bundle has no text prompts.
     pub fn is_untaught(&self) -> bool {
         self.last.alone && self.taught().is_none()
     }
 
-    /// How its weights are multiplied: what its scores hang on, and a threshold that was taught by them.
+    /// The arithmetic that weights are multiplied in; scores, and so thresholds, depend on it.
     pub fn arithmetic(&self) -> &'static str {
         match (self.runtime(), self.arithmetic) {
             (Backend::Cuda, _) => "cuda",
@@ -381,8 +380,8 @@ impl Inspector {
         &self.manifest
     }
 
-    /// What the known frame's score is to be, if the bundle says so and scores are adapted as they were when
-    /// it was measured.
+    /// The score that the known frame must have, if the bundle gives it and prototypes are adapted as they were
+    /// when it was measured.
     pub fn known_score(&self) -> Option<f32> {
         self.manifest.known_score.filter(|_| self.exact)
     }
@@ -397,15 +396,15 @@ impl Inspector {
         &self.abnormal
     }
 
-    /// Judges a frame. The answer stays until the next frame, whose answer takes its memory.
+    /// Judges a frame. The result stays valid until the next frame, which uses its memory again.
     ///
     /// # Errors
-    /// A frame without pixels, or a network that fails or answers with something that is no number.
+    /// A frame without pixels, or a network that fails or answers with NaN or infinity.
     pub fn inspect(&mut self, frame: &RgbImage) -> Result<&Inspection, InspectError> {
         self.observe(frame, &mut |_| ())
     }
 
-    /// The same, telling `ended` of each stage.
+    /// As [`Inspector::inspect`], and calls `ended` after each stage.
     ///
     /// # Errors
     /// As [`Inspector::inspect`].
@@ -442,8 +441,8 @@ impl Inspector {
         }
     }
 
-    /// FAPrompt's score of the known frame: whole, and looked at everywhere, whatever parts' frames are cut into
-    /// and compared with. What is known of the last frame stays.
+    /// FAPrompt's score of the known frame, judged whole and everywhere, whatever tiles, regions and good parts
+    /// parts are judged with. The result of the last frame stays.
     ///
     /// # Errors
     /// As [`Inspector::inspect`].
@@ -463,8 +462,8 @@ impl Inspector {
         }
     }
 
-    /// Shows a good part to a method that compares with such (WinCLIP, APRIL-GAN); [`Inspector::good_parts`]
-    /// has them afterwards.
+    /// Shows a good part to a method that compares with good ones (WinCLIP, APRIL-GAN); [`Inspector::good_parts`]
+    /// returns them afterwards.
     ///
     /// # Errors
     /// As [`Inspector::inspect`], and a method that compares nothing with good parts.
@@ -486,10 +485,10 @@ impl Inspector {
         .map_err(InspectError::Inference)
     }
 
-    /// Hands the method good parts that were kept elsewhere.
+    /// Gives the method good parts that were stored.
     ///
     /// # Errors
-    /// What does not fit.
+    /// A sentence that says what does not fit.
     pub fn recall(&mut self, memory: Memory) -> Result<(), String> {
         if !self.tiles.is_whole() {
             return Err(CutError::GoodParts(self.manifest.method_name()).to_string());
@@ -505,11 +504,11 @@ impl Inspector {
         self.room.as_mut()?.memory()
     }
 
-    /// Compares what was just encoded with good parts, if any were taught.
+    /// Compares the frame that was just encoded with good parts, if any were taught.
     fn compare(&mut self) -> TractResult<()> {
         let (arithmetic, last) = (self.arithmetic(), &mut self.last);
         if last.alone {
-            // Nothing is known to be good.
+            // No part is known to be good.
             last.score = 1.0;
         }
         let Some(good) = &mut self.good else {
@@ -609,7 +608,7 @@ mod tests {
         );
     }
 
-    /// Maxima pass over what is no number: a frame that holds some would have a score, and perhaps a good one.
+    /// Maxima skip NaN: a frame whose scores have some would have a score, and perhaps a good one.
     #[test]
     fn a_network_that_answers_with_something_that_is_no_number_gives_no_score() {
         let bundle = Bundle::open(Path::new(env!("DEFAULT_BUNDLE")), &Keys::default()).unwrap();

@@ -1,4 +1,4 @@
-//! Nearest good patch of all: for parts that lie anyhow.
+//! Distance to the nearest good patch anywhere on the picture: for parts that lie anyhow.
 
 use super::descriptor::Layout;
 use super::part::{Asked, Kept, Learned, Rows};
@@ -7,30 +7,30 @@ use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{int8, par_rows, scratch, slice, sum_lanes};
 
-/// Good patches that are kept, at most.
+/// Most good patches that are kept.
 pub const KEPT: usize = 4096;
-/// Among as many they are chosen: more would take a device too long.
+/// The kept patches are chosen among at most this many: more would take a device too long.
 const CHOSEN_AMONG: usize = 24_576;
-/// Places that are compared with all good patches at once.
+/// How many places are compared with all good patches in one product.
 const BLOCK: usize = 96;
 
-/// Good patches of all places.
+/// Good patches of all places, ready to be compared with.
 pub struct Anywhere {
     layout: Layout,
     weights: Weights,
-    /// Half their squared lengths, below zero.
+    /// Minus half the squared length of each kept patch.
     halves: Tensor,
-    /// Of which part each is.
+    /// Index of the part that each kept patch is from.
     owners: Vec<usize>,
-    /// Products of a block of places with all of them, less half the squared lengths: the larger, the nearer.
+    /// Products of a block of places with all kept patches, less half the squared lengths: the larger, the nearer.
     nearness: Tensor,
-    /// The places of a block, as int8 arithmetic rounds them.
+    /// The places of a block, rounded as int8 arithmetic rounds them.
     rounded: Vec<f32>,
 }
 
-/// Which patches are kept of these parts, each [places, dim]: numbers of all rows, part by part. Where there
-/// are more than [`KEPT`], each next one is the one that is farthest from those chosen so far (greedy
-/// k-centre, as PatchCore does).
+/// Chooses the patches to keep of these parts, each [places, dim]. Returns indices of rows, counted through all
+/// parts. If there are more than [`KEPT`], each next patch is the one farthest from those chosen so far (greedy
+/// k-centre, as in PatchCore).
 ///
 /// # Errors
 /// None in practice.
@@ -95,7 +95,7 @@ impl Anywhere {
     /// Keeps the patches `chosen` of these parts.
     ///
     /// # Errors
-    /// A number of a patch that no part has; tract's own.
+    /// An index that no row of the parts has, and errors of tract.
     pub fn learn(layout: Layout, learned: &Learned, chosen: &[u32]) -> TractResult<Anywhere> {
         let parts = learned.rows();
         let (places, dim) = (layout.places(), layout.dim);
@@ -123,11 +123,11 @@ impl Anywhere {
         })
     }
 
-    /// How far each place of a part [places, dim] is from the nearest good patch, as if the part `without` had
+    /// Distance of each place of a part [places, dim] from the nearest good patch, as if the part `without` had
     /// not been learned; `out` [places].
     ///
     /// # Errors
-    /// Descriptors that are no numbers.
+    /// Descriptors that are NaN or infinite.
     pub fn judge(
         &mut self,
         descriptors: &[f32],

@@ -1,4 +1,4 @@
-//! Which kind of memory fits a product, from good parts alone.
+//! Chooses the kind of memory that fits a product, from good parts alone.
 //!
 //! Defects are pasted into some of the good parts ([`paste`]: a piece of the picture itself, brighter or darker,
 //! at another place), and the memory that tells those from the same parts without them is taken. Each part is
@@ -11,27 +11,28 @@ use super::region::Looked;
 use crate::ops::tract::*;
 use image::{RgbImage, imageops};
 
-/// Parts into which a defect is pasted, at most.
+/// Most parts into which a defect is pasted.
 pub const PASTED: usize = 16;
-/// Fewer of them decide nothing.
+/// Fewer parts than this with a pasted defect decide nothing.
 const FEWEST: usize = 8;
 /// So many parts that nothing can be decided by are enough for `pca`, which needs no place and smooths over what few
 /// parts happen to show: on four labelled sets (cracks, circuit boards, light guides, screws; other ones than those
 /// that figures are reported of) it was better than `position` by 1.5 points of image AUROC with 4 parts and 2.6 with
 /// 6, on average, and worse by 1.4 with 2.
 const FEW: usize = 4;
-/// By how much parts that lie anyhow must be told better before they count as such: a fixture is the rule.
+/// By how much more often `anywhere` must rank pasted defects above good parts (AUROC, 0..=1) before parts count
+/// as lying anyhow: a fixture is the rule.
 const MARGIN: f64 = 0.02;
 
-/// A part with a defect in it.
+/// A part with a defect pasted into it.
 pub struct Pasted {
-    /// Which of the learned parts it was made of.
+    /// Index of the learned part that it was made of.
     pub part: usize,
     /// Its descriptors [places, dim].
     pub descriptors: Vec<f32>,
 }
 
-/// The chance that one of `bad` is above one of `good`; ties count half.
+/// The chance that one of `bad` is above one of `good` (AUROC); ties count half.
 fn told_apart(good: &[f32], bad: &[f32]) -> f64 {
     let pairs = bad.iter().flat_map(|b| good.iter().map(move |g| (b, g)));
     let sum: f64 = pairs
@@ -40,7 +41,7 @@ fn told_apart(good: &[f32], bad: &[f32]) -> f64 {
     sum / (good.len() * bad.len()).max(1) as f64
 }
 
-/// The kind that fits: `position` or `anywhere`; of few parts `pca`.
+/// The kind of memory that fits: `position` or `anywhere`; of few parts `pca`.
 ///
 /// # Errors
 /// Parts of other sizes.

@@ -7,24 +7,25 @@
 
 use statrs::distribution::{Beta, ContinuousCDF};
 
-/// How sure the bound is.
+/// The confidence of [`Promise::bound`], 0..1.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// What teaching promises about good parts.
+/// The share of good parts that teaching promises to be rejected at most.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Promise {
-    /// n, the good parts that were held out.
+    /// n, the number of good parts that were held out.
     pub parts: usize,
     /// k: the limit is the k-th smallest of their scores; n for the largest.
     pub rank: usize,
-    /// The share of good parts that will be rejected, on average over teachings.
+    /// The share of good parts, 0..=1, that will be rejected, on average over teachings.
     pub expected: f64,
-    /// The share that no more than one teaching of twenty exceeds.
+    /// The share, 0..=1, that no more than one teaching of twenty exceeds.
     pub bound: f64,
 }
 
 impl Promise {
-    /// Of `parts` held-out scores and the `rank`-th smallest as the limit, 1..=parts. `None` outside of that.
+    /// The promise if the limit is the `rank`-th smallest of `parts` held-out scores, 1..=parts. `None` outside of
+    /// that.
     pub fn new(parts: usize, rank: usize) -> Option<Promise> {
         if !(1..=parts).contains(&rank) {
             return None;
@@ -107,8 +108,8 @@ pub struct Usual {
 }
 
 impl Usual {
-    /// Of held-out scores. The spread is at least a hundredth of the median: among a handful of parts most
-    /// may happen to be equal.
+    /// Median and spread of held-out scores. The spread is at least a hundredth of the median: among a handful of
+    /// parts most may happen to be equal.
     pub fn of(scores: &[f32]) -> Usual {
         let middle = median(scores);
         let off: Vec<f32> = scores.iter().map(|s| (s - middle).abs()).collect();

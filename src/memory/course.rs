@@ -1,8 +1,8 @@
-//! A lesson on a running station: parts come by themselves, then somebody looks at what they came to, leaves the
-//! odd one out, adds what was wrongly rejected, and accepts.
+//! A lesson on a running station: parts come by themselves; then somebody looks at the result, takes out the odd
+//! part, adds one that was wrongly rejected, and accepts.
 //!
-//! What is accepted is a file's bytes. Test pieces (parts that are known to be bad) go along from one to the
-//! next, and [`Report::passing`] names those that would pass.
+//! The accepted result is the bytes of a file. Test pieces (parts that are known to be bad) stay in it from one
+//! lesson to the next, and [`Report::passing`] names those that would pass.
 
 use super::conformal::Promise;
 use super::descriptor::Layout;
@@ -17,57 +17,57 @@ use std::sync::Arc;
 /// Fewest good parts that are worth accepting.
 pub const FEWEST: usize = 5;
 
-/// A part that was judged, and what a lesson wants to know of it.
+/// A part that was judged, with what a lesson needs to learn it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Its name: a part's number.
+    /// Its name: the number of the part.
     pub name: String,
-    /// [places, dim].
+    /// Its descriptors [places, dim].
     pub descriptors: Vec<f32>,
-    /// FAPrompt's opinion.
+    /// FAPrompt's score, and the largest value of its map.
     pub zero_shot: ZeroShot,
     /// FAPrompt's score of each group of patches that is looked at.
     pub groups: Vec<f32>,
-    /// How bright and sharp its frame was, if that is known.
+    /// Brightness and sharpness of its frame, if they are known.
     pub light: Option<Light>,
 }
 
 /// A change of what was taught.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
-    /// Without the part, or the test piece, of this name.
+    /// Take out the part, or the test piece, of this name.
     Forget(String),
-    /// A good part more: one that was wrongly rejected, say.
+    /// Add a good part, for example one that was wrongly rejected.
     Good(Sample),
-    /// A test piece more.
+    /// Add a test piece.
     Bad(Sample),
 }
 
 /// A part in the list of those that were taught.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
-    /// Its place, from 1.
+    /// Its place among them, from 1.
     pub number: usize,
     /// Its name.
     pub name: String,
-    /// How many spreads it lies above the median, judged by the others.
+    /// How many spreads its score lies above the median, judged by the other parts.
     pub z: f32,
-    /// Whether somebody should look at it.
+    /// Whether the part looks so different from the others that somebody should look at it.
     pub odd: bool,
 }
 
-/// What a lesson came to.
+/// The result of a lesson.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// How parts are compared.
+    /// Name of the kind of memory.
     pub kind: &'static str,
     /// The parts, the oddest first.
     pub parts: Vec<Listed>,
-    /// The scores, 0..=1, that they had while held out, the smallest first.
+    /// The scores, 0..=1, that the parts had while held out, the smallest first.
     pub scores: Vec<f32>,
-    /// The test pieces, each with its score.
+    /// The test pieces by name, each with its score, 0..=1.
     pub pieces: Vec<(String, f32)>,
-    /// Good parts are judged as by what is in force: only test pieces differ.
+    /// Whether good parts are judged as by the memory in force, because only test pieces differ.
     pub same: bool,
 }
 
@@ -78,7 +78,8 @@ impl std::fmt::Debug for Course {
 }
 
 impl Report {
-    /// What is promised about good parts if scores above `threshold` are rejects; `None` if nothing is.
+    /// The share of good parts that will be rejected if scores above `threshold` are; `None` if nothing can be
+    /// promised.
     pub fn promise(&self, threshold: f32) -> Option<Promise> {
         let below = self.scores.iter().filter(|s| **s <= threshold).count();
         Promise::new(self.scores.len(), below)
@@ -95,7 +96,7 @@ impl Report {
         passing.next().map(|(name, score)| (name.as_str(), *score))
     }
 
-    /// Of something that was taught, as it is.
+    /// The report on a memory that was taught, as it is.
     ///
     /// # Errors
     /// None in practice.
@@ -131,13 +132,13 @@ impl Report {
 enum Stage {
     Taking(Box<Lesson>),
     Taught(Box<Taught>),
-    /// A step failed.
+    /// The state after a step that failed.
     Nothing,
 }
 
 /// A lesson that is going on.
 pub struct Course {
-    /// Encoder and arithmetic.
+    /// Digest of the encoder, and name of the arithmetic, that the descriptors depend on.
     bound: (String, String),
     settings: Settings,
     stage: Stage,
@@ -147,7 +148,7 @@ pub struct Course {
 }
 
 impl Course {
-    /// A new lesson of so many parts. `pieces` of what was taught before stay test pieces.
+    /// Begins a lesson of this many parts. `pieces` of what was taught before stay test pieces.
     ///
     /// # Errors
     /// As [`Lesson::new`].
@@ -168,7 +169,7 @@ impl Course {
         })
     }
 
-    /// Goes on with a lesson that waited to be accepted; `before` is what is in force.
+    /// Resumes a lesson that waited to be accepted; `before` is the memory in force.
     ///
     /// # Errors
     /// As [`Lesson::resume`].
@@ -188,7 +189,7 @@ impl Course {
         Ok(course)
     }
 
-    /// Goes on with what was taught, by so many parts more; with none more, it is done.
+    /// Resumes with what was taught, for this many parts more; with none more, it is done.
     ///
     /// # Errors
     /// As [`Lesson::resume`].
@@ -224,12 +225,12 @@ impl Course {
         })
     }
 
-    /// Parts that the lesson is to have.
+    /// How many parts the lesson is to have.
     pub fn wanted(&self) -> usize {
         self.wanted
     }
 
-    /// Parts that it has.
+    /// How many parts it has.
     pub fn taken(&self) -> usize {
         match &self.stage {
             Stage::Taking(lesson) => lesson.len(),
@@ -238,15 +239,15 @@ impl Course {
         }
     }
 
-    /// Whether the next part is wanted with a defect pasted into it too.
+    /// Whether the lesson also needs the next part with a defect pasted into it.
     pub fn wants_pasted(&self) -> bool {
         matches!(&self.stage, Stage::Taking(lesson) if lesson.wants_pasted())
     }
 
-    /// Takes a part; whether it was the last one that is wanted.
+    /// Takes a part. Returns whether it was the last one that the lesson needs.
     ///
     /// # Errors
-    /// As [`Lesson::part`], and a lesson that takes none.
+    /// As [`Lesson::part`]; also a lesson that takes no parts.
     pub fn part(&mut self, sample: &Sample) -> TractResult<bool> {
         let Stage::Taking(lesson) = &mut self.stage else {
             bail!("the lesson takes no more parts");
@@ -256,7 +257,7 @@ impl Course {
         Ok(lesson.len() >= self.wanted)
     }
 
-    /// What the next part is wanted as too ([`Course::view`]).
+    /// The further views in which the lesson needs the next part ([`Course::view`]).
     pub fn wants_views(&self) -> Views {
         match &self.stage {
             Stage::Taking(lesson) => lesson.wants_views(),
@@ -264,7 +265,7 @@ impl Course {
         }
     }
 
-    /// The descriptors of the part that came last as it was shown beside what it is.
+    /// Takes the descriptors of one further view of the part that came last.
     ///
     /// # Errors
     /// As [`Lesson::view`].
@@ -275,7 +276,7 @@ impl Course {
         }
     }
 
-    /// The descriptors of the part that came last, with a defect pasted into it.
+    /// Takes the descriptors of the part that came last, with a defect pasted into it.
     ///
     /// # Errors
     /// As [`Lesson::pasted`].
@@ -286,7 +287,7 @@ impl Course {
         }
     }
 
-    /// Makes of the parts what judges.
+    /// Makes the memory that judges from the parts.
     ///
     /// # Errors
     /// As [`Lesson::finish`].
@@ -298,17 +299,17 @@ impl Course {
         };
         let mut taught = Box::new(taught);
         taught.set_pieces(self.pieces.clone());
-        // Whatever is corrected later is compared in the same way.
+        // Later corrections keep the kind of memory.
         self.settings.kind = Some(taught.about().kind);
         self.stage = Stage::Taught(taught);
         Ok(())
     }
 
-    /// Changes what was taught, and makes of it what judges.
+    /// Changes what was taught, and makes the memory that judges anew.
     ///
     /// # Errors
-    /// A name that there is not, a part too few, a lesson that takes parts, or as [`Lesson::finish`]. Nothing is
-    /// changed then, but by the last one.
+    /// A name that does not exist, too few parts left, a lesson that still takes parts: nothing is changed then.
+    /// Also as [`Lesson::finish`].
     pub fn edit(&mut self, edit: Edit) -> TractResult<()> {
         if let Edit::Bad(sample) = &edit {
             let rows = Rows::of(&sample.descriptors, self.dim()?)?;
@@ -324,7 +325,7 @@ impl Course {
                     taught.set_pieces(self.pieces.clone());
                     Ok(())
                 }
-                // They come in with the end of the lesson.
+                // Test pieces are judged when the lesson ends.
                 _ => Ok(()),
             };
         }
@@ -348,7 +349,7 @@ impl Course {
                 ensure!(lesson.forget(name), "no part {name} was taught");
             }
             Edit::Good(sample) => {
-                // Taught twice, it would vouch for itself.
+                // A part that was taught twice would vouch for itself.
                 lesson.forget(&sample.name);
                 lesson.part(&sample.name, &sample.descriptors, sample.zero_shot)?;
                 sample.light.into_iter().for_each(|l| lesson.lit(l));
@@ -369,7 +370,7 @@ impl Course {
         }
     }
 
-    /// What it came to, and the file's bytes.
+    /// The report, and the bytes of the file.
     ///
     /// # Errors
     /// A lesson that is not finished.

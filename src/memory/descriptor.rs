@@ -1,7 +1,8 @@
-//! What is compared: the taps' rows, each of unit length, averaged over 3 x 3 places, side by side.
+//! Descriptors of patches: the rows of the encoder's taps, each of unit length, averaged over 3 x 3 places, and
+//! joined.
 //!
-//! Taps wider than [`WIDEST`] together are projected at random (signs, seeded): distances stay within a few
-//! percent (Johnson and Lindenstrauss), and a recipe's memory stays small.
+//! Taps that together are wider than [`WIDEST`] are projected at random (signs, seeded): distances stay within a
+//! few percent (Johnson and Lindenstrauss), and a recipe's memory stays small.
 
 use crate::bundle::Manifest;
 use crate::bundle::tap::{Form, Tap};
@@ -11,33 +12,33 @@ use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{slice, sum_lanes};
 use crate::tiling::Tiling;
 
-/// Numbers of a descriptor, at most.
+/// Most numbers of a descriptor.
 pub const WIDEST: usize = 384;
 
-/// The grid of places that have a descriptor each.
+/// The grid of places, each of which has one descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
-    /// Places per side of a tile.
+    /// Places along each side of a tile.
     pub grid: usize,
-    /// What a picture is cut into; places of different tiles are no neighbours.
+    /// The tiles that a picture is cut into; places of different tiles are no neighbours.
     pub tiles: Tiling,
-    /// Numbers of a descriptor.
+    /// Numbers of one descriptor.
     pub dim: usize,
 }
 
 impl Layout {
-    /// Places of a tile.
+    /// How many places a tile has.
     pub fn tile(&self) -> usize {
         self.grid * self.grid
     }
 
-    /// Places of a picture.
+    /// How many places a picture has.
     pub fn places(&self) -> usize {
         self.tiles.count() * self.tile()
     }
 
-    /// The places within `radius` rows and columns of a place, itself among them.
+    /// The places within `radius` rows and columns of a place, including itself, on the same tile.
     pub fn neighbours(&self, place: usize, radius: usize) -> impl Iterator<Item = usize> + use<> {
         let (grid, tile) = (self.grid, self.tile());
         let (first, at) = (place / tile * tile, place % tile);
@@ -59,7 +60,7 @@ struct Projection {
 }
 
 impl Descriptor {
-    /// Of the taps that a bundle's memory compares.
+    /// Makes descriptors of the taps that a bundle's memory compares.
     ///
     /// # Errors
     /// tract's own; none is known.
@@ -96,7 +97,7 @@ impl Descriptor {
         })
     }
 
-    /// The places of one tile and their descriptors' length.
+    /// The layout of one tile.
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -124,7 +125,7 @@ impl Descriptor {
             let mut unit = Scratch::take(places * width);
             for (to, row) in unit.chunks_exact_mut(width).zip(rows.chunks_exact(width)) {
                 let length = sum_lanes(row, |v| v * v).sqrt();
-                // What is no number stays none; a row of zeros stays as it is.
+                // A NaN stays NaN; a row of zeros stays as it is.
                 let factor = if length == 0.0 { 0.0 } else { 1.0 / length };
                 to.iter_mut().zip(row).for_each(|(to, v)| *to = v * factor);
             }

@@ -1,4 +1,4 @@
-//! Whether the line still looks as it was taught: a conformal test martingale.
+//! Detects that the line no longer looks as it was taught: a conformal test martingale.
 //!
 //! Each part that passes has a p value, its rank from above among all scores so far, the taught ones
 //! included, ties broken at random. As long as parts come from one source, p values are independent and
@@ -13,28 +13,28 @@
 use super::taught::{LIMIT, Taught};
 use serde::{Deserialize, Serialize};
 
-/// Bars that scores of 0..=1 are counted in.
+/// Bars of the histogram of scores, 0..=1.
 const BARS: usize = 512;
-/// How much of the capital changes its bet at each part.
+/// Share of the capital that changes its bet at each part, 0..1.
 const JUMP: f64 = 0.01;
-/// Capital at which the line counts as changed: false at most once in as many lines, ever.
+/// Capital at which the line counts as changed: at most one unchanged line in 100 ever reaches it.
 pub const ALARM: f64 = 100.0;
 
-/// The test's state. Of one size however many parts have passed.
+/// State of the test. Its size does not depend on how many parts have passed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drift {
-    /// Scores so far.
+    /// Histogram of the scores so far, [`BARS`] bars over 0..=1.
     counts: Vec<u32>,
-    /// Parts tested.
+    /// How many parts were tested.
     tested: u64,
-    /// Capital that bets on small, on no, on large p values.
+    /// Capital that bets on small, on no, and on large p values.
     capital: [f64; 3],
-    /// Breaks ties.
+    /// State of the random numbers that break ties.
     random: u64,
 }
 
-/// Still held back before part `t`, of 1.
+/// The share of the capital that is still held back before part `t`, 0..=1.
 fn held_back(t: u64) -> f64 {
     0.5 / (std::f64::consts::E + t as f64).ln()
 }
@@ -61,7 +61,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Of what was taught, on a line that rejects scores above `threshold`. `seed` breaks ties: any number.
+    /// Watches a line that was taught this, and rejects scores above `threshold`. `seed` is of the random numbers
+    /// that break ties; its value does not matter.
     pub fn new(taught: &Taught, threshold: f32, seed: u64) -> Watch {
         let end = end(threshold);
         let mut taught = taught.later_scores();
@@ -74,13 +75,14 @@ impl Watch {
         }
     }
 
-    /// Whether it was made for this threshold.
+    /// Whether the watch was made for this threshold.
     pub fn is_for(&self, threshold: f32) -> bool {
         self.end == end(threshold)
     }
 
-    /// A part has this score, as [`About::score`](super::About::score) puts it; `None` if it counts for nothing here, else whether the line
-    /// no longer looks as taught: then the watch begins anew, and says so again if that lasts.
+    /// Takes in the score of a part, as [`About::score`](super::About::score) gives it. `None` if this score says
+    /// nothing of drift, otherwise whether the line no longer looks as taught: then the watch begins anew, and
+    /// reports it again if that lasts.
     pub fn part(&mut self, score: f32) -> Option<bool> {
         if score.is_nan() || score >= self.end {
             return None;
@@ -96,7 +98,8 @@ impl Watch {
 }
 
 impl Drift {
-    /// After teaching, with the scores of the parts that were held out. `seed` breaks ties: any number.
+    /// The test after teaching, with the scores of the parts that were held out. `seed` is of the random numbers
+    /// that break ties; its value does not matter.
     pub fn new(taught: &[f32], seed: u64) -> Drift {
         let mut drift = Drift {
             counts: vec![0; BARS],
@@ -108,7 +111,7 @@ impl Drift {
         drift
     }
 
-    /// The same in the memory that it has.
+    /// Begins anew without allocating.
     fn restart(&mut self, taught: &[f32], seed: u64) {
         self.counts.fill(0);
         for score in taught {
@@ -118,7 +121,7 @@ impl Drift {
         self.capital = [(1.0 - held_back(0)) / 3.0; 3];
     }
 
-    /// A number in 0..1 (SplitMix64).
+    /// A random number in 0..1 (SplitMix64).
     fn uniform(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
@@ -127,7 +130,8 @@ impl Drift {
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A part has passed with this score, 0..=1; gives its p value. A score that is no number counts as 1.
+    /// Takes in the score of a part that has passed, 0..=1; returns its p value, 0..=1. NaN counts as a score of
+    /// 1.
     pub fn part(&mut self, score: f32) -> f64 {
         let at = bar(if score.is_nan() { 1.0 } else { score });
         let sum = |counts: &[u32]| counts.iter().map(|c| u64::from(*c)).sum::<u64>() as f64;
@@ -146,7 +150,7 @@ impl Drift {
         p
     }
 
-    /// What the capital has grown to; 1 at the start.
+    /// The capital of the martingale; 1 at the start.
     pub fn capital(&self) -> f64 {
         self.capital.iter().sum::<f64>() + held_back(self.tested)
     }

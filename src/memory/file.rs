@@ -26,34 +26,34 @@ use std::path::{Path, PathBuf};
 pub const FORMAT_VERSION: u32 = 1;
 /// The key in safetensors' metadata.
 const METADATA_KEY: &str = "faprompt-taught";
-/// The largest file that is read: far above [`super::most_learned`] parts of anything.
+/// Largest file that is read, bytes: far above [`super::most_learned`] parts of any layout.
 const LARGEST: u64 = 256 << 20;
 
 /// Why a taught memory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TaughtError {
-    /// The file system's.
+    /// The file cannot be read or written.
     #[error("{path}: cannot be {done}: {source}", path = path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was tried: read or written.
+        /// What was tried: "read" or "written".
         done: &'static str,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Another version.
+    /// The file has a format version that this program does not know.
     #[error(
         "taught by another version of this program (format {0}, this one has {FORMAT_VERSION}): teach again"
     )]
     Version(u64),
-    /// Cut, changed, or something else.
+    /// The file was cut or changed, or is of another kind.
     #[error("not a whole memory of good parts: {0}; copy the file again, or teach again")]
     Damaged(String),
-    /// It was taught on something else.
+    /// It was taught with another encoder, layout or arithmetic.
     #[error("{0}: its good parts look different to this one; teach again")]
     Another(String),
-    /// This program's own fault, or a processor that cannot.
+    /// A fault of this program, or a processor that lacks an instruction.
     #[error("the memory of good parts: {0:#}")]
     Failed(TractError),
 }
@@ -78,7 +78,7 @@ fn damaged(what: impl std::fmt::Display) -> TaughtError {
     TaughtError::Damaged(what.to_string())
 }
 
-/// What is wrong with the container, without its advice about bundles.
+/// The fault of the container, without the advice that is about bundles.
 fn container(e: BundleError) -> TaughtError {
     match e {
         BundleError::NotABundle(what) => TaughtError::Damaged(what),
@@ -160,7 +160,7 @@ impl Taught {
         safetensors::serialize(views(), Some(metadata)).map_err(damaged)
     }
 
-    /// Reads a file's bytes, all of which are checked.
+    /// Reads the bytes of a file; all of them are checked.
     ///
     /// # Errors
     /// [`TaughtError`]: whatever is not a whole memory of this version.
@@ -214,7 +214,7 @@ impl Taught {
                     let values = floats(stored.tensor(name, Dtype::F32)?.1);
                     match values.iter().all(|v: &f32| v.is_finite()) {
                         true => Ok(values),
-                        false => Err(damaged(format!("`{name}` holds what is no number"))),
+                        false => Err(damaged(format!("`{name}` holds NaN or infinity"))),
                     }
                 };
                 Kept::Components(super::subspace::Components {
@@ -247,10 +247,10 @@ impl Taught {
         Taught::from_bytes(&std::fs::read(path).map_err(failed)?)
     }
 
-    /// Writes it in place of what was there: after a power cut, `path` is old or new.
+    /// Replaces the file at `path`: after a power cut it is the old or the new one, whole.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TaughtError> {
         durable::save(&self.bytes()?, path).map_err(|source| TaughtError::File {
             path: path.to_path_buf(),
@@ -266,7 +266,7 @@ struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Parts [places, dim] as they are kept: the names of their bytes and of their steps.
+    /// Stores parts [places, dim] under the names of their bytes and of their steps.
     fn rows(
         &self,
         [bytes, steps]: [&str; 2],
@@ -282,7 +282,9 @@ impl Stored<'_> {
         }
         let steps = floats(steps);
         if !steps.iter().all(|s| s.is_finite() && *s > 0.0) {
-            return Err(damaged("a step of its parts is no number above 0"));
+            return Err(damaged(
+                "a step of its parts is not a finite number above 0",
+            ));
         }
         let parts = values
             .chunks_exact(places * dim)

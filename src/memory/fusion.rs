@@ -1,4 +1,4 @@
-//! FAPrompt's score and the memory's, put together to one score of 0..=1.
+//! Fusion of FAPrompt's score and the memory's to one score, 0..=1.
 //!
 //! Each is put on one scale first, by what is usual for held-out good parts (median and spread): 0.5 is three
 //! spreads above the median. Rules of the literature then make one of two; and the limit that teaching found
@@ -9,9 +9,9 @@
 use super::conformal::Usual;
 use serde::{Deserialize, Serialize};
 
-/// Spreads above the median that become 0.5.
+/// A score this many spreads above the median becomes 0.5.
 const ODD: f32 = 3.0;
-/// What half of the good parts lie below, after teaching.
+/// After teaching, half of the good parts lie below this score, 0..=1.
 const GOOD: f32 = 0.2;
 
 /// How two scores become one.
@@ -34,7 +34,7 @@ pub enum Fusion {
     Harmonic,
 }
 
-/// 0 to 0.5, below it to 0, above it to 1, without ever reaching them; monotone, and slow enough that far
+/// Maps the real numbers to 0..1, and 0 to 0.5, without ever reaching 0 or 1; monotone, and slow enough that far
 /// outliers stay apart.
 fn squashed(t: f32) -> f32 {
     0.5 + 0.5 * t / (1.0 + t.abs())
@@ -46,7 +46,7 @@ pub fn common(usual: &Usual, score: f32) -> f32 {
 }
 
 impl Fusion {
-    /// Of two scores on the common scale one; larger means more abnormal, in whatever range.
+    /// Fuses two scores on the common scale to one; larger means more abnormal. The range depends on the rule.
     pub fn fuse(self, memory: f32, zero_shot: f32) -> f32 {
         match self {
             Fusion::Memory => memory,
@@ -59,13 +59,13 @@ impl Fusion {
     }
 }
 
-/// What brings fused scores to 0..=1.
+/// Brings fused scores to 0..=1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scale {
     /// The fused score that becomes 0.5.
     pub limit: f32,
-    /// How much of a fused score moves the result from `GOOD`'s place to 0.5.
+    /// The difference of fused scores that is 1 in [`squashed`], chosen so that the middle becomes [`GOOD`].
     pub unit: f32,
 }
 
@@ -80,7 +80,7 @@ impl Scale {
         }
     }
 
-    /// A fused score as 0..=1.
+    /// Brings a fused score to 0..=1.
     pub fn apply(&self, fused: f32) -> f32 {
         squashed((fused - self.limit) / self.unit)
     }

@@ -1,16 +1,16 @@
-//! Mean and variance of each number at each place: the smallest memory of all.
+//! Memory by mean and variance of each number at each place: the smallest of all kinds.
 
 use super::descriptor::Layout;
 use super::part::Learned;
 use crate::ops::sum_lanes;
 use crate::ops::tract::*;
 
-/// What parts have in common, place by place.
+/// Mean and deviation of the good parts, place by place.
 pub struct Gaussian {
     layout: Layout,
-    /// [places, dim].
+    /// Mean of each number, [places, dim].
     mean: Vec<f32>,
-    /// One by the standard deviation, held up by what is usual; [places, dim].
+    /// One divided by the standard deviation of each number, which is kept from being too small; [places, dim].
     inverse: Vec<f32>,
 }
 
@@ -42,7 +42,7 @@ impl Gaussian {
             .zip(&mean)
             .map(|(s, m)| (s - m * m).max(0.0))
             .collect();
-        // Of a few parts some numbers happen to be nearly alike.
+        // In a few parts some numbers happen to be nearly alike.
         let floor = 0.5 * variance.iter().sum::<f32>() / numbers as f32 + 1e-6;
         Ok(Gaussian {
             layout,
@@ -54,10 +54,10 @@ impl Gaussian {
         })
     }
 
-    /// How many deviations each place lies from the mean, on average over its numbers; `out` [places].
+    /// By how many deviations each place lies from the mean, on average over its numbers; `out` [places].
     ///
     /// # Errors
-    /// Descriptors that are no numbers.
+    /// Descriptors that are NaN or infinite.
     pub fn judge(
         &self,
         descriptors: &[f32],
@@ -82,7 +82,7 @@ impl Gaussian {
         Ok(())
     }
 
-    /// The same of each part that it has learned from, as if it had not: [parts][places].
+    /// The same for each part that was learned, as if it had not been: [parts][places].
     ///
     /// # Errors
     /// As [`Gaussian::judge`].

@@ -1,4 +1,4 @@
-//! The four kinds of memory behind one face.
+//! The four kinds of memory behind one interface.
 
 use super::anywhere::{self, Anywhere};
 use super::descriptor::Layout;
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its name.
+    /// Name of the kind, as files, commands and parameters have it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Position => "position",
@@ -36,14 +36,14 @@ impl Kind {
     }
 }
 
-/// What of a memory takes too long to be computed again whenever a station starts.
+/// What of a memory is stored because it takes too long to compute at every start.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kept {
-    /// Nothing.
+    /// Nothing: learning again is quick.
     Nothing,
-    /// Which patches are kept.
+    /// Indices of the patches that an `anywhere` memory keeps.
     Chosen(Vec<u32>),
-    /// Mean and components.
+    /// Mean and components of a `pca` memory.
     Components(Components),
 }
 
@@ -54,7 +54,7 @@ enum Body {
     Gaussian(Gaussian),
 }
 
-/// Good parts, ready to be compared with.
+/// Good parts of any kind of memory, ready to be compared with.
 pub struct Memory {
     layout: Layout,
     body: Body,
@@ -63,7 +63,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Learns from these parts, each [places, dim]; what is `kept` of an earlier time is not computed again.
+    /// Learns from these parts, each [places, dim]; what was stored in `kept` is not computed again.
     ///
     /// # Errors
     /// No parts, parts of other sizes, or something kept that is not of these parts.
@@ -107,7 +107,7 @@ impl Memory {
         })
     }
 
-    /// Its kind.
+    /// The kind of this memory.
     pub fn kind(&self) -> Kind {
         match self.body {
             Body::Position(_) => Kind::Position,
@@ -117,7 +117,7 @@ impl Memory {
         }
     }
 
-    /// What takes long to compute.
+    /// What of this memory is stored because it takes long to compute.
     pub fn kept(&self) -> Kept {
         match &self.body {
             Body::Position(_) | Body::Gaussian(_) => Kept::Nothing,
@@ -126,15 +126,15 @@ impl Memory {
         }
     }
 
-    /// How far each place of a part [places, dim] is from good, in place of what `out` held.
+    /// Distance of each place of a part [places, dim] from good ones; replaces the contents of `out`.
     ///
     /// # Errors
-    /// Descriptors of another size, or that are no numbers.
+    /// Descriptors of another size, or that are NaN or infinite.
     pub fn judge(&mut self, descriptors: &[f32], out: &mut Vec<f32>) -> TractResult<()> {
         self.judge_without(descriptors, None, out)
     }
 
-    /// The same as if a part had not been learned, which `position` and `anywhere` can leave out.
+    /// The same as if one part had not been learned; only `position` and `anywhere` can leave one out.
     pub(super) fn judge_without(
         &mut self,
         descriptors: &[f32],
@@ -163,14 +163,14 @@ impl Memory {
         }
     }
 
-    /// The same of the parts that it has learned from, each as if it had not been among them: [parts][places].
-    /// A single part says nothing of itself, nor do two where a variance is learned: `None`.
+    /// The same for the learned parts, each as if it had not been among them: [parts][places]. `None` if there are
+    /// too few parts to judge one by the others: one part, or two where a variance is learned.
     ///
     /// # Errors
     /// None in practice.
     pub fn held_out(&mut self, learned: &Learned) -> TractResult<Option<Vec<Vec<f32>>>> {
         let fewest = match self.kind() {
-            // What one other part leaves is no variance.
+            // The one part that would be left has no variance.
             Kind::Gaussian => 3,
             Kind::Position | Kind::Anywhere | Kind::Pca => 2,
         };
@@ -193,10 +193,10 @@ impl Memory {
     }
 }
 
-/// The share of a tile's patches that a part's score is the mean of, the farthest ones.
+/// A group's score is the mean of the farthest patches, this share of a tile's patches.
 const TOP: f32 = 0.05;
 
-/// A part's score: the largest of its groups'. `tiles` is how many a picture is cut into.
+/// The score of a part: the largest score of its groups. `tiles` is the number of tiles of a picture.
 pub fn image_score(map: &[f32], looked: &Looked, tiles: usize, work: &mut Vec<f32>) -> f32 {
     let scores = looked
         .groups()

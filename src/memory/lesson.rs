@@ -1,4 +1,4 @@
-//! Teaching: good parts come one by one, the first ones are learned, all of them calibrate, and no part judges
+//! Teaching: good parts come one by one. The first ones are learned, all of them calibrate, and no part judges
 //! itself.
 
 use super::choose::{self, Pasted};
@@ -14,74 +14,74 @@ use super::taught::{About, Taught, Told};
 use super::views::Views;
 use crate::ops::tract::*;
 
-/// Bytes of what a recipe has learned, at most: its file has a little more, which stays below 20 MB.
+/// Most bytes of the patches that a recipe has learned: its file is a little larger, and stays below 20 MB.
 const ROOM: usize = 19_000_000;
-/// Parts that are learned, at most.
+/// Most parts that are learned.
 const PARTS: usize = 64;
 /// Bytes of a row's step.
 const STEP: usize = size_of::<f32>();
-/// Spreads above the median from which on a part that is being taught is called odd.
+/// A part that is being taught is called odd if it lies this many spreads above the median, or more.
 pub const ODD: f32 = 3.5;
 
-/// What FAPrompt says of a part.
+/// FAPrompt's judgement of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZeroShot {
-    /// The image score.
+    /// The image score, 0..=1.
     pub score: f32,
-    /// The largest value of its map.
+    /// The largest value of its map, 0..=1.
     pub highest: f32,
 }
 
 /// How to teach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The kind of memory; none: chosen by the parts themselves.
+    /// The kind of memory; `None`: chosen by the parts themselves.
     pub kind: Option<Kind>,
     /// How both scores become one.
     pub fusion: Fusion,
-    /// The share of good parts that may be rejected, on average: the largest score is the limit where there
-    /// are too few parts for it.
+    /// The share of good parts, 0..=1, that may be rejected on average; with too few parts for it, the largest
+    /// score is the limit.
     pub false_rejects: f64,
-    /// Where parts are looked at.
+    /// Regions of the picture that are judged.
     pub regions: Regions,
-    /// What each part is learned as beside what it is.
+    /// Further views in which each part is learned.
     pub views: Views,
 }
 
-/// A good part.
+/// A good part that is learned.
 struct Sample {
     name: String,
-    /// As it came, and as it was shown beside that.
+    /// Its rows as it came, followed by those of its further views.
     rows: Vec<Rows>,
     zero_shot: ZeroShot,
     light: Option<Light>,
 }
 
-/// Parts being taught.
+/// A lesson: parts that are being taught.
 pub struct Lesson {
     layout: Layout,
     settings: Settings,
     looked: Looked,
     learned: Vec<Sample>,
-    /// Those that came when the memory was full: they calibrate.
+    /// Parts that came when the memory was full: they only calibrate.
     later: Vec<Told>,
-    /// Whether the part that came last is among the latter.
+    /// Whether the part that came last is one of [`later`](Self::later).
     is_later: bool,
-    /// Made when the first of them came.
+    /// The memory of the learned parts, made when the first of the later ones came.
     memory: Option<Memory>,
     pasted: Vec<Pasted>,
     work: Vec<f32>,
 }
 
-/// A part that was taught and what its being good looks like to the others.
+/// A part that was taught, and how it looks compared with the others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// Its name.
     pub name: String,
-    /// The memory's score of it, had it not been taught; none of a single part.
+    /// The memory's score of it as if it had not been taught; `None` if it is the only part.
     pub score: Option<f32>,
-    /// Spreads above the median.
+    /// By how many spreads the score lies above the median.
     pub z: f32,
 }
 
@@ -92,7 +92,7 @@ impl Judged {
     }
 }
 
-/// How many parts of a layout are learned as they come; the others calibrate.
+/// How many parts of a layout are learned in one view each; further parts calibrate.
 pub fn most_learned(layout: Layout) -> usize {
     most_pictures(layout).min(PARTS)
 }
@@ -103,7 +103,7 @@ fn most_pictures(layout: Layout) -> usize {
 }
 
 impl Lesson {
-    /// No part yet.
+    /// Begins a lesson without parts.
     ///
     /// # Errors
     /// Regions without any place that is looked at.
@@ -121,8 +121,8 @@ impl Lesson {
         })
     }
 
-    /// Whether the next part is wanted with a defect pasted into it too ([`Lesson::pasted`]): the kind of memory
-    /// is chosen by those.
+    /// Whether the lesson also needs the next part with a defect pasted into it ([`Lesson::pasted`]), to choose
+    /// the kind of memory.
     pub fn wants_pasted(&self) -> bool {
         self.settings.kind.is_none()
             && self.memory.is_none()
@@ -138,7 +138,7 @@ impl Lesson {
             || self.learned.len() < PARTS && pictures + more <= most_pictures(self.layout)
     }
 
-    /// What the part that comes next is wanted as too ([`Lesson::view`]).
+    /// The further views in which the lesson needs the next part ([`Lesson::view`]).
     pub fn wants_views(&self) -> Views {
         match self.has_room() {
             true => self.settings.views,
@@ -146,11 +146,11 @@ impl Lesson {
         }
     }
 
-    /// The descriptors of the part that came last as it was shown beside what it is. Of a part that only calibrates
-    /// nothing is learned.
+    /// Takes the descriptors of one further view of the part that came last. Those of a part that only calibrates
+    /// are not learned.
     ///
     /// # Errors
-    /// Descriptors of another size, or that are no numbers.
+    /// Descriptors of another size, or that are NaN or infinite.
     pub fn view(&mut self, descriptors: &[f32]) -> TractResult<()> {
         self.size(descriptors)?;
         let rows = Rows::of(descriptors, self.layout.dim)?;
@@ -160,7 +160,7 @@ impl Lesson {
         Ok(())
     }
 
-    /// The descriptors of the part that came last, with a defect pasted into it.
+    /// Takes the descriptors of the part that came last, with a defect pasted into it.
     ///
     /// # Errors
     /// Descriptors of another size, or no part yet.
@@ -185,7 +185,7 @@ impl Lesson {
         Ok(())
     }
 
-    /// Goes on with what was taught: parts can be added and forgotten.
+    /// Resumes with what was taught: parts can be added and taken out.
     ///
     /// # Errors
     /// As [`Lesson::new`].
@@ -204,12 +204,12 @@ impl Lesson {
         Ok(lesson)
     }
 
-    /// The places of its parts.
+    /// The layout of its parts.
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// Parts so far.
+    /// How many parts it has so far.
     pub fn len(&self) -> usize {
         self.learned.len() + self.later.len()
     }
@@ -219,10 +219,10 @@ impl Lesson {
         self.len() == 0
     }
 
-    /// A good part: its descriptors [places, dim] and what FAPrompt says of it.
+    /// Takes a good part: its descriptors [places, dim] and FAPrompt's judgement.
     ///
     /// # Errors
-    /// Descriptors of another size, or that are no numbers.
+    /// Descriptors of another size, or that are NaN or infinite.
     pub fn part(
         &mut self,
         name: &str,
@@ -260,8 +260,8 @@ impl Lesson {
         Ok(())
     }
 
-    /// How bright and sharp the frame of the part that came last was: later frames are compared with the range of
-    /// all parts.
+    /// Brightness and sharpness of the frame of the part that came last: later frames are compared with the range
+    /// of all parts.
     pub fn lit(&mut self, light: Light) {
         let last = match self.is_later {
             true => self.later.last_mut().map(|told| &mut told.light),
@@ -272,7 +272,7 @@ impl Lesson {
         }
     }
 
-    /// Takes a part out again; whether there was one of that name.
+    /// Takes a part out again; returns whether there was one of that name.
     pub fn forget(&mut self, name: &str) -> bool {
         let before = self.len();
         if let Some(at) = self.learned.iter().position(|p| p.name == name) {
@@ -283,7 +283,7 @@ impl Lesson {
             }
         }
         self.later.retain(|p| p.name != name);
-        // What calibrates was judged by a memory of one part more, which makes no good part look worse.
+        // The later parts were judged by a memory with one part more, which makes no good part look worse.
         self.memory = None;
         self.len() < before
     }
@@ -298,7 +298,7 @@ impl Lesson {
         Memory::learn(kind, self.layout, &learned, None)
     }
 
-    /// How many rows each part has, and all of them.
+    /// How many views each part has, and the rows of all of them.
     fn views(&self) -> (Vec<usize>, impl Iterator<Item = &Rows>) {
         let views = self.learned.iter().map(|p| p.rows.len()).collect();
         (views, self.learned.iter().flat_map(|p| &p.rows))
@@ -351,7 +351,7 @@ impl Lesson {
 }
 
 impl About {
-    /// What follows from the parts that were taught.
+    /// Works out limit, scale and usual scores from the parts that were taught.
     fn new(
         layout: Layout,
         kind: Kind,
@@ -364,10 +364,10 @@ impl About {
         let of = |f: fn(&ZeroShot) -> f32| -> Vec<f32> {
             told.iter().map(|t| f(&t.zero_shot)).collect()
         };
-        // A single part has nobody who judges it: places' distances are small numbers, and one is far.
+        // A single part cannot be judged by others: the distances of its places are small numbers, and one is far.
         let usual_memory = match memory.len() {
             0 => match kind {
-                // Deviations, not distances.
+                // This kind counts deviations, which are not distances.
                 Kind::Gaussian => Usual {
                     middle: 1.0,
                     spread: 0.25,
@@ -390,7 +390,7 @@ impl About {
         fused.sort_by(f32::total_cmp);
         let (middle, parts) = (super::conformal::median(&fused), memory.len());
         let (limit, promise) = match parts {
-            // Nothing is known of good parts but this one.
+            // No good part is known but this one.
             0 => (settings.fusion.fuse(0.5, 0.5), None),
             n => {
                 let rank = rank(n, settings.false_rejects);

@@ -1,5 +1,5 @@
-//! Whether the light and the focus are still those of teaching: brightness and sharpness of a frame against the
-//! range that the good parts had.
+//! Checks that light and focus are still those of teaching: brightness and sharpness of a frame against the range
+//! of the good parts.
 //!
 //! A memory of good parts knows how they look in one light. A lamp that aged, a lens that was knocked or an exposure
 //! that was changed makes every part look different, and what the memory then says of a part is not worth much.
@@ -8,7 +8,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Pixels that are looked at, across and down, at most.
+/// Most pixels that are looked at, across and down.
 const COLUMNS: u32 = 256;
 const ROWS: u32 = 128;
 /// The longer of the two distances whose differences are compared, pixels.
@@ -20,14 +20,14 @@ const FAR: u32 = 4;
 pub struct Light {
     /// The mean of the luma (BT.601), 0 to 255.
     pub brightness: f32,
-    /// The energy of differences between neighbouring pixels, as a share of that between pixels 4 apart: 0 of one
-    /// colour, about 1 of noise. The more blurred, the smaller; how bright and how contrasty a frame is does not
-    /// matter.
+    /// The energy of differences between neighbouring pixels, as a share of that between pixels 4 apart: 0 for a
+    /// single colour, about 1 for noise. The more blurred, the smaller; brightness and contrast of the frame do
+    /// not matter.
     pub sharpness: f32,
 }
 
 impl Light {
-    /// Of a frame; zeros of one without pixels.
+    /// Brightness and sharpness of a frame; both 0 if it has no pixels.
     pub fn of(image: &RgbImage) -> Light {
         let (width, height) = image.dimensions();
         // Steps are odd: what repeats itself every 8 pixels, as a JPEG's blocks, is met everywhere.
@@ -66,7 +66,7 @@ impl Light {
         }
     }
 
-    /// Whether both are numbers that a frame can have.
+    /// Whether both are values that a frame can have.
     pub(super) fn is_sound(&self) -> bool {
         (0.0..=255.0).contains(&self.brightness)
             && self.sharpness.is_finite()
@@ -74,12 +74,12 @@ impl Light {
     }
 }
 
-/// From the least to the most.
+/// A range of values, its ends included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
-    /// The least that was seen.
+    /// The smallest value that was seen.
     pub least: f32,
-    /// The most.
+    /// The largest value that was seen.
     pub most: f32,
 }
 
@@ -91,7 +91,7 @@ impl Range {
         }
     }
 
-    /// Whether a value lies outside by more than so many percent of the nearer end; never, without a number.
+    /// Whether a value lies outside by more than this many percent of the nearer end; never if there is no limit.
     fn is_left(self, value: f32, percent: Option<u32>) -> bool {
         percent.is_some_and(|percent| {
             let share = percent as f32 / 100.0;
@@ -101,21 +101,21 @@ impl Range {
     }
 }
 
-/// The light that good parts were taught in.
+/// The range of light of the good parts that were taught.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaughtLight {
-    /// Of [`Light::brightness`].
+    /// Range of [`Light::brightness`].
     pub brightness: Range,
-    /// Of [`Light::sharpness`].
+    /// Range of [`Light::sharpness`].
     pub sharpness: Range,
 }
 
-/// How far outside of the taught range a frame may lie, percent of the nearer end. `None`: as far as it likes.
+/// How far outside of the taught range a frame may lie, percent of the nearer end. `None`: any distance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LightLimits {
-    /// Its brightness.
+    /// Limit for brightness, percent.
     pub brightness: Option<u32>,
-    /// Its sharpness.
+    /// Limit for sharpness, percent.
     pub sharpness: Option<u32>,
 }
 
@@ -130,17 +130,17 @@ impl Default for LightLimits {
     }
 }
 
-/// In what a frame left the taught light.
+/// The property in which a frame left the taught range of light.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LightFlaw {
-    /// Darker or brighter.
+    /// It is darker or brighter: its brightness, and the taught range.
     Brightness(f32, Range),
-    /// Blurred, or noisy.
+    /// It is blurred or noisy: its sharpness, and the taught range.
     Sharpness(f32, Range),
 }
 
 impl TaughtLight {
-    /// Of what the taught parts had; `None` of none.
+    /// The range of these; `None` if there are none.
     pub fn of(lights: impl IntoIterator<Item = Light>) -> Option<TaughtLight> {
         let single = |value| Range {
             least: value,
@@ -158,7 +158,7 @@ impl TaughtLight {
         })
     }
 
-    /// What is wrong with a frame's light.
+    /// Whether a frame lies outside of the taught range of light, and in what.
     pub fn flaw(&self, light: Light, limits: &LightLimits) -> Option<LightFlaw> {
         let TaughtLight {
             brightness,

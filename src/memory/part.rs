@@ -1,15 +1,15 @@
-//! Descriptors as they are kept and compared: bytes with a step per row.
+//! Descriptors as they are stored and compared: bytes, with a step per row.
 
 use crate::ops::simd::{multiply_add, vectorised};
 use crate::ops::sum_lanes;
 use crate::ops::tract::*;
 
-/// Steps of a kept row on either side of zero.
+/// Largest absolute value of a stored number, in steps.
 const KEPT: f32 = 127.0;
-/// Those of a row that is asked about: finer, and sums of 384 products stay far from 2^31.
+/// The same of a row that is compared with stored ones: finer, while sums of 384 products stay far from 2^31.
 const ASKED: f32 = 4095.0;
 
-/// Rounds a row to whole steps; gives what a step is worth.
+/// Rounds a row to whole steps; returns the size of a step.
 fn round<T>(row: &[f32], most: f32, to: &mut Vec<T>, whole: impl Fn(f32) -> T) -> f32 {
     let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
     let step = if largest > 0.0 { largest / most } else { 1.0 };
@@ -21,11 +21,11 @@ fn round<T>(row: &[f32], most: f32, to: &mut Vec<T>, whole: impl Fn(f32) -> T) -
 /// Rows of bytes: row i is `steps[i]` times its bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
-    /// [rows, dim].
+    /// The numbers in steps, -127..=127, [rows, dim].
     pub bytes: Vec<i8>,
-    /// [rows].
+    /// The size of a step of each row, [rows].
     pub steps: Vec<f32>,
-    /// The squared length of each row, as it is kept.
+    /// The squared length of each row as it is stored, [rows].
     pub squares: Vec<f32>,
 }
 
@@ -40,7 +40,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// Room for so many numbers in so many rows, none of which is there yet.
+    /// Makes room for this many numbers in this many rows, none of which is there yet.
     pub fn with_room(numbers: usize, rows: usize) -> Rows {
         Rows {
             bytes: Vec::with_capacity(numbers),
@@ -68,7 +68,7 @@ impl Rows {
         Ok(())
     }
 
-    /// From what was stored.
+    /// Rows from the bytes and steps of a file.
     pub fn stored(bytes: Vec<i8>, steps: Vec<f32>, dim: usize) -> Rows {
         let mut rows = Rows {
             bytes,
@@ -89,25 +89,25 @@ impl Rows {
         self.squares.extend(rows.map(square));
     }
 
-    /// Rows.
+    /// How many rows there are.
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// A row as numbers, appended to `out`.
+    /// Appends the numbers of a row to `out`.
     pub fn number(&self, row: usize, dim: usize, out: &mut Vec<f32>) {
         let bytes = &self.bytes[row * dim..][..dim];
         out.extend(bytes.iter().map(|b| f32::from(*b) * self.steps[row]));
     }
 
-    /// All rows as numbers.
+    /// The numbers of all rows, [rows, dim].
     pub fn numbers(&self, dim: usize) -> Vec<f32> {
         let mut all = Vec::with_capacity(self.bytes.len());
         (0..self.len()).for_each(|row| self.number(row, dim, &mut all));
         all
     }
 
-    /// Appends a row of another.
+    /// Appends a row of other rows.
     pub fn push(&mut self, other: &Rows, row: usize, dim: usize) {
         self.bytes
             .extend_from_slice(&other.bytes[row * dim..][..dim]);
@@ -116,17 +116,17 @@ impl Rows {
     }
 }
 
-/// What a memory learns from: good parts, each as it came, and perhaps [as it might have come](super::views).
+/// The good parts that a memory learns from: each as it came, and perhaps [in further views](super::views).
 #[derive(Clone, Debug, Default)]
 pub struct Learned<'a> {
     rows: Vec<&'a Rows>,
-    /// Of which part each is.
+    /// Index of the part that each of `rows` is from.
     owners: Vec<usize>,
 }
 
 impl<'a> Learned<'a> {
-    /// Of these, part by part, the first of each as it came; `views` says how many each part has, and is empty
-    /// where all have one.
+    /// Puts rows together, part by part, each part's own view first; `views` says how many views each part has,
+    /// and is empty where all have one.
     pub fn new(rows: impl IntoIterator<Item = &'a Rows>, views: &[usize]) -> Learned<'a> {
         let rows: Vec<&Rows> = rows.into_iter().collect();
         let owners = match views {
@@ -141,12 +141,12 @@ impl<'a> Learned<'a> {
         Learned { rows, owners }
     }
 
-    /// All of them, part by part.
+    /// The rows of all views, part by part.
     pub fn rows(&self) -> &[&'a Rows] {
         &self.rows
     }
 
-    /// Of which part each is.
+    /// Index of the part that each of [`rows`](Self::rows) is from.
     pub fn owners(&self) -> &[usize] {
         &self.owners
     }
@@ -156,13 +156,13 @@ impl<'a> Learned<'a> {
         self.owners.last().map_or(0, |last| last + 1)
     }
 
-    /// Each part as it came.
+    /// The rows of each part as it came.
     pub fn own(&self) -> impl Iterator<Item = &'a Rows> {
         let first = |part| self.owners.partition_point(|owner| *owner < part);
         (0..self.parts()).filter_map(move |part| self.rows.get(first(part)).copied())
     }
 
-    /// Without those of some parts; the others keep their numbers no longer.
+    /// The same without some of the parts; the others are numbered anew.
     pub fn without(&self, left_out: impl Fn(usize) -> bool) -> Learned<'a> {
         let mut others = Learned::default();
         let mut last = None;
@@ -179,7 +179,7 @@ impl<'a> Learned<'a> {
     }
 }
 
-/// Rows that are asked about.
+/// Rows that are compared with stored ones.
 #[derive(Default)]
 pub struct Asked {
     values: Vec<i16>,
@@ -210,7 +210,7 @@ impl Asked {
         Ok(())
     }
 
-    /// The same of rows that are kept.
+    /// Takes stored rows, in the same memory.
     pub fn take_kept(&mut self, rows: &Rows, dim: usize) {
         self.dim = dim;
         self.values.clear();
@@ -219,22 +219,22 @@ impl Asked {
         self.squares.clone_from(&rows.squares);
     }
 
-    /// The squared distances of row `row` from kept rows. From below zero, where rounding may leave them, they
-    /// count as zero.
+    /// The squared distances of row `row` from stored rows. Where rounding would leave them below zero they are
+    /// zero.
     pub fn distances(&self, row: usize, kept: Kept, out: &mut [f32]) {
         let q = &self.values[row * self.dim..][..self.dim];
         distances(q, self.steps[row], self.squares[row], kept, out);
     }
 }
 
-/// Kept rows that lie one behind the other.
+/// Stored rows that follow one another in memory.
 #[derive(Clone, Copy)]
 pub struct Kept<'a> {
-    /// [rows, dim].
+    /// The numbers in steps, [rows, dim].
     pub bytes: &'a [i8],
-    /// [rows].
+    /// The size of a step of each row, [rows].
     pub steps: &'a [f32],
-    /// [rows].
+    /// The squared length of each row, [rows].
     pub squares: &'a [f32],
 }
 

@@ -1,4 +1,4 @@
-//! Nearest good patch near the same place: for parts that lie as they were taught.
+//! Distance to the nearest good patch near the same place: for parts that lie as they were taught.
 //!
 //! A place's distance is the mean of two: from the nearest good patch of the same place, and from the nearest
 //! one within a radius. The first alone is best where parts lie exactly alike, the second where they move by
@@ -9,9 +9,9 @@ use super::part::{Asked, Kept, Learned, Rows};
 use crate::ops::par_rows;
 use crate::ops::tract::*;
 
-/// Rows and columns around a place whose good patches it is compared with.
+/// How many rows and columns around a place its patch is compared with.
 pub const RADIUS: usize = 1;
-/// Good patches that a place keeps, at most.
+/// Most good patches that a place keeps.
 pub const ROWS: usize = 256;
 
 /// Good patches, place by place.
@@ -19,9 +19,9 @@ pub const ROWS: usize = 256;
 pub struct Position {
     layout: Layout,
     radius: usize,
-    /// [places, learned, dim].
+    /// The patches of all views, [places, views, dim].
     rows: Rows,
-    /// Of which part each of a place's is.
+    /// Index of the part that each of a place's patches is from.
     owners: Vec<usize>,
 }
 
@@ -50,8 +50,8 @@ impl Position {
         })
     }
 
-    /// How far each place of what is asked about is from good, as if the part `without` had not been learned;
-    /// `out` [places].
+    /// Distance of each place of `asked` from good patches, as if the part `without` had not been learned; `out`
+    /// [places].
     ///
     /// # Errors
     /// None in practice.

@@ -1,4 +1,4 @@
-//! Where on the picture a part is judged: rectangles and polygons that are looked at or left out.
+//! Regions of the picture: rectangles and polygons that are judged or left out.
 //!
 //! A small TOML file:
 //!
@@ -14,71 +14,71 @@
 //! polygon = [[0.4, 0.4], [0.6, 0.4], [0.5, 0.6]]
 //! ```
 //!
-//! With no region that is looked at, all of the picture is, but for what is left out. A patch counts if more
-//! than half of it is looked at; where regions lie over each other, the last one says what its offset is.
+//! If no region is to be judged, the whole picture is, except for what is left out. A patch counts if more than
+//! half of it is judged; where regions overlap, the last one's offset applies.
 
 use crate::tiling::Tiling;
 use serde::{Deserialize, Serialize};
 
-/// Most regions of a picture.
+/// Most regions that a picture may have.
 pub const MOST: usize = 32;
-/// Most corners of a polygon.
+/// Most corners that a polygon may have.
 const CORNERS: usize = 64;
-/// Points per side of a patch that are asked whether they lie in a region.
+/// Points along each side of a patch that are tested for lying in a region.
 const POINTS: usize = 8;
 
 /// Why regions cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum RegionError {
-    /// The file.
+    /// The file cannot be read, is not TOML, or has an unknown key.
     #[error("{0}")]
     File(String),
-    /// One region.
+    /// One region cannot be used.
     #[error("region {number} (`{name}`): {what}")]
     Region {
-        /// Which one, from 1.
+        /// Its number in the file, from 1.
         number: usize,
         /// Its name.
         name: String,
-        /// What is wrong.
+        /// What is wrong with it.
         what: String,
     },
-    /// Nothing would be judged.
+    /// No patch would be judged.
     #[error("the regions leave no patch of the picture to be looked at: every part would be good")]
     Nothing,
 }
 
-/// One region.
+/// A region of the picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
-    /// Left out instead of looked at.
+    /// Whether it is left out instead of judged.
     #[serde(default)]
     pub exclude: bool,
-    /// Left, top, right, bottom.
+    /// Left, top, right, bottom as shares of the picture's width and height, 0..=1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rectangle: Option<[f32; 4]>,
-    /// Corners, x and y.
+    /// Corners, x and y as shares of the picture's width and height, 0..=1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polygon: Option<Vec<[f32; 2]>>,
-    /// Added to the threshold for what lies here, -1..=1.
+    /// Added to the threshold in this region, -1..=1.
     #[serde(default)]
     pub offset: f32,
 }
 
-/// All of them, checked.
+/// The regions of a picture, checked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Regions {
-    /// In the order of the file.
+    /// The regions in the order of the file.
     #[serde(default, rename = "region")]
     all: Vec<Region>,
 }
 
 impl Region {
-    /// Its corners.
+    /// Its corners as a polygon, also of a rectangle.
     pub fn corners(&self) -> Vec<[f32; 2]> {
         match (&self.polygon, self.rectangle) {
             (Some(corners), _) => corners.clone(),
@@ -117,7 +117,7 @@ impl Region {
         Ok(())
     }
 
-    /// Whether a point lies in it: a ray to the right crosses its edges an odd number of times.
+    /// Whether a point lies inside a polygon: a ray to the right crosses its edges an odd number of times.
     fn holds(corners: &[[f32; 2]], [x, y]: [f32; 2]) -> bool {
         let mut inside = false;
         for (i, [x1, y1]) in corners.iter().enumerate() {
@@ -130,23 +130,23 @@ impl Region {
     }
 }
 
-/// Patches with one threshold.
+/// A group of patches with one threshold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Added to the threshold for them.
+    /// Added to the threshold for these patches, -1..=1.
     pub offset: f32,
-    /// Whether each patch of the picture is one of them, raster order.
+    /// For each patch of the picture, in raster order: whether it belongs to the group.
     pub patches: Vec<bool>,
 }
 
-/// What regions mean for a grid of patches: those that count, by threshold. A patch is in one group or in none.
+/// The patches of a grid that are judged, in groups by threshold. A patch is in one group or in none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Looked(Vec<Group>);
 
 impl Looked {
-    /// All of the picture.
+    /// All patches of the picture, in one group.
     pub fn everywhere(patches: usize) -> Looked {
         Looked(vec![Group {
             offset: 0.0,
@@ -159,12 +159,12 @@ impl Looked {
         &self.0
     }
 
-    /// Whether a patch counts.
+    /// Whether a patch is judged.
     pub fn counts(&self, patch: usize) -> bool {
         self.0.iter().any(|g| g.patches[patch])
     }
 
-    /// What of it lies in one tile of `patches` patches: the same groups, some of which may have none there.
+    /// The part of it in one tile of `patches` patches: the same groups, some of which may have no patch there.
     pub(crate) fn tile(&self, tile: usize, patches: usize) -> Looked {
         let group = |g: &Group| Group {
             offset: g.offset,
@@ -173,7 +173,7 @@ impl Looked {
         Looked(self.0.iter().map(group).collect())
     }
 
-    /// Makes what does not count zero.
+    /// Sets the scores of patches that are not judged to 0.
     pub fn mask(&self, scores: &mut [f32]) {
         for (patch, score) in scores.iter_mut().enumerate() {
             if !self.counts(patch) {
@@ -182,7 +182,7 @@ impl Looked {
         }
     }
 
-    /// Whether it is of so many patches, and looks at any of them.
+    /// Whether it is made for this many patches, and any of them is judged.
     pub fn is_of(&self, patches: usize) -> bool {
         let fits = |g: &Group| g.patches.len() == patches && g.offset.abs() <= 1.0;
         self.0.iter().all(fits) && self.0.iter().any(|g| g.patches.contains(&true))
@@ -190,10 +190,10 @@ impl Looked {
 }
 
 impl Regions {
-    /// Reads a file's text.
+    /// Reads the text of a file.
     ///
     /// # Errors
-    /// [`RegionError`]: no TOML, a key that is not known, a shape that is none.
+    /// [`RegionError`]: not TOML, an unknown key, or a shape that is none.
     pub fn parse(text: &str) -> Result<Regions, RegionError> {
         let regions: Regions =
             toml::from_str(text).map_err(|e| RegionError::File(e.to_string().trim().into()))?;
@@ -204,7 +204,7 @@ impl Regions {
     /// Refuses shapes that are none.
     ///
     /// # Errors
-    /// [`RegionError`].
+    /// [`RegionError`] with the region and what is wrong with it.
     pub(super) fn check(&self) -> Result<(), RegionError> {
         if self.all.len() > MOST {
             let what = format!("{} regions; at most {MOST}", self.all.len());
@@ -220,7 +220,7 @@ impl Regions {
         Ok(())
     }
 
-    /// Whether there are none: all of the picture is looked at.
+    /// Whether there are no regions, so that the whole picture is judged.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -230,10 +230,10 @@ impl Regions {
         &self.all
     }
 
-    /// Which patches count, of `grid` x `grid` of each tile.
+    /// The patches that are judged, of `grid` x `grid` patches in each tile.
     ///
     /// # Errors
-    /// [`RegionError::Nothing`].
+    /// [`RegionError::Nothing`] if there are none.
     pub fn on(&self, grid: usize, tiles: Tiling) -> Result<Looked, RegionError> {
         let patches = tiles.count() * grid * grid;
         let any_included = self.all.iter().any(|r| !r.exclude);

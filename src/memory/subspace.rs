@@ -1,5 +1,5 @@
-//! What good patches do not explain: the residual behind the principal components that hold 99 % of their
-//! variance.
+//! Distance of patches from the principal components that hold 99 % of good patches' variance: what the components
+//! do not explain.
 
 use super::descriptor::Layout;
 use super::part::{Learned, Rows};
@@ -7,24 +7,24 @@ use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{scratch, slice, sum_lanes};
 
-/// The share of the variance that counts as good.
+/// The share of the variance, 0..1, that the components hold.
 const SHARE: f64 = 0.99;
-/// Patches that the components are computed of, at most: evenly spread over all.
+/// Most patches that the components are computed from, evenly spread over all.
 const PATCHES: usize = 8192;
-/// Folds in which parts are judged that it has learned from.
+/// Number of folds in which the learned parts are held out.
 const FOLDS: usize = 4;
 
-/// Mean and principal components.
+/// Mean and principal components of good patches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Components {
-    /// [dim].
+    /// The mean of all patches, [dim].
     pub mean: Vec<f32>,
-    /// [components, dim], of unit length.
+    /// The components, each of unit length, [components, dim].
     pub basis: Vec<f32>,
 }
 
 impl Components {
-    /// Of all patches of these parts, each [places, dim].
+    /// Computes mean and components of all patches of these parts, each [places, dim].
     pub fn of(layout: Layout, parts: &[&Rows]) -> Components {
         let (places, dim) = (layout.places(), layout.dim);
         let all = places * parts.len();
@@ -65,11 +65,11 @@ impl Components {
     }
 }
 
-/// Sweeps after which [`eigen`] has long converged.
+/// Most sweeps of [`eigen`], which has long converged by then.
 const SWEEPS: usize = 30;
 
-/// Eigenvalues and eigenvectors, one a row, of a symmetric matrix [n, n]: Jacobi's rotations, cyclic (Golub and
-/// Van Loan, 8.5.5).
+/// Eigenvalues, and eigenvectors in rows, of a symmetric matrix [n, n]: cyclic Jacobi rotations (Golub and Van
+/// Loan, 8.5.5).
 fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     let mut vectors = vec![0f64; n * n];
     (0..n).for_each(|i| vectors[i * n + i] = 1.0);
@@ -107,7 +107,7 @@ fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     ((0..n).map(|i| a[i * n + i]).collect(), vectors)
 }
 
-/// Components ready to judge.
+/// Principal components, ready to judge.
 pub struct Subspace {
     components: Components,
     weights: Weights,
@@ -116,10 +116,10 @@ pub struct Subspace {
 }
 
 impl Subspace {
-    /// Of these components.
+    /// Makes components ready to judge.
     ///
     /// # Errors
-    /// Components of another length.
+    /// Components whose length is not the layout's.
     pub fn new(layout: Layout, components: Components) -> TractResult<Subspace> {
         let (dim, places) = (layout.dim, layout.places());
         let count = components.basis.len() / dim;
@@ -136,15 +136,15 @@ impl Subspace {
         })
     }
 
-    /// The components.
+    /// Mean and components, to be stored.
     pub fn components(&self) -> &Components {
         &self.components
     }
 
-    /// The length of what each place has beside the components; `out` [places].
+    /// The length of each place's residual, which the components do not explain; `out` [places].
     ///
     /// # Errors
-    /// Descriptors that are no numbers.
+    /// Descriptors that are NaN or infinite.
     pub fn judge(&mut self, descriptors: &[f32], out: &mut [f32]) -> TractResult<()> {
         let mean = &self.components.mean;
         self.centred.clear();
@@ -169,8 +169,8 @@ impl Subspace {
         Ok(())
     }
 
-    /// The same of each part that it has learned from, as if it had not: [parts][places]. Parts are left out a
-    /// fold at a time.
+    /// The same for each learned part as if it had not been learned: [parts][places]. Parts are left out a fold at
+    /// a time.
     ///
     /// # Errors
     /// As [`Subspace::judge`].

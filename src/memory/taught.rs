@@ -1,4 +1,4 @@
-//! What was taught, ready to judge.
+//! A memory of good parts that was taught, ready to judge.
 
 use super::conformal::{Promise, Usual};
 use super::descriptor::Layout;
@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Told {
-    /// Its name: a file's, or a number.
+    /// Its name: of its file, or the number of the part.
     pub name: String,
-    /// The memory's score of it, had it not been taught; none of a single part.
+    /// The memory's score of it as if it had not been taught; `None` if it is the only part.
     pub memory: Option<f32>,
-    /// FAPrompt's.
+    /// FAPrompt's image score of it, and the largest value of its map.
     pub zero_shot: ZeroShot,
-    /// How bright and sharp its frame was; none in files that were written before it was kept.
+    /// Brightness and sharpness of its frame; `None` in files that were written before these were stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub light: Option<Light>,
 }
@@ -30,46 +30,46 @@ pub struct Told {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Piece {
-    /// Its name, as a part's.
+    /// Its name, as a good part's.
     pub name: String,
-    /// FAPrompt's opinion of it.
+    /// FAPrompt's image score of it, and the largest value of its map.
     pub zero_shot: ZeroShot,
     /// FAPrompt's score of each group of patches that was looked at then.
     pub groups: Vec<f32>,
 }
 
-/// What is known of a memory beside its patches.
+/// The manifest of a memory: everything but its patches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// SHA-256 of the encoder's weights, its taps among what it depends on.
+    /// SHA-256 of the encoder's weights and of the choice of its taps.
     pub encoder: String,
-    /// What its products were computed in.
+    /// Name of the arithmetic that the encoder's products were computed in.
     pub arithmetic: String,
-    /// The places.
+    /// The grid of places.
     pub layout: Layout,
     /// The kind of memory.
     pub kind: Kind,
     /// How both scores become one.
     pub fusion: Fusion,
-    /// Which places are looked at.
+    /// The places that are judged.
     pub looked: Looked,
-    /// The regions that say so, to be drawn.
+    /// The regions that choose them, to be drawn.
     #[serde(default, skip_serializing_if = "Regions::is_empty")]
     pub regions: Regions,
-    /// What is usual for the memory's score of a held-out good part.
+    /// Median and spread of the memory's score of held-out good parts.
     pub usual_memory: Usual,
-    /// For FAPrompt's.
+    /// Median and spread of FAPrompt's image score.
     pub usual_score: Usual,
-    /// For the largest value of its map.
+    /// Median and spread of the largest value of FAPrompt's map.
     pub usual_highest: Usual,
     /// Brings fused scores to 0..=1.
     pub scale: Scale,
-    /// Which of the held-out scores is the limit, from the smallest; none of a single part.
+    /// Rank of the held-out score that is the limit, from 1 for the smallest; `None` if there is a single part.
     pub rank: Option<usize>,
     /// The parts, those that were learned first.
     pub told: Vec<Told>,
-    /// How many pictures each learned part was learned from; empty: one, as it came.
+    /// How many views each learned part was learned in; empty: one, as it came.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<usize>,
     /// The test pieces.
@@ -78,10 +78,10 @@ pub struct About {
 }
 
 impl About {
-    /// Refuses numbers that nobody wrote.
+    /// Refuses values that no lesson writes.
     ///
     /// # Errors
-    /// What is wrong.
+    /// A sentence that says what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
         let l = self.layout;
         if !(1..=256).contains(&l.grid) || !(1..=8192).contains(&l.dim) {
@@ -136,12 +136,12 @@ impl About {
         Ok(())
     }
 
-    /// What is promised about good parts; none after a single one.
+    /// The share of good parts that will be rejected; `None` after a single part.
     pub fn promise(&self) -> Option<Promise> {
         Promise::new(self.told.len(), self.rank?)
     }
 
-    /// The light that they were taught in; none of a file that was written before it was kept.
+    /// The range of light of the parts; `None` of a file that was written before it was stored.
     pub fn light(&self) -> Option<TaughtLight> {
         TaughtLight::of(self.told.iter().filter_map(|t| t.light))
     }
@@ -165,7 +165,7 @@ impl About {
         self.scale.apply(self.fusion.fuse(memory, zero_shot))
     }
 
-    /// A part's score, 0..=1, of the memory's and FAPrompt's.
+    /// Fuses the memory's and FAPrompt's score of a part to one, 0..=1.
     pub fn score(&self, memory: f32, zero_shot: f32) -> f32 {
         self.fuse(
             common(&self.usual_memory, memory),
@@ -173,7 +173,7 @@ impl About {
         )
     }
 
-    /// The scores, 0..=1, that the parts had as they were held out.
+    /// The scores, 0..=1, that the parts had while they were held out.
     pub fn scores(&self) -> Vec<f32> {
         let held_out = self
             .told
@@ -183,33 +183,33 @@ impl About {
     }
 }
 
-/// The taught score above which teaching says reject.
+/// The score, 0..=1, above which teaching would reject.
 pub const LIMIT: f32 = 0.5;
 
-/// What a part looks like to whom was taught.
+/// The scores of a part, judged by a memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// The score, 0..=1: of both.
+    /// The score fused of the memory's and FAPrompt's, 0..=1.
     pub score: f32,
-    /// The memory's own: how far the part is from good ones, in whatever unit the kind of memory has.
+    /// The memory's own score: how far the part is from good ones, in the unit of the kind of memory.
     pub memory: f32,
 }
 
-/// A memory with everything that makes it one of a product.
+/// A memory of good parts with its manifest and test pieces.
 pub struct Taught {
     about: About,
-    /// Of each learned part as it came, followed by its other views.
+    /// The rows of each learned part as it came, followed by its further views.
     parts: Vec<Rows>,
-    /// Parts that were learned.
+    /// How many parts were learned.
     learned: usize,
-    /// Of the test pieces, in their order.
+    /// The rows of the test pieces, in their order.
     pieces: Vec<Rows>,
     memory: Memory,
     work: Vec<f32>,
 }
 
 impl Taught {
-    /// Of its parts, made by a lesson.
+    /// Puts together what a lesson made.
     pub(super) fn new(about: About, parts: Vec<Rows>, memory: Memory) -> TractResult<Taught> {
         let learned = match &about.views[..] {
             [] => parts.len(),
@@ -234,10 +234,10 @@ impl Taught {
         })
     }
 
-    /// The same from what was stored.
+    /// The same from the contents of a file.
     ///
     /// # Errors
-    /// Parts that do not fit what is known of them.
+    /// Parts that do not fit the manifest.
     pub(super) fn restore(about: About, parts: Vec<Rows>, kept: Kept) -> TractResult<Taught> {
         let learned = Learned::new(&parts, &about.views);
         ensure!(learned.owners().len() == parts.len(), "rows of other parts");
@@ -245,12 +245,12 @@ impl Taught {
         Taught::new(about, parts, memory)
     }
 
-    /// What is known of it.
+    /// The manifest.
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// The places.
+    /// The grid of places.
     pub fn layout(&self) -> Layout {
         self.about.layout
     }
@@ -259,7 +259,7 @@ impl Taught {
         &self.parts
     }
 
-    /// Each learned part's rows, as it came first.
+    /// The rows of each learned part: as it came first, then its further views.
     pub(super) fn views(&self) -> impl Iterator<Item = &[Rows]> {
         let mut rest = &self.parts[..];
         (0..self.learned).map(move |part| {
@@ -270,7 +270,7 @@ impl Taught {
         })
     }
 
-    /// The scores, 0..=1, of the parts that came when the memory was full: it has not learned from them.
+    /// The scores, 0..=1, of the parts that came when the memory was full, and were not learned.
     pub(super) fn later_scores(&self) -> Vec<f32> {
         let later = self.about.told.iter().skip(self.learned);
         let scores = later.filter_map(|t| Some(self.about.score(t.memory?, t.zero_shot.score)));
@@ -282,12 +282,12 @@ impl Taught {
         &self.pieces
     }
 
-    /// Other test pieces in place of those that it has.
+    /// Replaces the test pieces.
     pub(super) fn set_pieces(&mut self, pieces: Vec<(Piece, Rows)>) {
         (self.about.pieces, self.pieces) = pieces.into_iter().unzip();
     }
 
-    /// The score, 0..=1, that each test piece has.
+    /// The score of each test piece, 0..=1.
     ///
     /// # Errors
     /// None in practice.
@@ -298,7 +298,8 @@ impl Taught {
             let descriptors = self.pieces[i].numbers(dim);
             let piece = &self.about.pieces[i];
             let count = self.about.looked.groups().len();
-            // Other regions than then: its whole picture's score, which is the largest of its groups'.
+            // With other regions than then, the score of the whole picture counts, which is the largest of its
+            // groups.
             let groups = match piece.groups.len() == count {
                 true => piece.groups.clone(),
                 false => vec![piece.zero_shot.score; count],
@@ -314,12 +315,12 @@ impl Taught {
         self.memory.kept()
     }
 
-    /// Judges a part by its descriptors [places, dim], FAPrompt's score of each group that is looked at, and
-    /// FAPrompt's map `[places]`; `map` gets the mixture of both maps, 0..=1, 0 where nobody looks. The score is
-    /// the largest over the groups, each less what its threshold is higher.
+    /// Judges a part by its descriptors [places, dim], FAPrompt's score of each group that is judged, and
+    /// FAPrompt's map `[places]`. `map` gets the fused map, 0..=1, with 0 for places that are not judged. The
+    /// score is the largest over the groups, each lowered by the offset of its threshold.
     ///
     /// # Errors
-    /// Descriptors or a map of another size, or something that is no number.
+    /// Descriptors or a map of another size, or values that are NaN or infinite.
     pub fn judge(
         &mut self,
         descriptors: &[f32],

@@ -536,7 +536,7 @@ fn a_taught_line_that_changes_raises_an_alarm() {
         "{first:?} of {}, {alarms}",
         passed.len()
     );
-    // Rejects say nothing, nor does what is no number.
+    // A reject counts for nothing here, nor does NaN.
     assert_eq!((watch.part(0.9), watch.part(f32::NAN)), (None, None));
     assert!(watch.is_for(LIMIT) && watch.is_for(0.8) && !watch.is_for(0.3));
 }

@@ -1,4 +1,4 @@
-//! What a good part is taught as beside what it is: turned, darker, brighter.
+//! Further views in which a good part is taught: turned, darker, brighter.
 //!
 //! A part that may lie turned, or that the light will change on, is then compared with good ones that lie and shine
 //! so (AnomalyDINO turns its references in steps of 45 degrees, SuperADD brightens its by 0.8 to 1.2).
@@ -32,12 +32,12 @@ impl Default for Views {
 }
 
 impl Views {
-    /// How many pictures a part is learned from, itself among them.
+    /// In how many views a part is learned, its own among them.
     pub fn count(self) -> usize {
         usize::from(self.rotations.max(1)) + if self.brightness > 0 { 2 } else { 0 }
     }
 
-    /// The pictures beside the part's own: turned ones, then a darker and a brighter one.
+    /// The views beside the part's own: turned ones, then a darker and a brighter one.
     pub fn of(self, picture: &RgbImage) -> impl Iterator<Item = RgbImage> {
         let step = std::f32::consts::TAU / f32::from(self.rotations.max(1));
         let turns = (1..self.rotations).map(move |i| turned(picture, step * f32::from(i)));
@@ -48,7 +48,8 @@ impl Views {
     }
 }
 
-/// A picture turned by an angle, radians, about its middle; what comes in from outside is its border's colour.
+/// Turns a picture about its middle by an angle in radians; what comes in from outside has the colour of its
+/// border.
 fn turned(picture: &RgbImage, angle: f32) -> RgbImage {
     let (width, height) = picture.dimensions();
     let (right, bottom) = ((width - 1) as f32, (height - 1) as f32);
@@ -76,7 +77,7 @@ fn turned(picture: &RgbImage, angle: f32) -> RgbImage {
     })
 }
 
-/// A picture so many times as bright, up to white.
+/// Multiplies the brightness of a picture by `factor`, up to white.
 fn brightened(picture: &RgbImage, factor: f32) -> RgbImage {
     let mut out = picture.clone();
     out.iter_mut()

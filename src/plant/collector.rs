@@ -1,7 +1,7 @@
-//! Looks at the station, and makes messages of what is new.
+//! Reads the station's state and makes messages of what is new.
 //!
-//! Holds control as long as it takes to copy what is new; what is slow, the disk, comes after it. If it is kept waiting so
-//! long that control has dropped results, those are counted as dropped.
+//! Locks control only while it copies what is new; writing to disk, which is slow, comes after that. If it has to
+//! wait so long that control drops results, those are counted as dropped.
 
 use super::LOOK;
 use super::outbox::{Message, Outbox};
@@ -18,45 +18,45 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often is looked: a message is at most so old when it is stored.
+/// How often the station is read; a message is at most this old when it is stored.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Results that are taken over at a time.
+/// Most results that are copied at a time.
 const RESULTS: usize = 256;
 
-/// Whom messages are made for.
+/// A receiver of messages: the broker or the web server.
 pub struct Receiver {
-    /// Where they wait.
+    /// Where its messages wait.
     pub outbox: Arc<Outbox>,
-    /// Which results.
+    /// Which parts' results it gets.
     pub results: Results,
     /// How often counters are sent, if they changed; `None`: neither counters nor state.
     pub counters: Option<Duration>,
-    /// Set by whoever needs state and counters once more: what is kept elsewhere may be gone.
+    /// Set by the sender when the receiver needs state and counters once more, because its copy may be gone.
     pub again: Arc<AtomicBool>,
 }
 
-/// What a receiver has been given.
+/// What a receiver has been sent last.
 #[derive(Default)]
 struct Given {
     state: Value,
     counters: Value,
     counted: Option<Instant>,
-    /// Messages that could not be stored.
+    /// Number of messages that could not be stored.
     lost: u64,
 }
 
 /// What is new at the station.
 struct News {
     results: Vec<(bool, Map<String, Value>)>,
-    /// Results that control had dropped already.
+    /// Number of results that control had dropped already.
     missed: u64,
     alarms: Vec<Map<String, Value>>,
     state: Map<String, Value>,
     counters: Map<String, Value>,
 }
 
-/// What it knows of the station.
+/// What the collector has seen of the station so far.
 struct Seen {
     result: u64,
     alarms: AlarmSet,
@@ -69,7 +69,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Looks until `goes_on` says no, which is asked some ten times a second.
+/// Reads the station until `goes_on`, which is called some ten times a second, returns `false`.
 pub fn run<H: ControlledStation>(
     control: &Mutex<Control<H>>,
     receivers: &[Receiver],
@@ -78,7 +78,7 @@ pub fn run<H: ControlledStation>(
     let lock = || hold(control);
     let mut seen = Seen {
         result: lock().next_result(),
-        // What is latched already is told once.
+        // Alarms that are latched already are reported once.
         alarms: AlarmSet::of(&[]),
     };
     let mut given: Vec<Given> = receivers.iter().map(|_| Given::default()).collect();
@@ -132,7 +132,7 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
     let alarms = alarms.collect();
     seen.alarms = latched;
     let counters = json!({ "time": time, "counters": state.remove("counters") });
-    // What changes with every part is told with its result.
+    // Values that change with every part are reported with its result.
     for often in ["last", "latency_p99_ms"] {
         state.remove(often);
     }
@@ -149,7 +149,7 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
     }
 }
 
-/// Whether two messages say the same, but for their time.
+/// Whether two messages are equal except for their time.
 fn same(now: &Map<String, Value>, before: &Value) -> bool {
     let Value::Object(before) = before else {
         return false;

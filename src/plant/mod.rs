@@ -1,4 +1,4 @@
-//! Messages to the plant: what becomes of parts, alarms, counters and state, to an MQTT broker and to a webhook.
+//! Messages to the plant: results of parts, alarms, counters and state, to an MQTT broker and to a webhook.
 //!
 //! ```text
 //! control -> collector -> outbox (disk) -> mqtt | webhook
@@ -7,15 +7,15 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`settings`] | the file that says what goes where |
-//! | [`collector`] | looks at the station and makes messages of what is new |
-//! | [`outbox`] | messages that wait for whoever is to get them, on disk and bounded |
+//! | [`collector`] | reads the station and makes messages of what is new |
+//! | [`outbox`] | messages that wait to be sent, on disk and bounded |
 //! | [`mqtt`] | sends them to a broker (MQTT 5) |
 //! | [`webhook`] | sends them to a web server |
-//! | `tls` | whom is trusted |
+//! | `tls` | which certificates are trusted |
 //!
-//! Each is a thread of low priority. Must never be waited for: the threads that judge parts and switch outputs know
-//! nothing of it, control is held for as long as it takes to copy what is new, and a broker or a disk that hangs keeps
-//! only its own thread waiting. What does not fit into an outbox is dropped, oldest first, and counted.
+//! Each is a thread of low priority, and nothing waits for it: the threads that judge parts and switch outputs do
+//! not know it, control is locked only while what is new is copied, and a broker or a disk that hangs stops only
+//! its own thread. What does not fit into an outbox is dropped, oldest first, and counted.
 
 pub mod collector;
 pub mod mqtt;
@@ -29,5 +29,5 @@ pub use settings::{Plant, SettingsError};
 
 use std::time::Duration;
 
-/// How often a thread looks whether it is to end.
+/// How often a thread checks whether it has to end.
 const LOOK: Duration = Duration::from_millis(100);

@@ -1,8 +1,9 @@
-//! Sends what waits to a broker, by MQTT 5 with QoS 1.
+//! Sends the waiting messages to a broker, by MQTT 5 with QoS 1.
 //!
-//! A message leaves the outbox when the broker has acknowledged it. After a broken connection whatever was not acknowledged is
-//! sent again, with `"repeated": true`; the session at the broker is a new one each time. The last will says that the station
-//! is away. Must never be waited for by anybody: a broker that hangs keeps this thread alone.
+//! A message leaves the outbox when the broker has acknowledged it. After a broken connection, messages that were
+//! not acknowledged are sent again, with `"repeated": true`; the session at the broker is a new one each time. The
+//! last will says that the station is offline. Nothing else waits for this thread: a broker that hangs stops it
+//! alone.
 
 use super::outbox::{Outbox, OutboxError, Waiting};
 use super::settings::{Mqtt, SettingsError, secret};
@@ -18,34 +19,35 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-/// Messages that are sent before the first of them is acknowledged.
+/// Most messages that are sent without being acknowledged.
 const WINDOW: usize = 64;
 
-/// Seconds between two signs of life to the broker; it takes the station for dead after one and a half of them.
+/// Seconds between two signs of life to the broker, which takes the station for offline after one and a half of
+/// these times.
 const KEEP_ALIVE: u16 = 10;
 
-/// A connection is made, and messages are acknowledged, within this time; else the broker hangs.
+/// Longest time until a connection is made or messages are acknowledged; after that the broker counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Waiting before the next try: doubled from the first to the last.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// How long the end may take.
+/// Longest time that closing the connection may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Bytes of the longest packet that is taken from the broker: nothing is asked of it.
+/// Largest packet that is accepted from the broker, bytes; nothing is subscribed to.
 const PACKET: u32 = 16 * 1024;
 
-/// What the broker keeps as the station's state once it is away.
+/// The state that the broker retains once the station is offline.
 fn away() -> String {
-    // 0: nobody counted it.
+    // 0 is the number of no message.
     json!({ "online": false, "seq": 0 }).to_string()
 }
 
-/// How the broker is reached.
+/// Options of the connection to the broker.
 pub type Options = MqttOptions;
 
-/// Makes them of the settings.
+/// Makes the options from the settings.
 ///
 /// # Errors
 /// [`SettingsError`]: a file with a secret or a certificate cannot be used.
@@ -126,7 +128,7 @@ pub fn run(
             if worked {
                 (wait, known) = (AGAIN.0, true);
             }
-            // Said once for each time that it is away.
+            // Logged as a warning once each time that the broker goes away.
             let level = match std::mem::replace(&mut known, false) {
                 true => log::Level::Warn,
                 false => log::Level::Debug,
@@ -146,7 +148,7 @@ pub fn run(
     });
 }
 
-/// One connection, until it breaks or the station ends.
+/// Serves one connection until it breaks or the station ends.
 async fn connection(
     settings: &Mqtt,
     options: &Options,
@@ -163,7 +165,7 @@ async fn connection(
     let publish = async {
         connected.notified().await;
         log::info!("broker {}: connected", settings.broker.host);
-        // It kept the will in the place of the state.
+        // The broker has retained the will in place of the state.
         again.store(true, Ordering::Relaxed);
         *worked = true;
         while !stop.load(Ordering::Relaxed) {
@@ -176,7 +178,7 @@ async fn connection(
             outbox.done(&done)?;
             result?;
         }
-        // A farewell in place of the will.
+        // An orderly message in place of the will.
         let topic = format!("{}/state", settings.topic);
         let kept = PublishOptions::at_least_once().retained();
         let told = client.publish_tracked(topic, away(), kept).await?;
@@ -206,7 +208,7 @@ async fn connection(
     }
 }
 
-/// Moves packets until the connection breaks.
+/// Exchanges packets until the connection breaks.
 async fn poll(events: &mut EventLoop, connected: &Notify) -> Broken {
     loop {
         // Signs of life go both ways: silence for two of them is the end.
@@ -219,7 +221,7 @@ async fn poll(events: &mut EventLoop, connected: &Notify) -> Broken {
     }
 }
 
-/// Sends messages and waits until all are acknowledged; those that were, in any case.
+/// Sends messages and waits for their acknowledgements; those that were acknowledged leave the outbox in any case.
 async fn batch(
     settings: &Mqtt,
     client: &AsyncClient,
@@ -250,7 +252,7 @@ async fn batch(
     (done, result)
 }
 
-/// What is sent; with a mark if it may have come before.
+/// The message's text; with a mark if the broker may have got it before.
 fn body(message: &Waiting, repeated: bool) -> String {
     if !repeated {
         return message.body.clone();
@@ -260,7 +262,7 @@ fn body(message: &Waiting, repeated: bool) -> String {
             body.insert("repeated".into(), true.into());
             Value::Object(body).to_string()
         }
-        // Cannot be: the outbox made it.
+        // Cannot happen: the outbox made the text.
         _ => message.body.clone(),
     }
 }

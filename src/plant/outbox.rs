@@ -1,4 +1,4 @@
-//! Messages that wait for whoever is to get them: a queue on disk, bounded, old or new after a power cut.
+//! Messages that wait to be sent: a bounded queue on disk, whole after a power cut.
 //!
 //! SQLite keeps the file. A message has its number (`seq`) before it can be sent, and no other message of its topic ever
 //! gets that number again: whoever gets a number twice got the message twice.
@@ -16,7 +16,7 @@ pub struct OutboxError {
     source: rusqlite::Error,
 }
 
-/// The marks of this file, and the version of what is in it.
+/// Application id and version of the SQLite file.
 const APPLICATION: i32 = 0x6661_7072;
 const VERSION: i32 = 1;
 
@@ -25,22 +25,23 @@ const VERSION: i32 = 1;
 pub struct Message {
     /// The last part of its topic: `result`.
     pub topic: &'static str,
-    /// Only the newest of this topic matters: it takes the place of one that still waits, and a broker keeps it.
+    /// Whether only the newest message of this topic matters: it replaces one that still waits, and a broker
+    /// retains it.
     pub latest: bool,
-    /// What it says. Its `seq` is put in by the outbox.
+    /// The message as JSON. The outbox adds `seq`.
     pub body: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A message that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its place in the queue: grows, never used twice.
+    /// Its place in the queue; places grow and are never used twice.
     pub id: i64,
     /// See [`Message::topic`].
     pub topic: String,
     /// See [`Message::latest`].
     pub latest: bool,
-    /// JSON, with `seq`.
+    /// The message as JSON text, with `seq`.
     pub body: String,
 }
 
@@ -48,11 +49,11 @@ struct Queue {
     connection: Connection,
     waiting: u64,
     dropped: u64,
-    /// The last place that was given.
+    /// The last place that was used.
     newest: i64,
 }
 
-/// See the module.
+/// The queue of one receiver; see the module.
 pub struct Outbox {
     path: PathBuf,
     limit: u64,
@@ -64,7 +65,7 @@ impl Outbox {
     /// Opens the file, or makes it. One that is damaged is put aside (`.damaged`) and a new one begun.
     ///
     /// # Errors
-    /// [`OutboxError`].
+    /// [`OutboxError`]: the file can be neither read nor made.
     pub fn open(path: &Path, limit: u64) -> Result<Self, OutboxError> {
         let queue = match open(path) {
             Err(e) if is_damaged(&e) => {
@@ -74,7 +75,7 @@ impl Outbox {
                     path.display(),
                     aside.display()
                 );
-                // What cannot be renamed cannot be opened below either, and that is said.
+                // A file that cannot be renamed cannot be opened below either, and that is reported.
                 let _ = std::fs::rename(path, aside);
                 for other in ["db-wal", "db-shm"] {
                     let _ = std::fs::remove_file(path.with_extension(other));
@@ -96,7 +97,7 @@ impl Outbox {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // What a transaction has not committed is not there.
+        // A panic in another thread leaves no half transaction.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,8 +108,8 @@ impl Outbox {
         }
     }
 
-    /// Puts messages in, all or none; they survive a power cut when it returns. If there are too many then, the oldest
-    /// are dropped. `lost` more are counted as dropped: they never came here.
+    /// Stores messages, all or none; they survive a power cut once it returns. If there are too many then, the
+    /// oldest are dropped. `lost` further messages, which never came here, are counted as dropped.
     ///
     /// # Errors
     /// [`OutboxError`]: the disk is full or fails.
@@ -118,29 +119,29 @@ impl Outbox {
             .map_err(|e| self.wrong(e))
     }
 
-    /// The oldest messages behind a place, in order.
+    /// The oldest `count` messages behind the place `after`, in order.
     ///
     /// # Errors
-    /// [`OutboxError`].
+    /// [`OutboxError`]: the file cannot be read.
     pub fn next(&self, after: i64, count: usize) -> Result<Vec<Waiting>, OutboxError> {
         self.queue().next(after, count).map_err(|e| self.wrong(e))
     }
 
-    /// They have come where they were to go.
+    /// Removes messages that have reached their receiver.
     ///
     /// # Errors
-    /// [`OutboxError`].
+    /// [`OutboxError`]: the file cannot be written.
     pub fn done(&self, ids: &[i64]) -> Result<(), OutboxError> {
         self.queue().done(ids).map_err(|e| self.wrong(e))
     }
 
-    /// The last place of what was in the file when it was opened, 0 if nothing was: up to it, messages may have been sent
-    /// by an earlier run.
+    /// The last place that was in the file when it was opened, 0 if it was empty: messages up to it may have been
+    /// sent by an earlier run.
     pub fn found(&self) -> i64 {
         self.found
     }
 
-    /// Messages that wait, and those that were dropped since the file was made.
+    /// The number of messages that wait, and of those dropped since the file was made.
     pub fn counts(&self) -> (u64, u64) {
         let queue = self.queue();
         (queue.waiting, queue.dropped)
@@ -177,7 +178,7 @@ fn open(path: &Path) -> rusqlite::Result<Queue> {
              COMMIT;"
         ))?;
     } else if (application, version) != (APPLICATION, VERSION) {
-        // Another program's, or of a later version.
+        // The file is another program's, or of a later version.
         return Err(rusqlite::Error::InvalidQuery);
     }
     let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
@@ -228,7 +229,7 @@ impl Queue {
         }
         let mut dropped = self.dropped + lost;
         if waiting > limit {
-            // Never what a broker is to keep: there is one of each.
+            // A message that a broker retains is never dropped: there is one of each topic.
             let gone = transaction.execute(
                 "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE latest = 0 ORDER BY id LIMIT ?1)",
                 [(waiting - limit) as i64],

@@ -1,29 +1,30 @@
-//! The file that says what goes where (TOML). What can be wrong in it is found before the station starts.
+//! The file that says which messages go where (TOML). Everything that can be wrong in it is found before the
+//! station starts.
 
 use axum::http::Uri;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use std::path::{Path, PathBuf};
 
-/// What is wrong with the file.
+/// Why the file of the plant's settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's reason.
         source: std::io::Error,
     },
-    /// It is not what it should be.
+    /// A key is unknown, is missing or has a value that is not allowed.
     #[error("{path}: {key}: {reason}")]
     Invalid {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The key.
+        /// The key that it is about.
         key: String,
-        /// Why.
+        /// What is wrong, and what is allowed.
         reason: String,
     },
     /// A certificate or a key cannot be used.
@@ -31,18 +32,18 @@ pub enum SettingsError {
     Tls {
         /// The file, or what it is for.
         path: String,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
 }
 
-/// Where messages go.
+/// The receivers of the station's messages.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plant {
-    /// To a broker.
+    /// The MQTT broker, if there is one.
     pub mqtt: Option<Mqtt>,
-    /// To a web server.
+    /// The web server that gets messages by POST, if there is one.
     pub webhook: Option<Webhook>,
 }
 
@@ -50,12 +51,12 @@ pub struct Plant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Results {
-    /// Those of all parts.
+    /// The results of all parts.
     #[default]
     All,
-    /// Those of rejected parts.
+    /// The results of rejected parts.
     Rejects,
-    /// None.
+    /// No part's results.
     None,
 }
 
@@ -78,7 +79,7 @@ pub struct Mqtt {
     pub ca_file: Option<PathBuf>,
     /// The station's own certificate and key (PEM), if the broker asks for one.
     pub certificate_file: Option<PathBuf>,
-    /// See `certificate_file`.
+    /// The key of that certificate (PEM).
     pub key_file: Option<PathBuf>,
     /// Which results are sent.
     #[serde(default)]
@@ -86,7 +87,7 @@ pub struct Mqtt {
     /// Seconds between two messages with counters, 1..=3600.
     #[serde(default = "ten", deserialize_with = "seconds")]
     pub counters_s: u32,
-    /// Messages that wait at most, 100..=1,000,000.
+    /// Most messages that wait, 100..=1,000,000.
     #[serde(default = "many", deserialize_with = "messages")]
     pub queue: u64,
 }
@@ -105,7 +106,7 @@ pub struct Webhook {
     /// Which results are sent.
     #[serde(default)]
     pub results: Results,
-    /// Messages that wait at most, 100..=1,000,000.
+    /// Most messages that wait, 100..=1,000,000.
     #[serde(default = "many", deserialize_with = "messages")]
     pub queue: u64,
 }
@@ -113,11 +114,11 @@ pub struct Webhook {
 /// A broker's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
-    /// Name or address.
+    /// Host name or IP address.
     pub host: String,
-    /// Port.
+    /// TCP port, 1..=65535.
     pub port: u16,
-    /// Whether it is spoken to with TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
@@ -199,7 +200,7 @@ impl Plant {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`SettingsError`].
+    /// [`SettingsError`] with the file, the key and what is wrong.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
             path: path.to_path_buf(),
@@ -236,7 +237,7 @@ impl Plant {
 /// The first line of a file with a secret.
 ///
 /// # Errors
-/// [`SettingsError::Unreadable`].
+/// [`SettingsError::Unreadable`]: there is no such file, or it may not be read.
 pub(super) fn secret(path: &Path) -> Result<String, SettingsError> {
     let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
         path: path.to_path_buf(),

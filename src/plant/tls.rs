@@ -1,4 +1,4 @@
-//! Whom is trusted, and who the station says it is: TLS by rustls, with ring's algorithms.
+//! TLS by rustls with ring's algorithms: which certificates are trusted, and the station's own.
 
 use super::settings::{Mqtt, SettingsError};
 use rustls::pki_types::pem::PemObject;
@@ -30,10 +30,10 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// How the broker is spoken to.
+/// The TLS configuration for the broker.
 ///
 /// # Errors
-/// [`SettingsError::Tls`].
+/// [`SettingsError::Tls`]: a certificate or the key cannot be used.
 pub(super) fn client(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, SettingsError> {
     let system = |e: rustls::Error| SettingsError::Tls {
         path: "TLS".into(),

@@ -1,7 +1,7 @@
-//! Sends what waits to a web server: `POST` with JSON, up to 100 messages at a time, in order.
+//! Sends the waiting messages to a web server: `POST` with JSON, up to 100 messages at a time, in order.
 //!
-//! They leave the outbox when the server has answered with a status of 200 to 299; else they are sent again, later and
-//! later, with `"repeated": true`.
+//! Messages leave the outbox when the server has answered with a status of 200 to 299; otherwise they are sent
+//! again after growing waits, with `"repeated": true`.
 
 use super::outbox::Outbox;
 use super::settings::{SettingsError, Webhook, secret};
@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-/// Messages in a request.
+/// Most messages in a request.
 const TOGETHER: usize = 100;
 
-/// A request is answered by then. The station's end waits for it.
+/// Longest time until a request is answered. The end of the station waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waiting before the next try: doubled from the first to the last.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// The way to the server.
+/// A client of the web server.
 pub struct Client {
     agent: ureq::Agent,
     url: String,
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// For this server; `station` goes with every request.
+    /// Makes a client of this server; the name `station` goes with every request.
     ///
     /// # Errors
     /// [`SettingsError`]: the token's file or a certificate cannot be used.
@@ -60,7 +60,7 @@ impl Client {
         })
     }
 
-    /// Sends a batch; why not, if it was not taken.
+    /// Sends a batch; the error says why the server did not take it.
     fn post(&self, messages: Vec<Value>) -> Result<(), String> {
         let body = json!({ "station": self.station, "messages": messages }).to_string();
         let mut request = self.agent.post(&self.url).content_type("application/json");

@@ -28,46 +28,46 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-/// How often it shows that it is alive if nothing happens.
+/// Longest time between two signs of life of this thread while nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
-/// Messages taken before time goes on, so that a flood of them cannot hold up what is due.
+/// At most this many messages are taken before time goes on, so that a flood of them cannot hold up what is due.
 const BATCH: usize = 32;
 
 /// Where the output thread's own messages go.
 pub struct Outlets {
-    /// Frames to judge.
+    /// The networks' lanes, for frames that are to be judged.
     pub judges: Judges,
-    /// Triggers, for each camera: when it has to expose, or to answer.
+    /// One lane per camera, for the times at which it has to expose (or, if it exposes by itself, to answer).
     pub expose: Vec<Post<Micros>>,
-    /// Places of frames that show no part.
+    /// Returns the places of frames that show no part.
     pub back: GiveBack,
-    /// What is written down.
+    /// The recorder's lane: outcomes, alarms and challenges.
     pub record: RecordSender,
 }
 
-/// What the core tells, passed on.
+/// Passes on what the core reports: frames to judge, triggers, outcomes, alarms.
 struct Tell {
     outlets: Outlets,
     shared: Arc<Shared>,
     /// The score of each part on the belt.
     scores: Box<[Judged; PARTS]>,
-    /// What frames are judged by.
+    /// The generation of the loadout in force; a frame is judged by the network of this generation or a later one.
     generation: u32,
     triggered: u64,
     finished: u64,
     last: Option<PartResult>,
 }
 
-/// What is remembered of a part until its outcome.
+/// What is remembered of a part from its first verdict until its outcome.
 #[derive(Clone, Copy)]
 struct Judged {
     part: PartId,
     at: Micros,
     due: u64,
     score: Option<f32>,
-    /// The camera whose score it is.
+    /// The camera that this score comes from.
     view: View,
-    /// Whether it is one that rejects.
+    /// Whether this score rejects the part.
     rejects: bool,
     opinions: Option<Opinions>,
     latency_us: Option<u64>,
@@ -89,8 +89,8 @@ const NOT_JUDGED: Judged = Judged {
 };
 
 impl Judged {
-    /// Whether the score of one more view tells more of the part than what is known: the first that rejects it
-    /// does, else the largest.
+    /// Whether the score of one more view replaces the one that is reported for the part: the first score that
+    /// rejects it stays, otherwise the largest counts.
     fn is_told_by(&self, score: Option<f32>, rejects: bool, cameras: usize) -> bool {
         match (self.rejects, rejects) {
             _ if cameras == 1 => true,
@@ -190,10 +190,10 @@ impl Tell {
     }
 }
 
-/// What a station leaves behind.
+/// What a station reports when it has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Its counters.
+    /// The counters of parts, rejects and causes.
     pub statistics: Statistics,
     /// The alarms that are latched.
     pub alarms: AlarmSet,
@@ -201,12 +201,12 @@ pub struct Ended {
     pub good_pulses: u64,
     /// How often output `reject` came on.
     pub reject_pulses: u64,
-    /// How much later than asked for the thread woke up, us.
+    /// How much later than it was due the thread woke up, microseconds.
     pub jitter: Latency,
 }
 
 impl Ended {
-    /// What is known of a station whose thread panicked.
+    /// What is known of a station whose thread panicked: the state that it published last.
     pub(super) fn lost(shown: &Snapshot) -> Self {
         Ended {
             statistics: shown.statistics,
@@ -218,17 +218,18 @@ impl Ended {
     }
 }
 
-/// How the thread is run.
+/// Scheduling of the output thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealTime {
     /// SCHED_FIFO priority, 1..=99; `None`: an ordinary thread.
     pub priority: Option<u32>,
-    /// The core that it keeps to.
+    /// The core that the thread is pinned to, numbered from 0; `None`: any core.
     pub core: Option<u32>,
 }
 
 impl RealTime {
-    /// Asks the system; what it refuses is said, and the station runs without.
+    /// Asks the system for priority, locked memory and a core. What the system refuses is logged, and the station
+    /// runs without it.
     fn ask(self) {
         let told = |what: &str, result: Result<(), std::io::Error>| match result {
             Ok(()) => log::info!("output thread: {what}"),
@@ -244,25 +245,25 @@ impl RealTime {
     }
 }
 
-/// What the core does not know of itself.
+/// State that the station's core does not keep itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flags {
-    /// Each camera that there is delivers.
+    /// For each camera: whether it delivers frames. Cameras that the station does not have count as delivering.
     cameras: [bool; VIEWS],
-    /// It is known what judges, or that nothing does.
+    /// Whether control has put in a network or said that there is none; before that nothing is inspected.
     network: bool,
     disarmed: bool,
-    /// The inputs' lines are away.
+    /// Whether the lines of the inputs cannot be read, so that no trigger can be seen.
     inputs_lost: bool,
     halted: [bool; VIEWS],
     down: [bool; VIEWS],
-    /// FAULT is asked for from outside.
+    /// Whether something outside of the station asks for FAULT.
     fault: bool,
     draining: bool,
 }
 
 impl Flags {
-    /// Of a station with so many cameras, none of which delivers yet.
+    /// The flags at the start of a station with this many cameras, none of which delivers yet.
     fn of(cameras: usize) -> Flags {
         Flags {
             // Those that there are not need no start.
@@ -283,7 +284,7 @@ impl Flags {
     }
 }
 
-/// The thread's state.
+/// State of the output thread.
 pub struct Actuator<P: Pin> {
     station: Option<Station<Tell>>,
     settings: Settings,
@@ -297,7 +298,7 @@ pub struct Actuator<P: Pin> {
 }
 
 impl<P: Pin> Actuator<P> {
-    /// A station that is not started, its outputs safe.
+    /// Makes a station that is not started, with its outputs safe.
     pub fn new(
         settings: Settings,
         (statistics, latched, stopped): (Statistics, AlarmSet, bool),
@@ -346,7 +347,7 @@ impl<P: Pin> Actuator<P> {
         }
     }
 
-    /// Runs until it is told to finish, or everybody who could tell it anything is gone.
+    /// Runs until it gets [`Message::Finish`], is drained, or no sender is left.
     pub fn run(mut self) -> Ended {
         self.real_time.ask();
         let mut next = self.turn();
@@ -399,7 +400,8 @@ impl<P: Pin> Actuator<P> {
         }
     }
 
-    /// Does what is due, drives the pins, shows the state. Returns when something is due next.
+    /// Does what is due, drives the pins and publishes the state. Returns when the next thing is due; `None`:
+    /// nothing is.
     fn turn(&mut self) -> Option<Micros> {
         let station = self.station.as_mut()?;
         let next = station.tick(now());
@@ -570,7 +572,7 @@ impl<P: Pin> Actuator<P> {
         Ok(())
     }
 
-    /// Works by another loadout.
+    /// Puts another loadout into force: its settings, its generation and what judges.
     fn swap(&mut self, loadout: &LineLoadout) {
         self.apply(loadout.settings, loadout.clear);
         if let Some(station) = self.station.as_mut() {

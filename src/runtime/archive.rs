@@ -1,12 +1,12 @@
-//! Which pictures are kept, and how much room they have.
+//! Settings of the archive: which pictures are kept, and how much room they have.
 
 use crate::control::table::Parameter;
 use crate::control::values::Values;
 
-/// Whose pictures are kept.
+/// The parts whose pictures are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Nobody's.
+    /// No part's.
     Nothing,
     /// Those of parts that their score rejects, in time or too late.
     Rejects,
@@ -14,16 +14,16 @@ pub enum Keep {
     All,
 }
 
-/// Which pictures are kept, and how much room they have.
+/// Settings of the archive: which pictures are kept, how long, and how much room they have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Archive {
-    /// Whose.
+    /// The parts whose pictures are kept.
     pub keep: Keep,
-    /// Room, megabytes; the oldest make way.
+    /// Room on the disk, megabytes; the oldest pictures are removed to stay within it.
     pub limit_mb: u32,
-    /// Days that they are kept; `None`: as long as there is room.
+    /// For how many days pictures are kept; `None`: as long as there is room.
     pub days: Option<u32>,
-    /// Of the parts that pass every so-manieth one is kept too; `None`: none of them.
+    /// Of the parts that pass, every n-th one's picture is kept too; `None`: none of them.
     pub goods: Option<u32>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Archive {
 }
 
 impl Archive {
-    /// What the parameters say.
+    /// Reads the archive's settings from the parameters.
     pub fn of(values: &Values) -> Self {
         Archive {
             keep: match values.text(Parameter::Archive) {

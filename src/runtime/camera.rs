@@ -1,6 +1,6 @@
 //! The thread that fills frame places, and keeps the camera alive.
 //!
-//! Every exposure is told to the station, with or without a picture: one that found no place, that was
+//! Every exposure is reported to the station, with or without a picture: one that found no free place, that was
 //! missed or is damaged still shows a part, and that part must be rejected.
 
 use super::mailbox::{Mailbox, Post};
@@ -18,48 +18,49 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long one look at the camera takes at most: whoever stops the station waits as long.
+/// How long one wait for the camera takes at most: a station that is being stopped waits as long for this thread.
 const LOOK: Duration = Duration::from_millis(100);
-/// After so long a simulated belt says what it waits for.
+/// A simulated belt that has waited this long for the station logs what it waits for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// From the end of an exposure until its frame is here, at most.
+/// Longest time from the end of an exposure until its frame has arrived.
 const TRANSFER: Duration = Duration::from_millis(500);
-/// Missed exposures that are told one by one. A gap that is longer is told as a camera that was down:
+/// Up to this many missed exposures are reported one by one. A longer gap is reported as a camera that was down:
 /// everything that passed meanwhile is rejected.
 const MISSED: u64 = 32;
-/// Exposure and gain are taken within a look at the camera; longer means that it hangs.
+/// How long a camera may take to accept exposure time and gain; longer means that it hangs.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// What the cameras' threads are called, and the cameras in the log.
+/// Names of the cameras' threads, and of the cameras in the log.
 pub const NAMES: [&str; VIEWS] = ["camera", "camera 2", "camera 3", "camera 4"];
 
-/// Opens a camera.
+/// How a camera is opened.
 pub struct Open {
-    /// Opens it. A camera that exposes by itself is tried again and again.
+    /// Opens the camera. One that exposes by itself is opened again and again until that works.
     pub open: Box<dyn FnMut() -> Result<Box<dyn Camera>, CaptureError> + Send>,
-    /// Whether it exposes by itself.
+    /// Whether the camera exposes by itself; otherwise this thread asks it for each exposure.
     pub live: bool,
 }
 
 /// Exposure time and gain that the camera is to have from now on.
 pub struct Adjust {
     adjustment: Adjustment,
-    /// Whether it took them; without anybody to tell, it must.
+    /// Receives whether the camera took them; `None`: nobody waits, and they stay wanted even if the camera
+    /// refuses.
     answer: Option<SyncSender<Result<(), Refused>>>,
 }
 
-/// The way to the camera's exposure time and gain. What is sent later counts: what was asked for and then
-/// taken back is never what the camera is left with.
+/// The way to the camera's exposure time and gain. The last request counts: what was asked for and then taken back
+/// is never what the camera is left with.
 pub struct CameraLane(Mutex<Asked>);
 
 struct Asked {
     lane: Post<Adjust>,
-    /// What is agreed with the camera.
+    /// The exposure time and gain that are in force, and that the camera gets back if a request is dropped.
     agreed: Adjustment,
 }
 
 impl CameraLane {
-    /// A way to a camera that has this.
+    /// A way to a camera that has this exposure time and gain.
     pub fn new(agreed: Adjustment) -> (Arc<CameraLane>, Mailbox<Adjust>) {
         let mut mailbox = Mailbox::default();
         let lane = mailbox.lane(SELDOM);
@@ -67,15 +68,15 @@ impl CameraLane {
         (Arc::new(CameraLane(Mutex::new(asked))), mailbox)
     }
 
-    /// What is agreed with the camera.
+    /// The exposure time and gain that are in force.
     pub fn agreed(&self) -> Adjustment {
         lock(&self.0).agreed
     }
 
-    /// Has the camera take it. Waits for its answer.
+    /// Asks the camera to take them, and waits for its answer.
     ///
     /// # Errors
-    /// It refuses, is down or does not answer: it has, or will have, what is agreed.
+    /// The camera refuses, is down or does not answer: it keeps, or gets back, what was in force.
     pub fn ask(self: &Arc<Self>, adjustment: Adjustment) -> Result<Adjusted, Refused> {
         let (answer, answered) = sync_channel(1);
         let adjust = Adjust {
@@ -97,17 +98,18 @@ impl CameraLane {
         }
     }
 
-    /// From now on the camera has this, as soon as there is one.
+    /// Gives the camera this exposure time and gain without waiting; one that is down gets them when it is opened.
     pub fn tell(&self, adjustment: Adjustment) {
         let mut asked = lock(&self.0);
         asked.agreed = adjustment;
-        // Fails only when its thread is gone.
+        // Fails only when the camera's thread is gone.
         let answer = None;
         let _ = asked.lane.send(Adjust { adjustment, answer });
     }
 }
 
-/// What the camera was asked for, until it is agreed: dropped before, the camera gets back what it had.
+/// A request that the camera has accepted. Unless [`agree`](Self::agree) is called before it is dropped, the
+/// camera gets back what it had.
 pub struct Adjusted {
     lane: Arc<CameraLane>,
     adjustment: Adjustment,
@@ -115,7 +117,7 @@ pub struct Adjusted {
 }
 
 impl Adjusted {
-    /// It stays so.
+    /// Puts the request into force.
     pub fn agree(mut self) {
         self.agreed = true;
         lock(&self.lane.0).agreed = self.adjustment;
@@ -130,44 +132,44 @@ impl Drop for Adjusted {
     }
 }
 
-/// When a camera that does not expose by itself does, unless the station triggers it.
+/// When a camera exposes that does so only when asked, unless the station triggers it.
 #[derive(Clone, Copy, Debug)]
 pub enum Exposing {
-    /// When the last exposure has been judged, and a pulse's width after it.
+    /// One pulse width after the last exposure has been judged.
     OneByOne,
-    /// At a fixed rate, judged or not.
+    /// At a fixed interval, whether or not the last exposure has been judged.
     Every(Duration),
 }
 
-/// The thread's state.
+/// State of a camera's thread.
 pub struct CameraThread {
-    /// Which camera.
+    /// Which of the station's cameras this is.
     pub view: View,
-    /// The camera.
+    /// How the camera is opened.
     pub open: Open,
     /// When exposures happen, unless the camera exposes by itself or the station triggers.
     pub exposing: Exposing,
-    /// The moments of the station's triggers.
+    /// Receives the times of the station's triggers.
     pub triggers: Mailbox<Micros>,
     /// Exposure time and gain at the start.
     pub adjustment: Adjustment,
-    /// Changes of them.
+    /// Receives changes of exposure time and gain.
     pub adjusts: Mailbox<Adjust>,
-    /// End after so many exposures.
+    /// Ends after this many exposures; `None`: never.
     pub limit: Option<u64>,
-    /// Frames.
+    /// All frames in memory.
     pub places: Places,
-    /// Free places.
+    /// The places of this camera that are free.
     pub free: CameraPlaces,
-    /// To the actuator.
+    /// The lane to the output thread.
     pub messages: ToActuator,
-    /// Signs of life.
+    /// This thread's sign of life.
     pub sign: Sign,
-    /// The station.
+    /// State that the threads of the station share.
     pub shared: Arc<Shared>,
 }
 
-/// The station has ended: nobody listens.
+/// The station has ended, and nobody receives messages any more.
 struct Gone;
 
 impl CameraThread {
@@ -185,7 +187,8 @@ impl CameraThread {
         }
     }
 
-    /// Does what was asked for since the last look. Of several changes the last one counts.
+    /// Passes the changes of exposure time and gain since the last call to the camera. Of several the last one
+    /// counts.
     fn adjust(&mut self, mut camera: Option<&mut Box<dyn Camera>>) {
         let mut last: Option<Adjust> = None;
         while let Some(adjust) = self.adjusts.try_recv() {
@@ -215,7 +218,7 @@ impl CameraThread {
     /// Opens the camera, with exposure time and gain as they are to be.
     fn opened(&mut self) -> Result<Box<dyn Camera>, CaptureError> {
         let (open, adjustment) = (&mut self.open.open, self.adjustment);
-        // It takes its time; the station is blind meanwhile, and knows it.
+        // Opening takes time; the station is blind meanwhile, and knows it.
         self.sign.excused(|| {
             let mut camera = open()?;
             camera.adjust(adjustment)?;
@@ -232,7 +235,7 @@ impl CameraThread {
         self.messages.send(message).map_err(|_| Gone)
     }
 
-    /// An exposure of which there is no picture.
+    /// Reports an exposure of which there is no picture, and why.
     fn blank(&mut self, exposed: Micros, cause: Cause) -> Result<(), Gone> {
         self.tell(Message::Frame(Frame {
             id: NO_PICTURE,
@@ -242,7 +245,8 @@ impl CameraThread {
         }))
     }
 
-    /// An exposure that found no place: the network is still busy with all of them.
+    /// Reports an exposure that found no free place, because all of them wait for the network; the first time,
+    /// logs it.
     fn overloaded(&mut self, exposed: Micros, told: &mut bool) -> Result<(), Gone> {
         if !std::mem::replace(told, true) {
             log::warn!(
@@ -253,7 +257,7 @@ impl CameraThread {
         self.blank(exposed, Cause::Overload)
     }
 
-    /// Puts an exposure beside its picture; why it cannot be judged, if so.
+    /// Puts what is known of an exposure beside its picture. Returns why it cannot be judged, if so.
     fn fill(&self, slot: &mut Place, exposure: Exposure, watchman: &mut Watchman) -> Option<Cause> {
         slot.name = exposure.name;
         slot.defective = exposure.defective;
@@ -286,7 +290,7 @@ impl CameraThread {
         self.rest(Instant::now() + Duration::from_millis(u64::from(width) + 2));
     }
 
-    /// Sleeps until then, alive.
+    /// Sleeps until then, with signs of life.
     fn rest(&self, until: Instant) {
         while !self.shared.stopping() && Instant::now() < until {
             self.sign.beat();
@@ -294,7 +298,7 @@ impl CameraThread {
         }
     }
 
-    /// A camera that exposes when it is asked to.
+    /// Serves a camera that exposes when it is asked to.
     fn simulated(&mut self) -> Result<(), Gone> {
         let mut camera = match self.opened() {
             Ok(camera) => camera,
@@ -365,8 +369,8 @@ impl CameraThread {
         Ok(())
     }
 
-    /// Takes one picture into a place; whether there was one more. Tells when the camera goes down, and when it
-    /// is `up` again: it comes back by itself.
+    /// Takes one picture into a place, and returns whether there was one. Reports when the camera goes down, and
+    /// when it is `up` again: it comes back by itself.
     fn expose(
         &mut self,
         camera: &mut dyn Camera,
@@ -414,8 +418,8 @@ impl CameraThread {
         self.tell(Message::Camera { view, up, halted })
     }
 
-    /// A camera that exposes by itself. While it is down every part is rejected, and it is opened again
-    /// when the watch says so.
+    /// Serves a camera that exposes by itself. While it is down every part is rejected, and it is opened again
+    /// when its [`Watch`] says so.
     fn live(&mut self) -> Result<(), Gone> {
         let mut camera = None;
         let mut trigger = self.shared.settings().trigger;
@@ -559,7 +563,7 @@ impl CameraThread {
         Ok(())
     }
 
-    /// Exposures that the driver dropped between the last frame and this one: parts nobody looked at.
+    /// Reports exposures that the driver dropped between the last frame and this one: parts that nobody looked at.
     fn gap(&mut self, missed: u64, last: Option<Micros>, at: Micros) -> Result<(), Gone> {
         if missed > MISSED {
             for up in [false, true] {
@@ -579,7 +583,7 @@ impl CameraThread {
     }
 }
 
-/// When the camera counts as stalled.
+/// How long the camera may be silent before it counts as stalled.
 fn pace(trigger: &Trigger, frame_time: Option<Duration>) -> Pace {
     let us = |time: Duration| time.as_micros() as u64;
     match trigger.exposure_window_us() {
@@ -600,7 +604,8 @@ mod tests {
     use crate::line::{AlarmSet, Statistics};
     use crate::runtime::message::FLOW;
 
-    /// A camera thread that exposes by itself, with these faults; and what it tells of so many exposures.
+    /// Runs a camera thread that exposes by itself, with these faults; returns what it reports of this many
+    /// exposures.
     fn told(plan: &str, limit: u64) -> Vec<Message> {
         let plan: FaultPlan = plan.parse().unwrap();
         let open = move || -> Result<Box<dyn Camera>, CaptureError> {

@@ -1,19 +1,19 @@
-//! Whether parts that pass still look as they were taught: one watch, that all judges feed.
+//! Watches whether parts that pass still look as they were taught. All judges feed one watch.
 
 use crate::memory::{Light, LightLimits, Taught, TaughtLight, Watch};
 use image::RgbImage;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What breaks ties; any number.
+/// Seed of the random numbers that break ties; its value does not matter.
 const SEED: u64 = 1;
 
-/// How much the last part's light counts among those before.
+/// Weight of the last part's light in the running average, 0..=1.
 const LAST: f32 = 1.0 / 16.0;
 
-/// A line that is watched.
+/// State of a line whose parts are watched.
 struct Watched {
     watch: Watch,
-    /// The light of the last parts that passed, on average.
+    /// Running average of the light of the parts that passed; `None` before the first.
     light: Option<Light>,
 }
 
@@ -35,7 +35,7 @@ impl Watched {
     }
 }
 
-/// Why a line probably looks different: its light, if that left the range of the taught parts.
+/// Names the likely cause of a line's drift: its light, if that left the range of the taught parts.
 fn cause(taught: Option<TaughtLight>, now: Option<Light>) -> String {
     let strictly = LightLimits {
         brightness: Some(0),
@@ -48,7 +48,7 @@ fn cause(taught: Option<TaughtLight>, now: Option<Light>) -> String {
     }
 }
 
-/// The line's watch; nothing is watched where nothing was taught.
+/// The watch over one camera's parts; without taught parts nothing is watched.
 #[derive(Default)]
 pub(super) struct DriftWatch(Mutex<Option<Watched>>);
 
@@ -62,8 +62,9 @@ impl DriftWatch {
         *self.watched() = taught.map(|taught| Watched::new(taught, threshold));
     }
 
-    /// A part has this score, of the memory's and FAPrompt's, on a line that rejects scores above `threshold`. If the
-    /// line no longer looks as taught: the likely cause. Allocates only then, and after another threshold.
+    /// Takes in the score of a part, as fused of the memory's and FAPrompt's, on a line that rejects scores above
+    /// `threshold`. Returns the likely cause if the line no longer looks as taught. Allocates only then, and after
+    /// a change of the threshold.
     pub(super) fn part(
         &self,
         taught: &Taught,

@@ -27,10 +27,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// An order is answered within the station's next turn; longer means that it hangs.
+/// The station answers an order within its next turn; longer means that it hangs.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Makes a tested network of what the parameters say. Says what is wrong and what to do.
+/// Loads and tests the network that the parameters ask for. An error says what is wrong and what to do.
 pub type Load = Box<dyn FnMut(&Choice) -> Result<Network, String> + Send>;
 
 /// Control's handle on the station.
@@ -41,25 +41,25 @@ pub struct Handle {
     results: Results,
     cameras: Vec<Arc<CameraLane>>,
     load: Arc<Mutex<Load>>,
-    /// Where what was taught is.
+    /// Where files of taught parts are stored.
     shelf: Shelf,
-    /// Makes a loadout ready.
+    /// The thread that prepares a loadout, while there is one.
     preparing: Option<JoinHandle<()>>,
-    /// The network that is in force, as the parameters say it; `None` before the first loadout.
+    /// The choice of parameters whose network is in force; `None` before the first loadout.
     choice: Option<Choice>,
-    /// What is stored and was tried at the start.
+    /// The stored choice that was tried at the start, whether or not it could be used.
     tried: Choice,
     generation: u32,
-    /// What was judged last, of the networks that are in force.
+    /// The last parts that the networks in force judged; `None` if they cannot be taught.
     recent: Option<Arc<Recent>>,
     /// The lesson that is going on.
     teacher: Option<Teacher>,
 }
 
-/// A network is lent between two frames; longer means that it does not judge.
+/// A judge lends a network between two frames; longer means that it does not judge.
 const LENT: Duration = Duration::from_secs(10);
 
-/// What a station of several cameras is told that would take every frame for a part.
+/// The refusal of a station with several cameras that would take every frame for a part.
 pub const NEED_A_TRIGGER: &str =
     "several cameras need a trigger: set trigger_source to edge, interval, encoder or command";
 
@@ -106,7 +106,7 @@ impl Handle {
         Ok(())
     }
 
-    /// While the last good network judges, it judges by its own threshold.
+    /// Whether the last good network judges in place of the wanted one: it then keeps its own threshold.
     fn judges_by_its_own(&self, wanted: &Wanted) -> bool {
         let judging = self.shared.judging();
         judging.state == Some(NetworkState::LastGood)
@@ -126,7 +126,7 @@ impl Handle {
         let _ = self.messages.send(Message::NoNetwork(why));
     }
 
-    /// A lesson that takes parts, or changes what was taught.
+    /// Begins a lesson, which takes parts or changes what was taught.
     fn begin(&mut self, start: Start, how: TeachSettings) -> Result<(), Refused> {
         let recent = self.recent.clone();
         let recent = recent.ok_or(Refused::Mode("nothing judges that could be taught"))?;
@@ -166,7 +166,7 @@ impl Handle {
         }
     }
 
-    /// Good parts that are compared with.
+    /// How many good parts the network in force was taught.
     fn taught_parts(&self) -> Result<usize, Refused> {
         let judging = self.shared.judging();
         let taught = judging.network.as_ref().and_then(|n| n.taught.as_ref());
@@ -174,7 +174,7 @@ impl Handle {
         Ok(taught.parts)
     }
 
-    /// A part that was judged lately.
+    /// Finds a part that was judged lately, by its number, or the last one that passed or was rejected.
     fn remembered(&self, part: Option<u64>, reject: bool) -> Result<Sample, Refused> {
         let found = self.recent.as_ref().and_then(|r| r.find(part, reject));
         found.ok_or(Refused::NoSuchPart(
@@ -183,21 +183,21 @@ impl Handle {
     }
 }
 
-/// What makes a network ready that differs from the one that judges.
+/// What a thread needs to prepare a network that differs from the one that judges.
 struct Making {
     choice: Choice,
     load: Arc<Mutex<Load>>,
     shelf: Shelf,
-    /// A network with the same bundle, if one judges.
+    /// Brings a network with the same bundle, if one judges; otherwise the bundle is loaded.
     lent: Option<Receiver<Option<Box<Network>>>>,
     /// How many cameras there are.
     cameras: usize,
-    /// What is yet to be written.
+    /// The file of taught parts that is to be stored first, if any.
     taught: Option<Arc<[u8]>>,
 }
 
 impl Making {
-    /// The network, and whether what was taught is left out.
+    /// Prepares the network. Returns it, and whether it judges without what was taught.
     fn make(self) -> Result<(Network, bool), Refused> {
         let Choice {
             bundle,
@@ -225,7 +225,7 @@ impl Making {
             log::error!("bundle `{bundle}`: {e}");
             Refused::Hardware("the bundle cannot be used, the log says why")
         })?;
-        // Also what was just written is read again: what is accepted is what a start will find.
+        // What was just written is read again, too: what is accepted is what the next start will find.
         let learnt = match taught.is_empty() {
             true => Ok(()),
             false => network.learn(taught, &self.shelf),
@@ -278,7 +278,7 @@ fn unusable(error: &TaughtError) -> &'static str {
     }
 }
 
-/// What the parameters say of each camera.
+/// Exposure time and gain of each camera, as the parameters say.
 pub fn adjustments(values: &Values) -> [Adjustment; VIEWS] {
     CAMERAS.map(|camera| Adjustment {
         exposure_us: values.optional(camera.exposure_us),
@@ -286,7 +286,7 @@ pub fn adjustments(values: &Values) -> [Adjustment; VIEWS] {
     })
 }
 
-/// What the parameters say of the system's log.
+/// How much goes to the system's log, as the parameters say.
 pub fn log_level(values: &Values) -> log::LevelFilter {
     match values.text(Parameter::LogLevel) {
         "error" => log::LevelFilter::Error,
@@ -416,8 +416,8 @@ impl ControlledStation for Handle {
                         loadout.line.network = NetworkState::ZeroShot;
                     }
                 }
-                // Last of what can fail: the camera shows it at once. At the start it may not be there
-                // yet: it is told, not asked.
+                // The last step that can fail: a camera takes the change at once. At the start a camera may not be
+                // there yet, so it is sent the values and nobody waits for its answer.
                 for (camera, wants) in adjusted {
                     match starts {
                         true => camera.tell(wants),

@@ -19,42 +19,43 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-/// How often it shows that it is alive if there is nothing to judge.
+/// Longest time between two signs of life of this thread while there is nothing to judge.
 const BEAT: Duration = Duration::from_millis(250);
-/// The known frame's score may differ by so much from the first time it was judged. The same network
-/// on the same pixels gives the same score to the last bit or two; on a CPU that had to take over from a
-/// GPU, [`KNOWN_TOLERANCE`].
+/// The known frame's score may differ by this much from the first time it was judged. The same network on the same
+/// pixels gives the same score to the last bit or two. A CPU that had to take over from a GPU is allowed
+/// [`KNOWN_TOLERANCE`].
 const SELF_TEST_TOLERANCE: f32 = 1e-4;
 
-/// The thread's state.
+/// State of a judge's thread.
 pub struct Inference {
-    /// What judges; `None` until there is something.
+    /// The network that judges; `None` until control puts one in.
     pub network: Option<Network>,
-    /// Where frames are.
+    /// All frames in memory.
     pub places: Places,
-    /// Where they go back.
+    /// Returns the places of frames that have been judged.
     pub back: GiveBack,
-    /// To the actuator.
+    /// The lane to the output thread.
     pub messages: ToActuator,
-    /// What is written down.
+    /// The lane to the recorder: judgements and pictures.
     pub record: RecordSender,
-    /// Signs of life.
+    /// This thread's sign of life.
     pub sign: Sign,
-    /// Those of others, whose work takes as long on a machine on which the network takes long.
+    /// Signs of life of other threads whose work takes longer where the network takes longer; they get its
+    /// patience.
     pub others: Vec<Sign>,
-    /// The station.
+    /// State that the threads of the station share.
     pub shared: Arc<Shared>,
-    /// Parts that passed: every so-manieth is kept.
+    /// Count of the parts that passed: every n-th one's picture is kept as a sample.
     pub passed: u32,
 }
 
-/// Which network judges.
+/// A network that judges, with what its self-test and its types need.
 struct Judge {
     generation: u32,
     network: Network,
-    /// What its known score was measured on.
+    /// The processor that the known frame's score was measured on.
     on: Backend,
-    /// What its types of defects decide, and by which rules.
+    /// What each of its types of defects decides, and the rules that this was worked out from.
     sortings: Vec<Sorting>,
     rules: Option<Arc<TypeRules>>,
 }
@@ -70,7 +71,7 @@ impl Judge {
         }
     }
 
-    /// Works out what its types decide by these rules, if they are not those of the last part.
+    /// Works out what the types of defects decide by these rules, unless that is done already.
     fn sort_by(&mut self, rules: Arc<TypeRules>) {
         if self.rules.as_ref().is_none_or(|r| !Arc::ptr_eq(r, &rules)) {
             self.sortings = rules.resolve(&self.network.label.types);
@@ -100,7 +101,7 @@ impl Judge {
 }
 
 impl Inference {
-    /// Runs until nobody gives jobs any more.
+    /// Judges frames until no sender of jobs is left.
     pub fn run(mut self, jobs: &mut Mailbox<Job>) {
         let mut judge = self.network.take().map(|network| {
             self.is_patient(&network);
@@ -120,7 +121,7 @@ impl Inference {
                     frame,
                     generation,
                 }) => {
-                    // Its network was sent before it was, over another lane.
+                    // The frame's network was sent before the frame, over another lane.
                     while judge.as_ref().is_none_or(|j| j.generation < generation)
                         && let Some(job) = jobs.try_recv_first()
                     {
@@ -141,14 +142,14 @@ impl Inference {
         }
     }
 
-    /// From now on it may take as long as this network does.
+    /// Lets this thread and the others be silent for as long as this network may take.
     fn is_patient(&self, network: &Network) {
         for sign in std::iter::once(&self.sign).chain(&self.others) {
             sign.set_patience(network.patience);
         }
     }
 
-    /// What control asks for.
+    /// Does a job that control asked for.
     fn order(&mut self, job: Job, judge: &mut Option<Judge>) {
         match job {
             Job::SelfTest => {
@@ -162,7 +163,7 @@ impl Inference {
                 generation,
                 network,
             } => {
-                // One that is older than what judges was overtaken.
+                // A network that is older than the one that judges was overtaken.
                 if judge.as_ref().is_none_or(|j| j.generation <= generation) {
                     self.is_patient(&network);
                     *judge = Some(Judge::new(generation, *network));
@@ -176,7 +177,7 @@ impl Inference {
                 // Whoever asked may be gone.
                 let _ = to.try_send(lent.map(Box::new));
             }
-            // They come over the other lane.
+            // Frames come over the other lane.
             Job::Judge { .. } | Job::Damaged { .. } => (),
         }
     }
@@ -250,7 +251,7 @@ impl Inference {
             true => self.record.takes_a_picture(&self.shared),
             false => looked_at && self.record.takes_a_spare_picture(),
         };
-        // Before the verdict, so that it is there when the outcome is written; it takes no time.
+        // Sent before the verdict, so that it is there when the outcome is written; it takes no time.
         self.record.send(
             &self.shared,
             Record::Judged {

@@ -1,5 +1,5 @@
-//! The thread that listens to the machine around. STOP has a lane of its own, which is never full of
-//! anything else; edges that find no room are told as lost, so that STOP never waits behind them.
+//! The thread that reads the inputs. STOP has a lane of its own, which other inputs never fill; edges that find no
+//! room are reported as lost, so that STOP never waits behind them.
 
 use super::message::{Message, ToActuator};
 use super::shared::Shared;
@@ -8,14 +8,14 @@ use crate::board::{InputLine, Inputs};
 use crate::line::{Input, Micros};
 use std::time::Duration;
 
-/// How long one look at the inputs takes at most.
+/// How long one wait for a change of the inputs takes at most.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Its ways to the output thread.
+/// Lanes from the inputs to the output thread.
 pub(super) struct Lanes {
-    /// For the input STOP.
+    /// Only for the input STOP and for the state of the inputs.
     pub(super) stop: ToActuator,
-    /// For everything else.
+    /// For triggers, encoder counts and all other inputs.
     pub(super) edges: ToActuator,
 }
 
@@ -39,7 +39,7 @@ impl Lanes {
     }
 }
 
-/// Tells the output thread what the inputs do, until the station ends.
+/// Reports changes of the inputs to the output thread until the station ends.
 pub(super) fn watch(mut inputs: Inputs, mut lanes: Lanes, sign: &Sign, shared: &Shared) {
     let (mut lost, mut told) = (0, 0);
     let mut there = true;

@@ -7,49 +7,49 @@ use super::message::SELDOM;
 use crate::line::{FrameId, PartId};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Something to do.
+/// A job for the thread of a network.
 pub enum Job {
     /// Judge a frame.
     Judge {
-        /// Whose.
+        /// The part that the frame shows.
         part: PartId,
-        /// Which.
+        /// The place of the frame in memory.
         frame: FrameId,
-        /// By the network of this generation, or a later one.
+        /// Generation of the loadout: the network of this generation judges, or of a later one.
         generation: u32,
     },
-    /// A frame that cannot be judged: say why.
+    /// Report a frame that cannot be judged, and why.
     Damaged {
-        /// Whose.
+        /// The part that the frame shows.
         part: PartId,
-        /// Which.
+        /// The place of the frame in memory.
         frame: FrameId,
     },
-    /// Judge the known frame, and say whether its score is what it was.
+    /// Judge the known frame, and report whether its score is what it was.
     SelfTest,
-    /// Lend a network beside the own one, which shares its weights; none if nothing judges.
+    /// Lend a second network that shares the weights of this thread's own; `None` if this thread has none.
     Lend(SyncSender<Option<Box<Network>>>),
     /// Judge with another network from now on.
     Network {
-        /// The first generation that it belongs to.
+        /// The first generation of the loadout that this network judges for.
         generation: u32,
-        /// It.
+        /// The network that replaces the present one.
         network: Box<Network>,
     },
 }
 
-/// The output thread's way to the networks.
+/// The output thread's lanes to the networks.
 pub struct Judges {
     lanes: Vec<Post<Job>>,
     next: usize,
 }
 
-/// Control's way to the networks.
+/// Control's lanes to the networks.
 pub struct Overseer {
     lanes: Vec<Post<Job>>,
 }
 
-/// So many networks' mailboxes, and the ways to them. There is room for every frame that may wait.
+/// Makes the mailboxes of `count` networks, and the lanes to them. There is room for `frames` frames that wait.
 pub fn judges(count: usize, frames: usize) -> (Judges, Overseer, Vec<Mailbox<Job>>) {
     let mut boxes: Vec<Mailbox<Job>> = (0..count).map(|_| Mailbox::default()).collect();
     // Control's lane is the first.
@@ -63,7 +63,7 @@ pub fn judges(count: usize, frames: usize) -> (Judges, Overseer, Vec<Mailbox<Job
 }
 
 impl Judges {
-    /// Gives a frame to the next network: frames take equally long. Never waits.
+    /// Gives a frame to the next network in turn, for frames take equally long. Never waits.
     ///
     /// # Errors
     /// The job, if there is no room or nobody judges any more.
@@ -83,24 +83,24 @@ impl Overseer {
         self.lanes.len()
     }
 
-    /// Has every network test itself: they share their weights, and nothing else. Returns how many could not
-    /// be asked: there is no room, or nobody judges any more.
+    /// Has every network test itself: they share their weights, and nothing else. Returns how many could not be
+    /// asked, because there is no room or nobody judges any more.
     pub fn self_test(&mut self) -> usize {
         let asked = self.lanes.iter_mut().map(|l| l.try_send(Job::SelfTest));
         asked.filter(Result::is_err).count()
     }
 
-    /// Asks the first network's thread for one beside it, which comes between two frames.
+    /// Asks the first network's thread to lend a second network, which comes between two frames.
     pub fn lend(&mut self) -> Receiver<Option<Box<Network>>> {
         let (to, lent) = sync_channel(1);
         if let Some(lane) = self.lanes.first_mut() {
-            // Without room, or a thread, whoever waits for it learns that nobody lends.
+            // If there is no room, or the thread is gone, the receiver finds its sender dropped.
             let _ = lane.try_send(Job::Lend(to));
         }
         lent
     }
 
-    /// Puts another network in every place.
+    /// Replaces the network of every thread.
     pub fn replace(&mut self, generation: u32, networks: Vec<Network>) {
         for (lane, network) in self.lanes.iter_mut().zip(networks) {
             let network = Box::new(network);

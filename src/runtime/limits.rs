@@ -1,4 +1,4 @@
-//! What a frame must show to be judged.
+//! What a frame must look like to be judged at all.
 
 use super::recent::Recent;
 use crate::capture::{ViewFlaw, ViewLimits, Watchman};
@@ -9,21 +9,21 @@ use crate::memory::{Light, LightLimits, TaughtLight};
 use image::RgbImage;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a frame must show to be judged.
+/// Limits that a frame must keep to be judged; one outside of them rejects its part.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FrameLimits {
-    /// Of its brightness.
+    /// Limits of its brightness.
     pub view: ViewLimits,
-    /// So many equal frames in a row are a frozen camera; `None`: never.
+    /// This many equal frames in a row mean that the camera is frozen; `None`: never.
     pub identical: Option<u32>,
-    /// How far its light may lie outside of the taught one, if good parts were taught.
+    /// How far its light may lie outside of the range of the taught parts, if good parts were taught.
     pub light: LightLimits,
 }
 
 impl FrameLimits {
-    /// What the parameters say.
+    /// Reads the limits from the parameters.
     pub fn of(values: &Values) -> Self {
-        // In their ranges, which end at 255.
+        // The parameters keep to their ranges, which end at 255.
         let level = |parameter| values.number(parameter).min(255) as u8;
         FrameLimits {
             view: ViewLimits {
@@ -40,16 +40,16 @@ impl FrameLimits {
     }
 }
 
-/// What frames are compared with, between threads.
+/// One camera's limits, as its thread and control share them.
 #[derive(Default)]
 pub(super) struct FrameSetting(Mutex<Wanted>);
 
 #[derive(Default)]
 struct Wanted {
     limits: FrameLimits,
-    /// The light of the good parts that were taught, if any.
+    /// The range of light of the good parts that were taught; `None`: nothing was.
     light: Option<TaughtLight>,
-    /// Knows whether a lesson takes parts: then any light is right, for it may be the new one.
+    /// Says whether a lesson takes parts: then any light is right, for it may be the new one.
     recent: Option<Arc<Recent>>,
 }
 
@@ -73,7 +73,7 @@ impl FrameSetting {
         self.lock().light = light;
     }
 
-    /// Why a frame cannot be judged, if so, and what the records say of it.
+    /// Why a frame cannot be judged, if so: the cause of the reject, and a sentence for the records.
     pub(super) fn flaw(
         &self,
         image: &RgbImage,

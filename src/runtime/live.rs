@@ -1,36 +1,36 @@
-//! The last part's picture for whoever looks on: drawn only while somebody does, and only so often.
+//! The last part's picture for the web page: drawn only while somebody looks at it, and only so often.
 
 use super::system::lock;
 use crate::line::{Micros, PartId};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Microseconds for which a look at the picture has the next ones drawn.
+/// For how long after a request pictures go on being drawn, microseconds.
 const WATCHED: u64 = 3_000_000;
 
-/// Microseconds between two pictures.
+/// Least time between two pictures, microseconds.
 const EVERY: u64 = 250_000;
 
-/// A part's frame under its heat map.
+/// The picture of a part: its frame under its heat map.
 pub struct Shown {
-    /// Whose.
+    /// The part that the picture shows.
     pub part: PartId,
-    /// JPEG.
+    /// The picture as a JPEG file.
     pub jpeg: Vec<u8>,
 }
 
-/// See the module.
+/// The picture of one camera that was drawn last, and whether the next one is wanted; see the module.
 #[derive(Default)]
 pub struct Live {
-    /// Nobody looks on after that, microseconds.
+    /// Pictures are drawn until this time, microseconds.
     until: AtomicU64,
-    /// The next picture is due then, microseconds.
+    /// The next picture is due at this time, microseconds.
     next: AtomicU64,
     shown: Mutex<Option<Arc<Shown>>>,
 }
 
 impl Live {
-    /// Somebody looks on.
+    /// Says that somebody looks at the pictures now.
     pub fn ask(&self, now: Micros) {
         self.until.store(now.0 + WATCHED, Ordering::Relaxed);
     }
@@ -40,7 +40,8 @@ impl Live {
         lock(&self.shown).clone()
     }
 
-    /// Whether a part's picture is to be drawn. Never waits; of several networks one at most is told so.
+    /// Whether the picture of the present part is to be drawn. Never waits; of several networks that ask at the
+    /// same time at most one gets `true`.
     pub(super) fn takes(&self, now: Micros) -> bool {
         let next = self.next.load(Ordering::Relaxed);
         let due = now.0 < self.until.load(Ordering::Relaxed) && now.0 >= next;

@@ -36,54 +36,54 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A frame may take so many times as long as the self-test's before its network is taken for hanging.
+/// A frame may take this many times as long as the self-test's frame before its network counts as hanging.
 const PATIENCE: u32 = 20;
 
-/// What is swapped in.
+/// A loadout that is ready to be put into force.
 pub struct Loadout {
-    /// One network per judge; `None`: those that judge go on.
+    /// One network per judge; `None`: the present networks stay.
     pub networks: Option<Vec<Network>>,
-    /// The line's part; its generation is given when it is swapped in.
+    /// Settings of the line; their generation is given when the loadout is put into force.
     pub line: LineLoadout,
-    /// Exposure time and gain that cameras have taken already; dropped, they get back what they had.
+    /// Exposure time and gain that cameras have accepted already; if this is dropped, they get back what they had.
     pub adjusted: Vec<Adjusted>,
-    /// Which pictures are kept.
+    /// Settings of the archive.
     pub archive: Archive,
     /// The recipe's name.
     pub recipe: String,
-    /// What a frame must show.
+    /// Limits that a frame must keep to be judged.
     pub frames: FrameLimits,
-    /// What types of defects decide.
+    /// What each type of defect decides.
     pub types: TypeRules,
     /// How much is logged.
     pub log: log::LevelFilter,
-    /// What the parameters say of the network.
+    /// The network that the parameters ask for.
     pub choice: Choice,
 }
 
-/// What the parameters say of the network: another choice is another network.
+/// The network that the parameters ask for; two choices that differ need different networks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
-    /// The bundle's path; empty for the one that the station was started with.
+    /// Path of the bundle; empty for the one that the station was started with.
     pub bundle: String,
-    /// What frames are cut into.
+    /// Rows, columns and overlap of the tiles that frames are cut into.
     pub tiles: Tiling,
-    /// Path of a file of regions; empty without any.
+    /// Path of the file of regions; empty without any.
     pub regions: String,
-    /// What was taught; empty: nothing.
+    /// Name or path of the file of taught parts; empty: nothing was taught.
     pub taught: String,
-    /// Whether FAPrompt judges alone if that cannot be used.
+    /// Whether FAPrompt judges alone if the taught parts cannot be used.
     pub alone: bool,
-    /// What the second to the fourth camera have of their own.
+    /// The choices of the second to the fourth camera.
     pub further: [CameraChoice; VIEWS - 1],
 }
 
-/// What one camera's network has of its own.
+/// The part of a choice that each further camera has for itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CameraChoice {
-    /// Path of a file of regions; empty without any.
+    /// Path of the file of regions; empty without any.
     pub regions: String,
-    /// What was taught; empty: nothing.
+    /// Name or path of the file of taught parts; empty: nothing was taught.
     pub taught: String,
 }
 
@@ -100,7 +100,7 @@ impl CameraChoice {
 }
 
 impl Choice {
-    /// What the parameters say.
+    /// Reads the choice from the parameters.
     pub fn of(values: &Values) -> Choice {
         let number = |parameter| values.number(parameter);
         let taught = values.text(Parameter::Taught);
@@ -121,44 +121,44 @@ impl Choice {
         }
     }
 
-    /// Whether they differ by nothing but what was taught.
+    /// Whether the two choices are equal except for what was taught.
     pub fn sees_as(&self, other: &Choice) -> bool {
         let seen = |c: &Choice| (c.bundle.clone(), c.tiles, c.regions.clone());
         seen(self) == seen(other)
     }
 }
 
-/// A network that judges, and what goes with it.
+/// A tested network that judges, and what belongs to it.
 pub struct Network {
-    /// It.
+    /// The network itself, with the parts it was taught.
     pub inspector: Inspector,
-    /// Its name.
+    /// What reports say of it: file, name, digest, arithmetic, types.
     pub label: Arc<NetworkLabel>,
-    /// The known frame's score here.
+    /// The known frame's score on this machine, 0..=1.
     pub known: f32,
-    /// A frame may take so long before its judge is taken for hanging.
+    /// A frame may take this long before the thread that judges it counts as hanging.
     pub patience: Duration,
-    /// The last parts that networks with this encoder judged; `None` of one that cannot be taught.
+    /// The last parts that networks with this encoder judged; `None` if the network cannot be taught.
     pub recent: Option<Arc<Recent>>,
-    /// Those of the second to the last camera, with the same weights.
+    /// The networks of the second to the last camera, which share the weights.
     pub further: Vec<Network>,
 }
 
-/// Why a further camera's network cannot be had.
+/// Why a further camera cannot have a network.
 #[derive(Debug, thiserror::Error)]
 pub enum CameraError {
-    /// Its regions.
+    /// Its file of regions cannot be used.
     #[error("{path}: {reason}", path = path.display())]
     Regions {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// What was taught.
+    /// Its taught parts cannot be used.
     #[error(transparent)]
     Taught(#[from] TaughtError),
-    /// tract's own; none is known.
+    /// tract fails while the network is copied; no case is known.
     #[error("{0:#}")]
     Failed(TractError),
 }
@@ -169,13 +169,13 @@ pub enum SelfTestError {
     /// The known frame cannot be judged.
     #[error("the known frame cannot be judged: {0}")]
     Inspect(#[from] InspectError),
-    /// It has another score than it should.
+    /// Its score differs from the one in the bundle.
     #[error(
         "the known frame has score {found:.4} instead of {expected:.4}: this machine computes this bundle \
          wrongly; try --arithmetic f32, and report it"
     )]
     Score {
-        /// The score here.
+        /// The score on this machine.
         found: f32,
         /// The score in the bundle.
         expected: f32,
@@ -196,7 +196,7 @@ pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
     }
 }
 
-/// Its name: `path` is what was read.
+/// Makes the network's label for reports; `path` is the file that was read.
 pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabel {
     let manifest = inspector.manifest();
     let mut digest = Sha256::new();
@@ -222,13 +222,13 @@ pub fn label(bundle: &Bundle, inspector: &Inspector, path: &Path) -> NetworkLabe
 }
 
 impl Network {
-    /// The light of the good parts that it was taught, if any.
+    /// The range of light of the good parts that the network was taught; `None`: nothing was.
     pub fn light(&self) -> Option<TaughtLight> {
         self.inspector.taught()?.about().light()
     }
 
-    /// Has it judge the known frame, and then the same frame as it judges parts, twice: the first frame is slower
-    /// than all others, because memory is touched for the first time.
+    /// Judges the known frame, and then the same frame twice as parts are judged: the first frame is slower than
+    /// all others, because memory is touched for the first time.
     ///
     /// # Errors
     /// [`SelfTestError`].
@@ -249,7 +249,7 @@ impl Network {
         })
     }
 
-    /// A camera's; `None`: there is no such camera.
+    /// The network of a camera; `None` if the station has no such camera.
     pub fn of(&self, view: View) -> Option<&Network> {
         match view.index().checked_sub(1) {
             None => Some(self),
@@ -257,7 +257,7 @@ impl Network {
         }
     }
 
-    /// The same to work with.
+    /// As [`of`](Self::of), to be changed.
     pub fn of_mut(&mut self, view: View) -> Option<&mut Network> {
         match view.index().checked_sub(1) {
             None => Some(self),
@@ -265,9 +265,9 @@ impl Network {
         }
     }
 
-    /// Gives each further camera a network of its own, which shares the weights, and looks where and compares with
-    /// what the parameters say. Returns whether what one was taught is left out, because it cannot be used and
-    /// [`Choice::alone`] says so.
+    /// Gives each further camera a network of its own that shares the weights, with the regions and taught parts
+    /// that the parameters name. Returns whether a camera judges without its taught parts, because they cannot be
+    /// used and [`Choice::alone`] allows that.
     ///
     /// # Errors
     /// [`CameraError`]; the log says whose.
@@ -283,7 +283,7 @@ impl Network {
             let mut network = self.beside().map_err(CameraError::Failed)?;
             let regions = own.read_regions()?;
             network.forget(&regions)?;
-            // Nobody teaches it while parts pass.
+            // Only the first camera's network is taught while parts pass.
             network.recent = None;
             Arc::make_mut(&mut network.label).taught = None;
             if !own.taught.is_empty() {
@@ -368,7 +368,7 @@ impl Network {
     /// place, or to look at pictures beside it.
     ///
     /// # Errors
-    /// tract's own; none is known.
+    /// Ones of tract; no case is known.
     pub fn beside(&self) -> Result<Network, TractError> {
         Ok(Network {
             inspector: self.inspector.beside()?,
@@ -402,7 +402,7 @@ impl Network {
     /// This one and as many others beside it as make `count`: they share their weights.
     ///
     /// # Errors
-    /// tract's own; none is known.
+    /// Ones of tract; no case is known.
     pub fn side_by_side(self, count: usize) -> Result<Vec<Network>, TractError> {
         let (label, known, recent) = (self.label, self.known, self.recent);
         let further = self.further.into_iter();

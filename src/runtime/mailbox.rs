@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// How long a sender sleeps that finds no room.
+/// How long a sender sleeps before it tries again to find room.
 const FULL: Duration = Duration::from_millis(1);
 
 /// The thread that reads, once it has waited for a message.
@@ -22,7 +22,7 @@ type Reader = Arc<OnceLock<Thread>>;
 /// Takes messages, in one thread. The first lane goes before all others, which take turns.
 pub struct Mailbox<T> {
     lanes: Vec<Consumer<T>>,
-    /// The lane whose turn it is.
+    /// Index of the lane whose turn it is.
     turn: usize,
     reader: Reader,
 }

@@ -1,85 +1,85 @@
-//! What the output thread is told, and over which lanes.
+//! The messages to the output thread, and the lanes that bring them.
 
 use super::mailbox::{Mailbox, Post};
 use crate::control::host::{Opinions, Order, Refused};
 use crate::line::{Frame, FrameId, Input, Micros, NetworkState, PartId, Settings, Verdict, View};
 use std::sync::mpsc::SyncSender;
 
-/// The number of a frame that has no place: there was an exposure, but nothing could be kept of it.
+/// The place of a frame that has none: there was an exposure, but no picture of it.
 pub const NO_PICTURE: FrameId = FrameId(u64::MAX);
 
-/// Room of a lane over which triggers, frames or verdicts come: the reader takes 400,000 a second.
+/// Messages that fit into a lane for triggers, frames or verdicts; the reader takes 400,000 a second.
 pub const FLOW: usize = 1024;
-/// Room of a lane over which something comes now and then.
+/// Messages that fit into a lane that is used now and then.
 pub const SELDOM: usize = 64;
 
-/// Tells the actuator.
+/// A lane to the output thread.
 pub type ToActuator = Post<Message>;
 
-/// What happened.
+/// A message to the output thread.
 pub enum Message {
     /// A camera is ready.
     Start(View),
-    /// A trigger from outside.
+    /// A trigger of the input `trigger`, at this time.
     Trigger(Micros),
-    /// An exposure.
+    /// A camera has exposed; the frame says where its picture is, or why there is none.
     Frame(Frame),
     /// A view of a part was judged.
     Verdict {
-        /// Whose.
+        /// The part that was judged.
         part: PartId,
-        /// Which.
+        /// The camera whose frame was judged.
         view: View,
-        /// The result.
+        /// Good or reject, and why.
         verdict: Verdict,
-        /// Its score, for reports.
+        /// The score of this view, 0..=1, for reports; `None` if it could not be judged.
         score: Option<f32>,
-        /// Share of its type among all types of defects, for reports.
+        /// Share of its type among all types of defects, 0..=1, for reports.
         share: Option<f32>,
-        /// What it is made of, where good parts were taught.
+        /// The scores that this one is fused of, where good parts were taught.
         opinions: Option<Opinions>,
     },
     /// An input changed.
     Input {
-        /// Which.
+        /// The input that changed.
         input: Input,
-        /// Its logical state.
+        /// Its state now: `true` is active, whichever level that is on the pin.
         active: bool,
-        /// When.
+        /// When it changed.
         at: Micros,
     },
-    /// Where the encoder stands.
+    /// The encoder's count now.
     Encoder(u64),
-    /// Edges of trigger or encoder that were lost on their way.
+    /// This many edges of trigger or encoder were lost on their way.
     LostEdges(u64),
-    /// The inputs' lines are there, or away: nothing is known of triggers then.
+    /// The lines of the inputs can be read again, or no longer; meanwhile no trigger can be seen.
     Inputs {
-        /// Whether they are there.
+        /// Whether they can be read.
         there: bool,
     },
-    /// A camera is up, down, or down for good.
+    /// A camera has gone up or down.
     Camera {
-        /// Which.
+        /// The camera.
         view: View,
-        /// Whether it works.
+        /// Whether it delivers frames.
         up: bool,
-        /// Whether it is not tried again by itself.
+        /// Whether it is given up until a reset, rather than opened again and again.
         halted: bool,
     },
-    /// Results are written, or lost.
+    /// Results can be written again, or no longer.
     Results {
         /// Whether they are written.
         written: bool,
     },
     /// Parts that pass no longer look as they were taught.
     Drift,
-    /// An order, and where the answer goes.
+    /// An order, and the channel for its answer.
     Order(Order, SyncSender<Result<(), Refused>>),
-    /// Another loadout. Every judge has its network already.
+    /// Another loadout goes into force. Every judge has been sent its network already.
     Loadout(Box<LineLoadout>),
-    /// Nothing can judge, and why.
+    /// Nothing can judge any more, for this reason.
     NoNetwork(NetworkState),
-    /// FAULT must be on for a reason outside of the station.
+    /// Whether FAULT must be on for a reason outside of the station.
     Fault(bool),
     /// There will be no more parts: end when the last one is off the belt.
     Drain,
@@ -87,17 +87,17 @@ pub enum Message {
     Finish,
 }
 
-/// What of a loadout is the line's.
+/// The part of a loadout that the line needs.
 pub struct LineLoadout {
-    /// Its number: frames go to judges with it.
+    /// Number of the loadout, which goes to the judges with every frame.
     pub generation: u32,
-    /// The core's settings.
+    /// Settings of the station's core.
     pub settings: Settings,
-    /// Whether what is on the belt must be rejected even if they are the old ones.
+    /// Whether the parts on the belt must be rejected even if the settings are the old ones.
     pub clear: bool,
-    /// What judges.
+    /// Which network judges, or why there is none.
     pub network: NetworkState,
-    /// The line stays stopped until a reset.
+    /// Whether the line stays stopped until a reset.
     pub stop: bool,
 }
 

@@ -14,7 +14,7 @@
 //! | [`threads`] | the table of threads and their signs of life |
 //! | [`archive`] | which pictures are kept |
 //! | [`limits`] | what a frame must show |
-//! | [`message`] | what the output thread is told |
+//! | [`message`] | the messages to the output thread |
 //! | [`places`] | the frames in memory |
 //! | `drift` | whether parts that pass still look as taught |
 //! | [`shared`] | what the threads show each other |
@@ -29,9 +29,9 @@
 //! | `inputs` | what the machine around says |
 //! | [`handle`] | control's handle |
 //!
-//! Must never let a part pass as good that nothing looked at: whichever thread fails, the station ends
-//! and its outputs are safe. All but those that only tell: the station goes on, with FAULT on if results are
-//! not written.
+//! No part may pass as good that nothing looked at: whichever thread fails, the station ends and its outputs are
+//! safe. Except for threads that only report: without them the station goes on, with FAULT on if results are not
+//! written.
 
 pub mod actuator;
 #[cfg(test)]
@@ -95,14 +95,14 @@ use threads::{Needed, Sign as LifeSign, Threads};
 const PLACES: usize = HELD_FRAMES + 4;
 /// The most frames that are judged side by side.
 pub const PARALLEL: usize = 16;
-/// How often the threads are looked after.
+/// How often the threads' signs of life are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What is told of a running station.
+/// A sign of life of the whole station, for the watchdogs.
 pub enum Sign<'a> {
-    /// Every thread that is needed makes progress; told again and again.
+    /// Every thread that is needed makes progress; reported again and again.
     Alive(&'a Shared),
-    /// The station has ended, its outputs are safe; told once.
+    /// The station has ended, its outputs are safe; reported once.
     Safe {
         /// Whether no thread failed.
         orderly: bool,
@@ -111,25 +111,25 @@ pub enum Sign<'a> {
 
 /// What a station is made of, apart from devices.
 pub struct Config {
-    /// The core's settings.
+    /// Settings of the station's core.
     pub settings: Settings,
-    /// The counters of the last run.
+    /// The counters at the end of the last run.
     pub statistics: Statistics,
-    /// The alarms that it left latched.
+    /// The alarms that were latched at the end of the last run.
     pub latched: AlarmSet,
-    /// The line stays stopped until a reset: somebody must look at the settings first.
+    /// Whether the line stays stopped until a reset, because somebody must look at the settings first.
     pub stopped: bool,
     /// Exposure time and gain of each camera.
     pub adjustments: [Adjustment; VIEWS],
-    /// Which pictures are kept.
+    /// Settings of the archive.
     pub archive: Archive,
     /// The name of the recipe in use.
     pub recipe: String,
-    /// What a frame must show.
+    /// Limits that a frame must keep to be judged.
     pub frames: FrameLimits,
-    /// What types of defects decide.
+    /// What each type of defect decides.
     pub types: TypeRules,
-    /// How the output thread is run.
+    /// Scheduling of the output thread.
     pub real_time: RealTime,
     /// Folder for results.
     pub out: PathBuf,
@@ -137,17 +137,17 @@ pub struct Config {
     pub keep: bool,
     /// Whether a line per part goes to standard output.
     pub lines: bool,
-    /// End after so many exposures.
+    /// Ends after this many exposures; `None`: never.
     pub limit: Option<u64>,
     /// Frames that are judged side by side, 1..=[`PARALLEL`].
     pub parallel: usize,
     /// Exposures per second of a camera that exposes when asked; `None`: one after the other.
     pub rate: Option<f64>,
-    /// What judges; `None`: control puts it in, and nothing is inspected before.
+    /// The network that judges; `None`: control puts one in, and nothing is inspected before.
     pub network: Option<Network>,
 }
 
-/// Why a station does not start.
+/// Why a station cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The network does not pass its self-test.
@@ -156,12 +156,12 @@ pub enum StartError {
     /// A result could not be written.
     #[error("{path}: cannot be written: {source}", path = path.display())]
     Output {
-        /// Where.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The network cannot be had so many times.
+    /// The network cannot be copied as often as `--parallel` asks for.
     #[error("--parallel: {0:#}")]
     Parallel(TractError),
     /// A thread could not be started.
@@ -172,17 +172,17 @@ pub enum StartError {
 /// How a station ended.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The core's part.
+    /// Counters, alarms and pulses of the station's core.
     pub ended: Ended,
-    /// What was made of parts whose truth is known.
+    /// How parts fared of which the source knows whether they are defective.
     pub truth: Truth,
     /// Records that were lost.
     pub lost: u64,
     /// Pictures that were to be kept and were not.
     pub pictures_lost: u64,
-    /// Whether it is to be started again.
+    /// Whether the process is to be started again, because an order asked for that.
     pub restart: bool,
-    /// The thread that failed.
+    /// Name of the thread that failed; `None`: the station ended as it should.
     pub failed: Option<&'static str>,
 }
 
@@ -192,19 +192,19 @@ pub struct Running {
     threads: Threads,
     messages: ToActuator,
     actuator: JoinHandle<Ended>,
-    /// Control's lanes, until it has them.
+    /// Control's lanes, until [`handle`](Self::handle) takes them.
     control: Option<(ToActuator, Overseer)>,
     cameras: Vec<Arc<CameraLane>>,
 }
 
-/// What the station was told of the recorder.
+/// What the station knows of the recorder, and of the other threads that only report.
 #[derive(Default)]
 struct Recording {
     /// Records that were lost.
     lost: u64,
-    /// Results are not written.
+    /// Whether results are not written.
     failing: bool,
-    /// Why their threads do not work, of those that only tell.
+    /// Those threads that do not work: name and reason.
     broken: Vec<(&'static str, &'static str)>,
 }
 
@@ -395,7 +395,7 @@ impl Running {
         self.threads.row(name, Needed::ToTell)
     }
 
-    /// Says which threads that only tell do not work, and tells the station whether results are written.
+    /// Logs which threads that only report do not work, and reports to the station whether results are written.
     fn look_at_tellers(&mut self, known: &mut Recording) {
         let mut broken = vec![];
         for name in self.threads.tellers() {
@@ -421,8 +421,8 @@ impl Running {
         }
     }
 
-    /// Waits until the station has ended, by itself or because it was asked to, and tells of it: what keeps
-    /// watchdogs quiet.
+    /// Waits until the station has ended, by itself or because it was asked to, and calls `tell` again and again
+    /// meanwhile, so that the watchdogs are fed.
     pub fn wait(mut self, mut tell: impl FnMut(Sign)) -> Report {
         let mut failed = None;
         let mut recording = Recording::default();
@@ -459,7 +459,7 @@ impl Running {
         // One that hangs is not waited for: the process is about to end.
         for name in self.threads.join(failed) {
             match name {
-                // At least the record that it was at.
+                // At least the record that it was writing is lost.
                 "recorder" => _ = self.shared.lost.fetch_add(1, Ordering::Relaxed),
                 name => failed = failed.or(Some(name)),
             }

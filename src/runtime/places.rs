@@ -10,50 +10,50 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// One frame.
+/// A place: one frame in memory, and what is known of it.
 #[derive(Debug, Default)]
 pub struct Place {
-    /// The picture.
+    /// The picture, 8-bit RGB.
     pub image: RgbImage,
-    /// What to call it.
+    /// Name of the frame in reports.
     pub name: String,
     /// Whether the part is defective, where the source knows.
     pub defective: Option<bool>,
-    /// Why there is no usable picture.
+    /// Why the frame cannot be judged; `None`: it can.
     pub error: Option<String>,
 }
 
-/// All places: each camera has as many as every other.
+/// All places: every camera has the same number of them.
 #[derive(Clone)]
 pub struct Places {
     all: Arc<[Mutex<Place>]>,
-    /// Of one camera.
+    /// How many places each camera has.
     each: usize,
 }
 
-/// The free places of all cameras, until each has its own.
+/// The free places of all cameras, before they are handed out to the cameras' threads.
 pub struct FreePlaces(Vec<CameraPlaces>);
 
 /// Takes free places of one camera.
 pub struct CameraPlaces {
     free: Vec<FrameId>,
     given: Mailbox<FrameId>,
-    /// How many there are.
+    /// How many places the camera has.
     count: usize,
 }
 
-/// Gives places back, to the camera whose they are.
+/// Returns places to the camera that they belong to.
 pub struct GiveBack {
     lanes: Vec<Post<FrameId>>,
     each: usize,
 }
 
 impl Places {
-    /// So many free places for each of so many cameras.
+    /// Makes `each` free places for each of `cameras` cameras.
     pub fn new(cameras: usize, each: usize) -> (Places, FreePlaces) {
         let all = (0..cameras * each).map(|_| Mutex::default()).collect();
         let of = |camera: usize| CameraPlaces {
-            // The first one is taken first.
+            // Lowest number first.
             free: (camera * each..(camera + 1) * each)
                 .rev()
                 .map(|i| FrameId(i as u64))
@@ -71,7 +71,7 @@ impl Places {
         View::ALL.get(camera).copied().unwrap_or_default()
     }
 
-    /// A place, for whoever has its number.
+    /// Locks a place, for the thread that holds its number.
     pub fn at(&self, frame: FrameId) -> MutexGuard<'_, Place> {
         let place = &self.all[frame.0 as usize % self.all.len()];
         // Whoever panicked while holding it left a frame that is overwritten before it is used again.
@@ -80,14 +80,14 @@ impl Places {
 }
 
 impl FreePlaces {
-    /// Somebody else who gives places back.
+    /// One more handle that returns places, for another thread.
     pub fn giver(&mut self) -> GiveBack {
         let each = self.0.first().map_or(1, |camera| camera.count.max(1));
         let lanes = self.0.iter_mut().map(|c| c.given.lane(c.count)).collect();
         GiveBack { lanes, each }
     }
 
-    /// Each camera's own.
+    /// The free places, camera by camera.
     pub fn by_camera(self) -> Vec<CameraPlaces> {
         self.0
     }

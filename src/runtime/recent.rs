@@ -15,11 +15,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-/// Bytes of the parts that are remembered, at most; and how many of either kind.
+/// Most bytes of the parts that are remembered.
 const ROOM: usize = 16 << 20;
 const PARTS: usize = 12;
 
-/// A part that is remembered.
+/// A part that is remembered: its number and what teaching needs of it.
 struct Kept {
     part: PartId,
     rows: Rows,
@@ -27,35 +27,35 @@ struct Kept {
     groups: Vec<f32>,
 }
 
-/// What the thread of a lesson is told.
+/// A message to the thread of a lesson.
 pub(super) enum Inbox {
-    /// A good part, with its picture if that was wanted.
+    /// A good part, with its picture if the lesson wants that.
     Part(Box<Sample>, Option<Box<RgbImage>>),
-    /// Somebody changes what was taught.
+    /// A change of what was taught.
     Edit(Edit),
 }
 
-/// Where a lesson's parts go.
+/// Where parts go while a lesson takes them.
 pub(super) struct Lane {
-    /// To its thread.
+    /// The lesson's thread.
     pub inbox: SyncSender<Inbox>,
-    /// Parts that it still takes.
+    /// How many more parts the lesson takes.
     pub left: usize,
-    /// Of how many of the next ones it wants the picture too.
+    /// For how many of the next parts it wants the picture too.
     pub pictures: usize,
 }
 
-/// See the module.
+/// The last parts that were judged; see the module.
 pub struct Recent {
     layout: Layout,
-    /// Those that passed, and the rejects; the last one stands at the end.
+    /// The parts that passed, and the rejects, oldest first.
     kept: Mutex<[VecDeque<Kept>; 2]>,
     lesson: Mutex<Option<Lane>>,
     teaching: AtomicBool,
 }
 
 impl Recent {
-    /// Of an encoder with these places: nothing yet.
+    /// Makes room for parts of an encoder with this layout; nothing is remembered yet.
     pub fn new(layout: Layout) -> Recent {
         let numbers = layout.places() * layout.dim;
         let count = (ROOM / 2 / numbers.max(1)).clamp(2, PARTS);
@@ -76,7 +76,7 @@ impl Recent {
         }
     }
 
-    /// A part was judged. While somebody looks at those that are remembered, it is not among them.
+    /// Remembers a part that was judged. While another thread reads the remembered parts it is left out.
     pub(super) fn judged(
         &self,
         part: PartId,
@@ -88,14 +88,14 @@ impl Recent {
             return;
         };
         let kind = &mut kept[usize::from(reject)];
-        // There are always some.
+        // There always is one: the room is filled with empty parts at the start.
         let Some(mut oldest) = kind.pop_front() else {
             return;
         };
         let taken = oldest.rows.take(descriptors, self.layout.dim);
         oldest.part = match taken {
             Ok(()) => part,
-            // No frame that was judged gets here.
+            // No frame that was judged has this number.
             Err(_) => PartId(u64::MAX),
         };
         oldest.zero_shot = inspection.as_zero_shot();
@@ -104,7 +104,7 @@ impl Recent {
         kind.push_back(oldest);
     }
 
-    /// The same part for a lesson, if one takes parts.
+    /// Offers the same part to a lesson, if one takes parts.
     pub(super) fn offer(
         &self,
         part: PartId,
@@ -143,13 +143,13 @@ impl Recent {
         self.teaching.load(Ordering::Relaxed)
     }
 
-    /// From now on parts go there too.
+    /// From now on parts go to this lesson too; `None`: to none.
     pub(super) fn teach(&self, lane: Option<Lane>) {
         self.teaching.store(lane.is_some(), Ordering::Relaxed);
         *lock(&self.lesson) = lane;
     }
 
-    /// A part by its number, or the last one that passed or was rejected; `None`: it is not remembered.
+    /// Finds a part by its number, or the last one that passed or was rejected; `None`: it is not remembered.
     pub(super) fn find(&self, part: Option<u64>, reject: bool) -> Option<Sample> {
         let kept = lock(&self.kept);
         let known = |k: &&Kept| k.part.0 != u64::MAX;
@@ -165,7 +165,7 @@ impl Recent {
             descriptors: found.rows.numbers(self.layout.dim),
             zero_shot: found.zero_shot,
             groups: found.groups.clone(),
-            // That frame is gone.
+            // The frame, and so its light, is gone.
             light: None,
         })
     }

@@ -1,4 +1,4 @@
-//! What the threads show each other: the station's state, and that everybody must end.
+//! State that the threads of a station share.
 
 use super::archive::Archive;
 use super::drift::DriftWatch;
@@ -13,15 +13,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Results that wait for one listener.
+/// Results that wait for one listener at most.
 const RESULTS: usize = 256;
 
-/// The self-test of all networks.
+/// State of a self-test of all networks.
 #[derive(Debug)]
 struct Tests {
-    /// What they said so far: passed, unless one has failed.
+    /// Result so far: passed, unless one network has failed.
     found: SelfTest,
-    /// Networks that have yet to say.
+    /// How many networks have yet to report.
     left: usize,
 }
 
@@ -37,16 +37,16 @@ impl Tests {
 /// Results that wait for a listener.
 pub(super) type Results = Arc<Mutex<VecDeque<PartResult>>>;
 
-/// What was made of the parts whose truth the source knows.
+/// How parts fared of which the source knows whether they are defective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
-    /// Defective ones.
+    /// How many defective parts there were.
     pub defective: u64,
-    /// Of those, how many left the belt.
+    /// How many of those were rejected.
     pub rejected: u64,
 }
 
-/// Between the threads of one station.
+/// State that the threads of one station share.
 pub struct Shared {
     /// How many cameras there are.
     pub cameras: usize,
@@ -57,37 +57,37 @@ pub struct Shared {
     archive: Mutex<Archive>,
     /// The name of the recipe in use.
     recipe: Mutex<Arc<str>>,
-    /// What types of defects decide.
+    /// What each type of defect decides.
     types: Mutex<Arc<TypeRules>>,
-    /// What a frame of each camera must show.
+    /// Limits that a frame must keep to be judged, by camera.
     pub(super) frames: [FrameSetting; VIEWS],
-    /// Whether parts that pass look as taught, by camera.
+    /// Watches whether parts that pass look as taught, by camera.
     pub(super) drift: [DriftWatch; VIEWS],
-    /// What the station is set to.
+    /// Settings of the station's core.
     settings: Mutex<Settings>,
     pub(super) truth: Mutex<Truth>,
-    /// The last part's picture, for whoever looks on, by camera.
+    /// The picture of the last part for the web page, by camera.
     pub live: Arc<[Live; VIEWS]>,
-    /// Everybody must end.
+    /// Set when every thread must end.
     pub stop: AtomicBool,
-    /// A camera that is given up is to be tried again.
+    /// By camera: one that was given up is to be opened again.
     retry: [AtomicBool; VIEWS],
-    /// The source has no more frames.
+    /// Set when the source has no more frames.
     pub(super) source_ended: AtomicBool,
-    /// The end was asked for by [`Order::Reboot`](crate::control::host::Order::Reboot).
+    /// Set when [`Order::Reboot`](crate::control::host::Order::Reboot) asked for the end.
     pub restart: AtomicBool,
     /// Records that found no room or could not be written.
     pub lost: AtomicU64,
-    /// The folder of results cannot be written.
+    /// Set while the folder of results cannot be written.
     pub(super) unwritten: AtomicBool,
     /// Pictures that were to be kept and were not: too many waited to be drawn, or drawing failed.
     pub pictures_lost: AtomicU64,
-    /// Scores of each camera above it are rejects; the bits of an f32.
+    /// Each camera's threshold, above which a score is a reject, as the bits of an f32.
     thresholds: [AtomicU32; VIEWS],
 }
 
 impl Shared {
-    /// Before anything runs.
+    /// The state before any thread runs.
     pub(super) fn new(settings: &Settings, statistics: Statistics, alarms: AlarmSet) -> Self {
         Shared {
             cameras: 1,
@@ -129,32 +129,32 @@ impl Shared {
         }
     }
 
-    /// The same of a station with so many cameras.
+    /// The same state for a station with this many cameras.
     pub(super) fn with_cameras(self, cameras: usize) -> Self {
         Shared { cameras, ..self }
     }
 
-    /// Cameras that are given up are to be tried again.
+    /// Asks for cameras that were given up to be opened again.
     pub(super) fn retry_cameras(&self) {
         self.retry
             .iter()
             .for_each(|r| r.store(true, Ordering::Relaxed));
     }
 
-    /// Whether a camera is to be tried again; asked once.
+    /// Whether a camera that was given up is to be opened again; `true` once per request.
     pub(super) fn retries(&self, view: View) -> bool {
         self.retry[view.index()].swap(false, Ordering::Relaxed)
     }
 
-    /// Shows the state. Called by the actuator, which never waits: while somebody reads, the picture
-    /// stays as it was until the next turn.
+    /// Publishes the state. Called by the output thread, which never waits: while another thread reads, the
+    /// published state stays as it was until the next turn.
     pub(super) fn publish(&self, snapshot: Snapshot) {
         if let Ok(mut shown) = self.snapshot.try_lock() {
             *shown = snapshot;
         }
     }
 
-    /// The state that was shown last.
+    /// The state that was published last.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             self_test: lock(&self.self_test).shown(),
@@ -162,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// What judges.
+    /// Which network judges, and its generation.
     pub fn judging(&self) -> Arc<Judging> {
         lock(&self.judging).clone()
     }
@@ -171,12 +171,12 @@ impl Shared {
         *lock(&self.judging) = Arc::new(judging);
     }
 
-    /// What a frame must show, of every camera.
+    /// Sets the limits that frames of every camera must keep.
     pub(super) fn set_limits(&self, limits: FrameLimits) {
         self.frames.iter().for_each(|frames| frames.set(limits));
     }
 
-    /// Which pictures are kept.
+    /// Settings of the archive.
     pub(super) fn archive(&self) -> Archive {
         *lock(&self.archive)
     }
@@ -194,12 +194,12 @@ impl Shared {
         *lock(&self.archive) = archive;
     }
 
-    /// What types of defects decide.
+    /// What each type of defect decides.
     pub(super) fn types(&self) -> Arc<TypeRules> {
         lock(&self.types).clone()
     }
 
-    /// From now on they decide this, for what `network` judges.
+    /// Sets what each type of defect decides, and logs the types in the rules that `network` does not have.
     pub(super) fn set_types(&self, rules: TypeRules, network: Option<&NetworkLabel>) {
         for name in network.iter().flat_map(|n| rules.strangers(&n.types)) {
             log::warn!(
@@ -209,7 +209,7 @@ impl Shared {
         *lock(&self.types) = Arc::new(rules);
     }
 
-    /// So many networks test themselves; `false` if they do so already.
+    /// Begins a self-test of this many networks; `false` if one is going on already.
     pub(super) fn testing(&self, networks: usize) -> bool {
         let mut tests = lock(&self.self_test);
         if tests.left > 0 {
@@ -222,7 +222,7 @@ impl Shared {
         true
     }
 
-    /// How a network's self-test went.
+    /// Takes in the result of one network's self-test.
     pub(super) fn tested(&self, result: SelfTest) {
         let mut tests = lock(&self.self_test);
         tests.left = tests.left.saturating_sub(1);
@@ -231,19 +231,19 @@ impl Shared {
         }
     }
 
-    /// Somebody who hears every result.
+    /// A new listener, which gets every result.
     pub(super) fn listen(&self) -> Results {
         let results = Results::default();
         lock(&self.listeners).push(results.clone());
         results
     }
 
-    /// Who hears no more.
+    /// Removes a listener.
     pub(super) fn leave(&self, results: &Results) {
         lock(&self.listeners).retain(|r| !Arc::ptr_eq(r, results));
     }
 
-    /// Tells a result to all who listen.
+    /// Hands a result to all listeners.
     pub(super) fn tell(&self, result: PartResult) {
         for results in lock(&self.listeners).iter() {
             let mut results = lock(results);
@@ -259,7 +259,7 @@ impl Shared {
         f32::from_bits(self.thresholds[view.index()].load(Ordering::Relaxed))
     }
 
-    /// What the station is set to.
+    /// Settings of the station's core.
     pub(super) fn settings(&self) -> Settings {
         *lock(&self.settings)
     }
@@ -277,7 +277,7 @@ impl Shared {
         self.source_ended.load(Ordering::Relaxed)
     }
 
-    /// Whether everybody must end.
+    /// Whether every thread must end.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

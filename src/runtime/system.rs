@@ -1,7 +1,7 @@
 //! What Linux can do for a thread that must be on time: priority, locked memory, a core, a watchdog.
 //!
-//! `unsafe` because the C library has no safe form of these calls; each takes plain numbers, or a
-//! pointer to a value on the stack. Nothing here may stop the station: what is not allowed is said.
+//! `unsafe` because the C library has no safe form of these calls; each takes plain numbers, or a pointer to a
+//! value on the stack. Nothing here may stop the station: what the system does not allow is reported.
 #![allow(unsafe_code)]
 
 use crate::clock::now_us;
@@ -17,7 +17,7 @@ pub fn now() -> Micros {
     Micros(now_us())
 }
 
-/// A lock that a panic elsewhere does not take away.
+/// Locks a mutex, even if a thread has panicked while it held it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! The thread of a lesson: it takes the parts that the judges hand over, makes of them what is to judge, and
-//! changes that as it is told. No part waits for it.
+//! The thread of a lesson: it takes the parts that the judges hand over, makes the memory of good parts from them,
+//! and changes it on request. No part waits for it.
 
 use super::loadout::Network;
 use super::recent::{Inbox, Lane, Recent};
@@ -16,20 +16,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Parts that wait for the thread; what comes while there is no room is not taught.
+/// Parts that wait for the thread at most; one that finds no room is not taught.
 const WAITING: usize = 16;
 /// A network is lent between two frames; longer means that nothing judges.
 const LENT: Duration = Duration::from_secs(10);
 
 /// How a lesson begins.
 pub(super) enum Start {
-    /// With nothing: so many parts.
+    /// From nothing, with this many parts.
     Fresh(usize),
-    /// With what was taught: so many parts more.
+    /// From what was taught, with this many parts more.
     More(usize),
-    /// With what was taught, and a change of it.
+    /// From what was taught, with a change of it.
     Edit(Edit),
-    /// As it waited when the station ended: the bytes of what it came to.
+    /// From the lesson that waited when the station ended: the bytes of its file.
     Waiting(Arc<[u8]>),
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Teacher {
 }
 
 impl Teacher {
-    /// Begins a lesson where so many parts were taught already. `lent` brings a network beside those that judge.
+    /// Begins a lesson. `taught` parts were taught before; `lent` brings a network beside those that judge.
     pub fn start(
         start: Start,
         (taught, how): (usize, TeachSettings),
@@ -72,7 +72,7 @@ impl Teacher {
                 Err(e) => return fail(&tells, e),
             };
             if Arc::strong_count(&tells) == 1 {
-                // It was cancelled before it began.
+                // The lesson was cancelled before it began.
                 return parts.teach(None);
             }
             class.show(&tells);
@@ -89,7 +89,7 @@ impl Teacher {
         })
     }
 
-    /// How it stands.
+    /// How far the lesson is.
     pub fn lesson(&self) -> Lesson {
         let mut lesson = lock(&self.shown).clone();
         if self.thread.is_finished() && lesson.state != LessonState::Failed {
@@ -100,9 +100,9 @@ impl Teacher {
         lesson
     }
 
-    /// Changes what was taught; `false`: it has too much to do.
+    /// Changes what was taught; `false` if the thread has too much to do.
     pub fn edit(&self, edit: Edit) -> bool {
-        // Held, so that what comes of it is not shown before.
+        // Held, so that the result of the change is not shown before it.
         let mut shown = lock(&self.shown);
         let sent = self.inbox.try_send(Inbox::Edit(edit)).is_ok();
         // Test pieces may come while parts are taken.
@@ -115,7 +115,7 @@ impl Teacher {
 
 impl Drop for Teacher {
     fn drop(&mut self) {
-        // The thread ends when nobody can tell it anything any more.
+        // The thread ends when the last sender of its inbox is gone.
         self.recent.teach(None);
     }
 }
@@ -127,7 +127,7 @@ fn fail(shown: &Mutex<Lesson>, problem: String) {
     shown.problem = Some(problem);
 }
 
-/// The thread's state.
+/// State of the lesson's thread.
 struct Class {
     course: Course,
     /// Looks at pictures with defects pasted into them, and at other views of parts; gone when no more of those come.
@@ -189,7 +189,7 @@ impl Class {
             }
             (_, None) => return Err(nothing.into()),
         };
-        // One that cannot be done leaves what was taught as it is, and is said.
+        // A change that cannot be made leaves what was taught as it is, and is reported.
         let problem = match start {
             Start::Edit(edit) => course.edit(edit).map_err(told).err(),
             _ => None,
@@ -264,7 +264,7 @@ impl Class {
         Ok(())
     }
 
-    /// Shows how it stands.
+    /// Publishes how far the lesson is.
     fn show(&mut self, shown: &Mutex<Lesson>) {
         let (state, result) = match self.taking {
             true => (LessonState::Running, None),

@@ -9,42 +9,42 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A thread that gave no sign of life for so long hangs, unless its work takes longer.
+/// A thread that has given no sign of life for this long hangs, unless its work takes longer.
 pub const SILENCE: Duration = Duration::from_secs(3);
-/// Between two looks, more than this does not count as anybody's silence: nobody looked.
+/// Of the time between two looks no more than this counts as silence: for the rest nobody looked.
 const MOST: Duration = Duration::from_millis(200);
-/// A look that comes so much later than the last means that the whole process stood still.
+/// A look that comes this much later than the last means that the whole process stood still.
 const STILL: Duration = Duration::from_secs(1);
 
-/// What the end of a thread, or its silence, means.
+/// What the end of a thread, or its silence, means for the station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needed {
     /// No part can be judged or rejected without it: the station ends, its outputs are safe.
     ToInspect,
-    /// The line goes on without it; it is said.
+    /// The line goes on without it; that is logged.
     ToTell,
 }
 
 #[derive(Debug, Default)]
 struct Life {
     beats: AtomicU64,
-    /// How long it may be silent, microseconds.
+    /// How long the thread may be silent, microseconds.
     patience_us: AtomicU64,
-    /// It does something that may take any time, and the line knows that it is without it.
+    /// Set while the thread does something that may take any time, and the line knows that it is without it.
     excused: AtomicBool,
 }
 
-/// A thread's own end of its row.
+/// The handle by which a thread shows that it is alive.
 #[derive(Clone, Debug, Default)]
 pub struct Sign(Arc<Life>);
 
 impl Sign {
-    /// It is alive.
+    /// Shows that the thread is alive.
     pub fn beat(&self) {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// From now on it may be silent for so long, or for [`SILENCE`] if that is longer.
+    /// Lets the thread be silent for this long, or for [`SILENCE`] if that is longer.
     pub fn set_patience(&self, patience: Duration) {
         let us = patience.max(SILENCE).as_micros() as u64;
         self.0.patience_us.store(us, Ordering::Relaxed);
@@ -59,19 +59,19 @@ impl Sign {
         done
     }
 
-    /// It will say nothing more, and that is as it should be.
+    /// Says that the thread ends, and that this is as it should be.
     pub fn done(&self) {
         self.0.excused.store(true, Ordering::Relaxed);
     }
 }
 
-/// A row of the table.
+/// A thread in the table.
 struct Row {
     name: &'static str,
     needed: Needed,
     life: Arc<Life>,
     thread: Option<JoinHandle<()>>,
-    /// Its signs at the last look.
+    /// Its count of signs of life at the last look.
     beats: u64,
     silent: Duration,
 }
@@ -91,7 +91,7 @@ impl Row {
     }
 }
 
-/// All threads.
+/// The table of all threads.
 #[derive(Default)]
 pub struct Threads {
     rows: Vec<Row>,
@@ -99,7 +99,7 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// A thread that is about to start.
+    /// Adds a thread that is about to start.
     pub fn row(&mut self, name: &'static str, needed: Needed) -> Sign {
         let life = Arc::<Life>::default();
         let sign = Sign(life.clone());
@@ -115,7 +115,7 @@ impl Threads {
         sign
     }
 
-    /// It runs.
+    /// Hands over the thread of a row, once it runs.
     pub fn runs(&mut self, sign: &Sign, thread: JoinHandle<()>) {
         let mut rows = self.rows.iter_mut();
         if let Some(row) = rows.find(|row| Arc::ptr_eq(&row.life, &sign.0)) {
@@ -123,7 +123,7 @@ impl Threads {
         }
     }
 
-    /// Looks at everybody's signs. Returns for how long the whole process stood still, if it did.
+    /// Looks at every thread's signs of life. Returns for how long the whole process stood still, if it did.
     pub fn look(&mut self, now: Instant) -> Option<Duration> {
         let since = self
             .looked
@@ -148,7 +148,7 @@ impl Threads {
         lost.next().map(|row| row.name)
     }
 
-    /// Whether the threads of this name work.
+    /// Whether all threads of this name work; otherwise why not.
     pub fn work(&self, name: &str) -> Result<(), &'static str> {
         let mut named = self.rows.iter().filter(|r| r.name == name);
         match named.find(|r| r.ended() || r.hangs()) {
@@ -158,14 +158,14 @@ impl Threads {
         }
     }
 
-    /// Everybody's name who is only needed to tell, once.
+    /// The names of all threads that the line can do without, each once.
     pub fn tellers(&self) -> impl Iterator<Item = &'static str> {
         let tell = self.rows.iter().filter(|r| r.needed == Needed::ToTell);
         tell.map(|row| row.name)
     }
 
-    /// Waits until all have ended, but for those of the name that failed, and those that hear from it: the
-    /// process is about to end. Returns who panicked.
+    /// Waits until all threads have ended, except those with the name of the failed one and those that receive
+    /// from it: the process is about to end. Returns which have panicked.
     pub fn join(self, failed: Option<&str>) -> Vec<&'static str> {
         let mut panicked = vec![];
         for row in self.rows.into_iter().rev() {

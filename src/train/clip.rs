@@ -68,18 +68,18 @@ pub struct Network {
 /// Scale and shift of a normalisation, `[width]` each.
 #[derive(Clone)]
 pub struct Norm {
-    /// Scale.
+    /// The factor of each channel, `[width]`.
     pub weight: Array1<f32>,
-    /// Shift.
+    /// What is added to each channel, `[width]`.
     pub bias: Array1<f32>,
 }
 
 /// A dense layer: weight [outputs, inputs], bias `[outputs]`.
 #[derive(Clone)]
 pub struct Dense {
-    /// [outputs, inputs].
+    /// The matrix that inputs are multiplied by, [outputs, inputs].
     pub weight: Array2<f32>,
-    /// `[outputs]`.
+    /// What is added to the products, `[outputs]`.
     pub bias: Array1<f32>,
 }
 
@@ -102,21 +102,21 @@ pub struct Block {
 
 /// The image encoder.
 pub struct Visual {
-    /// Channels.
+    /// Channels of a token.
     pub width: usize,
     /// Attention heads.
     pub heads: usize,
     /// What its normalisations add to the variance.
     pub epsilon: f32,
-    /// Side of a patch.
+    /// Side of a patch, pixels.
     pub patch: usize,
     /// Patches per side that the positions are for.
     pub grid: usize,
-    /// [width, 3 * patch * patch], columns in (channel, y, x) order.
+    /// The convolution that embeds patches, [width, 3 * patch * patch], columns in (channel, y, x) order.
     pub conv1: Array2<f32>,
-    /// `[width]`.
+    /// The class token before positions are added, `[width]`.
     pub class: Array1<f32>,
-    /// [1 + grid * grid, width].
+    /// Embeddings of the positions, the class token's first, [1 + grid * grid, width].
     pub positions: Array2<f32>,
     /// Before the first block.
     pub ln_pre: Norm,
@@ -124,19 +124,19 @@ pub struct Visual {
     pub blocks: Vec<Block>,
     /// After the last block.
     pub ln_post: Norm,
-    /// [C, width].
+    /// The projection to the C channels of the common space, [C, width].
     pub proj: Array2<f32>,
 }
 
 /// The text encoder.
 pub struct Text {
-    /// Channels.
+    /// Channels of a token.
     pub width: usize,
     /// Attention heads.
     pub heads: usize,
     /// What its normalisations add to the variance.
     pub epsilon: f32,
-    /// [vocabulary, width]; absent in trimmed files.
+    /// Embeddings of the vocabulary, [vocabulary, width]; absent in trimmed files.
     pub embedding: Option<Array2<f32>>,
     /// [context, width].
     pub positions: Array2<f32>,
@@ -370,8 +370,8 @@ impl Clip {
         }
     }
 
-    /// Blocks with the V-V stream if the user names no number: as trained, else the paper's 19 of 24,
-    /// in proportion.
+    /// Number of blocks with the V-V stream if the user names none: as trained, else the paper's 19 of 24, in
+    /// proportion.
     pub fn default_vv_layers(&self) -> usize {
         self.vv_layers
             .unwrap_or((self.visual.blocks.len() * 19 / 24).max(1))

@@ -114,9 +114,9 @@ impl std::fmt::Display for MaskCounts {
 /// Figures of one class or of many; `None` where a figure is not defined.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Pictures.
+    /// Number of pictures.
     pub images: usize,
-    /// Abnormal ones.
+    /// Number of pictures with a defect.
     pub anomalous: usize,
     /// Abnormal ones whose mask says where.
     #[serde(default)]

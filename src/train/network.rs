@@ -41,11 +41,11 @@ pub struct Asked<'a> {
 
 /// An encoder that was read.
 pub struct Network {
-    /// Where.
+    /// Path of the file.
     pub path: PathBuf,
     /// SHA-256 of the file.
     pub digest: String,
-    /// What becomes of a frame.
+    /// How a frame is resized and normalised.
     pub image: ImageSpec,
     /// What it hands out.
     pub taps: Vec<NetworkTap>,

@@ -1,7 +1,7 @@
 //! The whole frame as one ONNX graph of standard operators (opset 17), for TensorRT and ONNX Runtime.
 //!
 //! The graph is the one that GPUs run ([`crate::gpu::graph`]), operator by operator; image score and anomaly map
-//! are added to it. What stands before it, resizing and normalising, is told by the model's metadata.
+//! are added to it. The model's metadata say how a frame is resized and normalised before it.
 
 mod emit;
 mod proto;

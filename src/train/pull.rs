@@ -31,24 +31,24 @@ pub enum PullError {
         /// All names.
         known: String,
     },
-    /// Published, but not at an address.
+    /// The weights are published, but not at an address.
     #[error("{name}: {why}")]
     NoAddress {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// Why.
+        /// How to get the weights instead, or why they cannot be had.
         why: &'static str,
     },
-    /// Nobody answered.
+    /// The server does not answer.
     #[error(
         "{host} cannot be reached ({what}). Without a network: fetch {url} on another machine and put it to {to}. Behind a proxy: set HTTPS_PROXY. A mirror of the hub: set HF_ENDPOINT"
     )]
     Offline {
-        /// Who.
+        /// Name of the server.
         host: String,
         /// The system's reason.
         what: String,
-        /// What was asked for.
+        /// The address that was asked for.
         url: String,
         /// Where it belongs.
         to: PathBuf,

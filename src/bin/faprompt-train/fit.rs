@@ -100,7 +100,7 @@ pub struct Learning {
 }
 
 impl Learning {
-    /// K.
+    /// K, the number of fine-grained abnormality prompts.
     pub fn prompts(&self) -> usize {
         self.k
     }

@@ -33,7 +33,7 @@ struct SetReport {
     few_shot: Vec<FewShot>,
     pictures: Vec<PictureReport>,
     failed: Vec<String>,
-    /// How types of defects were told apart.
+    /// How well types of defects were distinguished.
     #[serde(skip_serializing_if = "Option::is_none")]
     types: Option<TypeFigures>,
 }

@@ -68,8 +68,8 @@ impl Development {
                 } else {
                     value
                 };
-                // Cut, not rounded: 8 bits that a driver padded to 10 come out as they were. (A float
-                // that is too large or no number saturates.)
+                // Cut, not rounded: 8 bits that a driver padded to 10 come out as they were. (A float that is too
+                // large becomes 255, NaN becomes 0.)
                 value as u8
             })
             .collect()

@@ -46,7 +46,7 @@ pub enum FlatError {
          exposure", 100.0 * .0
     )]
     Dark(f64),
-    /// Saturated.
+    /// The share of saturated samples, 0..=1, is too large.
     #[error(
         "the frames are too bright: {:.1} % of the samples are saturated; less light, or a shorter exposure", 100.0 * .0
     )]

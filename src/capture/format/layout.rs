@@ -33,7 +33,7 @@ pub struct Layout {
     pub format: PixelFormat,
     /// Pixels per row.
     pub width: u32,
-    /// Rows.
+    /// Rows of the frame.
     pub height: u32,
     /// Bytes from one row to the next (V4L2: bytesperline); nothing for MJPEG.
     pub stride: usize,
@@ -214,13 +214,13 @@ fn row(format: PixelFormat, width: usize) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Roi {
-    /// First column.
+    /// First column, from 0 at the left.
     pub x: u32,
-    /// First row.
+    /// First row, from 0 at the top.
     pub y: u32,
-    /// Columns.
+    /// Number of columns, pixels.
     pub width: u32,
-    /// Rows.
+    /// Number of rows, pixels.
     pub height: u32,
 }
 

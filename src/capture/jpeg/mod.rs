@@ -64,7 +64,7 @@ pub struct Jpeg<'a> {
     data: &'a [u8],
     /// Pixels per row.
     pub width: u32,
-    /// Rows.
+    /// Rows of the picture.
     pub height: u32,
     /// How it is to be turned (Exif).
     pub orientation: Orientation,

@@ -25,9 +25,9 @@ pub(super) const PIECES: usize = 3;
 /// Which of the two forms of the capture interface a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// V4L2_BUF_TYPE_VIDEO_CAPTURE.
+    /// One plane per frame (V4L2_BUF_TYPE_VIDEO_CAPTURE).
     Single,
-    /// V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE.
+    /// Several planes per frame (V4L2_BUF_TYPE_VIDEO_CAPTURE_MPLANE).
     Multi,
 }
 
@@ -103,7 +103,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).trim().to_string()
 }
 
-/// VIDIOC_QUERYCAP.
+/// Reads the device's name, its driver and what it can do (VIDIOC_QUERYCAP).
 pub(super) fn capability(device: &Device) -> io::Result<Capability> {
     // SAFETY: plain numbers, for which zero is valid; the ioctl takes this structure.
     let caps = unsafe {
@@ -111,7 +111,7 @@ pub(super) fn capability(device: &Device) -> io::Result<Capability> {
         call(&device.handle(), vidioc::VIDIOC_QUERYCAP, &mut caps)?;
         caps
     };
-    /// The node's own capabilities are told apart from the whole device's.
+    /// Set if the node lists its own capabilities beside those of the whole device.
     const DEVICE_CAPS: u32 = 0x8000_0000;
     Ok(Capability {
         driver: text(&caps.driver),

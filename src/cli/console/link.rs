@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a read waits.
+/// How long one read of the port waits.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How often an adapter that is gone is looked for.
+/// How often a lost adapter is looked for.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a station may be silent before its answer is given up, and how long an answer may take
@@ -19,24 +19,24 @@ const AGAIN: Duration = Duration::from_millis(500);
 const SILENCE: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A line beyond it is noise: the longest answer in one line has some 300 bytes.
+/// Longest line, bytes; beyond it is noise, for the longest answer in one line has some 300 bytes.
 const LINE: usize = 1024;
 
-/// Drops whatever half line the station has heard.
+/// Has the station drop the half line that it may have received.
 const ESC: &[u8] = b"\x1b";
 
-/// What comes without being asked for.
+/// What comes over the cable without being an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// A line of RESULT, or one that answers nothing.
     Line(String),
     /// The adapter is gone, and why.
     Lost(String),
-    /// It is back.
+    /// The adapter is back.
     Back,
 }
 
-/// An answer: its first line without the sequence number, and those that belong to it.
+/// An answer: its first line without the sequence number, and the further lines that belong to it.
 pub type Answer = Vec<String>;
 
 /// Why there is no answer.
@@ -58,7 +58,7 @@ pub struct Link {
     outgoing: Outgoing,
     answers: Receiver<(Option<u16>, Answer)>,
     sequence: u16,
-    /// Milliseconds from `start` to the last byte that came.
+    /// Milliseconds from `start` to the last byte that was received.
     heard: Arc<AtomicU64>,
     start: Instant,
     stop: Arc<AtomicBool>,
@@ -66,7 +66,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Opens the port. News go to `news`.
+    /// Opens the port. Everything that is not an answer goes to `news`.
     ///
     /// # Errors
     /// The port is not there, or cannot be used.
@@ -102,14 +102,14 @@ impl Link {
     fn write(&mut self, bytes: &[u8]) -> Result<(), NoAnswer> {
         let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
         let port = outgoing.as_mut().ok_or(NoAnswer::Gone)?;
-        // An adapter that is gone: the reader finds it out too, and says so.
+        // The adapter is gone: the reading thread finds that out too, and reports it.
         port.write_all(bytes).map_err(|_| NoAnswer::Gone)
     }
 
-    /// Sends a line; gives the number that its answer will have.
+    /// Sends a line; returns the sequence number that its answer will have.
     ///
     /// # Errors
-    /// [`NoAnswer::Gone`].
+    /// [`NoAnswer::Gone`]: the adapter is not there.
     pub fn send(&mut self, line: &str) -> Result<u16, NoAnswer> {
         let numbered = line.strip_prefix('#').and_then(|l| {
             let number = l.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -137,7 +137,7 @@ impl Link {
     /// Sends a line and waits for its answer.
     ///
     /// # Errors
-    /// [`NoAnswer`].
+    /// [`NoAnswer`]: the adapter is not there, or no answer came in time.
     pub fn ask(&mut self, line: &str) -> Result<Answer, NoAnswer> {
         while self.answers.try_recv().is_ok() {}
         let number = self.send(line)?;
@@ -162,7 +162,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // It panics nowhere; if it did, there is nothing to do about it here.
+        // The thread panics nowhere; if it did, nothing could be done about it here.
         let _ = self.reader.take().map(JoinHandle::join);
     }
 }
@@ -232,12 +232,12 @@ impl Reader {
     }
 }
 
-/// Puts bytes together to lines, and lines to answers; tells answers from news.
+/// Joins bytes to lines, and lines to answers; sorts answers from news.
 struct Sorter {
     answers: Sender<(Option<u16>, Answer)>,
     news: Sender<News>,
     line: Vec<u8>,
-    /// An answer that lacks so many lines.
+    /// An answer that is not complete, with the number of lines that it lacks.
     begun: Option<(Option<u16>, Answer, usize)>,
 }
 
@@ -251,7 +251,7 @@ impl Sorter {
         }
     }
 
-    // Whoever no longer listens is about to end.
+    // A receiver that is gone is about to end.
     fn tell(&self, news: News) {
         let _ = self.news.send(news);
     }
@@ -302,7 +302,7 @@ impl Sorter {
         }
     }
 
-    /// What has come of an answer is the answer.
+    /// Ends an answer: the lines that have come are the answer.
     fn end(&mut self) {
         if let Some((number, answer, _)) = self.begun.take() {
             let _ = self.answers.send((number, answer));

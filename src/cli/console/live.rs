@@ -1,6 +1,6 @@
 //! The live view: the last parts' scores against the threshold, counters, mode and alarms.
 //!
-//! Must give the terminal back as it was, whatever happens.
+//! Must restore the terminal, whatever happens.
 
 use super::link::{Answer, Link, News};
 use ratatui::Frame;
@@ -17,21 +17,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-/// Parts that are kept: a bar for each in the widest of terminals.
+/// Parts that are kept: one bar for each in the widest of terminals.
 const PARTS: usize = 500;
 
 /// Columns of the chart besides its bars: border, labels, axis.
 const MARGIN: u16 = 8;
 
-/// How often the picture is made anew, and keys are looked for.
+/// How often the picture is drawn and keys are read.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// What the station is asked for in turn, and how soon it is asked again. At 9,600 baud COUNTERS takes a
-/// second of the line.
+/// The commands that the station is asked in turn. At 9,600 baud COUNTERS takes a second of the line.
 const QUESTIONS: [&str; 4] = ["STATUS", "ALARMS", "GET threshold", "COUNTERS"];
 const EVERY: Duration = Duration::from_millis(300);
 
-/// An answer that has not come by then is asked for again.
+/// After this time without an answer the question is asked again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const KEYS: &str = "q leave   space hold the picture";
@@ -39,7 +38,7 @@ const KEYS: &str = "q leave   space hold the picture";
 /// Whether the live view has the terminal.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
-/// Gives the terminal back if the live view has it.
+/// Restores the terminal if the live view has it.
 pub fn give_back() {
     if SHOWN.swap(false, Ordering::Relaxed) {
         ratatui::restore();
@@ -55,17 +54,17 @@ impl Drop for Screen {
     }
 }
 
-/// A part's line of RESULT.
+/// A part, as its line of RESULT reports it.
 #[derive(Clone, Debug, PartialEq)]
 struct Part {
     number: u64,
     score: Option<f64>,
     reject: bool,
-    /// Outcome, cause and latency, for people.
+    /// Outcome, cause and latency, as text for people.
     text: String,
 }
 
-/// Of `RESULT,part,outcome,cause,score,latency`, or the same as JSON.
+/// Parses `RESULT,part,outcome,cause,score,latency`, or the same as JSON.
 fn part(line: &str) -> Option<Part> {
     let result = line.strip_prefix("RESULT,")?;
     if result.starts_with('{') {
@@ -112,17 +111,17 @@ impl Part {
     }
 }
 
-/// What is shown.
+/// State of the live view.
 #[derive(Debug, Default)]
 struct Picture {
     title: String,
     parts: VecDeque<Part>,
     threshold: Option<f64>,
-    /// `key=value` of STATUS.
+    /// The pairs `key=value` of STATUS.
     status: Vec<(String, String)>,
     counters: Vec<(String, String)>,
     alarms: Vec<String>,
-    /// Why there is nothing new.
+    /// Why nothing new comes; `None`: it does.
     lost: Option<String>,
     held: bool,
 }
@@ -226,7 +225,7 @@ impl Picture {
 
     fn counted(&self) -> Paragraph<'_> {
         let of = |name| self.counter(name);
-        // Reasons that have happened.
+        // Only causes that have occurred.
         let reasons = self.counters.iter().filter(|(name, count)| {
             let reason = name.strip_prefix("rejects_");
             reason.is_some_and(|r| !matches!(r, "confirmed" | "unconfirmed")) && count != "0"
@@ -332,7 +331,7 @@ pub fn show(title: String, link: &mut Link, news: &Receiver<News>) -> io::Result
     let mut next = Instant::now();
     let result = loop {
         for news in news.try_iter() {
-            // A station that was restarted in between is silent until it is told again.
+            // A station that was restarted in between sends no results until it gets this command again.
             if news == News::Back {
                 let _ = link.send("RESULT ON");
             }

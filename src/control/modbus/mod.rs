@@ -60,9 +60,9 @@ const PORT: &str = "modbus";
 enum Exception {
     /// The standard's own reasons.
     Standard(ErrorKind),
-    /// Control's.
+    /// Control has refused the change.
     Refused(Refusal),
-    /// None: the answer comes when the change is in force.
+    /// No refusal: the answer comes when the change is in force.
     Later,
 }
 
@@ -141,7 +141,7 @@ impl Slave {
         }
     }
 
-    /// Whether what is sent comes back; told the first time.
+    /// Sets whether the line returns what is sent; the first time that it does is reported.
     pub fn echoes<H: ControlledStation>(&mut self, echoes: bool, control: &mut Control<H>) {
         if echoes && !std::mem::replace(&mut self.echoes, echoes) {
             control.heard_itself(&self.port);

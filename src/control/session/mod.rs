@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// changes.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// Results that are told in one go.
+/// Most results that are sent at once.
 const RESULTS_AT_ONCE: usize = 64;
 
 /// Bytes of the longest answer, LOG with all its lines; and some.
@@ -303,7 +303,7 @@ impl Session {
         self.level.map_or(open, |level| level.max(open))
     }
 
-    /// An answer that came in is told the first time.
+    /// Reports an answer that comes in on the station's own line, the first time.
     fn listen<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         if self.heard() > 0 && !std::mem::replace(&mut self.told_echo, true) {
             control.heard_itself(&self.port);

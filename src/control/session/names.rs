@@ -3,7 +3,7 @@
 use crate::control::host::{LessonState, Mode};
 use crate::line::{Cause, NetworkState, Outcome, Statistics};
 
-/// How far a lesson is, as it is told.
+/// The name by which reports call the state of a lesson.
 pub fn lesson_name(state: LessonState) -> &'static str {
     match state {
         LessonState::Running => "running",
@@ -87,7 +87,7 @@ pub fn outcome_words(outcome: Outcome) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// The name of a cause, as it is told.
+/// The name by which reports call the cause of a reject.
 pub fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::CameraFault => "camera_fault",

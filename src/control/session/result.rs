@@ -4,8 +4,9 @@ use super::names::outcome_words;
 use crate::control::host::{Opinions, PartResult};
 use std::fmt;
 
-/// A part's result as it is told: `part,outcome,cause,score,latency in ms`, or the same as JSON. Of a part with a
-/// type or a lane `,type,share,lane` follow; where good parts were taught, what the score is made of.
+/// A part's result as a report: `part,outcome,cause,score,latency in ms`, or the same as JSON. Where the part has
+/// a type or a lane, `,type,share,lane` follow; where good parts were taught, the scores that its score is fused
+/// of.
 pub(super) struct ResultLine<'a> {
     pub(super) result: PartResult,
     pub(super) json: bool,

@@ -482,7 +482,7 @@ impl<H: ControlledStation> Control<H> {
     }
 }
 
-/// An alarm's name, as it is told, and what it means.
+/// The name by which reports call an alarm, and its meaning.
 pub fn alarm_text(alarm: Alarm) -> (&'static str, &'static str) {
     match alarm {
         Alarm::ConsecutiveRejects => (

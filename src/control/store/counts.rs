@@ -39,7 +39,7 @@ struct StatisticsForm {
     /// Programs before it wrote none; an older one, which a step back brings, reads over it.
     #[serde(default, with = "SortForm")]
     sorted: SortCounts,
-    /// Likewise.
+    /// The same holds for these counters of each camera.
     #[serde(default, with = "views")]
     views: [ViewCounts; VIEWS],
 }

@@ -1,26 +1,26 @@
-//! The outputs' pins: written as the core wants them, and left safe whatever way their owner ends.
+//! The outputs' pins: they show what the core asks for, and are left safe whatever way their owner ends.
 
 use crate::line::{Micros, Outputs, Pin, Pins, Signal, Wiring};
 
-/// Pins that are left safe.
+/// Pins that are set to their safe state when this is dropped.
 pub(super) struct SafePins<P: Pin> {
-    /// The pins.
+    /// The pins themselves.
     pub(super) pins: Pins<P>,
-    /// How the ejector is wired: what is safe.
+    /// How the ejector is wired, which decides what is safe.
     pub(super) wiring: Wiring,
-    /// What was asked for last.
+    /// The outputs that were asked for last.
     pub(super) written: Outputs,
     /// How often output `good` came on.
     pub(super) good_pulses: u64,
     /// How often output `reject` came on.
     pub(super) reject_pulses: u64,
-    /// The pin that could not be written last time.
+    /// The pin that could not be written last time; `None`: all could.
     pub(super) failed: Option<Signal>,
-    /// When it was last looked whether all pins are there.
+    /// When it was last checked that all pins are there.
     pub(super) looked: Micros,
 }
 
-/// How often it is looked whether all pins are there, us.
+/// How often it is checked that all pins are there, microseconds.
 const LOOK_US: u64 = 40_000;
 
 impl<P: Pin> SafePins<P> {
@@ -32,7 +32,7 @@ impl<P: Pin> SafePins<P> {
         }
     }
 
-    /// Whether every pin shows it.
+    /// Writes the pins. Returns whether every pin shows what was asked for.
     pub(super) fn drive(&mut self, outputs: Outputs) -> bool {
         if let Err((signal, e)) = self.pins.drive(&outputs) {
             if self.failed.replace(signal).is_none() {

@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 /// How often a folder that cannot be opened is tried.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What is written to.
+/// The files of results that are open.
 pub(super) struct Files {
     pub(super) verdicts: Lines,
     pub(super) events: Lines,
     pub(super) pictures: Pictures,
-    /// Of the folder: another program's results are not mixed with these.
+    /// Locks the folder: another program's results are not mixed with these.
     _lock: Lock,
 }
 
-/// The folder.
+/// The folder of results, open or to be tried again.
 pub(super) struct Folder {
     out: PathBuf,
     keep: bool,
@@ -48,7 +48,7 @@ fn put_aside(out: &Path, name: &str, keep: bool) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The folder's lock; `None`: another program has it.
+/// Locks the folder; `None`: another program has it.
 fn take(out: &Path) -> Result<Option<Lock>, Failed> {
     std::fs::create_dir_all(out).map_err(|e| (out.into(), e))?;
     let path = out.join(".lock");
@@ -77,7 +77,8 @@ fn open(out: &Path, keep: bool, lock: Lock) -> Result<Files, Failed> {
 }
 
 impl Folder {
-    /// Opens it; see [`Recorder::create`](super::Recorder::create). One that cannot be opened is told.
+    /// Opens the folder; see [`Recorder::create`](super::Recorder::create). If it cannot be opened, that is
+    /// logged.
     ///
     /// # Errors
     /// Another program has it.
@@ -101,10 +102,10 @@ impl Folder {
         })
     }
 
-    /// What is written to, if it can be.
+    /// The files of results, which are opened if it is time to try that again.
     ///
     /// # Errors
-    /// Why not.
+    /// Why they cannot be opened.
     pub(super) fn files(&mut self) -> Result<&mut Files, &Failed> {
         if self.files.is_err() && self.tried.elapsed() >= AGAIN {
             self.tried = Instant::now();

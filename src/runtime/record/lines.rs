@@ -5,17 +5,17 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// When a file is this long it becomes `NAME.1.jsonl`, in place of the one before.
+/// Length in bytes at which a file becomes `NAME.1.jsonl`, in place of the one before.
 const LONGEST: u64 = 32 << 20;
 
-/// The file.
+/// A file of whole lines.
 pub(super) struct Lines {
     path: PathBuf,
     /// `None`: it could not be made anew; it is tried again with the next line.
     file: Option<File>,
     /// Bytes of whole lines in it.
     length: u64,
-    /// There may be half a line behind them.
+    /// Whether there may be half a line behind them.
     torn: bool,
     longest: u64,
 }
@@ -46,7 +46,7 @@ impl Lines {
         if self.length + text.len() as u64 > self.longest && self.file.is_some() {
             match std::fs::rename(&self.path, self.path.with_extension("1.jsonl")) {
                 Ok(()) => (),
-                // Somebody took it away: there is nothing to put aside.
+                // Somebody has removed the file: there is nothing to put aside.
                 Err(e) if e.kind() == ErrorKind::NotFound => (),
                 Err(e) => return Err(e),
             }
@@ -65,7 +65,7 @@ impl Lines {
             self.torn = false;
         }
         if let Err(e) = file.write_all(&text) {
-            // What was written of it goes again, now or before the next line.
+            // The part of the line that was written is cut off, now or before the next line.
             self.torn = mend(file, self.length).is_err();
             return Err(e);
         }
@@ -77,7 +77,7 @@ impl Lines {
 /// Cuts the file behind its whole lines.
 fn mend(file: &mut File, length: u64) -> Result<(), Error> {
     match file.set_len(length) {
-        // A device has no length; nor does it keep anything.
+        // A device has no length to cut; nor does it keep anything.
         Err(e) if e.kind() == ErrorKind::InvalidInput => return Ok(()),
         cut => cut?,
     }

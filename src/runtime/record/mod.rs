@@ -1,14 +1,14 @@
-//! What is written down of a station: a line per part, overlays of rejects, alarms.
+//! Results on disk: a line per part, pictures of rejects, alarms.
 //!
-//! Looks on from the side: the line never waits for it. What finds no room in its queue, or cannot be
-//! written, is counted. What it keeps is bounded, on disk too.
+//! The line never waits for the recorder. A record that finds no room in its queue, or cannot be written, is
+//! counted. What is kept is bounded, on disk too.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `folder` | where they go, or that they cannot go there |
+//! | `folder` | the folder of results, or why it cannot be written |
 //! | `lines` | files that grow line by line |
 //! | [`pictures`] | the archive: pictures by day |
-//! | `recorder` | the thread |
+//! | `recorder` | the thread that writes |
 
 mod folder;
 mod lines;
@@ -26,99 +26,99 @@ use image::RgbImage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Outcomes that wait: some seconds of the fastest line.
+/// Outcomes that wait at most: some seconds of the fastest line.
 const OUTCOMES: usize = 4096;
-/// Judgements and pictures of one network that wait.
+/// Judgements and pictures of one network that wait at most.
 const JUDGEMENTS: usize = 1024;
-/// Pictures in memory; rejects beyond get no overlay, and are counted.
+/// Most pictures that wait in memory; rejects beyond that get no overlay, and are counted.
 pub(super) const PICTURES: usize = 24;
 
-/// A frame and what was seen on it.
+/// A frame, and what the network found on it.
 pub struct Picture {
-    /// The frame.
+    /// The frame, 8-bit RGB.
     pub frame: RgbImage,
-    /// What the network made of it.
+    /// The network's scores and heat map of the frame.
     pub inspection: Inspection,
 }
 
-/// What became of a frame.
+/// The result of judging one frame.
 pub struct Judgement {
-    /// What the frame is called.
+    /// Name of the frame.
     pub name: String,
     /// Whether the part is defective, where the source knows.
     pub defective: Option<bool>,
-    /// Its score; `None` if it could not be judged.
+    /// The frame's score, 0..=1; `None` if it could not be judged.
     pub score: Option<f32>,
-    /// Why it could not be judged.
+    /// Why the frame could not be judged.
     pub error: Option<String>,
-    /// What judged it.
+    /// Label of the network that judged it.
     pub network: Option<Arc<NetworkLabel>>,
-    /// The threshold then.
+    /// The threshold that it was compared with, 0..=1.
     pub threshold: f32,
-    /// Whether its picture follows.
+    /// Whether the picture follows in a record of its own.
     pub picture: bool,
-    /// Whether somebody looks on, and this picture is for them.
+    /// Whether the picture is for somebody who looks at the web page now.
     pub shows: bool,
-    /// Whether its picture is kept although it passes: it came while good parts were taught, and somebody may look
-    /// for the odd one, or it is one of the sample of parts that pass.
+    /// Whether the picture is kept although the part passes: it came while good parts were taught, and somebody
+    /// may look for an odd one, or it is one of the sample of parts that pass.
     pub sample: bool,
 }
 
-/// Something to write down.
+/// A message to the recorder.
 pub enum Record {
     /// A frame was judged, or could not be.
     Judged {
-        /// Whose.
+        /// The part that the frame shows.
         part: PartId,
-        /// Of which camera.
+        /// The camera that the frame is from.
         view: View,
-        /// How.
+        /// Its score, or why there is none.
         judgement: Judgement,
     },
     /// The picture of a part that is to be kept.
     Picture {
-        /// Whose.
+        /// The part that the picture shows.
         part: PartId,
-        /// Of which camera.
+        /// The camera that the picture is from.
         view: View,
-        /// The picture.
+        /// The frame and its heat map.
         picture: Box<Picture>,
     },
-    /// What became of a part.
+    /// A part has its outcome.
     Outcome {
-        /// All of it.
+        /// The part's outcome, score, cause and latency.
         result: PartResult,
         /// When it was triggered.
         triggered: Micros,
-        /// Where the reject station is for it: microseconds on the same clock, or encoder counts.
+        /// When the part is at the reject station: microseconds on the same clock, or encoder counts.
         due: u64,
         /// When it got its outcome.
         at: Micros,
     },
     /// An alarm was raised.
     Alarm {
-        /// Which.
+        /// The alarm that was raised.
         alarm: Alarm,
-        /// When.
+        /// When it was raised.
         at: Micros,
     },
     /// Alarms were reset.
     Reset {
-        /// Which.
+        /// The alarms that were latched until then.
         alarms: AlarmSet,
-        /// When.
+        /// When they were reset.
         at: Micros,
     },
     /// A challenge is over.
     Challenge {
-        /// How it went.
+        /// How many test pieces were announced, detected, missed and not judged.
         report: ChallengeReport,
-        /// When.
+        /// When it ended.
         at: Micros,
     },
 }
 
-/// Where records go, over a lane of one sender.
+/// A lane to the recorder, for one sender.
 pub struct RecordSender {
     records: Post<Record>,
     pictures: Arc<AtomicUsize>,
@@ -138,7 +138,7 @@ impl RecordSender {
         }
     }
 
-    /// Whether another picture may wait; it is expected then. If not, it is counted as lost.
+    /// Whether one more picture may wait; then it must be sent. Otherwise it is counted as lost.
     pub fn takes_a_picture(&self, shared: &Shared) -> bool {
         let waiting = self.pictures.fetch_add(1, Ordering::Relaxed);
         if waiting >= PICTURES {
@@ -148,7 +148,7 @@ impl RecordSender {
         waiting < PICTURES
     }
 
-    /// The same for a picture that is only looked at: it gives way to those that are kept, and is no loss.
+    /// The same for a picture that is only looked at: those that are kept go first, and it does not count as lost.
     pub fn takes_a_spare_picture(&self) -> bool {
         let waiting = self.pictures.fetch_add(1, Ordering::Relaxed);
         let takes = waiting < PICTURES / 4;
@@ -159,15 +159,15 @@ impl RecordSender {
     }
 }
 
-/// Where the recorder's records come from. Outcomes come over the first lane.
+/// The recorder's mailbox. Outcomes come over the first lane.
 pub struct Records {
     mailbox: Mailbox<Record>,
-    /// Pictures that wait to be drawn.
+    /// How many pictures wait to be drawn.
     pictures: Arc<AtomicUsize>,
 }
 
 impl Records {
-    /// The way of outcomes, and those of so many networks.
+    /// Makes the lane of outcomes and one lane for each of `networks` networks.
     pub fn new(networks: usize) -> (RecordSender, Vec<RecordSender>, Records) {
         let mut records = Records {
             mailbox: Mailbox::default(),

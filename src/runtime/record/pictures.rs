@@ -20,44 +20,44 @@ use std::path::{Path, PathBuf};
 /// The archive's folder among the results.
 pub const FOLDER: &str = "archive";
 
-/// What its three files end in; the last one is written last.
+/// Ends of the names of a part's three files; the last one is written last.
 const ENDS: [&str; 3] = [".jpg", ".overlay.jpg", ".json"];
 
 /// What is known of a part in the archive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct About {
-    /// Its number.
+    /// Number of the part.
     pub part: u64,
-    /// What its frame was called.
+    /// Name of its frame.
     pub name: String,
-    /// Which camera saw it, from 1, where there are several.
+    /// Number of the camera that saw it, from 1, if the station has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<u8>,
     /// When it got its outcome, RFC 3339.
     pub utc: String,
     /// Whether it was rejected.
     pub reject: bool,
-    /// Why, if it was not its score.
+    /// Cause of its reject, if that was not its score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// The type of its defect.
+    /// Type of its defect.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Its score, 0..=1; `None` if the verdict came too late to count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
-    /// The threshold then.
+    /// The threshold that the score was compared with, 0..=1.
     pub threshold: f32,
-    /// The recipe's name.
+    /// Name of the recipe in use.
     #[serde(default)]
     pub recipe: String,
-    /// The network's name.
+    /// Name of the network.
     #[serde(default)]
     pub network: String,
-    /// What somebody who looked at it found: `true` it was good, `false` it was bad.
+    /// Verdict of somebody who looked at it: `true` the part was good, `false` it was bad; `None`: nobody has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good: Option<bool>,
-    /// What they noted.
+    /// Their note.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
@@ -83,19 +83,19 @@ pub fn part_of(file: &str) -> Option<(u64, &str)> {
     Some((stem[..digits].parse().ok().filter(|_| ours)?, stem))
 }
 
-/// The pictures of one part.
+/// The files of one part.
 struct Kept {
-    /// Path without its end.
+    /// Their path without the ends in [`ENDS`].
     stem: PathBuf,
     bytes: u64,
 }
 
-/// What is there.
+/// The archive on disk.
 pub(super) struct Pictures {
     folder: PathBuf,
     /// Oldest first.
     kept: VecDeque<Kept>,
-    /// Bytes of all.
+    /// Bytes of all files.
     size: u64,
 }
 
@@ -106,7 +106,8 @@ fn end_of(stem: &Path, end: &str) -> PathBuf {
 }
 
 impl Pictures {
-    /// Those that an earlier run left are among those that make way, or, without `keep`, are removed.
+    /// Opens the archive. Pictures of an earlier run stay until they are the oldest, or, without `keep`, are
+    /// removed.
     pub(super) fn open(folder: PathBuf, keep: bool) -> Result<Self, (PathBuf, Error)> {
         let at = |path: &Path| {
             let path = path.to_path_buf();
@@ -136,7 +137,7 @@ impl Pictures {
                 }
             }
             if !keep {
-                // Fails where something of somebody else is in it.
+                // Fails if there are other files in it.
                 let _ = std::fs::remove_dir(day.path());
             }
         }
@@ -186,7 +187,7 @@ impl Pictures {
             })
             .and_then(|()| std::fs::rename(&new, &paths[2]).map_err(|e| (paths[2].clone(), e)));
         if let Err(e) = written {
-            // Half of it is nothing.
+            // Half of a part's files is worth nothing.
             for path in paths.iter().chain([&new]) {
                 let _ = std::fs::remove_file(path);
             }
@@ -211,7 +212,7 @@ impl Pictures {
             && let Some(oldest) = self.kept.pop_front()
         {
             self.size -= oldest.bytes;
-            // First what says that it is there.
+            // The `.json` goes first: without it the part is not in the archive.
             for end in ENDS.iter().rev() {
                 let path = end_of(&oldest.stem, end);
                 match std::fs::remove_file(&path) {

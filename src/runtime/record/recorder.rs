@@ -1,4 +1,4 @@
-//! The thread that writes down what happened.
+//! The thread that writes results, alarms and pictures to disk.
 
 use super::folder::Folder;
 use super::pictures::About;
@@ -23,9 +23,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-/// How often it shows that it is alive if there is nothing to write.
+/// Longest time between two signs of life of this thread while there is nothing to write.
 const BEAT: Duration = Duration::from_millis(250);
-/// Parts that are remembered: more than the belt holds.
+/// Parts that are remembered at most: more than the belt holds.
 const REMEMBERED: usize = 2048;
 
 /// A line of verdicts.jsonl, written when the part has its outcome. Times in `_us` are microseconds on
@@ -37,7 +37,7 @@ struct PartLine<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<f32>,
-    /// FAPrompt's and the memory's, where good parts were taught.
+    /// The scores of FAPrompt and of the memory, where good parts were taught.
     #[serde(skip_serializing_if = "Option::is_none")]
     zero_shot: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ struct PartLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<f64>,
     triggered_us: u64,
-    /// Where the reject station is for it: a time, or encoder counts.
+    /// When the part is at the reject station: microseconds, or encoder counts.
     due: u64,
     at_us: u64,
     /// `at_us` by the system's clock.
@@ -57,10 +57,10 @@ struct PartLine<'a> {
     /// The type of its defect, if its score rejected it; `unknown` where two are about as likely.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'a str>,
-    /// Share of that type among all types.
+    /// Share of that type among all types, 0..=1.
     #[serde(skip_serializing_if = "Option::is_none")]
     type_share: Option<f32>,
-    /// The lane that its reject started in.
+    /// Number of the lane that its reject started in.
     #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<u8>,
     /// Where there are several cameras: the one whose score, name and error these are.
@@ -110,8 +110,8 @@ enum Event {
     },
 }
 
-/// What is known of a part. Judgements, pictures and outcome come in any order: the verdict of a late part
-/// comes when it has its outcome.
+/// What is known of a part so far. Judgements, pictures and outcome come in any order: the verdict of a late part
+/// comes after its outcome.
 #[derive(Default)]
 struct Known {
     views: [Seen; VIEWS],
@@ -126,7 +126,8 @@ struct Seen {
 }
 
 impl Known {
-    /// Whose name and error stand for the part: the view's that decided it, or the first's that went wrong.
+    /// The camera whose name and error are reported for the part: the one that decided it, or the first that
+    /// failed.
     fn teller(&self, decided: View, scored: bool) -> View {
         let is_there = |view: &View| self.views[view.index()].judgement.is_some();
         let failed = |view: &View| {
@@ -142,10 +143,10 @@ impl Known {
     }
 }
 
-/// What could not be opened, and why.
+/// A file or folder that could not be opened, and why.
 pub type Failed = (PathBuf, Error);
 
-/// The thread's state.
+/// State of the recorder's thread.
 pub struct Recorder {
     records: Records,
     /// An outcome that waits for the judgements that were sent before it.
@@ -160,7 +161,7 @@ pub struct Recorder {
 
 /// Counts a record that could not be written.
 fn lose(shared: &Shared, path: &Path, reason: &dyn Display) {
-    // A full disk is said once, not once per part.
+    // A full disk is logged once, not once per part.
     if shared.lost.fetch_add(1, Ordering::Relaxed) == 0 {
         warn(format_args!(
             "{}: cannot be written: {reason}; what is lost from here on is counted",
@@ -170,10 +171,10 @@ fn lose(shared: &Shared, path: &Path, reason: &dyn Display) {
 }
 
 impl Recorder {
-    /// Opens the results folder. With `keep`, what an earlier run left there is kept: its lines as
-    /// `*.1.jsonl`, its overlays among those that make way when there are too many. Without, it would be
-    /// taken for this run's, and is removed. With `say`, a line per part goes to standard output. Where the
-    /// folder cannot be written, what is lost is counted until it can be.
+    /// Opens the folder of results. With `keep`, the results of an earlier run are kept: its lines as `*.1.jsonl`,
+    /// its pictures until they are the oldest. Without `keep` they would pass for this run's, and are removed.
+    /// With `say`, a line per part goes to standard output. While the folder cannot be written, records are
+    /// counted as lost.
     ///
     /// # Errors
     /// The folder, if another program has it.
@@ -195,13 +196,13 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Tells whether there is anything to write to; tries again if it is time.
+    /// Publishes whether the folder can be written; tries to open it again if it is time.
     fn look(&mut self) {
         let closed = self.folder.files().is_err();
         self.shared.unwritten.store(closed, Ordering::Relaxed);
     }
 
-    /// Writes until nobody sends any more.
+    /// Writes records until no sender is left.
     pub fn run(mut self) {
         loop {
             self.sign.beat();
@@ -214,8 +215,8 @@ impl Recorder {
         }
     }
 
-    /// The next record, if there is one. What a network told of a part before its verdict comes before its
-    /// outcome, over whichever lanes they came.
+    /// The next record, if there is one. What a network sent about a part before its verdict comes before the
+    /// part's outcome, whichever lanes they came over.
     fn try_next(&mut self) -> Option<Record> {
         if self.behind.is_none() {
             self.behind = self.records.mailbox.try_recv_first();
@@ -304,7 +305,7 @@ impl Recorder {
         }
     }
 
-    /// What is known of a part; the oldest is forgotten if there are too many.
+    /// The entry of a part, made if there is none; the oldest is dropped if there are too many.
     fn part(&mut self, part: PartId) -> &mut Known {
         if self.known.len() >= REMEMBERED
             && !self.known.contains_key(&part)
@@ -366,7 +367,7 @@ impl Recorder {
         }
         if self.say {
             let number = |v: Option<String>| v.unwrap_or_else(|| "-".into());
-            // Most errors begin with what failed, and that is their part's name.
+            // Most errors begin with the name of what failed, which is the part's name here.
             let shown = match error {
                 Some(error) if error.starts_with(name) => "",
                 _ => name,
@@ -456,8 +457,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the picture of a part that its network asked to keep is kept: what the archive is set to may
-    /// have changed since.
+    /// Whether a picture that the network asked to keep is kept: the archive's settings may have changed since.
     fn keeps(&self, outcome: Outcome, sample: bool) -> bool {
         match self.shared.archive().keep {
             Keep::Nothing => false,
@@ -519,7 +519,7 @@ impl Recorder {
     }
 }
 
-/// Quality of pictures in the archive.
+/// JPEG quality of pictures in the archive, 1..=100.
 const QUALITY: u8 = 90;
 
 fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {

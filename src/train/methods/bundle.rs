@@ -284,7 +284,7 @@ pub fn types(asked: &MethodOptions, learned: &Learned) -> Result<Vec<String>, Tr
     }
 }
 
-/// Refuses stages that the checkpoint has no numbers for.
+/// Refuses a number of stages other than the checkpoint has learned.
 fn stages_fit(spec: &MethodSpec, learned: usize) -> Result<(), TrainError> {
     if learned == spec.stages.len() {
         return Ok(());

@@ -40,9 +40,9 @@ pub struct Prompts {
 /// Six convolutions that are added up, as one 7 x 7 kernel.
 #[derive(Module, Debug)]
 pub struct Convolution {
-    /// [49 * width, C]: rows of each place of the kernel, raster order.
+    /// The kernel's weights, [49 * width, C]: rows of each place of the kernel, raster order.
     kernel: Param<Tensor<2>>,
-    /// [C].
+    /// What is added to each of the C channels, `[C]`.
     bias: Param<Tensor<1>>,
 }
 

@@ -31,7 +31,7 @@ pub struct Learned {
 
 /// The numbers of a checkpoint.
 pub enum Numbers {
-    /// AnomalyCLIP's.
+    /// AnomalyCLIP: two prompts that every picture shares.
     Prompts {
         /// V, [n, C].
         normal: Array2<f32>,
@@ -49,7 +49,7 @@ pub enum Numbers {
     },
     /// APRIL-GAN's layers, [C, width] each.
     Linear(Vec<Dense>),
-    /// DAPO's.
+    /// DAPO: several prompts, and tokens in both encoders.
     Dapo {
         /// V, [E, l, C].
         normal: Array3<f32>,

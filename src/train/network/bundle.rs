@@ -190,7 +190,7 @@ impl Network {
             let (got, want) = (slice(got).map_err(failed)?, slice(want).map_err(failed)?);
             let largest = want.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
             let apart = got.iter().zip(want).map(|(a, b)| (a - b).abs());
-            // `max` would lose what is no number.
+            // `max` would lose a NaN.
             let apart = apart.fold(0f32, |m, d| if d.is_nan() { d } else { m.max(d) });
             off = if apart.is_nan() {
                 apart

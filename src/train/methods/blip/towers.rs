@@ -53,9 +53,9 @@ fn rows(t: &Tensors, name: &str, width: usize) -> Result<Array2<f32>, TensorErro
 
 /// The image encoder's tensors that pictures of any size share.
 pub struct VisionFile {
-    /// Channels.
+    /// Channels of a token.
     pub width: usize,
-    /// Side of a patch.
+    /// Side of a patch, pixels.
     pub patch: usize,
     /// Patches per side that the positions are for.
     pub grid: usize,

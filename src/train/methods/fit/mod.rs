@@ -41,7 +41,7 @@ pub struct Options {
     pub deep_blocks: usize,
     /// Tokens of a deep prompt (AnomalyCLIP).
     pub deep_length: usize,
-    /// Epochs.
+    /// How often each picture is learned from.
     pub epochs: usize,
     /// Pictures per step.
     pub batch: usize,

@@ -79,7 +79,7 @@ pub struct Epoch {
     pub terms: Terms,
     /// Seconds, encoding not included.
     pub seconds: f64,
-    /// Pictures.
+    /// Number of pictures that were learned from.
     pub pictures: usize,
 }
 
