@@ -186,7 +186,10 @@ fn links_lead_somewhere() {
 fn places_that_are_named_exist() {
     let mut tried = 0;
     for page in PAGES {
-        assert!(!read(page).contains("@@"), "{page}: a place that was to be filled");
+        assert!(
+            !read(page).contains("@@"),
+            "{page}: a place that was to be filled"
+        );
         for word in read(page).split('`').skip(1).step_by(2) {
             let place = ["src/", "tests/", "boards/", "docs/", "models/", "benches/"]
                 .iter()
