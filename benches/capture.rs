@@ -57,7 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Long enough that a frame is there, and nobody waits for it.
         std::thread::sleep(Duration::from_millis(45));
         // Each comes first as often as the others: after a pause the first is slower.
-        for way in (0..best.len()).map(|way| (way + round) % best.len()) {
+        for turn in 0..best.len() {
+            let way = (turn + round) % best.len();
             let best = &mut best[way];
             let start = Instant::now();
             match way {
