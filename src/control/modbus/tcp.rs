@@ -33,21 +33,21 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 2..=254;
 /// A request that has begun must be whole, and an answer taken, within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two tries to get an address that cannot be had.
+/// How long to wait before an address that is not available is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// A client.
 struct Client {
     stream: TcpStream,
     slave: Slave,
-    /// Received and not answered yet.
+    /// Bytes that were received and not answered yet.
     bytes: heapless::Vec<u8, LONGEST>,
-    /// Answered and not sent yet.
+    /// Bytes of answers that were not sent yet.
     out: heapless::Vec<u8, LONGEST>,
     /// The header and unit of a request whose answer comes when its change is in force.
     later: Option<[u8; HEADER + 1]>,
     budget: Budget,
-    /// When it last asked something whole, or was sent the whole answer.
+    /// When it last sent a whole request, or was sent the whole answer.
     last: Instant,
     open: bool,
 }
@@ -73,7 +73,7 @@ impl Client {
         })
     }
 
-    /// What the socket is to be watched for.
+    /// The events that the socket is watched for.
     fn wants(&mut self, now: Instant) -> PollFlags {
         match () {
             () if !self.out.is_empty() => PollFlags::OUT,
@@ -83,7 +83,7 @@ impl Client {
         }
     }
 
-    /// Reads what has come, if anything may be asked now.
+    /// Reads what has come, if the client may ask something now.
     fn read(&mut self, now: Instant) {
         if self.wants(now) != PollFlags::IN || self.bytes.is_full() {
             return;
@@ -101,7 +101,7 @@ impl Client {
         }
     }
 
-    /// Answers what has come whole, one request after the other.
+    /// Answers the whole requests that have come, one after the other.
     fn answer<H: ControlledStation>(&mut self, now: Instant, control: &mut Control<H>) {
         self.slave.idle(now, control);
         let late = self.slave.late(now, control);
@@ -130,7 +130,7 @@ impl Client {
         }
     }
 
-    /// The next request that is whole: its header with the unit, and what the serial line would have brought.
+    /// The next whole request: its header with the unit, and the frame that the serial line would have brought.
     fn request(&mut self) -> Option<([u8; HEADER + 1], Adu)> {
         let header = *self.bytes.first_chunk::<{ HEADER + 1 }>()?;
         let [_, _, protocol @ .., high, low, _] = header;
@@ -153,7 +153,7 @@ impl Client {
         Some((header, request))
     }
 
-    /// Puts an answer behind the header of its request. A request without one was none.
+    /// Puts an answer behind the header of its request. Without an answer nothing is sent.
     fn send(&mut self, header: &[u8; HEADER + 1], answer: Option<Adu>) {
         let Some(body) = answer
             .as_deref()
@@ -171,7 +171,7 @@ impl Client {
         self.budget.answered(self.out.len());
     }
 
-    /// Sends what the client takes.
+    /// Sends as many bytes as the client takes.
     fn write(&mut self, now: Instant) {
         if self.out.is_empty() {
             return;
@@ -198,7 +198,7 @@ impl Client {
     }
 }
 
-/// Whether nothing is wrong with the connection.
+/// Whether the error only means that nothing can be read or sent now.
 fn is_late(error: &io::Error) -> bool {
     matches!(
         error.kind(),
