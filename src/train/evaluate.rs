@@ -180,7 +180,7 @@ pub struct Truth {
 /// A mask at the map's size: resized bilinearly, cut at one half.
 ///
 /// # Errors
-/// [`TrainError::Picture`].
+/// [`TrainError::Picture`]: the file cannot be read, or is no picture.
 pub fn mask(mask: &Mask, side: usize) -> Result<Vec<bool>, TrainError> {
     Ok(mask.read()?.at(side))
 }

@@ -66,7 +66,7 @@ impl Prompts {
     /// Reads a prompt learner for `clip`.
     ///
     /// # Errors
-    /// [`TrainError::Prompts`].
+    /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights.
     pub fn load(path: &Path, clip: &Clip) -> Result<Prompts, TrainError> {
         let fail = |e: TensorError| TrainError::Prompts {
             path: path.to_path_buf(),

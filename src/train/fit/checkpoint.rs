@@ -72,7 +72,7 @@ impl Record {
     /// Refuses weights that the prompts were not learned on.
     ///
     /// # Errors
-    /// [`TrainError::Options`].
+    /// [`TrainError::Options`]: the prompts were learned on other weights.
     pub fn belongs_to(&self, clip: &Clip, prompts: &Prompts) -> Result<(), TrainError> {
         if self.clip != clip.digest {
             return Err(TrainError::Options(format!(
@@ -180,7 +180,7 @@ impl Checkpoint {
     /// epoch before goes after that.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save(
         &self,
         prompts: &Prompts,

@@ -130,7 +130,7 @@ impl FlashError {
 /// A key to sign with, from a file that `minisign -G` wrote. Asks for the password if there is one.
 ///
 /// # Errors
-/// [`FlashError::Local`].
+/// [`FlashError::Local`]: the file cannot be read, is no key, or has another password.
 pub fn secret_key(path: &Path) -> Result<minisign::SecretKey, FlashError> {
     let wrong = |e: &dyn Display| FlashError::Local(format!("{}: {e}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;

@@ -373,7 +373,7 @@ impl Learned {
     /// Reads what `method` learned on `clip`.
     ///
     /// # Errors
-    /// [`TrainError::Prompts`].
+    /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights.
     pub fn load(path: &Path, method: Method, clip: &Clip) -> Result<Learned, TrainError> {
         let fail = |e: TensorError| TrainError::Prompts {
             path: path.to_path_buf(),

@@ -33,7 +33,7 @@ impl Lock {
     /// Reads it; empty if there is none.
     ///
     /// # Errors
-    /// [`PullError::Lock`].
+    /// [`PullError::Lock`]: the file cannot be read, or is no lock file.
     pub fn read(path: &Path) -> Result<Lock, PullError> {
         let fail = |what: String| PullError::Lock {
             path: path.to_path_buf(),
@@ -72,7 +72,7 @@ impl Lock {
     /// Writes it, whole or not at all.
     ///
     /// # Errors
-    /// [`PullError::File`].
+    /// [`PullError::File`]: the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), PullError> {
         let mut text = serde_json::to_string_pretty(self).expect("words and numbers");
         text.push('\n');

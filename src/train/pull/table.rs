@@ -306,7 +306,7 @@ pub fn table() -> &'static [Model] {
 /// The model of this name, in any case.
 ///
 /// # Errors
-/// [`PullError::Unknown`].
+/// [`PullError::Unknown`]: nothing has this name; the error lists all names.
 pub fn find(name: &str) -> Result<&'static Model, PullError> {
     let found = TABLE.iter().find(|m| m.name.eq_ignore_ascii_case(name));
     found.ok_or_else(|| PullError::Unknown {

@@ -60,7 +60,7 @@ impl Store {
     /// Writes the file beside `path` and renames it: `path` is old or new, never half.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save(self, path: &Path) -> Result<(), TrainError> {
         let failed = |source| TrainError::Output {
             path: path.into(),
