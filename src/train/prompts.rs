@@ -36,7 +36,7 @@ pub struct Prompts {
     pub digest: String,
     /// Whether the file says that its numbers were never trained.
     pub untrained: bool,
-    /// V, [E, C].
+    /// V, the learned tokens of the normal prompt, [E, C].
     pub normal: Array2<f32>,
     /// A, [K, E', C].
     pub abnormal: Array3<f32>,

@@ -33,9 +33,9 @@ pub enum TensorError {
     /// Not what the architecture wants.
     #[error("tensor `{name}` is {found:?}, expected {wanted}")]
     Shape {
-        /// Its name.
+        /// Name of the tensor.
         name: String,
-        /// Its shape.
+        /// Its shape in the file.
         found: Vec<usize>,
         /// The shape that was expected.
         wanted: String,

@@ -41,9 +41,9 @@ pub struct Record {
     /// What they were learned from, as [`digest`] computes it; empty in files that do not say.
     #[serde(default)]
     pub data: String,
-    /// Pictures per step.
+    /// Number of pictures per step.
     pub batch: usize,
-    /// Learning rate.
+    /// Learning rate of the optimiser.
     pub lr: f64,
     /// What the prompts began with.
     #[serde(default)]

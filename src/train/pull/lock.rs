@@ -9,11 +9,11 @@ use std::path::Path;
 /// A file as it was fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locked {
-    /// Its digest, hexadecimal.
+    /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
-    /// Its length.
+    /// Length of the file, bytes.
     pub bytes: u64,
-    /// Its address.
+    /// Address that it came from.
     pub from: String,
     /// The commit of its repository, where the hub said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ impl Lock {
         self.models.get(model)?.get(file)
     }
 
-    /// Notes a file.
+    /// Adds a file, or replaces what was noted of it.
     pub fn put(&mut self, model: &str, file: &str, locked: Locked) {
         let files = self.models.entry(model.into()).or_default();
         files.insert(file.into(), locked);

@@ -39,7 +39,7 @@ pub enum Origin {
 /// A published model.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// Its name.
+    /// Name of the model, as `pull` takes it.
     pub name: &'static str,
     /// What it is for.
     pub what: What,
@@ -98,7 +98,7 @@ const HUGGING_FACE: &[&[&str]] = &[
     &["preprocessor_config.json"],
     &["model.safetensors", "pytorch_model.bin"],
 ];
-/// open_clip's files.
+/// Names of the files of open_clip's weights.
 const OPEN_CLIP: &[&[&str]] = &[
     &["open_clip_config.json"],
     &["open_clip_model.safetensors", "open_clip_pytorch_model.bin"],

@@ -38,7 +38,7 @@ impl Store {
         self.tensors.insert(name.into(), stored);
     }
 
-    /// Values, as f16.
+    /// Adds a tensor whose values are stored as f16.
     pub fn half(&mut self, name: impl Into<String>, shape: &[usize], values: &[f32]) {
         let bytes = values
             .iter()
