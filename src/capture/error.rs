@@ -1,4 +1,4 @@
-//! Why there is no picture.
+//! Errors of cameras and photos: why there is no picture.
 
 use super::MAX_PIXELS;
 use super::jpeg::JpegError;
@@ -10,38 +10,38 @@ use std::time::Duration;
 /// Why there is no picture. The part in front of the camera is a reject.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// A file that cannot be opened.
+    /// A file or folder cannot be read.
     #[error("{path}: cannot be read: {source}", path = shown(path.display()))]
     Unreadable {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// A file that is no picture, or a damaged one.
+    /// A file is no picture, or is damaged.
     #[error("{path}: {source}", path = shown(path.display()))]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The decoder's reason.
         source: image::ImageError,
     },
-    /// A JPEG picture that is damaged, or of a kind that is not read.
+    /// A JPEG picture is damaged, or of a kind that is not read.
     #[error("{path}: JPEG, {source}", path = shown(path.display()))]
     Jpeg {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with it.
         source: JpegError,
     },
-    /// More pixels than any frame has.
+    /// A picture has more pixels than any frame.
     #[error("{path}: {width} x {height} pixels, more than {MAX_PIXELS}", path = shown(path.display()))]
     TooLarge {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its width.
+        /// Width of the picture, pixels.
         width: u32,
-        /// Its height.
+        /// Height of the picture, pixels.
         height: u32,
     },
     /// The source has no more pictures.
@@ -53,47 +53,47 @@ pub enum CaptureError {
     /// The device is gone (ENODEV), or failed before and was not opened again.
     #[error("{device}: the camera is disconnected; check its cable and supply", device = shown(device.display()))]
     Disconnected {
-        /// The device.
+        /// Path of the device.
         device: PathBuf,
     },
-    /// The system refused something.
+    /// The system refused an operation on the device.
     #[error("{device}: {action}: {source}{hint}", device = shown(device.display()), hint = hint(source))]
     Device {
-        /// The device.
+        /// Path of the device.
         device: PathBuf,
-        /// What was tried.
+        /// The operation that was tried.
         action: &'static str,
         /// The system's reason.
         source: io::Error,
     },
-    /// A command that cannot be started, or whose output is of no more use.
+    /// A command cannot be started, or its output cannot be used any more.
     #[error("{command}: {what}", command = shown(command))]
     Command {
-        /// The source, as it was given.
+        /// The command, as it was given.
         command: String,
         /// What is wrong.
         what: String,
     },
-    /// The device cannot do what is asked for, or delivers what this program does not read.
+    /// The device cannot do what the settings ask for, or delivers frames that this program does not read.
     #[error("{device}: {what}; {advice}", device = shown(device.display()))]
     Unsupported {
-        /// The device.
+        /// Path of the device.
         device: PathBuf,
-        /// What it is.
+        /// What it cannot do.
         what: String,
         /// What to do.
         advice: String,
     },
-    /// A control that is missing, does not take the value, or reads back another one.
+    /// A control is missing, does not take the value, or reads back another one.
     #[error("{device}: control {control} = {wanted}: {reason}", device = shown(device.display()))]
     Control {
-        /// The device.
+        /// Path of the device.
         device: PathBuf,
-        /// Its name as v4l2-ctl prints it.
+        /// Name of the control, as v4l2-ctl prints it.
         control: String,
         /// The value in the settings.
         wanted: String,
-        /// What is wrong, and what would be right.
+        /// What is wrong, and which value would be right.
         reason: String,
     },
 }

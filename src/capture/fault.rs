@@ -1,4 +1,4 @@
-//! A camera with faults, on schedule: what it does to the line can be tried on the command line.
+//! A camera with faults, on schedule: their effect on the line can be tried on the command line.
 //!
 //! The schedule is a list of `fault@exposure`, separated by commas; exposures count from 1.
 //!
@@ -35,14 +35,14 @@ pub enum Fault {
     Disconnect(Duration),
 }
 
-/// Faults and the exposures that they happen to.
+/// A schedule: faults, and the exposures that they happen to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultPlan(
-    /// In order of exposure.
+    /// Number of the exposure, from 1, and its fault; in order of exposures.
     Vec<(u64, Fault)>,
 );
 
-/// A schedule that is not understood.
+/// Why the text of a schedule cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{entry}: {reason}; write e.g. drop@5,late@9:200ms,damaged@7,eio@12,stall@15:3s,disconnect@20:3s"
@@ -102,7 +102,7 @@ fn parse(entry: &str) -> Result<(u64, Fault), &'static str> {
     Ok((exposure, fault))
 }
 
-/// `200ms` or `3s`, up to an hour.
+/// Parses a time such as `200ms` or `3s`, up to an hour.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     let (number, unit) = match text.strip_suffix("ms") {
         Some(number) => (number, 1),
@@ -118,15 +118,15 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
         .ok_or("times end at 3600s")
 }
 
-/// A camera around a camera.
+/// A camera that adds faults to another camera.
 pub struct FaultInjector<C: Camera> {
     inner: C,
     plan: std::iter::Peekable<std::vec::IntoIter<(u64, Fault)>>,
     /// Exposures so far, lost ones included.
     exposures: u64,
-    /// Lost since the last one that was handed over.
+    /// Exposures lost since the last one that was handed over.
     lost: u64,
-    /// Nothing comes until then.
+    /// Until when nothing comes, and why; `None`: exposures come.
     until: Option<(Instant, Silence)>,
 }
 
@@ -137,7 +137,7 @@ enum Silence {
 }
 
 impl<C: Camera> FaultInjector<C> {
-    /// `inner`, with faults.
+    /// Adds the faults of `plan` to `inner`.
     pub fn new(inner: C, plan: FaultPlan) -> Self {
         FaultInjector {
             inner,
@@ -159,7 +159,7 @@ impl<C: Camera> FaultInjector<C> {
     }
 }
 
-/// The name that faults of the injector carry.
+/// The device that errors of this camera name.
 fn device() -> PathBuf {
     PathBuf::from("fault injector")
 }

@@ -11,34 +11,34 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use walkdir::WalkDir;
 
-/// Extensions that are taken for pictures inside a folder.
+/// Extensions of files that count as pictures inside a folder.
 const EXTENSIONS: [&str; 15] = [
     "png", "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "bmp", "tif", "tiff", "webp", "ppm", "pgm",
     "pbm", "pnm",
 ];
 
-/// What a folder holds.
+/// The contents of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Its pictures, in name order.
     pub files: Vec<PathBuf>,
-    /// The rest.
+    /// Counts of everything else in it.
     pub left_out: LeftOut,
 }
 
-/// What is not taken for a picture of a folder.
+/// Counts of what does not count as a picture of a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Files and folders whose names begin with a point, as `._photo.png` of macOS and `.thumbnails`.
+    /// Files and folders whose names begin with a dot, such as `._photo.png` of macOS and `.thumbnails`.
     pub hidden: usize,
-    /// Files whose ending is none of a picture.
+    /// Files with an extension that no picture has.
     pub others: usize,
     /// Links to folders that were read already.
     pub again: usize,
 }
 
 impl LeftOut {
-    /// Whether it is nothing.
+    /// Whether all counts are 0.
     pub fn is_empty(&self) -> bool {
         *self == LeftOut::default()
     }
@@ -159,23 +159,23 @@ impl FolderCamera {
         })
     }
 
-    /// With so many bits (8 to 16) of each sample of photos with 16.
+    /// Uses this many low bits (8 to 16) of each sample of photos with 16 bits per sample.
     pub fn with_sample_bits(mut self, bits: Option<u32>) -> Self {
         self.sample_bits = bits;
         self
     }
 
-    /// What else the folder holds.
+    /// Counts of what else the folder holds.
     pub fn left_out(&self) -> LeftOut {
         self.left_out
     }
 
-    /// How many there are left.
+    /// How many pictures are left.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Whether there are none.
+    /// Whether no picture is left.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

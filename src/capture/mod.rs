@@ -1,7 +1,7 @@
-//! Where frames come from: a camera, a command, or a device that behaves like a camera.
+//! Sources of frames: a camera, a command, or a device that behaves like a camera.
 //!
-//! Knows pictures and time; nothing of what a frame is used for. A picture that is not whole is never
-//! passed off as one: it comes with `whole = false`, or not at all.
+//! Deals with pictures and time only, not with what a frame is used for. A picture that is incomplete never passes
+//! for a whole one: it comes with `whole = false`, or not at all.
 
 pub mod format;
 pub mod jpeg;
@@ -40,15 +40,15 @@ use std::time::Duration;
 pub struct Exposure {
     /// Counts up by one per exposure of the device, missed ones included; goes on after a reopening.
     pub sequence: u64,
-    /// When, in microseconds on CLOCK_MONOTONIC: the start of the exposure or the end of its transfer,
-    /// whichever the driver stamps.
+    /// Time in microseconds on CLOCK_MONOTONIC: the start of the exposure or the end of its transfer, whichever
+    /// the driver stamps.
     pub at_us: u64,
-    /// Whether the picture is complete and its moment known. If not, bytes are missing, the driver flagged
-    /// an error or gave no time, and the part must be rejected.
+    /// Whether the picture is complete and its time known. If not, bytes are missing, the driver flagged an error
+    /// or gave no time, and the part must be rejected.
     pub whole: bool,
     /// Exposures that were missed right before this one.
     pub missed: u64,
-    /// What to call it: a file name, or a number.
+    /// Its name in reports: a file name, or a number.
     pub name: String,
     /// Whether the part is defective, where the source knows (generator only).
     pub defective: Option<bool>,
@@ -108,7 +108,7 @@ pub struct Adjustment {
     pub gain: Option<u32>,
 }
 
-/// Boxed cameras are cameras.
+/// A boxed camera is a camera too.
 impl Camera for Box<dyn Camera> {
     fn capture(
         &mut self,
@@ -131,6 +131,6 @@ impl Camera for Box<dyn Camera> {
     }
 }
 
-/// The largest picture that is decoded. Area cameras for inspection end at about 25 megapixels; at
-/// this size preprocessing takes 0.8 GB for a moment.
+/// Most pixels of a picture that is decoded. Area cameras for inspection end at about 25 megapixels; at this size
+/// preprocessing takes 0.8 GB for a moment.
 pub const MAX_PIXELS: u64 = 64_000_000;

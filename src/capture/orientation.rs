@@ -1,4 +1,4 @@
-//! How the camera hangs above the belt: mirrored, turned.
+//! How a camera's pictures are mirrored and turned, because of how it hangs above the belt.
 
 use image::{RgbImage, imageops};
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub struct Orientation {
     pub flip_horizontal: bool,
     /// Top and bottom change places.
     pub flip_vertical: bool,
-    /// Then turned.
+    /// By how much it is turned after that.
     pub rotate: Rotation,
 }
 

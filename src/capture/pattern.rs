@@ -9,16 +9,16 @@ use std::time::Duration;
 
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 240;
-/// Every so many-th part is defective on average.
+/// The share of parts that are defective, on average.
 const DEFECT_RATE: f32 = 0.3;
 
-/// A generated part after the other, without end.
+/// A camera that generates one part after the other, without end.
 pub struct PatternCamera {
     seed: u64,
     sequence: u64,
 }
 
-/// Numbers in 0..1 that depend on nothing but their indices (a 64-bit mix of Steele, Lea, Flood 2014).
+/// A number in 0..1 that depends on its arguments only (a 64-bit mix of Steele, Lea, Flood 2014).
 fn hash(seed: u64, a: u64, b: u64) -> f32 {
     let mut z = seed ^ a.wrapping_mul(0x9e3779b97f4a7c15) ^ b.wrapping_mul(0xd1b54a32d192ed03);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58476d1ce4e5b9);
@@ -26,7 +26,7 @@ fn hash(seed: u64, a: u64, b: u64) -> f32 {
     ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
 }
 
-/// The known frame: what the generator draws first. Networks are tested with it.
+/// The known frame, which every network is tested with: the first frame of the generator.
 pub fn known_frame() -> RgbImage {
     let mut image = RgbImage::default();
     // The generator never fails; if it did, an empty frame would fail the judging.
@@ -34,7 +34,7 @@ pub fn known_frame() -> RgbImage {
     image
 }
 
-/// The defects that parts have.
+/// The kinds of defects that generated parts have.
 #[derive(Clone, Copy)]
 enum Defect {
     Scratch,
@@ -51,7 +51,7 @@ fn to_segment(p: (f32, f32), a: (f32, f32), b: (f32, f32)) -> f32 {
 }
 
 impl PatternCamera {
-    /// Parts of this seed.
+    /// Generates the parts of this seed.
     pub fn new(seed: u64) -> Self {
         PatternCamera { seed, sequence: 0 }
     }

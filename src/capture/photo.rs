@@ -1,4 +1,4 @@
-//! Photos: whole, upright, as RGB.
+//! Reads photos: whole, upright, as RGB.
 
 use super::jpeg::{Checker, JpegError};
 use super::{CaptureError, MAX_PIXELS};
@@ -15,19 +15,19 @@ use std::path::Path;
 use tiff::decoder::Decoder as TiffDecoder;
 use tiff::tags::{CompressionMethod, Tag};
 
-/// Pages that are counted at most.
+/// Most pages of a TIFF file that are counted.
 const MOST_PAGES: u32 = 1000;
 /// A quarter of full scale: if no sample of a photo with 16 bits reaches it, its high bits are empty.
 const LOW: u16 = 1 << 14;
 
-/// What is strange about a photo that can be read.
+/// Something unusual about a photo that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// The file holds so many pictures; the first one was read.
+    /// The file holds this many pictures; the first one was read.
     Pictures(u32),
-    /// An animation; its first picture was read.
+    /// The file is an animation; its first picture was read.
     Animation,
-    /// 16 bits are stored for a sample, and no sample needs more than so many: it is nearly black.
+    /// 16 bits are stored for a sample, and no sample needs more than this many: the photo is nearly black.
     LowBits(u32),
 }
 
@@ -47,12 +47,12 @@ impl fmt::Display for Note {
     }
 }
 
-/// A photo.
+/// A photo, and what is unusual about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Photo {
-    /// Its picture, turned as its Exif data say, with the samples that the file has.
+    /// The picture, turned as its Exif data say, with the samples of the file.
     pub image: DynamicImage,
-    /// What is strange about it.
+    /// What is unusual about it.
     pub notes: Vec<Note>,
 }
 
@@ -138,7 +138,7 @@ impl Photo {
         Ok(Photo { image, notes })
     }
 
-    /// What is strange about it, for people, if so many bits of each sample are taken.
+    /// What is unusual about it, as sentences, if `sample_bits` of each sample are used.
     pub fn notes_with(&self, sample_bits: Option<u32>) -> Vec<String> {
         let notes = self.notes.iter();
         notes
@@ -147,8 +147,9 @@ impl Photo {
             .collect()
     }
 
-    /// As RGB with 8 bits per channel; grey is spread, transparency dropped. Of samples with 16 bits the highest 8
-    /// count, or, with `sample_bits` (8 to 16), the highest 8 of so many low ones, as a camera's formats have them.
+    /// The picture as RGB with 8 bits per channel; grey is spread, transparency dropped. Of samples with 16 bits
+    /// the highest 8 are used, or, with `sample_bits` (8 to 16), the highest 8 of this many low bits, as in a
+    /// camera's formats.
     pub fn rgb(self, sample_bits: Option<u32>) -> RgbImage {
         let Some(bits @ 8..=16) = sample_bits.filter(|_| brightest(&self.image).is_some()) else {
             return self.image.into_rgb8();
@@ -162,7 +163,7 @@ impl Photo {
     }
 }
 
-/// Reads a photo as RGB with 8 bits per channel, upright. What is strange about it is logged.
+/// Reads a photo as RGB with 8 bits per channel, upright. What is unusual about it is logged.
 ///
 /// # Errors
 /// As [`Photo::open`].
@@ -170,7 +171,7 @@ pub fn load(path: &Path) -> Result<RgbImage, CaptureError> {
     load_with(path, None)
 }
 
-/// [`load`], with [`Photo::rgb`]'s bits of each sample.
+/// As [`load`], with `sample_bits` as in [`Photo::rgb`].
 ///
 /// # Errors
 /// As [`Photo::open`].
@@ -188,14 +189,14 @@ pub fn dimensions(path: &Path) -> Option<(u32, u32)> {
     let mut decoder = reader.into_decoder().ok()?;
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    // From 5 on Exif's numbers change rows with columns.
+    // From 5 on, Exif's orientations exchange rows with columns.
     Some(match orientation.to_exif() {
         1..=4 => (width, height),
         _ => (height, width),
     })
 }
 
-/// An error of the file at `path`.
+/// Adds the file's path to an error.
 fn at(path: &Path, error: JpegError) -> CaptureError {
     let path = path.to_path_buf();
     match error {
@@ -209,7 +210,7 @@ fn at(path: &Path, error: JpegError) -> CaptureError {
 }
 
 thread_local! {
-    /// Its tables are mostly those of the photo before.
+    /// Kept, because its tables are mostly those of the photo before.
     static CHECKER: RefCell<Checker> = RefCell::default();
 }
 
@@ -223,7 +224,7 @@ fn jpeg(file: &[u8]) -> Result<DynamicImage, JpegError> {
     Ok(image)
 }
 
-/// The largest of all samples, if they have 16 bits.
+/// The largest of all samples; `None` unless they have 16 bits.
 fn brightest(image: &DynamicImage) -> Option<u16> {
     match image {
         DynamicImage::ImageLuma16(i) => i.iter().max().copied(),
@@ -234,8 +235,8 @@ fn brightest(image: &DynamicImage) -> Option<u16> {
     }
 }
 
-/// Checks the JPEG pictures that a TIFF file is made of, if it is; how many pages it has, if it is more than one.
-/// Everything else that is wrong with it the decoder says.
+/// Checks the JPEG pictures inside a TIFF file. Returns how many pages it has, if it is more than one. All other
+/// faults of the file are left to the decoder.
 fn tiff(mut file: impl BufRead + Seek) -> Result<Option<u32>, JpegError> {
     let Ok(mut decoder) = TiffDecoder::new(&mut file) else {
         return Ok(None);

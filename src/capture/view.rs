@@ -1,4 +1,4 @@
-//! Whether a frame shows anything at all, and something new.
+//! Checks that a frame shows anything at all, and something new.
 //!
 //! A lamp that is off, a lens that is covered, an exposure that is far too long: such frames have no defect, and
 //! would pass every part. A camera or driver that hangs delivers the same frame again and again; the noise of a
@@ -7,24 +7,24 @@
 use image::RgbImage;
 use std::fmt;
 
-/// Cells in which brightness is averaged, across and down, at most. Noise and hot pixels vanish in them.
+/// Most cells in which brightness is averaged, across and down. Noise and hot pixels vanish in them.
 const CELLS: u32 = 32;
-/// A cell is at least so wide and high, in pixels.
+/// Least width and height of a cell, pixels.
 const CELL: u32 = 8;
-/// Pixels of a cell that are looked at, across and down, at most.
+/// Most pixels of a cell that are looked at, across and down.
 const SAMPLES: u32 = 16;
 
 /// How bright a frame is, in levels from 0 to 255: the averages of its darkest and its brightest cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
-    /// The darkest cell.
+    /// Average of the darkest cell.
     pub darkest: f32,
-    /// The brightest one.
+    /// Average of the brightest cell.
     pub brightest: f32,
 }
 
 impl View {
-    /// Of a frame. One without pixels is black.
+    /// Brightness of a frame. One without pixels is black.
     pub fn of(image: &RgbImage) -> View {
         let (width, height) = image.dimensions();
         let columns = (width / CELL).clamp(1, CELLS);
@@ -65,7 +65,7 @@ impl View {
         }
     }
 
-    /// What is wrong with it.
+    /// Which of the limits it breaks, if any.
     pub fn flaw(self, limits: &ViewLimits) -> Option<ViewFlaw> {
         let View { darkest, brightest } = self;
         if brightest < f32::from(limits.bright) {
@@ -80,20 +80,20 @@ impl View {
     }
 }
 
-/// What a frame must show, in levels from 0 to 255 of [`View`].
+/// Limits that a frame must keep, in levels from 0 to 255 of [`View`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ViewLimits {
-    /// By so much the brightest cell is brighter than the darkest, at least. 0: never mind.
+    /// The brightest cell must be brighter than the darkest by this much. 0: no limit.
     pub spread: u8,
-    /// The brightest cell is at least so bright. 0: never mind.
+    /// The brightest cell must be at least this bright. 0: no limit.
     pub bright: u8,
-    /// The darkest cell is at most so bright. 255: never mind.
+    /// The darkest cell may be this bright at most. 255: no limit.
     pub dark: u8,
 }
 
 impl Default for ViewLimits {
-    /// What black, saturated and one-coloured frames do not reach, with a sensor's noise too, and photos of parts
-    /// exceed by far.
+    /// Limits that black, saturated and one-coloured frames break, even with a sensor's noise, and that photos of
+    /// parts keep by far.
     fn default() -> Self {
         ViewLimits {
             spread: 8,
@@ -112,7 +112,7 @@ pub enum ViewFlaw {
     Glaring(View),
     /// All of it is equally bright.
     Even(View),
-    /// So many frames in a row are equal.
+    /// This many frames in a row are equal.
     Frozen(u32),
 }
 
@@ -134,7 +134,7 @@ impl fmt::Display for ViewFlaw {
     }
 }
 
-/// Looks at the frames of a camera, one after the other.
+/// Checks the frames of a camera, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Watchman {
     last: Option<u64>,
@@ -143,7 +143,8 @@ pub struct Watchman {
 }
 
 impl Watchman {
-    /// What is wrong with the next frame. So many `identical` frames in a row are a frozen camera; `None`: never.
+    /// Checks the next frame. This many `identical` frames in a row mean a frozen camera; `None`: any number is
+    /// allowed.
     pub fn look(
         &mut self,
         image: &RgbImage,
@@ -164,7 +165,7 @@ impl Watchman {
     }
 }
 
-/// Tells pictures apart: a sum of all pixels in which every bit counts.
+/// A hash of all pixels, in which every bit counts, to compare pictures.
 fn print(image: &RgbImage) -> u64 {
     const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
     let (width, height) = image.dimensions();

@@ -1,54 +1,54 @@
-//! When a camera counts as stalled, when it is opened again, and when that is enough.
+//! Decides when a camera counts as stalled, when it is opened again, and when it is given up.
 //!
-//! Pure logic: time is an argument, in microseconds on one clock that never goes back. It touches no
-//! device; whoever runs the camera tells it what happened and does what [`Watch::step`] says.
+//! Pure logic: time is an argument, in microseconds on one clock that never goes back. It touches no device: its
+//! caller reports what happened, and does what [`Watch::step`] says.
 
 use std::collections::VecDeque;
 
 /// Exposures that may be missing before a camera counts as stalled.
 const MISSED_FRAMES: u64 = 10;
-/// A stall is noticed after this time at the latest; also the time that a camera has for its first
+/// A stall is noticed after this time at the latest, microseconds; a camera also has this time for its first
 /// exposure after it was opened.
 const LONGEST_STALL_US: u64 = 2_000_000;
-/// At most so many reopenings...
+/// Most reopenings within [`WINDOW_US`].
 const REOPENINGS: usize = 5;
-/// ...in this time; then Halted.
+/// More reopenings than [`REOPENINGS`] within this time halt the camera, microseconds.
 const WINDOW_US: u64 = 60_000_000;
 /// The first reopening comes after this time, each further one within the window after three times
 /// as long: 0.25, 0.75, 2.25, 6.75, 20.25 s. A cable that is back within half a minute is found.
 const FIRST_BACK_OFF_US: u64 = 250_000;
 
-/// How exposures come.
+/// What starts the camera's exposures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// By themselves, every so many microseconds if the camera says so.
+    /// The camera exposes by itself.
     FreeRunning {
-        /// From one exposure to the next.
+        /// Microseconds from one exposure to the next, if the camera states them.
         frame_time_us: Option<u64>,
     },
-    /// One per trigger.
+    /// Each trigger starts one exposure.
     Triggered {
-        /// From a trigger to its exposure's arrival, at most.
+        /// Longest time from a trigger until its exposure arrives, microseconds.
         answer_us: u64,
     },
 }
 
-/// What to do now.
+/// What the caller has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The camera is up: go on capturing, and ask again by then.
+    /// The camera is up: go on capturing, and ask again at `until_us`.
     Capture {
         /// When a stall is noticed if nothing comes; `None`: nothing is due.
         until_us: Option<u64>,
     },
-    /// Blind. Wait until then, and ask again.
+    /// No exposure can be expected. Wait until `until_us`, and ask again.
     Wait {
         /// When the next reopening is due.
         until_us: u64,
     },
-    /// Blind. Reopen now, and say how it went.
+    /// No exposure can be expected. Reopen now, and report the result.
     Reopen,
-    /// Blind, and it stays so until [`Watch::try_again`].
+    /// No exposure can be expected until [`Watch::try_again`].
     Halted,
 }
 
@@ -57,14 +57,14 @@ pub enum Step {
 pub struct Watch {
     pace: Pace,
     state: State,
-    /// When the last reopenings were asked for, oldest first.
+    /// Times of the last reopenings, oldest first.
     reopenings: VecDeque<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Up {
-        /// When a stall is noticed.
+        /// When a stall is noticed; `None`: nothing is due.
         deadline: Option<u64>,
     },
     Waiting {
@@ -75,7 +75,7 @@ enum State {
 }
 
 impl Watch {
-    /// For a camera that was opened just now.
+    /// Watches a camera that was opened just now.
     pub fn new(pace: Pace, now_us: u64) -> Self {
         let mut watch = Watch {
             pace,
@@ -91,8 +91,8 @@ impl Watch {
         !matches!(self.state, State::Up { .. })
     }
 
-    /// An exposure came, whole or not. It answers all triggers so far: which of them it belongs to is
-    /// for the pairing to say.
+    /// Reports an exposure, whole or not. It answers all triggers so far: which of them it belongs to is decided
+    /// by the pairing.
     pub fn exposure(&mut self, now_us: u64) {
         if let State::Up { deadline } = &mut self.state {
             *deadline = match self.pace {
@@ -105,7 +105,7 @@ impl Watch {
         }
     }
 
-    /// A trigger was given. Does nothing for a free-running camera, or if an answer is due already.
+    /// Reports a trigger. Does nothing for a free-running camera, or if an answer is due already.
     pub fn triggered(&mut self, now_us: u64) {
         if let (Pace::Triggered { answer_us }, State::Up { deadline }) =
             (self.pace, &mut self.state)
@@ -114,7 +114,7 @@ impl Watch {
         }
     }
 
-    /// Capturing failed with an error that needs a reopening, or a reopening failed.
+    /// Reports that capturing failed with an error that needs a reopening, or that a reopening failed.
     pub fn failed(&mut self, now_us: u64) {
         match self.state {
             State::Up { .. } | State::Reopening => self.back_off(now_us),
@@ -122,7 +122,7 @@ impl Watch {
         }
     }
 
-    /// A reopening succeeded.
+    /// Reports that a reopening succeeded.
     pub fn opened(&mut self, now_us: u64) {
         self.state = State::Up {
             deadline: match self.pace {
@@ -132,7 +132,7 @@ impl Watch {
         };
     }
 
-    /// Someone looked after the camera: starts anew if Halted, or waiting.
+    /// Reports that somebody looked after the camera: a camera that was given up, or waits, is opened again.
     pub fn try_again(&mut self) {
         if self.is_blind() && self.state != State::Reopening {
             self.reopenings.clear();
@@ -140,7 +140,7 @@ impl Watch {
         }
     }
 
-    /// What to do now.
+    /// What the caller has to do now.
     pub fn step(&mut self, now_us: u64) -> Step {
         if let State::Up {
             deadline: Some(deadline),

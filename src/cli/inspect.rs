@@ -88,7 +88,7 @@ struct Judged<'a> {
     ms: Stages,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
-    /// Remarks about the photo, for example that it has an unusual format.
+    /// What is unusual about the photo, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
@@ -166,7 +166,7 @@ fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError
     Ok(path)
 }
 
-/// The bytes of a file of taught parts, the tiles that it was taught in; sets in `options` what it needs.
+/// Reads a file of taught parts: its bytes, and the tiles that it was taught in. Sets what it needs in `options`.
 fn taught(path: &Path, options: &mut Options) -> Result<(Arc<[u8]>, Tiling), CliError> {
     let at = |source| CliError::TaughtAt {
         path: path.to_path_buf(),
@@ -370,7 +370,7 @@ impl Inspect {
         Ok((line, Some(outcome)))
     }
 
-    /// Reads and judges a photo; also returns remarks about it.
+    /// Reads and judges a photo; also returns what is unusual about it.
     fn look(
         &self,
         inspector: &mut Inspector,

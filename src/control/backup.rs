@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-/// What is stored, as text; and the files of good parts that cannot be read, each with its reason: they are not in it.
+/// The backup of what is stored, as text; and the files of taught parts that cannot be read, each with the reason:
+/// they are missing in the backup.
 pub fn text(stored: &Stored, shelf: &Shelf) -> (String, Vec<String>) {
     let (taught, missing) = good_parts(&stored.memory, shelf);
     let text = format!(
@@ -37,7 +38,7 @@ pub fn save(text: &str, path: &Path) -> io::Result<()> {
     durable::save_secret(text.as_bytes(), path)
 }
 
-/// What recipes name as taught, as a table of TOML, and what of it cannot be read.
+/// The files of taught parts that recipes name, as a TOML table, and those that cannot be read.
 fn good_parts(memory: &Memory, shelf: &Shelf) -> (String, Vec<String>) {
     let (mut table, mut missing) = (String::new(), Vec::new());
     let named: BTreeSet<&str> = memory.taught().collect();
@@ -59,10 +60,10 @@ fn good_parts(memory: &Memory, shelf: &Shelf) -> (String, Vec<String>) {
     (table, missing)
 }
 
-/// The files of good parts in a backup by their names, each of them whole.
+/// The files of taught parts in a backup, by name; each of them is checked.
 ///
 /// # Errors
-/// What is wrong, and where.
+/// A sentence that says what is wrong, and where.
 pub fn goods(text: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut table: toml::Table = text
         .parse()

@@ -22,7 +22,7 @@ use winnow::token::{take_till, take_while};
 /// Bytes of the longest line, without its end.
 pub const LINE: usize = 128;
 
-/// Words of the longest command: its name and two arguments; one more, so that too many are seen.
+/// Most words of a command: its name and two arguments, and one more, so that too many are noticed.
 const WORDS: usize = 4;
 
 const CR: u8 = b'\r';
@@ -31,24 +31,24 @@ const ESC: u8 = 0x1b;
 const BACKSPACE: u8 = 0x08;
 const DELETE: u8 = 0x7f;
 
-/// Puts bytes together to lines.
+/// Joins bytes to lines.
 #[derive(Debug, Default)]
 pub struct Assembler {
     line: Vec<u8, LINE>,
-    /// What is wrong with the line so far.
+    /// What is wrong with the line so far; `None`: nothing.
     wrong: Option<Code>,
     last: Option<Instant>,
-    /// Lines that were answers.
+    /// Number of lines that were answers.
     answers: u64,
-    /// So many lines of this command's answer have yet to come.
+    /// How many lines of an answer to this command are still to come.
     more: Option<(Verb, u16)>,
 }
 
-/// A line that is there, or why there is none.
+/// A complete line, or the code of what is wrong with it.
 pub type Line = Result<Vec<u8, LINE>, Code>;
 
 impl Assembler {
-    /// Takes a byte; gives the line that it ends. Empty lines are none.
+    /// Takes a byte; returns the line that it ends. Empty lines are skipped.
     pub fn push(&mut self, byte: u8, now: Instant) -> Option<Line> {
         self.last = Some(now);
         match byte {
@@ -68,7 +68,7 @@ impl Assembler {
         None
     }
 
-    /// Drops a line of which nothing more has come for `limit`; whether there was one.
+    /// Drops a line of which nothing more has come for `limit`; returns whether there was one.
     pub fn time_out(&mut self, now: Instant, limit: Duration) -> bool {
         let stale = self
             .last
@@ -80,8 +80,8 @@ impl Assembler {
         partial
     }
 
-    /// Lines that came in and were answers, this station's own or another's: an adapter echoes, or two stations are on
-    /// one line. Nobody answers them.
+    /// Number of lines that came in and were answers, of this station or another: an adapter echoes, or two
+    /// stations are on one line. They are not answered.
     pub fn answers(&self) -> u64 {
         self.answers
     }
@@ -109,7 +109,7 @@ impl Assembler {
         Some(result)
     }
 
-    /// Whether the line is one of those that a session sends. Remembers how many more belong to it.
+    /// Whether the line is one that a session sends. Remembers how many more lines belong to it.
     fn is_answer(&mut self) -> bool {
         let Ok(line) = std::str::from_utf8(&self.line) else {
             return false;
@@ -136,7 +136,7 @@ impl Assembler {
                 return true;
             }
         }
-        // One whose begin is damaged, or stands behind something else; a command is none.
+        // An answer whose beginning is damaged, or that stands behind something else; a command is none.
         line.contains("ER,?,") && (self.wrong.is_some() || parse(line).command.is_err())
     }
 }
@@ -164,7 +164,7 @@ fn is_result(line: &str) -> bool {
 
 macro_rules! verbs {
     ($($verb:ident: $name:literal, $usage:literal, $access:ident, $arguments:expr, $help:literal;)*) => {
-        /// A command's first word.
+        /// The first word of a command.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Verb {
             $(#[doc = $help] $verb,)*
@@ -182,16 +182,16 @@ macro_rules! verbs {
     };
 }
 
-/// What is known of a command.
+/// An entry in the table of commands.
 #[derive(Clone, Copy, Debug)]
 pub struct VerbEntry {
-    /// Which one.
+    /// The command.
     pub verb: Verb,
-    /// Its word.
+    /// The word by which it is called.
     pub name: &'static str,
-    /// How it is written.
+    /// Its syntax.
     pub usage: &'static str,
-    /// Level that it needs; SET needs its parameter's.
+    /// The access level that it needs; SET needs the level of its parameter.
     pub access: Access,
     /// Fewest and most arguments.
     pub arguments: (usize, usize),
@@ -229,22 +229,22 @@ verbs! {
 }
 
 impl Verb {
-    /// What is known of it.
+    /// Its entry in the table of commands.
     pub const fn entry(self) -> &'static VerbEntry {
         &VERBS[self as usize]
     }
 
-    /// By name, whatever its case.
+    /// Finds a command by name, in upper or lower case.
     pub fn named(name: &str) -> Option<Verb> {
         let found = VERBS.iter().find(|v| v.name.eq_ignore_ascii_case(name));
         found.map(|v| v.verb)
     }
 }
 
-/// A line, understood as far as a command goes: which, with how many arguments.
+/// A command with its arguments, parsed from a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
-    /// Which one.
+    /// The command.
     pub verb: Verb,
     /// First argument.
     pub first: Option<&'a str>,
@@ -255,9 +255,9 @@ pub struct Command<'a> {
 /// A line with its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The number that the answer begins with.
+    /// The sequence number, with which the answer begins.
     pub sequence: Option<u16>,
-    /// The command; if there is none, its code and, if it is known, which one it was to be.
+    /// The command; otherwise the code of what is wrong, and the command that was meant, if that is known.
     pub command: Result<Command<'a>, (Code, Option<Verb>)>,
 }
 
@@ -265,18 +265,18 @@ fn is_separator(c: char) -> bool {
     matches!(c, ' ' | '\t' | ',' | '=')
 }
 
-/// `"..."`, or anything without separators and quotes.
+/// Parses one word: `"..."`, or anything without separators and quotes.
 fn word<'a>(line: &mut &'a str) -> Result<&'a str, EmptyError> {
     let quoted = delimited('"', take_till(0.., '"'), '"');
     alt((quoted, take_till(1.., |c| is_separator(c) || c == '"'))).parse_next(line)
 }
 
-/// A word and what parts it from the next one.
+/// Parses one word and the separators behind it.
 fn whole_word<'a>(line: &mut &'a str) -> Result<&'a str, EmptyError> {
     terminated(word, alt((take_while(1.., is_separator), eof))).parse_next(line)
 }
 
-/// All words; those that exceed [`WORDS`] are counted in the last.
+/// Parses all words; those beyond [`WORDS`], which is one more than any command has, are dropped.
 fn words<'a>(line: &mut &'a str) -> Result<Vec<&'a str, WORDS>, EmptyError> {
     take_while(0.., is_separator).void().parse_next(line)?;
     repeat(0.., whole_word)
@@ -287,7 +287,7 @@ fn words<'a>(line: &mut &'a str) -> Result<Vec<&'a str, WORDS>, EmptyError> {
         .parse_next(line)
 }
 
-/// Understands a line.
+/// Parses a line.
 pub fn parse(line: &str) -> Request<'_> {
     let line = line.trim_start();
     let (sequence, rest) = match line.strip_prefix('#') {

@@ -1,4 +1,4 @@
-//! Tables of the README, made of the parameter table, the commands, the codes and the alarms.
+//! Tables of the README, generated from the parameter table, the commands, the codes and the alarms.
 
 use super::command::VERBS;
 use super::refusal::CODES;

@@ -1,4 +1,4 @@
-//! The station as whoever configures it sees it: a picture of its state, orders, results.
+//! The station as control sees it: its state, orders to it, results.
 //!
 //! Implemented by the runtime. Control never touches a pin, a camera or the station itself.
 
@@ -14,7 +14,7 @@ use crate::memory::course::Report;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-/// What the station is doing. Numbers leave the machine: only append.
+/// Mode of the station. Numbers leave the machine: only append.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -24,49 +24,49 @@ pub enum Mode {
     Running = 1,
     /// Disarmed by an order; nothing is inspected, everything is rejected.
     Disarmed = 2,
-    /// An alarm or the stop input stopped the line; reset asked for.
+    /// An alarm or the input STOP has stopped the line; a reset is needed.
     Stopped = 3,
     /// The camera is down; everything is rejected.
     Blind = 4,
-    /// The camera came back too often: stays down until an engineer acts.
+    /// The camera has failed too often: it stays down until an engineer acts.
     Halted = 5,
 }
 
-/// What a score is made of, where good parts were taught.
+/// The scores that a part's score is fused of, where good parts were taught.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Opinions {
     /// FAPrompt's score, 0..=1.
     pub zero_shot: f32,
-    /// The memory's: how far the part is from good ones, in the unit of its kind.
+    /// The memory's score: how far the part is from good ones, in the unit of its kind.
     pub memory: f32,
 }
 
-/// What became of a part.
+/// The result of a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PartResult {
-    /// Its number.
+    /// Number of the part.
     pub part: PartId,
-    /// What became of it.
+    /// Good or reject, and the cause.
     pub outcome: Outcome,
     /// Its anomaly score, 0..=1; `None` if it was not judged. Where there are several cameras: that of the first
     /// view that rejects it, else the largest.
     pub score: Option<f32>,
-    /// The camera whose score it is.
+    /// The camera that the score is from.
     pub view: View,
-    /// What that is made of; `None` where no good parts were taught.
+    /// The scores that it is fused of; `None` where no good parts were taught.
     pub opinions: Option<Opinions>,
     /// From trigger to verdict, microseconds; `None` if it was not judged.
     pub latency_us: Option<u64>,
     /// The type of its defect, if its score rejected it.
     pub defect: DefectType,
-    /// Share of that type among all types, 0..=1; `None` where it is unknown or there are none.
+    /// Share of that type among all types, 0..=1; `None` where the type is unknown or the network has none.
     pub share: Option<f32>,
     /// The lane that its reject started in.
     pub lane: Option<Lane>,
 }
 
 impl PartResult {
-    /// The name of its type of defect, among those of the network that judged it; `None` if it has none.
+    /// Name of the type of its defect, among those of the network that judged it; `None` if it has none.
     pub fn type_name<'a>(&self, types: &'a [String]) -> Option<&'a str> {
         match self.defect {
             DefectType::None => None,
@@ -80,34 +80,34 @@ impl PartResult {
     }
 }
 
-/// What the type of a part is called where two are about as likely.
+/// Name of the type of a part where two types are about as likely.
 pub const UNKNOWN: &str = "unknown";
 
-/// How the self-test stands.
+/// State of the self-test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelfTest {
-    /// It was not asked for since the start.
+    /// No self-test was asked for since the start.
     None,
-    /// It runs.
+    /// It is running.
     Running,
-    /// Everything works.
+    /// All networks give the known frame the score that it must have.
     Passed,
-    /// This does not.
+    /// It failed, for this reason.
     Failed(&'static str),
 }
 
-/// The station at one moment.
+/// State of the station at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Snapshot {
-    /// When, on CLOCK_MONOTONIC.
+    /// The moment, on CLOCK_MONOTONIC.
     pub now: Micros,
-    /// What it does.
+    /// Its mode.
     pub mode: Mode,
-    /// Its outputs.
+    /// The state of its outputs.
     pub outputs: Outputs,
-    /// Latched alarms.
+    /// The alarms that are latched.
     pub alarms: AlarmSet,
-    /// All counters.
+    /// Counters since they were last set to zero.
     pub statistics: Statistics,
     /// The challenge that runs, or the last one.
     pub challenge: Option<ChallengeReport>,
@@ -115,7 +115,7 @@ pub struct Snapshot {
     pub last: Option<PartResult>,
     /// How many cameras there are.
     pub cameras: usize,
-    /// Those that are down.
+    /// Whether each camera is down.
     pub down: [bool; VIEWS],
     /// The self-test that runs, or the last one.
     pub self_test: SelfTest,
@@ -142,7 +142,7 @@ pub enum Order {
     Reboot,
 }
 
-/// Why an order was refused.
+/// Why the station refused an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Something else is under way.
@@ -154,10 +154,10 @@ pub enum Refused {
     /// A device failed.
     #[error("hardware: {0}")]
     Hardware(&'static str),
-    /// What was taught cannot be used.
+    /// The taught parts cannot be used.
     #[error("taught: {0}")]
     Taught(&'static str),
-    /// A part that is not there.
+    /// There is no such part.
     #[error("{0}")]
     NoSuchPart(&'static str),
     /// A file cannot be written.
@@ -165,69 +165,69 @@ pub enum Refused {
     Memory(&'static str),
 }
 
-/// What the station is to do about a lesson.
+/// An order about a lesson.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Teach<'a> {
-    /// The next parts are good: a new lesson of so many.
+    /// Begin a new lesson: the next parts, this many, are good.
     Begin(u32),
-    /// The next parts are good too: so many more than were taught.
+    /// Add the next parts, this many, to those that were taught: they are good too.
     Add(u32),
-    /// Without the part, or the test piece, of this name.
+    /// Take out the part, or the test piece, of this name.
     Forget(&'a str),
-    /// This part was good: the one of this number, or the last reject.
+    /// Add a part that was good: the one with this number, or the last reject.
     Good(Option<u64>),
-    /// This part was bad: the one of this number, or the last that passed. It is kept as a test piece.
+    /// Add a part that was bad as a test piece: the one with this number, or the last that passed.
     Bad(Option<u64>),
-    /// Dropped, or over because it was accepted.
+    /// End the lesson: it was accepted, or is dropped.
     End,
 }
 
-/// How a lesson teaches.
+/// Settings of a lesson.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TeachSettings {
     /// The share of good parts that may be rejected, 0..1.
     pub false_rejects: f64,
-    /// What each part is shown as, beside what it is.
+    /// Further views in which each part is learned.
     pub views: Views,
 }
 
-/// How far a lesson is. Numbers leave the machine: only append.
+/// State of a lesson. Numbers leave the machine: only append.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LessonState {
-    /// Parts are awaited.
+    /// It waits for parts.
     Running = 1,
-    /// What came is being made into what judges.
+    /// The memory is being made from the parts.
     Preparing = 2,
-    /// It waits to be looked at and accepted.
+    /// It waits for somebody to look at it and accept it.
     Done = 3,
-    /// It failed: it can only be ended.
+    /// It failed, and can only be ended.
     Failed = 4,
 }
 
 /// A lesson that is going on, or waits to be accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lesson {
-    /// How far it is.
+    /// Its state.
     pub state: LessonState,
-    /// Good parts that it has.
+    /// How many good parts it has.
     pub parts: usize,
-    /// Good parts that it is to have.
+    /// How many good parts it is to have.
     pub wanted: usize,
-    /// What it came to, and what is to be stored; as long as it is done.
+    /// Its report, and the bytes of the file to be stored; only in state `Done`.
     pub result: Option<(Arc<Report>, Arc<[u8]>)>,
     /// Why it failed, or why the last change of it was refused.
     pub problem: Option<String>,
 }
 
-/// What good parts a network compares with.
+/// The taught parts that a network compares with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GoodParts {
-    /// As the parameters call them.
+    /// Name of their file, as in the parameters.
     pub name: String,
     /// How many there are.
     pub parts: usize,
-    /// How parts are compared.
+    /// Name of the kind of memory.
     pub kind: &'static str,
     /// The most good parts of 1000 that will be rejected at the limit of 0.5, with 95 % confidence.
     pub bound_per_mille: Option<u16>,
@@ -236,60 +236,60 @@ pub struct GoodParts {
 /// What reports say of the network that judged a part.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkLabel {
-    /// The file that it was read from.
+    /// Path of the bundle's file.
     pub bundle: String,
     /// Whether a recipe names it, in place of the bundle that the station was started with.
     pub from_recipe: bool,
-    /// What its manifest calls it.
+    /// Name in the bundle's manifest.
     pub name: String,
     /// SHA-256 over the digests of all its parts, in hexadecimal: the same bytes are the same network.
     pub digest: String,
     /// What a memory of good parts is bound to: SHA-256 over the encoder's weights, its input's size and taps, in
     /// hexadecimal; empty if it cannot be taught.
     pub encoder: String,
-    /// A line that must not be missed.
+    /// A warning of the bundle that must not be missed.
     pub warning: Option<&'static str>,
-    /// How its weights are multiplied: what a threshold that was taught here goes with.
+    /// Name of the arithmetic that weights are multiplied in; a threshold belongs to it.
     pub arithmetic: &'static str,
     /// Gaussian smoothing of its maps, pixels of its input.
     pub smoothing_sigma: f32,
-    /// The types of defects that it tells apart, by number; none of most methods.
+    /// Names of the types of defects that it distinguishes, by number; empty for most methods.
     pub types: Vec<String>,
-    /// What good parts it compares with; `None`: FAPrompt judges alone.
+    /// The taught parts that it compares with; `None`: FAPrompt judges alone.
     pub taught: Option<GoodParts>,
 }
 
-/// What judges now.
+/// The network that judges now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judging {
-    /// Counts what was put into force since the start.
+    /// Number of the loadout, counted since the start.
     pub generation: u32,
-    /// Whether it is what is stored; `None` while the first one is being made ready.
+    /// Whether it is the stored network; `None` while the first one is being prepared.
     pub state: Option<NetworkState>,
-    /// Its name; `None` if nothing judges.
+    /// What reports say of it; `None` if nothing judges.
     pub network: Option<Arc<NetworkLabel>>,
 }
 
-/// What a station is to be made of from now on.
+/// Everything that the station is to work with from now on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// All parameters.
+    /// The values of all parameters.
     pub values: Values,
-    /// What the line core is set to, made of them.
+    /// Settings of the line's core, made from the parameters.
     pub settings: Settings,
     /// The hardest effect of those that changed: [`Effect::NextPart`] must leave the parts on the belt
     /// alone, while after [`Effect::BeltCleared`] those that are on it are rejected. What takes effect with
     /// a restart is read at the start only.
     pub effect: Effect,
-    /// Whether it is what is stored, or what judged before that.
+    /// Whether the network is the stored one, or the last good one.
     pub state: NetworkState,
-    /// The line stays stopped until a reset: somebody must look first.
+    /// Whether the line stays stopped until a reset, because somebody must look first.
     pub stop: bool,
-    /// The bytes of the file that the values name as what was taught, if it is yet to be written.
+    /// The bytes of the file of taught parts that the values name, if it is not written yet.
     pub taught: Option<Arc<[u8]>>,
 }
 
-/// Something that is being made ready: at once, or by another thread.
+/// A loadout that is being prepared, or is ready at once.
 #[derive(Debug)]
 pub struct Preparing<L>(Stage<L>);
 
@@ -301,17 +301,17 @@ enum Stage<L> {
 }
 
 impl<L> Preparing<L> {
-    /// It is ready, or refused.
+    /// The result is there already.
     pub fn ready(result: Result<L, Refused>) -> Self {
         Preparing(Stage::Ready(result))
     }
 
-    /// Another thread tells.
+    /// The result will come from another thread.
     pub fn awaited(result: Receiver<Result<L, Refused>>) -> Self {
         Preparing(Stage::Awaited(result))
     }
 
-    /// What came of it, once; `None`: nothing yet. Never waits.
+    /// The result, once; `None`: not yet. Never waits.
     pub fn poll(&mut self) -> Option<Result<L, Refused>> {
         if let Stage::Awaited(result) = &self.0 {
             let result = match result.try_recv() {
@@ -332,36 +332,37 @@ impl<L> Preparing<L> {
 
 /// The station behind control. All calls return at once or within milliseconds.
 pub trait ControlledStation {
-    /// Everything that a change puts into force, made ready. Dropped, it leaves no trace.
+    /// Everything that a change puts into force, prepared. If it is dropped, nothing has changed.
     type Loadout: Send + 'static;
-    /// The state now.
+    /// The state of the station now.
     fn snapshot(&mut self) -> Snapshot;
-    /// Gives an order.
+    /// Gives the station an order.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`Refused`] with the reason.
     fn order(&mut self, order: Order) -> Result<(), Refused>;
-    /// What judges now.
+    /// The network that judges now.
     fn judging(&mut self) -> Arc<Judging>;
-    /// Begins to make ready what the values ask for: everything that is slow or can fail, a bundle and the
-    /// camera's answer among it. The station goes on as it is meanwhile.
+    /// Begins to prepare the loadout that the values ask for: everything that is slow or can fail, such as a
+    /// bundle and the camera's answer. Meanwhile the station goes on as it is.
     fn prepare(&mut self, wanted: &Wanted) -> Preparing<Self::Loadout>;
-    /// Works with it from now on. Cannot fail.
+    /// Puts a loadout into force. Cannot fail.
     fn swap(&mut self, loadout: Self::Loadout);
-    /// Nothing that is stored can judge: the line stays stopped.
+    /// Says that no stored network can judge: the line stays stopped.
     fn no_network(&mut self);
-    /// What was taught cannot be used, and nothing is to judge without it: the line stays stopped.
+    /// Says that the taught parts cannot be used, and nothing is to judge without them: the line stays stopped.
     fn untaught(&mut self) {
         self.no_network();
     }
-    /// Teaches. What takes long is done by another thread: [`ControlledStation::lesson`] tells.
+    /// Gives an order about a lesson. Another thread does what takes long; [`ControlledStation::lesson`] reports
+    /// how far it is.
     ///
     /// # Errors
     /// [`Refused`]; a station that cannot be taught refuses everything.
     fn teach(&mut self, _: Teach<'_>, _: TeachSettings) -> Result<(), Refused> {
         Err(Refused::Mode("this station cannot be taught"))
     }
-    /// Begins a lesson as it waited when the station ended: the bytes of [`Lesson::result`] then.
+    /// Resumes a lesson that waited when the station ended, from the bytes in its [`Lesson::result`].
     ///
     /// # Errors
     /// As [`ControlledStation::teach`].
@@ -372,8 +373,8 @@ pub trait ControlledStation {
     fn lesson(&mut self) -> Option<Lesson> {
         None
     }
-    /// Output FAULT must be on because of control's memory (a damaged file, a failed write), besides any
-    /// reason of the station's own.
+    /// Whether output FAULT must be on because of control's stored settings (a damaged file, a failed write),
+    /// besides any reason of the station's own.
     fn fault(&mut self, on: bool);
     /// The next part's result since the last call, in order. Results that nobody fetches are dropped
     /// after 256, oldest first.

@@ -1,12 +1,13 @@
-//! What judged before what is stored does: if that cannot be used at a start, this is tried.
+//! The last network that judged, with its parameters: if the stored one cannot be used at a start, this one is
+//! tried.
 //!
-//! Only what a verdict hangs on: how the ejector is wired and where it is stays as it is stored.
+//! Only parameters that decide a verdict: how and where the ejector is wired stays as it is stored.
 
 use super::memory::{Memory, RecipeNumber, from_toml, to_toml};
 use super::table::{CAMERAS, Parameter};
 use super::values::{Value, Values};
 
-/// The parameters that a verdict hangs on.
+/// The parameters that decide a verdict.
 pub const JUDGED_BY: [Parameter; 24] = [
     Parameter::Bundle,
     Parameter::Taught,
@@ -34,7 +35,7 @@ pub const JUDGED_BY: [Parameter; 24] = [
     Parameter::Camera4Regions,
 ];
 
-/// Those that make it another network.
+/// Those among them that choose the network.
 pub const NETWORK: [Parameter; 8] = [
     Parameter::Bundle,
     Parameter::TileRows,
@@ -46,7 +47,7 @@ pub const NETWORK: [Parameter; 8] = [
     Parameter::Camera4Regions,
 ];
 
-/// Those that an older program's memory does not have: then they are what they were, which is their default.
+/// Those among them that files of older programs do not have: they have their defaults then.
 const SINCE: [Parameter; 20] = [
     Parameter::Taught,
     Parameter::TileRows,
@@ -70,7 +71,7 @@ const SINCE: [Parameter; 20] = [
     Parameter::Camera4Regions,
 ];
 
-/// Their values then.
+/// The parameters that decided verdicts then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGood {
     /// The recipe that was in use.
@@ -79,7 +80,7 @@ pub struct LastGood {
 }
 
 impl LastGood {
-    /// What judges with these parameters.
+    /// Takes them from the settings in force.
     pub fn of(memory: &Memory) -> LastGood {
         let value = |p: Parameter| (p, memory.get(p).clone());
         LastGood {
@@ -88,7 +89,7 @@ impl LastGood {
         }
     }
 
-    /// The good parts that each camera's views were compared with, where they were.
+    /// The names of the files of taught parts that the cameras compared with, if any.
     pub fn taught(&self) -> impl Iterator<Item = &str> {
         let taught = |p: &Parameter| CAMERAS.iter().any(|camera| camera.taught == *p);
         self.values
@@ -99,7 +100,7 @@ impl LastGood {
             })
     }
 
-    /// Puts it in place of what the parameters say.
+    /// Sets them in `values`.
     pub fn put_into(&self, values: &mut Values) {
         for (parameter, value) in &self.values {
             // Cannot fail: it was in range where it came from.
@@ -116,7 +117,7 @@ impl LastGood {
         std::iter::once(recipe).chain(values).collect()
     }
 
-    /// `None` of what is not whole: then there is nothing to go back to.
+    /// Reads them from a file; `None` if one is missing or wrong: then there is nothing to go back to.
     pub(super) fn from_toml(table: &toml::Table) -> Option<LastGood> {
         let recipe = u32::try_from(table.get("recipe")?.as_integer()?).ok()?;
         let value = |p: Parameter| {

@@ -1,12 +1,12 @@
-//! What the station keeps of its settings: values of the station, 32 recipes, and which one is in use; and
-//! the TOML that people write and the store keeps.
+//! The stored settings: values of the station, 32 recipes, and which one is in use; and their form in TOML, which
+//! people write and the store keeps.
 
 use super::table::{CAMERAS, Entry, Kind, Parameter, STEPS, Scope, TABLE};
 use super::values::{Contradiction, Reason, Value, ValueError, Values};
 use std::fmt;
 use std::sync::Arc;
 
-/// The table of a backup that holds the files of good parts, in base64, by name. They are no parameters.
+/// Name of the table of a backup that holds the files of taught parts, in base64, by name. They are no parameters.
 pub const GOOD_PARTS: &str = "good_parts";
 
 /// How many recipes there are.
@@ -17,10 +17,10 @@ pub const RECIPES: u8 = 32;
 pub struct RecipeNumber(u8);
 
 impl RecipeNumber {
-    /// The first one.
+    /// The first recipe, number 1.
     pub const FIRST: RecipeNumber = RecipeNumber(1);
 
-    /// Checks the number.
+    /// The recipe with this number; `None` if it is not in 1..=32.
     pub fn new(number: u32) -> Option<Self> {
         let number = u8::try_from(number).ok()?;
         (1..=RECIPES)
@@ -49,24 +49,24 @@ impl fmt::Display for RecipeNumber {
     }
 }
 
-/// Why a line of a file is not used.
+/// Why a key of a file is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
-    /// Not TOML.
+    /// The file is not TOML.
     #[error("not TOML: {0}")]
     Syntax(String),
     /// There is no such table or parameter, or it stands in the wrong table.
     #[error("unknown key `{0}`")]
     Unknown(String),
-    /// A value that the parameter cannot have.
+    /// The parameter cannot have this value.
     #[error("{place}: {error}")]
     Value {
-        /// The table.
+        /// Table and key.
         place: String,
-        /// What is wrong.
+        /// Why it cannot.
         error: ValueError,
     },
-    /// Neither text nor number nor truth value.
+    /// The value is neither a text nor a number nor a truth value.
     #[error("{0} is neither a text nor a number")]
     Type(String),
     /// Recipes are numbered from 1 to 32, and this is not one of those numbers.
@@ -78,9 +78,10 @@ pub enum FileError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     active: RecipeNumber,
-    /// Of these, what belongs to the station counts.
+    /// Of these values, those of parameters that belong to the station count.
     station: Values,
-    /// Of these, what belongs to the recipe counts. Shared, because every pending change is a copy of all.
+    /// Of these values, those of parameters that belong to a recipe count. Shared, because every pending change is
+    /// a copy of all.
     recipes: Vec<Arc<Values>>,
 }
 
@@ -100,12 +101,12 @@ impl Memory {
         self.active
     }
 
-    /// Uses another recipe.
+    /// Puts another recipe into use.
     pub fn select(&mut self, recipe: RecipeNumber) {
         self.active = recipe;
     }
 
-    /// Where a parameter's value is, in the recipe in use.
+    /// The values that hold this parameter, in the recipe in use.
     fn of(&self, parameter: Parameter) -> &Values {
         match parameter.entry().scope {
             Scope::Station => &self.station,
@@ -133,7 +134,7 @@ impl Memory {
         self.of(parameter).is_on(parameter)
     }
 
-    /// Sets it there.
+    /// Sets a parameter, in the recipe in use.
     ///
     /// # Errors
     /// [`ValueError`]: nothing is set.
@@ -146,7 +147,7 @@ impl Memory {
         }
     }
 
-    /// Sets it in all recipes, for values that come from the board or the bundle.
+    /// Sets a parameter in all recipes, for values that come from the board or the bundle.
     ///
     /// # Errors
     /// [`ValueError`]: nothing is set.
@@ -162,18 +163,18 @@ impl Memory {
         Ok(())
     }
 
-    /// The value that a text has in each recipe, the empty ones left out.
+    /// The values of a text parameter in all recipes, except empty ones.
     pub fn texts(&self, parameter: Parameter) -> impl Iterator<Item = &str> {
         let all = self.recipes.iter().map(move |r| r.text(parameter));
         all.filter(|text| !text.is_empty())
     }
 
-    /// The value that a text has in this recipe.
+    /// The value of a text parameter in this recipe.
     pub fn text_in(&self, recipe: RecipeNumber, parameter: Parameter) -> &str {
         self.recipes[recipe.place()].text(parameter)
     }
 
-    /// What was taught, of every recipe and camera that name something.
+    /// The names of the files of taught parts, of every recipe and camera that has one.
     pub fn taught(&self) -> impl Iterator<Item = &str> {
         CAMERAS.iter().flat_map(|camera| self.texts(camera.taught))
     }
@@ -183,7 +184,7 @@ impl Memory {
         self.text_in(recipe, Parameter::RecipeName)
     }
 
-    /// A recipe by number, or by name whatever its case.
+    /// Finds a recipe by number, or by name in upper or lower case.
     pub fn find(&self, recipe: &str) -> Option<RecipeNumber> {
         let number = recipe.parse().ok().and_then(RecipeNumber::new);
         number.or_else(|| {
@@ -194,7 +195,7 @@ impl Memory {
         })
     }
 
-    /// Everything that is in force with the recipe in use.
+    /// The values of all parameters that are in force with the recipe in use.
     pub fn values(&self) -> Values {
         let mut values = Values::clone(&self.recipes[self.active.place()]);
         for entry in TABLE.iter().filter(|e| e.scope == Scope::Station) {
@@ -204,10 +205,10 @@ impl Memory {
         values
     }
 
-    /// Whether what is in force goes together.
+    /// Checks that the values in force agree with each other.
     ///
     /// # Errors
-    /// [`Contradiction`].
+    /// [`Contradiction`] names the parameter and the reason.
     pub fn check(&self) -> Result<(), Contradiction> {
         self.values().settings()?;
         let name = self.name(self.active);
@@ -223,7 +224,7 @@ impl Memory {
         }
     }
 
-    /// Whether what any recipe would put in force goes together.
+    /// Checks that the values of every recipe agree with each other.
     ///
     /// # Errors
     /// [`Contradiction`] of the first recipe that has one.
@@ -235,7 +236,7 @@ impl Memory {
         })
     }
 
-    /// The same without passwords, not even as hashes.
+    /// A copy without passwords and their hashes.
     #[must_use]
     pub fn without_secrets(mut self) -> Memory {
         for entry in TABLE.iter().filter(|e| matches!(e.kind, Kind::Secret)) {
@@ -245,7 +246,7 @@ impl Memory {
         self
     }
 
-    /// As TOML: `active`, `[station]`, `[recipe.N]`.
+    /// The settings as TOML: `active`, `[station]`, `[recipe.N]`.
     pub fn to_toml(&self) -> toml::Table {
         let of = |values: &Values, scope| -> toml::Table {
             let entries = TABLE.iter().filter(|e| e.scope == scope);
@@ -310,7 +311,7 @@ impl Memory {
         errors
     }
 
-    /// Takes over a file that a person wrote, all of it or nothing. What it leaves out stays as it is.
+    /// Reads a file that a person wrote, all of it or nothing. Parameters that it leaves out stay as they are.
     ///
     /// # Errors
     /// The first [`FileError`].

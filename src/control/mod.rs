@@ -1,8 +1,8 @@
 //! Control: the parameter table, the command set on a serial port, and the memory that survives power
 //! cuts. See `README.md` beside this file for what an integrator needs to know.
 //!
-//! Looks at the station and gives it orders through [`ControlledStation`]; never touches a pin, a camera or the line
-//! core, and never holds them up.
+//! Reads the station and gives it orders through [`ControlledStation`]; never touches a pin, a camera or the
+//! line's core, and never delays them.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | [`values`], [`memory`] | values that cannot be out of range; recipes; TOML |
 //! | [`store`] | files that survive a power cut, and who writes them |
 //! | [`backup`] | all of that as one text |
-//! | [`last_good`] | what judged before, if what is stored cannot |
+//! | [`last_good`] | the last network that judged, if the stored one cannot |
 //! | [`shared`] | what all ports share: pending changes, COMMIT, log, TEACH (lessons of good parts) |
 //! | [`command`], [`session`] | bytes to lines to commands to answers |
 //! | [`refusal`] | numbers of all refusals |

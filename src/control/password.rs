@@ -1,4 +1,4 @@
-//! Passwords of the access levels: kept as Argon2id hashes, compared in constant time by the crate.
+//! Passwords of the access levels: stored as Argon2id hashes, compared in constant time by the crate.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
@@ -27,10 +27,10 @@ fn argon2() -> Option<Argon2<'static>> {
     Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// The hash of a password as a PHC string; of the empty password, which is none, the empty string.
+/// Hashes a password, as a PHC string; the empty password, which means none, gives the empty string.
 ///
 /// # Errors
-/// [`PasswordError`].
+/// [`PasswordError`]: it is too long, or has characters that are not allowed.
 pub fn hash(password: &str) -> Result<String, PasswordError> {
     let plain = password
         .bytes()
@@ -47,12 +47,12 @@ pub fn hash(password: &str) -> Result<String, PasswordError> {
         .map_err(|_| PasswordError::Random)
 }
 
-/// Whether the text is a hash of this kind.
+/// Whether the text is a hash that [`hash`] makes.
 pub fn is_hash(text: &str) -> bool {
     text.starts_with("$argon2id$") && PasswordHash::new(text).is_ok()
 }
 
-/// Whether the password has this hash. Nothing has the empty hash.
+/// Whether the password has this hash. No password has the empty hash.
 pub fn fits(password: &str, hash: &str) -> bool {
     let parsed = PasswordHash::new(hash);
     argon2()

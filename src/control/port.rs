@@ -1,7 +1,8 @@
 //! A serial port and the thread that serves it.
 //!
-//! Must never spin, whatever is or is not at the other end, and never take more of the processor than a
-//! fixed share: so many bytes and lines a second, the rest waits in the kernel's buffer and is lost there.
+//! Must never spin, whatever is or is not at the other end, and never take more of the processor than a fixed
+//! share: a limited number of bytes and lines per second; the rest waits in the kernel's buffer, and is lost when
+//! that is full.
 
 use super::host::ControlledStation;
 use super::session::{Output, Session};
@@ -12,32 +13,32 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a read waits: results and time-outs are seen to this often.
+/// How long a read waits at most; results and time-outs are handled this often.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// After a client has not read for this long, what was to be sent to it is dropped.
 const WRITE: Duration = Duration::from_millis(500);
 
-/// Waiting before a port is opened again: doubled from the first to the last.
+/// Wait before a port is opened again: doubled each time, from the first to the second.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
-/// Bytes of one read.
+/// Most bytes of one read.
 const READ: usize = 256;
 
-/// Bytes and lines that are taken in a second at most, and bytes that answer them: LIST twice. 115,200
-/// baud carry 11,520 bytes.
+/// Most bytes and lines that are taken in a second, and most bytes that answer them: twice the answer to LIST.
+/// 115,200 baud carry 11,520 bytes.
 const BYTES: u32 = 16_384;
 const LINES: u32 = 200;
 const ANSWERS: u32 = 16_384;
 
-/// How a port is set. Always 8 data bits, no flow control.
+/// Settings of a serial port. Always 8 data bits, no flow control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSettings {
     /// Device, `/dev/ttyTHS1`. A link that udev keeps is found again after the adapter was plugged in anew.
     pub path: PathBuf,
     /// Speed of the line, bits per second (baud).
     pub baud: u32,
-    /// Parity; with none and `two_stop_bits` as Modbus wants it.
+    /// Parity; with none, Modbus needs `two_stop_bits`.
     pub parity: Parity,
     /// Two stop bits instead of one.
     pub two_stop_bits: bool,
@@ -69,18 +70,18 @@ impl PortSettings {
     }
 }
 
-/// What a read came to.
+/// Result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Came {
-    /// So many bytes.
+    /// This many bytes were read.
     Bytes(usize),
-    /// Nothing within the time that a read waits.
+    /// Nothing came within the time that a read waits.
     Nothing,
-    /// The port is gone, or is not there yet; it is tried again. What was begun is void.
+    /// The port is gone, or is not there yet; it will be opened again. An unfinished line is dropped.
     Gone,
 }
 
-/// A port that comes back after it was unplugged.
+/// A serial port that is opened again after it was unplugged.
 pub struct Link {
     settings: PortSettings,
     port: Option<Box<dyn SerialPort>>,
@@ -99,7 +100,7 @@ impl Link {
         }
     }
 
-    /// Reads what is there; waits at most that long, without a port some 20 ms.
+    /// Reads the bytes that are there; waits for `wait` at most, and about 20 ms if there is no port.
     pub fn read(&mut self, bytes: &mut [u8], wait: Duration) -> Came {
         let Some(port) = &mut self.port else {
             return self.reopen();
@@ -119,8 +120,8 @@ impl Link {
         }
     }
 
-    /// Writes all of it, or as much as the other end takes within half a second beyond the line's time; no more
-    /// when it does not go on.
+    /// Writes all bytes, or as many as the other end takes within half a second beyond the time that they need on
+    /// the line; stops early when `goes_on` returns `false`.
     pub fn write(&mut self, bytes: &[u8], goes_on: &dyn Fn() -> bool) {
         let bits = bytes.len() as u64 * 11;
         let line_time =
@@ -175,7 +176,7 @@ impl Link {
                 Came::Nothing
             }
             Err(e) => {
-                // Said once for each time that it is gone.
+                // Logged as a warning once each time that it is gone.
                 let level = match self.wait == REOPEN.0 {
                     true => log::Level::Warn,
                     false => log::Level::Debug,
@@ -188,13 +189,13 @@ impl Link {
     }
 }
 
-/// Whether the port is gone, not only late.
+/// Whether the error means that the port is gone, and not only late.
 fn is_void(error: &io::Error) -> bool {
     let late = [io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
     !late.contains(&error.kind())
 }
 
-/// What may be taken in this second.
+/// How much may still be taken in the present second.
 #[derive(Debug)]
 pub(super) struct Budget {
     second: Instant,
@@ -213,18 +214,18 @@ impl Budget {
         }
     }
 
-    /// So much has come in.
+    /// Counts bytes and lines that came in.
     pub(super) fn took(&mut self, bytes: usize, lines: u32) {
         self.bytes = self.bytes.saturating_sub(bytes as u32);
         self.lines = self.lines.saturating_sub(lines);
     }
 
-    /// So many bytes have been answered.
+    /// Counts bytes that were answered.
     pub(super) fn answered(&mut self, bytes: usize) {
         self.answers = self.answers.saturating_sub(bytes as u32);
     }
 
-    /// How long to wait before anything more is taken.
+    /// How long to wait before anything more is taken; `None`: not at all.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
         let gone = now.saturating_duration_since(self.second);
         if gone >= Duration::from_secs(1) {
@@ -255,7 +256,7 @@ pub fn serve<H: ControlledStation>(
     let mut out = Box::new(Output::new());
     let mut budget = Budget::new(Instant::now());
     let (mut bytes, mut was_gone) = ([0u8; READ], true);
-    // Read, but not looked at yet: the second's budget ran out in between.
+    // Bytes that were read when the second's limit was reached, and are not looked at yet.
     let mut waiting = heapless::Deque::<u8, READ>::new();
     while goes_on() {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Why an order is refused: a number for machines, a text for people.
+//! Why an order is refused: a number for machines, and a text for people.
 
 use super::host::Refused;
 use super::store::StoreError;
@@ -7,7 +7,7 @@ use super::values::{Contradiction, ValueError};
 
 macro_rules! codes {
     ($($code:ident = $number:literal, $text:literal;)*) => {
-        /// The number of a refusal. Numbers leave the machine: only append.
+        /// The code of a refusal. Numbers leave the machine: only append.
         #[repr(u16)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code {
@@ -18,7 +18,7 @@ macro_rules! codes {
         pub const CODES: &[Code] = &[$(Code::$code,)*];
 
         impl Code {
-            /// What it stands for.
+            /// The text that stands for the code.
             pub const fn text(self) -> &'static str {
                 match self {
                     $(Code::$code => $text,)*
@@ -78,14 +78,14 @@ impl Code {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Refusal {
-    /// For machines.
+    /// The code, for machines.
     pub code: Code,
-    /// For people; in one line, printable ASCII.
+    /// The text, for people; one line of printable ASCII.
     pub text: String,
 }
 
 impl Refusal {
-    /// With a text that says more than the code's.
+    /// A refusal whose text says more than the code's own.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         Refusal {
             code,
@@ -139,7 +139,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Whether this level may do what needs that one.
+/// Checks that `level` includes the level that is `needed`.
 ///
 /// # Errors
 /// The code that names the level that is needed.

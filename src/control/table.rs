@@ -9,9 +9,9 @@
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Looks on.
+    /// May look at everything.
     View = 0,
-    /// Runs the line: changes over, teaches, acknowledges.
+    /// Runs the line: changes recipes, teaches, acknowledges alarms.
     Operator = 1,
     /// Sets the station up.
     Engineer = 2,
@@ -31,12 +31,12 @@ impl Access {
     }
 }
 
-/// What a parameter belongs to.
+/// Whether a parameter belongs to the station or to its recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The station: one value.
+    /// It has one value for the station.
     Station,
-    /// The recipe: a value in each of them.
+    /// It has a value in each recipe.
     Recipe,
 }
 
@@ -78,7 +78,7 @@ impl Effect {
 /// Steps of a decimal per unit: 0.0001.
 pub const STEPS: u32 = 10_000;
 
-/// What values a parameter can have.
+/// The values that a parameter can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number.
@@ -87,7 +87,7 @@ pub enum Kind {
         low: u32,
         /// Largest value that is allowed.
         high: u32,
-        /// What 0 stands for, if it is allowed besides the range.
+        /// Meaning of 0, if it is allowed besides the range.
         zero: Option<&'static str>,
     },
     /// A number in steps of 0.0001; the bounds count steps.
@@ -97,26 +97,26 @@ pub enum Kind {
         /// Largest value that is allowed, steps of 0.0001.
         high: u32,
     },
-    /// One of these words; the number of a word is its place.
+    /// One of these words; a word's index is its number.
     Choice(&'static [&'static str]),
-    /// A number whose bits are switches; these may be set.
+    /// A number whose bits are switches; the mask has those that may be set.
     Bits(u32),
-    /// Printable ASCII without quotes, at most so many characters.
+    /// Printable ASCII without quotes, at most this many characters.
     Text(usize),
-    /// A password, kept as its hash; the text is never given back.
+    /// A password, stored as its hash; the text is never shown.
     Secret,
 }
 
-/// The value of a parameter if nothing else is said.
+/// The default of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// A number, the steps of a decimal, the number of a choice.
+    /// A number, the steps of a decimal, or the number of a choice.
     Number(u32),
-    /// A text; of a secret, none.
+    /// A text; for a secret the empty one, which means no password.
     Text(&'static str),
 }
 
-/// Where a parameter lies among Modbus' holding registers.
+/// The place of a parameter among Modbus holding registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Register {
     /// One register.
@@ -126,14 +126,14 @@ pub enum Register {
 }
 
 impl Register {
-    /// The address of the first one, counted from 0.
+    /// Address of the first register, counted from 0.
     pub const fn address(self) -> u16 {
         match self {
             Register::One(address) | Register::Two(address) => address,
         }
     }
 
-    /// How many.
+    /// How many registers there are.
     pub const fn count(self) -> u16 {
         match self {
             Register::One(_) => 1,
@@ -142,28 +142,28 @@ impl Register {
     }
 }
 
-/// One line of the table.
+/// An entry of the parameter table.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Which parameter.
+    /// The parameter.
     pub parameter: Parameter,
-    /// What it is called everywhere: lower case, letters, digits, `_`.
+    /// Its name everywhere: lower case letters, digits, `_`.
     pub name: &'static str,
     /// Unit; empty if it has none.
     pub unit: &'static str,
     /// The values that it can have.
     pub kind: Kind,
-    /// Value if nothing else is said.
+    /// Its value unless another is set.
     pub default: Preset,
-    /// Who may change it.
+    /// The level that may change it.
     pub access: Access,
-    /// What it belongs to.
+    /// Whether it belongs to the station or to its recipes.
     pub scope: Scope,
     /// When a change takes effect.
     pub effect: Effect,
-    /// Where Modbus finds it. Texts and secrets have no register.
+    /// Its Modbus register. Texts and secrets have none.
     pub register: Option<Register>,
-    /// What it is, in one line.
+    /// Its meaning, in one line.
     pub help: &'static str,
 }
 
@@ -196,19 +196,19 @@ macro_rules! parameters {
 use Kind::{Bits, Choice, Secret, Text};
 use Preset::{Number as n, Text as t};
 
-/// From `low` to `high`.
+/// A whole number from `low` to `high`.
 const fn range(low: u32, high: u32) -> Kind {
     let zero = None;
     Kind::Number { low, high, zero }
 }
 
-/// 0 for what `zero` says, or from `low` to `high`.
+/// A whole number from `low` to `high`, or 0, which means `zero`.
 const fn or_zero(zero: &'static str, low: u32, high: u32) -> Kind {
     let zero = Some(zero);
     Kind::Number { low, high, zero }
 }
 
-/// From `low` to `high` steps of 0.0001.
+/// A decimal from `low` to `high` steps of 0.0001.
 const fn steps(low: u32, high: u32) -> Kind {
     Kind::Decimal { low, high }
 }
@@ -403,18 +403,18 @@ parameters! {
         "Password of level engineer; none: whoever connects is engineer";
 }
 
-/// The parameters that each camera has of its own.
+/// The parameters that each camera has for itself.
 #[derive(Clone, Copy, Debug)]
 pub struct CameraParameters {
-    /// Scores of its views above it are rejects.
+    /// Its threshold: scores of its views above it are rejects.
     pub threshold: Parameter,
     /// Its exposure time.
     pub exposure_us: Parameter,
     /// Its gain.
     pub gain: Parameter,
-    /// The good parts that its views are compared with.
+    /// Its file of taught parts.
     pub taught: Parameter,
-    /// Where its views are looked at.
+    /// Its file of regions.
     pub regions: Parameter,
 }
 
@@ -454,7 +454,7 @@ pub const CAMERAS: [CameraParameters; crate::line::VIEWS] = [
 pub const COUNT: usize = TABLE.len();
 
 impl Parameter {
-    /// Its line of the table.
+    /// Its entry in the table.
     pub const fn entry(self) -> &'static Entry {
         &TABLE[self as usize]
     }
@@ -464,7 +464,7 @@ impl Parameter {
         self.entry().name
     }
 
-    /// By name, whatever its case.
+    /// Finds a parameter by name, in upper or lower case.
     pub fn named(name: &str) -> Option<Parameter> {
         let found = TABLE.iter().find(|e| e.name.eq_ignore_ascii_case(name))?;
         Some(found.parameter)
@@ -479,7 +479,7 @@ impl Parameter {
         })
     }
 
-    /// All of them, in order.
+    /// All parameters, in the order of the table.
     pub fn all() -> impl Iterator<Item = Parameter> {
         TABLE.iter().map(|e| e.parameter)
     }

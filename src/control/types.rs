@@ -5,8 +5,8 @@ use super::values::{Contradiction, Reason, Values};
 use crate::line::settings::Threshold;
 use crate::line::{DefectType, Lane, Sorting};
 
-/// Lanes, thresholds and the margin, as `lanes`, `type_thresholds` and `type_margin` say. Names are compared with
-/// the network's own when something is judged.
+/// Lanes, thresholds and the margin of types of defects, as the parameters `lanes`, `type_thresholds` and
+/// `type_margin` set them. The names are compared with the network's own when a part is judged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TypeRules {
     lanes: Vec<(String, Lane)>,
@@ -14,7 +14,7 @@ pub struct TypeRules {
     margin: f32,
 }
 
-/// `NAME=VALUE`, with commas between them.
+/// Parses a list `NAME=VALUE`, separated by commas.
 fn list<T>(
     values: &Values,
     parameter: Parameter,
@@ -41,10 +41,10 @@ fn list<T>(
 }
 
 impl TypeRules {
-    /// As the parameters say.
+    /// Reads them from the parameters.
     ///
     /// # Errors
-    /// [`Contradiction`] of the parameter whose text is no list, or names a type twice.
+    /// [`Contradiction`] names the parameter whose text is no list, or names a type twice.
     pub fn of(values: &Values) -> Result<TypeRules, Contradiction> {
         let lanes = list(
             values,
@@ -65,12 +65,12 @@ impl TypeRules {
         })
     }
 
-    /// A largest share that is not so much above the next one says nothing of the type, 0..=1.
+    /// By how much, 0..=1, the largest share must exceed the next one for the type to count as known.
     pub fn margin(&self) -> f32 {
         self.margin
     }
 
-    /// What a verdict of each of a network's types says, in their order.
+    /// Lane and threshold of each of a network's types, in their order.
     pub fn resolve(&self, types: &[String]) -> Vec<Sorting> {
         fn of<T: Copy>(list: &[(String, T)], name: &str) -> Option<T> {
             list.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
@@ -83,7 +83,7 @@ impl TypeRules {
         types.iter().enumerate().map(sorting).collect()
     }
 
-    /// Names that none of a network's types has: their parts go to the default lane.
+    /// Names in the lists that none of a network's types has: such a name decides nothing.
     pub fn strangers<'a>(&'a self, types: &'a [String]) -> impl Iterator<Item = &'a str> {
         let lanes = self.lanes.iter().map(|(name, _)| name.as_str());
         let names = lanes.chain(self.thresholds.iter().map(|(name, _)| name.as_str()));

@@ -1,5 +1,5 @@
-//! Values of the parameters: cannot hold what the table does not allow; made into what the line core and
-//! the camera are given.
+//! Values of the parameters, which are always in the range of the table; and their conversion to the settings of
+//! the line's core and the camera.
 
 use super::table::{CAMERAS, COUNT, Entry, Kind, Parameter, Preset, STEPS, TABLE};
 use super::types::TypeRules;
@@ -11,10 +11,10 @@ use crate::line::{AlarmSet, Interval, Lane, Pairing, SettingError, Settings, Tri
 use std::borrow::Cow;
 use std::fmt;
 
-/// A value.
+/// The value of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A number, the steps of a decimal, the number of a choice.
+    /// A number, the steps of a decimal, or the number of a choice.
     Number(u32),
     /// A text, or the hash of a password.
     Text(String),
@@ -23,43 +23,43 @@ pub enum Value {
 /// Why a value is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not a number.
+    /// The text is not a number.
     #[error("{} needs a number", .0.name())]
     NotANumber(Parameter),
-    /// Outside its range.
+    /// The number is outside of its range.
     #[error("{} is not in {}", .0.name(), .0.entry().range())]
     OutOfRange(Parameter),
-    /// More decimals than its steps have.
+    /// The text has more decimals than the steps of the parameter.
     #[error("{} has steps of 0.0001", .0.name())]
     TooFine(Parameter),
-    /// None of its words.
+    /// The text is none of the words of the parameter.
     #[error("{} is one of {}", .0.name(), .0.entry().range())]
     NoSuchChoice(Parameter),
-    /// Too long, or not printable ASCII without quotes.
+    /// The text is too long, or not printable ASCII without quotes.
     #[error("{} is {}", .0.name(), .0.entry().range())]
     Text(Parameter),
 }
 
-/// Settings that are each in their range and contradict one another.
+/// Values that are each in their range and contradict one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", .parameter.name())]
 pub struct Contradiction {
     /// The parameter to change.
     pub parameter: Parameter,
-    /// What it contradicts.
+    /// Why its value cannot stay.
     pub reason: Reason,
 }
 
-/// What is contradicted.
+/// Why a value contradicts another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// A rule of the line core.
+    /// The line's core refuses it.
     #[error(transparent)]
     Line(#[from] SettingError),
     /// Wiring energise_to_reject lets parts pass if a wire breaks.
     #[error("wiring energise_to_reject needs confirm on")]
     NeedsConfirm,
-    /// A text that is no list of types.
+    /// The text is no list of types.
     #[error("{0}")]
     TypeList(&'static str),
     /// A list of types has one of them twice.
@@ -70,12 +70,12 @@ pub enum Reason {
     NameTaken(u8),
 }
 
-/// What a text may consist of.
+/// Whether a text has only characters that are allowed.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"')
 }
 
-/// As answers and the log have a text: one with a comma, which would look like two values, in double quotes.
+/// A text as answers and the log show it: in double quotes if it has a comma, which would look like two values.
 pub fn quoted(text: &str) -> Cow<'_, str> {
     match text.contains(',') {
         true => format!("\"{text}\"").into(),
@@ -84,10 +84,10 @@ pub fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 impl Entry {
-    /// Reads a value as a person writes it. Passwords are not read here: they need a hash first.
+    /// Parses a value as a person writes it. Passwords are not parsed here: they are hashed first.
     ///
     /// # Errors
-    /// [`ValueError`].
+    /// [`ValueError`] says what is allowed.
     pub fn parse(&self, text: &str) -> Result<Value, ValueError> {
         let not_a_number = |_| ValueError::NotANumber(self.parameter);
         let value = match self.kind {
@@ -131,10 +131,10 @@ impl Entry {
         Ok(value)
     }
 
-    /// Whether the parameter can have this value.
+    /// Checks that the parameter can have this value.
     ///
     /// # Errors
-    /// [`ValueError`].
+    /// [`ValueError`] says what is allowed.
     pub fn check(&self, value: &Value) -> Result<(), ValueError> {
         let parameter = self.parameter;
         match (self.kind, value) {
@@ -164,7 +164,7 @@ impl Entry {
         }
     }
 
-    /// A value as a person reads it; of a secret only whether there is one.
+    /// Shows a value as a person reads it; for a secret only whether one is set.
     pub fn show<'a>(&self, value: &'a Value) -> Shown<'a> {
         Shown {
             kind: self.kind,
@@ -172,7 +172,7 @@ impl Entry {
         }
     }
 
-    /// The values that it can have, as a person reads them.
+    /// Shows the values that are allowed, as a person reads them.
     pub fn range(&self) -> Range {
         Range(self.kind)
     }
@@ -252,7 +252,7 @@ impl fmt::Display for Range {
 /// A value for every parameter, each in its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values {
-    /// As many as the table has lines, in its order, each of its kind.
+    /// As many values as the table has entries, in its order, each of its kind.
     of: Vec<Value>,
 }
 
@@ -271,7 +271,7 @@ impl Values {
         &self.of[parameter as usize]
     }
 
-    /// Sets it.
+    /// Sets a parameter's value.
     ///
     /// # Errors
     /// [`ValueError`]: nothing is set.
@@ -281,7 +281,7 @@ impl Values {
         Ok(())
     }
 
-    /// A number, the steps of a decimal, the number of a choice; 0 of a text.
+    /// The number, the steps of a decimal, or the number of a choice; 0 for a text.
     pub fn number(&self, parameter: Parameter) -> u32 {
         match self.get(parameter) {
             Value::Number(number) => *number,
@@ -289,7 +289,7 @@ impl Values {
         }
     }
 
-    /// A decimal; NaN of a text.
+    /// The value of a decimal; NaN for a text.
     pub fn decimal(&self, parameter: Parameter) -> f32 {
         match self.get(parameter) {
             Value::Number(steps) => *steps as f32 / STEPS as f32,
@@ -297,7 +297,7 @@ impl Values {
         }
     }
 
-    /// The word of a choice, or a text; empty of any other.
+    /// The word of a choice, or the text; empty for any other kind.
     pub fn text(&self, parameter: Parameter) -> &str {
         match (self.get(parameter), parameter.entry().kind) {
             (Value::Text(text), _) => text,
@@ -306,22 +306,22 @@ impl Values {
         }
     }
 
-    /// Whether a choice of off and on is on.
+    /// Whether a choice of `off` and `on` is `on`.
     pub fn is_on(&self, parameter: Parameter) -> bool {
         self.text(parameter) == "on"
     }
 
-    /// A number of which 0 means none.
+    /// The number, or `None` if it is 0.
     pub fn optional(&self, parameter: Parameter) -> Option<u32> {
         Some(self.number(parameter)).filter(|n| *n != 0)
     }
 
-    /// Those that differ from the others'.
+    /// The parameters whose values differ from those of `others`.
     pub fn changed<'a>(&'a self, others: &'a Values) -> impl Iterator<Item = Parameter> + 'a {
         Parameter::all().filter(|p| self.get(*p) != others.get(*p))
     }
 
-    /// What the line core is set to.
+    /// Makes the settings of the line's core.
     ///
     /// # Errors
     /// [`Contradiction`]: values that are each in their range do not go together.
@@ -408,7 +408,7 @@ impl Values {
         })
     }
 
-    /// A number made into a type of the line core; the parameter is named if it refuses.
+    /// Makes a number into a type of the line's core; the error names the parameter.
     fn line<T>(
         &self,
         parameter: Parameter,

@@ -65,7 +65,7 @@ impl Fusion {
 pub struct Scale {
     /// The fused score that becomes 0.5.
     pub limit: f32,
-    /// The difference of fused scores that is 1 in [`squashed`], chosen so that the middle becomes [`GOOD`].
+    /// The difference of fused scores that is 1 in `squashed`, chosen so that the middle becomes `GOOD`.
     pub unit: f32,
 }
 

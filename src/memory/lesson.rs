@@ -66,7 +66,7 @@ pub struct Lesson {
     learned: Vec<Sample>,
     /// Parts that came when the memory was full: they only calibrate.
     later: Vec<Told>,
-    /// Whether the part that came last is one of [`later`](Self::later).
+    /// Whether the part that came last is one of `later`.
     is_later: bool,
     /// The memory of the learned parts, made when the first of the later ones came.
     memory: Option<Memory>,

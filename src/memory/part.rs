@@ -23,9 +23,9 @@ fn round<T>(row: &[f32], most: f32, to: &mut Vec<T>, whole: impl Fn(f32) -> T) -
 pub struct Rows {
     /// The numbers in steps, -127..=127, [rows, dim].
     pub bytes: Vec<i8>,
-    /// The size of a step of each row, [rows].
+    /// The size of a step of each row, `[rows]`.
     pub steps: Vec<f32>,
-    /// The squared length of each row as it is stored, [rows].
+    /// The squared length of each row as it is stored, `[rows]`.
     pub squares: Vec<f32>,
 }
 
@@ -146,7 +146,7 @@ impl<'a> Learned<'a> {
         &self.rows
     }
 
-    /// Index of the part that each of [`rows`](Self::rows) is from.
+    /// Index of the part that each of the rows is from.
     pub fn owners(&self) -> &[usize] {
         &self.owners
     }
@@ -232,9 +232,9 @@ impl Asked {
 pub struct Kept<'a> {
     /// The numbers in steps, [rows, dim].
     pub bytes: &'a [i8],
-    /// The size of a step of each row, [rows].
+    /// The size of a step of each row, `[rows]`.
     pub steps: &'a [f32],
-    /// The squared length of each row, [rows].
+    /// The squared length of each row, `[rows]`.
     pub squares: &'a [f32],
 }
 

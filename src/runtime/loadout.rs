@@ -185,7 +185,7 @@ pub enum SelfTestError {
 /// The known frame's score here.
 ///
 /// # Errors
-/// [`SelfTestError`].
+/// [`SelfTestError`]: the known frame cannot be judged, or has another score than it must have.
 pub fn self_test(inspector: &mut Inspector) -> Result<f32, SelfTestError> {
     let found = inspector.known_frame_score()?;
     match inspector.known_score() {
@@ -231,7 +231,7 @@ impl Network {
     /// all others, because memory is touched for the first time.
     ///
     /// # Errors
-    /// [`SelfTestError`].
+    /// [`SelfTestError`]: the known frame cannot be judged, or has another score than it must have.
     pub fn tested(mut inspector: Inspector, label: NetworkLabel) -> Result<Network, SelfTestError> {
         let known = self_test(&mut inspector)?;
         inspector.inspect(&known_frame())?;
@@ -310,7 +310,7 @@ impl Network {
     /// Compares parts with what is on the shelf by this name, or in a file of this path.
     ///
     /// # Errors
-    /// [`TaughtError`].
+    /// [`TaughtError`]: the file cannot be read, or was taught with another encoder.
     pub fn learn(&mut self, name: &str, shelf: &Shelf) -> Result<(), TaughtError> {
         let bytes = shelf.get(name).map_err(|source| TaughtError::File {
             path: shelf.path(name),
@@ -383,7 +383,7 @@ impl Network {
     /// The same network without good parts, tested again.
     ///
     /// # Errors
-    /// [`SelfTestError`].
+    /// [`SelfTestError`]: the known frame cannot be judged, or has another score than it must have.
     pub fn forgetful(mut self) -> Result<Network, SelfTestError> {
         let regions = self.inspector.regions().clone();
         self.forget(&regions)

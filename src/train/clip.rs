@@ -35,7 +35,7 @@ pub const STD: [f32; 3] = [0.26862954, 0.26130258, 0.27577711];
 pub struct Preprocess {
     /// Subtracted from RGB in 0..=1.
     pub mean: [f32; 3],
-    /// Divides the difference.
+    /// Standard deviation of each channel, by which the difference is divided.
     pub std: [f32; 3],
     /// How frames are resized.
     #[serde(default)]
@@ -86,25 +86,25 @@ pub struct Dense {
 /// A pre-norm transformer block.
 #[derive(Clone)]
 pub struct Block {
-    /// Before the attention.
+    /// The normalisation before the attention.
     pub ln_1: Norm,
     /// Queries, keys and values one below the other, [3 * width, width].
     pub qkv: Dense,
-    /// Output projection.
+    /// The projection after the attention, [width, width].
     pub out: Dense,
-    /// Before the MLP.
+    /// The normalisation before the MLP.
     pub ln_2: Norm,
-    /// [4 * width, width].
+    /// The MLP's first layer, [4 * width, width].
     pub fc: Dense,
-    /// [width, 4 * width].
+    /// The MLP's second layer, [width, 4 * width].
     pub proj: Dense,
 }
 
-/// The image encoder.
+/// Weights of the image encoder.
 pub struct Visual {
     /// Channels of a token.
     pub width: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
     /// What its normalisations add to the variance.
     pub epsilon: f32,
@@ -118,7 +118,7 @@ pub struct Visual {
     pub class: Array1<f32>,
     /// Embeddings of the positions, the class token's first, [1 + grid * grid, width].
     pub positions: Array2<f32>,
-    /// Before the first block.
+    /// The normalisation before the first block.
     pub ln_pre: Norm,
     /// The blocks.
     pub blocks: Vec<Block>,
@@ -128,27 +128,27 @@ pub struct Visual {
     pub proj: Array2<f32>,
 }
 
-/// The text encoder.
+/// Weights of the text encoder.
 pub struct Text {
     /// Channels of a token.
     pub width: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
     /// What its normalisations add to the variance.
     pub epsilon: f32,
     /// Embeddings of the vocabulary, [vocabulary, width]; absent in trimmed files.
     pub embedding: Option<Array2<f32>>,
-    /// [context, width].
+    /// Embeddings of the positions, [context, width].
     pub positions: Array2<f32>,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// After the last block.
     pub ln_final: Norm,
-    /// [C, width].
+    /// The projection to the C channels of the common space, [C, width].
     pub projection: Array2<f32>,
 }
 
-/// A CLIP.
+/// The weights of a CLIP model, with what is needed to run it.
 pub struct Clip {
     /// Where it was read.
     pub path: PathBuf,

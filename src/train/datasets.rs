@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// A labelled picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The picture.
+    /// Path of the picture.
     pub image: PathBuf,
     /// Where it is abnormal; `None` if it is normal, or abnormal without a pixel annotation.
     pub mask: Option<Mask>,
@@ -42,7 +42,7 @@ pub struct LeftOut {
     pub other: usize,
 }
 
-/// A data set.
+/// A data set of labelled pictures.
 #[derive(Clone, Debug, Default)]
 pub struct DataSet {
     /// Its pictures.

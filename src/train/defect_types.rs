@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct TypeFigures {
     /// That threshold.
     pub threshold: f32,
-    /// Defective parts.
+    /// Number of defective parts.
     pub defective: usize,
     /// Defective parts that were found.
     pub found: usize,

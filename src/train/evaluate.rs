@@ -23,7 +23,7 @@ pub const TRIVIAL: [&str; 3] = ["mean brightness", "gradient energy", "Laplacian
 pub struct Judged {
     /// The sample.
     pub sample: Sample,
-    /// The image score.
+    /// The image score, 0..=1.
     pub score: f32,
     /// The most likely type of its defect, should it have one, or "unknown"; none of a network without types.
     pub defect: Option<String>,
@@ -49,7 +49,7 @@ impl Judged {
 /// What the masks of a set are worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MaskCounts {
-    /// Defective pictures.
+    /// Number of defective pictures.
     pub defective: usize,
     /// Of these, with a mask that marks something: they are what pixel figures are made of.
     pub with_mask: usize,
@@ -62,7 +62,7 @@ pub struct MaskCounts {
 }
 
 impl MaskCounts {
-    /// Of these pictures.
+    /// Counts the masks of these pictures.
     pub fn of(judged: &[Judged]) -> MaskCounts {
         let count = |f: &dyn Fn(&Judged) -> bool| {
             let defective = judged.iter().filter(|j| j.sample.anomalous);
@@ -121,9 +121,9 @@ pub struct Figures {
     /// Abnormal ones whose mask says where.
     #[serde(default)]
     pub with_mask: usize,
-    /// Image AUROC.
+    /// Area under the ROC curve of image scores, 0..=1.
     pub image_auroc: Option<f64>,
-    /// Image average precision.
+    /// Average precision of image scores, 0..=1.
     pub image_ap: Option<f64>,
     /// Good pictures passed while 2 % of the bad are missed.
     #[serde(default)]
@@ -131,13 +131,13 @@ pub struct Figures {
     /// Bad pictures found while 2 % of the good are lost.
     #[serde(default)]
     pub pb2: Option<f64>,
-    /// Largest F1.
+    /// Largest F1 of image scores over all thresholds, 0..=1.
     pub f1_max: Option<f64>,
     /// The threshold that reaches it.
     pub f1_threshold: Option<f64>,
-    /// Pixel AUROC.
+    /// Area under the ROC curve of pixel scores, 0..=1.
     pub pixel_auroc: Option<f64>,
-    /// Per-region overlap.
+    /// Per-region overlap of pixel scores, 0..=1.
     pub pixel_pro: Option<f64>,
     /// Image AUROC of each of [`TRIVIAL`], in whichever direction is better.
     pub trivial_auroc: [Option<f64>; 3],
@@ -180,7 +180,7 @@ pub struct Truth {
 /// A mask at the map's size: resized bilinearly, cut at one half.
 ///
 /// # Errors
-/// [`TrainError::Picture`].
+/// [`TrainError::Picture`]: the file cannot be read, or is no picture.
 pub fn mask(mask: &Mask, side: usize) -> Result<Vec<bool>, TrainError> {
     Ok(mask.read()?.at(side))
 }

@@ -40,7 +40,7 @@ impl FromStr for Shots {
     }
 }
 
-/// What to teach.
+/// How memories of good parts are taught and judged.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The numbers of good pictures to teach, one after the other.
@@ -97,17 +97,17 @@ pub struct Row {
     pub references: usize,
     /// The kind of memory.
     pub memory: String,
-    /// Image AUROC.
+    /// Area under the ROC curve of image scores, 0..=1.
     pub image_auroc: Option<f64>,
-    /// Image average precision.
+    /// Average precision of image scores, 0..=1.
     pub image_ap: Option<f64>,
     /// Good pictures passed while 2 % of the bad are missed.
     pub pg2: Option<f64>,
     /// Bad pictures found while 2 % of the good are lost.
     pub pb2: Option<f64>,
-    /// Pixel AUROC.
+    /// Area under the ROC curve of pixel scores, 0..=1.
     pub pixel_auroc: Option<f64>,
-    /// Per-region overlap.
+    /// Per-region overlap of pixel scores, 0..=1.
     pub pixel_pro: Option<f64>,
     /// Good pictures that the limit which teaching sets rejects.
     pub false_rejects: Option<f64>,

@@ -66,7 +66,7 @@ pub enum TrainError {
     /// A prompt learner that cannot be read or does not fit the weights.
     #[error("{path}: {what}", path = path.display())]
     Prompts {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         what: String,
@@ -88,7 +88,7 @@ pub enum TrainError {
     /// The result could not be written.
     #[error("{path}: cannot be written: {source}", path = path.display())]
     Output {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -100,7 +100,7 @@ pub enum TrainError {
     Diverged {
         /// The step, from 0.
         step: usize,
-        /// Which term.
+        /// The term of the loss that is NaN or infinite.
         term: String,
         /// What was saved last.
         checkpoint: String,
@@ -110,7 +110,7 @@ pub enum TrainError {
     Interrupted {
         /// What was done last.
         after: String,
-        /// What was saved.
+        /// What was saved, and where.
         checkpoint: String,
     },
     /// The device's own code refuses what was just made: a fault of this program.

@@ -36,7 +36,7 @@ pub struct Prompts {
     pub digest: String,
     /// Whether the file says that its numbers were never trained.
     pub untrained: bool,
-    /// V, [E, C].
+    /// V, the learned tokens of the normal prompt, [E, C].
     pub normal: Array2<f32>,
     /// A, [K, E', C].
     pub abnormal: Array3<f32>,
@@ -66,7 +66,7 @@ impl Prompts {
     /// Reads a prompt learner for `clip`.
     ///
     /// # Errors
-    /// [`TrainError::Prompts`].
+    /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights.
     pub fn load(path: &Path, clip: &Clip) -> Result<Prompts, TrainError> {
         let fail = |e: TensorError| TrainError::Prompts {
             path: path.to_path_buf(),

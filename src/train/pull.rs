@@ -23,12 +23,12 @@ pub const LOCK: &str = "pull.lock";
 /// Why something published is not here.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// No such name.
+    /// Nothing has this name.
     #[error("no model is called `{name}`; known are {known}")]
     Unknown {
         /// What was asked for.
         name: String,
-        /// All names.
+        /// All names that there are.
         known: String,
     },
     /// The weights are published, but not at an address.
@@ -50,7 +50,7 @@ pub enum PullError {
         what: String,
         /// The address that was asked for.
         url: String,
-        /// Where it belongs.
+        /// Where the file belongs.
         to: PathBuf,
     },
     /// It may not be had without more.
@@ -60,7 +60,7 @@ pub enum PullError {
     Refused {
         /// What was asked for.
         url: String,
-        /// HTTP's status.
+        /// Status of the HTTP answer.
         status: u16,
     },
     /// It is not there.
@@ -68,7 +68,7 @@ pub enum PullError {
     Missing {
         /// What was asked for.
         url: String,
-        /// HTTP's status.
+        /// Status of the HTTP answer.
         status: u16,
     },
     /// Another answer.
@@ -82,11 +82,11 @@ pub enum PullError {
     /// Another file than it should be.
     #[error("{url}: SHA-256 is {found}, but {who} says {wanted}: {advice}")]
     Digest {
-        /// What was fetched.
+        /// The address that was fetched.
         url: String,
-        /// Its digest.
+        /// SHA-256 of what came.
         found: String,
-        /// Who says otherwise.
+        /// Where the other digest stands.
         who: String,
         /// What it should be.
         wanted: String,
@@ -96,12 +96,12 @@ pub enum PullError {
     /// The lock file cannot be read.
     #[error("{path}: {what}", path = path.display())]
     Lock {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         what: String,
     },
-    /// The disk.
+    /// A file cannot be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {
         /// The file or folder.

@@ -50,7 +50,7 @@ pub struct Sizes {
     pub vision: (usize, usize, usize, usize),
     /// Text encoder: width (= C), blocks.
     pub text: (usize, usize),
-    /// E, E', K.
+    /// The numbers of tokens E and E', and of prompts K.
     pub tokens: (usize, usize, usize),
     /// M and the prior network's hidden width.
     pub prior: (usize, usize),

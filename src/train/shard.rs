@@ -205,7 +205,7 @@ impl Shard {
     /// Writes a share: what became of each of the sets.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save(
         self,
         folder: &Path,

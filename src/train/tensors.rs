@@ -33,9 +33,9 @@ pub enum TensorError {
     /// Not what the architecture wants.
     #[error("tensor `{name}` is {found:?}, expected {wanted}")]
     Shape {
-        /// Its name.
+        /// Name of the tensor.
         name: String,
-        /// Its shape.
+        /// Its shape in the file.
         found: Vec<usize>,
         /// The shape that was expected.
         wanted: String,
@@ -147,7 +147,7 @@ impl Tensors {
     /// shards, the index (`*.index.json`) or any one of them stands for all.
     ///
     /// # Errors
-    /// [`TensorError::File`].
+    /// [`TensorError::File`]: the file cannot be read, or holds no tensors.
     pub fn load(path: &Path) -> Result<Tensors, TensorError> {
         match index_of(path) {
             Some(index) => shards::load(&index),
@@ -296,7 +296,7 @@ impl Tensors {
     /// The shape of a tensor.
     ///
     /// # Errors
-    /// [`TensorError::Missing`].
+    /// [`TensorError::Missing`]: there is no tensor of this name.
     pub fn shape(&self, name: &str) -> Result<&[usize], TensorError> {
         self.map
             .get(name)

@@ -59,7 +59,7 @@ struct Measured {
 }
 
 impl Ablate {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         if !self.method.is_empty() {
             return self.methods();

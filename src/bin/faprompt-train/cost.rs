@@ -30,7 +30,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let bar = bar(0, "cost");
         let rows = costs(

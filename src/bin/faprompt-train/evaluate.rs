@@ -416,7 +416,7 @@ impl Judge {
 }
 
 impl Evaluate {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         can_all_be_written(&[&self.json, &self.html])?;
         let (mut judge, name, warning) = Judge::open(self)?;

@@ -106,7 +106,7 @@ fn threshold(text: &str) -> Result<f32, String> {
 }
 
 impl Export {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let asked = self.method.options()?;
         refuse_host_only(asked.method)?;

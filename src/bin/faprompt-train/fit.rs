@@ -357,7 +357,7 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let asked = self.method.options()?;
         if asked.method != Method::Faprompt {

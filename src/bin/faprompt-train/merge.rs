@@ -22,7 +22,7 @@ pub struct Merge {
 }
 
 impl Merge {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         can_all_be_written(&[&self.json, &self.html])?;
         let (about, sets) = merge(&self.folder)?;

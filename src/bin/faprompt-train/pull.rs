@@ -47,7 +47,7 @@ impl Progress for Bar {
 }
 
 impl Pull {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         if self.list {
             say("name                    what           licence       about      from");

@@ -30,7 +30,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let (clip, prompts) = random::write(&self.model.sizes(), self.seed, &self.out)?;
         let size = |p: &Path| std::fs::metadata(p).map_or(0, |m| m.len()) as f64 / 1e6;

@@ -26,7 +26,7 @@ pub struct Render {
 }
 
 impl Render {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let bar = bar(self.scenes as usize, "render");
         let side = self.side.into();

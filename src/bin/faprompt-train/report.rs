@@ -142,7 +142,7 @@ fn write(path: &Path, text: &str) -> Result<(), TrainError> {
 /// The same of every file that is asked for.
 ///
 /// # Errors
-/// [`TrainError::Output`].
+/// [`TrainError::Output`]: the file cannot be written.
 pub fn can_all_be_written(files: &[&Option<PathBuf>]) -> Result<(), TrainError> {
     for path in files.iter().copied().flatten() {
         can_be_written(path).map_err(|source| TrainError::Output {
@@ -264,7 +264,7 @@ impl Reporter {
     /// Writes what was asked for.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn finish(self) -> Result<ExitCode, TrainError> {
         if self.reports.len() > 1 {
             let means = |r: &SetReport| (r.data.clone(), r.mean.clone());

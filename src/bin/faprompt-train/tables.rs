@@ -62,7 +62,7 @@ fn learned(text: &str) -> Result<(Method, PathBuf), String> {
 }
 
 impl Tables {
-    /// Runs it.
+    /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let clip = self.weights.load(&self.clip)?;
         std::fs::create_dir_all(&self.out).map_err(|source| TrainError::Output {

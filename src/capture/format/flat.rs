@@ -1,30 +1,30 @@
-//! Lens shading: how much brighter the middle of a picture is than its corners, per colour, and the gains that take
-//! it off again.
+//! Lens shading: how much brighter the middle of a picture is than its corners, per colour, and the gains that
+//! remove it.
 //!
 //! Measured on raw frames of an evenly lit grey surface (a flat frame), above black, averaged in cells so coarse
-//! that neither noise nor dust is learned. The same frames tell the white balance under that light.
+//! that neither noise nor dust is learned. The same frames give the white balance under that light.
 
 use super::{BayerOrder, Development, Layout, PixelFormat, Roi, Samples};
 use serde::{Deserialize, Serialize};
 
-/// Cells across and down.
+/// Number of cells across and down.
 const CELLS: (usize, usize) = (32, 24);
-/// No lens that is of use darkens a corner more.
+/// Largest gain of a corner that is accepted: no usable lens needs more.
 const MOST: f32 = 8.0;
-/// The darkest cell has at least this share of the range above black: below it noise is measured.
+/// Least share of the range above black, 0..=1, that the darkest cell must have: below it noise is measured.
 const LEAST: f64 = 0.04;
-/// At most so many samples may be saturated.
+/// Largest share of saturated samples, 0..=1.
 const SATURATED: f64 = 0.001;
-/// One in the fixed-point gains.
+/// The gain 1 in fixed-point numbers.
 const ONE: u32 = 1 << 10;
 
-/// Gains of a lens, by place and colour.
+/// The gains that remove a lens's shading, by place and colour.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flat {
-    /// Pixels per row of the frames that it was measured on.
+    /// Width of the frames that it was measured on, pixels.
     pub width: u32,
-    /// Rows of them.
+    /// Height of those frames, pixels.
     pub height: u32,
     /// The gain of every cell, row by row, 32 in each of 24 rows; 1 where the picture is brightest.
     pub red: Vec<f32>,
@@ -34,13 +34,13 @@ pub struct Flat {
     pub blue: Vec<f32>,
 }
 
-/// Why there is no shading to be had, or why a file of it is of no use.
+/// Why the shading cannot be measured, or a file of it cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FlatError {
-    /// Not raw.
+    /// The pixel format is not raw Bayer.
     #[error("{0} is no raw Bayer format: its camera corrects its lens itself, or not at all")]
     NotRaw(PixelFormat),
-    /// Too dark to be measured.
+    /// The darkest cell has this share of the range above black, 0..=1, which is too small.
     #[error(
         "the frames are too dark: their darkest part is at {:.1} % of the range above black; more light, or a longer \
          exposure", 100.0 * .0
@@ -51,20 +51,20 @@ pub enum FlatError {
         "the frames are too bright: {:.1} % of the samples are saturated; less light, or a shorter exposure", 100.0 * .0
     )]
     Bright(f64),
-    /// More than a lens does.
+    /// A corner would need this gain, which no lens needs.
     #[error(
         "a corner would need a gain of {0:.1}, more than {MOST}: is the surface lit evenly, does it fill the picture?"
     )]
     Steep(f32),
-    /// Measured on frames of another size.
+    /// It was measured on frames of another size.
     #[error("it was measured on frames of {} x {} pixels, these have {} x {}", was.0, was.1, is.0, is.1)]
     Size {
-        /// Width and height then.
+        /// Width and height of the frames that it was measured on, pixels.
         was: (u32, u32),
-        /// And now.
+        /// Width and height of the frames now, pixels.
         is: (u32, u32),
     },
-    /// Numbers that are none.
+    /// The gains of a colour are too few, too many or out of range.
     #[error("{0} has not {n} gains from 1 to {MOST}", n = CELLS.0 * CELLS.1)]
     Gains(&'static str),
 }
@@ -76,16 +76,16 @@ pub struct FlatFrames {
     samples: Samples,
     shift: u32,
     black: f64,
-    /// Per colour and cell: the sum of its samples, and how many they are.
+    /// For each colour and cell, the sum of its samples and their number.
     cells: [Vec<(u64, u64)>; 3],
     saturated: u64,
 }
 
 impl FlatFrames {
-    /// For frames of this layout, developed in this way.
+    /// Prepares for frames of this layout, developed in this way.
     ///
     /// # Errors
-    /// [`FlatError::NotRaw`].
+    /// [`FlatError::NotRaw`]: the layout is not raw Bayer.
     pub fn new(layout: Layout, development: &Development) -> Result<Self, FlatError> {
         let PixelFormat::Bayer(order, samples) = layout.format else {
             return Err(FlatError::NotRaw(layout.format));
@@ -202,7 +202,7 @@ impl Flat {
 
 /// The gains of the pixels of a region and one row and column around it.
 pub(super) struct Shading {
-    /// In 1/1024.
+    /// Gains in 1/1024, row by row.
     gains: Vec<u16>,
     left: usize,
     top: usize,
@@ -211,7 +211,7 @@ pub(super) struct Shading {
 }
 
 impl Shading {
-    /// Of a checked [`Flat`].
+    /// Interpolates the gains of a [`Flat`] that was checked.
     pub(super) fn new(
         flat: &Flat,
         order: BayerOrder,

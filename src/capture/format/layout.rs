@@ -17,7 +17,7 @@ pub enum Matrix {
     Smpte240,
 }
 
-/// Which numbers are black and white.
+/// The range of values from black to white.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
     /// 16 to 235 (chroma 16 to 240).
@@ -26,14 +26,14 @@ pub enum Range {
     Full,
 }
 
-/// How a frame lies in memory.
+/// The layout of a frame in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// The pixel format.
+    /// Pixel format of the frame.
     pub format: PixelFormat,
-    /// Pixels per row.
+    /// Width of the frame, pixels.
     pub width: u32,
-    /// Rows of the frame.
+    /// Height of the frame, pixels.
     pub height: u32,
     /// Bytes from one row to the next (V4L2: bytesperline); nothing for MJPEG.
     pub stride: usize,
@@ -123,10 +123,10 @@ impl Layout {
         }
     }
 
-    /// Whether it can be converted.
+    /// Checks that frames of this layout can be converted.
     ///
     /// # Errors
-    /// [`FormatError::Layout`].
+    /// [`FormatError::Layout`] says what makes no sense.
     pub(in crate::capture) fn check(&self) -> Result<(), FormatError> {
         let Layout { width, height, .. } = *self;
         let bad = |why: String| Err(FormatError::Layout(why));
@@ -168,7 +168,7 @@ impl Layout {
 pub(super) struct Plane {
     pub start: usize,
     pub stride: usize,
-    /// Behind its last pixel.
+    /// Offset behind its last pixel, bytes.
     pub end: usize,
 }
 
@@ -180,9 +180,9 @@ impl Plane {
     };
 }
 
-/// Line cameras end at 16384 pixels.
+/// Largest width and height, pixels; line cameras end at 16384.
 const MAX_SIDE: u32 = 32_768;
-/// Keeps every size far from overflow, on 32 bits too.
+/// Largest stride, bytes; keeps every size far from overflow, on 32 bits too.
 const MAX_STRIDE: usize = 1 << 18;
 
 /// Bytes of a row of chroma without a gap.
@@ -250,7 +250,7 @@ impl Roi {
     }
 }
 
-/// Why there is no converter, or no picture.
+/// Why frames of a layout, or one frame, cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The driver's description of its frames makes no sense.
@@ -259,23 +259,23 @@ pub enum FormatError {
     /// The region does not fit the frames.
     #[error("region of interest: {0}")]
     Roi(String),
-    /// Bytes are missing.
+    /// The frame is too short.
     #[error("the frame has {got} bytes instead of {needed}")]
     Short {
-        /// What a whole frame has at least.
+        /// Bytes that a whole frame has at least.
         needed: usize,
-        /// What came.
+        /// Bytes that came.
         got: usize,
     },
     /// A JPEG picture that is damaged or cut off.
     #[error("JPEG: {0}")]
     Jpeg(String),
-    /// A picture of another size.
+    /// A JPEG picture has another size than the layout.
     #[error("{} x {} pixels instead of {} x {}", got.0, got.1, wanted.0, wanted.1)]
     Size {
-        /// Width and height of all pictures.
+        /// Width and height of the layout, pixels.
         wanted: (u32, u32),
-        /// Those of this one.
+        /// Width and height of this picture, pixels.
         got: (u32, u32),
     },
 }

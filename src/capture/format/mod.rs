@@ -1,4 +1,4 @@
-//! A camera's bytes to RGB, the region of interest only.
+//! Conversion of a camera's bytes to RGB, of the region of interest only.
 //!
 //! Conversion is done by `yuv`, JPEG is [`super::jpeg`]'s; the Bayer interpolation is this module's own. No input
 //! makes it panic, and a frame that is short is an error, never half a picture. Nothing is allocated
@@ -23,7 +23,7 @@ use yuv::{
     YuvStandardMatrix,
 };
 
-/// Turns frames of one layout into RGB pictures of one region.
+/// Converts frames of one layout to RGB pictures of one region.
 pub struct Converter {
     layout: Layout,
     roi: Roi,
@@ -72,7 +72,7 @@ impl Converter {
         })
     }
 
-    /// Takes a lens's shading off every frame from now on.
+    /// Removes a lens's shading from every frame from now on.
     ///
     /// # Errors
     /// [`FlatError`]: it was not measured on such frames.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
 
-/// Which colours the first two samples of the first two rows have.
+/// The colours of the first two samples of the first two rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BayerOrder {
     /// Blue green, green red.
@@ -29,7 +29,7 @@ impl BayerOrder {
     }
 }
 
-/// How one sample lies in memory.
+/// How one sample is stored in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Samples {
     /// 8 bits in a byte.
@@ -88,14 +88,14 @@ impl Samples {
     }
 }
 
-/// How many pixels share a sample of colour, where luma and both chromas have a plane each.
+/// How many pixels share a sample of colour, where luma and both chromas have planes of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chroma {
-    /// 4:2:0: two across and two down.
+    /// 4:2:0: two pixels across and two down.
     Quarter,
-    /// 4:2:2: two across.
+    /// 4:2:2: two pixels across.
     Half,
-    /// 4:4:4: none.
+    /// 4:4:4: every pixel has its own.
     Full,
 }
 
@@ -180,7 +180,7 @@ const CODES: [(PixelFormat, [u8; 4]); 42] = [
 ];
 
 impl PixelFormat {
-    /// All of them, in the order in which they are chosen where the settings name none.
+    /// All formats, in the order in which they are chosen where the settings name none.
     pub fn all() -> impl Iterator<Item = PixelFormat> {
         // MJPEG has two codes.
         CODES
@@ -195,7 +195,7 @@ impl PixelFormat {
         known.map(|&(format, _)| format)
     }
 
-    /// Its code.
+    /// The V4L2 code of the format.
     pub fn fourcc(self) -> [u8; 4] {
         // Every format is in the table: `codes_are_complete_and_different` counts them.
         let known = CODES.iter().find(|(format, _)| *format == self);

@@ -88,7 +88,7 @@ impl Checker {
     /// Whether the picture that starts with `data` is whole.
     ///
     /// # Errors
-    /// [`JpegError`].
+    /// [`JpegError`]: the picture is damaged, too large, or of a kind that is not read.
     pub fn check<'a>(&mut self, data: &'a [u8]) -> Result<Jpeg<'a>, JpegError> {
         if !data.starts_with(&[0xff, SOI]) {
             return Err(JpegError::damaged("no start marker"));

@@ -26,7 +26,8 @@ const MARGIN: u16 = 8;
 /// How often the picture is drawn and keys are read.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// The commands that the station is asked in turn. At 9,600 baud COUNTERS takes a second of the line.
+/// The commands that the station is asked in turn, and the time between two of them. At 9,600 baud COUNTERS takes a
+/// second of the line.
 const QUESTIONS: [&str; 4] = ["STATUS", "ALARMS", "GET threshold", "COUNTERS"];
 const EVERY: Duration = Duration::from_millis(300);
 

@@ -1,5 +1,5 @@
-//! The echo of what this station sends: an RS-485 adapter whose receiver stays on while it sends hands it
-//! back as if it had come from the line.
+//! The echo of what this station sends: an RS-485 adapter whose receiver stays on while it sends returns it as if
+//! it had come from the line.
 //!
 //! Functions 5 and 6 are answered with the request itself: an echo that is taken for a request is carried out,
 //! answered, and comes back again, without end. What tells them apart is the order (an echo is the first that
@@ -9,34 +9,34 @@
 use super::frame::{Adu, is_request};
 use std::time::{Duration, Instant};
 
-/// So long after an answer its echo may come: an adapter on a USB hands over what it has received every
-/// 16 ms, and this machine may have other work. Where it is not known whether the adapter echoes, a master that
-/// gives the same order again within that time has to repeat it, once.
+/// How long after an answer its echo may come: a USB adapter hands over what it has received every 16 ms, and this
+/// machine may have other work. While it is not known whether the adapter echoes, a master that gives the same
+/// order again within that time has to repeat it, once.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// So many echoes in a row have to be missing until the adapter has none any more; one may be damaged.
+/// After this many missing echoes in a row the adapter counts as one without echo; one may be damaged.
 const MISSING: u8 = 2;
 
-/// What is known of the adapter.
+/// Whether the adapter echoes, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// Nothing yet.
+    /// Nothing is known yet.
     Nothing,
-    /// It gave back what could also have been a request.
+    /// It returned something that could also have been a request.
     Suspected,
-    /// It gave back what can be no request.
+    /// It returned something that can be no request.
     Echoes,
-    /// It did not give an answer back.
+    /// It did not return an answer.
     Silent,
 }
 
-/// What was sent last, and whether it may come back.
+/// The last frame that was sent, and whether it may come back.
 #[derive(Debug)]
 pub(super) struct Echo {
     sent: Adu,
-    /// It has neither come back nor been given up until then.
+    /// Until when its echo may come; `None`: it has come, or is not expected any more.
     until: Option<Instant>,
-    /// Something came since that is no frame: it may have been the echo.
+    /// Whether something came since that is no frame: it may have been the echo.
     disturbed: bool,
     known: Known,
     missing: u8,
@@ -60,7 +60,7 @@ impl Echo {
         matches!(self.known, Known::Suspected | Known::Echoes)
     }
 
-    /// An answer has been sent.
+    /// Notes that an answer has been sent.
     pub(super) fn sent(&mut self, answer: &Adu, now: Instant) {
         if self.until.is_some() {
             self.is_missing();
@@ -70,14 +70,14 @@ impl Echo {
         self.disturbed = false;
     }
 
-    /// What comes back, if it comes: bytes that begin with it are the echo.
+    /// The frame that may come back: bytes that begin with it are the echo.
     pub(super) fn expected(&self) -> Option<&[u8]> {
         let ambiguous = is_request(&self.sent);
         let awaited = self.until.is_some() && !(ambiguous && self.known == Known::Silent);
         awaited.then_some(&self.sent)
     }
 
-    /// It came back.
+    /// Notes that the echo has come.
     pub(super) fn came(&mut self) {
         self.until = None;
         self.missing = 0;
@@ -88,26 +88,26 @@ impl Echo {
         }
     }
 
-    /// Something else came that is no frame.
+    /// Notes that something came that is no frame.
     pub(super) fn disturb(&mut self) {
         self.disturbed = true;
     }
 
-    /// A whole frame came before the echo: there is none.
+    /// Notes that a whole frame came before the echo: there is none.
     pub(super) fn overtaken(&mut self) {
         if self.until.is_some() {
             self.is_missing();
         }
     }
 
-    /// Nothing has come until now: everything that had been there was read.
+    /// Notes that everything that had come by `now` was read.
     pub(super) fn idle(&mut self, now: Instant) {
         if self.until.is_some_and(|until| now >= until) {
             self.is_missing();
         }
     }
 
-    /// Time passed in which nothing was read.
+    /// Notes that nothing was read until `now`.
     pub(super) fn not_listening(&mut self, now: Instant) {
         self.until = self.until.map(|_| now + PATIENCE);
     }

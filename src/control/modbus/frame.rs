@@ -1,8 +1,8 @@
-//! Bytes to frames: a frame ends with a silence, and is one if its CRC says so.
+//! Joins bytes to frames: a frame ends with a silence, and is valid if its CRC is right.
 //!
-//! Adapters add bytes when the line is turned around, hand over what several stations said without the silence
-//! between, and give back what this station sends (`echo`): frames are found among all that.
-//! Must never allocate.
+//! Adapters add bytes when the line changes direction, hand over the frames of several stations without the
+//! silence between them, and return what this station sends (`echo`): frames are found among all that. Must never
+//! allocate.
 
 use super::echo::Echo;
 use heapless::Vec;
@@ -20,11 +20,11 @@ pub type Adu = Vec<u8, LONGEST>;
 /// The shortest frame: address, function, CRC.
 const SHORTEST: usize = 4;
 
-/// USB adapters hand bytes over in pieces, up to 16 ms apart whatever the line does. A frame whose CRC is
-/// not right yet is given so long before it is dropped.
+/// USB adapters hand bytes over in pieces, up to 16 ms apart whatever the line does. A frame whose CRC is not
+/// right yet is dropped after this time.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Baud up to which the silence is reckoned in characters, and the silence above (2.5.1.1 of the same).
+/// Up to this speed, baud, the silence is counted in characters (2.5.1.1 of the same).
 const SLOW: u32 = 19_200;
 const FAST_SILENCE: Duration = Duration::from_micros(1750);
 
@@ -39,49 +39,49 @@ pub fn silence(baud: u32) -> Duration {
     Duration::from_micros(BITS * 3_500_000 / u64::from(baud.max(1)))
 }
 
-/// Bytes that are kept: an adapter may hand over in one piece what several stations have said.
+/// Most bytes that are kept: an adapter may hand over the frames of several stations in one piece.
 const BURST: usize = 3 * LONGEST;
 
-/// A frame that is no answer, and whether another one has come behind it: whoever sent that waits for no answer
-/// to this one any more.
+/// A frame that is no answer, and whether another one has come behind it: then its sender no longer waits for an
+/// answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The frame.
     pub frame: Adu,
-    /// Whether it is the last.
+    /// Whether no further frame has come behind it.
     pub last: bool,
 }
 
-/// What a row of bytes begins with.
+/// The kind of what a sequence of bytes begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece {
     /// A frame that may be a request.
     Request,
-    /// An answer, of another station.
+    /// An answer of another station.
     Answer,
-    /// What this station has sent.
+    /// The echo of what this station has sent.
     Echo,
-    /// A byte that the line makes when it is turned around or breaks.
+    /// A byte that the line makes when it changes direction or breaks.
     Glitch,
     /// Any other byte.
     Noise,
 }
 
-/// Puts bytes together to frames.
+/// Joins bytes to frames.
 #[derive(Debug)]
 pub struct Framer {
     silence: Duration,
     bytes: Vec<u8, BURST>,
-    /// Where in them the bytes after the last silence begin.
+    /// Index of the first byte after the last silence.
     burst: usize,
     last: Option<Instant>,
-    /// So many of them are known to hold nothing that is whole.
+    /// How many of the bytes are known to hold no whole frame.
     seen: usize,
     echo: Echo,
 }
 
 impl Framer {
-    /// Frames of a line of this speed.
+    /// Joins the bytes of a line of this speed, baud.
     pub fn new(baud: u32) -> Self {
         Framer {
             silence: silence(baud),
@@ -93,7 +93,7 @@ impl Framer {
         }
     }
 
-    /// Takes bytes that were there at `now`; of more than there is room for the newest.
+    /// Takes bytes that had come by `now`; if there is too little room, the newest are kept.
     pub fn push(&mut self, bytes: &[u8], now: Instant) {
         if self.quiet(now).is_some_and(|d| d >= self.silence) {
             self.burst = self.bytes.len();
@@ -106,7 +106,7 @@ impl Framer {
         let _ = self.bytes.extend_from_slice(bytes);
     }
 
-    /// This frame was sent: it may come back, and is no request then. See [`Framer::echoes`].
+    /// Notes that this frame was sent: it may come back, and is no request then. See [`Framer::echoes`].
     pub fn sent(&mut self, answer: &Adu, now: Instant) {
         self.echo.sent(answer, now);
     }
@@ -116,7 +116,7 @@ impl Framer {
         self.echo.is_there()
     }
 
-    /// Nothing more had come by `now`, and all that there was was read.
+    /// Notes that nothing more had come by `now`, and everything before was read.
     pub fn idle(&mut self, now: Instant) {
         if self.bytes.is_empty() {
             self.echo.idle(now);
@@ -218,13 +218,13 @@ impl Framer {
         Some(until.saturating_sub(quiet))
     }
 
-    /// Nothing was read until `now`: half a frame is none.
+    /// Notes that nothing was read until `now`: half a frame is dropped.
     pub fn skip(&mut self, now: Instant) {
         self.forget();
         self.echo.not_listening(now);
     }
 
-    /// The port is gone: what is begun is void, and the adapter may be another one.
+    /// Notes that the port is gone: an unfinished frame is dropped, and the adapter may be another one.
     pub fn clear(&mut self) {
         self.forget();
         self.echo = Echo::default();
@@ -265,7 +265,7 @@ fn piece(bytes: &[u8], fresh: bool, echo: Option<&[u8]>) -> (Piece, usize) {
     (piece, 1)
 }
 
-/// How long a request is that begins so, with its CRC, if its function is known.
+/// Length in bytes, with its CRC, of a request that begins like this, if its function is known.
 fn request_length(bytes: &[u8]) -> Option<usize> {
     match *bytes.get(1)? {
         1..=6 => Some(8),
@@ -274,7 +274,7 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The same of an answer.
+/// The same for an answer.
 fn answer_length(bytes: &[u8]) -> Option<usize> {
     match *bytes.get(1)? {
         1..=4 => Some(5 + usize::from(*bytes.get(2)?)),

@@ -1,4 +1,4 @@
-//! What lies where. Numbers leave the machine: only append, never change, never reuse. A test pins them.
+//! The Modbus map. Numbers leave the machine: only append, never change, never reuse. A test pins them.
 //!
 //! Holding registers below [`FIRST_OWN`] are the parameters', see [`TABLE`](super::super::table::TABLE).
 
@@ -7,21 +7,21 @@ use super::super::shared::TeachReport;
 use super::super::table::{Access, COUNT, Parameter, STEPS};
 use crate::line::{Cause, DefectType, NetworkState, Outcome, Signal, Statistics};
 
-/// Version of this map: grows when something is added to it.
+/// Version of this map, which grows when something is added to it.
 pub const VERSION: u16 = 5;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;
 
-/// What 16 bits tell for a number that there is not, such as the score of a part that was not judged.
+/// The value of a 16-bit register whose number does not exist, such as the score of a part that was not judged.
 pub const NONE: u64 = 0xffff;
-/// The same of 32 bits.
+/// The same for 32 bits.
 pub const NONE_LONG: u64 = 0xffff_ffff;
 
-/// What the registers are read from: one moment.
+/// The state that registers are read from, at one moment.
 #[derive(Debug)]
 pub struct Picture<'a> {
-    /// The station.
+    /// State of the station.
     pub snapshot: &'a Snapshot,
     /// Number of the recipe in use.
     pub recipe: u8,
@@ -29,38 +29,38 @@ pub struct Picture<'a> {
     pub threshold: u32,
     /// Code of the last write that was refused; 0 if there was none.
     pub refusal: u16,
-    /// Whether this client has changes pending.
+    /// Whether this client has pending changes.
     pub pending: bool,
-    /// Whether the memory has a fault.
+    /// Whether the stored settings have a fault.
     pub memory_fault: bool,
-    /// What judges.
+    /// The network that judges.
     pub judging: &'a Judging,
     /// The lesson that is going on, or waits to be accepted.
     pub teach: Option<&'a TeachReport>,
-    /// Seconds that a pause lasts; 0 if there is none.
+    /// Seconds that are left of a pause; 0 if there is none.
     pub pause: u64,
-    /// Whether this client's adapter gives back what the station sends.
+    /// Whether this client's adapter returns what the station sends.
     pub echoes: bool,
 }
 
 /// One, two or four input registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Input {
-    /// The first one.
+    /// Address of the first register.
     pub register: u16,
-    /// How many; the high word comes first.
+    /// How many registers; the high word comes first.
     pub words: u16,
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// Unit; empty if it has none.
     pub unit: &'static str,
-    /// What it is, in one line.
+    /// Its meaning, in one line.
     pub help: &'static str,
     read: fn(&Picture<'_>) -> u64,
 }
 
 impl Input {
-    /// Its number; the largest that fits if it is too large.
+    /// Its value; the largest that fits if it is too large.
     fn number(&self, picture: &Picture<'_>) -> u64 {
         let largest = match self.words {
             1 => NONE,
@@ -349,7 +349,7 @@ inputs! {
     496 4 "camera4_late" "" "Views of camera 4 without a verdict in time" = count_of!(4, late);
 }
 
-/// A discrete input's name, its state and what it is; its number is its place.
+/// A discrete input: its name, its state and its meaning; its number is its index.
 pub type Discrete = (&'static str, fn(&Picture<'_>) -> bool, &'static str);
 
 /// Every discrete input. The first eight are the outputs by their [`Signal`].
@@ -386,15 +386,15 @@ pub enum Own {
     ChallengePieces = 201,
     /// Good parts of the next lesson.
     TeachParts = 202,
-    /// Which part of the lesson is meant.
+    /// Number of the part of the lesson that is meant.
     TeachNumber = 203,
-    /// What TEACH is to do.
+    /// The order about a lesson.
     TeachCommand = 204,
     /// Minutes of the next pause.
     PauseMinutes = 205,
 }
 
-/// Every one of them.
+/// All of them.
 pub const OWN: [Own; 6] = [
     Own::Recipe,
     Own::ChallengePieces,
@@ -405,7 +405,7 @@ pub const OWN: [Own; 6] = [
 ];
 
 impl Own {
-    /// Its name, range, default, level and what it is.
+    /// Its name, range, default, level and meaning.
     pub const fn text(
         self,
     ) -> (
@@ -468,21 +468,21 @@ impl Own {
 pub enum Coil {
     /// Arm and disarm.
     Run = 0,
-    /// One trigger.
+    /// Give one trigger.
     Trigger = 1,
     /// Acknowledge alarms.
     Acknowledge = 2,
-    /// Counters to zero.
+    /// Set the counters to zero.
     ResetCounters = 3,
-    /// Pending changes into force.
+    /// Put pending changes into force.
     Commit = 4,
-    /// Pending changes dropped.
+    /// Drop pending changes.
     Revert = 5,
     /// Start a challenge.
     Challenge = 6,
     /// Start the self-test.
     SelfTest = 7,
-    /// Start again.
+    /// Start the program again.
     Reboot = 8,
     /// Set since the program started.
     PowerOn = 9,
@@ -511,7 +511,7 @@ impl Coil {
         COILS.get(usize::from(address)).copied()
     }
 
-    /// Its name, level and what it is.
+    /// Its name, level and meaning.
     #[rustfmt::skip]
     pub const fn text(self) -> (&'static str, Access, &'static str) {
         match self {
@@ -529,7 +529,7 @@ impl Coil {
         }
     }
 
-    /// Whether it reads as on. Of what only orders something, never.
+    /// Whether it reads as on. A coil that only gives an order never does.
     pub fn is_on(self, mode: Mode, paused: bool, power_on: bool) -> bool {
         match self {
             Coil::Run => mode != Mode::Disarmed || paused,

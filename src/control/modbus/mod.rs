@@ -39,26 +39,26 @@ use std::time::{Duration, Instant};
 /// How long a read waits while no frame is begun.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Registers in one write, at most.
+/// Most registers in one write.
 const WRITES: usize = 123;
 
-/// Test pieces of a challenge if nothing was written.
+/// Test pieces of a challenge, unless another number was written.
 const PIECES: Pieces = match Pieces::new(5) {
     Ok(pieces) => pieces,
     Err(_) => panic!("not in its range"),
 };
 
-/// Good parts of a lesson if nothing was written.
+/// Good parts of a lesson, unless another number was written.
 const GOOD_PARTS: u16 = 50;
-/// The largest number of a part in a lesson.
+/// Largest number of a part in a lesson.
 const MOST_PARTS: u16 = 1000;
 
-/// The name of the port in the log of changes.
+/// Name of the port in the log of changes.
 const PORT: &str = "modbus";
 
 /// Why a request is refused.
 enum Exception {
-    /// The standard's own reasons.
+    /// A reason that the standard has an exception for.
     Standard(ErrorKind),
     /// Control has refused the change.
     Refused(Refusal),
@@ -91,35 +91,35 @@ pub fn exception(code: Code) -> ErrorKind {
 pub struct Slave {
     address: u8,
     session: SessionId,
-    /// What the log calls the client.
+    /// Name of the client in the log.
     port: Arc<str>,
     pieces: Pieces,
-    /// Good parts of the next lesson, and which of them is meant.
+    /// How many good parts the next lesson takes, and the number of the part that is meant.
     teach: (u16, u16),
     /// Minutes of the next pause.
     pause: u16,
-    /// Code of the last write that was refused.
+    /// Code of the last write that was refused; 0 if there was none.
     refusal: u16,
     power_on: bool,
-    /// The adapter gives back what is sent.
+    /// Whether the adapter returns what is sent.
     echoes: bool,
-    /// When the client last said something.
+    /// When the client last sent something.
     last: Option<Instant>,
     /// A write whose answer comes when its change is in force, and the first coil that is yet to be written.
     waiting: Option<(Adu, u16)>,
     /// The coil after the one that was written last.
     next_coil: u16,
-    /// Its change is being made ready, whether its answer is still awaited or not.
+    /// Whether a change of its is being prepared, even if its answer is no longer awaited.
     changing: bool,
 }
 
 impl Slave {
-    /// The station at the address that is set.
+    /// The session of the station's own address on the line.
     pub fn new<H: ControlledStation>(control: &mut Control<H>) -> Self {
         Self::named(PORT, control)
     }
 
-    /// The same for a client that the log is to call so.
+    /// The same for a client that has this name in the log.
     fn named<H: ControlledStation>(port: &str, control: &mut Control<H>) -> Self {
         let address = number(control.memory().get(Parameter::ModbusAddress));
         Slave {
@@ -154,7 +154,7 @@ impl Slave {
         self.waiting.is_some()
     }
 
-    /// Answers a frame whose CRC is right. `None`: it is for another station, for all, or no request.
+    /// Answers a frame whose CRC is right. `None`: it is for another station, for all stations, or no request.
     pub fn answer<H: ControlledStation>(
         &mut self,
         request: &Adu,
@@ -166,7 +166,7 @@ impl Slave {
         if function >= 0x80 {
             return None;
         }
-        // Whoever asks something else does not wait any more.
+        // A client that asks something else no longer waits.
         self.waiting = None;
         let mut answer = Adu::new();
         let mut frame = ModbusFrame::new(self.address, request, ModbusProto::Rtu, &mut answer);
@@ -220,7 +220,7 @@ impl Slave {
                 return self.written(&request, Err(kind));
             }
             (None, result) => {
-                // Nobody waits any more: the register tells.
+                // The client no longer waits for the answer; the register has the code.
                 _ = result.map_err(|e| self.kind(e));
                 return None;
             }
@@ -251,7 +251,7 @@ impl Slave {
         Some(answer)
     }
 
-    /// Does what is asked for; the first coil that is yet to be written, if its answer comes later.
+    /// Carries out a request. Returns the first coil that is still to be written, if the answer comes later.
     fn process<H: ControlledStation>(
         &mut self,
         frame: &mut ModbusFrame<'_, Adu>,
@@ -298,7 +298,7 @@ impl Slave {
         frame.process_external_write(result).map(|()| None)
     }
 
-    /// The exception to answer; a refusal of control's is remembered.
+    /// The exception for an answer; the code of a refusal is remembered.
     fn kind(&mut self, exception: Exception) -> ErrorKind {
         match exception {
             Exception::Standard(kind) => kind,
@@ -351,7 +351,7 @@ impl Slave {
         }
     }
 
-    /// All of them or, if one cannot be written, none.
+    /// Writes all registers or, if one cannot be written, none.
     fn write_holding<H: ControlledStation>(
         &mut self,
         first: u16,
@@ -425,7 +425,7 @@ impl Slave {
         Ok(())
     }
 
-    /// What `teach_command` asks for.
+    /// Carries out the order in `teach_command`.
     fn teach<H: ControlledStation>(
         &self,
         command: u16,
@@ -529,8 +529,7 @@ impl Slave {
         Ok(control.order(&who, order)?)
     }
 
-    /// Pending changes of a client that has said nothing for as long as a session may keep them are
-    /// dropped.
+    /// Drops the pending changes of a client that has sent nothing for as long as a session may keep them.
     pub fn idle<H: ControlledStation>(&mut self, now: Instant, control: &mut Control<H>) {
         if self
             .last
@@ -540,7 +539,7 @@ impl Slave {
         }
     }
 
-    /// The port is gone: pending changes are dropped.
+    /// Notes that the port is gone: pending changes are dropped.
     pub fn hang_up<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         self.last = None;
         self.waiting = None;
@@ -572,7 +571,7 @@ fn words(data: &[u8]) -> impl Iterator<Item = u16> + '_ {
         .map(|w| u16::from_be_bytes([w[0], w[1]]))
 }
 
-/// Whether the lengths in a request are those that its function has.
+/// Whether the lengths in a request are right for its function.
 fn is_sound(request: &Adu) -> bool {
     let function = request[1];
     // Others are not known, and the crate says so.
@@ -618,7 +617,7 @@ fn read_words(
     Ok(())
 }
 
-/// How the port is set: 8E1, 8O1, or 8N2 as the standard wants it without parity.
+/// Settings of the port: 8E1, 8O1, or without parity 8N2 as the standard requires.
 pub fn settings(path: &Path, values: &Values) -> PortSettings {
     let parity = match values.text(Parameter::ModbusParity) {
         "odd" => Parity::Odd,

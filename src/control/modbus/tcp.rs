@@ -34,21 +34,21 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 2..=254;
 /// A request that has begun must be whole, and an answer taken, within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two tries to get an address that cannot be had.
+/// How long to wait before an address that is not available is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// A client.
 struct Client {
     stream: TcpStream,
     slave: Slave,
-    /// Received and not answered yet.
+    /// Bytes that were received and not answered yet.
     bytes: heapless::Vec<u8, LONGEST>,
-    /// Answered and not sent yet.
+    /// Bytes of answers that were not sent yet.
     out: heapless::Vec<u8, LONGEST>,
     /// The header and unit of a request whose answer comes when its change is in force.
     later: Option<[u8; HEADER + 1]>,
     budget: Budget,
-    /// When it last asked something whole, or was sent the whole answer.
+    /// When it last sent a whole request, or was sent the whole answer.
     last: Instant,
     open: bool,
 }
@@ -74,7 +74,7 @@ impl Client {
         })
     }
 
-    /// What the socket is to be watched for.
+    /// The events that the socket is watched for.
     fn wants(&mut self, now: Instant) -> PollFlags {
         match () {
             () if !self.out.is_empty() => PollFlags::OUT,
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// Reads what has come, if anything may be asked now.
+    /// Reads what has come, if the client may ask something now.
     fn read(&mut self, now: Instant) {
         if self.wants(now) != PollFlags::IN || self.bytes.is_full() {
             return;
@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// Answers what has come whole, one request after the other.
+    /// Answers the whole requests that have come, one after the other.
     fn answer<H: ControlledStation>(&mut self, now: Instant, control: &mut Control<H>) {
         self.slave.idle(now, control);
         let late = self.slave.late(now, control);
@@ -131,7 +131,7 @@ impl Client {
         }
     }
 
-    /// The next request that is whole: its header with the unit, and what the serial line would have brought.
+    /// The next whole request: its header with the unit, and the frame that the serial line would have brought.
     fn request(&mut self) -> Option<([u8; HEADER + 1], Adu)> {
         let header = *self.bytes.first_chunk::<{ HEADER + 1 }>()?;
         let [_, _, protocol @ .., high, low, _] = header;
@@ -154,7 +154,7 @@ impl Client {
         Some((header, request))
     }
 
-    /// Puts an answer behind the header of its request. A request without one was none.
+    /// Puts an answer behind the header of its request. Without an answer nothing is sent.
     fn send(&mut self, header: &[u8; HEADER + 1], answer: Option<Adu>) {
         let Some(body) = answer
             .as_deref()
@@ -172,7 +172,7 @@ impl Client {
         self.budget.answered(self.out.len());
     }
 
-    /// Sends what the client takes.
+    /// Sends as many bytes as the client takes.
     fn write(&mut self, now: Instant) {
         if self.out.is_empty() {
             return;
@@ -199,7 +199,7 @@ impl Client {
     }
 }
 
-/// Whether nothing is wrong with the connection.
+/// Whether the error only means that nothing can be read or sent now.
 fn is_late(error: &io::Error) -> bool {
     matches!(
         error.kind(),

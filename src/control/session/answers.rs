@@ -11,12 +11,12 @@ use crate::line::NetworkState;
 use crate::line::lanes::SortCounts;
 use std::fmt::Write;
 
-/// Parts of a lesson that are listed if they are not odd: the oddest.
+/// How many parts of a lesson are listed although none is odd: the oddest.
 const LISTED: usize = 3;
 /// Parts that are listed at most.
 const MOST_LISTED: usize = 20;
 
-/// A lesson, as TEACH tells it.
+/// Writes a lesson, as TEACH reports it.
 pub(super) fn lesson(report: &TeachReport, out: &mut Output, more: &mut Vec<String>) {
     let lesson = &report.lesson;
     let _ = write!(
@@ -71,7 +71,7 @@ pub(super) fn lesson(report: &TeachReport, out: &mut Output, more: &mut Vec<Stri
     }
 }
 
-/// What was taught and what is being taught, as STATUS tells it.
+/// Writes what was taught and is being taught, as STATUS reports it.
 pub(super) fn taught(judging: &Judging, report: Option<TeachReport>, out: &mut Output) {
     let network = judging.network.as_ref();
     let _ = match (judging.state, network.and_then(|n| n.taught.as_ref())) {
@@ -97,7 +97,7 @@ pub(super) fn taught(judging: &Judging, report: Option<TeachReport>, out: &mut O
     };
 }
 
-/// What judges, as STATUS tells it.
+/// Writes which network judges, as STATUS reports it.
 pub(super) fn judging(judging: &Judging, out: &mut Output) {
     let state = network_name(judging.state);
     let _ = write!(out, ",loadout={},network={state}", judging.generation);

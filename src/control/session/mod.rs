@@ -1,4 +1,4 @@
-//! One session: what comes in on a port, answered line by line.
+//! One session: the lines that come in on a port, answered one by one.
 //!
 //! An answer is `OK,COMMAND[,value...]` or `ER,COMMAND,code,text`. Where more lines follow, its last value
 //! is `lines=N`, and each of them begins with the command's name. A value with a comma stands in double quotes.
@@ -21,33 +21,32 @@ use result::ResultLine;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// A session in which nothing is said for so long goes back to the open level and loses its pending
-/// changes.
+/// A session without a line for this long returns to the open level and loses its pending changes.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);
 
 /// Most results that are sent at once.
 const RESULTS_AT_ONCE: usize = 64;
 
-/// Bytes of the longest answer, LOG with all its lines; and some.
+/// Bytes of the longest answer, which is LOG with all its lines, and some more.
 pub const OUTPUT: usize = 48 * 1024;
 
-/// Where answers go.
+/// The text of answers.
 pub type Output = heapless::String<OUTPUT>;
 
-/// A session.
+/// The session of one client.
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
     port: String,
     assembler: Assembler,
-    /// `None`: the open level.
+    /// The level that a password gave; `None`: the open level.
     level: Option<Access>,
     power_on: bool,
-    /// The next result to tell; `None`: RESULT is off.
+    /// Number of the next result to report; `None`: RESULT is off.
     results: Option<u64>,
     last: Instant,
     told_echo: bool,
-    /// It came over a network: who has no password has no level.
+    /// Whether it came over a network, where a client without a password has no level.
     afar: bool,
     waiting: Option<Waiting>,
 }
@@ -60,22 +59,22 @@ struct Waiting {
     after: After,
 }
 
-/// What it says then.
+/// The content of such an answer.
 #[derive(Debug)]
 enum After {
-    /// What was changed.
+    /// The number of changes, and their effect.
     Commit,
-    /// The recipe.
+    /// The recipe in use.
     Recipe,
-    /// What was taught.
+    /// The result of the lesson that was accepted.
     Accept(Accepted),
 }
 
-/// What an answer is: values to follow the command's name, or a refusal.
+/// An answer: values to follow the command's name, or a refusal.
 type Answer = Result<(), Refusal>;
 
 impl Session {
-    /// A session for a port, by whose name the log knows it.
+    /// A session for a port, whose name the log uses.
     pub fn new<H: ControlledStation>(control: &mut Control<H>, port: &str, now: Instant) -> Self {
         let results = control.memory().is_on(Parameter::ResultAtStart);
         Session {
@@ -198,7 +197,7 @@ impl Session {
         }
     }
 
-    /// What is due without a line: time-outs, results.
+    /// Does what is due without a line: time-outs, results.
     pub fn idle<H: ControlledStation>(
         &mut self,
         now: Instant,
@@ -237,7 +236,7 @@ impl Session {
         }
     }
 
-    /// The answer of a change that is in force now, or was refused.
+    /// Writes the answer about a change that is in force now, or was refused.
     fn answer_late<H: ControlledStation>(&mut self, control: &mut Control<H>, out: &mut Output) {
         if self.waiting.is_none() {
             return;
@@ -262,7 +261,7 @@ impl Session {
         }
     }
 
-    /// Says what a change came to, or that its answer comes later.
+    /// Writes the result of a change, or notes that its answer comes later.
     fn changed<H: ControlledStation>(
         &mut self,
         verb: Verb,
@@ -283,7 +282,7 @@ impl Session {
         }
     }
 
-    /// The port is gone: nothing of the client is left.
+    /// Notes that the port is gone: the session begins anew.
     pub fn hang_up<H: ControlledStation>(&mut self, control: &mut Control<H>) {
         self.assembler = Assembler::default();
         self.waiting = None;
@@ -365,7 +364,7 @@ fn refuse(out: &mut Output, number: Option<u16>, verb: Option<Verb>, refusal: &R
     end(out);
 }
 
-/// The types of defects that the network in force tells apart.
+/// Names of the types of defects that the network in force distinguishes.
 fn network_types<H: ControlledStation>(control: &mut Control<H>) -> Vec<String> {
     let judging = control.host().judging();
     let network = judging.network.as_ref();

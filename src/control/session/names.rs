@@ -13,7 +13,7 @@ pub fn lesson_name(state: LessonState) -> &'static str {
     }
 }
 
-/// What a mode is called.
+/// Name of a mode.
 pub fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Starting => "starting",
@@ -25,7 +25,7 @@ pub fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// What is said of the network that judges.
+/// Name of the state of the network that judges.
 pub fn network_name(state: Option<NetworkState>) -> &'static str {
     match state {
         None => "starting",
@@ -78,7 +78,7 @@ pub fn counts(s: &Statistics) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// What became of a part: `good` or `reject`, and the cause if it was not its score.
+/// The words for a part's outcome: `good` or `reject`, and the cause if that was not its score.
 pub fn outcome_words(outcome: Outcome) -> (&'static str, Option<&'static str>) {
     match outcome {
         Outcome::Good => ("good", None),

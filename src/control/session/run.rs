@@ -306,7 +306,7 @@ impl Session {
                 );
                 return Ok(());
             }
-            // REJECT is what it was called when a threshold was all that was taught.
+            // REJECT was the name when a threshold was all that was taught.
             "CANCEL" | "REJECT" => {
                 control.cancel(who)?;
                 let _ = out.write_str(",cancelled");

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const CHANGES: u32 = 30;
 const CHANGE_EVERY: Duration = Duration::from_secs(5);
 
-/// Changes that may be stored now.
+/// How many changes may be stored now.
 #[derive(Debug)]
 pub(super) struct Wear {
     left: u32,
@@ -36,7 +36,7 @@ impl Default for Wear {
 }
 
 impl Wear {
-    /// One more change, if there may be one.
+    /// Takes one change off the number, if one is left.
     fn take(&mut self, now: Instant) -> Result<(), Refusal> {
         let since = *self.since.get_or_insert(now);
         let more = now.saturating_duration_since(since).as_secs() / CHANGE_EVERY.as_secs();
@@ -50,7 +50,7 @@ impl Wear {
     }
 }
 
-/// What a COMMIT did.
+/// The result of a COMMIT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// How many parameters changed.
@@ -65,33 +65,33 @@ pub(super) struct Pending {
     memory: Memory,
 }
 
-/// A change that is being made ready, or stored.
+/// A change that is being prepared or stored.
 pub(super) struct Change<L> {
-    /// Who asks what came of it; `None`: nobody any more.
+    /// The session that waits for the result; `None`: it is gone.
     owner: Option<SessionId>,
     memory: Memory,
-    /// Its lines for the log.
+    /// Lines for the log.
     notes: Vec<String>,
     committed: Committed,
-    /// Whether another network is to judge.
+    /// Whether another network will judge.
     network: bool,
-    /// Whether it ends a lesson, which is accepted.
+    /// Whether it accepts a lesson, which then ends.
     accepts: bool,
     stage: Stage<L>,
 }
 
 enum Stage<L> {
     Preparing(Preparing<L>),
-    /// What is put in when it is stored; `None` if it is read at the next start only.
+    /// Being stored; the loadout goes into force then. `None` if it is read at the next start only.
     Storing {
         loadout: Option<L>,
-        /// What judged before with another network.
+        /// The network that judged before, if this one is another.
         last_good: Option<LastGood>,
     },
 }
 
 impl<L> Change<L> {
-    /// Puts it in place of what is stored.
+    /// Replaces what is stored.
     fn put_into(&self, stored: &mut Stored) {
         if let Stage::Storing {
             last_good: Some(good),
@@ -198,7 +198,7 @@ impl<H: ControlledStation> Control<H> {
     /// The changes stay pending.
     pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Option<Committed>, Refusal> {
         if self.is_changing(who.session) {
-            // Asked again before the answer.
+            // Asked again before the answer came.
             return self.changed(who.session).transpose();
         }
         let own = self.pending.as_ref().filter(|p| p.owner == who.session);
@@ -260,7 +260,7 @@ impl<H: ControlledStation> Control<H> {
         self.replace(who, memory, None, now)
     }
 
-    /// No change is being made ready.
+    /// Refuses if a change is being prepared.
     pub(super) fn nothing_changes(&self) -> Result<(), Refusal> {
         match (&self.change, &self.starting) {
             (None, None) => Ok(()),
@@ -378,7 +378,7 @@ impl<H: ControlledStation> Control<H> {
         Some(self.changed.swap_remove(place).1)
     }
 
-    /// Whether a session's change is being made ready or stored, or it has not asked yet what came of it.
+    /// Whether a session's change is being prepared or stored, or its result was not fetched yet.
     pub fn is_changing(&self, session: SessionId) -> bool {
         let owners = self.change.iter().filter_map(|c| c.owner);
         let mut all = owners.chain(self.changed.iter().map(|(s, _)| *s));
@@ -391,7 +391,7 @@ impl<H: ControlledStation> Control<H> {
         matches!(stage, Some(Stage::Storing { .. }))
     }
 
-    /// Goes on with a change: what is ready is stored, what is stored is put in.
+    /// Continues a change: what is prepared is stored, and what is stored goes into force.
     pub(super) fn go_on_changing(&mut self) {
         if let Some(change) = &mut self.change
             && let Stage::Preparing(preparing) = &mut change.stage
@@ -421,7 +421,7 @@ impl<H: ControlledStation> Control<H> {
         self.changed.extend(owner.map(|owner| (owner, result)));
     }
 
-    /// Has the change made durable, in place of what is stored.
+    /// Begins to store the change.
     fn store(&mut self) {
         if let Some(change) = &self.change {
             let mut stored = self.stored.clone();
@@ -431,7 +431,7 @@ impl<H: ControlledStation> Control<H> {
         }
     }
 
-    /// The change is stored: it is put in. Or it cannot be stored, and stays pending.
+    /// Takes in whether the change is stored: then it goes into force, otherwise it stays pending.
     pub(super) fn change_is_written(&mut self, result: Result<(), StoreError>) {
         let Some(change) = self.change.take() else {
             return;
@@ -459,7 +459,7 @@ impl<H: ControlledStation> Control<H> {
     }
 }
 
-/// Drops a change that comes to nothing. A network's memory takes its time to be given back: not here.
+/// Drops a change that was given up. Freeing a network's memory takes time, so another thread does it.
 fn let_go<L: Send + 'static>(change: Change<L>) {
     let ready = match change.stage {
         // Whoever makes it ready finds nobody, and drops it.

@@ -467,7 +467,7 @@ impl<H: ControlledStation> Control<H> {
     /// Ends control in an orderly way, with the station's last counters; waits until they are stored.
     ///
     /// # Errors
-    /// [`Code::Memory`].
+    /// [`Code::Memory`]: the settings or counters could not be stored.
     pub fn close(mut self, statistics: &Statistics) -> Result<(), Refusal> {
         self.writer.wait();
         self.look_what_is_written();

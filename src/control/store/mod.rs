@@ -215,7 +215,7 @@ impl Store {
     /// Stores the lesson of a recipe that waits to be accepted, or takes it away.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]: the file cannot be written.
     pub fn save_lesson(
         &mut self,
         recipe: RecipeNumber,
@@ -228,7 +228,7 @@ impl Store {
     /// Stores counters and alarms, and reserves further part numbers where those reserved run out.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]: the file cannot be written.
     pub fn save_counters(
         &mut self,
         statistics: &Statistics,
@@ -241,7 +241,7 @@ impl Store {
     /// The same at an orderly end: gives back the part numbers that were reserved and not used.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]: the file cannot be written.
     pub fn close(mut self, statistics: &Statistics, alarms: AlarmSet) -> Result<(), StoreError> {
         let result = self.folder.close(statistics, alarms);
         result.map_err(|e| self.at(e))

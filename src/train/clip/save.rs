@@ -10,7 +10,7 @@ impl Clip {
     /// Writes the weights with OpenAI's names, which every reader of CLIP knows.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         self.save_with(path, Store::default())
     }
@@ -18,7 +18,7 @@ impl Clip {
     /// The same beside what `store` already holds.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save_with(&self, path: &Path, mut store: Store) -> Result<(), TrainError> {
         let (v, t) = (&self.visual, &self.text);
         let kernel = v

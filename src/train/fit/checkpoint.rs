@@ -41,9 +41,9 @@ pub struct Record {
     /// What they were learned from, as [`digest`] computes it; empty in files that do not say.
     #[serde(default)]
     pub data: String,
-    /// Pictures per step.
+    /// Number of pictures per step.
     pub batch: usize,
-    /// Learning rate.
+    /// Learning rate of the optimiser.
     pub lr: f64,
     /// What the prompts began with.
     #[serde(default)]
@@ -72,7 +72,7 @@ impl Record {
     /// Refuses weights that the prompts were not learned on.
     ///
     /// # Errors
-    /// [`TrainError::Options`].
+    /// [`TrainError::Options`]: the prompts were learned on other weights.
     pub fn belongs_to(&self, clip: &Clip, prompts: &Prompts) -> Result<(), TrainError> {
         if self.clip != clip.digest {
             return Err(TrainError::Options(format!(
@@ -180,7 +180,7 @@ impl Checkpoint {
     /// epoch before goes after that.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save(
         &self,
         prompts: &Prompts,

@@ -15,7 +15,7 @@ use crate::train::prompts::Prompts;
 use burn::tensor::Device;
 use indicatif::ProgressBar;
 
-/// Pictures per pass.
+/// Number of pictures that are judged in one pass.
 const BATCH: usize = 8;
 
 /// What prompts say of every picture of a set, in its order, and the masks that could not be read.

@@ -16,7 +16,7 @@ use ndarray::{Array1, Array3};
 /// The learnable parameters.
 #[derive(Module, Debug)]
 pub struct Learner {
-    /// V, [E, C].
+    /// V, the learned tokens of the normal prompt, [E, C].
     normal: Param<Tensor<2>>,
     /// A, [K, E', C]; with tokens of their own, [K, E + E', C].
     abnormal: Param<Tensor<3>>,

@@ -16,7 +16,7 @@ pub const ADAPTED_WEIGHT: f64 = 0.5;
 /// The value of each term, as it counts in the total (`orthogonal` excepted, which counts a tenth).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Their sum.
+    /// The sum of all terms.
     pub total: f64,
     /// Focal and dice losses of the first map.
     pub segmentation: f64,

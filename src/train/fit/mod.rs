@@ -145,7 +145,7 @@ impl Options {
     /// Refuses what does not fit together.
     ///
     /// # Errors
-    /// [`TrainError::Options`].
+    /// [`TrainError::Options`]: what is asked for does not fit the weights or other options.
     pub fn check(&self, clip: &Clip) -> Result<(), TrainError> {
         let refuse = |what: String| Err(TrainError::Options(what));
         let patch = clip.visual.patch;

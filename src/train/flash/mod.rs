@@ -53,27 +53,27 @@ pub enum FlashError {
         "{host}: no connection: {said}; nothing was changed, or the node will say with `faprompt-edge slot status`"
     )]
     NoConnection {
-        /// The node.
+        /// Name of the node.
         host: String,
-        /// What ssh says.
+        /// What ssh printed.
         said: String,
     },
     /// The node refused.
     #[error("{host}: `{command}` ended with {code}: {said}")]
     Node {
-        /// The node.
+        /// Name of the node.
         host: String,
         /// What it was asked.
         command: String,
-        /// The exit code.
+        /// Exit code of the program on the node.
         code: i32,
-        /// What it said.
+        /// What the program on the node printed.
         said: String,
     },
     /// The machine is not a node of this program.
     #[error("{host}: {what}")]
     Unfit {
-        /// The node.
+        /// Name of the node.
         host: String,
         /// What is wrong.
         what: String,
@@ -83,7 +83,7 @@ pub enum FlashError {
         "{host}: release {release} did not become ready: {why}; the node runs what it ran before.{log}"
     )]
     RolledBack {
-        /// The node.
+        /// Name of the node.
         host: String,
         /// The release.
         release: ReleaseId,
@@ -97,7 +97,7 @@ pub enum FlashError {
         "{host}: no answer for {seconds} s. The node runs the old release or the new one: ask it with `faprompt-edge slot status`"
     )]
     Silent {
-        /// The node.
+        /// Name of the node.
         host: String,
         /// The number of seconds that were waited.
         seconds: u64,
@@ -130,7 +130,7 @@ impl FlashError {
 /// A key to sign with, from a file that `minisign -G` wrote. Asks for the password if there is one.
 ///
 /// # Errors
-/// [`FlashError::Local`].
+/// [`FlashError::Local`]: the file cannot be read, is no key, or has another password.
 pub fn secret_key(path: &Path) -> Result<minisign::SecretKey, FlashError> {
     let wrong = |e: &dyn Display| FlashError::Local(format!("{}: {e}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| wrong(&e))?;
@@ -233,7 +233,7 @@ impl Ready {
     /// Writes the package into a file, for another way to the node.
     ///
     /// # Errors
-    /// [`FlashError::Release`].
+    /// [`FlashError::Release`] or [`FlashError::Local`]: the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), FlashError> {
         let wrong = |e| FlashError::Local(format!("{}: {e}", path.display()));
         let file = File::create(path).map_err(wrong)?;
@@ -305,7 +305,7 @@ pub struct Plan {
 pub enum Flashed {
     /// It runs and is ready, after so long from its start.
     Runs(Duration),
-    /// It ran already.
+    /// The node ran this release already.
     Ran,
 }
 

@@ -38,7 +38,7 @@ use sha2::{Digest, Sha256};
 
 /// Noise that each step of the adaptation adds to patches.
 const NOISE: f32 = 0.055;
-/// Its learning rate.
+/// Learning rate of the adaptation.
 const RATE: f64 = 1e-3;
 
 /// A plane of `side` x `side` seen through an affine map of normalised coordinates (-1..=1 between the
@@ -132,7 +132,7 @@ impl Adapter {
         }
     }
 
-    /// Its numbers.
+    /// The layer's weights as arrays.
     pub fn export(&self) -> clip::Dense {
         self.layer.export()
     }

@@ -120,7 +120,7 @@ impl MethodOptions {
 /// Refuses methods that only `evaluate` runs, with the reason.
 ///
 /// # Errors
-/// [`TrainError::Options`].
+/// [`TrainError::Options`]: the method runs on the host only; the error says why.
 pub fn refuse_host_only(method: Method) -> Result<(), TrainError> {
     let why = match method {
         Method::Filo => {

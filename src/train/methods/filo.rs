@@ -29,11 +29,11 @@ const SCALE: f64 = 100.0;
 /// A learned context and the network that shifts it.
 #[derive(Module, Debug)]
 pub struct Prompts {
-    /// [n, C].
+    /// The learned tokens of a prompt, [n, C].
     pub context: Param<Tensor<2>>,
-    /// C to hidden.
+    /// The layer from C to the hidden channels.
     pub fc1: Dense,
-    /// Hidden to C.
+    /// The layer from the hidden channels to C.
     pub fc2: Dense,
 }
 
@@ -49,9 +49,9 @@ pub struct Convolution {
 /// Everything of FiLo that learns, and both frozen encoders.
 #[derive(Module, Debug)]
 pub struct FiLo {
-    /// Of normal prompts.
+    /// The normal prompts.
     pub normal: Prompts,
-    /// Of abnormal ones.
+    /// The abnormal prompts.
     pub abnormal: Prompts,
     /// On the token sets 0, 2, 4, 6.
     pub linear: Vec<Dense>,

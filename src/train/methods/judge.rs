@@ -95,7 +95,7 @@ impl Frames<'_> {
     /// Refuses a side that is not made of whole patches.
     ///
     /// # Errors
-    /// [`TrainError::Options`].
+    /// [`TrainError::Options`]: the side is 0 or no multiple of the patch's side.
     pub fn check(&self) -> Result<(), TrainError> {
         let ImageSpec { size, patch, .. } = self.spec;
         if size == 0 || !size.is_multiple_of(patch) {

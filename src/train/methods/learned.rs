@@ -33,14 +33,14 @@ pub struct Learned {
 pub enum Numbers {
     /// AnomalyCLIP: two prompts that every picture shares.
     Prompts {
-        /// V, [n, C].
+        /// V, the learned tokens of the normal prompt, [n, C].
         normal: Array2<f32>,
-        /// W, [n, C].
+        /// W, the learned tokens of the abnormal prompt, [n, C].
         abnormal: Array2<f32>,
         /// Overwrite positions 1..=t before text blocks 2, 3, ...: [t, C] each.
         deep: Vec<Array2<f32>>,
     },
-    /// CoOp's and CoCoOp's.
+    /// CoOp and CoCoOp: a learned context.
     Context {
         /// Of the normal and of the abnormal prompt, the same twice unless each has its own: [2, n, C].
         context: Array3<f32>,
@@ -373,7 +373,7 @@ impl Learned {
     /// Reads what `method` learned on `clip`.
     ///
     /// # Errors
-    /// [`TrainError::Prompts`].
+    /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights.
     pub fn load(path: &Path, method: Method, clip: &Clip) -> Result<Learned, TrainError> {
         let fail = |e: TensorError| TrainError::Prompts {
             path: path.to_path_buf(),

@@ -69,7 +69,7 @@ pub fn done(path: &Path, made_from: &[String]) -> Option<Cell> {
 /// Writes a file whole or not at all.
 ///
 /// # Errors
-/// [`TrainError::Output`].
+/// [`TrainError::Output`]: the file cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     crate::bundle::save(bytes, path).map_err(|source| TrainError::Output {
         path: path.into(),

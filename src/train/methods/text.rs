@@ -32,7 +32,7 @@ pub fn rows(clip: &Clip, text: &str) -> Result<Array2<f32>, TrainError> {
 /// Refuses a prompt that is longer than the text encoder's context.
 ///
 /// # Errors
-/// [`TrainError::Options`].
+/// [`TrainError::Options`]: the prompt has more tokens than the context.
 pub fn fits(clip: &Clip, rows: &Array2<f32>, text: &str) -> Result<(), TrainError> {
     let context = clip.text.positions.nrows();
     if rows.nrows() <= context {

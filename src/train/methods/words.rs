@@ -13,7 +13,7 @@ static LISTS: LazyLock<Lists> = LazyLock::new(|| {
     serde_json::from_str(include_str!("prompts.json")).expect("the program's own list of prompts")
 });
 
-/// What `prompts.json` holds.
+/// The contents of `prompts.json`.
 #[derive(Deserialize)]
 pub struct Lists {
     clip: Plain,
@@ -65,29 +65,29 @@ struct Anovl {
     texture_classes: Vec<String>,
 }
 
-/// FiLo's words.
+/// The words of FiLo's prompts.
 #[derive(Deserialize)]
 pub struct Filo {
-    /// WinCLIP's seven.
+    /// WinCLIP's seven states of a good object.
     pub states_normal: Vec<String>,
     /// APRIL-GAN's five, of every class.
     pub states_abnormal_general: Vec<String>,
     /// Details of MVTec AD's classes.
     pub details_mvtec: std::collections::BTreeMap<String, Vec<String>>,
-    /// Details of VisA's.
+    /// Details of the objects of VisA, by object.
     pub details_visa: std::collections::BTreeMap<String, Vec<String>>,
     /// The nine positions, raster order.
     pub positions: Vec<String>,
 }
 
-/// DAPO's words.
+/// The words of DAPO's prompts.
 #[derive(Deserialize)]
 pub struct Dapo {
     /// Behind a normal prompt's learned tokens.
     pub normal_word: String,
     /// Behind a defect's word.
     pub anomaly_word: String,
-    /// Behind both.
+    /// The word behind both prompts.
     pub object_word: String,
     /// The types that the paper names.
     pub defects: Vec<String>,

@@ -146,7 +146,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// From arrays.
+    /// Makes the layer from arrays.
     pub fn new(from: &clip::Dense, m: &mut Maker) -> Dense {
         let weight = tensor(&from.weight.t().to_owned(), m.device);
         Dense {
@@ -156,7 +156,7 @@ impl Dense {
         }
     }
 
-    /// To arrays.
+    /// The layer's weights as arrays.
     pub fn export(&self) -> clip::Dense {
         clip::Dense {
             weight: matrix(&self.weight.val().transpose()),
@@ -209,7 +209,7 @@ pub fn join(x: Tensor<4>) -> Tensor<3> {
 }
 
 impl Block {
-    /// From arrays.
+    /// Makes the layer from arrays.
     pub fn new(
         from: &clip::Block,
         heads: usize,

@@ -14,7 +14,7 @@ use ndarray::Array2;
 /// The tower without its token table.
 #[derive(Module, Debug)]
 pub struct TextTower {
-    /// [context, width].
+    /// Embeddings of the positions, [context, width].
     positions: Param<Tensor<2>>,
     blocks: Vec<Block>,
     ln_final: Norm,
@@ -54,7 +54,7 @@ fn overwrite(x: Tensor<3>, i: usize, deep: &[Tensor<2>]) -> Tensor<3> {
 }
 
 impl TextTower {
-    /// From arrays.
+    /// Makes the encoder from arrays.
     pub fn new(from: &Text, activation: ActivationKind, m: &mut Maker) -> TextTower {
         let device = m.device;
         TextTower {

@@ -4,9 +4,9 @@ use prost::Message;
 
 /// `FLOAT` of `TensorProto.DataType`.
 pub const FLOAT: i32 = 1;
-/// `INT64` of it.
+/// `INT64` of `TensorProto.DataType`.
 pub const INT64: i32 = 7;
-/// `FLOAT16` of it.
+/// `FLOAT16` of `TensorProto.DataType`.
 pub const FLOAT16: i32 = 10;
 
 #[derive(Clone, PartialEq, Message)]
@@ -92,7 +92,7 @@ pub struct TensorProto {
     pub data_type: i32,
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Little-endian, row-major.
+    /// The values, little-endian, row-major.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
 }

@@ -55,7 +55,7 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 pub enum Axes {
     /// False-positive rate, true-positive rate, and the diagonal of chance.
     Roc,
-    /// Recall, precision.
+    /// Precision over recall.
     PrecisionRecall,
 }
 

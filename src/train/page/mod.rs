@@ -20,9 +20,9 @@ use super::evaluate::Figures;
 /// Everything on the page.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// The heading.
+    /// Heading of the page.
     pub title: String,
-    /// What was measured.
+    /// The bundle that was measured.
     pub bundle: String,
     /// A line that must not be missed.
     pub warning: Option<String>,
@@ -121,13 +121,13 @@ pub struct Case {
     pub file: String,
     /// What is on it.
     pub class: String,
-    /// Which defect.
+    /// Name of the type of defect.
     pub kind: String,
-    /// Its label.
+    /// Whether the data set labels it as defective.
     pub anomalous: bool,
-    /// Its image score.
+    /// The image score, 0..=1.
     pub score: f32,
-    /// The photo.
+    /// The photo, as the bytes of a picture file.
     pub photo: Option<Vec<u8>>,
     /// The photo under its heat map.
     pub heat: Option<Vec<u8>>,

@@ -41,7 +41,7 @@ pub struct Client {
 pub struct Got {
     /// SHA-256 of the whole file.
     pub sha256: String,
-    /// Its length.
+    /// Length of the file, bytes.
     pub bytes: u64,
     /// What of it came in this call.
     pub fetched: u64,

@@ -9,11 +9,11 @@ use std::path::Path;
 /// A file as it was fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Locked {
-    /// Its digest, hexadecimal.
+    /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
-    /// Its length.
+    /// Length of the file, bytes.
     pub bytes: u64,
-    /// Its address.
+    /// Address that it came from.
     pub from: String,
     /// The commit of its repository, where the hub said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ impl Lock {
     /// Reads it; empty if there is none.
     ///
     /// # Errors
-    /// [`PullError::Lock`].
+    /// [`PullError::Lock`]: the file cannot be read, or is no lock file.
     pub fn read(path: &Path) -> Result<Lock, PullError> {
         let fail = |what: String| PullError::Lock {
             path: path.to_path_buf(),
@@ -63,7 +63,7 @@ impl Lock {
         self.models.get(model)?.get(file)
     }
 
-    /// Notes a file.
+    /// Adds a file, or replaces what was noted of it.
     pub fn put(&mut self, model: &str, file: &str, locked: Locked) {
         let files = self.models.entry(model.into()).or_default();
         files.insert(file.into(), locked);
@@ -72,7 +72,7 @@ impl Lock {
     /// Writes it, whole or not at all.
     ///
     /// # Errors
-    /// [`PullError::File`].
+    /// [`PullError::File`]: the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), PullError> {
         let mut text = serde_json::to_string_pretty(self).expect("words and numbers");
         text.push('\n');

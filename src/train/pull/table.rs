@@ -39,7 +39,7 @@ pub enum Origin {
 /// A published model.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// Its name.
+    /// Name of the model, as `pull` takes it.
     pub name: &'static str,
     /// What it is for.
     pub what: What,
@@ -98,7 +98,7 @@ const HUGGING_FACE: &[&[&str]] = &[
     &["preprocessor_config.json"],
     &["model.safetensors", "pytorch_model.bin"],
 ];
-/// open_clip's files.
+/// Names of the files of open_clip's weights.
 const OPEN_CLIP: &[&[&str]] = &[
     &["open_clip_config.json"],
     &["open_clip_model.safetensors", "open_clip_pytorch_model.bin"],
@@ -306,7 +306,7 @@ pub fn table() -> &'static [Model] {
 /// The model of this name, in any case.
 ///
 /// # Errors
-/// [`PullError::Unknown`].
+/// [`PullError::Unknown`]: nothing has this name; the error lists all names.
 pub fn find(name: &str) -> Result<&'static Model, PullError> {
     let found = TABLE.iter().find(|m| m.name.eq_ignore_ascii_case(name));
     found.ok_or_else(|| PullError::Unknown {

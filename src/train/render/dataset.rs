@@ -12,7 +12,7 @@ use std::path::Path;
 /// are the products and whose species are the defect words.
 ///
 /// # Errors
-/// [`TrainError::Output`].
+/// [`TrainError::Output`]: the file cannot be written.
 pub fn write(
     folder: &Path,
     seed: u64,

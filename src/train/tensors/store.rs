@@ -38,7 +38,7 @@ impl Store {
         self.tensors.insert(name.into(), stored);
     }
 
-    /// Values, as f16.
+    /// Adds a tensor whose values are stored as f16.
     pub fn half(&mut self, name: impl Into<String>, shape: &[usize], values: &[f32]) {
         let bytes = values
             .iter()
@@ -60,7 +60,7 @@ impl Store {
     /// Writes the file beside `path` and renames it: `path` is old or new, never half.
     ///
     /// # Errors
-    /// [`TrainError::Output`].
+    /// [`TrainError::Output`]: the file cannot be written.
     pub fn save(self, path: &Path) -> Result<(), TrainError> {
         let failed = |source| TrainError::Output {
             path: path.into(),

@@ -43,7 +43,7 @@ pub struct Learned {
 /// What does not learn.
 #[derive(Clone, Debug)]
 struct Words {
-    /// [1, C].
+    /// Embedding of the start token, [1, C].
     start: Array2<f32>,
     normal: Array2<f32>,
     abnormal: Array2<f32>,

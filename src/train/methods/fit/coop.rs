@@ -39,7 +39,7 @@ pub struct Learned {
 /// What does not learn.
 #[derive(Clone, Debug)]
 struct Frozen {
-    /// [1, C].
+    /// Embedding of the start token, [1, C].
     start: Array2<f32>,
     /// Class words, full stop and end token of the normal and of the abnormal prompt, filled up with zeros to
     /// the same length, [2, n, C].

@@ -40,7 +40,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 const SEGMENTATION: f64 = 4.0;
 /// T of patches and pictures.
 pub const TEMPERATURE: f64 = 0.07;
-/// Groups of prompts.
+/// Number of groups of prompts.
 const GROUPS: usize = 10;
 /// Learned rows of each image block.
 const VISUAL: usize = 4;
@@ -66,7 +66,7 @@ pub struct Learned {
 /// What does not learn.
 #[derive(Clone, Debug)]
 struct Frozen {
-    /// [1, C].
+    /// Embedding of the start token, [1, C].
     start: Array2<f32>,
     /// Words with the end token of the normal prompt and of each type's, filled up with zeros, [1 + K, n, C].
     words: Array3<f32>,

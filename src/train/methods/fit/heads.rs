@@ -24,9 +24,9 @@ const TEMPERATURE: f64 = 0.07;
 /// The learnable vectors.
 #[derive(Module, Debug)]
 pub struct Learned {
-    /// [stages, 2, C].
+    /// For the patches of each stage a normal and an abnormal vector, [stages, 2, C].
     patch: Param<Tensor<3>>,
-    /// [stages, 2, C].
+    /// The same for the image, [stages, 2, C].
     image: Param<Tensor<3>>,
     grid: usize,
     size: usize,

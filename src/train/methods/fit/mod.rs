@@ -43,9 +43,9 @@ pub struct Options {
     pub deep_length: usize,
     /// How often each picture is learned from.
     pub epochs: usize,
-    /// Pictures per step.
+    /// Number of pictures per step.
     pub batch: usize,
-    /// Learning rate.
+    /// Learning rate of the optimiser.
     pub lr: f64,
     /// Of the first numbers and the order of pictures.
     pub seed: u64,
@@ -105,7 +105,7 @@ impl Options {
     /// Refuses what does not fit together.
     ///
     /// # Errors
-    /// [`TrainError::Options`].
+    /// [`TrainError::Options`]: what is asked for does not fit the weights or other options.
     pub fn check(&self, clip: &Clip) -> Result<(), TrainError> {
         let refuse = |what: String| Err(TrainError::Options(what));
         let patch = clip.visual.patch;

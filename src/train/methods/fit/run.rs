@@ -43,9 +43,9 @@ pub struct Record {
     pub clip: String,
     /// What it was learned from, as [`digest`] tells it.
     pub data: String,
-    /// Pictures per step.
+    /// Number of pictures per step.
     pub batch: usize,
-    /// Learning rate.
+    /// Learning rate of the optimiser.
     pub lr: f64,
     /// Of the first numbers and the order of pictures.
     pub seed: u64,
@@ -73,7 +73,7 @@ impl Record {
 /// What an epoch came to.
 #[derive(Clone, Debug)]
 pub struct Epoch {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub number: usize,
     /// Means of the loss terms.
     pub terms: Terms,
