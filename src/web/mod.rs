@@ -537,6 +537,25 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// The page's scripts share one space of names: of two functions of one name only the last is there.
+    #[test]
+    fn no_two_scripts_give_one_name() {
+        let mut names = BTreeSet::new();
+        for (file, _, text) in ASSETS.iter().filter(|(file, ..)| file.ends_with(".js")) {
+            for line in text.lines() {
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                let declared = ["function ", "const ", "let ", "class "];
+                let Some(rest) = declared.iter().find_map(|word| line.strip_prefix(word)) else {
+                    continue;
+                };
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
+                let name = &rest[..end.unwrap_or(rest.len())];
+                assert!(names.insert(name), "{file}: {name} is there already");
+            }
+        }
+        assert!(names.contains("outcomeText") && names.contains("$"));
+    }
+
     /// Paths and methods as they stand in the router above: `.route("/path", get(...).post(...))`.
     fn routes() -> BTreeSet<String> {
         let source = include_str!("mod.rs");

@@ -96,7 +96,7 @@ function chart() {
 }
 
 // The place of a camera's picture; the page has the first one's.
-function place(camera) {
+function pictureOfCamera(camera) {
   const id = camera === 1 ? "picture" : `picture-${camera}`;
   if (!$(id)) {
     const image = document.createElement("img");
@@ -116,7 +116,7 @@ async function picture() {
     for (let camera = 1; camera <= cameras; camera += 1) {
       const answer = await request(camera === 1 ? "live.jpg" : `live/${camera}`, "GET");
       if (answer.status === 200) {
-        const image = place(camera);
+        const image = pictureOfCamera(camera);
         const old = image.src;
         image.src = URL.createObjectURL(await answer.blob());
         image.hidden = false;
