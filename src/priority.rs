@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 const LOW: i32 = 10;
 static USUAL: OnceLock<i32> = OnceLock::new();
 
-/// Makes the calling thread give way to others: nice 10, but while it [holds](hold) a lock.
+/// Makes the calling thread give way to others: nice 10, but while it holds (`hold`) a lock.
 ///
 /// # Errors
 /// The system's reason.

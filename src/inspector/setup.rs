@@ -19,7 +19,8 @@ impl Inspector {
     ///
     /// # Errors
     /// [`TaughtError`]: no whole memory, or one that was taught on another encoder or in another arithmetic;
-    /// with other regions than those that are set; or this one was made without [`Options::memory`]. What was
+    /// with other regions than those that are set; or this one was made without
+    /// [`Options::memory`](super::Options::memory). What was
     /// taught before stays then.
     pub fn teach(&mut self, taught: Option<Arc<[u8]>>) -> Result<(), TaughtError> {
         let (arithmetic, layout) = (self.arithmetic(), self.layout());
@@ -117,12 +118,13 @@ impl Inspector {
         self.good.as_ref()?.taught.as_ref()
     }
 
-    /// The last frame's descriptors [places, dim], as teaching takes them; none without [`Options::memory`].
+    /// The last frame's descriptors [places, dim], as teaching takes them; none without
+    /// [`Options::memory`](super::Options::memory).
     pub fn descriptors(&self) -> Option<&[f32]> {
         self.good.as_ref().map(|g| &g.descriptors[..])
     }
 
-    /// The places of a frame; none without [`Options::memory`].
+    /// The places of a frame; none without [`Options::memory`](super::Options::memory).
     pub fn layout(&self) -> Option<Layout> {
         let of_a_tile = self.good.as_ref()?.descriptor.layout();
         Some(Layout {

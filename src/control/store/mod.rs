@@ -3,7 +3,8 @@
 //!
 //! Three files, each with kind, version and SHA-256 in its first line: `memory` (TOML), `counters` (JSON)
 //! and `parts`; and `defaults`, what a station works with that was never changed; what was taught
-//! ([`shelf`]), and lessons that wait to be accepted ([`lesson`]). Must never mix old and new, never lose what was confirmed, never give a part number twice.
+//! ([`shelf`]), and lessons that wait to be accepted (`lesson`). Must never mix old and new, never lose what
+//! was confirmed, never give a part number twice.
 
 mod counts;
 mod lesson;

@@ -92,7 +92,7 @@ const INITIAL: f32 = 0.07;
 
 impl MethodOptions {
     /// The T in softmax(cosine / T): the user's, else that of the method's published code. CoOp's and CoCoOp's is the
-    /// weights' own; weights that do not say it get [`INITIAL`].
+    /// weights' own; weights that do not say it get `INITIAL`.
     pub fn scale(&self, clip: &Clip) -> f32 {
         let published = match self.method {
             Method::AprilGan => 0.01,
