@@ -17,7 +17,8 @@ run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
 
 # Property tests play the same cases each time here; without the seed, others.
-test: setup
+test:
+	@.ci/setup openssh-client
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
