@@ -12,13 +12,12 @@ use crate::bundle::method::Method;
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
-use crate::faprompt::{Adaptation, AdaptationMode, score};
+use crate::faprompt::{Adaptation, AdaptationMode};
 use crate::gpu::{self, Backend, GpuError};
 use crate::memory::Descriptor;
 use crate::memory::region::{Looked, Regions};
 use crate::methods::memory::Memory;
 use crate::methods::{self, Room};
-use crate::ops::slice;
 use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
 use crate::tiling::Tiling;
@@ -173,15 +172,6 @@ impl Inspector {
     pub fn new(bundle: &Bundle, options: Options) -> Result<Inspector, BundleError> {
         options.arithmetic.check().map_err(BundleError::Processor)?;
         let manifest = bundle.manifest().clone();
-        let width = manifest.embed();
-        let prototype = |name: &str| {
-            let tensor = bundle.tensor(&format!("prototypes/{name}"), &[width])?;
-            let mut values = slice(&tensor)
-                .map_err(|e| BundleError::architecture("prototypes", e))?
-                .to_vec();
-            score::normalise_rows(&mut values, width);
-            Ok(values)
-        };
         let arithmetic = options.arithmetic;
         let mut good = None;
         let failed = |e| BundleError::architecture("encoder", format!("{e:#}"));
@@ -206,7 +196,7 @@ impl Inspector {
         let room = methods::room(bundle, arithmetic, true)?;
         // Another method has prototypes of its own, or none.
         let prototype = |name: &str| match room {
-            None => prototype(name),
+            None => methods::prototype(bundle, name),
             Some(_) => Ok(vec![]),
         };
         let layers = manifest.vision.layers;

@@ -235,7 +235,7 @@ fn features(block: usize, stream: Stream, rows: Rows) -> Tap {
 }
 
 /// The unit vector `prototypes/NAME`, [C].
-fn prototype(bundle: &Bundle, name: &str) -> Result<Vec<f32>, BundleError> {
+pub(crate) fn prototype(bundle: &Bundle, name: &str) -> Result<Vec<f32>, BundleError> {
     let width = bundle.manifest().text.width;
     let tensor = bundle.tensor(&format!("prototypes/{name}"), &[width])?;
     let mut values = slice(&tensor)

@@ -10,9 +10,8 @@
 //! Sent as it is read; nothing of it is held.
 
 use super::index::{Item, Query};
-use super::{Needed, Shared, failed, path, refused};
+use super::{Shared, asked, failed, path};
 use crate::control::ControlledStation;
-use crate::control::refusal::Code;
 use crate::control::table::Parameter;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -83,12 +82,9 @@ pub async fn download<H: ControlledStation + Send + 'static>(
     headers: HeaderMap,
     query: Result<Asked<Query>, QueryRejection>,
 ) -> Response {
-    if let Some(refusal) = page.hidden(&headers, Needed::All) {
-        return refusal;
-    }
-    let query = match query {
-        Ok(Asked(query)) => query.all_of(MOST),
-        Err(e) => return refused(Code::BadArgument, &e.body_text()),
+    let query = match asked(&page, &headers, query) {
+        Ok(query) => query.all_of(MOST),
+        Err(refusal) => return *refusal,
     };
     let Ok(permit) = page.archive.downloads.clone().try_acquire_owned() else {
         return (

@@ -70,18 +70,28 @@ fn failed(e: &impl std::fmt::Display) -> Response {
     StatusCode::INTERNAL_SERVER_ERROR.into_response()
 }
 
+/// What is asked for, if the archive may be seen; else the refusal.
+fn asked<H: ControlledStation>(
+    page: &Page<H>,
+    headers: &HeaderMap,
+    query: Result<Asked<Query>, QueryRejection>,
+) -> Result<Query, Box<Response>> {
+    match (page.hidden(headers, Needed::All), query) {
+        (Some(refusal), _) => Err(Box::new(refusal)),
+        (None, Ok(Asked(query))) => Ok(query),
+        (None, Err(e)) => Err(Box::new(refused(Code::BadArgument, &e.body_text()))),
+    }
+}
+
 /// The newest parts that are asked for: `{"parts": [...], "choices": {"recipe": [...], ...}}`.
 pub async fn list<H: ControlledStation + Send + 'static>(
     State(page): Shared<H>,
     headers: HeaderMap,
     query: Result<Asked<Query>, QueryRejection>,
 ) -> Response {
-    if let Some(refusal) = page.hidden(&headers, Needed::All) {
-        return refusal;
-    }
-    let query = match query {
-        Ok(Asked(query)) => query.at_most(LISTED),
-        Err(e) => return refused(Code::BadArgument, &e.body_text()),
+    let query = match asked(&page, &headers, query) {
+        Ok(query) => query.at_most(LISTED),
+        Err(refusal) => return *refusal,
     };
     let found = tokio::task::spawn_blocking(move || {
         page.archive
