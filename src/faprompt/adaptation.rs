@@ -4,6 +4,7 @@
 //! the tokens before A^k, whose keys and values are constants of each block; in the last block only
 //! the end token's row is read; and the mean over the K prompts commutes with the final projection.
 
+use super::tower::{self, Block, Sizes, Steps};
 use crate::bundle::{Bundle, BundleError};
 use crate::graph::{Builder, OutletId, Plan};
 use crate::ops::activation::Activation;
@@ -113,74 +114,106 @@ fn linear(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Plan, BundleError> 
 
 fn exact(bundle: &Bundle, arithmetic: Arithmetic) -> Result<Plan, BundleError> {
     let manifest = bundle.manifest();
-    let (width, layers, heads) = (
-        manifest.text.width,
-        manifest.text.layers,
-        manifest.text.heads,
-    );
-    let prompts = &manifest.prompts;
-    let (count, rows, prefix) = (
-        prompts.abnormal_prompts,
-        prompts.suffix_rows,
-        prompts.prefix_rows(),
-    );
-    let (all, overhang) = (count * rows, prompts.deep_overhang());
-    let eos = PickRows {
-        first: rows - 1,
-        step: rows,
-        count,
-    };
-
     let (mut b, prior) = prior_network(bundle, arithmetic)?;
     b.enter("tower");
-    let base = b.tensor("suffix", &[all, width])?;
-    let mut x = b.wire(
-        "suffix",
-        SuffixEmbed {
-            base,
-            rows,
-            shifted: prompts.abnormal_tokens,
-        },
-        &[prior],
-    )?;
-    for i in 0..layers {
-        let block = format!("blocks.{i}");
-        if overhang > 0 && (1..=prompts.deep_blocks).contains(&i) {
-            let with = b.tensor(&format!("{block}.deep"), &[overhang, width])?;
-            x = b.wire(&format!("{block}.deep"), OverwriteRows { with, rows }, &[x])?;
+    let sizes = Sizes::of(manifest);
+    let mut fused = Fused { b, sizes };
+    let abnormal = tower::build(&mut fused, manifest, prior)?;
+    fused.b.finish(&[prior, abnormal])
+}
+
+/// The tower's steps in fused operators.
+struct Fused<'a> {
+    b: Builder<'a>,
+    sizes: Sizes,
+}
+
+impl Fused<'_> {
+    /// Rows that go on behind a block's attention.
+    fn active(&self, block: &Block) -> usize {
+        match block.last {
+            true => self.sizes.count,
+            false => self.sizes.all(),
         }
+    }
+}
+
+impl Steps for Fused<'_> {
+    type Error = BundleError;
+
+    fn embed(&mut self, prior: OutletId) -> Result<OutletId, BundleError> {
+        let Sizes { rows, width, .. } = self.sizes;
+        let embed = SuffixEmbed {
+            base: self.b.tensor("suffix", &[self.sizes.all(), width])?,
+            rows,
+            shifted: self.b.manifest().prompts.abnormal_tokens,
+        };
+        self.b.wire("suffix", embed, &[prior])
+    }
+
+    fn deepen(&mut self, block: &Block, x: OutletId) -> Result<OutletId, BundleError> {
+        let name = format!("{}.deep", block.name);
+        let shape = [self.sizes.overhang, self.sizes.width];
+        let deep = OverwriteRows {
+            with: self.b.tensor(&name, &shape)?,
+            rows: self.sizes.rows,
+        };
+        self.b.wire(&name, deep, &[x])
+    }
+
+    fn attend(&mut self, block: &Block, mut x: OutletId) -> Result<OutletId, BundleError> {
+        let (all, active) = (self.sizes.all(), self.active(block));
+        let Sizes {
+            count,
+            rows,
+            prefix,
+            width,
+            heads,
+            ..
+        } = self.sizes;
+        let (b, name) = (&mut self.b, &block.name);
         let attention = SuffixAttention {
             heads,
             rows,
-            prefix_keys: b.tensor(&format!("{block}.prefix_keys"), &[prefix, width])?,
-            prefix_values: b.tensor(&format!("{block}.prefix_values"), &[prefix, width])?,
+            prefix_keys: b.tensor(&format!("{name}.prefix_keys"), &[prefix, width])?,
+            prefix_values: b.tensor(&format!("{name}.prefix_values"), &[prefix, width])?,
         };
-        let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
-        let last = i + 1 == layers;
-        let active = if last { count } else { all };
-        let heads_out = if last {
-            let (q, kv) = b.split_qkv(&block, width, count, all)?;
+        let norm = Arc::new(b.norm(&format!("{name}.ln_1"), width)?);
+        let heads_out = if block.last {
+            let (q, kv) = b.split_qkv(name, width, count, all)?;
             let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
-            let kv = b.wire(&format!("{block}.kv"), kv, &[x])?;
-            x = b.wire(&format!("{block}.eos"), eos.clone(), &[x])?;
-            let q = b.wire(&format!("{block}.q"), q, &[x])?;
-            b.wire(&format!("{block}.attention"), attention, &[q, kv])?
+            let kv = b.wire(&format!("{name}.kv"), kv, &[x])?;
+            let eos = PickRows {
+                first: rows - 1,
+                step: rows,
+                count,
+            };
+            x = b.wire(&format!("{name}.eos"), eos, &[x])?;
+            let q = b.wire(&format!("{name}.q"), q, &[x])?;
+            b.wire(&format!("{name}.attention"), attention, &[q, kv])?
         } else {
             let qkv = b
-                .linear(&format!("{block}.qkv"), [3 * width, width], all)?
+                .linear(&format!("{name}.qkv"), [3 * width, width], all)?
                 .with_norm(norm);
-            let qkv = b.wire(&format!("{block}.qkv"), qkv, &[x])?;
-            b.wire(&format!("{block}.attention"), attention, &[qkv])?
+            let qkv = b.wire(&format!("{name}.qkv"), qkv, &[x])?;
+            b.wire(&format!("{name}.attention"), attention, &[qkv])?
         };
         let out = b
-            .linear(&format!("{block}.out"), [width, width], active)?
+            .linear(&format!("{name}.out"), [width, width], active)?
             .with_residual();
-        x = b.wire(&format!("{block}.out"), out, &[heads_out, x])?;
-        x = b.mlp(&block, width, active, x)?;
+        b.wire(&format!("{name}.out"), out, &[heads_out, x])
     }
-    let x = b.layer_norm("ln_final", width, x)?;
-    let mean = b.wire("mean", MeanRows, &[x])?;
-    let projection = b.linear_without_bias("projection", [width, width])?;
-    let abnormal = b.wire("projection", projection, &[mean])?;
-    b.finish(&[prior, abnormal])
+
+    fn mlp(&mut self, block: &Block, x: OutletId) -> Result<OutletId, BundleError> {
+        let active = self.active(block);
+        self.b.mlp(&block.name, self.sizes.width, active, x)
+    }
+
+    fn finish(&mut self, x: OutletId) -> Result<OutletId, BundleError> {
+        let (b, width) = (&mut self.b, self.sizes.width);
+        let x = b.layer_norm("ln_final", width, x)?;
+        let mean = b.wire("mean", MeanRows, &[x])?;
+        let projection = b.linear_without_bias("projection", [width, width])?;
+        b.wire("projection", projection, &[mean])
+    }
 }

@@ -5,5 +5,6 @@
 pub mod adaptation;
 pub mod map;
 pub mod score;
+pub(crate) mod tower;
 
 pub use adaptation::{Adaptation, AdaptationMode};

@@ -6,7 +6,8 @@
 //! of which only the class row is wanted; the V-V stream behind its last tap. The values of a block are
 //! shared by both attentions, and the class row is dropped before `ln_post` where nobody wants it.
 
-use crate::bundle::tap::{self, Form, Rows, Stream, Tap};
+use super::blocks::{self, Block, Steps};
+use crate::bundle::tap::{Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
 use crate::graph::{Builder, OutletId, Plan, nnef};
 use crate::ops::attention::Attention;
@@ -15,6 +16,7 @@ use crate::ops::patch_embed::PatchEmbed;
 use crate::ops::rows::{PickRows, SetTail};
 use crate::ops::tract::*;
 use crate::ops::weights::Arithmetic;
+use std::ops::Range;
 use std::sync::Arc;
 
 const PART: &str = "encoder";
@@ -57,26 +59,18 @@ impl Encoder {
         arithmetic: Arithmetic,
     ) -> Result<Encoder, BundleError> {
         let manifest = bundle.manifest();
-        let (width, layers, heads) = (
-            manifest.vision.width,
-            manifest.vision.layers,
-            manifest.vision.heads,
-        );
         if taps.is_empty() {
             return Err(BundleError::architecture(PART, "no tap is asked for"));
         }
         if manifest.is_network() {
             return nnef::plan(bundle, taps).map(Encoder::of);
         }
-        taps.iter().try_for_each(|t| t.check(layers, vv_layers))?;
         let words = !manifest.text.is_none();
         let projected = |t: &&Tap| matches!(t.form, Form::Projected | Form::ProjectedRaw);
         if let (false, Some(tap)) = (words, taps.iter().find(projected)) {
             let what = format!("tap `{tap}`: an encoder without text projects nothing");
             return Err(BundleError::architecture(PART, what));
         }
-        let (patch, grid) = (manifest.image.patch, manifest.image.grid());
-        let (patches, size) = (grid * grid, manifest.image.size);
         let visual = manifest.method.as_ref().map_or(0, |m| m.visual_tokens);
         let all = taps
             .iter()
@@ -86,89 +80,13 @@ impl Encoder {
                 "learned rows in the blocks: neither all rows nor the V-V stream can be tapped";
             return Err(BundleError::architecture(PART, what));
         }
-        let mut b = Builder::new(bundle, PART, arithmetic);
-
-        let embed_op = PatchEmbed {
-            weights: b.weights("conv1", [width, 3 * patch * patch])?,
-            class_row: b.tensor("class_row", &[width])?,
-            positions: b.tensor("positions", &[patches, width])?,
-            patch,
-            grid,
-        };
-        let image = b.source("image", &[3, size, size])?;
-        let mut x = b.wire("patch_embed", embed_op, &[image])?;
-        if words {
-            x = b.layer_norm("ln_pre", width, x)?;
-        }
-        let mut outlets = Outlets {
-            taps,
-            found: vec![None; taps.len()],
+        let mut fused = Fused {
+            b: Builder::new(bundle, PART, arithmetic),
             projection: None,
-            patches,
         };
-        outlets.take(&mut b, 0, Stream::X, x)?;
-        let registers = manifest.registers;
-        if registers > 0 {
-            // Attention knows no order: they may as well stand behind the patches.
-            let tail = SetTail {
-                with: b.tensor("registers", &[registers, width])?,
-                kept: 1 + patches,
-            };
-            x = b.wire("registers", tail, &[x])?;
-        }
-        // The V-V stream starts as the input of the first block that has it.
-        let mut y = None;
-        let (depth, y_depth) = tap::depths(taps);
-        for i in 0..depth {
-            let block = format!("blocks.{i}");
-            let vv = i + vv_layers >= layers && i < y_depth;
-            let class_only = !tap::patches_needed(taps, i + 1);
-            if vv && y.is_none() {
-                y = Some(x);
-            }
-            let rows = 1 + patches + visual + registers;
-            if visual > 0 {
-                // Learned rows stand behind the others while a block runs.
-                let tail = SetTail {
-                    with: b.tensor_of("method", &format!("visual.{i}"), &[visual, width])?,
-                    kept: 1 + patches,
-                };
-                x = b.wire(&format!("{block}.visual"), tail, &[x])?;
-            }
-            let norm = Arc::new(b.norm(&format!("{block}.ln_1"), width)?);
-            let attention = |rounded| Attention { heads, vv, rounded };
-            let heads_out = if class_only {
-                let (q, kv) = b.split_qkv(&block, width, 1, rows)?;
-                let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
-                let attention = attention(kv.rounds());
-                let kv = b.wire(&format!("{block}.kv"), kv, &[x])?;
-                x = b.wire(&format!("{block}.class"), CLASS, &[x])?;
-                let q = b.wire(&format!("{block}.q"), q, &[x])?;
-                b.wire_all(&format!("{block}.attention"), attention, &[q, kv])?
-            } else {
-                let qkv = b
-                    .linear(&format!("{block}.qkv"), [3 * width, width], rows)?
-                    .with_norm(norm);
-                let attention = attention(qkv.rounds());
-                let qkv = b.wire(&format!("{block}.qkv"), qkv, &[x])?;
-                b.wire_all(&format!("{block}.attention"), attention, &[qkv])?
-            };
-            let out = b
-                .linear(&format!("{block}.out"), [width, width], rows)?
-                .with_residual();
-            x = b.wire(&format!("{block}.out"), out.clone(), &[heads_out[0], x])?;
-            if let (Some(stream), true) = (y, vv) {
-                let next = b.wire(&format!("{block}.vv_out"), out, &[heads_out[1], stream])?;
-                outlets.take(&mut b, i + 1, Stream::Y, next)?;
-                y = Some(next);
-            }
-            x = b.mlp(&block, width, if class_only { 1 } else { rows }, x)?;
-            outlets.take(&mut b, i + 1, Stream::X, x)?;
-        }
-        let wanted = outlets.found.into_iter().collect::<Option<Vec<_>>>();
-        let wanted = wanted.ok_or_else(|| BundleError::architecture(PART, "a tap was not met"))?;
+        let wanted = blocks::build(&mut fused, manifest, taps, vv_layers)?;
         Ok(Encoder {
-            plan: b.finish(&wanted)?,
+            plan: fused.b.finish(&wanted)?,
         })
     }
 
@@ -207,100 +125,134 @@ impl Encoder {
     }
 }
 
-const CLASS: PickRows = PickRows {
-    first: 0,
-    step: 1,
-    count: 1,
-};
-
-/// The taps that were met so far.
-struct Outlets<'a> {
-    taps: &'a [Tap],
-    found: Vec<Option<OutletId>>,
+/// The steps in fused operators.
+struct Fused<'a> {
+    b: Builder<'a>,
     /// The layer that joins picture and text, packed once.
     projection: Option<Linear>,
-    patches: usize,
 }
 
-impl Outlets<'_> {
-    /// Wires every tap of `stream` after `block`, whose rows are `rows`: all of them, or the class row alone
-    /// where no tap wants more.
-    fn take(
-        &mut self,
-        b: &mut Builder,
-        block: usize,
-        stream: Stream,
-        rows: OutletId,
-    ) -> Result<(), BundleError> {
-        for (tap, i) in self.taps.iter().zip(0..) {
-            if (tap.block, tap.stream) != (block, stream) {
-                continue;
-            }
-            // The same tap twice has one node.
-            let same = self.taps[..i].iter().position(|t| t == tap);
-            self.found[i] = match same.and_then(|i| self.found[i]) {
-                Some(known) => Some(known),
-                None => Some(self.wire(b, tap, rows)?),
-            };
+impl Fused<'_> {
+    /// The rows of one picture without what stands behind the patches.
+    fn own_rows(&self) -> usize {
+        1 + self.b.manifest().image.grid().pow(2)
+    }
+}
+
+impl Steps for Fused<'_> {
+    type Error = BundleError;
+
+    fn embed(&mut self) -> Result<OutletId, BundleError> {
+        let manifest = self.b.manifest();
+        let b = &mut self.b;
+        let width = manifest.vision.width;
+        let (patch, grid) = (manifest.image.patch, manifest.image.grid());
+        let size = manifest.image.size;
+        let embed = PatchEmbed {
+            weights: b.weights("conv1", [width, 3 * patch * patch])?,
+            class_row: b.tensor("class_row", &[width])?,
+            positions: b.tensor("positions", &[grid * grid, width])?,
+            patch,
+            grid,
+        };
+        let image = b.source("image", &[3, size, size])?;
+        let x = b.wire("patch_embed", embed, &[image])?;
+        match manifest.text.is_none() {
+            true => Ok(x),
+            false => b.layer_norm("ln_pre", width, x),
         }
-        Ok(())
     }
 
-    fn wire(
+    fn registers(&mut self, x: OutletId) -> Result<OutletId, BundleError> {
+        let shape = [self.b.manifest().registers, self.b.manifest().vision.width];
+        let tail = SetTail {
+            with: self.b.tensor("registers", &shape)?,
+            kept: self.own_rows(),
+        };
+        self.b.wire("registers", tail, &[x])
+    }
+
+    fn learned_rows(&mut self, block: &Block, x: OutletId) -> Result<OutletId, BundleError> {
+        let (manifest, kept) = (self.b.manifest(), self.own_rows());
+        let count = manifest.method.as_ref().map_or(0, |m| m.visual_tokens);
+        let name = format!("visual.{}", block.index);
+        let shape = [count, manifest.vision.width];
+        let with = self.b.tensor_of("method", &name, &shape)?;
+        let tail = SetTail { with, kept };
+        self.b.wire(&format!("{}.visual", block.name), tail, &[x])
+    }
+
+    fn attend(
         &mut self,
-        b: &mut Builder,
-        tap: &Tap,
-        rows: OutletId,
-    ) -> Result<OutletId, BundleError> {
-        let (width, embed) = (b.manifest().vision.width, b.manifest().embed());
-        // Before the first block all rows are there.
-        let alone =
-            tap.block > 0 && tap.stream == Stream::X && !tap::patches_needed(self.taps, tap.block);
-        let registers = if tap.block > 0 {
-            b.manifest().registers
+        block: &Block,
+        mut x: OutletId,
+        y: Option<OutletId>,
+    ) -> Result<(OutletId, Option<OutletId>), BundleError> {
+        let (b, name, rows) = (&mut self.b, &block.name, block.rows);
+        let (width, heads) = (b.manifest().vision.width, b.manifest().vision.heads);
+        let norm = Arc::new(b.norm(&format!("{name}.ln_1"), width)?);
+        let vv = y.is_some();
+        let attention = |rounded| Attention { heads, vv, rounded };
+        let heads_out = if block.class_only {
+            let (q, kv) = b.split_qkv(name, width, 1, rows)?;
+            let (q, kv) = (q.with_norm(norm.clone()), kv.with_norm(norm));
+            let attention = attention(kv.rounds());
+            let kv = b.wire(&format!("{name}.kv"), kv, &[x])?;
+            x = b.wire(&format!("{name}.class"), rows_alone(0..1), &[x])?;
+            let q = b.wire(&format!("{name}.q"), q, &[x])?;
+            b.wire_all(&format!("{name}.attention"), attention, &[q, kv])?
         } else {
-            0
+            let qkv = b
+                .linear(&format!("{name}.qkv"), [3 * width, width], rows)?
+                .with_norm(norm);
+            let attention = attention(qkv.rounds());
+            let qkv = b.wire(&format!("{name}.qkv"), qkv, &[x])?;
+            b.wire_all(&format!("{name}.attention"), attention, &[qkv])?
         };
-        let picked = match tap.rows {
-            Rows::All if registers > 0 => {
-                let pick = PickRows {
-                    first: 0,
-                    step: 1,
-                    count: 1 + self.patches,
-                };
-                b.wire(&format!("{tap}"), pick, &[rows])?
-            }
-            Rows::All => rows,
-            Rows::Class if alone => rows,
-            Rows::Class => b.wire(&format!("{tap}"), CLASS, &[rows])?,
-            Rows::Patches => {
-                let pick = PickRows {
-                    first: 1,
-                    step: 1,
-                    count: self.patches,
-                };
-                b.wire(&format!("{tap}"), pick, &[rows])?
-            }
+        let out = b
+            .linear(&format!("{name}.out"), [width, width], rows)?
+            .with_residual();
+        x = b.wire(&format!("{name}.out"), out.clone(), &[heads_out[0], x])?;
+        let y = y.map(|y| b.wire(&format!("{name}.vv_out"), out, &[heads_out[1], y]));
+        Ok((x, y.transpose()?))
+    }
+
+    fn mlp(&mut self, block: &Block, x: OutletId) -> Result<OutletId, BundleError> {
+        let width = self.b.manifest().vision.width;
+        self.b.mlp(&block.name, width, block.active(), x)
+    }
+
+    fn pick(
+        &mut self,
+        tap: &Tap,
+        x: OutletId,
+        rows: Range<usize>,
+    ) -> Result<OutletId, BundleError> {
+        self.b.wire(&format!("{tap}"), rows_alone(rows), &[x])
+    }
+
+    fn ln_post(&mut self, tap: &Tap, x: OutletId) -> Result<OutletId, BundleError> {
+        let norm = self.b.norm("ln_post", self.b.manifest().vision.width)?;
+        self.b.wire(&format!("{tap}.ln_post"), norm, &[x])
+    }
+
+    fn project(&mut self, tap: &Tap, x: OutletId) -> Result<OutletId, BundleError> {
+        let shape = [self.b.manifest().embed(), self.b.manifest().vision.width];
+        let projection = match &self.projection {
+            Some(layer) => layer.clone(),
+            None => self
+                .projection
+                .insert(self.b.linear_without_bias("proj", shape)?)
+                .clone(),
         };
-        let normed = match tap.form {
-            Form::Raw | Form::ProjectedRaw => picked,
-            Form::LnPost | Form::Projected => {
-                let norm = b.norm("ln_post", width)?;
-                b.wire(&format!("{tap}.ln_post"), norm, &[picked])?
-            }
-        };
-        match tap.form {
-            Form::Raw | Form::LnPost => Ok(normed),
-            Form::Projected | Form::ProjectedRaw => {
-                let projection = match &self.projection {
-                    Some(layer) => layer.clone(),
-                    None => self
-                        .projection
-                        .insert(b.linear_without_bias("proj", [embed, width])?)
-                        .clone(),
-                };
-                b.wire(&format!("{tap}.proj"), projection, &[normed])
-            }
-        }
+        self.b.wire(&format!("{tap}.proj"), projection, &[x])
+    }
+}
+
+fn rows_alone(rows: Range<usize>) -> PickRows {
+    PickRows {
+        first: rows.start,
+        step: 1,
+        count: rows.len(),
     }
 }

@@ -3,6 +3,7 @@
 //! Knows pictures and tensors; nothing of prompts, scores or where a picture came from. Which of the
 //! encoder's rows are handed out is asked for by [taps](crate::bundle::tap).
 
+pub(crate) mod blocks;
 mod encoder;
 mod network;
 mod preprocess;
