@@ -383,3 +383,21 @@ fn options_that_cannot_work_are_refused() {
         assert!(!out.exists());
     }
 }
+
+/// Maxima skip NaN, so a frame whose adapted scores are NaN would keep the score of the others.
+#[test]
+fn a_prior_that_overflows_the_text_tower_makes_no_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clip, prompts) = random::write(&base(), 3, folder.path()).unwrap();
+    let clip = Clip::load(&clip).unwrap();
+    let mut prompts = Prompts::load(&prompts, &clip).unwrap();
+    prompts.fc2.bias.fill(f32::MAX);
+    let out = folder.path().join("x.bundle");
+    let options = common::options(Selection::Paper, Precision::F32);
+    let error = export(&clip, &prompts, &options, &out, &ProgressBar::hidden())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("adapted patch scores hold NaN"), "{error}");
+    assert!(!out.exists());
+}

@@ -4,72 +4,44 @@
 //! Only parameters that decide a verdict: how and where the ejector is wired stays as it is stored.
 
 use super::memory::{Memory, RecipeNumber, from_toml, to_toml};
-use super::table::{CAMERAS, Parameter};
+use super::table::{CAMERAS, CameraParameters, Parameter};
 use super::values::{Value, Values};
 
-/// The parameters that decide a verdict.
-pub const JUDGED_BY: [Parameter; 24] = [
+/// The parameters that decide a verdict for the whole part, whatever camera saw it.
+const OF_THE_PART: [Parameter; 4] = [
     Parameter::Bundle,
-    Parameter::Taught,
+    Parameter::TileRows,
+    Parameter::TileColumns,
+    Parameter::TileOverlap,
+];
+
+/// Those that files of every program have; in older ones the others are missing and have their defaults then.
+const ALWAYS: [Parameter; 4] = [
+    Parameter::Bundle,
     Parameter::Threshold,
     Parameter::CameraExposureUs,
     Parameter::CameraGain,
-    Parameter::TileRows,
-    Parameter::TileColumns,
-    Parameter::TileOverlap,
-    Parameter::Regions,
-    Parameter::Camera2Taught,
-    Parameter::Camera2Threshold,
-    Parameter::Camera2ExposureUs,
-    Parameter::Camera2Gain,
-    Parameter::Camera2Regions,
-    Parameter::Camera3Taught,
-    Parameter::Camera3Threshold,
-    Parameter::Camera3ExposureUs,
-    Parameter::Camera3Gain,
-    Parameter::Camera3Regions,
-    Parameter::Camera4Taught,
-    Parameter::Camera4Threshold,
-    Parameter::Camera4ExposureUs,
-    Parameter::Camera4Gain,
-    Parameter::Camera4Regions,
 ];
 
-/// Those among them that choose the network.
-pub const NETWORK: [Parameter; 8] = [
-    Parameter::Bundle,
-    Parameter::TileRows,
-    Parameter::TileColumns,
-    Parameter::TileOverlap,
-    Parameter::Regions,
-    Parameter::Camera2Regions,
-    Parameter::Camera3Regions,
-    Parameter::Camera4Regions,
-];
+/// The parameters that decide a verdict: the part's, and those of each camera.
+fn judged_by() -> impl Iterator<Item = Parameter> {
+    let cameras = CAMERAS.iter().flat_map(|camera| {
+        let CameraParameters {
+            threshold,
+            exposure_us,
+            gain,
+            taught,
+            regions,
+        } = *camera;
+        [threshold, exposure_us, gain, taught, regions]
+    });
+    OF_THE_PART.into_iter().chain(cameras)
+}
 
-/// Those among them that files of older programs do not have: they have their defaults then.
-const SINCE: [Parameter; 20] = [
-    Parameter::Taught,
-    Parameter::TileRows,
-    Parameter::TileColumns,
-    Parameter::TileOverlap,
-    Parameter::Regions,
-    Parameter::Camera2Taught,
-    Parameter::Camera2Threshold,
-    Parameter::Camera2ExposureUs,
-    Parameter::Camera2Gain,
-    Parameter::Camera2Regions,
-    Parameter::Camera3Taught,
-    Parameter::Camera3Threshold,
-    Parameter::Camera3ExposureUs,
-    Parameter::Camera3Gain,
-    Parameter::Camera3Regions,
-    Parameter::Camera4Taught,
-    Parameter::Camera4Threshold,
-    Parameter::Camera4ExposureUs,
-    Parameter::Camera4Gain,
-    Parameter::Camera4Regions,
-];
+/// Whether a parameter chooses the network or what it looks at: another value of it makes what was taught void.
+pub fn chooses_network(parameter: Parameter) -> bool {
+    OF_THE_PART.contains(&parameter) || CAMERAS.iter().any(|camera| camera.regions == parameter)
+}
 
 /// The parameters that decided verdicts then.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +57,7 @@ impl LastGood {
         let value = |p: Parameter| (p, memory.get(p).clone());
         LastGood {
             recipe: memory.active(),
-            values: JUDGED_BY.into_iter().map(value).collect(),
+            values: judged_by().map(value).collect(),
         }
     }
 
@@ -122,14 +94,14 @@ impl LastGood {
         let recipe = u32::try_from(table.get("recipe")?.as_integer()?).ok()?;
         let value = |p: Parameter| {
             let value = match table.get(p.name()) {
-                None if SINCE.contains(&p) => p.entry().default_value(),
+                None if !ALWAYS.contains(&p) => p.entry().default_value(),
                 stored => from_toml(p.entry(), stored?)?.ok()?,
             };
             Some((p, value))
         };
         Some(LastGood {
             recipe: RecipeNumber::new(recipe)?,
-            values: JUDGED_BY.into_iter().map(value).collect::<Option<_>>()?,
+            values: judged_by().map(value).collect::<Option<_>>()?,
         })
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::broadcast::{Sender, channel};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
-/// How often something is told.
+/// How often an event is sent.
 const EVERY: Duration = Duration::from_millis(250);
 
 /// Events that one who reads slowly may be behind.

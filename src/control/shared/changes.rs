@@ -2,7 +2,7 @@
 
 use super::{Control, SessionId, Who, line};
 use crate::control::host::{ControlledStation, Preparing, Wanted};
-use crate::control::last_good::{LastGood, NETWORK};
+use crate::control::last_good::{LastGood, chooses_network};
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password::{self, PasswordError};
 use crate::control::refusal::{Code, Refusal, allowed};
@@ -321,7 +321,7 @@ impl<H: ControlledStation> Control<H> {
             Parameter::CameraExposureUs,
             Parameter::CameraGain,
         ];
-        let taught_by = |p: &Parameter| NETWORK.contains(p) || others.contains(p);
+        let taught_by = |p: &Parameter| chooses_network(*p) || others.contains(p);
         let accepts = taught.is_some();
         if self.teach.is_some() && changed.iter().any(taught_by) && !accepts {
             return Err(Code::Teaching.into());
@@ -360,7 +360,7 @@ impl<H: ControlledStation> Control<H> {
             memory,
             notes,
             committed,
-            network: changed.iter().any(|p| NETWORK.contains(p)),
+            network: changed.iter().any(|p| chooses_network(*p)),
             accepts,
             stage,
         });

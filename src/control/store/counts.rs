@@ -44,7 +44,8 @@ struct StatisticsForm {
     views: [ViewCounts; VIEWS],
 }
 
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ViewCounts")]
 struct ViewForm {
     good: u64,
     rejects: u64,
@@ -59,53 +60,23 @@ mod views {
     use super::{VIEWS, ViewCounts, ViewForm};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[derive(Serialize, Deserialize)]
+    struct View(#[serde(with = "ViewForm")] ViewCounts);
+
     pub(super) fn serialize<S: Serializer>(
         views: &[ViewCounts; VIEWS],
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        let form = |view: &ViewCounts| {
-            let &ViewCounts {
-                good,
-                rejects,
-                errors,
-                damaged,
-                missing,
-                late,
-            } = view;
-            ViewForm {
-                good,
-                rejects,
-                errors,
-                damaged,
-                missing,
-                late,
-            }
-        };
-        views.each_ref().map(form).serialize(to)
+        views.map(View).serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<[ViewCounts; VIEWS], D::Error> {
-        let forms = Vec::<ViewForm>::deserialize(from)?;
+        let read = Vec::<View>::deserialize(from)?;
         let mut views = [ViewCounts::default(); VIEWS];
-        for (view, form) in views.iter_mut().zip(forms) {
-            let ViewForm {
-                good,
-                rejects,
-                errors,
-                damaged,
-                missing,
-                late,
-            } = form;
-            *view = ViewCounts {
-                good,
-                rejects,
-                errors,
-                damaged,
-                missing,
-                late,
-            };
+        for (view, View(counts)) in views.iter_mut().zip(read) {
+            *view = counts;
         }
         Ok(views)
     }
