@@ -393,7 +393,8 @@ fn a_prior_that_overflows_the_text_tower_makes_no_bundle() {
     let mut prompts = Prompts::load(&prompts, &clip).unwrap();
     prompts.fc2.bias.fill(f32::MAX);
     let out = folder.path().join("x.bundle");
-    let options = common::options(Selection::Paper, Precision::F32);
+    let mut options = common::options(Selection::Paper, Precision::F32);
+    (options.image_size, options.vv_layers) = (None, Some(2));
     let error = export(&clip, &prompts, &options, &out, &ProgressBar::hidden())
         .err()
         .unwrap()
