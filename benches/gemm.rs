@@ -8,7 +8,6 @@ use faprompt_edge::ops::tract::{Tensor, TractResult};
 use faprompt_edge::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
-use rten_tensor::prelude::*;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
