@@ -118,6 +118,22 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_file_is_right() {
+        let page = include_str!("../../docs/integrator.md");
+        let (_, file) = page.split_once("# gateway.toml\n").unwrap();
+        let (file, _) = file.split_once("```").unwrap();
+        let settings = read(file).unwrap();
+        assert_eq!(settings.listen.port(), 4840);
+        // So is every key that is left out there.
+        let all = file.replace("# host", "host").replace("# anon", "anon");
+        let all = all.replace("# unen", "unen").replace("# level", "level");
+        let all = all.replace("# pass", "pass");
+        let settings = read(&all).unwrap();
+        assert_eq!(settings.host.as_deref(), Some("vision1.plant"));
+        assert!(settings.station.password_file.unwrap().is_absolute());
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_file_and_key() {
         let top = "listen = \"0.0.0.0:4840\"\ncertificates = \"pki\"\n";
         for (text, said) in [
