@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check plant-check bench compare onnx-check default-bundle tables gpu-check clean
+.PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check plant-check opcua-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
 	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
@@ -37,6 +37,7 @@ DENY := $(CACHE)/deny
 DENY_VERSION := 0.20.2
 deny: $(DENY)/$(DENY_VERSION)
 	$(DENY)/bin/cargo-deny --locked check licenses bans sources
+	$(DENY)/bin/cargo-deny --locked --config gateway/deny.toml --manifest-path gateway/Cargo.toml check licenses bans sources
 $(DENY)/$(DENY_VERSION):
 	@.ci/setup python3-venv
 	python3 -m venv $(DENY)
@@ -49,7 +50,8 @@ NEWEST := $(CACHE)/newest
 newest: setup $(DENY)/$(DENY_VERSION)
 	rm -rf $(NEWEST)/checkout && mkdir -p $(NEWEST)/checkout
 	git ls-files -z | xargs -0 cp --parents --target-directory $(NEWEST)/checkout
-	cd $(NEWEST)/checkout && cargo update && $(DENY)/bin/cargo-deny check
+	cd $(NEWEST)/checkout && cargo update && $(DENY)/bin/cargo-deny check && \
+	  $(DENY)/bin/cargo-deny --config gateway/deny.toml --manifest-path gateway/Cargo.toml check
 	cd $(NEWEST)/checkout && export CARGO_TARGET_DIR=$(NEWEST)/target && \
 	  cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings && PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
 	@diff Cargo.lock $(NEWEST)/checkout/Cargo.lock > $(NEWEST)/changes; \
@@ -113,6 +115,17 @@ plant-check: build
 	test -x $(CACHE)/plant/bin/python || python3 -m venv $(CACHE)/plant
 	$(CACHE)/plant/bin/pip install -q schemathesis==4.32.5
 	tests/page/api.sh $(BIN)/faprompt-edge $(CACHE)/plant/bin/schemathesis
+
+# The gateway to OPC UA, a program of its own: its lints and tests, and asyncua (OPC UA in Python) against it: security, states,
+# results, recipes, orders, a station that is killed and comes back. Two minutes; its dependencies take three more at first.
+opcua-check: build
+	@.ci/setup python3-venv
+	cargo clippy --release --locked -p faprompt-client -p faprompt-gateway --all-targets -- -D warnings
+	cargo test --release --locked -p faprompt-client -p faprompt-gateway
+	cargo build --release --locked -p faprompt-gateway
+	test -x $(CACHE)/opcua/bin/python || python3 -m venv $(CACHE)/opcua
+	$(CACHE)/opcua/bin/pip install -q asyncua==2.1.0
+	$(CACHE)/opcua/bin/python gateway/tests/check.py $(BIN)/faprompt-edge $(BIN)/faprompt-gateway
 
 # The station on a real arm64 kernel in QEMU, with faults made from outside; PHOTOS=folder feeds photos,
 # else rendered parts. The device program is compiled for arm64 once (eight minutes of two cores).

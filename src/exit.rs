@@ -1,4 +1,4 @@
-//! Exit codes of both programs. They leave the machine: never reorder, never reuse, only append.
+//! Exit codes of all programs. They leave the machine: never reorder, never reuse, only append.
 
 /// What a program's end means.
 #[repr(u8)]
@@ -78,6 +78,10 @@ pub enum ExitCode {
     Certificate = 43,
     /// A station refused what it was asked for: the password, or the order.
     Refused = 44,
+    /// A network address cannot be listened at.
+    Listen = 45,
+    /// The program's own certificate cannot be had: its folder cannot be written, or what is in it cannot be used.
+    OwnCertificate = 46,
     /// A fault inside the program.
     Internal = 70,
 }

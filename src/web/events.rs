@@ -4,6 +4,7 @@
 use super::access::Needed;
 use super::{Page, Shared, state};
 use crate::control::ControlledStation;
+use crate::runtime::system::{now, utc};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -79,9 +80,13 @@ pub async fn run<H: ControlledStation + Send + 'static>(page: &Page<H>) {
             let end = control.next_result();
             let judging = control.host().judging();
             let types = judging.network.as_ref().map_or(&[][..], |n| &n.types);
-            let mut results = Vec::new();
+            let (mut results, time) = (Vec::new(), utc(now()));
             while let Some((number, result)) = control.result(next) {
-                results.push(state::result(&result, types));
+                let mut result = state::result(&result, types);
+                // Who asks for the last ones again and again knows by these which are new.
+                result["number"] = json!(number);
+                result["time"] = json!(time);
+                results.push(result);
                 next = number + 1;
             }
             next = end;

@@ -319,6 +319,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/logout", post(logout::<H>))
         .route("/api/command", post(command::<H>))
         .route("/api/results", get(results::<H>))
+        .route("/api/recipes", get(recipes::<H>))
         .route("/api/lesson", get(teach::get::<H>))
         .route("/api/archive", get(archive::list::<H>))
         .route("/api/archive/mark", post(archive::mark::<H>))
@@ -393,6 +394,13 @@ async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: Header
 async fn parameters<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::All, |page| {
         Json(state::parameters(&page.control())).into_response()
+    })
+}
+
+/// All recipes.
+async fn recipes<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
+    looked(&page, &headers, Needed::Live, |page| {
+        Json(state::recipes(&page.control())).into_response()
     })
 }
 

@@ -1,6 +1,7 @@
 //! The station's state and parameters as JSON. Names are those of the command set; more may be added.
 
 use crate::control::host::{ControlledStation, PartResult, SelfTest, Snapshot};
+use crate::control::memory::RecipeNumber;
 use crate::control::session::{counts, outcome_words};
 use crate::control::table::{Kind, TABLE};
 use crate::control::table::{Parameter, STEPS};
@@ -85,6 +86,19 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
         "self_test_failed": match s.self_test { SelfTest::Failed(what) => Some(what), _ => None },
         "last": s.last.as_ref().map(|last| result(last, network.map_or(&[], |n| &n.types))),
     })
+}
+
+/// The recipes: `number`, `name` (empty if it has none), and whether it is `in_use`.
+pub fn recipes<H: ControlledStation>(control: &Control<H>) -> Value {
+    let memory = control.memory();
+    let one = |recipe: RecipeNumber| {
+        json!({
+            "number": recipe.get(),
+            "name": memory.name(recipe),
+            "in_use": recipe == memory.active(),
+        })
+    };
+    Value::Array(RecipeNumber::all().map(one).collect())
 }
 
 /// What each camera said of the parts, and whether it is down.

@@ -8,8 +8,8 @@ use faprompt_edge::report::{say, shown, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::flash::{Flashed, Ssh};
 use faprompt_edge::train::fleet::{
-    Client, FleetError, Order, Outcome, Station, StationError, Status, back_up, in_order, lesson,
-    read, status,
+    Client, ClientError, FleetError, Order, Outcome, Station, StationError, Status, back_up,
+    in_order, lesson, read, status,
 };
 use faprompt_edge::train::progress::{Interrupt, Lines};
 use serde_json::{Value, json};
@@ -316,7 +316,7 @@ fn table(all: &[(&Station, Outcome<Status, StationError>)]) {
 /// A station that lacks what a command needs, before anything is begun.
 fn lacks(station: &Station, what: &str) -> TrainError {
     let name = station.name.clone();
-    let source = Box::new(StationError::Key(what.into()));
+    let source = Box::new(ClientError::Key(what.into()).into());
     FleetError::Station { name, source }.into()
 }
 
@@ -338,7 +338,7 @@ fn passwords(stations: &[&Station]) -> Result<(), TrainError> {
 
 impl Fleet {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        let stations = read(&self.stations)?;
+        let stations = read(&self.stations).map_err(FleetError::from)?;
         match &self.what {
             What::Status(look) => look.run(&stations),
             What::Backup(backup) => backup.run(&stations),
@@ -409,7 +409,9 @@ impl TeachCopy {
         passwords(&from)?;
         passwords(&targets)?;
         let patience = self.common.patience(LATE);
-        let read = Client::new(from[0], patience).and_then(|client| lesson(&client, recipe));
+        let read = Client::new(from[0], patience)
+            .map_err(StationError::from)
+            .and_then(|client| lesson(&client, recipe));
         let lesson = read.map_err(|source| FleetError::Station {
             name: self.from.clone(),
             source: Box::new(source),

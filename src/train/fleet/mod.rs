@@ -1,30 +1,23 @@
 //! Many stations at once: what they are doing, what runs on them, what is set and taught.
 //!
 //! Everything but flashing goes over the address of a station's page (`run --web`), as its documentation in
-//! `src/web/openapi.json` says.
+//! `src/web/openapi.json` says; requests and answers, and the file that names the stations, are the crate
+//! `faprompt-client`'s.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `stations` | the file that names them |
-//! | `client` | one station's requests and answers |
-//! | `tls` | whose certificate it must be |
 //! | `order` | how many at a time, which one first, when to stop |
 //! | `status` | how a station is, in words |
 //! | `teach_copy` | what was taught, from one station to another |
 
-mod client;
 mod order;
-mod stations;
 mod status;
 mod teach_copy;
-mod tls;
 
-pub use client::{Client, LogIn};
+pub use faprompt_client::{Client, ClientError, FileError, Fingerprint, LogIn, Station, read};
 pub use order::{Order, Outcome, in_order};
-pub use stations::{Station, read};
 pub use status::{Certificate, Status, status};
 pub use teach_copy::{Lesson, lesson};
-pub use tls::Fingerprint;
 
 use super::flash::FlashError;
 use crate::control::backup;
@@ -35,15 +28,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     /// The file of stations.
-    #[error("{path}{place}: {reason}", path = path.display(), place = place(*line))]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: Option<usize>,
-        /// What is wrong: station, key, reason.
-        reason: String,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A station.
     #[error("{name}: {source}")]
     Station {
@@ -52,10 +38,6 @@ pub enum FleetError {
         /// What is wrong with it.
         source: Box<StationError>,
     },
-}
-
-fn place(line: Option<usize>) -> String {
-    line.map_or_else(String::new, |line| format!(", line {line}"))
 }
 
 impl FleetError {
@@ -71,67 +53,9 @@ impl FleetError {
 /// Why something did not become of one station.
 #[derive(Debug, thiserror::Error)]
 pub enum StationError {
-    /// A key of the file of stations is missing or leads nowhere.
-    #[error("{0}")]
-    Key(String),
-    /// Nobody there.
-    #[error(
-        "{url}: no connection: {reason}: is the station on, is its page there (run --web), is the way open?"
-    )]
-    Away {
-        /// Its address.
-        url: String,
-        /// The system's reason.
-        reason: String,
-    },
-    /// Another certificate than the one that the file names.
-    #[error(
-        "{url}: its certificate's fingerprint is {found}, but `fingerprint` says {wanted}: another station answers there, \
-         somebody listens in between, or the station has a new certificate (its log shows the fingerprint)"
-    )]
-    Fingerprint {
-        /// Its address.
-        url: String,
-        /// What it has.
-        found: Fingerprint,
-        /// What it should have.
-        wanted: Fingerprint,
-    },
-    /// A certificate that nobody signed whom this system trusts.
-    #[error(
-        "{url}: {reason}; its certificate's fingerprint is {found}: if the station's log shows the same, write \
-         `fingerprint = \"{found}\"`"
-    )]
-    Untrusted {
-        /// Its address.
-        url: String,
-        /// Why.
-        reason: String,
-        /// What it has.
-        found: Fingerprint,
-    },
-    /// Something else than a station answers.
-    #[error("{url}{path}: {reason}: is this a station's page, and of a version that has this?")]
-    Answer {
-        /// Its address.
-        url: String,
-        /// What was asked for.
-        path: &'static str,
-        /// What came.
-        reason: String,
-    },
-    /// It does not do that.
-    #[error("{url}{path}: refused with code {code}: {text}")]
-    Refused {
-        /// Its address.
-        url: String,
-        /// What was asked for.
-        path: &'static str,
-        /// The code of the command set.
-        code: u64,
-        /// Its reason.
-        text: String,
-    },
+    /// A request to it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// There is nothing to copy.
     #[error("{0}")]
     Nothing(String),
@@ -151,16 +75,21 @@ pub enum StationError {
     Flash(#[from] FlashError),
 }
 
+/// The exit code of a program that stops at an error of a request.
+fn exit_code(error: &ClientError) -> ExitCode {
+    match error {
+        ClientError::Key(_) => ExitCode::Config,
+        ClientError::Away { .. } | ClientError::Answer { .. } => ExitCode::Unreachable,
+        ClientError::Fingerprint { .. } | ClientError::Untrusted { .. } => ExitCode::Certificate,
+        ClientError::Refused { .. } => ExitCode::Refused,
+    }
+}
+
 impl StationError {
     /// The exit code of a program that stops at this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            StationError::Key(_) => ExitCode::Config,
-            StationError::Away { .. } | StationError::Answer { .. } => ExitCode::Unreachable,
-            StationError::Fingerprint { .. } | StationError::Untrusted { .. } => {
-                ExitCode::Certificate
-            }
-            StationError::Refused { .. } => ExitCode::Refused,
+            StationError::Client(e) => exit_code(e),
             StationError::Nothing(_) => ExitCode::NoInput,
             StationError::Elsewhere(_) => ExitCode::TaughtElsewhere,
             StationError::Output { .. } => ExitCode::OutputFailed,
@@ -175,12 +104,28 @@ impl StationError {
 /// # Errors
 /// Every [`StationError`] but those of copying and flashing.
 pub fn back_up(client: &Client, folder: &Path) -> Result<(PathBuf, usize), StationError> {
-    let session = client.log_in()?;
-    let text = session.backup()?;
+    let text = backup_of(&client.log_in()?)?;
     let path = folder.join(format!("{}.backup.toml", client.station().name));
     backup::save(&text, &path).map_err(|source| StationError::Output {
         path: path.clone(),
         source,
     })?;
     Ok((path, text.len()))
+}
+
+/// A station's backup: the whole file, each memory of good parts of it checked.
+///
+/// # Errors
+/// Those of a request; [`ClientError::Answer`] if it is damaged.
+fn backup_of(session: &LogIn<'_>) -> Result<String, StationError> {
+    let text = session.backup()?;
+    let whole = backup::goods(&text).and_then(|_| {
+        let table: toml::Table = text.parse().map_err(|e| format!("{e}"))?;
+        match table.contains_key("station") && table.contains_key("recipe") {
+            true => Ok(()),
+            false => Err("no parameters in it".to_string()),
+        }
+    });
+    whole.map_err(|e| session.damaged(format!("no whole backup: {e}")))?;
+    Ok(text)
 }

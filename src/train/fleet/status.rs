@@ -1,7 +1,6 @@
 //! How a station is: its state, read from the answer of its page.
 
-use super::tls::Fingerprint;
-use super::{Client, StationError};
+use super::{Client, Fingerprint, StationError};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 //! It goes the way of a backup that says nothing else: a restored file leaves alone what it does not name, and is in
 //! force as a whole or not at all.
 
-use super::{Client, StationError};
+use super::{Client, StationError, backup_of};
 use crate::control::backup;
 use crate::control::memory::{GOOD_PARTS, RecipeNumber};
 use crate::control::store::shelf::is_name;
@@ -68,7 +68,7 @@ fn active(backup: &toml::Table) -> Option<RecipeNumber> {
 /// # Errors
 /// [`StationError::Nothing`] if that is nothing, or lies outside the station's folder; and those of a request.
 pub fn lesson(client: &Client, recipe: Option<RecipeNumber>) -> Result<Lesson, StationError> {
-    let backup = client.log_in()?.backup()?;
+    let backup = backup_of(&client.log_in()?)?;
     let all = table(&backup)?;
     let recipe = recipe.or_else(|| active(&all));
     let nothing = |what: &str| StationError::Nothing(what.into());
@@ -149,7 +149,7 @@ impl Lesson {
     /// request.
     pub fn copy_to(&self, client: &Client) -> Result<bool, StationError> {
         let session = client.log_in()?;
-        let (state, before) = (session.state()?, session.backup()?);
+        let (state, before) = (session.state()?, backup_of(&session)?);
         let there = table(&before)?;
         let values = recipe_of(&there, self.recipe);
         let in_use = active(&there) == Some(self.recipe);

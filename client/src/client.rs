@@ -1,11 +1,8 @@
 //! Requests to one station, and its answers.
 
-use super::StationError;
+use super::ClientError;
 use super::stations::Station;
 use super::tls::{Fingerprint, Identity, Tls};
-use crate::control::backup;
-use crate::control::refusal::Code;
-use crate::report::shown;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +18,20 @@ const LARGEST: u64 = 256 << 20;
 /// A station tries one password a second: somebody else may be logging in.
 const TRIES: u32 = 5;
 const PACE: Duration = Duration::from_millis(1100);
+/// The command set's code for a password that comes too soon after the last one.
+const TOO_SOON: u64 = 502;
 
 const STATE: &str = "/api/state";
 const LOGIN: &str = "/api/login";
 const LOGOUT: &str = "/api/logout";
 const BACKUP: &str = "/api/backup";
 const RESTORE: &str = "/api/restore";
+const COMMAND: &str = "/api/command";
+
+/// What a station wrote, for a message: the command set's texts are printable ASCII.
+fn plain(text: &str) -> String {
+    text.replace(|c: char| !matches!(c, ' '..='~'), "?")
+}
 
 /// One station over the network.
 pub struct Client {
@@ -45,15 +50,15 @@ impl Client {
     /// Of a station, whose answers come within `patience`. Nothing is asked yet.
     ///
     /// # Errors
-    /// [`StationError::Away`]: TLS cannot be had on this machine.
-    pub fn new(station: &Station, patience: Duration) -> Result<Client, StationError> {
-        let away = |e: rustls::Error| StationError::Away {
+    /// [`ClientError::Away`]: TLS cannot be had on this machine.
+    pub fn new(station: &Station, patience: Duration) -> Result<Client, ClientError> {
+        let away = |e: rustls::Error| ClientError::Away {
             url: station.url.clone(),
             reason: e.to_string(),
         };
         let identity = Identity::new(station.fingerprint).map_err(away)?;
         let config = Agent::config_builder()
-            .user_agent(concat!("faprompt-train/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("faprompt-client/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             // The password goes to the station and to nobody else.
             .max_redirects(0)
@@ -84,7 +89,7 @@ impl Client {
     }
 
     /// Why there is no answer.
-    fn away(&self, error: &ureq::Error) -> StationError {
+    fn away(&self, error: &ureq::Error) -> ClientError {
         let url = self.station.url.clone();
         let seen = self.identity.seen();
         let reason = match error {
@@ -95,9 +100,9 @@ impl Client {
             seen.fingerprint.filter(|_| seen.refused),
             self.station.fingerprint,
         ) {
-            (Some(found), Some(wanted)) => StationError::Fingerprint { url, found, wanted },
-            (Some(found), None) => StationError::Untrusted { url, reason, found },
-            (None, _) => StationError::Away { url, reason },
+            (Some(found), Some(wanted)) => ClientError::Fingerprint { url, found, wanted },
+            (Some(found), None) => ClientError::Untrusted { url, reason, found },
+            (None, _) => ClientError::Away { url, reason },
         }
     }
 
@@ -106,7 +111,7 @@ impl Client {
         &self,
         path: &'static str,
         answer: Result<Response<Body>, ureq::Error>,
-    ) -> Result<String, StationError> {
+    ) -> Result<String, ClientError> {
         let mut answer = answer.map_err(|e| self.away(&e))?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(LARGEST);
@@ -116,25 +121,25 @@ impl Client {
         }
         let refusal: Value = serde_json::from_str(&text).unwrap_or_default();
         Err(match (refusal["code"].as_u64(), refusal["text"].as_str()) {
-            (Some(code), Some(text)) => StationError::Refused {
+            (Some(code), Some(text)) => ClientError::Refused {
                 url: self.station.url.clone(),
                 path,
                 code,
-                text: shown(text).to_string(),
+                text: plain(text),
             },
             _ => self.odd(path, format!("answered {status}")),
         })
     }
 
-    fn odd(&self, path: &'static str, reason: String) -> StationError {
-        StationError::Answer {
+    fn odd(&self, path: &'static str, reason: String) -> ClientError {
+        ClientError::Answer {
             url: self.station.url.clone(),
             path,
             reason,
         }
     }
 
-    fn json(&self, path: &'static str, text: &str) -> Result<Value, StationError> {
+    fn json(&self, path: &'static str, text: &str) -> Result<Value, ClientError> {
         let value: Result<Value, _> = serde_json::from_str(text);
         let value = value.map_err(|e| self.odd(path, format!("no JSON ({e})")))?;
         match value.is_object() {
@@ -146,8 +151,8 @@ impl Client {
     /// What everybody sees who may; logs in if the station asks for it (parameter `web_view`) and there is a password.
     ///
     /// # Errors
-    /// Every [`StationError`] of a request.
-    pub fn state(&self) -> Result<Value, StationError> {
+    /// Every [`ClientError`] of a request.
+    pub fn state(&self) -> Result<Value, ClientError> {
         let answer = self.agent.get(self.url(STATE)).call();
         let needs_login = |r: &Response<Body>| r.status() == StatusCode::UNAUTHORIZED;
         let knows = self.station.password_file.is_some() || self.station.password_env.is_some();
@@ -157,25 +162,48 @@ impl Client {
         self.json(STATE, &self.text(STATE, answer)?)
     }
 
+    /// A path that is only looked at, as JSON; by a session, or as everybody sees it.
+    ///
+    /// # Errors
+    /// Those of a request; [`ClientError::Refused`] with code 400 if it is to be seen after log-in only.
+    pub fn look(
+        &self,
+        path: &'static str,
+        session: Option<&LogIn<'_>>,
+    ) -> Result<Value, ClientError> {
+        let mut request = self.agent.get(self.url(path));
+        if let Some(session) = session {
+            request = request.header("Authorization", &session.authorization);
+        }
+        let text = self.text(path, request.call())?;
+        serde_json::from_str(&text).map_err(|e| self.odd(path, format!("no JSON ({e})")))
+    }
+
     /// Logs in as engineer.
     ///
     /// # Errors
-    /// [`StationError::Key`]: there is no password; and those of a request.
-    pub fn log_in(&self) -> Result<LogIn<'_>, StationError> {
-        let password = self.station.password().map_err(StationError::Key)?;
+    /// [`ClientError::Key`]: there is no password; and those of a request.
+    pub fn log_in(&self) -> Result<LogIn<'_>, ClientError> {
+        let password = self.station.password().map_err(ClientError::Key)?;
         let password = password.ok_or_else(|| {
             let key = "password_file: missing (or password_env): the engineer's password is needed";
-            StationError::Key(key.into())
+            ClientError::Key(key.into())
         })?;
-        let body = json!({ "level": "engineer", "password": password }).to_string();
+        self.log_in_as("engineer", &password)
+    }
+
+    /// Logs in at a level, `operator` or `engineer`. If somebody else is trying a password, it waits for some seconds.
+    ///
+    /// # Errors
+    /// Those of a request; [`ClientError::Refused`] if the password is wrong.
+    pub fn log_in_as(&self, level: &str, password: &str) -> Result<LogIn<'_>, ClientError> {
+        let body = json!({ "level": level, "password": password }).to_string();
         let mut tries = 1;
         let text = loop {
             let request = self.agent.post(self.url(LOGIN));
             let answer = request.content_type("application/json").send(&body);
             match self.text(LOGIN, answer) {
-                Err(StationError::Refused { code, .. })
-                    if code == u64::from(Code::TooSoon.number()) && tries < TRIES =>
-                {
+                Err(ClientError::Refused { code, .. }) if code == TOO_SOON && tries < TRIES => {
                     tries += 1;
                     std::thread::sleep(PACE);
                 }
@@ -193,7 +221,7 @@ impl Client {
 }
 
 impl LogIn<'_> {
-    fn get(&self, path: &'static str) -> Result<String, StationError> {
+    fn get(&self, path: &'static str) -> Result<String, ClientError> {
         let request = self.client.agent.get(self.client.url(path));
         let request = request.header("Authorization", &self.authorization);
         self.client.text(path, request.call())
@@ -203,25 +231,58 @@ impl LogIn<'_> {
     ///
     /// # Errors
     /// Those of a request.
-    pub fn state(&self) -> Result<Value, StationError> {
+    pub fn state(&self) -> Result<Value, ClientError> {
         self.client.json(STATE, &self.get(STATE)?)
     }
 
-    /// Parameters, recipes and what was taught: the whole file, each memory of good parts of it checked.
+    /// What the command set answers to a line: `OK,COMMAND,...` and what belongs to it.
     ///
     /// # Errors
-    /// Those of a request; [`StationError::Answer`] if it is damaged.
-    pub fn backup(&self) -> Result<String, StationError> {
-        let text = self.get(BACKUP)?;
-        let whole = backup::goods(&text).and_then(|_| {
-            let table: toml::Table = text.parse().map_err(|e| format!("{e}"))?;
-            match table.contains_key("station") && table.contains_key("recipe") {
-                true => Ok(()),
-                false => Err("no parameters in it".to_string()),
-            }
-        });
-        whole.map_err(|e| self.client.odd(BACKUP, format!("no whole backup: {e}")))?;
-        Ok(text)
+    /// Those of a request; [`ClientError::Refused`] with the command set's code.
+    pub fn command(&self, line: &str) -> Result<Vec<String>, ClientError> {
+        let client = self.client;
+        let request = client.agent.post(client.url(COMMAND));
+        let request = request.header("Authorization", &self.authorization);
+        let request = request.content_type("application/json");
+        let answer = request.send(json!({ "line": line }).to_string());
+        let mut answer = answer.map_err(|e| client.away(&e))?;
+        if answer.status() != StatusCode::UNPROCESSABLE_ENTITY {
+            let text = client.text(COMMAND, Ok(answer))?;
+            let lines = client.json(COMMAND, &text)?;
+            let lines: Option<Vec<String>> = lines["lines"].as_array().map(|lines| {
+                let lines = lines.iter().filter_map(Value::as_str);
+                lines.map(str::to_string).collect()
+            });
+            return lines.ok_or_else(|| client.odd(COMMAND, "no lines came".into()));
+        }
+        // The command set's refusal: ER,COMMAND,code,text.
+        let text = answer.body_mut().read_to_string();
+        let lines = client.json(COMMAND, &text.map_err(|e| client.away(&e))?)?;
+        let line = lines["lines"][0].as_str().unwrap_or_default();
+        let mut words = line.splitn(4, ',').skip(2);
+        let code = words.next().and_then(|code| code.parse().ok());
+        match (code, words.next()) {
+            (Some(code), Some(text)) => Err(ClientError::Refused {
+                url: client.station.url.clone(),
+                path: COMMAND,
+                code,
+                text: plain(text),
+            }),
+            _ => Err(client.odd(COMMAND, "a refusal without a code came".into())),
+        }
+    }
+
+    /// Parameters, recipes and what was taught, as the file of `faprompt-edge backup`.
+    ///
+    /// # Errors
+    /// Those of a request.
+    pub fn backup(&self) -> Result<String, ClientError> {
+        self.get(BACKUP)
+    }
+
+    /// The error for a backup that is damaged.
+    pub fn damaged(&self, reason: String) -> ClientError {
+        self.client.odd(BACKUP, reason)
     }
 
     /// Puts what a backup says into force, all of it or nothing; what it leaves out stays as it is. How many
@@ -229,7 +290,7 @@ impl LogIn<'_> {
     ///
     /// # Errors
     /// Those of a request.
-    pub fn restore(&self, backup: &str) -> Result<u64, StationError> {
+    pub fn restore(&self, backup: &str) -> Result<u64, ClientError> {
         let request = self.client.agent.post(self.client.url(RESTORE));
         let request = request.header("Authorization", &self.authorization);
         let text = self.client.text(RESTORE, request.send(backup))?;

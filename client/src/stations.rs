@@ -1,6 +1,6 @@
 //! The file that says which stations there are (TOML). What can be wrong in it is found before anything is done.
 
-use super::FleetError;
+use super::FileError;
 use super::tls::Fingerprint;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -94,7 +94,8 @@ impl Station {
     }
 
     /// Keys that contradict one another: which one, and why.
-    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+    /// (Also for other files that have such a table.)
+    pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let (file, env) = (self.password_file.is_some(), self.password_env.is_some());
         if file && env {
             return Some((
@@ -181,9 +182,9 @@ impl Places<'_> {
 /// The stations of a file, in its order.
 ///
 /// # Errors
-/// [`FleetError::File`] names line, station and key.
-pub fn read(path: &Path) -> Result<Vec<Station>, FleetError> {
-    let wrong = |line: Option<usize>, reason: String| FleetError::File {
+/// [`FileError`] names line, station and key.
+pub fn read(path: &Path) -> Result<Vec<Station>, FileError> {
+    let wrong = |line: Option<usize>, reason: String| FileError {
         path: path.to_path_buf(),
         line,
         reason,
