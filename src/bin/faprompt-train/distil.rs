@@ -292,7 +292,7 @@ fn is_weights(out: &Path) -> bool {
         .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
 }
 
-/// What is said of a run while it goes on: a bar on a terminal, a line now and then, the same in the run's log.
+/// What is reported of a run while it goes on: a bar on a terminal, a line now and then, the same in the run's log.
 struct Lines {
     bar: indicatif::ProgressBar,
     log: Checkpoint,
@@ -304,7 +304,8 @@ struct Lines {
     views: usize,
     seconds: [f64; 2],
     seen: Option<usize>,
-    last: String,
+    due: serde_json::Value,
+    line: String,
 }
 
 impl Lines {
@@ -319,7 +320,8 @@ impl Lines {
             views: 0,
             seconds: [0.0; 2],
             seen: None,
-            last: String::new(),
+            due: serde_json::Value::Null,
+            line: String::new(),
         }
     }
 
@@ -344,7 +346,13 @@ impl Lines {
         let text: Vec<String> = means.iter().map(|(n, v)| format!("{n} {v:.4}")).collect();
         let speed = self.views as f64 / seconds;
         let share = self.seconds[0] / (self.seconds[0] + self.seconds[1]).max(1e-9);
-        self.last = format!(
+        let terms: serde_json::Map<String, serde_json::Value> =
+            means.into_iter().map(|(n, v)| (n, v.into())).collect();
+        self.due = serde_json::json!({
+            "step": record.step, "seen": record.seen, "minutes": record.spent / 60.0, "part": step.part,
+            "side": step.side, "terms": terms, "views_per_s": speed, "share_of_views": share,
+        });
+        self.line = format!(
             "step {:5}  {} views  {:.1} %  {}  {speed:.1} views/s ({:.0} % of the time views and teachers)",
             record.step,
             record.seen,
@@ -352,31 +360,31 @@ impl Lines {
             text.join("  "),
             100.0 * share,
         );
-        if !first && seconds < LINE {
+        if first || seconds >= LINE {
+            self.put(!first);
+        }
+    }
+
+    /// Writes the line that is due into the log, and says it.
+    fn put(&mut self, said: bool) {
+        if self.line.is_empty() {
             return;
         }
         if self.wrong.is_ok() {
-            let terms: serde_json::Map<String, serde_json::Value> =
-                means.into_iter().map(|(n, v)| (n, v.into())).collect();
-            self.wrong = self.log.log(&serde_json::json!({
-                "step": record.step, "seen": record.seen, "minutes": record.spent / 60.0, "part": step.part,
-                "side": step.side, "terms": terms, "views_per_s": speed, "share_of_views": share,
-            }));
+            self.wrong = self.log.log(&self.due);
         }
-        if !first {
-            self.bar.suspend(|| say(&self.last));
+        if said {
+            self.bar.suspend(|| say(&self.line));
         }
         (self.terms, self.steps, self.views) = (vec![], 0, 0);
         (self.seconds, self.clock) = ([0.0; 2], Instant::now());
-        self.last.clear();
+        self.line.clear();
     }
 
     /// The line that was not yet due.
-    fn end(self) -> Result<(), TrainError> {
+    fn end(mut self) -> Result<(), TrainError> {
+        self.put(true);
         self.bar.finish_and_clear();
-        if !self.last.is_empty() {
-            say(&self.last);
-        }
         self.wrong
     }
 }

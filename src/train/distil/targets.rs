@@ -1,19 +1,20 @@
 //! What the student is asked to predict: the teachers' maps at its own places, standardised; the principal components
 //! of all of them; and those of the feature of the whole picture.
 
+use crate::memory::eigen;
 use crate::train::TrainError;
+use crate::train::random::normal;
 use crate::train::tensors::Tensors;
 use crate::train::tensors::store::Store;
-use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 
 /// Most numbers that a map gives a place of the student's: more become as many principal components.
 const MOST: usize = 256;
 /// Standardised numbers are cut off here.
 const FARTHEST: f32 = 8.0;
-/// Most sweeps of a decomposition for each value; a dozen is usual.
-const SWEEPS: usize = 60;
 
 /// A map on its way to the student's places.
 #[derive(Clone, Debug)]
@@ -79,14 +80,19 @@ fn folded(rows: &Array2<f32>, grid: usize, own: usize) -> Array2<f32> {
     out
 }
 
+/// Vectors beyond those that are wanted, for these to settle sooner.
+const MORE: usize = 32;
+/// How often they are multiplied.
+const ITERATIONS: usize = 40;
+
 /// Rows whose products are summed at once.
 const ROWS: usize = 4096;
 
-/// Mean, the first `count` principal components [D, count], their variances; as many as there are not are zero.
-fn components(
-    rows: ArrayView2<f32>,
-    count: usize,
-) -> Result<(Array1<f32>, Array2<f32>, Array1<f32>), TrainError> {
+/// Mean, principal components [D, count], their variances.
+type Components = (Array1<f32>, Array2<f32>, Array1<f32>);
+
+/// The first `count` principal components of rows; as many as there are not are zero.
+fn components(rows: ArrayView2<f32>, count: usize) -> Result<Components, TrainError> {
     let mean = rows.mean_axis(Axis(0)).expect("at least one row");
     let n = rows.ncols();
     let mut covariance = Array2::<f64>::zeros((n, n));
@@ -95,29 +101,63 @@ fn components(
         covariance += &centred.t().dot(&centred);
     }
     covariance /= rows.nrows() as f64;
-    let data = TensorData::new::<f64, _>(covariance.into_raw_vec_and_offset().0, [n, n]);
-    let odd = || {
-        let what = "the teachers' maps have no principal components: are their numbers finite?";
-        TrainError::Options(what.into())
-    };
-    if data.iter::<f64>().any(|v| !v.is_finite()) {
-        return Err(odd());
+    if covariance.iter().any(|v| !v.is_finite()) {
+        let what =
+            "the teachers' maps have no principal components: they hold NaN or infinite numbers";
+        return Err(TrainError::Options(what.into()));
     }
-    let options = (&Device::flex(), burn::tensor::DType::F64);
-    let tensor = Tensor::<2>::from_data(data, options);
-    // Of a symmetric matrix without negative eigenvalues, singular vectors are eigenvectors.
-    let (_, values, vectors) = burn_linalg::svd::<2, 1>(tensor, SWEEPS);
-    let values: Vec<f64> = values.into_data().iter::<f64>().collect();
-    let vectors: Vec<f64> = vectors.into_data().iter::<f64>().collect();
-    if values.len() != n || vectors.iter().any(|v| !v.is_finite()) {
-        return Err(odd());
-    }
-    let basis = Array2::from_shape_fn((n, count), |(i, k)| match k < n {
-        true => vectors[k * n + i] as f32,
-        false => 0.0,
+    let (found, vectors) = largest(&covariance, count);
+    let basis = Array2::from_shape_fn((n, count), |(i, k)| {
+        vectors.get((i, k)).map_or(0.0, |v| *v as f32)
     });
-    let values = Array1::from_shape_fn(count, |k| values.get(k).map_or(0.0, |v| *v as f32));
+    let values = Array1::from_shape_fn(count, |k| found.get(k).map_or(0.0, |v| v.max(0.0) as f32));
     Ok((mean, basis, values))
+}
+
+/// The largest eigenvalues of a symmetric matrix [n, n], falling, and their vectors in columns, at most `count`:
+/// orthogonal iteration with a Ritz step at its end (Golub and Van Loan, 8.2.4). Vectors whose values are nearly the
+/// last one's may stay mixed with what follows them.
+fn largest(matrix: &Array2<f64>, count: usize) -> (Vec<f64>, Array2<f64>) {
+    let n = matrix.nrows();
+    let more = (count + MORE).min(n);
+    let mut basis = Array2::<f64>::eye(n);
+    if more < n {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        basis = Array2::from_shape_fn((n, more), |_| f64::from(normal(&mut rng)));
+        for _ in 0..ITERATIONS {
+            orthogonal(&mut basis);
+            basis = matrix.dot(&basis);
+        }
+        orthogonal(&mut basis);
+    }
+    let small = basis.t().dot(&matrix.dot(&basis));
+    let (values, rows) = eigen(small.into_iter().collect(), more);
+    let mut order: Vec<usize> = (0..more).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    order.truncate(count);
+    let turn = Array2::from_shape_fn((more, order.len()), |(i, k)| rows[order[k] * more + i]);
+    let values = order.iter().map(|k| values[*k]).collect();
+    (values, basis.dot(&turn))
+}
+
+/// Makes columns orthogonal and of length 1 (Gram and Schmidt, twice); one that hangs on those before it becomes zero.
+fn orthogonal(basis: &mut Array2<f64>) {
+    for k in 0..basis.ncols() {
+        let before = basis.column(k).dot(&basis.column(k)).sqrt();
+        for _ in 0..2 {
+            let (done, mut rest) = basis.view_mut().split_at(Axis(1), k);
+            let mut own = rest.column_mut(0);
+            let along = done.t().dot(&own);
+            own -= &done.dot(&along);
+        }
+        let length = basis.column(k).dot(&basis.column(k)).sqrt();
+        let by = if length > 1e-10 * before {
+            length.recip()
+        } else {
+            0.0
+        };
+        basis.column_mut(k).mapv_inplace(|v| v * by);
+    }
 }
 
 /// Divides components by the root of their mean variance.
@@ -334,6 +374,28 @@ mod tests {
         assert!((dot.abs() - 1.0).abs() < 1e-5, "{basis:?}");
         // There is no third one.
         assert_eq!((values[2], basis[[0, 2]]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn the_largest_eigenvalues_come_first() {
+        // A A^T of known values 1, 1/2, 1/3 ... in turned axes: Householder's reflection.
+        let n = 120;
+        let u = Array1::from_shape_fn(n, |i| ((i % 7) as f64 - 2.5) / 10.0);
+        let u = &u / u.dot(&u).sqrt();
+        let turn = Array2::from_shape_fn((n, n), |(i, k)| {
+            f64::from(u8::from(i == k)) - 2.0 * u[i] * u[k]
+        });
+        let values = Array2::from_diag(&Array1::from_shape_fn(n, |k| 1.0 / (1.0 + k as f64)));
+        let matrix = turn.dot(&values).dot(&turn);
+        let (found, vectors) = largest(&matrix, 8);
+        for k in 0..8 {
+            assert!(
+                (found[k] - 1.0 / (1.0 + k as f64)).abs() < 1e-9,
+                "{k}: {found:?}"
+            );
+            let cosine = vectors.column(k).dot(&turn.column(k)).abs();
+            assert!((cosine - 1.0).abs() < 1e-6, "{k}: {cosine}");
+        }
     }
 
     #[test]

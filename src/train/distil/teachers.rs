@@ -5,11 +5,10 @@ use crate::train::TrainError;
 use crate::train::backbone::{MEAN, STD, config::Said as Configured};
 use crate::train::clip::Overrides;
 use crate::train::network::Teacher;
-use ndarray::{Array1, Array2};
+use ndarray::Array1;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use tract_onnx::prelude::Tensor;
 
 /// `FILE.onnx`, or `FILE.onnx@TAP,TAP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,26 +170,17 @@ impl Teachers {
             whole: None,
         };
         for one in &self.all {
-            let wrong = |what: String| TrainError::Weights {
-                path: PathBuf::from(&one.name),
-                what,
-            };
-            let failed = |e: tract_onnx::prelude::TractError| wrong(format!("{e:#}"));
             let plane = side * side;
             let normalised = view.iter().enumerate();
             let normalised =
                 normalised.map(|(i, v)| (v - one.mean[i / plane]) / one.std[i / plane]);
             let normalised: Vec<f32> = normalised.collect();
-            let picture = Tensor::from_shape(&[3, side, side], &normalised).map_err(failed)?;
-            let rows = one.teacher.run(picture).map_err(failed)?;
-            for (tap, rows) in one.teacher.taps.iter().zip(&rows) {
-                let values = crate::ops::slice(rows).map_err(failed)?;
-                if let Some(odd) = values.iter().find(|v| !v.is_finite()) {
-                    return Err(wrong(format!("tap `{}` of a view is {odd}", tap.name)));
-                }
-                let shape = (tap.grid * tap.grid, tap.channels);
-                let rows = Array2::from_shape_vec(shape, values.to_vec());
-                let rows = rows.map_err(|e| wrong(format!("tap `{}`: {e}", tap.name)))?;
+            let rows = one.teacher.run(&normalised, side);
+            let rows = rows.map_err(|what| TrainError::Weights {
+                path: PathBuf::from(&one.name),
+                what,
+            })?;
+            for (tap, rows) in one.teacher.taps.iter().zip(rows) {
                 match tap.is_pooled() {
                     true => {
                         let whole = Array1::from(rows.into_raw_vec_and_offset().0);

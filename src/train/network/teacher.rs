@@ -4,6 +4,7 @@
 use super::super::TrainError;
 use super::{Found, input, maps, open, parse, rows};
 use crate::train::tensors::file_digest;
+use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
@@ -63,12 +64,25 @@ impl Teacher {
         Ok(teacher)
     }
 
-    /// What it makes of a normalised picture [3, S, S]: rows [grid * grid, channels] for each tap.
+    /// What it makes of a normalised picture [3, `side`, `side`]: rows [grid * grid, channels] for each tap.
     ///
     /// # Errors
-    /// tract's own.
-    pub fn run(&self, picture: Tensor) -> TractResult<TVec<TValue>> {
-        self.plan.run(tvec!(picture.into_tvalue()))
+    /// tract's own, and a number that is not finite, in words.
+    pub fn run(&self, picture: &[f32], side: usize) -> Result<Vec<Array2<f32>>, String> {
+        let failed = |e: TractError| format!("{e:#}");
+        let picture = Tensor::from_shape(&[3, side, side], picture).map_err(failed)?;
+        let found = self.plan.run(tvec!(picture.into_tvalue()));
+        let found = found.map_err(failed)?;
+        let rows = self.taps.iter().zip(&found).map(|(tap, rows)| {
+            let values = crate::ops::slice(rows).map_err(failed)?;
+            if let Some(odd) = values.iter().find(|v| !v.is_finite()) {
+                return Err(format!("tap `{}` of a view is {odd}", tap.name));
+            }
+            let shape = (tap.grid * tap.grid, tap.channels);
+            Array2::from_shape_vec(shape, values.to_vec())
+                .map_err(|e| format!("tap `{}`: {e}", tap.name))
+        });
+        rows.collect()
     }
 }
 
