@@ -314,7 +314,10 @@ pub fn distil(
         if over || stop.came() {
             break Some(TrainError::Interrupted {
                 after: format!("step {}", record.step),
-                checkpoint: checkpoint.student().display().to_string(),
+                checkpoint: match record.step {
+                    0 => "nothing".into(),
+                    _ => checkpoint.student().display().to_string(),
+                },
             });
         }
         let clock = Instant::now();
@@ -383,4 +386,23 @@ fn fitted(options: &Options, given: &Given) -> Result<Targets, TrainError> {
     });
     let said: Vec<_> = said.collect::<Result<_, _>>()?;
     Targets::fit(&said, options.sizes.grid(), options.sizes.joint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_and_falls() {
+        for (part, want) in [
+            (0.015, 0.5),
+            (0.03, 1.0),
+            (0.515, 0.5),
+            (1.0, 0.0),
+            (2.0, 0.0),
+        ] {
+            assert!((rate(part) - want).abs() < 1e-9, "{part}: {}", rate(part));
+        }
+        assert!(rate(0.0) > 0.0);
+    }
 }

@@ -373,3 +373,90 @@ fn shortened(student: &Student, gradients: GradientsParams) -> GradientsParams {
     student.visit(&mut scale);
     scale.gradients
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_stand_behind_the_middle_and_before_the_v_v_stream() {
+        assert_eq!(taps_of(9, 1), [5, 8]);
+        assert_eq!(taps_of(2, 1), [1]);
+        assert_eq!(taps_of(3, 3), [2]);
+    }
+
+    #[test]
+    fn smooth_l1_and_cosines() {
+        let device = Device::flex();
+        let of = |v: [f32; 4]| put(v.to_vec(), [2, 2], &device);
+        let each = smooth_l1(of([0.5, -2.0, 1.0, 0.0]), of([0.0; 4]));
+        assert_eq!(values(&each), [0.125, 1.5, 0.5, 0.0]);
+        // One row the same way, one across it.
+        let mean = apart(of([1.0, 0.0, 0.0, 3.0]), of([2.0, 0.0, 5.0, 0.0]));
+        assert!((values(&mean)[0] - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn positions_of_another_grid_are_means_of_neighbours() {
+        let device = Device::flex();
+        let matrix = values(&resize(2, 3, &device));
+        for row in matrix.chunks_exact(5) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6, "{row:?}");
+        }
+        // The class row is kept, the middle is the mean of all.
+        assert_eq!(matrix[..5], [1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(matrix[5 * 5..6 * 5], [0.0, 0.25, 0.25, 0.25, 0.25]);
+    }
+
+    #[test]
+    fn long_gradients_are_shortened_together_and_embeddings_do_not_decay() {
+        let sizes = Sizes {
+            width: 64,
+            layers: 1,
+            vv_layers: 1,
+            patch: 8,
+            side: 16,
+            joint: 4,
+        };
+        let device = Device::flex().autodiff();
+        let heads = fresh_heads(64, 3, 1, 1);
+        let mut maker = Maker::new(&device, true);
+        let student = Student::new(&fresh(&sizes, 1), &heads, 1, &mut maker);
+        let target = Target {
+            joined: Array2::from_elem((4, 3), 8.0),
+            image: Array2::from_elem((1, 4), 9.0),
+        };
+        let views = [(vec![0.5; 3 * 16 * 16], target)];
+        let basis = Array2::from_elem((3, 4), 1.0);
+        let batch = Batch::new(&views, &sizes, 16, (&basis, &[1, 2]), &device);
+        // Each group counts the same: the first number as much as both others.
+        assert_eq!(values(&batch.weights), [0.5, 0.25, 0.25]);
+        let (total, terms) = student.loss(&batch);
+        assert_eq!(terms[0].0, "loss");
+        let parts: f64 = terms[1..terms.len() - 1].iter().map(|t| t.1).sum();
+        let image = terms[terms.len() - 1].1;
+        assert!(
+            (terms[0].1 - parts - IMAGE * image).abs() < 1e-4,
+            "{terms:?}"
+        );
+        let gradients = GradientsParams::from_grads(total.backward(), &student);
+        let length = |gradients: &GradientsParams| {
+            let mut squares = Squares {
+                gradients,
+                sum: None,
+            };
+            student.visit(&mut squares);
+            values(&squares.sum.unwrap())[0].sqrt()
+        };
+        assert!(length(&gradients) > 2.0);
+        let shorter = shortened(&student, gradients);
+        assert!((length(&shorter) - 1.0).abs() < 1e-4);
+        let mut matrices = Matrices {
+            without: student.tower.embeddings().to_vec(),
+            found: vec![],
+        };
+        student.visit(&mut matrices);
+        // conv1, proj, four layers of the block, the head.
+        assert_eq!(matrices.found.len(), 7);
+    }
+}
