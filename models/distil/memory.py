@@ -1,6 +1,6 @@
 """What a memory of good parts makes of an encoder's patches, before the program is asked: for choosing taps.
 
-    python memory.py --tower OUT/192x9.safetensors [--teachers teachers.safetensors] SET...
+    python memory.py --tower tower.safetensors [--teachers teachers.safetensors] SET...
 
 Sets have AnomalyCLIP's meta.json. Image AUROC and pb2 (part of the bad found while 2 % of the good are lost) of
 two kinds of memory: `anywhere` (nearest stored patch) and `place` (nearest within one cell, as z of its place).

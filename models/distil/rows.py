@@ -1,6 +1,6 @@
 """What a tower's locked part makes of labelled pictures, kept for state.py: rows before the last block.
 
-    python rows.py --tower OUT/192x9.safetensors --out rows.pt SET...
+    python rows.py --tower tower.safetensors --out rows.pt SET...
 
 A set is a folder with AnomalyCLIP's meta.json. Every picture is kept as it is and, with --views 2, once more
 mirrored and in another light.

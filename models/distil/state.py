@@ -1,6 +1,6 @@
 """The words' two directions: what is normal and what is damaged, in a tower's joint space.
 
-    python state.py --tower OUT/192x9.safetensors --rows rows.pt --rows drawn.pt --drawn rendered --out state.safetensors
+    python state.py --tower tower.safetensors --rows rows.pt --rows drawn.pt --drawn rendered --out state.safetensors
 
 The patches of a distilled tower are looked at as they are: a direction that separates damaged patches from
 sound ones (by masks), another that separates pictures by their image feature. FAPrompt has one direction for

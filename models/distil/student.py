@@ -3,8 +3,6 @@
 Tensors have OpenAI's names, so a saved tower is half of a CLIP file that `faprompt-train export` reads.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -105,17 +103,3 @@ class Tower(nn.Module):
                 kept[i + 1] = x[:, 1:]
         patches = self.ln_post(y[:, 1:]) @ self.proj
         return patches, x[:, 0] @ self.proj, kept
-
-
-def parse(name):
-    """`WIDTHxLAYERS` or `WIDTHxLAYERSvVV`, as in 192x9v1."""
-    sizes, _, vv = name.partition("v")
-    width, layers = map(int, sizes.split("x"))
-    if width % HEAD:
-        raise ValueError(f"{name}: the width must be a multiple of {HEAD}")
-    return width, layers, int(vv or 1)
-
-
-def taps_of(layers, vv):
-    """Where heads look: the middle, and the row that the V-V stream starts from."""
-    return (math.ceil(layers / 2), layers - vv)

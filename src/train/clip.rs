@@ -15,6 +15,7 @@ pub use config::{Overrides, VOCABULARY};
 pub(super) use layout::{refuse_unread, weight_file};
 pub(super) use positions::resized;
 pub(super) use read::{dense, mlp, norm};
+pub(super) use save::{store_norm, store_visual};
 
 use super::TrainError;
 use super::tensors::{TensorError, Tensors, VV_LAYERS};
@@ -226,6 +227,14 @@ impl Network {
 }
 
 impl Visual {
+    /// The image encoder of tensors with OpenAI's names, its heads 64 channels wide.
+    ///
+    /// # Errors
+    /// What is missing or of another shape.
+    pub fn of_file(tensors: &Tensors) -> Result<Visual, TensorError> {
+        Visual::read(tensors, layout::Layout::OpenAi)
+    }
+
     /// Positions for another grid: class row kept, patch rows resized bilinearly
     /// (align_corners = false), [1 + grid * grid, width].
     pub fn positions_for(&self, grid: usize) -> Array2<f32> {

@@ -5,7 +5,7 @@
 //! before it is called done.
 
 use super::TrainError;
-use super::clip::{Block, Clip, Dense, Norm, Preprocess};
+use super::clip::{Block, Clip, Dense, Norm, Preprocess, Visual};
 use super::fit::checkpoint::Record;
 use super::fit::variant::{Aggregation, PriorSource};
 use super::prompts::Prompts;
@@ -150,8 +150,7 @@ impl Writer {
 }
 
 /// The image encoder for pictures of `grid` patches a side.
-pub(super) fn write_encoder(w: &mut Writer, clip: &Clip, grid: usize, positions: Positions) {
-    let visual = &clip.visual;
+pub(super) fn write_encoder(w: &mut Writer, visual: &Visual, grid: usize, positions: Positions) {
     let positions = visual.positions_by(grid, positions);
     w.matrix("encoder/conv1", &visual.conv1);
     w.vector("encoder/class_row", &(&visual.class + &positions.row(0)));
@@ -397,7 +396,12 @@ pub fn export(
     };
     let mut w = Writer(BundleWriter::new(options.precision));
 
-    write_encoder(&mut w, clip, manifest.image.grid(), Positions::Bilinear);
+    write_encoder(
+        &mut w,
+        &clip.visual,
+        manifest.image.grid(),
+        Positions::Bilinear,
+    );
 
     let normal = reference.encode(&prompts.normal_rows());
     let tapes: Vec<Tape> = (0..p.abnormal_prompts)

@@ -9,6 +9,7 @@
 //! | [`datasets`], [`masks`] | labelled pictures in the layouts that people have |
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
+//! | [`distil`] | an image encoder of one's own, taught by others |
 //! | [`render`] | labelled pictures from a seed: they teach the default bundle its directions, and the rig shows them |
 //! | [`export`], [`mod@reference`] | checkpoint to bundle |
 //! | [`network`] | any other image encoder, from an ONNX file |
@@ -25,6 +26,7 @@ pub mod backbone;
 pub mod clip;
 pub mod datasets;
 pub mod defect_types;
+pub mod distil;
 pub mod evaluate;
 pub mod export;
 pub mod few_shot;

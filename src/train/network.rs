@@ -4,6 +4,9 @@
 //! rows on one grid. What cannot be run is named: operators, inputs, shapes.
 
 mod bundle;
+mod teacher;
+
+pub(in crate::train) use teacher::Teacher;
 
 use super::TrainError;
 use super::backbone::{MEAN, STD, config::Said};
@@ -111,32 +114,72 @@ impl Network {
 
 /// The network with rows as outputs, the names of the taps, side and grid.
 fn read(path: &Path, asked: &Asked) -> TractResult<(TypedModel, Vec<String>, (usize, usize))> {
+    let model = parse(path)?;
+    let (side, channels_last) = input(&model, asked.image_size)?;
+    let opened = open(model, asked.taps, side, channels_last, false)?;
+    let finest = opened.taps.iter().map(|t| t.own).max().unwrap_or(1);
+    let grid = grid(side, finest, asked.grid)?;
+    let grids = vec![grid; opened.taps.len()];
+    Ok((
+        rows(&opened, side, &grids)?,
+        asked.taps.to_vec(),
+        (side, grid),
+    ))
+}
+
+/// The graph of a file, as it stands there.
+fn parse(path: &Path) -> TractResult<InferenceModel> {
     let onnx = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_output_types(true)
         .with_ignore_value_info(true);
-    let mut model = onnx
-        .model_for_path(path)
-        .context("no ONNX file that tract reads")?;
-    let (side, channels_last) = input(&model, asked.image_size)?;
+    onnx.model_for_path(path)
+        .context("no ONNX file that tract reads")
+}
+
+/// A network whose outputs are taps, for pictures of one size.
+struct Opened {
+    model: TypedModel,
+    channels_last: bool,
+    side: usize,
+    taps: Vec<Found>,
+}
+
+/// A tap that was found.
+struct Found {
+    name: String,
+    kind: Kind,
+    /// Places per side.
+    own: usize,
+}
+
+/// The network for pictures of `side` px, with these taps as its outputs; `whole` says whether one may be a feature
+/// of the whole picture.
+fn open(
+    mut model: InferenceModel,
+    taps: &[String],
+    side: usize,
+    channels_last: bool,
+    whole: bool,
+) -> TractResult<Opened> {
     let shape = match channels_last {
         true => [1, side, side, 3],
         false => [1, 3, side, side],
     };
     model.set_input_fact(0, f32::fact(shape).into())?;
-    if asked.taps.is_empty() {
+    if taps.is_empty() {
         bail!(
             "--taps names what is compared, as in --taps a,b; maps of it:\n{}",
             maps(model)
         );
     }
-    let found = asked.taps.iter().map(|tap| {
+    let found = taps.iter().map(|tap| {
         let labelled = model.find_outlet_label(tap);
         let of_node = || model.node_by_name(tap).ok().map(|n| OutletId::new(n.id, 0));
         labelled.or_else(of_node)
     });
     let found: Vec<Option<OutletId>> = found.collect();
-    let missing = asked.taps.iter().zip(&found).filter(|(_, f)| f.is_none());
+    let missing = taps.iter().zip(&found).filter(|(_, f)| f.is_none());
     let missing = missing.map(|(name, _)| format!("`{name}`")).join(", ");
     if !missing.is_empty() {
         bail!(
@@ -160,8 +203,33 @@ fn read(path: &Path, asked: &Asked) -> TractResult<(TypedModel, Vec<String>, (us
         bail!("operators that are not supported: {}", unknown.join(", "));
     }
     let model = model.into_typed()?.into_decluttered()?;
-    let (model, grid) = rows(&model, side, channels_last, asked)?;
-    Ok((model, asked.taps.to_vec(), (side, grid)))
+    let outlets = model.output_outlets()?.to_vec();
+    let found = taps.iter().zip(&outlets).map(|(name, outlet)| {
+        let fact = model.outlet_fact(*outlet)?;
+        ensure!(
+            fact.datum_type == f32::datum_type(),
+            "tap `{name}` is {:?}, not f32",
+            fact.datum_type
+        );
+        let shape = fact.shape.as_concrete();
+        let shape = shape.with_context(|| format!("tap `{name}` has a size that stays open"))?;
+        let (kind, own) = match *shape {
+            [1, _] if whole => (Kind::Whole, 1),
+            _ => kind(name, shape)?,
+        };
+        Ok(Found {
+            name: name.clone(),
+            kind,
+            own,
+        })
+    });
+    let taps = found.collect::<TractResult<_>>()?;
+    Ok(Opened {
+        model,
+        channels_last,
+        side,
+        taps,
+    })
 }
 
 /// The side of the square input, and whether its channels come last.
@@ -268,6 +336,8 @@ enum Kind {
     ChannelsLast,
     /// [1, before + side * side, channels].
     Rows { before: usize },
+    /// [1, channels]: of the whole picture.
+    Whole,
 }
 
 fn kind(name: &str, shape: &[usize]) -> TractResult<(Kind, usize)> {
@@ -287,62 +357,45 @@ fn kind(name: &str, shape: &[usize]) -> TractResult<(Kind, usize)> {
     }
 }
 
-/// The same network with an input [3, S, S] and rows [grid * grid, channels] as outputs; and the grid.
-fn rows(
-    from: &TypedModel,
-    side: usize,
-    channels_last: bool,
-    asked: &Asked,
-) -> TractResult<(TypedModel, usize)> {
+/// The same network with an input [3, `side`, `side`] and rows [grid * grid, channels] as outputs, a grid for each
+/// tap; a picture of another side than the network's own is resized in it.
+fn rows(from: &Opened, side: usize, grids: &[usize]) -> TractResult<TypedModel> {
     let mut model = TypedModel::default();
-    let image = model.add_source("image", f32::fact([3, side, side]))?;
-    let mut x = image;
-    if channels_last {
+    let mut x = model.add_source("image", f32::fact([3, side, side]))?;
+    if side != from.side {
+        let weights = model.add_const("resize", weights(side, from.side)?)?;
+        for (step, formula) in [("resize_y", "chw,yh->cyw"), ("resize_x", "chw,xw->chx")] {
+            let sum = EinSum::new(formula.parse()?, f32::datum_type());
+            x = model.wire_node(step, sum, &[x, weights])?[0];
+        }
+    }
+    if from.channels_last {
         x = model.wire_node("channels_last", AxisOp::Move(0, 2), &[x])?[0];
     }
     x = model.wire_node("batch", AxisOp::Add(0), &[x])?[0];
     let mut known: HashMap<OutletId, OutletId> = HashMap::new();
-    let source = from.input_outlets()?[0];
+    let source = from.model.input_outlets()?[0];
     known.insert(source, x);
-    for id in from.eval_order()? {
+    for id in from.model.eval_order()? {
         if id == source.node {
             continue;
         }
-        let node = from.node(id);
+        let node = from.model.node(id);
         let inputs: TVec<OutletId> = node.inputs.iter().map(|i| known[i]).collect();
         let outputs = model.wire_node(format!("n{id}"), node.op.clone(), &inputs)?;
         for (slot, outlet) in outputs.into_iter().enumerate() {
             known.insert(OutletId::new(id, slot), outlet);
         }
     }
-    let mut taps = vec![];
-    for (name, outlet) in asked.taps.iter().zip(from.output_outlets()?) {
-        let fact = from.outlet_fact(*outlet)?;
-        ensure!(
-            fact.datum_type == f32::datum_type(),
-            "tap `{name}` is {:?}, not f32",
-            fact.datum_type
-        );
-        let shape = fact.shape.as_concrete();
-        let shape = shape.with_context(|| format!("tap `{name}` has a size that stays open"))?;
-        let (kind, own) = kind(name, shape)?;
-        taps.push((known[outlet], kind, own));
-    }
-    let finest = taps.iter().map(|(_, _, own)| *own).max().unwrap_or(1);
-    let grid = grid(side, finest, asked.grid)?;
     let mut outputs = vec![];
-    for (i, (outlet, kind, own)) in taps.into_iter().enumerate() {
-        outputs.push(on_grid(
-            &mut model,
-            &format!("tap{i}"),
-            outlet,
-            kind,
-            own,
-            grid,
-        )?);
+    let taps = from.taps.iter().zip(from.model.output_outlets()?);
+    for (i, ((tap, outlet), grid)) in taps.zip(grids).enumerate() {
+        let name = format!("tap{i}");
+        let (kind, own) = (tap.kind, tap.own);
+        outputs.push(on_grid(&mut model, &name, known[outlet], kind, own, *grid)?);
     }
     model.select_output_outlets(&outputs)?;
-    Ok((model.into_decluttered()?, grid))
+    model.into_decluttered()
 }
 
 /// Places per side: what is asked for, else the largest divisor of the picture's side up to the finest tap's.
@@ -375,10 +428,13 @@ fn on_grid(
     grid: usize,
 ) -> TractResult<OutletId> {
     let at = |step: &str| format!("{name}_{step}");
+    if let Kind::Whole = kind {
+        return Ok(outlet);
+    }
     let mut x = model.wire_node(at("single"), AxisOp::Rm(0), &[outlet])?[0];
     match kind {
         Kind::ChannelsFirst => x = model.wire_node(at("turned"), AxisOp::Move(0, 2), &[x])?[0],
-        Kind::ChannelsLast => (),
+        Kind::ChannelsLast | Kind::Whole => (),
         Kind::Rows { before } => {
             let patches = Slice::new(0, before, before + own * own);
             x = model.wire_node(at("patches"), patches, &[x])?[0];

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod cost;
+mod distil;
 mod evaluate;
 mod export;
 mod fit;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Learn prompts and the prior on labelled pictures; CLIP stays as it is
     Fit(fit::Fit),
+    /// Make an image encoder of one's own: a small ViT learns from photos to see what ONNX networks see
+    Distil(distil::Distil),
     /// Learn and measure a list of variants, and print the paper's table
     Ablate(ablate::Ablate),
     /// Make a bundle of CLIP weights and a prompt learner
@@ -74,6 +77,7 @@ fn main() -> std::process::ExitCode {
         .init();
     let result = match Arguments::parse().command {
         Command::Fit(a) => a.run(),
+        Command::Distil(a) => a.run(),
         Command::Ablate(a) => a.run(),
         Command::Export(a) => a.run(),
         Command::Evaluate(a) => a.run(),

@@ -1,6 +1,6 @@
 //! A CLIP as a file with OpenAI's names, which every reader of CLIP knows.
 
-use super::{Block, Clip, Norm};
+use super::{Block, Clip, Norm, Visual};
 use crate::train::TrainError;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{UNTRAINED, VV_LAYERS};
@@ -21,18 +21,7 @@ impl Clip {
     /// [`TrainError::Output`]: the file cannot be written.
     pub fn save_with(&self, path: &Path, mut store: Store) -> Result<(), TrainError> {
         let (v, t) = (&self.visual, &self.text);
-        let kernel = v
-            .conv1
-            .clone()
-            .into_shape_with_order((v.width, 3, v.patch, v.patch))
-            .expect("the same number of elements");
-        store.array("visual.conv1.weight", &kernel);
-        store.array("visual.class_embedding", &v.class);
-        store.array("visual.positional_embedding", &v.positions);
-        store_norm(&mut store, "visual.ln_pre", &v.ln_pre);
-        store_blocks(&mut store, "visual.", &v.blocks);
-        store_norm(&mut store, "visual.ln_post", &v.ln_post);
-        store.array("visual.proj", &v.proj.t().to_owned());
+        store_visual(&mut store, v);
         if let Some(embedding) = &t.embedding {
             store.array("token_embedding.weight", embedding);
         }
@@ -54,7 +43,24 @@ impl Clip {
     }
 }
 
-fn store_norm(store: &mut Store, name: &str, norm: &Norm) {
+/// The image encoder, under OpenAI's names.
+pub fn store_visual(store: &mut Store, v: &Visual) {
+    let kernel = v
+        .conv1
+        .clone()
+        .into_shape_with_order((v.width, 3, v.patch, v.patch))
+        .expect("the same number of elements");
+    store.array("visual.conv1.weight", &kernel);
+    store.array("visual.class_embedding", &v.class);
+    store.array("visual.positional_embedding", &v.positions);
+    store_norm(store, "visual.ln_pre", &v.ln_pre);
+    store_blocks(store, "visual.", &v.blocks);
+    store_norm(store, "visual.ln_post", &v.ln_post);
+    store.array("visual.proj", &v.proj.t().to_owned());
+}
+
+/// A normalisation, under OpenAI's names.
+pub fn store_norm(store: &mut Store, name: &str, norm: &Norm) {
     store.array(format!("{name}.weight"), &norm.weight);
     store.array(format!("{name}.bias"), &norm.bias);
 }

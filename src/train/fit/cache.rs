@@ -146,6 +146,11 @@ impl Cache {
         Ok(self.folder.join(format!("{digest}.{EXTENSION}")))
     }
 
+    /// Where the features of something of this name are, or would be.
+    pub fn named(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{EXTENSION}"))
+    }
+
     /// Reads a file of this cache; `None` if it is not there or not whole, which is the same to the
     /// caller: the picture is encoded again.
     pub fn get(&self, path: &Path) -> Option<Features> {

@@ -545,7 +545,7 @@ pub fn bytes(
     let made = write(&mut w, clip, asked, learned, options.threads)?;
     let positions = made.spec.positions;
     let manifest = manifest(clip, learned, made, options)?;
-    write_encoder(&mut w, clip, manifest.image.grid(), positions);
+    write_encoder(&mut w, &clip.visual, manifest.image.grid(), positions);
     w.checked(manifest)
 }
 

@@ -2,12 +2,12 @@
 
 mod taps;
 
-use super::layers::{Block, Maker, Norm, tensor};
+use super::layers::{Block, Maker, Norm, matrix, tensor, values};
 use crate::bundle::manifest::ActivationKind;
 use crate::train::clip::Visual;
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::Tensor;
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 
 /// The tower; takes pictures cut into patches.
 #[derive(Module, Debug)]
@@ -61,8 +61,28 @@ impl ImageTower {
         }
     }
 
-    /// Patches to the rows that the first block gets, [B, 1 + N, width].
-    fn embed(&self, patches: Tensor<3>) -> Tensor<3> {
+    /// The tower's numbers as arrays, for what `from` says of its patches.
+    pub fn export(&self, from: &Visual) -> Visual {
+        Visual {
+            conv1: matrix(&self.conv1.val().transpose()),
+            class: Array1::from(values(&self.class.val())),
+            positions: matrix(&self.positions.val()),
+            ln_pre: self.ln_pre.export(),
+            blocks: self.blocks.iter().map(Block::export).collect(),
+            ln_post: self.ln_post.export(),
+            proj: matrix(&self.proj.val().transpose()),
+            ..*from
+        }
+    }
+
+    /// The embeddings, which weight decay leaves alone though they lie in matrices.
+    pub fn embeddings(&self) -> [ParamId; 2] {
+        [self.class.id, self.positions.id]
+    }
+
+    /// Patches to the rows that the first block gets, [B, 1 + N, width]; `resize` [1 + N, 1 + n] makes their positions
+    /// of those that the tower has.
+    fn embed(&self, patches: Tensor<3>, resize: Option<&Tensor<2>>) -> Tensor<3> {
         let [b, n, pixels] = patches.dims();
         let width = self.class.val().dims()[1];
         let embedded = patches
@@ -74,7 +94,11 @@ impl ImageTower {
             .val()
             .reshape([1, 1, width])
             .expand([b, 1, width]);
-        let x = Tensor::cat(vec![class, embedded], 1) + self.positions.val().unsqueeze_dim(0);
+        let positions = match resize {
+            Some(resize) => resize.clone().matmul(self.positions.val()),
+            None => self.positions.val(),
+        };
+        let x = Tensor::cat(vec![class, embedded], 1) + positions.unsqueeze_dim(0);
         self.ln_pre.forward(x)
     }
 
@@ -86,7 +110,7 @@ impl ImageTower {
     pub fn forward(&self, patches: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
         let [b, n, _] = patches.dims();
         let width = self.class.val().dims()[1];
-        let mut x = self.embed(patches);
+        let mut x = self.embed(patches, None);
         let first_vv = self.blocks.len() - self.vv_layers;
         let mut y = x.clone();
         for (i, block) in self.blocks.iter().enumerate() {

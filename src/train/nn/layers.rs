@@ -125,6 +125,14 @@ impl Norm {
         }
     }
 
+    /// The layer's numbers as arrays.
+    pub fn export(&self) -> clip::Norm {
+        clip::Norm {
+            weight: Array1::from(values(&self.weight.val())),
+            bias: Array1::from(values(&self.bias.val())),
+        }
+    }
+
     /// Normalises the last axis.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         module::layer_norm(
@@ -227,6 +235,18 @@ impl Block {
             heads,
             quick: activation == ActivationKind::QuickGelu,
             products: m.products,
+        }
+    }
+
+    /// The block's numbers as arrays.
+    pub fn export(&self) -> clip::Block {
+        clip::Block {
+            ln_1: self.ln_1.export(),
+            qkv: self.qkv.export(),
+            out: self.out.export(),
+            ln_2: self.ln_2.export(),
+            fc: self.fc.export(),
+            proj: self.proj.export(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tower's rows at any block, as [`crate::bundle::tap`] names them: what the compared methods learn on.
 
 use super::ImageTower;
-use crate::bundle::tap::{Form, Rows, Stream, Tap};
+use crate::bundle::tap::{Form, Rows, Stream, Tap, patches_needed};
 use burn::tensor::Tensor;
 
 impl ImageTower {
@@ -12,8 +12,23 @@ impl ImageTower {
     /// # Panics
     /// If a tap is of the V-V stream of a block that does not have it.
     pub fn taps(&self, patches: Tensor<3>, taps: &[Tap], visual: &[Tensor<2>]) -> Vec<Tensor<3>> {
+        self.taps_at(patches, taps, visual, None)
+    }
+
+    /// The same for another number of patches N than the tower has positions for: `resize` [1 + N, 1 + n] makes
+    /// theirs of those.
+    ///
+    /// # Panics
+    /// As [`ImageTower::taps`].
+    pub fn taps_at(
+        &self,
+        patches: Tensor<3>,
+        taps: &[Tap],
+        visual: &[Tensor<2>],
+        resize: Option<&Tensor<2>>,
+    ) -> Vec<Tensor<3>> {
         let [b, _, _] = patches.dims();
-        let mut x = self.embed(patches);
+        let mut x = self.embed(patches, resize);
         let [_, rows, width] = x.dims();
         let mut found: Vec<Option<Tensor<3>>> = vec![None; taps.len()];
         self.take(taps, 0, Stream::X, &x, &mut found);
@@ -35,7 +50,12 @@ impl ImageTower {
                 y = y + block.attend(v.clone(), v.clone(), v.clone(), None);
                 self.take(taps, i + 1, Stream::Y, &y, &mut found);
             }
-            x = block.mlp(x.clone() + block.attend(q, k, v, None));
+            // Of a last block that nobody wants more of, only the class row goes on.
+            let (q, from) = match visual.is_empty() && !patches_needed(taps, i + 1) {
+                true => (q.narrow(2, 0, 1), x.narrow(1, 0, 1)),
+                false => (q, x),
+            };
+            x = block.mlp(from + block.attend(q, k, v, None));
             if i < visual.len() {
                 x = x.narrow(1, 0, rows);
             }
@@ -53,7 +73,7 @@ impl ImageTower {
         &self,
         patches: Tensor<3>,
     ) -> (Tensor<3>, Vec<(Tensor<3>, Tensor<3>)>, Tensor<2>) {
-        let mut x = self.embed(patches);
+        let mut x = self.embed(patches, None);
         let mut y = x.clone();
         let first_vv = self.blocks.len() - self.vv_layers;
         let mut all = vec![];
