@@ -20,10 +20,10 @@ run: build
 test:
 	@.ci/setup openssh-client
 	cargo fmt --all --check
-	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) -p faprompt-edge -p faprompt-client --all-targets -- -D warnings
 	cargo clippy --release --locked --bin faprompt-edge -- -D warnings
 	$(MAKE) doc deny no-std
-	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS)
+	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS) -p faprompt-edge -p faprompt-client
 	fuzz/run -max_total_time=20
 	@if grep -qs '^ID=debian' /etc/os-release; then $(MAKE) rig RIG=--lean; \
 	else echo "NOT TRIED: the station on a real kernel (make rig): its set-up knows Debian only"; fi
