@@ -81,8 +81,9 @@ class Host:
             assert payload.seq == (self.seq + 1) % 256, f"{self.seq} {payload.seq}: a message is missing"
         if kind in (MessageType.NBIRTH, MessageType.NDATA):
             self.seq = payload.seq
-        values = {m.name or self.names[m.alias]: m.value for m in payload.metrics}
-        return kind, values, payload.metrics
+        metrics = (payload.bd_seq_metric,) if kind == MessageType.NDEATH else payload.metrics
+        values = {m.name or self.names[m.alias]: m.value for m in metrics}
+        return kind, values, metrics
 
     def until(self, what, fits, patience=60):
         start, all = time.monotonic(), []
@@ -138,6 +139,7 @@ def main():
     print("ok: a broker that was away 10 s:", len(waited), "results that waited are historical, in order")
 
     node.kill()
+    node.wait()
     dead = host.until("the will", lambda k, v: k == MessageType.NDEATH)[-1][1]
     third = station()
     back = host.until("a birth", lambda k, v: k == MessageType.NBIRTH)[-1][1]
