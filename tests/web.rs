@@ -608,6 +608,32 @@ fn a_backup_is_restored_whole_or_not_at_all_and_regions_are_drawn() {
 }
 
 #[test]
+fn recipes_are_listed_and_results_counted() {
+    let station = Station::start();
+    let of = |path: &str| -> Value {
+        let text = station.get(path).into_body().read_to_string().unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let recipes = of("/api/recipes");
+    assert_eq!(recipes.as_array().unwrap().len(), 32);
+    assert_eq!(
+        recipes[0],
+        json!({"number": 1, "name": "", "in_use": true})
+    );
+    assert_eq!(recipes[31]["in_use"], false);
+    station.until("parts", |s| s["counters"]["parts"].as_u64() > Some(10));
+    let results = of("/api/results");
+    let results = results.as_array().unwrap();
+    let numbers: Vec<u64> = results
+        .iter()
+        .map(|r| r["number"].as_u64().unwrap())
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{numbers:?}");
+    let time: jiff::Timestamp = results[0]["time"].as_str().unwrap().parse().unwrap();
+    assert!(time.duration_until(jiff::Timestamp::now()).as_secs() < 60);
+}
+
+#[test]
 fn a_pause_is_seen_and_a_lesson_is_told() {
     let station = Station::start();
     station.set_passwords();

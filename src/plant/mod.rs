@@ -10,6 +10,7 @@
 //! | [`collector`] | reads the station and makes messages of what is new |
 //! | [`outbox`] | messages that wait to be sent, on disk and bounded |
 //! | [`mqtt`] | sends them to a broker (MQTT 5) |
+//! | [`sparkplug`] | makes metrics of them for hosts of Sparkplug B |
 //! | [`webhook`] | sends them to a web server |
 //! | `tls` | which certificates are trusted |
 //!
@@ -21,6 +22,7 @@ pub mod collector;
 pub mod mqtt;
 pub mod outbox;
 pub mod settings;
+pub mod sparkplug;
 mod tls;
 pub mod webhook;
 

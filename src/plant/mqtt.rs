@@ -4,9 +4,13 @@
 //! not acknowledged are sent again, with `"repeated": true`; the session at the broker is a new one each time. The
 //! last will says that the station is offline. Nothing else waits for this thread: a broker that hangs stops it
 //! alone.
+//!
+//! With Sparkplug the same messages go out as metrics, with QoS 0, as its specification wants it: a message leaves the
+//! outbox when it is written to the connection.
 
 use super::outbox::{Outbox, OutboxError, Waiting};
 use super::settings::{Mqtt, SettingsError, secret};
+use super::sparkplug::{Kind, Node, wants_birth};
 use super::{LOOK, tls};
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, PublishOptions, QoS,
@@ -35,7 +39,7 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Longest time that closing the connection may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Largest packet that is accepted from the broker, bytes; nothing is subscribed to.
+/// Largest packet that is accepted from the broker, bytes; nothing is subscribed to but Sparkplug's commands.
 const PACKET: u32 = 16 * 1024;
 
 /// The state that the broker retains once the station is offline.
@@ -63,14 +67,11 @@ pub fn options(settings: &Mqtt, name: &str) -> Result<Options, SettingsError> {
         .set_clean_start(true)
         .set_connect_timeout(PATIENCE)
         .set_max_packet_size(Some(PACKET))
-        .set_outgoing_inflight_upper_limit(WINDOW as u16 + 1)
-        .set_last_will(LastWill::new(
-            format!("{}/state", settings.topic),
-            away(),
-            QoS::AtLeastOnce,
-            true,
-            None,
-        ));
+        .set_outgoing_inflight_upper_limit(WINDOW as u16 + 1);
+    if let Some(topic) = &settings.topic {
+        let topic = format!("{topic}/state");
+        options.set_last_will(LastWill::new(topic, away(), QoS::AtLeastOnce, true, None));
+    }
     if let Some(user) = &settings.user {
         match &settings.password_file {
             Some(path) => options.set_credentials(user.clone(), secret(path)?),
@@ -148,6 +149,74 @@ pub fn run(
     });
 }
 
+/// How messages go to the broker.
+enum Form {
+    /// As JSON, each to its topic below this one.
+    Json(String),
+    /// As metrics of an edge node.
+    Sparkplug(Box<Node>),
+}
+
+/// A message for the broker: topic, bytes, how it is sent.
+type Packed = (String, Vec<u8>, PublishOptions);
+
+impl Form {
+    /// The message as it is sent; `None`: there is nothing new in it.
+    fn pack(&mut self, message: &Waiting, repeated: bool) -> Option<Packed> {
+        match self {
+            Form::Json(topic) => Some((
+                format!("{topic}/{}", message.topic),
+                body(message, repeated).into(),
+                PublishOptions::at_least_once().retain(message.latest),
+            )),
+            Form::Sparkplug(node) => {
+                let body: Value = serde_json::from_str(&message.body).ok()?;
+                let waited = node.waited(&message.topic, &body);
+                let bytes = node.data(&message.topic, &body, waited)?;
+                let topic = node.topic(Kind::Data);
+                Some((topic, bytes, PublishOptions::at_most_once()))
+            }
+        }
+    }
+
+    /// What an orderly end says in place of the last will.
+    fn farewell(&self) -> Packed {
+        let options = PublishOptions::at_least_once();
+        match self {
+            Form::Json(topic) => (format!("{topic}/state"), away().into(), options.retained()),
+            Form::Sparkplug(node) => (node.topic(Kind::Death), node.death(), options),
+        }
+    }
+
+    /// What the broker has to know before the first message.
+    async fn begin(&mut self, client: &AsyncClient) -> Result<(), Broken> {
+        if let Form::Sparkplug(node) = self {
+            client
+                .subscribe(node.topic(Kind::Command), QoS::AtLeastOnce)
+                .await?;
+        }
+        self.birth(client).await
+    }
+
+    /// All metrics, at the beginning and whenever a host wants them.
+    async fn birth(&mut self, client: &AsyncClient) -> Result<(), Broken> {
+        if let Form::Sparkplug(node) = self {
+            let (topic, bytes) = (node.topic(Kind::Birth), node.birth());
+            let options = PublishOptions::at_most_once();
+            client.publish(topic, bytes, options).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the broker's packets say to the thread that sends.
+#[derive(Default)]
+struct Told {
+    connected: Notify,
+    /// A host wants all metrics again.
+    birth: AtomicBool,
+}
+
 /// Serves one connection until it breaks or the station ends.
 async fn connection(
     settings: &Mqtt,
@@ -158,31 +227,43 @@ async fn connection(
     sent: &mut i64,
     worked: &mut bool,
 ) -> Result<(), Broken> {
-    let (client, mut events) = AsyncClient::builder(options.clone())
-        .capacity(WINDOW)
-        .build();
-    let connected = Notify::new();
+    let mut options = options.clone();
+    let mut form = match &settings.sparkplug {
+        Some(names) => {
+            // From 0 to 255, and from 0 again: fits.
+            let number = (outbox.number("bdSeq")?.wrapping_sub(1) % 256) as u8;
+            let node = Node::new(names, number);
+            let (topic, death) = (node.topic(Kind::Death), node.death());
+            options.set_last_will(LastWill::new(topic, death, QoS::AtLeastOnce, false, None));
+            Form::Sparkplug(Box::new(node))
+        }
+        None => Form::Json(settings.topic.clone().unwrap_or_default()),
+    };
+    let (client, mut events) = AsyncClient::builder(options).capacity(WINDOW).build();
+    let told = Told::default();
     let publish = async {
-        connected.notified().await;
+        told.connected.notified().await;
         log::info!("broker {}: connected", settings.broker.host);
+        form.begin(&client).await?;
         // The broker has retained the will in place of the state.
         again.store(true, Ordering::Relaxed);
         *worked = true;
         while !stop.load(Ordering::Relaxed) {
+            if told.birth.swap(false, Ordering::Relaxed) {
+                form.birth(&client).await?;
+            }
             let messages = outbox.next(0, WINDOW)?;
             if messages.is_empty() {
                 sleep(LOOK).await;
                 continue;
             }
-            let (done, result) = batch(settings, &client, &messages, sent).await;
+            let (done, result) = batch(&mut form, &client, &messages, sent).await;
             outbox.done(&done)?;
             result?;
         }
-        // An orderly message in place of the will.
-        let topic = format!("{}/state", settings.topic);
-        let kept = PublishOptions::at_least_once().retained();
-        let told = client.publish_tracked(topic, away(), kept).await?;
-        let _ = timeout(FAREWELL, told.wait_async()).await;
+        let (topic, bytes, options) = form.farewell();
+        let notice = client.publish_tracked(topic, bytes, options).await?;
+        let _ = timeout(FAREWELL, notice.wait_async()).await;
         client.disconnect().await?;
         Ok(())
     };
@@ -193,14 +274,14 @@ async fn connection(
         sleep(2 * FAREWELL).await;
     };
     tokio::select! {
-        broken = poll(&mut events, &connected) => match broken {
+        broken = poll(&mut events, &told) => match broken {
             Broken::Connection(_) if stop.load(Ordering::Relaxed) => Ok(()),
             broken => Err(broken),
         },
         result = publish => {
             if result.is_ok() {
                 // DISCONNECT still has to go out.
-                let _ = timeout(FAREWELL, poll(&mut events, &connected)).await;
+                let _ = timeout(FAREWELL, poll(&mut events, &told)).await;
             }
             result
         }
@@ -209,11 +290,15 @@ async fn connection(
 }
 
 /// Exchanges packets until the connection breaks.
-async fn poll(events: &mut EventLoop, connected: &Notify) -> Broken {
+async fn poll(events: &mut EventLoop, told: &Told) -> Broken {
     loop {
         // Signs of life go both ways: silence for two of them is the end.
         match timeout(2 * Duration::from_secs(KEEP_ALIVE.into()), events.poll()).await {
-            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => connected.notify_one(),
+            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => told.connected.notify_one(),
+            // Nothing is subscribed to but Sparkplug's commands.
+            Ok(Ok(Event::Incoming(Packet::Publish(p)))) if wants_birth(&p.payload) => {
+                told.birth.store(true, Ordering::Relaxed);
+            }
             Ok(Ok(_)) => (),
             Ok(Err(e)) => return Broken::Connection(Box::new(e)),
             Err(_) => return Broken::Hangs,
@@ -223,7 +308,7 @@ async fn poll(events: &mut EventLoop, connected: &Notify) -> Broken {
 
 /// Sends messages and waits for their acknowledgements; those that were acknowledged leave the outbox in any case.
 async fn batch(
-    settings: &Mqtt,
+    form: &mut Form,
     client: &AsyncClient,
     messages: &[Waiting],
     sent: &mut i64,
@@ -232,10 +317,11 @@ async fn batch(
     let mut done = Vec::with_capacity(messages.len());
     let all = async {
         for message in messages {
-            let body = body(message, message.id <= *sent);
-            let options = PublishOptions::at_least_once().retain(message.latest);
-            let topic = format!("{}/{}", settings.topic, message.topic);
-            let notice = client.publish_tracked(topic, body, options).await?;
+            let Some((topic, bytes, options)) = form.pack(message, message.id <= *sent) else {
+                done.push(message.id);
+                continue;
+            };
+            let notice = client.publish_tracked(topic, bytes, options).await?;
             *sent = (*sent).max(message.id);
             notices.push((message.id, notice));
         }

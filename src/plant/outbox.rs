@@ -135,6 +135,14 @@ impl Outbox {
         self.queue().done(ids).map_err(|e| self.wrong(e))
     }
 
+    /// The next number of a kind, from 1 on: over restarts and power cuts none is given twice.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn number(&self, kind: &str) -> Result<u64, OutboxError> {
+        self.queue().number(kind).map_err(|e| self.wrong(e))
+    }
+
     /// The last place that was in the file when it was opened, 0 if it was empty: messages up to it may have been
     /// sent by an earlier run.
     pub fn found(&self) -> i64 {
@@ -243,6 +251,12 @@ impl Queue {
         transaction.commit()?;
         (self.waiting, self.dropped) = (waiting, dropped);
         Ok(())
+    }
+
+    fn number(&mut self, kind: &str) -> rusqlite::Result<u64> {
+        let next = "INSERT INTO topics (topic, seq) VALUES (?1, 1) ON CONFLICT (topic) DO UPDATE SET seq = seq + 1 RETURNING seq";
+        let number: i64 = self.connection.query_row(next, [kind], |row| row.get(0))?;
+        Ok(number.unsigned_abs())
     }
 
     fn next(&mut self, after: i64, count: usize) -> rusqlite::Result<Vec<Waiting>> {

@@ -67,8 +67,10 @@ pub struct Mqtt {
     /// `mqtt://host:1883`, or `mqtts://host:8883` with TLS.
     pub broker: Broker,
     /// What all topics begin with: `plant/line1` gives `plant/line1/result`.
-    #[serde(deserialize_with = "topic")]
-    pub topic: String,
+    #[serde(default, deserialize_with = "topic")]
+    pub topic: Option<String>,
+    /// Sparkplug B in place of plain JSON topics.
+    pub sparkplug: Option<Sparkplug>,
     /// The client's name at the broker; the station's by default. Two clients of one name throw each other out.
     pub client_id: Option<String>,
     /// User at the broker.
@@ -90,6 +92,18 @@ pub struct Mqtt {
     /// Most messages that wait, 100..=1,000,000.
     #[serde(default = "many", deserialize_with = "messages")]
     pub queue: u64,
+}
+
+/// What the station is called in Sparkplug's topics, `spBv1.0/GROUP/NDATA/NODE`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sparkplug {
+    /// The group: a plant, an area.
+    #[serde(deserialize_with = "part")]
+    pub group: String,
+    /// The edge node: this station. Two of one name in a group throw each other out.
+    #[serde(deserialize_with = "part")]
+    pub node: String,
 }
 
 /// A web server that takes messages by POST.
@@ -154,12 +168,22 @@ fn many() -> u64 {
     100_000
 }
 
-fn topic<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+fn part<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let text = String::deserialize(d)?;
+    match !text.is_empty() && text.len() <= 100 && !text.contains(['/', '+', '#', '\0']) {
+        true => Ok(text),
+        false => Err(D::Error::custom(format!(
+            "`{text}` is no part of a topic: 1 to 100 characters, none of them /, + or #"
+        ))),
+    }
+}
+
+fn topic<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     let text = String::deserialize(d)?;
     let plain = !text.is_empty() && text.len() <= 200 && !text.contains(['+', '#', '\0']);
     let whole = !text.starts_with(['/', '$']) && !text.ends_with('/');
     match plain && whole {
-        true => Ok(text),
+        true => Ok(Some(text)),
         false => Err(D::Error::custom(format!(
             "`{text}` is no topic: 1 to 200 characters, none of them + or #, no / at its ends, no $ at its start"
         ))),
@@ -216,6 +240,17 @@ impl Plant {
         let plant: Plant = serde_path_to_error::deserialize(document)
             .map_err(|e| invalid(&e.path().to_string(), e.inner().message().to_string()))?;
         if let Some(mqtt) = &plant.mqtt {
+            match (&mqtt.topic, &mqtt.sparkplug) {
+                (None, None) => {
+                    let reason = "a topic is missing (or a table [mqtt.sparkplug])".to_string();
+                    return Err(invalid("mqtt.topic", reason));
+                }
+                (Some(_), Some(_)) => {
+                    let reason = "Sparkplug has topics of its own: leave topic out".to_string();
+                    return Err(invalid("mqtt.topic", reason));
+                }
+                _ => (),
+            }
             if mqtt.certificate_file.is_some() != mqtt.key_file.is_some() {
                 let reason = "certificate_file and key_file go together".to_string();
                 return Err(invalid("mqtt", reason));
@@ -292,11 +327,19 @@ mod tests {
             ),
             (
                 "[mqtt]\nbroker = \"mqtt://b\"",
-                "FILE: mqtt: missing field `topic`",
+                "FILE: mqtt.topic: a topic is missing",
             ),
             (
                 "[mqtt]\nbroker = \"mqtt://b\"\ntopic = \"a/#\"",
                 "FILE: mqtt.topic: `a/#` is no topic",
+            ),
+            (
+                &format!("{mqtt}[mqtt.sparkplug]\ngroup = \"g\"\nnode = \"n\""),
+                "FILE: mqtt.topic: Sparkplug has topics of its own",
+            ),
+            (
+                "[mqtt]\nbroker = \"mqtt://b\"\n[mqtt.sparkplug]\ngroup = \"a/b\"\nnode = \"n\"",
+                "FILE: mqtt.sparkplug.group: `a/b` is no part of a topic",
             ),
             (
                 &format!("{mqtt}queue = 5"),
