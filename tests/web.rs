@@ -616,10 +616,7 @@ fn recipes_are_listed_and_results_counted() {
     };
     let recipes = of("/api/recipes");
     assert_eq!(recipes.as_array().unwrap().len(), 32);
-    assert_eq!(
-        recipes[0],
-        json!({"number": 1, "name": "", "in_use": true})
-    );
+    assert_eq!(recipes[0], json!({"number": 1, "name": "", "in_use": true}));
     assert_eq!(recipes[31]["in_use"], false);
     station.until("parts", |s| s["counters"]["parts"].as_u64() > Some(10));
     let results = of("/api/results");
