@@ -61,14 +61,6 @@ pub struct Combined {
 /// The distances of held-out parts from the nearest patch, and the residuals: each [parts][places].
 type HeldOut = (Vec<Vec<f32>>, Vec<Vec<f32>>);
 
-fn both(layout: Layout, learned: &Learned) -> TractResult<HeldOut> {
-    let position = Position::learn(layout, position::RADIUS, learned)?;
-    Ok((
-        position.held_out(learned)?,
-        Subspace::held_out(layout, learned)?,
-    ))
-}
-
 fn sums(maps: &[Vec<f32>], places: usize) -> Vec<f64> {
     let mut sums = vec![0f64; places];
     for map in maps {
@@ -85,17 +77,21 @@ impl Combined {
     /// Fewer parts, or as [`Position::learn`].
     pub fn learn(layout: Layout, learned: &Learned) -> TractResult<Combined> {
         ensure!(learned.parts() > 1, "one part alone says nothing of others");
-        let (nearest, residual) = both(layout, learned)?;
+        let position = Position::learn(layout, position::RADIUS, learned)?;
+        let nearest = position.held_out(learned)?;
+        let (components, residual) = Subspace::held_out(layout, learned)?;
         let places = layout.places();
         let usuals = Usuals::of(
             &sums(&nearest, places),
             &sums(&residual, places),
             learned.parts(),
         );
-        let components = Components::of(layout, learned.rows());
         Ok(Combined {
+            position,
+            subspace: Subspace::new(layout, components)?,
+            usuals,
+            residual: vec![0.0; places],
             held_out: Some((nearest, residual)),
-            ..Combined::restore(layout, learned, components, usuals)?
         })
     }
 
@@ -150,14 +146,13 @@ impl Combined {
     ///
     /// # Errors
     /// As [`Combined::judge`].
-    pub fn held_out(
-        &mut self,
-        layout: Layout,
-        learned: &Learned,
-    ) -> TractResult<Vec<Vec<f32>>> {
+    pub fn held_out(&mut self, layout: Layout, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
         let (mut nearest, residual) = match self.held_out.take() {
             Some(known) => known,
-            None => both(layout, learned)?,
+            None => (
+                self.position.held_out(learned)?,
+                Subspace::held_out(layout, learned)?.1,
+            ),
         };
         let places = layout.places();
         let (all_nearest, all_residual) = (sums(&nearest, places), sums(&residual, places));

@@ -100,7 +100,7 @@ impl Memory {
             (Kind::Anywhere, Some(Kept::Chosen(chosen))) => {
                 Body::Anywhere(Anywhere::learn(layout, learned, &chosen)?, chosen)
             }
-            (Kind::Pca, None) => Body::Pca(Subspace::new(layout, Components::of(layout, parts))?),
+            (Kind::Pca, None) => Body::Pca(Subspace::new(layout, Components::of(layout, learned))?),
             (Kind::Pca, Some(Kept::Components(components))) => {
                 Body::Pca(Subspace::new(layout, components)?)
             }
@@ -188,7 +188,7 @@ impl Memory {
             Body::Position(memory) => memory.held_out(learned),
             Body::Anywhere(memory, _) => memory.held_out(learned),
             Body::Combined(memory) => memory.held_out(self.layout, learned),
-            Body::Pca(_) => Subspace::held_out(self.layout, learned),
+            Body::Pca(_) => Ok(Subspace::held_out(self.layout, learned)?.1),
             Body::Gaussian(_) => Gaussian::held_out(self.layout, learned),
         }
         .map(Some)

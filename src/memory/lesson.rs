@@ -352,10 +352,8 @@ impl About {
             _ => Usual::of(&memory),
         };
         let (score, highest) = (of(|z| z.score), of(|z| z.highest));
-        let (usual_score, usual_highest) = (
-            Usual::of_zero_shot(&score),
-            Usual::of_zero_shot(&highest),
-        );
+        let (usual_score, usual_highest) =
+            (Usual::of_zero_shot(&score), Usual::of_zero_shot(&highest));
         let fuse = |t: &Told| {
             let memory = common(&usual_memory, t.memory.unwrap_or(usual_memory.middle));
             let zero_shot = common(&usual_score, t.zero_shot.score);

@@ -3,6 +3,7 @@
 
 use super::descriptor::Layout;
 use super::part::{Learned, Rows};
+use crate::ops::simd::vectorised;
 use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{scratch, slice, sum_lanes};
@@ -23,33 +24,103 @@ pub struct Components {
     pub basis: Vec<f32>,
 }
 
-impl Components {
-    /// Computes mean and components of all patches of these parts, each [places, dim].
-    pub fn of(layout: Layout, parts: &[&Rows]) -> Components {
+/// Sums over patches, of which mean and covariance are made.
+#[derive(Clone)]
+struct Moments {
+    patches: usize,
+    /// The sum of each number, [dim].
+    sums: Vec<f64>,
+    /// The sums of the products of each two numbers, [dim, dim]; what lies below the diagonal stays 0.
+    products: Vec<f64>,
+}
+
+vectorised! {
+    /// Adds the products of a row's numbers to `sums` [dim, dim], on the diagonal and above it.
+    fn add_products(row: &[f64], sums: &mut [f64]) {
+        let dim = row.len();
+        for (i, (v, sums)) in row.iter().zip(sums.chunks_exact_mut(dim)).enumerate() {
+            let pairs = sums[i..].iter_mut().zip(&row[i..]);
+            pairs.for_each(|(sum, w)| *sum += v * w);
+        }
+    }
+}
+
+impl Moments {
+    fn new(dim: usize) -> Moments {
+        Moments {
+            patches: 0,
+            sums: vec![0.0; dim],
+            products: vec![0.0; dim * dim],
+        }
+    }
+
+    /// Of the patches of all parts, in as many groups as there are folds: part i is in group i % folds.
+    fn of(layout: Layout, learned: &Learned, folds: usize) -> Vec<Moments> {
         let (places, dim) = (layout.places(), layout.dim);
-        let all = places * parts.len();
+        let all = places * learned.rows().len();
         let step = all.div_ceil(PATCHES).max(1);
-        let mut values = vec![];
+        let mut groups = vec![Moments::new(dim); folds];
+        let (mut row, mut wide) = (vec![], vec![]);
         for i in (0..all).step_by(step) {
-            parts[i / places].number(i % places, dim, &mut values);
+            row.clear();
+            learned.rows()[i / places].number(i % places, dim, &mut row);
+            wide.clear();
+            wide.extend(row.iter().map(|v| f64::from(*v)));
+            let group = &mut groups[learned.owners()[i / places] % folds];
+            group.patches += 1;
+            let pairs = group.sums.iter_mut().zip(&wide);
+            pairs.for_each(|(sum, v)| *sum += v);
+            add_products(&wide, &mut group.products);
         }
-        let rows = values.len() / dim;
-        let mut mean = vec![0f32; dim];
-        for row in values.chunks_exact(dim) {
-            mean.iter_mut().zip(row).for_each(|(m, v)| *m += v);
-        }
-        mean.iter_mut().for_each(|m| *m /= rows.max(1) as f32);
-        for row in values.chunks_exact_mut(dim) {
-            row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m);
-        }
-        let mut covariance = vec![0f64; dim * dim];
-        for row in values.chunks_exact(dim) {
-            for (v, sums) in row.iter().zip(covariance.chunks_exact_mut(dim)) {
-                let pairs = sums.iter_mut().zip(row);
-                pairs.for_each(|(sum, w)| *sum += f64::from(v * w));
+        groups
+    }
+
+    fn add(&mut self, other: &Moments) {
+        self.patches += other.patches;
+        let sums = self.sums.iter_mut().zip(&other.sums);
+        let products = self.products.iter_mut().zip(&other.products);
+        sums.chain(products).for_each(|(a, b)| *a += b);
+    }
+
+    /// The sum of several groups.
+    fn joined<'a>(dim: usize, groups: impl Iterator<Item = &'a Moments>) -> Moments {
+        groups.fold(Moments::new(dim), |mut all, group| {
+            all.add(group);
+            all
+        })
+    }
+
+    fn mean(&self) -> Vec<f64> {
+        let n = self.patches.max(1) as f64;
+        self.sums.iter().map(|v| v / n).collect()
+    }
+
+    /// The covariance times the number of patches, [dim, dim].
+    fn covariance(&self) -> Vec<f64> {
+        let (dim, mean) = (self.sums.len(), self.mean());
+        let mut out = vec![0f64; dim * dim];
+        for i in 0..dim {
+            for j in i..dim {
+                let value = self.products[i * dim + j] - self.sums[i] * mean[j];
+                (out[i * dim + j], out[j * dim + i]) = (value, value);
             }
         }
-        let (variances, vectors) = eigen(covariance, dim);
+        out
+    }
+}
+
+impl Components {
+    /// Computes mean and components of all patches of these parts, each [places, dim].
+    pub fn of(layout: Layout, learned: &Learned) -> Components {
+        let groups = Moments::of(layout, learned, 1);
+        Components::explain(&Moments::joined(layout.dim, groups.iter()), None).0
+    }
+
+    /// The components of these sums, and all eigenvectors in rows. `near` are those of similar sums: it is quicker
+    /// with them.
+    fn explain(moments: &Moments, near: Option<&[f64]>) -> (Components, Vec<f64>) {
+        let dim = moments.sums.len();
+        let (variances, vectors) = eigen(moments.covariance(), dim, near);
         let mut order: Vec<usize> = (0..dim).collect();
         order.sort_by(|a, b| variances[*b].total_cmp(&variances[*a]));
         let total: f64 = variances.iter().map(|v| v.max(0.0)).sum();
@@ -61,18 +132,40 @@ impl Components {
             held += variances[i].max(0.0);
             basis.extend(vectors[i * dim..][..dim].iter().map(|v| *v as f32));
         }
-        Components { mean, basis }
+        let mean = moments.mean().iter().map(|v| *v as f32).collect();
+        (Components { mean, basis }, vectors)
     }
+}
+
+/// The matrix [n, n] that `a` is along other axes, the rows of `axes`: axes a axes^T.
+fn along(a: &[f64], axes: &[f64], n: usize) -> Vec<f64> {
+    let product = |x: &[f64], y: &[f64]| {
+        let mut out = vec![0f64; n * n];
+        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            for (x, y) in x.iter().zip(y.chunks_exact(n)) {
+                out.iter_mut().zip(y).for_each(|(out, y)| *out += x * y);
+            }
+        }
+        out
+    };
+    let turned = |m: &[f64]| -> Vec<f64> { (0..n * n).map(|i| m[i % n * n + i / n]).collect() };
+    product(&product(axes, a), &turned(axes))
 }
 
 /// Most sweeps of [`eigen`], which has long converged by then.
 const SWEEPS: usize = 30;
 
 /// Eigenvalues, and eigenvectors in rows, of a symmetric matrix [n, n]: cyclic Jacobi rotations (Golub and Van
-/// Loan, 8.5.5).
-fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
+/// Loan, 8.5.5). `near` are the eigenvectors of a similar matrix, from which few rotations are left.
+fn eigen(mut a: Vec<f64>, n: usize, near: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
     let mut vectors = vec![0f64; n * n];
-    (0..n).for_each(|i| vectors[i * n + i] = 1.0);
+    match near {
+        Some(near) => {
+            a = along(&a, near, n);
+            vectors.copy_from_slice(near);
+        }
+        None => (0..n).for_each(|i| vectors[i * n + i] = 1.0),
+    }
     let rotate = |m: &mut [f64], p: usize, q: usize, (c, s): (f64, f64)| {
         let (head, tail) = m.split_at_mut(q * n);
         let rows = head[p * n..][..n].iter_mut().zip(&mut tail[..n]);
@@ -169,26 +262,31 @@ impl Subspace {
         Ok(())
     }
 
-    /// The same for each learned part as if it had not been learned: [parts][places]. Parts are left out a fold at
-    /// a time.
+    /// The components of all parts, and the residual of each place of each part as if it had not been learned:
+    /// [parts][places]. Parts are left out a fold at a time.
     ///
     /// # Errors
-    /// As [`Subspace::judge`].
-    pub fn held_out(layout: Layout, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
+    /// A single part, and as [`Subspace::judge`].
+    pub fn held_out(layout: Layout, learned: &Learned) -> TractResult<(Components, Vec<Vec<f32>>)> {
         let parts: Vec<&Rows> = learned.own().collect();
+        ensure!(parts.len() > 1, "one part alone says nothing of others");
         let folds = FOLDS.min(parts.len());
+        let groups = Moments::of(layout, learned, folds);
+        let all = Moments::joined(layout.dim, groups.iter());
+        let (components, vectors) = Components::explain(&all, None);
         let mut judged = vec![vec![]; parts.len()];
         for fold in 0..folds {
-            let others = learned.without(|part| part % folds == fold);
-            ensure!(others.parts() > 0, "one part alone says nothing of others");
-            let mut memory = Subspace::new(layout, Components::of(layout, others.rows()))?;
+            let others = groups.iter().enumerate().filter(|(i, _)| *i != fold);
+            let others = Moments::joined(layout.dim, others.map(|(_, group)| group));
+            let (own, _) = Components::explain(&others, Some(&vectors));
+            let mut memory = Subspace::new(layout, own)?;
             for i in (fold..parts.len()).step_by(folds) {
                 let descriptors = parts[i].numbers(layout.dim);
                 judged[i] = vec![0f32; layout.places()];
                 memory.judge(&descriptors, &mut judged[i])?;
             }
         }
-        Ok(judged)
+        Ok((components, judged))
     }
 }
 
@@ -206,7 +304,20 @@ mod tests {
         let a: Vec<f64> = (0..n * n)
             .map(|i| (0..n).map(|k| at(i / n, k) * at(i % n, k)).sum())
             .collect();
-        let (values, vectors) = eigen(a.clone(), n);
+        let (values, vectors) = eigen(a.clone(), n, None);
+        // From the eigenvectors of a similar matrix it comes to the same.
+        let other: Vec<f64> = (0..n * n)
+            .map(|i| a[i] + 0.01 * (at(i / n, i % n) + at(i % n, i / n)))
+            .collect();
+        let (near_values, _) = eigen(a.clone(), n, Some(&eigen(other, n, None).1));
+        let sorted = |values: &[f64]| {
+            let mut values = values.to_vec();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        for (near, value) in sorted(&near_values).iter().zip(sorted(&values)) {
+            assert!((near - value).abs() < 1e-6, "{near} for {value}");
+        }
         for (value, v) in values.iter().zip(vectors.chunks_exact(n)) {
             assert!((v.iter().map(|v| v * v).sum::<f64>() - 1.0).abs() < 1e-9);
             for (row, v_i) in a.chunks_exact(n).zip(v) {
