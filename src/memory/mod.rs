@@ -15,6 +15,7 @@ pub mod conformal;
 pub mod course;
 pub mod descriptor;
 pub mod drift;
+mod eigen;
 pub mod file;
 pub mod fusion;
 mod gaussian;

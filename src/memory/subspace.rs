@@ -2,6 +2,7 @@
 //! do not explain.
 
 use super::descriptor::Layout;
+use super::eigen::eigen;
 use super::part::{Learned, Rows};
 use crate::ops::simd::vectorised;
 use crate::ops::tract::*;
@@ -113,14 +114,12 @@ impl Components {
     /// Computes mean and components of all patches of these parts, each [places, dim].
     pub fn of(layout: Layout, learned: &Learned) -> Components {
         let groups = Moments::of(layout, learned, 1);
-        Components::explain(&Moments::joined(layout.dim, groups.iter()), None).0
+        Components::explain(&Moments::joined(layout.dim, groups.iter()))
     }
 
-    /// The components of these sums, and all eigenvectors in rows. `near` are those of similar sums: it is quicker
-    /// with them.
-    fn explain(moments: &Moments, near: Option<&[f64]>) -> (Components, Vec<f64>) {
+    fn explain(moments: &Moments) -> Components {
         let dim = moments.sums.len();
-        let (variances, vectors) = eigen(moments.covariance(), dim, near);
+        let (variances, vectors) = eigen(moments.covariance(), dim);
         let mut order: Vec<usize> = (0..dim).collect();
         order.sort_by(|a, b| variances[*b].total_cmp(&variances[*a]));
         let total: f64 = variances.iter().map(|v| v.max(0.0)).sum();
@@ -133,71 +132,8 @@ impl Components {
             basis.extend(vectors[i * dim..][..dim].iter().map(|v| *v as f32));
         }
         let mean = moments.mean().iter().map(|v| *v as f32).collect();
-        (Components { mean, basis }, vectors)
+        Components { mean, basis }
     }
-}
-
-/// The matrix [n, n] that `a` is along other axes, the rows of `axes`: axes a axes^T.
-fn along(a: &[f64], axes: &[f64], n: usize) -> Vec<f64> {
-    let product = |x: &[f64], y: &[f64]| {
-        let mut out = vec![0f64; n * n];
-        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-            for (x, y) in x.iter().zip(y.chunks_exact(n)) {
-                out.iter_mut().zip(y).for_each(|(out, y)| *out += x * y);
-            }
-        }
-        out
-    };
-    let turned = |m: &[f64]| -> Vec<f64> { (0..n * n).map(|i| m[i % n * n + i / n]).collect() };
-    product(&product(axes, a), &turned(axes))
-}
-
-/// Most sweeps of [`eigen`], which has long converged by then.
-const SWEEPS: usize = 30;
-
-/// Eigenvalues, and eigenvectors in rows, of a symmetric matrix [n, n]: cyclic Jacobi rotations (Golub and Van
-/// Loan, 8.5.5). `near` are the eigenvectors of a similar matrix, from which few rotations are left.
-fn eigen(mut a: Vec<f64>, n: usize, near: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
-    let mut vectors = vec![0f64; n * n];
-    match near {
-        Some(near) => {
-            a = along(&a, near, n);
-            vectors.copy_from_slice(near);
-        }
-        None => (0..n).for_each(|i| vectors[i * n + i] = 1.0),
-    }
-    let rotate = |m: &mut [f64], p: usize, q: usize, (c, s): (f64, f64)| {
-        let (head, tail) = m.split_at_mut(q * n);
-        let rows = head[p * n..][..n].iter_mut().zip(&mut tail[..n]);
-        for (x, y) in rows {
-            (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
-        }
-    };
-    for _ in 0..SWEEPS {
-        let diagonal: f64 = (0..n).map(|i| a[i * n + i].powi(2)).sum();
-        let all: f64 = a.iter().map(|v| v * v).sum();
-        if all - diagonal <= 1e-14 * all {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                let off = a[p * n + q];
-                if off * off <= 1e-18 * (a[p * n + p] * a[q * n + q]).abs() {
-                    continue;
-                }
-                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * off);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                rotate(&mut a, p, q, (c, t * c));
-                for row in a.chunks_exact_mut(n) {
-                    let (x, y) = (row[p], row[q]);
-                    (row[p], row[q]) = (c * x - t * c * y, t * c * x + c * y);
-                }
-                rotate(&mut vectors, p, q, (c, t * c));
-            }
-        }
-    }
-    ((0..n).map(|i| a[i * n + i]).collect(), vectors)
 }
 
 /// Principal components, ready to judge.
@@ -273,13 +209,12 @@ impl Subspace {
         let folds = FOLDS.min(parts.len());
         let groups = Moments::of(layout, learned, folds);
         let all = Moments::joined(layout.dim, groups.iter());
-        let (components, vectors) = Components::explain(&all, None);
+        let components = Components::explain(&all);
         let mut judged = vec![vec![]; parts.len()];
         for fold in 0..folds {
             let others = groups.iter().enumerate().filter(|(i, _)| *i != fold);
             let others = Moments::joined(layout.dim, others.map(|(_, group)| group));
-            let (own, _) = Components::explain(&others, Some(&vectors));
-            let mut memory = Subspace::new(layout, own)?;
+            let mut memory = Subspace::new(layout, Components::explain(&others))?;
             for i in (fold..parts.len()).step_by(folds) {
                 let descriptors = parts[i].numbers(layout.dim);
                 judged[i] = vec![0f32; layout.places()];
@@ -287,46 +222,5 @@ impl Subspace {
             }
         }
         Ok((components, judged))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::testing::numbers;
-
-    #[test]
-    fn eigenvectors_are_those_of_the_matrix() {
-        let n = 17;
-        let x = numbers(n * n, 5);
-        let at = |i: usize, j: usize| f64::from(x[i * n + j]);
-        // x x^T.
-        let a: Vec<f64> = (0..n * n)
-            .map(|i| (0..n).map(|k| at(i / n, k) * at(i % n, k)).sum())
-            .collect();
-        let (values, vectors) = eigen(a.clone(), n, None);
-        // From the eigenvectors of a similar matrix it comes to the same.
-        let other: Vec<f64> = (0..n * n)
-            .map(|i| a[i] + 0.01 * (at(i / n, i % n) + at(i % n, i / n)))
-            .collect();
-        let (near_values, _) = eigen(a.clone(), n, Some(&eigen(other, n, None).1));
-        let sorted = |values: &[f64]| {
-            let mut values = values.to_vec();
-            values.sort_by(f64::total_cmp);
-            values
-        };
-        for (near, value) in sorted(&near_values).iter().zip(sorted(&values)) {
-            assert!((near - value).abs() < 1e-6, "{near} for {value}");
-        }
-        for (value, v) in values.iter().zip(vectors.chunks_exact(n)) {
-            assert!((v.iter().map(|v| v * v).sum::<f64>() - 1.0).abs() < 1e-9);
-            for (row, v_i) in a.chunks_exact(n).zip(v) {
-                let product: f64 = row.iter().zip(v).map(|(a, v)| a * v).sum();
-                assert!(
-                    (product - value * v_i).abs() < 1e-6,
-                    "{product} for {value} {v_i}"
-                );
-            }
-        }
     }
 }
