@@ -6,7 +6,6 @@ use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{list, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{CutError, Inspector};
-use faprompt_edge::memory::choose::paste;
 use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views};
 use faprompt_edge::ops::tract::TractError;
 use faprompt_edge::report::{say, warn};
@@ -27,11 +26,11 @@ pub struct Teach {
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How parts are compared with good ones [default: chosen by defects pasted into some of them]
+    /// How parts are compared with good ones [default: combined]
     #[arg(long, value_enum)]
     memory: Option<Kind>,
     /// How the memory's score and FAPrompt's become one
-    #[arg(long, value_enum, default_value = "weighted")]
+    #[arg(long, value_enum, default_value = "hand-over")]
     fusion: Fusion,
     /// Good parts of 100 that may be rejected, on average; with too few parts for that, as many as the largest
     /// of their scores lets through
@@ -116,7 +115,7 @@ impl Teach {
         };
         let mut lesson = Lesson::new(layout, settings).map_err(failed)?;
         let (mut unread, mut dropped) = (0, 0);
-        for (photo, seed) in photos.iter().zip(0..) {
+        for photo in &photos {
             let name = photo.display().to_string();
             if self.drop.iter().any(|d| *d == name || is_named(photo, d)) {
                 dropped += 1;
@@ -124,7 +123,7 @@ impl Teach {
             }
             let taken = load(photo)
                 .map_err(|e| e.to_string())
-                .and_then(|frame| self.part(&mut inspector, &mut lesson, &name, &frame, seed));
+                .and_then(|frame| self.part(&mut inspector, &mut lesson, &name, &frame));
             if let Err(e) = taken {
                 warn(format_args!("not taught: {e}"));
                 unread += 1;
@@ -184,10 +183,9 @@ impl Teach {
         lesson: &mut Lesson,
         name: &str,
         frame: &RgbImage,
-        seed: u64,
     ) -> Result<(), String> {
         let told = |e: &dyn std::fmt::Display| format!("{name}: {e}");
-        let (wanted, views) = (lesson.wants_pasted(), lesson.wants_views());
+        let views = lesson.wants_views();
         let zero_shot = inspector
             .inspect(frame)
             .map_err(|e| told(&e))?
@@ -201,13 +199,6 @@ impl Teach {
             inspector.inspect(&view).map_err(|e| told(&e))?;
             let descriptors = inspector.descriptors().unwrap_or(&[]);
             lesson.view(descriptors).map_err(|e| told(&e))?;
-        }
-        if wanted {
-            inspector
-                .inspect(&paste(frame, seed))
-                .map_err(|e| told(&e))?;
-            let descriptors = inspector.descriptors().unwrap_or(&[]);
-            lesson.pasted(descriptors).map_err(|e| told(&e))?;
         }
         Ok(())
     }

@@ -164,4 +164,18 @@ impl Anywhere {
         }
         Ok(())
     }
+
+    /// The same for each learned part as if it had not been learned: [parts][places].
+    ///
+    /// # Errors
+    /// As [`Anywhere::judge`].
+    pub fn held_out(&mut self, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
+        let mut all = vec![];
+        for (i, part) in learned.own().enumerate() {
+            let mut out = vec![0f32; self.layout.places()];
+            self.judge(&part.numbers(self.layout.dim), Some(i), &mut out)?;
+            all.push(out);
+        }
+        Ok(all)
+    }
 }

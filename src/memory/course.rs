@@ -239,11 +239,6 @@ impl Course {
         }
     }
 
-    /// Whether the lesson also needs the next part with a defect pasted into it.
-    pub fn wants_pasted(&self) -> bool {
-        matches!(&self.stage, Stage::Taking(lesson) if lesson.wants_pasted())
-    }
-
     /// Takes a part. Returns whether it was the last one that the lesson needs.
     ///
     /// # Errors
@@ -272,17 +267,6 @@ impl Course {
     pub fn view(&mut self, descriptors: &[f32]) -> TractResult<()> {
         match &mut self.stage {
             Stage::Taking(lesson) => lesson.view(descriptors),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes the descriptors of the part that came last, with a defect pasted into it.
-    ///
-    /// # Errors
-    /// As [`Lesson::pasted`].
-    pub fn pasted(&mut self, descriptors: &[f32]) -> TractResult<()> {
-        match &mut self.stage {
-            Stage::Taking(lesson) => lesson.pasted(descriptors),
             _ => Ok(()),
         }
     }

@@ -5,11 +5,14 @@
 //! "manifest": {...}}`; the manifest is [`About`]. Tensors: `parts/bytes` [pictures, places, dim] int8 and
 //! `parts/steps` [pictures, places] f32, of each part as it came and then as it was shown beside that;
 //! `pieces/bytes` and `pieces/steps`, the same of test pieces, if there are any; `chosen/patches` `[n]` uint32 of an
-//! `anywhere` memory; `components/mean` `[dim]` and `components/basis` [n, dim] f32 of a `pca` memory. Nothing is used
-//! before its digest was compared.
+//! `anywhere` memory; `components/mean` `[dim]` and `components/basis` [n, dim] f32 of a `pca` and of a `combined`
+//! memory, and of the latter `usual/nearest` `[1]` and `usual/residual` `[places]` f32. Nothing is used before its digest
+//! was compared.
 
+use super::combined::Usuals;
 use super::kind::{Kept, Kind};
 use super::part::Rows;
+use super::subspace::Components;
 use super::taught::{About, Taught};
 use crate::bundle::BundleError;
 use crate::bundle::envelope::{self, Envelope, MANIFEST, VersionOnly};
@@ -124,6 +127,11 @@ impl Taught {
         if !self.piece_rows().is_empty() {
             stored.extend(rows(["pieces/bytes", "pieces/steps"], self.piece_rows()));
         }
+        let mut components = |c: Components| {
+            stored.push(("components/mean", Dtype::F32, vec![dim], raw(&c.mean)));
+            let shape = vec![c.basis.len() / dim, dim];
+            stored.push(("components/basis", Dtype::F32, shape, raw(&c.basis)));
+        };
         match self.kept() {
             Kept::Nothing => (),
             Kept::Chosen(chosen) => stored.push((
@@ -132,10 +140,13 @@ impl Taught {
                 vec![chosen.len()],
                 chosen.iter().flat_map(|c| c.to_le_bytes()).collect(),
             )),
-            Kept::Components(c) => {
-                stored.push(("components/mean", Dtype::F32, vec![dim], raw(&c.mean)));
-                let shape = vec![c.basis.len() / dim, dim];
-                stored.push(("components/basis", Dtype::F32, shape, raw(&c.basis)));
+            Kept::Components(c) => components(c),
+            Kept::Combined(c, usuals) => {
+                components(c);
+                let nearest = raw(&[usuals.nearest]);
+                stored.push(("usual/nearest", Dtype::F32, vec![1], nearest));
+                let residual = raw(&usuals.residual);
+                stored.push(("usual/residual", Dtype::F32, vec![places], residual));
             }
         }
         let views = || {
@@ -209,18 +220,12 @@ impl Taught {
                 let (_, bytes) = stored.tensor("chosen/patches", Dtype::U32)?;
                 Kept::Chosen(words(bytes, u32::from_le_bytes))
             }
-            Kind::Pca => {
-                let finite = |name| {
-                    let values = floats(stored.tensor(name, Dtype::F32)?.1);
-                    match values.iter().all(|v: &f32| v.is_finite()) {
-                        true => Ok(values),
-                        false => Err(damaged(format!("`{name}` holds NaN or infinity"))),
-                    }
-                };
-                Kept::Components(super::subspace::Components {
-                    mean: finite("components/mean")?,
-                    basis: finite("components/basis")?,
-                })
+            Kind::Pca => Kept::Components(stored.components()?),
+            Kind::Combined => {
+                let nearest = stored.finite("usual/nearest")?;
+                let nearest = nearest.first().copied().unwrap_or_default();
+                let residual = stored.finite("usual/residual")?;
+                Kept::Combined(stored.components()?, Usuals { nearest, residual })
             }
         };
         let named = about.pieces.clone();
@@ -294,6 +299,22 @@ impl Stored<'_> {
             Rows::stored(values, steps.to_vec(), dim)
         };
         Ok(parts.map(rows).collect())
+    }
+
+    fn components(&self) -> Result<Components, TaughtError> {
+        Ok(Components {
+            mean: self.finite("components/mean")?,
+            basis: self.finite("components/basis")?,
+        })
+    }
+
+    /// Numbers, none of which is NaN or infinite.
+    fn finite(&self, name: &str) -> Result<Vec<f32>, TaughtError> {
+        let values = floats(self.tensor(name, Dtype::F32)?.1);
+        match values.iter().all(|v| v.is_finite()) {
+            true => Ok(values),
+            false => Err(damaged(format!("`{name}` holds NaN or infinity"))),
+        }
     }
 
     fn tensor(&self, name: &str, dtype: Dtype) -> Result<(&[usize], &[u8]), TaughtError> {

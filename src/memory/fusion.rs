@@ -20,8 +20,10 @@ const GOOD: f32 = 0.2;
 pub enum Fusion {
     /// The memory alone.
     Memory,
-    /// Four parts memory, one part FAPrompt.
+    /// FAPrompt's score counts as much as one good part: half of the sum with one part, a seventeenth with 16
     #[default]
+    HandOver,
+    /// Four parts memory, one part FAPrompt.
     Weighted,
     /// The mean: WinCLIP+.
     Mean,
@@ -47,9 +49,14 @@ pub fn common(usual: &Usual, score: f32) -> f32 {
 
 impl Fusion {
     /// Fuses two scores on the common scale to one; larger means more abnormal. The range depends on the rule.
-    pub fn fuse(self, memory: f32, zero_shot: f32) -> f32 {
+    /// `parts` is the number of good parts that were taught.
+    pub fn fuse(self, memory: f32, zero_shot: f32, parts: usize) -> f32 {
         match self {
             Fusion::Memory => memory,
+            Fusion::HandOver => {
+                let parts = parts as f32;
+                (parts * memory + zero_shot) / (parts + 1.0)
+            }
             Fusion::Weighted => 0.8 * memory + 0.2 * zero_shot,
             Fusion::Mean => 0.5 * (memory + zero_shot),
             Fusion::Sum => memory + 0.5 * zero_shot,
@@ -91,8 +98,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Fusion; 6] = [
+    const ALL: [Fusion; 7] = [
         Fusion::Memory,
+        Fusion::HandOver,
         Fusion::Weighted,
         Fusion::Mean,
         Fusion::Sum,
@@ -102,8 +110,10 @@ mod tests {
 
     #[test]
     fn rules_of_the_literature() {
-        let two = |rule: Fusion| rule.fuse(0.8, 0.4);
+        let two = |rule: Fusion| rule.fuse(0.8, 0.4, 3);
         assert_eq!(two(Fusion::Memory), 0.8);
+        assert!((two(Fusion::HandOver) - 0.7).abs() < 1e-6);
+        assert!((Fusion::HandOver.fuse(0.8, 0.4, 1) - 0.6).abs() < 1e-6);
         assert!((two(Fusion::Weighted) - 0.72).abs() < 1e-6);
         assert!((two(Fusion::Mean) - 0.6).abs() < 1e-6);
         assert!((two(Fusion::Sum) - 1.0).abs() < 1e-6);
@@ -130,12 +140,12 @@ mod tests {
             let usual = Usual { middle: 1.0, spread: 0.2 };
             let scale = Scale::new(0.2, 0.5);
             for rule in ALL {
-                let of = |m: f32, z: f32| scale.apply(rule.fuse(common(&usual, m), common(&usual, z)));
+                let of = |m: f32, z: f32| scale.apply(rule.fuse(common(&usual, m), common(&usual, z), 4));
                 let (low, high) = (of(a, other), of(a + more, other));
                 prop_assert!((0.0..=1.0).contains(&low) && low <= high, "{rule:?}: {low} then {high}");
                 prop_assert!(of(other, a) <= of(other, a + more));
             }
-            let alone = |m| scale.apply(Fusion::Memory.fuse(common(&usual, m), 0.5));
+            let alone = |m| scale.apply(Fusion::Memory.fuse(common(&usual, m), 0.5, 4));
             prop_assert!(alone(a) < alone(a + more));
         }
     }

@@ -1,9 +1,10 @@
-//! The four kinds of memory behind one interface.
+//! The kinds of memory behind one interface.
 
 use super::anywhere::{self, Anywhere};
+use super::combined::{Combined, Usuals};
 use super::descriptor::Layout;
 use super::gaussian::Gaussian;
-use super::part::{Asked, Learned, Rows};
+use super::part::{Asked, Learned};
 use super::position::{self, Position};
 use super::region::{Group, Looked};
 use super::subspace::{Components, Subspace};
@@ -22,6 +23,8 @@ pub enum Kind {
     Pca,
     /// With mean and variance at each place
     Gaussian,
+    /// Both `position` and `pca`: the mean of their distances, each divided by what is usual for good parts
+    Combined,
 }
 
 impl Kind {
@@ -32,6 +35,7 @@ impl Kind {
             Kind::Anywhere => "anywhere",
             Kind::Pca => "pca",
             Kind::Gaussian => "gaussian",
+            Kind::Combined => "combined",
         }
     }
 }
@@ -45,6 +49,8 @@ pub enum Kept {
     Chosen(Vec<u32>),
     /// Mean and components of a `pca` memory.
     Components(Components),
+    /// The same of a `combined` one, and what is usual for good parts.
+    Combined(Components, Usuals),
 }
 
 enum Body {
@@ -52,6 +58,7 @@ enum Body {
     Anywhere(Anywhere, Vec<u32>),
     Pca(Subspace),
     Gaussian(Gaussian),
+    Combined(Box<Combined>),
 }
 
 /// Good parts of any kind of memory, ready to be compared with.
@@ -93,10 +100,14 @@ impl Memory {
             (Kind::Anywhere, Some(Kept::Chosen(chosen))) => {
                 Body::Anywhere(Anywhere::learn(layout, learned, &chosen)?, chosen)
             }
-            (Kind::Pca, None) => Body::Pca(Subspace::new(layout, Components::of(layout, parts))?),
+            (Kind::Pca, None) => Body::Pca(Subspace::new(layout, Components::of(layout, learned))?),
             (Kind::Pca, Some(Kept::Components(components))) => {
                 Body::Pca(Subspace::new(layout, components)?)
             }
+            (Kind::Combined, None) => Body::Combined(Box::new(Combined::learn(layout, learned)?)),
+            (Kind::Combined, Some(Kept::Combined(components, usuals))) => Body::Combined(Box::new(
+                Combined::restore(layout, learned, components, usuals)?,
+            )),
             _ => bail!("a memory of the kind {} keeps something else", kind.name()),
         };
         Ok(Memory {
@@ -114,6 +125,7 @@ impl Memory {
             Body::Anywhere(..) => Kind::Anywhere,
             Body::Pca(_) => Kind::Pca,
             Body::Gaussian(_) => Kind::Gaussian,
+            Body::Combined(_) => Kind::Combined,
         }
     }
 
@@ -123,6 +135,10 @@ impl Memory {
             Body::Position(_) | Body::Gaussian(_) => Kept::Nothing,
             Body::Anywhere(_, chosen) => Kept::Chosen(chosen.clone()),
             Body::Pca(memory) => Kept::Components(memory.components().clone()),
+            Body::Combined(memory) => {
+                let (components, usuals) = memory.kept();
+                Kept::Combined(components, usuals)
+            }
         }
     }
 
@@ -131,16 +147,6 @@ impl Memory {
     /// # Errors
     /// Descriptors of another size, or that are NaN or infinite.
     pub fn judge(&mut self, descriptors: &[f32], out: &mut Vec<f32>) -> TractResult<()> {
-        self.judge_without(descriptors, None, out)
-    }
-
-    /// The same as if one part had not been learned; only `position` and `anywhere` can leave one out.
-    pub(super) fn judge_without(
-        &mut self,
-        descriptors: &[f32],
-        without: Option<usize>,
-        out: &mut Vec<f32>,
-    ) -> TractResult<()> {
         let places = self.layout.places();
         ensure!(
             descriptors.len() == places * self.layout.dim,
@@ -149,16 +155,17 @@ impl Memory {
             self.layout.dim
         );
         out.resize(places, 0.0);
-        match (&mut self.body, without) {
-            (Body::Position(memory), _) => {
+        match &mut self.body {
+            Body::Position(memory) => {
                 self.asked.take(descriptors, self.layout.dim)?;
-                memory.judge(&self.asked, without, out)
+                memory.judge(&self.asked, None, out)
             }
-            (Body::Anywhere(memory, _), _) => memory.judge(descriptors, without, out),
-            (Body::Pca(memory), None) => memory.judge(descriptors, out),
-            (Body::Gaussian(memory), None) => memory.judge(descriptors, &mut self.work, out),
-            (Body::Pca(_) | Body::Gaussian(_), Some(_)) => {
-                bail!("{} cannot leave a part out", self.kind().name())
+            Body::Anywhere(memory, _) => memory.judge(descriptors, None, out),
+            Body::Pca(memory) => memory.judge(descriptors, out),
+            Body::Gaussian(memory) => memory.judge(descriptors, &mut self.work, out),
+            Body::Combined(memory) => {
+                self.asked.take(descriptors, self.layout.dim)?;
+                memory.judge(descriptors, &self.asked, out)
             }
         }
     }
@@ -172,21 +179,16 @@ impl Memory {
         let fewest = match self.kind() {
             // The one part that would be left has no variance.
             Kind::Gaussian => 3,
-            Kind::Position | Kind::Anywhere | Kind::Pca => 2,
+            Kind::Position | Kind::Anywhere | Kind::Pca | Kind::Combined => 2,
         };
         if learned.parts() < fewest {
             return Ok(None);
         }
-        match self.body {
-            Body::Position(_) | Body::Anywhere(..) => {
-                let judge = |(i, part): (usize, &Rows)| {
-                    let mut out = vec![];
-                    self.judge_without(&part.numbers(self.layout.dim), Some(i), &mut out)?;
-                    Ok(out)
-                };
-                learned.own().enumerate().map(judge).collect()
-            }
-            Body::Pca(_) => Subspace::held_out(self.layout, learned),
+        match &mut self.body {
+            Body::Position(memory) => memory.held_out(learned),
+            Body::Anywhere(memory, _) => memory.held_out(learned),
+            Body::Combined(memory) => memory.held_out(self.layout, learned),
+            Body::Pca(_) => Ok(Subspace::held_out(self.layout, learned)?.1),
             Body::Gaussian(_) => Gaussian::held_out(self.layout, learned),
         }
         .map(Some)

@@ -1,7 +1,6 @@
 //! Teaching: good parts come one by one. The first ones are learned, all of them calibrate, and no part judges
 //! itself.
 
-use super::choose::{self, Pasted};
 use super::conformal::{Promise, Usual, rank};
 use super::descriptor::Layout;
 use super::fusion::{Fusion, Scale, common};
@@ -36,7 +35,7 @@ pub struct ZeroShot {
 /// How to teach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The kind of memory; `None`: chosen by the parts themselves.
+    /// The kind of memory; `None`: `combined`, and `position` of a single part.
     pub kind: Option<Kind>,
     /// How both scores become one.
     pub fusion: Fusion,
@@ -70,7 +69,6 @@ pub struct Lesson {
     is_later: bool,
     /// The memory of the learned parts, made when the first of the later ones came.
     memory: Option<Memory>,
-    pasted: Vec<Pasted>,
     work: Vec<f32>,
 }
 
@@ -116,18 +114,8 @@ impl Lesson {
             later: vec![],
             is_later: false,
             memory: None,
-            pasted: vec![],
             work: vec![],
         })
-    }
-
-    /// Whether the lesson also needs the next part with a defect pasted into it ([`Lesson::pasted`]), to choose
-    /// the kind of memory.
-    pub fn wants_pasted(&self) -> bool {
-        self.settings.kind.is_none()
-            && self.memory.is_none()
-            && self.pasted.len() < choose::PASTED
-            && self.has_room()
     }
 
     /// Whether one more part is learned; later ones calibrate.
@@ -157,20 +145,6 @@ impl Lesson {
         if let (false, Some(last)) = (self.is_later, self.learned.last_mut()) {
             last.rows.push(rows);
         }
-        Ok(())
-    }
-
-    /// Takes the descriptors of the part that came last, with a defect pasted into it.
-    ///
-    /// # Errors
-    /// Descriptors of another size, or no part yet.
-    pub fn pasted(&mut self, descriptors: &[f32]) -> TractResult<()> {
-        self.size(descriptors)?;
-        let part = self.learned.len().checked_sub(1);
-        self.pasted.push(Pasted {
-            part: part.context("a defect in no part")?,
-            descriptors: descriptors.to_vec(),
-        });
         Ok(())
     }
 
@@ -277,10 +251,6 @@ impl Lesson {
         let before = self.len();
         if let Some(at) = self.learned.iter().position(|p| p.name == name) {
             self.learned.remove(at);
-            self.pasted.retain(|p| p.part != at);
-            for p in &mut self.pasted {
-                p.part -= usize::from(p.part > at);
-            }
         }
         self.later.retain(|p| p.name != name);
         // The later parts were judged by a memory with one part more, which makes no good part look worse.
@@ -292,8 +262,10 @@ impl Lesson {
         let (views, rows) = self.views();
         let learned = Learned::new(rows, &views);
         let kind = match self.settings.kind {
+            // Nothing is held out of one part, so nothing says what is usual.
+            None | Some(Kind::Combined) if learned.parts() < 2 => Kind::Position,
+            None => Kind::Combined,
             Some(kind) => kind,
-            None => choose::kind(self.layout, &learned, &self.pasted, &self.looked)?,
         };
         Memory::learn(kind, self.layout, &learned, None)
     }
@@ -372,7 +344,7 @@ impl About {
                     middle: 1.0,
                     spread: 0.25,
                 },
-                Kind::Position | Kind::Anywhere | Kind::Pca => Usual {
+                Kind::Position | Kind::Anywhere | Kind::Pca | Kind::Combined => Usual {
                     middle: 0.2,
                     spread: 0.05,
                 },
@@ -380,18 +352,19 @@ impl About {
             _ => Usual::of(&memory),
         };
         let (score, highest) = (of(|z| z.score), of(|z| z.highest));
-        let (usual_score, usual_highest) = (Usual::of(&score), Usual::of(&highest));
+        let (usual_score, usual_highest) =
+            (Usual::of_zero_shot(&score), Usual::of_zero_shot(&highest));
         let fuse = |t: &Told| {
             let memory = common(&usual_memory, t.memory.unwrap_or(usual_memory.middle));
             let zero_shot = common(&usual_score, t.zero_shot.score);
-            settings.fusion.fuse(memory, zero_shot)
+            settings.fusion.fuse(memory, zero_shot, told.len())
         };
         let mut fused: Vec<f32> = told.iter().map(fuse).collect();
         fused.sort_by(f32::total_cmp);
         let (middle, parts) = (super::conformal::median(&fused), memory.len());
         let (limit, promise) = match parts {
             // No good part is known but this one.
-            0 => (settings.fusion.fuse(0.5, 0.5), None),
+            0 => (settings.fusion.fuse(0.5, 0.5, told.len()), None),
             n => {
                 let rank = rank(n, settings.false_rejects);
                 (fused[rank - 1], Promise::new(n, rank))

@@ -50,6 +50,21 @@ impl Position {
         })
     }
 
+    /// Distance of each place of each learned part from the other parts' patches: [parts][places].
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn held_out(&self, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
+        let mut asked = Asked::default();
+        let judge = |(i, part): (usize, &Rows)| {
+            asked.take(&part.numbers(self.layout.dim), self.layout.dim)?;
+            let mut out = vec![0f32; self.layout.places()];
+            self.judge(&asked, Some(i), &mut out)?;
+            Ok(out)
+        };
+        learned.own().enumerate().map(judge).collect()
+    }
+
     /// Distance of each place of `asked` from good patches, as if the part `without` had not been learned; `out`
     /// [places].
     ///

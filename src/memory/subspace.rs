@@ -2,7 +2,9 @@
 //! do not explain.
 
 use super::descriptor::Layout;
+use super::eigen::eigen;
 use super::part::{Learned, Rows};
+use crate::ops::simd::vectorised;
 use crate::ops::tract::*;
 use crate::ops::weights::{Arithmetic, Epilogue, Matrix, Weights};
 use crate::ops::{scratch, slice, sum_lanes};
@@ -23,33 +25,101 @@ pub struct Components {
     pub basis: Vec<f32>,
 }
 
-impl Components {
-    /// Computes mean and components of all patches of these parts, each [places, dim].
-    pub fn of(layout: Layout, parts: &[&Rows]) -> Components {
+/// Sums over patches, of which mean and covariance are made.
+#[derive(Clone)]
+struct Moments {
+    patches: usize,
+    /// The sum of each number, [dim].
+    sums: Vec<f64>,
+    /// The sums of the products of each two numbers, [dim, dim]; what lies below the diagonal stays 0.
+    products: Vec<f64>,
+}
+
+vectorised! {
+    /// Adds the products of a row's numbers to `sums` [dim, dim], on the diagonal and above it.
+    fn add_products(row: &[f64], sums: &mut [f64]) {
+        let dim = row.len();
+        for (i, (v, sums)) in row.iter().zip(sums.chunks_exact_mut(dim)).enumerate() {
+            let pairs = sums[i..].iter_mut().zip(&row[i..]);
+            pairs.for_each(|(sum, w)| *sum += v * w);
+        }
+    }
+}
+
+impl Moments {
+    fn new(dim: usize) -> Moments {
+        Moments {
+            patches: 0,
+            sums: vec![0.0; dim],
+            products: vec![0.0; dim * dim],
+        }
+    }
+
+    /// Of the patches of all parts, in as many groups as there are folds: part i is in group i % folds.
+    fn of(layout: Layout, learned: &Learned, folds: usize) -> Vec<Moments> {
         let (places, dim) = (layout.places(), layout.dim);
-        let all = places * parts.len();
+        let all = places * learned.rows().len();
         let step = all.div_ceil(PATCHES).max(1);
-        let mut values = vec![];
+        let mut groups = vec![Moments::new(dim); folds];
+        let (mut row, mut wide) = (vec![], vec![]);
         for i in (0..all).step_by(step) {
-            parts[i / places].number(i % places, dim, &mut values);
+            row.clear();
+            learned.rows()[i / places].number(i % places, dim, &mut row);
+            wide.clear();
+            wide.extend(row.iter().map(|v| f64::from(*v)));
+            let group = &mut groups[learned.owners()[i / places] % folds];
+            group.patches += 1;
+            let pairs = group.sums.iter_mut().zip(&wide);
+            pairs.for_each(|(sum, v)| *sum += v);
+            add_products(&wide, &mut group.products);
         }
-        let rows = values.len() / dim;
-        let mut mean = vec![0f32; dim];
-        for row in values.chunks_exact(dim) {
-            mean.iter_mut().zip(row).for_each(|(m, v)| *m += v);
-        }
-        mean.iter_mut().for_each(|m| *m /= rows.max(1) as f32);
-        for row in values.chunks_exact_mut(dim) {
-            row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m);
-        }
-        let mut covariance = vec![0f64; dim * dim];
-        for row in values.chunks_exact(dim) {
-            for (v, sums) in row.iter().zip(covariance.chunks_exact_mut(dim)) {
-                let pairs = sums.iter_mut().zip(row);
-                pairs.for_each(|(sum, w)| *sum += f64::from(v * w));
+        groups
+    }
+
+    fn add(&mut self, other: &Moments) {
+        self.patches += other.patches;
+        let sums = self.sums.iter_mut().zip(&other.sums);
+        let products = self.products.iter_mut().zip(&other.products);
+        sums.chain(products).for_each(|(a, b)| *a += b);
+    }
+
+    /// The sum of several groups.
+    fn joined<'a>(dim: usize, groups: impl Iterator<Item = &'a Moments>) -> Moments {
+        groups.fold(Moments::new(dim), |mut all, group| {
+            all.add(group);
+            all
+        })
+    }
+
+    fn mean(&self) -> Vec<f64> {
+        let n = self.patches.max(1) as f64;
+        self.sums.iter().map(|v| v / n).collect()
+    }
+
+    /// The covariance times the number of patches, [dim, dim].
+    fn covariance(&self) -> Vec<f64> {
+        let (dim, mean) = (self.sums.len(), self.mean());
+        let mut out = vec![0f64; dim * dim];
+        for i in 0..dim {
+            for j in i..dim {
+                let value = self.products[i * dim + j] - self.sums[i] * mean[j];
+                (out[i * dim + j], out[j * dim + i]) = (value, value);
             }
         }
-        let (variances, vectors) = eigen(covariance, dim);
+        out
+    }
+}
+
+impl Components {
+    /// Computes mean and components of all patches of these parts, each [places, dim].
+    pub fn of(layout: Layout, learned: &Learned) -> Components {
+        let groups = Moments::of(layout, learned, 1);
+        Components::explain(&Moments::joined(layout.dim, groups.iter()))
+    }
+
+    fn explain(moments: &Moments) -> Components {
+        let dim = moments.sums.len();
+        let (variances, vectors) = eigen(moments.covariance(), dim);
         let mut order: Vec<usize> = (0..dim).collect();
         order.sort_by(|a, b| variances[*b].total_cmp(&variances[*a]));
         let total: f64 = variances.iter().map(|v| v.max(0.0)).sum();
@@ -61,50 +131,9 @@ impl Components {
             held += variances[i].max(0.0);
             basis.extend(vectors[i * dim..][..dim].iter().map(|v| *v as f32));
         }
+        let mean = moments.mean().iter().map(|v| *v as f32).collect();
         Components { mean, basis }
     }
-}
-
-/// Most sweeps of [`eigen`], which has long converged by then.
-const SWEEPS: usize = 30;
-
-/// Eigenvalues, and eigenvectors in rows, of a symmetric matrix [n, n]: cyclic Jacobi rotations (Golub and Van
-/// Loan, 8.5.5).
-pub(crate) fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut vectors = vec![0f64; n * n];
-    (0..n).for_each(|i| vectors[i * n + i] = 1.0);
-    let rotate = |m: &mut [f64], p: usize, q: usize, (c, s): (f64, f64)| {
-        let (head, tail) = m.split_at_mut(q * n);
-        let rows = head[p * n..][..n].iter_mut().zip(&mut tail[..n]);
-        for (x, y) in rows {
-            (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
-        }
-    };
-    for _ in 0..SWEEPS {
-        let diagonal: f64 = (0..n).map(|i| a[i * n + i].powi(2)).sum();
-        let all: f64 = a.iter().map(|v| v * v).sum();
-        if all - diagonal <= 1e-14 * all {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                let off = a[p * n + q];
-                if off * off <= 1e-18 * (a[p * n + p] * a[q * n + q]).abs() {
-                    continue;
-                }
-                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * off);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                rotate(&mut a, p, q, (c, t * c));
-                for row in a.chunks_exact_mut(n) {
-                    let (x, y) = (row[p], row[q]);
-                    (row[p], row[q]) = (c * x - t * c * y, t * c * x + c * y);
-                }
-                rotate(&mut vectors, p, q, (c, t * c));
-            }
-        }
-    }
-    ((0..n).map(|i| a[i * n + i]).collect(), vectors)
 }
 
 /// Principal components, ready to judge.
@@ -169,53 +198,29 @@ impl Subspace {
         Ok(())
     }
 
-    /// The same for each learned part as if it had not been learned: [parts][places]. Parts are left out a fold at
-    /// a time.
+    /// The components of all parts, and the residual of each place of each part as if it had not been learned:
+    /// [parts][places]. Parts are left out a fold at a time.
     ///
     /// # Errors
-    /// As [`Subspace::judge`].
-    pub fn held_out(layout: Layout, learned: &Learned) -> TractResult<Vec<Vec<f32>>> {
+    /// A single part, and as [`Subspace::judge`].
+    pub fn held_out(layout: Layout, learned: &Learned) -> TractResult<(Components, Vec<Vec<f32>>)> {
         let parts: Vec<&Rows> = learned.own().collect();
+        ensure!(parts.len() > 1, "one part alone says nothing of others");
         let folds = FOLDS.min(parts.len());
+        let groups = Moments::of(layout, learned, folds);
+        let all = Moments::joined(layout.dim, groups.iter());
+        let components = Components::explain(&all);
         let mut judged = vec![vec![]; parts.len()];
         for fold in 0..folds {
-            let others = learned.without(|part| part % folds == fold);
-            ensure!(others.parts() > 0, "one part alone says nothing of others");
-            let mut memory = Subspace::new(layout, Components::of(layout, others.rows()))?;
+            let others = groups.iter().enumerate().filter(|(i, _)| *i != fold);
+            let others = Moments::joined(layout.dim, others.map(|(_, group)| group));
+            let mut memory = Subspace::new(layout, Components::explain(&others))?;
             for i in (fold..parts.len()).step_by(folds) {
                 let descriptors = parts[i].numbers(layout.dim);
                 judged[i] = vec![0f32; layout.places()];
                 memory.judge(&descriptors, &mut judged[i])?;
             }
         }
-        Ok(judged)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::testing::numbers;
-
-    #[test]
-    fn eigenvectors_are_those_of_the_matrix() {
-        let n = 17;
-        let x = numbers(n * n, 5);
-        let at = |i: usize, j: usize| f64::from(x[i * n + j]);
-        // x x^T.
-        let a: Vec<f64> = (0..n * n)
-            .map(|i| (0..n).map(|k| at(i / n, k) * at(i % n, k)).sum())
-            .collect();
-        let (values, vectors) = eigen(a.clone(), n);
-        for (value, v) in values.iter().zip(vectors.chunks_exact(n)) {
-            assert!((v.iter().map(|v| v * v).sum::<f64>() - 1.0).abs() < 1e-9);
-            for (row, v_i) in a.chunks_exact(n).zip(v) {
-                let product: f64 = row.iter().zip(v).map(|(a, v)| a * v).sum();
-                assert!(
-                    (product - value * v_i).abs() < 1e-6,
-                    "{product} for {value} {v_i}"
-                );
-            }
-        }
+        Ok((components, judged))
     }
 }

@@ -162,7 +162,8 @@ impl About {
     }
 
     fn fuse(&self, memory: f32, zero_shot: f32) -> f32 {
-        self.scale.apply(self.fusion.fuse(memory, zero_shot))
+        let parts = self.told.len();
+        self.scale.apply(self.fusion.fuse(memory, zero_shot, parts))
     }
 
     /// Fuses the memory's and FAPrompt's score of a part to one, 0..=1.

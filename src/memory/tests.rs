@@ -14,7 +14,13 @@ const LAYOUT: Layout = Layout {
     tiles: Tiling::TWO,
     dim: 24,
 };
-const KINDS: [Kind; 4] = [Kind::Position, Kind::Anywhere, Kind::Pca, Kind::Gaussian];
+const KINDS: [Kind; 5] = [
+    Kind::Position,
+    Kind::Anywhere,
+    Kind::Pca,
+    Kind::Gaussian,
+    Kind::Combined,
+];
 const ZERO: ZeroShot = ZeroShot {
     score: 0.4,
     highest: 0.6,
@@ -379,47 +385,61 @@ fn few_parts_can_be_taught_and_one_promises_nothing() {
     assert!(lesson(None, 0).finish("encoder", "f32").is_err());
 }
 
-/// Parts that lie anyhow: the same patches, in another order each.
-fn shuffled(seed: u64) -> Vec<f32> {
-    let part = good(seed);
-    let turn = 7 * seed as usize % LAYOUT.tile();
-    (0..LAYOUT.places())
-        .flat_map(|place| {
-            let (tile, at) = (place / LAYOUT.tile(), place % LAYOUT.tile());
-            let from = tile * LAYOUT.tile() + (at + turn) % LAYOUT.tile();
-            part[from * LAYOUT.dim..][..LAYOUT.dim].to_vec()
-        })
-        .collect()
+#[test]
+fn both_distances_count_alike_and_no_part_says_what_is_usual_of_itself() {
+    let parts: Vec<Rows> = (0..6)
+        .map(|i| Rows::of(&good(i), LAYOUT.dim).unwrap())
+        .collect();
+    let all = Learned::new(&parts, &[]);
+    let held_out = |kind, learned: &Learned| {
+        let mut memory = Memory::learn(kind, LAYOUT, learned, None).unwrap();
+        memory.held_out(learned).unwrap().unwrap()
+    };
+    let (near, residual) = (held_out(Kind::Position, &all), held_out(Kind::Pca, &all));
+    let mean = |values: Vec<f32>| values.iter().sum::<f32>() / values.len() as f32;
+    // What is usual for the parts that `counts` names: of the nearest patch, of the residual at a place.
+    let usual = |place: usize, counts: &dyn Fn(usize) -> bool| {
+        let of = |maps: &[Vec<f32>]| -> Vec<Vec<f32>> {
+            let kept = maps.iter().enumerate().filter(|(i, _)| counts(*i));
+            kept.map(|(_, map)| map.clone()).collect()
+        };
+        let (near, residual) = (of(&near), of(&residual));
+        let here = mean(residual.iter().map(|map| map[place]).collect());
+        (mean(near.concat()), 0.5 * (here + mean(residual.concat())))
+    };
+    let got = held_out(Kind::Combined, &all);
+    for (i, map) in got.iter().enumerate() {
+        for (place, got) in map.iter().enumerate() {
+            let (n, r) = usual(place, &|other| other != i);
+            let want = 0.5 * (near[i][place] / n + residual[i][place] / r);
+            assert!((got - want).abs() < 1e-3, "{i} {place}: {got} for {want}");
+        }
+    }
+    // A new part is judged by what is usual of all of them.
+    let (new, mut maps) = (good(60), [vec![], vec![], vec![]]);
+    for (kind, map) in [Kind::Position, Kind::Pca, Kind::Combined]
+        .into_iter()
+        .zip(&mut maps)
+    {
+        let mut memory = Memory::learn(kind, LAYOUT, &all, None).unwrap();
+        memory.judge(&new, map).unwrap();
+    }
+    for (place, got) in maps[2].iter().enumerate() {
+        let (n, r) = usual(place, &|_| true);
+        let want = 0.5 * (maps[0][place] / n + maps[1][place] / r);
+        assert!((got - want).abs() < 1e-3, "{place}: {got} for {want}");
+    }
 }
 
 #[test]
-fn the_kind_is_chosen_by_pasted_defects() {
-    for (anyhow, want) in [(false, Kind::Position), (true, Kind::Anywhere)] {
-        let mut lesson = Lesson::new(LAYOUT, settings(None)).unwrap();
-        for i in 0..12 {
-            let part = if anyhow { shuffled(i) } else { good(i) };
-            lesson.part(&i.to_string(), &part, ZERO).unwrap();
-            assert!(lesson.wants_pasted());
-            // Like a good patch, but one of another place where parts lie alike; weakly new where not.
-            let mut pasted = part.clone();
-            let (from, to) = (4 * LAYOUT.dim, 18 * LAYOUT.dim);
-            for k in 0..LAYOUT.dim {
-                pasted[to + k] = match anyhow {
-                    false => part[from + k],
-                    true => 0.5 * (part[from + k] + part[to + k]),
-                };
-            }
-            lesson.pasted(&pasted).unwrap();
-        }
-        let taught = lesson.finish("encoder", "f32").unwrap();
-        assert_eq!(taught.about().kind, want);
-    }
-    // Too few to decide.
-    let of_few = |parts| {
-        let taught = lesson(None, parts).finish("encoder", "f32").unwrap();
+fn the_default_is_combined_as_soon_as_a_part_can_be_held_out() {
+    let of = |kind, parts| {
+        let taught = lesson(kind, parts).finish("encoder", "f32").unwrap();
         taught.about().kind
     };
-    assert_eq!((of_few(5), of_few(3)), (Kind::Pca, Kind::Position));
+    assert_eq!((of(None, 1), of(None, 2)), (Kind::Position, Kind::Combined));
+    assert_eq!(of(Some(Kind::Combined), 1), Kind::Position);
+    assert_eq!(of(Some(Kind::Anywhere), 12), Kind::Anywhere);
 }
 
 /// Brightness and sharpness of part number `i`.

@@ -6,7 +6,6 @@ use super::recent::{Inbox, Lane, Recent};
 use super::shared::lock;
 use crate::control::host::{Lesson, LessonState, TeachSettings};
 use crate::inspector::Inspector;
-use crate::memory::choose::{PASTED, paste};
 use crate::memory::course::{Course, Edit, Sample};
 use crate::memory::{Fusion, Settings, Taught};
 use image::RgbImage;
@@ -130,11 +129,10 @@ fn fail(shown: &Mutex<Lesson>, problem: String) {
 /// State of the lesson's thread.
 struct Class {
     course: Course,
-    /// Looks at pictures with defects pasted into them, and at other views of parts; gone when no more of those come.
+    /// Looks at other views of parts; gone when no more of those come.
     inspector: Option<Inspector>,
     taking: bool,
     problem: Option<String>,
-    pasted: u64,
 }
 
 impl Class {
@@ -195,10 +193,9 @@ impl Class {
             _ => None,
         };
         let left = course.wanted() - course.taken();
-        let pictures = match (course.wants_views().count() > 1, course.wants_pasted()) {
-            (true, _) => left,
-            (false, true) => PASTED,
-            (false, false) => 0,
+        let pictures = match course.wants_views().count() > 1 {
+            true => left,
+            false => 0,
         };
         if taking {
             recent.teach(Some(Lane {
@@ -212,7 +209,6 @@ impl Class {
             course,
             taking,
             problem,
-            pasted: 0,
         })
     }
 
@@ -236,20 +232,13 @@ impl Class {
         shown: &Mutex<Lesson>,
     ) -> Result<(), String> {
         let told = |e: crate::ops::tract::TractError| format!("{e:#}");
-        let (wanted, views) = (self.course.wants_pasted(), self.course.wants_views());
+        let views = self.course.wants_views();
         let last = self.course.part(sample).map_err(told)?;
         if let (Some(picture), Some(inspector)) = (picture, &mut self.inspector) {
             for view in views.of(picture) {
                 inspector.inspect(&view).map_err(|e| e.to_string())?;
                 let descriptors = inspector.descriptors().unwrap_or(&[]);
                 self.course.view(descriptors).map_err(told)?;
-            }
-            if wanted {
-                self.pasted += 1;
-                let pasted = paste(picture, self.pasted);
-                inspector.inspect(&pasted).map_err(|e| e.to_string())?;
-                let descriptors = inspector.descriptors().unwrap_or(&[]);
-                self.course.pasted(descriptors).map_err(told)?;
             }
         }
         if last {

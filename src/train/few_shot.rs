@@ -8,7 +8,6 @@ use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
 use crate::faprompt::map::joined;
 use crate::inspector::{Inspection, Inspector};
-use crate::memory::choose::paste;
 use crate::memory::region::Regions;
 use crate::memory::{Fusion, Kind, LIMIT, Lesson, Settings, Taught, Views, ZeroShot};
 use half::f16;
@@ -49,7 +48,7 @@ pub struct Plan {
     pub draws: usize,
     /// The seed by which the pictures are drawn.
     pub seed: u64,
-    /// The kind of memory; none: chosen from the good pictures, each time anew.
+    /// The kind of memory; none: as `teach` has it.
     pub kind: Option<Kind>,
     /// How both scores become one.
     pub fusion: Fusion,
@@ -167,9 +166,7 @@ struct Good<'a> {
 pub struct FewShots<'a> {
     inspector: &'a mut Inspector,
     plan: &'a Plan,
-    /// Pictures with a defect pasted into them, by the picture: made when they are first wanted.
-    pasted: HashMap<PathBuf, Vec<f16>>,
-    /// Pictures as they are taught beside what they are, likewise.
+    /// Pictures as they are taught beside what they are, by the picture: made when they are first wanted.
     views: HashMap<PathBuf, Vec<Vec<f16>>>,
 }
 
@@ -179,7 +176,6 @@ impl<'a> FewShots<'a> {
         FewShots {
             inspector,
             plan,
-            pasted: HashMap::new(),
             views: HashMap::new(),
         }
     }
@@ -207,17 +203,6 @@ impl<'a> FewShots<'a> {
             all.extend(encoded);
         }
         Ok(all)
-    }
-
-    fn pasted(&mut self, path: &Path) -> Result<Vec<f32>, TrainError> {
-        if let Some(known) = self.pasted.get(path) {
-            return Ok(numbers(known));
-        }
-        let frame = paste(&load(path)?, self.plan.seed);
-        let descriptors = self.descriptors(path, &frame)?;
-        let wanted = numbers(&descriptors);
-        self.pasted.insert(path.into(), descriptors);
-        Ok(wanted)
     }
 
     /// The descriptors of a picture that was made of another one.
@@ -252,7 +237,7 @@ impl<'a> FewShots<'a> {
         };
         let mut lesson = Lesson::new(layout, settings).map_err(wrong)?;
         for good in references {
-            let (wanted, views) = (lesson.wants_pasted(), lesson.wants_views());
+            let views = lesson.wants_views();
             let descriptors = numbers(&good.encoded.descriptors);
             let name = good.path.display().to_string();
             lesson
@@ -262,10 +247,6 @@ impl<'a> FewShots<'a> {
                 for view in self.views(good.path)? {
                     lesson.view(&numbers(&view)).map_err(wrong)?;
                 }
-            }
-            if wanted {
-                let pasted = self.pasted(good.path)?;
-                lesson.pasted(&pasted).map_err(wrong)?;
             }
         }
         lesson.finish("", "").map_err(wrong)

@@ -95,11 +95,11 @@ pub struct Evaluate {
     /// Which pictures are drawn
     #[arg(long, default_value_t = 1, requires = "shots")]
     seed: u64,
-    /// The kind of memory, or `auto`: chosen by defects pasted into the good pictures
+    /// The kind of memory, or `auto`: combined, and position of a single picture
     #[arg(long, default_value = "auto", value_parser = kind, requires = "shots")]
     memory: MemoryKind,
     /// How the memory's score and FAPrompt's become one
-    #[arg(long, value_enum, default_value = "weighted", requires = "shots")]
+    #[arg(long, value_enum, default_value = "hand-over", requires = "shots")]
     fusion: Fusion,
     #[command(flatten)]
     views: Views,

@@ -1,7 +1,7 @@
 //! What the student is asked to predict: the teachers' maps at its own places, standardised; the principal components
 //! of all of them; and those of the feature of the whole picture.
 
-use crate::memory::eigen;
+use crate::memory::eigen::eigen;
 use crate::train::TrainError;
 use crate::train::random::normal;
 use crate::train::tensors::Tensors;
