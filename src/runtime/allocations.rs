@@ -171,7 +171,12 @@ fn a_frame_that_is_compared_with_good_parts_allocates_nothing_more() {
         ..Options::default()
     };
     let square = RgbImage::from_fn(224, 224, |x, y| image::Rgb([x as u8, y as u8, 90]));
-    for taught in [None, Some(Kind::Position), Some(Kind::Anywhere)] {
+    for taught in [
+        None,
+        Some(Kind::Position),
+        Some(Kind::Anywhere),
+        Some(Kind::Combined),
+    ] {
         assert_eq!(per_frame(options, &square, taught), (0, 0), "{taught:?}");
     }
 }
