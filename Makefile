@@ -38,7 +38,9 @@ DENY_VERSION := 0.20.2
 deny: $(DENY)/$(DENY_VERSION)
 	$(DENY)/bin/cargo-deny --locked check licenses bans sources
 	$(DENY)/bin/cargo-deny --locked --config gateway/deny.toml --manifest-path gateway/Cargo.toml check licenses bans sources
-	boards/deploy/licenses aarch64-unknown-linux-gnu > /dev/null
+	@if [ -e "$$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html" ]; then \
+	  boards/deploy/licenses aarch64-unknown-linux-gnu > /dev/null; \
+	else echo "NOT TRIED: the device program's licence texts: this Rust came without its own"; fi
 $(DENY)/$(DENY_VERSION):
 	@.ci/setup python3-venv
 	python3 -m venv $(DENY)
