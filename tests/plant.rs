@@ -538,7 +538,10 @@ fn a_webhook_gets_every_result_once_or_marked_whatever_the_server_does_meanwhile
 #[test]
 fn a_file_that_cannot_be_used_ends_the_start_with_its_own_code() {
     for (text, said) in [
-        ("[mqtt]\nbroker = \"mqtt://h\"\n", "missing field `topic`"),
+        (
+            "[mqtt]\nbroker = \"mqtt://h\"\n",
+            "mqtt.topic: a topic is missing",
+        ),
         (
             "[webhook]\nurl = \"http://h/\"\ntoken_file = \"/nowhere/token\"\n",
             "/nowhere/token: ",
