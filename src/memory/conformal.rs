@@ -127,7 +127,7 @@ impl Usual {
     }
 
     /// The same of FAPrompt's scores, 0..=1: what a few parts say of the spread is put together with what other
-    /// products have, as if that had been seen in [`ELSEWHERE`] parts. Too small a spread would make FAPrompt shout
+    /// products have, as if that had been seen in 16 parts. Too small a spread would make FAPrompt shout
     /// down the memory.
     pub fn of_zero_shot(scores: &[f32]) -> Usual {
         let Usual { middle, spread } = Usual::of(scores);
