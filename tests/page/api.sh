@@ -14,8 +14,9 @@ for _ in $(seq 100); do
   if curl -sf "$url/api/state" > /dev/null; then break; fi
   sleep 0.2
 done
-# Events do not end.
-"$schemathesis" run "$url/api/openapi.json" --exclude-path /api/events --checks all --exclude-checks unsupported_method \
+# Events do not end. What a schema cannot say (no password is set yet, a rectangle whose left side is right of its right one) is
+# answered with 422, which the check for the acceptance of valid data does not foresee.
+"$schemathesis" run "$url/api/openapi.json" --exclude-path /api/events --checks all --exclude-checks unsupported_method,positive_data_acceptance \
   --max-examples "${EXAMPLES:-50}" --seed 1 --request-timeout 70
 # As Prometheus asks for it when it knows OpenMetrics no longer, and as it is told.
 curl -sf "$url/metrics" | promtool check metrics
