@@ -69,7 +69,7 @@ no-std: setup
 # 200 power cuts at random moments of COMMITs of good, damaged, missing, untrained and slow bundles, and how soon others
 # are answered while a ViT-B/16 loads: some minutes.
 cuts: setup
-	cargo test $(CARGO_FLAGS) --test loadout -- --ignored --nocapture
+	cargo test $(CARGO_FLAGS) --test loadout -- --ignored --nocapture --test-threads 1
 
 build: setup
 	cargo build $(CARGO_FLAGS)

@@ -5,6 +5,7 @@
 //! One thread judges. With more of them rayon's queue takes a block of memory now and then.
 
 use super::actuator::{Actuator, Ended, Outlets, RealTime};
+use super::deferred::DropThread;
 use super::inference::Inference;
 use super::judges::{Job, judges};
 use super::loadout::{Network, label};
@@ -133,7 +134,7 @@ fn judging(
     }
     drop(sender);
     let inference = Inference {
-        network: Some(network),
+        network: Some(DropThread::start().unwrap().takes(Box::new(network))),
         places,
         back: free.giver(),
         messages,

@@ -2,6 +2,7 @@
 
 use super::archive::Archive;
 use super::camera::{Adjusted, CameraLane};
+use super::deferred::DropThread;
 use super::judges::Overseer;
 use super::limits::FrameLimits;
 use super::loadout::{CameraError, Choice, Loadout, Network};
@@ -43,6 +44,8 @@ pub struct Handle {
     load: Arc<Mutex<Load>>,
     /// Where files of taught parts are stored.
     shelf: Shelf,
+    /// Where networks end that are replaced, or were made ready in vain.
+    drops: DropThread<Box<Network>>,
     /// The thread that prepares a loadout, while there is one.
     preparing: Option<JoinHandle<()>>,
     /// The choice of parameters whose network is in force; `None` before the first loadout.
@@ -75,7 +78,7 @@ impl Handle {
         messages: ToActuator,
         judges: Overseer,
         cameras: Vec<Arc<CameraLane>>,
-        (load, shelf): (Load, Shelf),
+        (load, shelf, drops): (Load, Shelf, DropThread<Box<Network>>),
         choice: Option<Choice>,
     ) -> Self {
         Handle {
@@ -86,6 +89,7 @@ impl Handle {
             cameras,
             load: Arc::new(Mutex::new(load)),
             shelf,
+            drops,
             preparing: None,
             choice,
             tried: Choice::default(),
@@ -402,7 +406,7 @@ impl ControlledStation for Handle {
             taught: wanted.taught.clone(),
         });
         let (result, prepared) = sync_channel(1);
-        let count = self.judges.count();
+        let (count, drops) = (self.judges.count(), self.drops.clone());
         let work = move || {
             let prepare = || -> Result<(), Refused> {
                 if let Some(making) = making {
@@ -411,7 +415,8 @@ impl ControlledStation for Handle {
                         log::error!("{e:#}");
                         Refused::Hardware("the bundle cannot be used, the log says why")
                     })?;
-                    loadout.networks = Some(networks);
+                    let networks = networks.into_iter().map(|n| drops.takes(Box::new(n)));
+                    loadout.networks = Some(networks.collect());
                     if alone {
                         loadout.line.network = NetworkState::ZeroShot;
                     }

@@ -1,6 +1,7 @@
 //! The thread that judges frames. A verdict leaves it before anything else is made of the frame.
 
 use super::archive::Keep;
+use super::deferred::DeferredDrop;
 use super::judges::Job;
 use super::loadout::Network;
 use super::mailbox::Mailbox;
@@ -29,7 +30,7 @@ const SELF_TEST_TOLERANCE: f32 = 1e-4;
 /// State of a judge's thread.
 pub struct Inference {
     /// The network that judges; `None` until control puts one in.
-    pub network: Option<Network>,
+    pub network: Option<DeferredDrop<Box<Network>>>,
     /// All frames in memory.
     pub places: Places,
     /// Returns the places of frames that have been judged.
@@ -52,7 +53,7 @@ pub struct Inference {
 /// A network that judges, with what its self-test and its types need.
 struct Judge {
     generation: u32,
-    network: Network,
+    network: DeferredDrop<Box<Network>>,
     /// The processor that the known frame's score was measured on.
     on: Backend,
     /// What each of its types of defects decides, and the rules that this was worked out from.
@@ -61,7 +62,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(generation: u32, network: Network) -> Judge {
+    fn new(generation: u32, network: DeferredDrop<Box<Network>>) -> Judge {
         Judge {
             generation,
             on: network.inspector.runtime(),
@@ -103,6 +104,14 @@ impl Judge {
 impl Inference {
     /// Judges frames until no sender of jobs is left.
     pub fn run(mut self, jobs: &mut Mailbox<Job>) {
+        if let Some(judge) = self.judge_all(jobs) {
+            // The process is about to end, and of the two threads it waits for this one.
+            drop(judge.network.into_inner());
+        }
+    }
+
+    /// Returns what judged last.
+    fn judge_all(&mut self, jobs: &mut Mailbox<Job>) -> Option<Judge> {
         let mut judge = self.network.take().map(|network| {
             self.is_patient(&network);
             Judge::new(0, network)
@@ -135,9 +144,9 @@ impl Inference {
                     self.back.give(frame);
                 }
                 Ok(job) => self.order(job, &mut judge),
-                Err(RecvTimeoutError::Timeout) if self.shared.stopping() => return,
+                Err(RecvTimeoutError::Timeout) if self.shared.stopping() => return judge,
                 Err(RecvTimeoutError::Timeout) => (),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return judge,
             }
         }
     }
@@ -166,7 +175,7 @@ impl Inference {
                 // A network that is older than the one that judges was overtaken.
                 if judge.as_ref().is_none_or(|j| j.generation <= generation) {
                     self.is_patient(&network);
-                    *judge = Some(Judge::new(generation, *network));
+                    *judge = Some(Judge::new(generation, network));
                 }
             }
             Job::Lend(to) => {

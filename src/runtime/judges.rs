@@ -1,6 +1,7 @@
 //! The lanes to the networks that judge side by side, each in a thread of its own: frames come from the
 //! output thread, networks and self-tests from control.
 
+use super::deferred::DeferredDrop;
 use super::loadout::Network;
 use super::mailbox::{Mailbox, Post};
 use super::message::SELDOM;
@@ -34,7 +35,7 @@ pub enum Job {
         /// The first generation of the loadout that this network judges for.
         generation: u32,
         /// The network that replaces the present one.
-        network: Box<Network>,
+        network: DeferredDrop<Box<Network>>,
     },
 }
 
@@ -101,9 +102,8 @@ impl Overseer {
     }
 
     /// Replaces the network of every thread.
-    pub fn replace(&mut self, generation: u32, networks: Vec<Network>) {
+    pub fn replace(&mut self, generation: u32, networks: Vec<DeferredDrop<Box<Network>>>) {
         for (lane, network) in self.lanes.iter_mut().zip(networks) {
-            let network = Box::new(network);
             // Fails only when the thread is gone, and the station with it.
             let _ = lane.send(Job::Network {
                 generation,

@@ -12,6 +12,7 @@
 
 use super::archive::Archive;
 use super::camera::Adjusted;
+use super::deferred::DeferredDrop;
 use super::limits::FrameLimits;
 use super::message::LineLoadout;
 use super::recent::Recent;
@@ -42,7 +43,7 @@ const PATIENCE: u32 = 20;
 /// A loadout that is ready to be put into force.
 pub struct Loadout {
     /// One network per judge; `None`: the present networks stay.
-    pub networks: Option<Vec<Network>>,
+    pub networks: Option<Vec<DeferredDrop<Box<Network>>>>,
     /// Settings of the line; their generation is given when the loadout is put into force.
     pub line: LineLoadout,
     /// Exposure time and gain that cameras have accepted already; if this is dropped, they get back what they had.

@@ -21,6 +21,7 @@
 //! | [`record`] | results, overlays, alarms to disk |
 //! | [`camera`] | fills places; keeps the camera alive |
 //! | [`recent`] | the last parts that were judged, for whoever teaches |
+//! | [`deferred`] | where a network ends that nobody judges with any more |
 //! | [`loadout`] | everything that a change of parameters can replace, as one value |
 //! | [`mod@judges`] | the lanes to the networks |
 //! | [`inference`] | frame to verdict; a thread per network |
@@ -38,6 +39,7 @@ pub mod actuator;
 mod allocations;
 pub mod archive;
 pub mod camera;
+pub mod deferred;
 mod drift;
 #[cfg(test)]
 mod endurance;
@@ -73,6 +75,7 @@ use crate::ops::tract::TractError;
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use archive::Archive;
 use camera::{CameraLane, CameraThread, Exposing, Open};
+use deferred::DropThread;
 use handle::{Handle, Load};
 use inference::Inference;
 use judges::{Overseer, judges};
@@ -195,6 +198,7 @@ pub struct Running {
     /// Control's lanes, until [`handle`](Self::handle) takes them.
     control: Option<(ToActuator, Overseer)>,
     cameras: Vec<Arc<CameraLane>>,
+    drops: DropThread<Box<Network>>,
 }
 
 /// What the station knows of the recorder, and of the other threads that only report.
@@ -246,6 +250,7 @@ pub fn start<P: Pin + Send + 'static>(
     )
     .map_err(|(path, source)| StartError::Output { path, source })?;
     threads.runs(&recorder_sign, spawn("recorder", || recorder.run())?);
+    let drops = DropThread::start().map_err(StartError::Thread)?;
     let networks = match config.network {
         Some(network) => {
             shared.judge_by(Judging {
@@ -293,7 +298,9 @@ pub fn start<P: Pin + Send + 'static>(
     for (mut jobs, record) in waiting.into_iter().zip(judgements) {
         let sign = threads.row("inference", Needed::ToInspect);
         let inference = Inference {
-            network: networks.next(),
+            network: networks
+                .next()
+                .map(|network| drops.takes(Box::new(network))),
             places: places.clone(),
             back: free.giver(),
             messages: received.lane(SELDOM),
@@ -367,6 +374,7 @@ pub fn start<P: Pin + Send + 'static>(
         messages,
         control: Some((control, overseer)),
         cameras: lanes,
+        drops,
     })
 }
 
@@ -380,7 +388,7 @@ impl Running {
             messages,
             overseer,
             self.cameras.clone(),
-            (load, shelf),
+            (load, shelf, self.drops.clone()),
             choice,
         ))
     }

@@ -69,6 +69,7 @@ impl Line {
             messages: supervisor,
             control: Some((control, overseer)),
             cameras: vec![CameraLane::new(Adjustment::default()).0],
+            drops: DropThread::start().unwrap(),
         };
         messages
             .send(loadout(settings, NetworkState::Stored))

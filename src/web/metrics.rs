@@ -1,26 +1,20 @@
-//! Counters for Prometheus, in the OpenMetrics text format 1.0.
+//! Counters for Prometheus, in its text format 0.0.4, which every scraper reads.
 
 use crate::control::host::Snapshot;
 use crate::control::{alarm_text, cause_name};
 use crate::line::alarms::ALARMS;
 use crate::line::{Cause, Counters};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus::core::Collector;
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
-type Labels = [(&'static str, &'static str); 1];
-
-fn counted(value: u64) -> Counter {
-    let counter = Counter::default();
-    counter.inc_by(value);
-    counter
-}
+/// What [`text`] is, as HTTP names it.
+pub use prometheus::TEXT_FORMAT as MEDIA_TYPE;
 
 /// All of them. Rejects by cause add up to `faprompt_parts_total` with the good ones.
-pub fn text(snapshot: &Snapshot) -> String {
-    let mut registry = Registry::with_prefix("faprompt");
+///
+/// # Errors
+/// A name or label that Prometheus does not take; the test below looks at all of them.
+pub fn text(snapshot: &Snapshot) -> prometheus::Result<String> {
     let s = &snapshot.statistics;
     let Counters {
         parts,
@@ -28,52 +22,57 @@ pub fn text(snapshot: &Snapshot) -> String {
         rejects,
         failed,
     } = s.outcomes;
-    registry.register("parts", "Parts that got an outcome", counted(parts));
-    registry.register("good", "Parts that passed as good", counted(good));
-    let by_cause = Family::<Labels, Counter>::default();
-    by_cause
-        .get_or_create(&[("cause", "score")])
-        .inc_by(rejects);
-    for cause in Cause::ALL {
-        let label = [("cause", cause_name(cause))];
-        by_cause
-            .get_or_create(&label)
-            .inc_by(failed[cause as usize]);
+    let mut families = Vec::new();
+    for (name, help, value) in [
+        ("parts_total", "Parts that got an outcome", parts),
+        ("good_total", "Parts that passed as good", good),
+    ] {
+        let counter = IntCounter::with_opts(named(name, help))?;
+        counter.inc_by(value);
+        families.extend(counter.collect());
     }
-    registry.register("rejects", "Rejected parts, by cause", by_cause);
-    let alarms = Family::<Labels, Gauge>::default();
+    let by_cause = named("rejects_total", "Rejected parts, by cause");
+    let by_cause = IntCounterVec::new(by_cause, &["cause"])?;
+    by_cause.with_label_values(&["score"]).inc_by(rejects);
+    for cause in Cause::ALL {
+        let counter = by_cause.with_label_values(&[cause_name(cause)]);
+        counter.inc_by(failed[cause as usize]);
+    }
+    families.extend(by_cause.collect());
+    let alarms = IntGaugeVec::new(named("alarm", "Whether an alarm is latched"), &["alarm"])?;
     for alarm in ALARMS {
         let latched = i64::from(snapshot.alarms.contains(alarm));
         alarms
-            .get_or_create(&[("alarm", alarm_text(alarm).0)])
+            .with_label_values(&[alarm_text(alarm).0])
             .set(latched);
     }
-    registry.register("alarm", "Whether an alarm is latched", alarms);
-    let ready = Gauge::<i64>::default();
+    families.extend(alarms.collect());
+    let ready = IntGauge::with_opts(named("ready", "Whether parts are inspected"))?;
     ready.set(i64::from(snapshot.outputs.ready));
-    registry.register("ready", "Whether parts are inspected", ready);
+    families.extend(ready.collect());
     for (name, help, us) in [
         (
-            "latency_mean",
+            "latency_mean_seconds",
             "From trigger to verdict, mean",
             s.latency.mean_us(),
         ),
         (
-            "latency_p99",
+            "latency_p99_seconds",
             "From trigger to verdict, 99 of 100 take less",
             s.latency.percentile_us(99),
         ),
     ] {
         if let Some(us) = us {
-            let gauge = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+            let gauge = Gauge::with_opts(named(name, help))?;
             gauge.set(us as f64 / 1e6);
-            registry.register_with_unit(name, help, Unit::Seconds, gauge);
+            families.extend(gauge.collect());
         }
     }
-    let mut text = String::new();
-    // Writing into a string cannot fail.
-    let _ = encode(&mut text, &registry);
-    text
+    TextEncoder::new().encode_to_string(&families)
+}
+
+fn named(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("faprompt")
 }
 
 #[cfg(test)]
@@ -102,7 +101,7 @@ mod tests {
             down: Default::default(),
             self_test: SelfTest::None,
         };
-        let text = text(&snapshot);
+        let text = text(&snapshot).unwrap();
         for line in [
             "faprompt_parts_total 10",
             "faprompt_good_total 6",
@@ -111,7 +110,8 @@ mod tests {
             "faprompt_rejects_total{cause=\"no_frame\"} 0",
             "faprompt_alarm{alarm=\"camera\"} 1",
             "faprompt_alarm{alarm=\"frozen\"} 0",
-            "# EOF",
+            "# TYPE faprompt_parts_total counter",
+            "# HELP faprompt_parts_total Parts that got an outcome",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

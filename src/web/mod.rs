@@ -535,9 +535,11 @@ async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderM
     if let Some(refusal) = page.hidden(&headers, Needed::Live) {
         return refusal;
     }
-    let text = metrics::text(&page.control().snapshot());
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    let snapshot = page.control().snapshot();
+    match metrics::text(&snapshot) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ done
 # answered with 422, which the check for the acceptance of valid data does not foresee.
 "$schemathesis" run "$url/api/openapi.json" --exclude-path /api/events --checks all --exclude-checks unsupported_method,positive_data_acceptance \
   --max-examples "${EXAMPLES:-50}" --seed 1 --request-timeout 70
-# As Prometheus asks for it when it knows OpenMetrics no longer, and as it is told.
 curl -sf "$url/metrics" | promtool check metrics
 echo "promtool: nothing to say about $(curl -sf "$url/metrics" | grep -c '^faprompt') samples"
 kill -0 $station

@@ -3,12 +3,9 @@
 
 use crate::memory::eigen::eigen;
 use crate::train::TrainError;
-use crate::train::random::normal;
 use crate::train::tensors::Tensors;
 use crate::train::tensors::store::Store;
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest, Sha256};
 
 /// Most numbers that a map gives a place of the student's: more become as many principal components.
@@ -80,11 +77,6 @@ fn folded(rows: &Array2<f32>, grid: usize, own: usize) -> Array2<f32> {
     out
 }
 
-/// Vectors beyond those that are wanted, for these to settle sooner.
-const MORE: usize = 32;
-/// How often they are multiplied.
-const ITERATIONS: usize = 40;
-
 /// Rows whose products are summed at once.
 const ROWS: usize = 4096;
 
@@ -106,7 +98,7 @@ fn components(rows: ArrayView2<f32>, count: usize) -> Result<Components, TrainEr
             "the teachers' maps have no principal components: they hold NaN or infinite numbers";
         return Err(TrainError::Options(what.into()));
     }
-    let (found, vectors) = largest(&covariance, count);
+    let (found, vectors) = largest(covariance, count);
     let basis = Array2::from_shape_fn((n, count), |(i, k)| {
         vectors.get((i, k)).map_or(0.0, |v| *v as f32)
     });
@@ -114,50 +106,15 @@ fn components(rows: ArrayView2<f32>, count: usize) -> Result<Components, TrainEr
     Ok((mean, basis, values))
 }
 
-/// The largest eigenvalues of a symmetric matrix [n, n], falling, and their vectors in columns, at most `count`:
-/// orthogonal iteration with a Ritz step at its end (Golub and Van Loan, 8.2.4). Vectors whose values are nearly the
-/// last one's may stay mixed with what follows them.
-fn largest(matrix: &Array2<f64>, count: usize) -> (Vec<f64>, Array2<f64>) {
+/// The largest eigenvalues of a symmetric matrix [n, n], falling, and their vectors in columns, at most `count`.
+fn largest(matrix: Array2<f64>, count: usize) -> (Vec<f64>, Array2<f64>) {
     let n = matrix.nrows();
-    let more = (count + MORE).min(n);
-    let mut basis = Array2::<f64>::eye(n);
-    if more < n {
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        basis = Array2::from_shape_fn((n, more), |_| f64::from(normal(&mut rng)));
-        for _ in 0..ITERATIONS {
-            orthogonal(&mut basis);
-            basis = matrix.dot(&basis);
-        }
-        orthogonal(&mut basis);
-    }
-    let small = basis.t().dot(&matrix.dot(&basis));
-    let (values, rows) = eigen(small.into_iter().collect(), more);
-    let mut order: Vec<usize> = (0..more).collect();
+    let (values, rows) = eigen(matrix.into_iter().collect(), n);
+    let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
     order.truncate(count);
-    let turn = Array2::from_shape_fn((more, order.len()), |(i, k)| rows[order[k] * more + i]);
-    let values = order.iter().map(|k| values[*k]).collect();
-    (values, basis.dot(&turn))
-}
-
-/// Makes columns orthogonal and of length 1 (Gram and Schmidt, twice); one that hangs on those before it becomes zero.
-fn orthogonal(basis: &mut Array2<f64>) {
-    for k in 0..basis.ncols() {
-        let before = basis.column(k).dot(&basis.column(k)).sqrt();
-        for _ in 0..2 {
-            let (done, mut rest) = basis.view_mut().split_at(Axis(1), k);
-            let mut own = rest.column_mut(0);
-            let along = done.t().dot(&own);
-            own -= &done.dot(&along);
-        }
-        let length = basis.column(k).dot(&basis.column(k)).sqrt();
-        let by = if length > 1e-10 * before {
-            length.recip()
-        } else {
-            0.0
-        };
-        basis.column_mut(k).mapv_inplace(|v| v * by);
-    }
+    let vectors = Array2::from_shape_fn((n, order.len()), |(i, k)| rows[order[k] * n + i]);
+    (order.iter().map(|k| values[*k]).collect(), vectors)
 }
 
 /// Divides components by the root of their mean variance.
@@ -387,7 +344,7 @@ mod tests {
         });
         let values = Array2::from_diag(&Array1::from_shape_fn(n, |k| 1.0 / (1.0 + k as f64)));
         let matrix = turn.dot(&values).dot(&turn);
-        let (found, vectors) = largest(&matrix, 8);
+        let (found, vectors) = largest(matrix, 8);
         for k in 0..8 {
             assert!(
                 (found[k] - 1.0 / (1.0 + k as f64)).abs() < 1e-9,
