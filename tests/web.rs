@@ -759,6 +759,69 @@ fn who_sees_what_and_nobody_forges_a_request() {
     }
 }
 
+/// A stranger's name that points to this station (DNS rebinding) gets nothing, not even an error that says what is there.
+#[test]
+fn who_asks_by_another_name_is_refused() {
+    let station = Station::start_with(&["--web-host", "line1.plant", "--web-host", "Line-1"]);
+    let ask = |host: &str, path: &str| {
+        let request = station.agent.get(format!("{}{path}", station.url));
+        let mut answer = request.header("Host", host).call().unwrap();
+        let status = answer.status().as_u16();
+        let policy = answer.headers().contains_key("content-security-policy");
+        assert!(policy, "{host} {path}");
+        (status, answer.body_mut().read_to_string().unwrap())
+    };
+    let port = station.url.rsplit(':').next().unwrap();
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for host in [
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "line1.plant",
+        "line-1",
+        own.trim(),
+    ] {
+        assert_eq!(
+            ask(&format!("{host}:{port}"), "/api/state").0,
+            200,
+            "{host}"
+        );
+    }
+    for path in ["/", "/api/state", "/live.jpg", "/nothing"] {
+        let (status, text) = ask(&format!("evil.example:{port}"), path);
+        assert_eq!(status, 421, "{path}");
+        assert!(text.contains("--web-host evil.example"), "{text}");
+    }
+    let request = station.agent.post(format!("{}/api/login", station.url));
+    let login = json!({"level": "engineer", "password": "guess"});
+    let answer = request.header("Host", "evil.example").send_json(&login);
+    assert_eq!(answer.unwrap().status().as_u16(), 421);
+    // A client that other people wrote may say no name at all; HTTP/1.1 wants one.
+    let address = station.url.strip_prefix("http://").unwrap();
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    socket
+        .write_all(b"GET /api/state HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn a_name_with_a_port_is_no_host_name() {
+    for wrong in ["line1:8080", "https://line1", "", "a b", "line1..plant"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"));
+        command.args(["run", "--web", "127.0.0.1:0", "--web-host", wrong]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {said}");
+        assert!(
+            said.contains("is no host name such as line1.plant"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn connections_are_limited_and_the_line_goes_on() {
     let station = Station::start();

@@ -11,6 +11,7 @@
 //! | `archive` | pictures of parts: found, marked, downloaded |
 //! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
+//! | `hosts` | the names by which it may be asked for |
 //! | `listener` | connections, with TLS or without; how many, how long |
 //! | `metrics` | counters for Prometheus |
 //! | `regions` | regions that somebody drew |
@@ -23,6 +24,7 @@ mod access;
 mod archive;
 mod backup;
 mod events;
+mod hosts;
 mod listener;
 mod metrics;
 mod regions;
@@ -31,6 +33,7 @@ pub(crate) mod state;
 mod teach;
 mod tls;
 
+use crate::board::HostName;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::session::{Output, Session};
 use crate::control::shared::Committed;
@@ -42,9 +45,9 @@ use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
@@ -145,6 +148,8 @@ pub struct Station<H: ControlledStation> {
     pub tls: Option<PathBuf>,
     /// Passwords may come from other computers without TLS.
     pub plain: bool,
+    /// Names by which it may be asked for, beyond addresses, `localhost` and the node's own name.
+    pub hosts: Vec<HostName>,
 }
 
 /// Shared by all requests.
@@ -292,7 +297,7 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
     loop {
         let result: io::Result<()> = async {
             let folder = page.station.tls.as_deref();
-            let tls = folder.map(|folder| tls::acceptor(folder, address.ip()));
+            let tls = folder.map(|folder| tls::acceptor(folder, address.ip(), &page.station.hosts));
             let tls = tls.transpose().map_err(io::Error::other)?;
             let scheme = if tls.is_some() { "https" } else { "http" };
             let listener = Limited::listen(address, tls).await?;
@@ -346,16 +351,21 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
     }
     router
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(from_fn(guarded))
+        .layer(from_fn_with_state(page.clone(), guarded::<H>))
         .with_state(page)
 }
 
-/// What every answer says, and what every request gets: a limit of time.
-async fn guarded(request: axum::extract::Request, next: Next) -> Response {
+/// What every answer says, and what every request gets: a look at the name it is for, and a limit of time.
+async fn guarded<H: ControlledStation>(
+    State(page): Shared<H>,
+    request: Request,
+    next: Next,
+) -> Response {
     let streams = matches!(request.uri().path(), "/api/events" | "/api/archive.tar");
-    let mut answer = match streams {
-        true => next.run(request).await,
-        false => match tokio::time::timeout(PATIENCE, next.run(request)).await {
+    let mut answer = match (hosts::check(&request, &page.station.hosts), streams) {
+        (Err(refusal), _) => refusal,
+        (Ok(()), true) => next.run(request).await,
+        (Ok(()), false) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
             Ok(answer) => answer,
             Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
         },
