@@ -53,7 +53,8 @@ use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
 use events::Events;
-use listener::{Limited, Peer};
+use listener::Limited;
+pub use listener::Peer;
 use serde::Deserialize;
 use serde_json::json;
 use std::io;
@@ -161,6 +162,15 @@ struct Page<H: ControlledStation> {
 }
 
 impl<H: ControlledStation> Page<H> {
+    fn new(station: Station<H>) -> Self {
+        Page {
+            archive: Archive::new(&station.out),
+            station,
+            access: Mutex::default(),
+            events: Events::default(),
+        }
+    }
+
     fn control(&self) -> Held<'_, Control<H>> {
         // A thread that panicked with the lock held leaves whole values behind: see `control::port`.
         hold(&self.station.control)
@@ -264,12 +274,7 @@ pub fn serve<H: ControlledStation + Send + 'static>(
     if let Err(e) = system::low_priority() {
         log::warn!("the page's thread keeps its priority: {e}");
     }
-    let page = Arc::new(Page {
-        archive: Archive::new(&station.out),
-        station,
-        access: Mutex::default(),
-        events: Events::default(),
-    });
+    let page = Arc::new(Page::new(station));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -313,6 +318,12 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// The page without a port: answers requests as [`serve`] does, each of which must carry its sender's address
+/// ([`ConnectInfo`] of a [`Peer`]). Events are those of a station of which nothing is new.
+pub fn service<H: ControlledStation + Send + 'static>(station: Station<H>) -> Router {
+    router(Arc::new(Page::new(station)))
 }
 
 fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
