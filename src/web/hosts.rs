@@ -12,11 +12,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Whether a request is for this station by one of these names, by an address, by `localhost` or by the node's own name.
-///
-/// # Errors
-/// The answer: 421 for another name; 400 for a request that says none, or more than one.
-pub fn check(request: &Request, names: &[HostName]) -> Result<(), Response> {
+/// The refusal of a request that is not for this station by one of these names, by an address, by `localhost` or by the
+/// node's own name: 421 for another name; 400 for a request that says none, or more than one.
+pub fn refusal(request: &Request, names: &[HostName]) -> Option<Response> {
     let host = match request.uri().authority() {
         // The whole address in the first line goes before the header (RFC 9112, 3.2.2).
         Some(authority) => authority.clone(),
@@ -25,21 +23,21 @@ pub fn check(request: &Request, names: &[HostName]) -> Result<(), Response> {
             match (said.next(), said.next()) {
                 (Some(host), None) => match Authority::try_from(host.as_bytes()) {
                     Ok(authority) => authority,
-                    Err(_) => return Err(bad("the header Host is no name of a computer\n")),
+                    Err(_) => return Some(bad("the header Host is no name of a computer\n")),
                 },
-                _ => return Err(bad("a request has one header Host\n")),
+                _ => return Some(bad("a request has one header Host\n")),
             }
         }
     };
     let host = host.host();
     if is_own(host, names, own_name) {
-        return Ok(());
+        return None;
     }
     let text = format!(
         "The station's page is not served as {host}. If that is the station's name, start the station with \
          --web-host {host}, or say so in the board's file: network.web_hosts = [\"{host}\"]. Its address will do, too.\n"
     );
-    Err((StatusCode::MISDIRECTED_REQUEST, text).into_response())
+    Some((StatusCode::MISDIRECTED_REQUEST, text).into_response())
 }
 
 fn bad(text: &'static str) -> Response {
@@ -127,9 +125,7 @@ mod tests {
                 request = request.header("Host", *host);
             }
             let request = request.body(Body::empty()).unwrap();
-            check(&request, &[])
-                .err()
-                .map(|answer| answer.status().as_u16())
+            refusal(&request, &[]).map(|answer| answer.status().as_u16())
         };
         assert_eq!(status("/", &["127.0.0.1:8080"]), None);
         assert_eq!(status("/", &["[::1]:8080"]), None);

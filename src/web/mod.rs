@@ -373,10 +373,10 @@ async fn guarded<H: ControlledStation>(
     next: Next,
 ) -> Response {
     let streams = matches!(request.uri().path(), "/api/events" | "/api/archive.tar");
-    let mut answer = match (hosts::check(&request, &page.station.hosts), streams) {
-        (Err(refusal), _) => refusal,
-        (Ok(()), true) => next.run(request).await,
-        (Ok(()), false) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
+    let mut answer = match (hosts::refusal(&request, &page.station.hosts), streams) {
+        (Some(refusal), _) => refusal,
+        (None, true) => next.run(request).await,
+        (None, false) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
             Ok(answer) => answer,
             Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
         },
@@ -408,20 +408,24 @@ async fn description() -> Response {
 
 async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::Live, |page| {
-        Json(state::state(&mut page.control())).into_response()
+        // Control is free again before the text is made.
+        let value = state::state(&mut page.control());
+        Json(value).into_response()
     })
 }
 
 async fn parameters<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::All, |page| {
-        Json(state::parameters(&page.control())).into_response()
+        let value = state::parameters(&page.control());
+        Json(value).into_response()
     })
 }
 
 /// All recipes.
 async fn recipes<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::Live, |page| {
-        Json(state::recipes(&page.control())).into_response()
+        let value = state::recipes(&page.control());
+        Json(value).into_response()
     })
 }
 
