@@ -103,12 +103,14 @@ serial-check:
 	FAPROMPT_PYTHON=$(CACHE)/serial/bin/python cargo test $(CARGO_FLAGS) --test modbus --test console -- --ignored --nocapture
 
 # The station's page in a real browser: buttons, log-in, wrong input, a lost connection, two people, accessibility.
-# A minute; installs Chromium. Screenshots in out/page.
+# Then how much later verdicts come while 20 look on, 200 requests a second are answered and a broker hangs. Six minutes;
+# installs Chromium. Screenshots in out/page.
 web-check: build
 	@.ci/setup chromium python3-venv
 	test -x $(CACHE)/page/bin/python || python3 -m venv $(CACHE)/page
 	$(CACHE)/page/bin/pip install -q playwright==1.65.2 axe-playwright-python==0.1.8
 	$(CACHE)/page/bin/python tests/page/check.py $(BIN)/faprompt-edge out/page
+	python3 tests/page/load.py $(BIN)/faprompt-edge
 
 # What the plant hears, by others' programs: Debian's mosquitto (QoS 1, last will, a broker that is gone and one that hangs,
 # TLS), pysparkplug, schemathesis against the page's description of itself, promtool. Three minutes; installs mosquitto and

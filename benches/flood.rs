@@ -76,7 +76,7 @@ fn main() {
         ),
         (
             "passwords",
-            b"LOGIN engineer guess\rSET operator_password x\r".repeat(80),
+            b"LOGIN engineer guess\rSET operator_password belt-runner\r".repeat(80),
         ),
     ] {
         let (percent, sent, received) = share(&flood, Duration::from_secs(seconds));

@@ -95,8 +95,8 @@ impl Station {
         let mut port = std::fs::OpenOptions::new();
         let mut port = port.read(true).write(true).open(&self.wire.client).unwrap();
         for (line, answer) in [
-            ("SET engineer_password maker", "OK,SET"),
-            ("SET operator_password runner", "OK,SET"),
+            ("SET engineer_password press-maker", "OK,SET"),
+            ("SET operator_password belt-runner", "OK,SET"),
             ("COMMIT", "OK,COMMIT,2"),
         ] {
             port.write_all(format!("{line}\r").as_bytes()).unwrap();
@@ -192,7 +192,7 @@ fn own_address() -> Option<String> {
 fn over_https_everything_is_as_it_is_without() {
     let station = Station::at("127.0.0.1", &["--web-tls"]);
     station.set_passwords();
-    let (status, granted) = station.login("operator", "runner");
+    let (status, granted) = station.login("operator", "belt-runner");
     assert_eq!(status, 200, "{granted}");
     let token = granted["token"].as_str().unwrap();
     let (status, line) = station.command(token, "IDN");
@@ -343,14 +343,14 @@ fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
         std::thread::sleep(Duration::from_millis(1100));
     }
     std::thread::sleep(Duration::from_millis(1100));
-    let (status, granted) = station.login("operator", "runner");
+    let (status, granted) = station.login("operator", "belt-runner");
     assert_eq!(status, 200, "{granted}");
     let token = granted["token"].as_str().unwrap();
     let (status, line) = station.command(token, "SET reject_delay_ms 900");
     assert_eq!(status, 422);
     assert!(line.starts_with("ER,SET,401,"), "{line}");
     // An operator's session never becomes an engineer's.
-    let (status, line) = station.command(token, "LOGIN engineer maker");
+    let (status, line) = station.command(token, "LOGIN engineer press-maker");
     assert_eq!(status, 422);
     assert!(line.starts_with("ER,LOGIN,300,"), "{line}");
     assert_eq!(station.command(token, "SET threshold 0.4321").0, 200);
@@ -438,7 +438,7 @@ fn token(station: &Station, level: &str, password: &str) -> String {
 fn the_archive_is_searched_marked_and_downloaded() {
     let station = Station::start_with(&["--set", "archive=all", "--threshold", "0.1"]);
     station.set_passwords();
-    let operator = token(&station, "operator", "runner");
+    let operator = token(&station, "operator", "belt-runner");
     station.until("a reject", |s| s["counters"]["rejects"].as_u64() > Some(1));
     let start = Instant::now();
     let rejects = loop {
@@ -536,9 +536,9 @@ fn the_archive_is_searched_marked_and_downloaded() {
 fn a_backup_is_restored_whole_or_not_at_all_and_regions_are_drawn() {
     let station = Station::start();
     station.set_passwords();
-    let operator = token(&station, "operator", "runner");
+    let operator = token(&station, "operator", "belt-runner");
     assert_eq!(seen(&station, "/api/backup", &operator).0, 401);
-    let engineer = token(&station, "engineer", "maker");
+    let engineer = token(&station, "engineer", "press-maker");
     let (status, backup) = seen(&station, "/api/backup", &engineer);
     assert_eq!(status, 200);
     let backup = String::from_utf8(backup).unwrap();
@@ -634,7 +634,7 @@ fn recipes_are_listed_and_results_counted() {
 fn a_pause_is_seen_and_a_lesson_is_told() {
     let station = Station::start();
     station.set_passwords();
-    let operator = token(&station, "operator", "runner");
+    let operator = token(&station, "operator", "belt-runner");
     assert_eq!(json_of(&station, "/api/lesson", &operator), Value::Null);
     assert_eq!(station.command(&operator, "PAUSE 2 \"lens\"").0, 200);
     let state = station.until("paused", |s| s["mode"] == "disarmed");
@@ -703,7 +703,7 @@ fn who_sees_what_and_nobody_forges_a_request() {
     station.set_passwords();
     std::thread::sleep(Duration::from_millis(1100));
     let request = station.agent.post(format!("{}/api/login", station.url));
-    let login = json!({"level": "operator", "password": "runner"});
+    let login = json!({"level": "operator", "password": "belt-runner"});
     let answer = request.send_json(&login).unwrap();
     let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_string();
     for attribute in ["HttpOnly", "SameSite=Strict", "Path=/"] {
@@ -756,6 +756,69 @@ fn who_sees_what_and_nobody_forges_a_request() {
         }
         assert!(!policy.contains("unsafe"), "{policy}");
         assert!(!headers.contains_key("access-control-allow-origin"));
+    }
+}
+
+/// A stranger's name that points to this station (DNS rebinding) gets nothing, not even an error that says what is there.
+#[test]
+fn who_asks_by_another_name_is_refused() {
+    let station = Station::start_with(&["--web-host", "line1.plant", "--web-host", "Line-1"]);
+    let ask = |host: &str, path: &str| {
+        let request = station.agent.get(format!("{}{path}", station.url));
+        let mut answer = request.header("Host", host).call().unwrap();
+        let status = answer.status().as_u16();
+        let policy = answer.headers().contains_key("content-security-policy");
+        assert!(policy, "{host} {path}");
+        (status, answer.body_mut().read_to_string().unwrap())
+    };
+    let port = station.url.rsplit(':').next().unwrap();
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for host in [
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "line1.plant",
+        "line-1",
+        own.trim(),
+    ] {
+        assert_eq!(
+            ask(&format!("{host}:{port}"), "/api/state").0,
+            200,
+            "{host}"
+        );
+    }
+    for path in ["/", "/api/state", "/live.jpg", "/nothing"] {
+        let (status, text) = ask(&format!("evil.example:{port}"), path);
+        assert_eq!(status, 421, "{path}");
+        assert!(text.contains("--web-host evil.example"), "{text}");
+    }
+    let request = station.agent.post(format!("{}/api/login", station.url));
+    let login = json!({"level": "engineer", "password": "guess"});
+    let answer = request.header("Host", "evil.example").send_json(&login);
+    assert_eq!(answer.unwrap().status().as_u16(), 421);
+    // A client that other people wrote may say no name at all; HTTP/1.1 wants one.
+    let address = station.url.strip_prefix("http://").unwrap();
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    socket
+        .write_all(b"GET /api/state HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn a_name_with_a_port_is_no_host_name() {
+    for wrong in ["line1:8080", "https://line1", "", "a b", "line1..plant"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"));
+        command.args(["run", "--web", "127.0.0.1:0", "--web-host", wrong]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {said}");
+        assert!(
+            said.contains("is no host name such as line1.plant"),
+            "{said}"
+        );
     }
 }
 

@@ -127,6 +127,10 @@ impl Client {
                 code,
                 text: plain(text),
             },
+            // It says by which names it may be asked.
+            _ if status == StatusCode::MISDIRECTED_REQUEST => {
+                self.odd(path, format!("answered {status}: {}", plain(text.trim())))
+            }
             _ => self.odd(path, format!("answered {status}")),
         })
     }

@@ -3,63 +3,17 @@
 //! The CRC that a mutation breaks is put right in one of two inputs, or nothing would ever get past it.
 #![no_main]
 
+mod still;
+
 use faprompt_edge::control::modbus::Slave;
 use faprompt_edge::control::modbus::frame::{Framer, sealed};
-use faprompt_edge::control::{
-    Control, ControlledStation, Judging, Memory, Mode, Order, PartResult, Preparing, Refused,
-    SelfTest, Snapshot, Store, Wanted,
-};
-use faprompt_edge::line::{AlarmSet, Micros, Outputs, Statistics};
+use faprompt_edge::control::{Control, Memory, Mode, Store};
 use libfuzzer_sys::fuzz_target;
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use still::Still;
 
 const BAUD: u32 = 115_200;
-
-/// A station that takes every order and does nothing.
-struct Still(Mode);
-
-impl ControlledStation for Still {
-    type Loadout = ();
-
-    fn snapshot(&mut self) -> Snapshot {
-        Snapshot {
-            now: Micros(0),
-            mode: self.0,
-            outputs: Outputs::default(),
-            alarms: AlarmSet::NONE,
-            statistics: Statistics::default(),
-            challenge: None,
-            last: None,
-            cameras: 1,
-            down: Default::default(),
-            self_test: SelfTest::None,
-        }
-    }
-    fn order(&mut self, order: Order) -> Result<(), Refused> {
-        match order {
-            Order::Arm => self.0 = Mode::Running,
-            Order::Disarm => self.0 = Mode::Disarmed,
-            Order::SelfTest => return Err(Refused::Hardware("the camera")),
-            Order::Challenge(_) => return Err(Refused::Busy("a challenge is running")),
-            _ => (),
-        }
-        Ok(())
-    }
-    fn judging(&mut self) -> Arc<Judging> {
-        Arc::default()
-    }
-    fn prepare(&mut self, _: &Wanted) -> Preparing<()> {
-        Preparing::ready(Ok(()))
-    }
-    fn swap(&mut self, (): ()) {}
-    fn no_network(&mut self) {}
-    fn fault(&mut self, _: bool) {}
-    fn next_result(&mut self) -> Option<PartResult> {
-        None
-    }
-}
 
 struct Station {
     control: Control<Still>,

@@ -322,11 +322,11 @@ async def refused(c, wanted):
 async def main():
     station = Station()
     station.start()
-    for line in ['SET recipe_name "Cap M8"', "COMMIT", "RECIPE 2", 'SET recipe_name "Cap M10"', "SET engineer_password maker",
-                 "SET operator_password runner", "COMMIT"]:
+    for line in ['SET recipe_name "Cap M8"', "COMMIT", "RECIPE 2", 'SET recipe_name "Cap M10"', "SET engineer_password press-maker",
+                 "SET operator_password belt-runner", "COMMIT"]:
         station.order(line)
         time.sleep(1.1)
-    station.order("LOGIN engineer maker")
+    station.order("LOGIN engineer press-maker")
     station.order("RECIPE 1")
     await setup_self_signed_certificate(KEY, CERTIFICATE, "urn:check:client", socket.gethostname(),
                                         [ExtendedKeyUsageOID.CLIENT_AUTH], {"countryName": "CH"})
@@ -334,7 +334,7 @@ async def main():
     gateway = Gateway(file())
 
     # A certificate that nobody has trusted yet is kept aside.
-    await refused(await client("operator", "runner"), None)
+    await refused(await client("operator", "belt-runner"), None)
     rejected = list((FOLDER / "pki/rejected").iterdir())
     assert len(rejected) == 1, rejected
     rejected[0].rename(FOLDER / "pki/trusted" / rejected[0].name)
@@ -343,12 +343,12 @@ async def main():
     assert (FOLDER / "pki/private/private.pem").stat().st_mode & 0o077 == 0
     done("an unknown certificate is refused and kept in rejected")
     await refused(await client("operator", "wrong"), ["BadIdentityTokenRejected", "BadUserAccessDenied"])
-    await refused(await client("nobody", "runner"), ["BadIdentityTokenRejected"])
+    await refused(await client("nobody", "belt-runner"), ["BadIdentityTokenRejected"])
     await refused(await client(), None)
     await refused(await client(policy=None), None)
     done("wrong password, unknown user, no user, no encryption: refused")
 
-    async with await client("operator", "runner") as c:
+    async with await client("operator", "belt-runner") as c:
         states = await reading(c)
         vision, own, at = await paths(c)
         automatic = await at("VisionSystem/VisionStateMachine/AutomaticModeStateMachine")
@@ -422,7 +422,7 @@ async def main():
         done("the station killed and back: Error, then results again, in the same session")
         await subscription.delete()
         await more.delete()
-    async with await client("engineer", "maker", SecurityPolicyAes256Sha256RsaPss) as c:
+    async with await client("engineer", "press-maker", SecurityPolicyAes256Sha256RsaPss) as c:
         await paths(c)
     done("Aes256_Sha256_RsaPss")
     gateway.end()
@@ -437,7 +437,7 @@ async def main():
             raise AssertionError("anybody could stop the line")
         except ua.UaStatusCodeError as e:
             assert e.code == ua.StatusCodes.BadUserAccessDenied, e
-    await refused(await client("operator", "runner", policy=None), None)
+    await refused(await client("operator", "belt-runner", policy=None), None)
     assert state()["mode"] == "running"
     done("anonymous, unencrypted: everything is read, nothing ordered, no password taken")
     gateway.end()
@@ -450,14 +450,14 @@ async def main():
     code, text = ended(file(password="wrong"))
     assert code == 44 and "code 402" in text, (code, text)
     time.sleep(1.1)
-    gateway = Gateway(file(password="runner", anonymous=True, unencrypted=True))
+    gateway = Gateway(file(password="belt-runner", anonymous=True, unencrypted=True))
     async with await client(policy=None) as c:
         await reading(c)
     gateway.end()
     done("web_view nothing: a wrong password ends it with 44, the right one reads")
     station.kill()
     log = (FOLDER / "gateway.log").read_text() + (FOLDER / "station.log").read_text()
-    assert "runner" not in log and "maker" not in log and "panicked" not in log, "secrets or panics in the log"
+    assert "belt-runner" not in log and "press-maker" not in log and "panicked" not in log, "secrets or panics in the log"
     print(f"{len(DONE)} checks passed")
 
 

@@ -30,6 +30,7 @@ pub use inputs::{Change, InputLine, Inputs, inputs};
 pub use render::{list, readme_table, show, start_file};
 pub use sim::SimulatedPin;
 pub use spec::Board;
+pub use values::HostName;
 
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //! The code knows neither the number of a pin nor the name of a chip: they are in the files only.
 
 use super::values::{
-    baud, camera, device, file, filled, fourcc, gains, numbered, quarters, rate, within,
+    HostName, baud, camera, device, file, filled, fourcc, gains, numbered, quarters, rate, within,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -410,6 +410,9 @@ pub struct Network {
     /// Whether passwords of other computers are taken without HTTPS.
     #[serde(default)]
     pub web_plain: bool,
+    /// Names by which browsers may ask for the page, beyond its addresses and the node's own name: ["line1.plant"].
+    #[serde(default)]
+    pub web_hosts: Vec<HostName>,
     /// Address and port of Modbus TCP: "0.0.0.0:502".
     pub modbus_tcp: Option<SocketAddr>,
     /// The file that says what goes to a broker and to a webhook: "/etc/faprompt-edge/plant.toml".

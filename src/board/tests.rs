@@ -154,6 +154,12 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         ":22: serial.control.source: ",
         "says nothing",
     ),
+    (
+        "[cpu]",
+        "[network]\nweb_hosts = ['line1.plant', 'line1:8080']\n[cpu]",
+        ":24: network.web_hosts[1]: ",
+        "`line1:8080` is no host name",
+    ),
     // Pins.
     (
         "pin = 1, active",

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// Rates that every UART driver knows.
 const BAUDS: [u32; 11] = [
@@ -123,4 +124,41 @@ pub(super) fn numbered<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
             _ => Err(D::Error::custom(format!("`{key}` is no pin number"))),
         })
         .collect()
+}
+
+/// A computer's name in a network, in small letters, as in `line1.plant`: letters, digits, `-`, `_` and dots, at most 253
+/// characters; no scheme, no port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HostName(String);
+
+impl AsRef<str> for HostName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let label = |label: &str| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            (1..=63).contains(&label.len()) && label.bytes().all(fits)
+        };
+        if text.len() <= 253 && text.split('.').all(label) {
+            return Ok(HostName(text.to_ascii_lowercase()));
+        }
+        Err(format!(
+            "`{text}` is no host name such as line1.plant (without scheme and port)"
+        ))
+    }
+}
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
 }

@@ -1,6 +1,7 @@
 //! Why an order is refused: a number for machines, and a text for people.
 
 use super::host::Refused;
+use super::password::PasswordError;
 use super::store::StoreError;
 use super::table::Access;
 use super::values::{Contradiction, ValueError};
@@ -47,6 +48,7 @@ codes! {
     NoSuchRecipe = 206, "no such recipe";
     TooFine = 207, "finer than the parameter's steps";
     NoSuchPart = 208, "no such part is remembered, or was taught";
+    WeakPassword = 209, "a password that is short or easily guessed";
     WrongMode = 300, "not possible in this mode";
     PendingChanges = 301, "COMMIT or REVERT the pending changes first";
     NothingTaught = 302, "no finished TEACH";
@@ -113,6 +115,19 @@ impl From<ValueError> for Refusal {
     }
 }
 
+impl From<PasswordError> for Refusal {
+    fn from(error: PasswordError) -> Self {
+        let code = match error {
+            PasswordError::Text => Code::BadText,
+            PasswordError::Short | PasswordError::Common | PasswordError::OwnWords => {
+                Code::WeakPassword
+            }
+            PasswordError::Random => Code::Hardware,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
 impl From<Contradiction> for Refusal {
     fn from(error: Contradiction) -> Self {
         Refusal::new(Code::Contradiction, error.to_string())
@@ -162,7 +177,7 @@ mod tests {
         let numbers: Vec<u16> = CODES.iter().map(|c| c.number()).collect();
         let pinned: [&[u16]; 6] = [
             &[100, 101, 102, 103, 104, 105, 106, 107, 108],
-            &[200, 201, 202, 203, 204, 205, 206, 207, 208],
+            &[200, 201, 202, 203, 204, 205, 206, 207, 208, 209],
             &[300, 301, 302, 303, 304],
             &[400, 401, 402, 403, 404],
             &[500, 501, 502, 503, 504],

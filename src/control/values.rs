@@ -242,7 +242,8 @@ impl fmt::Display for Range {
             Kind::Text(longest) => write!(f, "text of at most {longest} characters"),
             Kind::Secret => write!(
                 f,
-                "password of at most {} characters",
+                "password of {} to {} characters",
+                super::password::SHORTEST,
                 super::password::LONGEST
             ),
         }

@@ -11,6 +11,7 @@
 //! | `archive` | pictures of parts: found, marked, downloaded |
 //! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
+//! | `hosts` | the names by which it may be asked for |
 //! | `listener` | connections, with TLS or without; how many, how long |
 //! | `metrics` | counters for Prometheus |
 //! | `regions` | regions that somebody drew |
@@ -23,6 +24,7 @@ mod access;
 mod archive;
 mod backup;
 mod events;
+mod hosts;
 mod listener;
 mod metrics;
 mod regions;
@@ -31,6 +33,7 @@ pub(crate) mod state;
 mod teach;
 mod tls;
 
+use crate::board::HostName;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::session::{Output, Session};
 use crate::control::shared::Committed;
@@ -42,15 +45,16 @@ use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
 use events::Events;
-use listener::{Limited, Peer};
+use listener::Limited;
+pub use listener::Peer;
 use serde::Deserialize;
 use serde_json::json;
 use std::io;
@@ -145,6 +149,8 @@ pub struct Station<H: ControlledStation> {
     pub tls: Option<PathBuf>,
     /// Passwords may come from other computers without TLS.
     pub plain: bool,
+    /// Names by which it may be asked for, beyond addresses, `localhost` and the node's own name.
+    pub hosts: Vec<HostName>,
 }
 
 /// Shared by all requests.
@@ -156,6 +162,15 @@ struct Page<H: ControlledStation> {
 }
 
 impl<H: ControlledStation> Page<H> {
+    fn new(station: Station<H>) -> Self {
+        Page {
+            archive: Archive::new(&station.out),
+            station,
+            access: Mutex::default(),
+            events: Events::default(),
+        }
+    }
+
     fn control(&self) -> Held<'_, Control<H>> {
         // A thread that panicked with the lock held leaves whole values behind: see `control::port`.
         hold(&self.station.control)
@@ -259,12 +274,7 @@ pub fn serve<H: ControlledStation + Send + 'static>(
     if let Err(e) = system::low_priority() {
         log::warn!("the page's thread keeps its priority: {e}");
     }
-    let page = Arc::new(Page {
-        archive: Archive::new(&station.out),
-        station,
-        access: Mutex::default(),
-        events: Events::default(),
-    });
+    let page = Arc::new(Page::new(station));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -292,7 +302,7 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
     loop {
         let result: io::Result<()> = async {
             let folder = page.station.tls.as_deref();
-            let tls = folder.map(|folder| tls::acceptor(folder, address.ip()));
+            let tls = folder.map(|folder| tls::acceptor(folder, address.ip(), &page.station.hosts));
             let tls = tls.transpose().map_err(io::Error::other)?;
             let scheme = if tls.is_some() { "https" } else { "http" };
             let listener = Limited::listen(address, tls).await?;
@@ -308,6 +318,12 @@ async fn served<H: ControlledStation + Send + 'static>(address: SocketAddr, page
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// The page without a port: answers requests as [`serve`] does, each of which must carry its sender's address
+/// ([`ConnectInfo`] of a [`Peer`]). Events are those of a station of which nothing is new.
+pub fn service<H: ControlledStation + Send + 'static>(station: Station<H>) -> Router {
+    router(Arc::new(Page::new(station)))
 }
 
 fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
@@ -346,16 +362,21 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
     }
     router
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(from_fn(guarded))
+        .layer(from_fn_with_state(page.clone(), guarded::<H>))
         .with_state(page)
 }
 
-/// What every answer says, and what every request gets: a limit of time.
-async fn guarded(request: axum::extract::Request, next: Next) -> Response {
+/// What every answer says, and what every request gets: a look at the name it is for, and a limit of time.
+async fn guarded<H: ControlledStation>(
+    State(page): Shared<H>,
+    request: Request,
+    next: Next,
+) -> Response {
     let streams = matches!(request.uri().path(), "/api/events" | "/api/archive.tar");
-    let mut answer = match streams {
-        true => next.run(request).await,
-        false => match tokio::time::timeout(PATIENCE, next.run(request)).await {
+    let mut answer = match (hosts::refusal(&request, &page.station.hosts), streams) {
+        (Some(refusal), _) => refusal,
+        (None, true) => next.run(request).await,
+        (None, false) => match tokio::time::timeout(PATIENCE, next.run(request)).await {
             Ok(answer) => answer,
             Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
         },
@@ -387,20 +408,24 @@ async fn description() -> Response {
 
 async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::Live, |page| {
-        Json(state::state(&mut page.control())).into_response()
+        // Control is free again before the text is made.
+        let value = state::state(&mut page.control());
+        Json(value).into_response()
     })
 }
 
 async fn parameters<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::All, |page| {
-        Json(state::parameters(&page.control())).into_response()
+        let value = state::parameters(&page.control());
+        Json(value).into_response()
     })
 }
 
 /// All recipes.
 async fn recipes<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::Live, |page| {
-        Json(state::recipes(&page.control())).into_response()
+        let value = state::recipes(&page.control());
+        Json(value).into_response()
     })
 }
 

@@ -1,5 +1,7 @@
 //! The page's certificate: the user's, or one that the station makes for itself at the first start.
 
+use super::hosts::own_name;
+use crate::board::HostName;
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -39,15 +41,19 @@ fn wrong(path: &Path, reason: impl std::fmt::Display) -> TlsError {
 }
 
 /// What accepts connections with the certificate and key in this folder, `certificate.pem` and `key.pem`. If neither is
-/// there, they are made, for the node's name and this address. Logs the certificate's fingerprint.
+/// there, they are made, for the node's name, these names and this address. Logs the certificate's fingerprint.
 ///
 /// # Errors
 /// [`TlsError`]: they cannot be read or written, or are not what they should be, or one of them is missing.
-pub fn acceptor(folder: &Path, address: IpAddr) -> Result<TlsAcceptor, TlsError> {
+pub fn acceptor(
+    folder: &Path,
+    address: IpAddr,
+    names: &[HostName],
+) -> Result<TlsAcceptor, TlsError> {
     let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
     match (certificate.exists(), key.exists()) {
         (true, true) => (),
-        (false, false) => make(folder, address)?,
+        (false, false) => make(folder, address, names)?,
         (true, false) => return Err(wrong(&key, "there is a certificate, but not its key")),
         (false, true) => {
             return Err(wrong(
@@ -88,16 +94,20 @@ pub fn acceptor(folder: &Path, address: IpAddr) -> Result<TlsAcceptor, TlsError>
 }
 
 /// Makes a key, and a certificate that it signs itself: both or, after a power cut, none.
-fn make(folder: &Path, address: IpAddr) -> Result<(), TlsError> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = host.trim();
+fn make(folder: &Path, address: IpAddr, hosts: &[HostName]) -> Result<(), TlsError> {
+    let host = own_name();
     let mut names = vec!["localhost".to_string(), "127.0.0.1".into(), "::1".into()];
+    names.extend(hosts.iter().map(|name| name.as_ref().to_string()));
     if !address.is_unspecified() && !address.is_loopback() {
         names.push(address.to_string());
     }
     // A name that cannot stand in a certificate is no reason to have none.
     let mut named = names.clone();
-    named.push(host.to_string());
+    named.push(host.clone());
+    named.push(format!(
+        "{}.local",
+        host.split('.').next().unwrap_or_default()
+    ));
     let params = CertificateParams::new(named).or_else(|_| CertificateParams::new(names));
     let mut params = params.map_err(|e| wrong(folder, e))?;
     params.not_before = date_time_ymd(FROM.0, FROM.1, FROM.2);
@@ -145,18 +155,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("tls");
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
-        acceptor(&folder, address).unwrap();
+        acceptor(&folder, address, &[]).unwrap();
         let made = std::fs::read(folder.join(CERTIFICATE)).unwrap();
         let mode = folder.join(KEY).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        acceptor(&folder, address).unwrap();
+        acceptor(&folder, address, &[]).unwrap();
         assert_eq!(std::fs::read(folder.join(CERTIFICATE)).unwrap(), made);
         // Another one's key.
         let other = KeyPair::generate().unwrap().serialize_pem();
         std::fs::write(folder.join(KEY), other).unwrap();
-        assert!(acceptor(&folder, address).is_err());
+        assert!(acceptor(&folder, address, &[]).is_err());
         std::fs::remove_file(folder.join(KEY)).unwrap();
-        let Err(error) = acceptor(&folder, address) else {
+        let Err(error) = acceptor(&folder, address, &[]) else {
             panic!("half of one");
         };
         let said = format!(

@@ -190,7 +190,10 @@ fn a_pause_ends_by_its_time() {
 fn passwords_are_tried_once_a_second_and_logging_out_reverts() {
     let mut bench = Bench::new();
     let mut cable = bench.port("port");
-    for (parameter, password) in [("operator_password", "op 1"), ("engineer_password", "en 1")] {
+    for (parameter, password) in [
+        ("operator_password", "op 1 belt"),
+        ("engineer_password", "en 1 belt"),
+    ] {
         let set = format!("SET {parameter} \"{password}\"");
         while cable.ask(&set).contains(",502,") {}
     }
@@ -203,10 +206,10 @@ fn passwords_are_tried_once_a_second_and_logging_out_reverts() {
             return answer;
         }
     };
-    assert!(login("LOGIN operator \"en 1\"").contains(",402,"));
-    assert_eq!(login("LOGIN operator \"op 1\""), "OK,LOGIN,operator");
+    assert!(login("LOGIN operator \"en 1 belt\"").contains(",402,"));
+    assert_eq!(login("LOGIN operator \"op 1 belt\""), "OK,LOGIN,operator");
     assert!(login("SET wiring energise_for_good").contains(",401,"));
-    assert_eq!(login("LOGIN ENGINEER \"en 1\""), "OK,LOGIN,engineer");
+    assert_eq!(login("LOGIN ENGINEER \"en 1 belt\""), "OK,LOGIN,engineer");
     assert_eq!(login("SET threshold 0.1"), "OK,SET,threshold,0.1000");
     assert_eq!(login("LOGOUT"), "OK,LOGOUT,view");
     assert_eq!(login("GET threshold"), "OK,GET,threshold,0.5000");

@@ -25,7 +25,7 @@ from playwright.sync_api import expect, sync_playwright
 # A busy machine judges slowly.
 expect.set_options(timeout=40000)
 
-PASSWORDS = {"engineer": "maker", "operator": "runner"}
+PASSWORDS = {"engineer": "press-maker", "operator": "belt-runner"}
 failed = 0
 
 

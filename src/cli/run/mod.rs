@@ -10,6 +10,8 @@ mod watchdog;
 
 use super::{CliError, Cores, Network};
 use clap::Args;
+#[cfg(feature = "web")]
+use faprompt_edge::board::HostName;
 use faprompt_edge::board::spec::{Gpio, SerialPort};
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::FaultPlan;
@@ -106,6 +108,11 @@ pub struct Run {
     #[cfg(feature = "web")]
     #[arg(long, conflicts_with = "web_tls")]
     web_plain: bool,
+    /// A name by which browsers may ask for the page, as in `--web-host line1.plant`, several times for several; its
+    /// addresses, `localhost` and the node's own name need none [default: the board's]
+    #[cfg(feature = "web")]
+    #[arg(long = "web-host", value_name = "NAME")]
+    web_hosts: Vec<HostName>,
     /// Send results, alarms, counters and state where this file says: to an MQTT broker, to a webhook
     /// [default: the board's]
     #[cfg(feature = "plant")]
@@ -401,6 +408,11 @@ impl Run {
                     web_tls: self.web_tls(&board, &state),
                     #[cfg(feature = "web")]
                     web_plain: self.web_plain || board.network.web_plain,
+                    #[cfg(feature = "web")]
+                    web_hosts: match self.web_hosts.is_empty() {
+                        true => &board.network.web_hosts,
+                        false => &self.web_hosts,
+                    },
                     state: &state,
                     out: &self.out,
                 };

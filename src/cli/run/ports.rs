@@ -5,6 +5,8 @@
 use super::super::CliError;
 #[cfg(feature = "plant")]
 use super::plant::Senders;
+#[cfg(feature = "web")]
+use faprompt_edge::board::HostName;
 use faprompt_edge::control::modbus;
 use faprompt_edge::control::port::{self, PortSettings};
 use faprompt_edge::control::table::Parameter;
@@ -42,6 +44,9 @@ pub struct Places<'a> {
     /// Passwords of other computers are taken without HTTPS.
     #[cfg(feature = "web")]
     pub web_plain: bool,
+    /// Names by which browsers may ask for the page.
+    #[cfg(feature = "web")]
+    pub web_hosts: &'a [HostName],
     /// The folder of the memory.
     pub state: &'a Path,
     /// The folder of results.
@@ -117,6 +122,7 @@ impl Ports {
                 state: places.state.to_path_buf(),
                 tls: places.web_tls.clone(),
                 plain: places.web_plain,
+                hosts: places.web_hosts.to_vec(),
             };
             let shared = shared.clone();
             start(

@@ -4,7 +4,7 @@ use super::{Control, SessionId, Who, line};
 use crate::control::host::{ControlledStation, Preparing, Wanted};
 use crate::control::last_good::{LastGood, chooses_network};
 use crate::control::memory::{Memory, RecipeNumber};
-use crate::control::password::{self, PasswordError};
+use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::{StoreError, Stored};
 use crate::control::table::{Access, Effect, Kind, Parameter};
@@ -121,7 +121,7 @@ impl<H: ControlledStation> Control<H> {
     /// Sets a parameter from a text, pending until [`Control::commit`].
     ///
     /// # Errors
-    /// As [`Control::set`]; of a password also [`Code::TooSoon`].
+    /// As [`Control::set`]; of a password also [`Code::WeakPassword`], [`Code::TooSoon`].
     pub fn set_text(
         &mut self,
         who: &Who<'_>,
@@ -132,12 +132,13 @@ impl<H: ControlledStation> Control<H> {
         let entry = parameter.entry();
         let value = if entry.kind == Kind::Secret {
             allowed(who.access, entry.access)?;
+            let station = match self.value(who.session, Parameter::StationName) {
+                Value::Text(name) => name,
+                Value::Number(_) => "",
+            };
+            password::check(text, station)?;
             self.password_pace(false, now)?;
-            let hash = password::hash(text);
-            Value::Text(hash.map_err(|e| match e {
-                PasswordError::Text => Refusal::new(Code::BadText, e.to_string()),
-                PasswordError::Random => Refusal::new(Code::Hardware, e.to_string()),
-            })?)
+            Value::Text(password::hash(text)?)
         } else {
             entry.parse(text)?
         };

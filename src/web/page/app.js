@@ -20,6 +20,10 @@ let token = sessionStorage.getItem("token");
 let level = sessionStorage.getItem("level");
 const PAGES = {}; // what shows each page, by its name
 
+// The page is shown once it has something to show: what grows under a finger is pressed by mistake.
+const reveal = () => document.documentElement.classList.add("ready");
+setTimeout(reveal, 1000);
+
 document.documentElement.lang = LANGUAGE;
 document.querySelectorAll("[data-text]").forEach((node) => { node.textContent = TEXTS[node.dataset.text]; });
 document.querySelectorAll("[data-label]").forEach((node) => node.setAttribute("aria-label", TEXTS[node.dataset.label]));

@@ -136,6 +136,7 @@ function disconnected() {
   $("mode").textContent = TEXTS.lost_mode;
   $("mode").className = "wait";
   document.title = TEXTS.lost_mode;
+  reveal();
 }
 
 let events;
@@ -144,13 +145,14 @@ async function listen() {
   // The stream has no status that a script sees: ask for the results first.
   const answer = await request("api/results", "GET").catch(() => undefined);
   if (!answer) { disconnected(); setTimeout(listen, 2000); return; }
-  if (answer.status === 401) { $("mode").textContent = TEXTS.hidden; askLogin(TEXTS.hidden); return; }
+  if (answer.status === 401) { $("mode").textContent = TEXTS.hidden; reveal(); askLogin(TEXTS.hidden); return; }
   if (answer.ok) scores = await answer.json();
   events = new EventSource("api/events");
   events.addEventListener("state", (event) => {
     const state = JSON.parse(event.data);
     cameras = state.cameras.length;
     show(state);
+    reveal();
     chart();
   });
   events.addEventListener("results", (event) => {
