@@ -286,6 +286,26 @@ fn onnx_files_hold_the_same_network() {
     }
 }
 
+/// A configuration counts that lies beside the file, and beside its folder only where the folder is `onnx` without one.
+#[test]
+fn the_configuration_of_an_onnx_file_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let heads = |folder: &Path| Clip::load(&folder.join("model.onnx")).unwrap().visual.heads;
+    for name in ["onnx", "other"] {
+        std::fs::create_dir(place(name)).unwrap();
+        let file = place(name).join("model.onnx");
+        std::fs::copy(golden("onnx/whole/model.onnx"), file).unwrap();
+    }
+    let config = std::fs::read_to_string(golden("onnx/whole/config.json")).unwrap();
+    std::fs::write(place("config.json"), &config).unwrap();
+    assert_eq!((heads(&place("onnx")), heads(&place("other"))), (2, 1));
+    let four = config.replace("\"num_attention_heads\": 2", "\"num_attention_heads\": 4");
+    assert_ne!(four, config);
+    std::fs::write(place("onnx/config.json"), four).unwrap();
+    assert_eq!(heads(&place("onnx")), 4);
+}
+
 /// The graph itself says activation and epsilon where no configuration does; heads and normalisation are assumed.
 #[test]
 fn an_onnx_graph_says_what_it_computes() {

@@ -86,14 +86,14 @@ pub fn weight_file(path: &Path) -> Result<PathBuf, TensorError> {
     }
 }
 
-/// Where a configuration would lie beside a weight file: beside the folder `onnx` for one that lies in it.
+/// Where a configuration would lie beside a weight file: beside the folder `onnx` for a file in one that has none.
 pub fn beside(file: &Path) -> PathBuf {
-    let folder = file.parent().filter(|f| f.ends_with("onnx"));
-    let above = folder.and_then(Path::parent);
-    match (above, file.file_name()) {
-        (Some(above), Some(name)) if file.extension().is_some_and(|e| e == "onnx") => {
-            above.join(name)
-        }
+    let is_onnx = file.extension().is_some_and(|e| e == "onnx");
+    let folder = file.parent().filter(|f| is_onnx && f.ends_with("onnx"));
+    let here = ["config.json", "open_clip_config.json"];
+    let bare = folder.filter(|f| !here.iter().any(|n| f.join(n).is_file()));
+    match (bare.and_then(Path::parent), file.file_name()) {
+        (Some(above), Some(name)) => above.join(name),
         _ => file.to_path_buf(),
     }
 }
