@@ -200,6 +200,9 @@ fn other_networks_are_refused_by_name() {
     let clip = golden("layouts/hugging_face");
     let error = Backbone::load(&clip, &Overrides::default()).err().unwrap();
     assert!(error.to_string().contains("--clip"), "{error}");
+    let graph = golden("networks/rows.onnx");
+    let error = Backbone::load(&graph, &Overrides::default()).err().unwrap();
+    assert!(error.to_string().contains("--encoder takes it"), "{error}");
 }
 
 fn run(program: &str, arguments: &[&Path]) -> Output {

@@ -370,6 +370,10 @@ fn onnx_files_that_hold_no_clip_are_refused_by_name() {
         ),
         (cut, "no ONNX file that tract reads"),
         (golden("onnx/quantised.onnx"), "quantised"),
+        (
+            golden("onnx/optimised.onnx"),
+            "ONNX Runtime has optimised this file (QuickGelu of com.microsoft)",
+        ),
         (golden("networks/maps.onnx"), "no CLIP with a ViT"),
     ] {
         let error = Clip::load(&path).err().unwrap().to_string();

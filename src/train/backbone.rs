@@ -93,6 +93,11 @@ impl Backbone {
         let digest = tensors
             .digest()
             .map_err(|e| TensorError::File(e.to_string()))?;
+        if tensors.computed().is_some() {
+            let what =
+                "an ONNX file: --encoder takes it, with --taps; --weights reads PyTorch's files";
+            return Err(TensorError::File(what.into()));
+        }
         let (layout, tensors, outside) = read::find(tensors, overrides)?;
         let said = Said::beside(&file, overrides)?;
         let mut all = read::encoder(&tensors, layout)?;

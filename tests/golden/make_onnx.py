@@ -8,7 +8,7 @@ exporter with open axes, as optimum calls it. `whole`: Hugging Face's `CLIPModel
 `textual.onnx` by the newer one, in f16. Each has its configuration and `expected.safetensors`, by the library's own
 modules: `pixels` [3, 32, 32] (normalised), `image_raw` [16] = x[class] @ proj without ln_post (as FAPrompt reads it),
 `tokens` [8] (ids, the last is EOS) and `text` [16], f32.
-`quantised.onnx`: a matrix product in int8.
+`quantised.onnx`: a matrix product in int8; `optimised.onnx`: an operator of ONNX Runtime's own.
 """
 import json
 import os
@@ -177,3 +177,7 @@ nodes = [helper.make_node("MatMulInteger", ["x", "visual.proj_quantized"], ["y"]
 graph = helper.make_graph(nodes, "quantised", [helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4])],
                           [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 4])], [matrix])
 onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), place("quantised.onnx"))
+sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("x", "y")]
+graph = helper.make_graph([helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft")], "optimised", sides[:1], sides[1:])
+opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+onnx.save(helper.make_model(graph, opset_imports=opsets), place("optimised.onnx"))

@@ -388,6 +388,16 @@ impl<'a> Reading<'a> {
                 "a quantised ONNX file: take the one in f32 or f16, `--precision int8` makes int8 of it".into(),
             ));
         }
+        let fused = self.graph.node.iter();
+        if let Some(node) = fused
+            .into_iter()
+            .find(|n| n.domain.starts_with("com.microsoft"))
+        {
+            return Err(TensorError::File(format!(
+                "ONNX Runtime has optimised this file ({} of {}), and its parameters are no longer the network's: take the file from before",
+                node.op_type, node.domain
+            )));
+        }
         let by_tanh = self.graph.node.iter().any(|n| {
             let how = n.attribute.iter().find(|a| a.name == "approximate");
             n.op_type == "Gelu" && how.is_some_and(|a| a.s == b"tanh")
