@@ -360,6 +360,10 @@ fn onnx_files_that_hold_no_clip_are_refused_by_name() {
         renamed(&whole, b"resblocks.1.mlp.c_fc", b"resblocks.1.mlp.more"),
     )
     .unwrap();
+    // x * sigmoid(x) in place of x * sigmoid(1.702 x).
+    let silu = folder.path().join("silu.onnx");
+    let file = renamed(&whole, &1.702f32.to_le_bytes(), &1f32.to_le_bytes());
+    std::fs::write(&silu, file).unwrap();
     let cut = folder.path().join("cut.onnx");
     std::fs::write(&cut, &graph[..graph.len() / 2]).unwrap();
     for (path, words) in [
@@ -368,6 +372,7 @@ fn onnx_files_that_hold_no_clip_are_refused_by_name() {
             odd,
             "`visual.transformer.resblocks.1.mlp.c_fc.weight` is missing",
         ),
+        (silu, "without QuickGELU's factor 1.702"),
         (cut, "no ONNX file that tract reads"),
         (golden("onnx/quantised.onnx"), "quantised"),
         (

@@ -222,6 +222,11 @@ impl Known {
     ) -> Result<Known, TensorError> {
         let mut known = Known::said(tensors, file, digest, layout, folder, overrides)?;
         let computed = tensors.computed().unwrap_or_default();
+        if let (Some(what), None) = (computed.refused, overrides.activation) {
+            return Err(TensorError::File(format!(
+                "{what}: this program runs QuickGELU and exact GELU (--activation takes one of them all the same)"
+            )));
+        }
         let said = known.facts.activation;
         if said.is_some() && computed.activation.is_some() && said != computed.activation {
             known.notes.push(format!(

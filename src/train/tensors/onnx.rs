@@ -23,11 +23,14 @@ pub struct Computed {
     pub activation: Option<ActivationKind>,
     /// What normalisations of the image and of the text encoder add to the variance.
     pub epsilon: [Option<f32>; 2],
+    /// What of a CLIP's graph this program does not run.
+    pub refused: Option<&'static str>,
 }
 
 impl Computed {
     /// Adds what the other tower's graph says.
     pub(super) fn join(&mut self, other: Computed) {
+        self.refused = self.refused.or(other.refused);
         if self.activation != other.activation && other.activation.is_some() {
             // Two towers with two activations: it has to be said by the configuration or the user.
             self.activation = self.activation.xor(other.activation);
@@ -37,6 +40,9 @@ impl Computed {
         }
     }
 }
+
+/// QuickGELU is x * sigmoid(1.702 x).
+const QUICK: f32 = 1.702;
 
 /// Values that no mask exceeds where it hides something.
 const HIDES: f32 = -1e3;
@@ -402,11 +408,15 @@ impl<'a> Reading<'a> {
             let how = n.attribute.iter().find(|a| a.name == "approximate");
             n.op_type == "Gelu" && how.is_some_and(|a| a.s == b"tanh")
         });
-        if tanh || by_tanh {
-            return Err(TensorError::File(
-                "its activation is GELU by tanh, which this program does not run".into(),
-            ));
-        }
+        let quick = |c: &Constant| matches!(*c.values, [v] if (v - QUICK).abs() < 1e-3);
+        let quick = self.constants.values().any(quick);
+        let refused = match (tanh || by_tanh, sigmoid && !quick) {
+            (true, _) => Some("its activation is GELU by tanh"),
+            (_, true) => {
+                Some("its activation has a sigmoid without QuickGELU's factor 1.702 (SiLU?)")
+            }
+            _ => None,
+        };
         let mut epsilon = [None; 2];
         for node in self
             .graph
@@ -428,6 +438,7 @@ impl<'a> Reading<'a> {
                 _ => None,
             },
             epsilon,
+            refused,
         })
     }
 }
