@@ -3,6 +3,7 @@
 
 mod common;
 
+use burn::tensor::{Device, Tensor as Burn};
 use common::{golden, relative, values};
 use faprompt_edge::bundle::manifest::{Precision, Selection};
 use faprompt_edge::bundle::tap::{Form, Rows, Stream, Tap};
@@ -13,6 +14,10 @@ use faprompt_edge::ops::slice;
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::Overrides;
+use faprompt_edge::train::methods::weights::Weights;
+use faprompt_edge::train::nn::Maker;
+use faprompt_edge::train::nn::image::cut;
+use faprompt_edge::train::nn::layers::{put, values as numbers};
 use faprompt_edge::train::tensors::Tensors;
 use faprompt_edge::vision::{Encoder, Preprocessor};
 use image::{Rgb, RgbImage};
@@ -195,6 +200,9 @@ fn other_networks_are_refused_by_name() {
     let clip = golden("layouts/hugging_face");
     let error = Backbone::load(&clip, &Overrides::default()).err().unwrap();
     assert!(error.to_string().contains("--clip"), "{error}");
+    let graph = golden("networks/rows.onnx");
+    let error = Backbone::load(&graph, &Overrides::default()).err().unwrap();
+    assert!(error.to_string().contains("--encoder takes it"), "{error}");
 }
 
 fn run(program: &str, arguments: &[&Path]) -> Output {
@@ -298,4 +306,179 @@ fn it_judges_once_it_was_taught() {
         assert_eq!(hole.0, Some(1), "{precision}: a hole is a reject: {hole:?}");
         assert!(hole.1 > fine.1 + 0.2, "{precision}: {hole:?}, {fine:?}");
     }
+}
+
+/// What learns sees the very rows that the device will judge.
+#[test]
+fn the_trainers_rows_are_the_libraries() {
+    let device = Device::flex();
+    for (weights, overrides) in [
+        ("hugging_face", Overrides::default()),
+        ("hugging_face_registers", Overrides::default()),
+        ("timm_registers", two_heads()),
+        ("timm_vit", two_heads()),
+    ] {
+        let path = golden("backbones").join(weights);
+        let want = Tensors::load(&path.join("expected.safetensors")).unwrap();
+        let backbone = Backbone::load(&path, &overrides).unwrap();
+        let tap = |block, form, rows| Tap {
+            block,
+            stream: Stream::X,
+            form,
+            rows,
+        };
+        for size in [56usize, 84] {
+            let grid = size / backbone.patch;
+            let mut maker = Maker::new(&device, false);
+            let tower = Weights::from(&backbone).tower(grid, backbone.how, 0, &mut maker);
+            let mut patches = vec![];
+            let pixels = values(&want, &format!("pixels.{size}"));
+            cut(&pixels, size, backbone.patch, &mut patches);
+            let shape = [1, grid * grid, 3 * backbone.patch.pow(2)];
+            let input: Burn<3> = put(patches, shape, &device);
+            let taps = [
+                tap(2, Form::LnPost, Rows::All),
+                tap(1, Form::Raw, Rows::All),
+                tap(2, Form::LnPost, Rows::Class),
+                tap(2, Form::LnPost, Rows::Patches),
+            ];
+            let found = tower.taps(input.clone(), &taps, &[]);
+            for (rows, name) in found.iter().zip(["last", "first"]) {
+                let off = relative(&numbers(rows), &values(&want, &format!("{name}.{size}")));
+                assert!(off < 1e-3, "{weights}, {name} at {size} px: off by {off}");
+            }
+            let all = numbers(&found[0]);
+            let (class, patches) = all.split_at(backbone.width);
+            assert_eq!(numbers(&found[2]), class);
+            assert_eq!(numbers(&found[3]), patches);
+            // Of a last block that only the class row is wanted of.
+            let alone = tower.taps(input, &taps[2..3], &[]);
+            assert!(relative(&numbers(&alone[0]), class) < 1e-5, "{weights}");
+        }
+    }
+}
+
+/// Pictures in MVTec AD's layout, holes with their masks.
+fn labelled(folder: &Path) {
+    for kind in ["train/good", "test/good", "test/hole", "ground_truth/hole"] {
+        std::fs::create_dir_all(folder.join("part").join(kind)).unwrap();
+    }
+    let at = |kind: &str, i: u32| folder.join(format!("part/{kind}/{i:03}.png"));
+    let mask = image::GrayImage::from_fn(56, 56, |x, y| {
+        image::Luma([255 * u8::from((20..36).contains(&x) && (20..36).contains(&y))])
+    });
+    for i in 0..8 {
+        part(i, false).save(at("test/good", i)).unwrap();
+        part(20 + i, true).save(at("test/hole", i)).unwrap();
+        part(40 + i, false).save(at("train/good", i)).unwrap();
+        let name = folder.join(format!("part/ground_truth/hole/{i:03}_mask.png"));
+        mask.save(name).unwrap();
+    }
+}
+
+#[test]
+fn heads_are_learned_without_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    labelled(&folder.path().join("set"));
+    part(90, false).save(at("fine.png")).unwrap();
+    part(91, true).save(at("hole.png")).unwrap();
+    let train = |words: &str| {
+        let arguments: Vec<&str> = words.split(' ').collect();
+        let program = env!("CARGO_BIN_EXE_faprompt-train");
+        Command::new(program).args(arguments).output().unwrap()
+    };
+    let fails = |words: &str, why: &str| {
+        let out = train(words);
+        assert_ne!(out.status.code(), Some(0), "{words}");
+        assert!(said(&out).contains(why), "{words}: {}", said(&out));
+    };
+    let (set, cache) = (at("set"), at("cache"));
+    for name in ["hugging_face", "hugging_face_registers"] {
+        let weights = golden("backbones").join(name).display().to_string();
+        let out = at(name);
+        let fit = format!(
+            "fit {set} --method heads --weights {weights} --out {out} --cache {cache} --epochs 6 --batch 4 --lr 0.02"
+        );
+        // Learned in two pieces.
+        let first = train(&format!("{fit} --stop-after 2"));
+        assert!(said(&first).contains("epoch  2"), "{}", said(&first));
+        fails(&fit, "--resume");
+        let rest = train(&format!("{fit} --resume"));
+        assert_eq!(rest.status.code(), Some(0), "{}", said(&rest));
+        assert!(said(&rest).contains("--weights"), "{}", said(&rest));
+        let learned = format!("{out}/learned.safetensors");
+        let mut scores = vec![];
+        for precision in ["f32", "int8"] {
+            let bundle = at(&format!("{name}.{precision}.bundle"));
+            let export = format!(
+                "export --method heads --weights {weights} --prompts {learned} --out {bundle} --precision {precision}"
+            );
+            let made = train(&export);
+            assert_eq!(made.status.code(), Some(0), "{}", said(&made));
+            let p = Path::new;
+            let info = run("faprompt-edge", &[p("bundle"), p("info"), p(&bundle)]);
+            assert!(said(&info).contains("heads"), "{}", said(&info));
+            for photo in ["fine.png", "hole.png"] {
+                let photo = at(photo);
+                let arguments = [
+                    p("inspect"),
+                    p("--json"),
+                    p("--bundle"),
+                    p(&bundle),
+                    p(&photo),
+                ];
+                let out = run("faprompt-edge", &arguments);
+                let line: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+                assert_eq!(line["method"], "heads", "{line}");
+                scores.push(line["score"].as_f64().unwrap());
+            }
+            let json = at("figures.json");
+            let judged = train(&format!(
+                "evaluate --bundle {bundle} {set} --json {json} --threads 1"
+            ));
+            assert_eq!(judged.status.code(), Some(0), "{}", said(&judged));
+            let text = std::fs::read_to_string(&json).unwrap();
+            let figures: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let mean = &figures[0]["mean"];
+            println!("{name} {precision} {scores:?}: {mean}");
+            for figure in ["image_auroc", "pixel_auroc"] {
+                let found = mean[figure].as_f64().unwrap();
+                assert!(found > 0.95, "{name} {precision}: {figure} {found}");
+            }
+        }
+        let [fine, hole, int8_fine, int8_hole] = scores.try_into().unwrap();
+        assert!(hole > fine + 0.1, "{name}: {hole} and {fine}");
+        assert!((int8_fine - fine).abs() < 0.05 && (int8_hole - hole).abs() < 0.05);
+    }
+    // What does not fit together is refused by name.
+    let weights = golden("backbones/hugging_face").display().to_string();
+    let other = golden("backbones/hugging_face_registers")
+        .display()
+        .to_string();
+    let learned = at("hugging_face/learned.safetensors");
+    let out = at("x");
+    let wanted = format!("--weights {weights} --out {out}");
+    fails(&format!("fit {set} {wanted}"), "--method heads");
+    fails(
+        &format!("fit {set} --method april-gan {wanted}"),
+        "needs a text encoder",
+    );
+    fails(
+        &format!("export --method heads {wanted}"),
+        "needs --prompts",
+    );
+    fails(
+        &format!("export {wanted} --prompts {learned}"),
+        "--method heads",
+    );
+    fails(
+        &format!("export --method heads --weights {other} --prompts {learned} --out {out}"),
+        "other weights",
+    );
+    let onnx = at("x.onnx");
+    fails(
+        &format!("export --method heads {wanted} --prompts {learned} --onnx {onnx}"),
+        "no heads",
+    );
 }

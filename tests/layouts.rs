@@ -21,11 +21,11 @@ use ndarray::Axis;
 use std::path::{Path, PathBuf};
 use tract_core::prelude::Tensor;
 
-/// Prompts whose tensors fit the layouts' text encoder (64 wide, 2 blocks).
-fn prompts(folder: &Path) -> PathBuf {
+/// Prompts whose tensors fit the layouts' text encoder (`width` wide, 2 blocks).
+fn prompts(folder: &Path, width: usize) -> PathBuf {
     let sizes = Sizes {
-        vision: (64, 1, 8, 32),
-        text: (64, 2),
+        vision: (width, 1, 8, 32),
+        text: (width, 2),
         tokens: (3, 2, 2),
         prior: (4, 8),
         deep: (1, 2),
@@ -62,12 +62,12 @@ fn check_as(weights: &str, folder: &str, said: (usize, usize, ActivationKind, [f
         .feature
         .to_vec();
     let far = relative(&text, &values(&want, "text"));
-    assert!(far < 2e-3, "{weights}: the text feature is off by {far}");
+    assert!(far < 1e-3, "{weights}: the text feature is off by {far}");
 
     // Random prompts were made with no token table; the layouts' one would be called another CLIP's.
     clip.text.embedding = None;
     let scratch = tempfile::tempdir().unwrap();
-    let prompts = Prompts::load(&prompts(scratch.path()), &clip).unwrap();
+    let prompts = Prompts::load(&prompts(scratch.path(), clip.text.width), &clip).unwrap();
     let mut options = common::options(Selection::Paper, Precision::F32);
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = scratch.path().join("layout.bundle");
@@ -107,7 +107,8 @@ fn check_as(weights: &str, folder: &str, said: (usize, usize, ActivationKind, [f
         faprompt_edge::ops::slice(&image).unwrap(),
         &values(&want, "image_raw"),
     );
-    assert!(far < 2e-3, "{weights}: the image feature is off by {far}");
+    println!("{weights}: the image feature is off by {far:.1e}");
+    assert!(far < 1e-3, "{weights}: the image feature is off by {far}");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn open_clip_without_quick_gelu_is_read_as_gelu() {
     assert_eq!(clip.activation, manifest::ActivationKind::Gelu);
     // The device's GELU against the reference's, through a whole bundle.
     clip.text.embedding = None;
-    let prompts = Prompts::load(&prompts(folder.path()), &clip).unwrap();
+    let prompts = Prompts::load(&prompts(folder.path(), 64), &clip).unwrap();
     let mut options = common::options(Selection::Paper, Precision::F32);
     (options.image_size, options.vv_layers) = (Some(32), Some(1));
     let out = folder.path().join("gelu.bundle");
@@ -244,9 +245,143 @@ fn prompts_that_do_not_fit_are_refused() {
     let error = load(&golden("faprompt-tiny/prompt_learner.safetensors"));
     assert!(error.contains("ctx_pos") && error.contains("64"), "{error}");
     // Learned with another CLIP.
-    let error = load(&prompts(folder.path()));
+    let error = load(&prompts(folder.path(), 64));
     assert!(error.contains("another CLIP"), "{error}");
     // No prompt learner at all.
     let error = load(&golden("layouts/open_clip/open_clip_model.safetensors"));
     assert!(error.contains("no prompt learner"), "{error}");
+}
+
+/// CLIPs as ONNX files (tests/golden/onnx): both exporters of PyTorch, one file or a tower each, f32 and f16.
+#[test]
+fn onnx_files_hold_the_same_network() {
+    use ActivationKind::{Gelu, QuickGelu};
+    let usual = [1e-5; 2];
+    for (weights, folder, activation, epsilon) in [
+        ("onnx/towers", "onnx/towers", QuickGelu, usual),
+        (
+            "onnx/towers/onnx/text_model.onnx",
+            "onnx/towers",
+            QuickGelu,
+            usual,
+        ),
+        ("onnx/whole", "onnx/whole", Gelu, [1e-3, 1e-2]),
+        (
+            "onnx/open_clip/model.onnx",
+            "onnx/open_clip",
+            QuickGelu,
+            usual,
+        ),
+        (
+            "onnx/open_clip_towers/visual.onnx",
+            "onnx/open_clip_towers",
+            Gelu,
+            usual,
+        ),
+    ] {
+        check_as(weights, folder, (2, 2, activation, epsilon));
+        let clip = Clip::load(&golden(weights)).unwrap();
+        assert_eq!(clip.preprocess.mean, [0.5, 0.4, 0.3], "{weights}");
+        assert_eq!(clip.assumed, Vec::<String>::new(), "{weights}");
+    }
+}
+
+/// A configuration counts that lies beside the file, and beside its folder only where the folder is `onnx` without one.
+#[test]
+fn the_configuration_of_an_onnx_file_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let heads = |folder: &Path| Clip::load(&folder.join("model.onnx")).unwrap().visual.heads;
+    for name in ["onnx", "other"] {
+        std::fs::create_dir(place(name)).unwrap();
+        let file = place(name).join("model.onnx");
+        std::fs::copy(golden("onnx/whole/model.onnx"), file).unwrap();
+    }
+    let config = std::fs::read_to_string(golden("onnx/whole/config.json")).unwrap();
+    std::fs::write(place("config.json"), &config).unwrap();
+    assert_eq!((heads(&place("onnx")), heads(&place("other"))), (2, 1));
+    let four = config.replace("\"num_attention_heads\": 2", "\"num_attention_heads\": 4");
+    assert_ne!(four, config);
+    std::fs::write(place("onnx/config.json"), four).unwrap();
+    assert_eq!(heads(&place("onnx")), 4);
+}
+
+/// The graph itself says activation and epsilon where no configuration does; heads and normalisation are assumed.
+#[test]
+fn an_onnx_graph_says_what_it_computes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.onnx");
+    std::fs::copy(golden("onnx/whole/model.onnx"), &file).unwrap();
+    let clip = Clip::load(&file).unwrap();
+    assert_eq!(clip.activation, ActivationKind::Gelu);
+    assert_eq!([clip.visual.epsilon, clip.text.epsilon], [1e-3, 1e-2]);
+    let assumed = clip.assumed.join("; ");
+    assert!(
+        assumed.contains("--heads") && assumed.contains("--mean"),
+        "{assumed}"
+    );
+    assert!(!assumed.contains("--activation") && !assumed.contains("--epsilon"));
+    // A configuration that says another activation than the graph computes.
+    let config = std::fs::read_to_string(golden("onnx/whole/config.json")).unwrap();
+    let config = config.replace("\"gelu\"", "\"quick_gelu\"");
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let clip = Clip::load(&file).unwrap();
+    assert_eq!(clip.activation, ActivationKind::Gelu);
+    let notes = clip.notes.join("; ");
+    assert!(notes.contains("the graph counts"), "{notes}");
+}
+
+/// A file with one name in place of another of the same length.
+fn renamed(file: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut all = file.to_vec();
+    let mut found = 0;
+    for at in 0..all.len() - from.len() {
+        if all[at..].starts_with(from) {
+            all[at..at + from.len()].copy_from_slice(to);
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+    all
+}
+
+#[test]
+fn onnx_files_that_hold_no_clip_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = folder.path().join("vision_model.onnx");
+    std::fs::copy(golden("onnx/towers/onnx/vision_model.onnx"), &alone).unwrap();
+    let graph = std::fs::read(&alone).unwrap();
+    // A matrix whose bias and node have lost their names.
+    let odd = folder.path().join("odd.onnx");
+    let whole = std::fs::read(golden("onnx/open_clip/model.onnx")).unwrap();
+    std::fs::write(
+        &odd,
+        renamed(&whole, b"resblocks.1.mlp.c_fc", b"resblocks.1.mlp.more"),
+    )
+    .unwrap();
+    // x * sigmoid(x) in place of x * sigmoid(1.702 x).
+    let silu = folder.path().join("silu.onnx");
+    let file = renamed(&whole, &1.702f32.to_le_bytes(), &1f32.to_le_bytes());
+    std::fs::write(&silu, file).unwrap();
+    let cut = folder.path().join("cut.onnx");
+    std::fs::write(&cut, &graph[..graph.len() / 2]).unwrap();
+    for (path, words) in [
+        (alone, "vision_model.onnx and text_model.onnx"),
+        (
+            odd,
+            "`visual.transformer.resblocks.1.mlp.c_fc.weight` is missing",
+        ),
+        (silu, "without QuickGELU's factor 1.702"),
+        (cut, "no ONNX file that tract reads"),
+        (golden("onnx/quantised.onnx"), "quantised"),
+        (
+            golden("onnx/optimised.onnx"),
+            "ONNX Runtime has optimised this file (QuickGelu of com.microsoft)",
+        ),
+        (golden("networks/maps.onnx"), "no CLIP with a ViT"),
+    ] {
+        let error = Clip::load(&path).err().unwrap().to_string();
+        assert!(error.contains(words), "{}: {error}", path.display());
+    }
 }

@@ -256,6 +256,21 @@ fn what_cannot_be_run_is_named() {
         ),
         (&["--encoder", "none.onnx", "--taps", "a"], 30, "none.onnx"),
         (
+            &["--encoder", "half.onnx", "--taps", "last"],
+            30,
+            "its input is F16: only f32",
+        ),
+        (
+            &["--encoder", "four.onnx", "--taps", "last"],
+            30,
+            "it wants 4 pictures at once",
+        ),
+        (
+            &["--encoder", "grey.onnx", "--taps", "last"],
+            30,
+            "it wants 1 channels",
+        ),
+        (
             &[
                 "--encoder",
                 "rows.onnx",
@@ -272,6 +287,25 @@ fn what_cannot_be_run_is_named() {
         assert!(text.contains(what), "{arguments:?}: {text}");
         assert_eq!(found, Some(code), "{arguments:?}: {text}");
     }
+}
+
+/// The list of maps names the file's outputs, of every other resolution the last map, and never the picture.
+#[test]
+fn maps_are_listed_by_what_they_are_for() {
+    let (_, text) = export(&["--encoder", "maps.onnx", "--image-size", "32"]);
+    let lines: Vec<&str> = text.lines().filter(|l| l.contains("channels, ")).collect();
+    assert_eq!(
+        lines[lines.len() - 2..],
+        [
+            "  /body/out: 8 channels, 8 x 8 (an output)",
+            "  last: 12 channels, 4 x 4 (an output)"
+        ]
+    );
+    assert!(!text.contains("image:"), "{text}");
+    assert!(
+        lines.iter().all(|l| !l.contains(": 3 channels, 32")),
+        "{text}"
+    );
 }
 
 /// A graph that is not what the manifest says: refused, whatever it says.

@@ -165,7 +165,12 @@ pub struct MethodSpec {
 impl MethodSpec {
     /// A method with its published switches, for an image encoder of `layers` blocks.
     pub fn of(name: Method, layers: usize) -> MethodSpec {
-        let quarters = || (1..=4).map(|i| (i * layers).div_ceil(4)).collect();
+        // Of fewer than four blocks each once.
+        let quarters = || {
+            let mut all: Vec<usize> = (1..=4).map(|i| (i * layers).div_ceil(4)).collect();
+            all.dedup();
+            all
+        };
         MethodSpec {
             name,
             class: String::new(),

@@ -2,11 +2,11 @@
 //! own row and one for its patches. No text at all on the device.
 //!
 //! `p = softmax([f . w_n, f . w_a] / T)[1]` on unit vectors: patches are the V-V stream's features of each
-//! stage (the ordinary stream's where no block has that one, after ln_post where there are no words), the picture's are the class row's. The map is the mean of the stages; the image score is
-//! 0.5 (mean of the class rows' p + largest value of the mean of the patches' p). Both are our choice.
+//! stage (the ordinary stream's where no block has that one, after ln_post where there are no words), the
+//! picture's are the class row's. The map is the mean of the stages; the image score is 0.5 (mean of the class
+//! rows' p + largest value of the mean of the patches' p). Both are our choice.
 
 use super::{Drawing, Room, Said, unit_rows};
-use crate::bundle::manifest::Manifest;
 use crate::bundle::method::MethodSpec;
 use crate::bundle::tap::{Form, Rows, Stream, Tap};
 use crate::bundle::{Bundle, BundleError};
@@ -50,7 +50,10 @@ impl Heads {
             patch: vectors("patch")?,
             image: vectors("image")?,
             stages: spec.stages.clone(),
-            taps: taps(bundle.manifest(), spec),
+            taps: {
+                let m = bundle.manifest();
+                taps(&spec.stages, m.vv_layers, !m.text.is_none())
+            },
             width,
             temperature: bundle.manifest().scores.temperature,
             work: vec![],
@@ -59,15 +62,16 @@ impl Heads {
     }
 }
 
-/// What the method looks at.
-fn taps(manifest: &Manifest, spec: &MethodSpec) -> Vec<Tap> {
-    let stream = match manifest.vv_layers {
+/// What the method looks at: the class row, then the patches, after each of the blocks `stages`; with `words` in
+/// the space of the text encoder.
+pub fn taps(stages: &[usize], vv_layers: usize, words: bool) -> Vec<Tap> {
+    let stream = match vv_layers {
         0 => Stream::X,
         _ => Stream::Y,
     };
-    let form = match manifest.text.is_none() {
-        true => Form::LnPost,
-        false => Form::Projected,
+    let form = match words {
+        false => Form::LnPost,
+        true => Form::Projected,
     };
     let tap = |block: &usize, stream, rows| Tap {
         block: *block,
@@ -75,8 +79,8 @@ fn taps(manifest: &Manifest, spec: &MethodSpec) -> Vec<Tap> {
         form,
         rows,
     };
-    let class = spec.stages.iter().map(|s| tap(s, Stream::X, Rows::Class));
-    let patches = spec.stages.iter().map(|s| tap(s, stream, Rows::Patches));
+    let class = stages.iter().map(|s| tap(s, Stream::X, Rows::Class));
+    let patches = stages.iter().map(|s| tap(s, stream, Rows::Patches));
     class.chain(patches).collect()
 }
 

@@ -59,19 +59,19 @@ pub struct Backbone {
     /// How its library resizes positions.
     pub how: Positions,
     /// The patch embedding, [width, 3 * patch * patch], columns in (channel, y, x) order.
-    conv1: Array2<f32>,
+    pub(super) conv1: Array2<f32>,
     /// The bias of the patch embedding, [width].
     bias: Array1<f32>,
     /// The class token with its position, [width].
-    class_row: Array1<f32>,
+    pub(super) class_row: Array1<f32>,
     /// The positions of the patches, [grid * grid, width].
     positions: Array2<f32>,
     /// The registers, [registers, width].
-    registers: Array2<f32>,
+    pub(super) registers: Array2<f32>,
     /// The blocks, with layer scale multiplied into `out` and `proj`.
     pub blocks: Vec<Block>,
     /// The normalisation after the last block.
-    norm: Norm,
+    pub(super) norm: Norm,
 }
 
 impl Backbone {
@@ -93,6 +93,11 @@ impl Backbone {
         let digest = tensors
             .digest()
             .map_err(|e| TensorError::File(e.to_string()))?;
+        if tensors.computed().is_some() {
+            let what =
+                "an ONNX file: --encoder takes it, with --taps; --weights reads PyTorch's files";
+            return Err(TensorError::File(what.into()));
+        }
         let (layout, tensors, outside) = read::find(tensors, overrides)?;
         let said = Said::beside(&file, overrides)?;
         let mut all = read::encoder(&tensors, layout)?;
@@ -199,11 +204,15 @@ impl Backbone {
         }]
     }
 
+    /// The patches' positions with their bias, resized to a grid of `grid` patches a side, [grid * grid, width].
+    pub(super) fn positions_for(&self, grid: usize, how: Positions) -> Array2<f32> {
+        resized(self.positions.view(), self.grid, grid, how) + &self.bias
+    }
+
     fn write(&self, w: &mut Writer, grid: usize, how: Positions) {
         w.matrix("encoder/conv1", &self.conv1);
         w.vector("encoder/class_row", &self.class_row);
-        let positions = resized(self.positions.view(), self.grid, grid, how) + &self.bias;
-        w.table("encoder/positions", &positions);
+        w.table("encoder/positions", &self.positions_for(grid, how));
         if self.registers.nrows() > 0 {
             w.table("encoder/registers", &self.registers);
         }
@@ -213,7 +222,15 @@ impl Backbone {
         w.norm("encoder/ln_post", &self.norm);
     }
 
-    fn manifest(&self, how: Positions, options: &ExportOptions) -> Result<Manifest, TrainError> {
+    /// The manifest of a bundle that judges by `method`.
+    ///
+    /// # Errors
+    /// [`TrainError::Options`] if the options do not fit the weights.
+    pub(super) fn manifest(
+        &self,
+        method: MethodSpec,
+        options: &ExportOptions,
+    ) -> Result<Manifest, TrainError> {
         let size = options.image_size.unwrap_or(self.default_image_size());
         let layers = self.blocks.len();
         let manifest = Manifest {
@@ -248,10 +265,7 @@ impl Backbone {
             precision: options.precision,
             linear_error: vec![],
             known_score: None,
-            method: Some(MethodSpec {
-                positions: how,
-                ..MethodSpec::of(Method::Memory, layers)
-            }),
+            method: Some(method),
             assumed: self.assumed.clone(),
             sources: BTreeMap::from([("weights".into(), self.digest.clone())]),
         };
@@ -273,9 +287,26 @@ impl Backbone {
         how: Option<Positions>,
         out: &Path,
     ) -> Result<Exported, TrainError> {
-        let how = how.unwrap_or(self.how);
-        let manifest = self.manifest(how, options)?;
-        let mut w = Writer::new(BundleWriter::new(options.precision));
+        let method = MethodSpec {
+            positions: how.unwrap_or(self.how),
+            ..MethodSpec::of(Method::Memory, self.blocks.len())
+        };
+        let manifest = self.manifest(method, options)?;
+        let w = Writer::new(BundleWriter::new(options.precision));
+        self.finish(w, manifest, out)
+    }
+
+    /// The bundle of `manifest` at `out`: the encoder and what `w` holds already.
+    ///
+    /// # Errors
+    /// As [`Backbone::export`].
+    pub(super) fn finish(
+        &self,
+        mut w: Writer,
+        manifest: Manifest,
+        out: &Path,
+    ) -> Result<Exported, TrainError> {
+        let how = manifest.method.as_ref().map_or(self.how, |m| m.positions);
         self.write(&mut w, manifest.image.grid(), how);
         let (manifest, bytes) = w.checked(manifest)?;
         crate::bundle::save(&bytes, out).map_err(|source| TrainError::Output {

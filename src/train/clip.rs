@@ -280,7 +280,14 @@ impl Clip {
             .digest()
             .map_err(|e| fail(TensorError::File(e.to_string())))?;
         let (layout, tensors, outside) = layout::find(tensors, overrides).map_err(fail)?;
-        let known = Known::of(&tensors, &file, &digest, layout, path.is_dir(), overrides);
+        let known = Known::of(
+            &tensors,
+            &layout::beside(&file),
+            &digest,
+            layout,
+            path.is_dir(),
+            overrides,
+        );
         let known = known.map_err(fail)?;
         Clip::from_tensors(&tensors, path, digest, layout, known, outside, overrides).map_err(fail)
     }

@@ -133,8 +133,14 @@ fn parse(path: &Path) -> TractResult<InferenceModel> {
         .with_ignore_output_shapes(true)
         .with_ignore_output_types(true)
         .with_ignore_value_info(true);
-    onnx.model_for_path(path)
-        .context("no ONNX file that tract reads")
+    onnx.model_for_path(path).map_err(|e| {
+        let what = format!("{e:#}");
+        let beside = match what.contains("external data") {
+            true => "; its weights are in a file of their own, which belongs beside it",
+            false => "",
+        };
+        format_err!("no ONNX file that tract reads: {what}{beside}")
+    })
 }
 
 /// A network whose outputs are taps, for pictures of one size.
@@ -249,10 +255,9 @@ fn input(model: &InferenceModel, asked: Option<usize>) -> TractResult<(usize, bo
     );
     let fact = model.input_fact(0)?;
     let kind = fact.datum_type.concretize();
-    ensure!(
-        kind.is_none_or(|k| k == f32::datum_type()),
-        "its input is {kind:?}: only f32 pictures are fed"
-    );
+    if let Some(kind) = kind.filter(|k| *k != f32::datum_type()) {
+        bail!("its input is {kind:?}: only f32 pictures are fed, export it in f32");
+    }
     let dims: Vec<Option<usize>> = fact
         .shape
         .dims()
@@ -263,20 +268,17 @@ fn input(model: &InferenceModel, asked: Option<usize>) -> TractResult<(usize, bo
         "its input has {} axes: a picture is [1, 3, S, S]",
         dims.len()
     );
-    ensure!(
-        dims[0].is_none_or(|n| n == 1),
-        "it wants {:?} pictures at once",
-        dims[0]
-    );
+    if let Some(count) = dims[0].filter(|n| *n != 1) {
+        bail!("it wants {count} pictures at once: export it for one, or with that axis left open");
+    }
     let last = dims[3] == Some(3) && dims[1] != Some(3);
     let (colours, sides) = match last {
         true => (dims[3], [dims[1], dims[2]]),
         false => (dims[1], [dims[2], dims[3]]),
     };
-    ensure!(
-        colours.is_none_or(|c| c == 3),
-        "it wants {colours:?} channels, a picture has 3"
-    );
+    if let Some(count) = colours.filter(|c| *c != 3) {
+        bail!("it wants {count} channels, a picture has 3");
+    }
     let side = match (sides, asked) {
         ([Some(a), Some(b)], _) if a != b => {
             bail!("it wants {a} x {b} pixels: only squares are fed")
@@ -293,14 +295,15 @@ fn input(model: &InferenceModel, asked: Option<usize>) -> TractResult<(usize, bo
     Ok((side, last))
 }
 
-/// Square maps that a network has, the last of each resolution, for people who look for taps.
+/// Square maps that a network has, for people who look for taps: of each resolution its outputs, else the last one.
 fn maps(model: InferenceModel) -> String {
     let mut model = model;
     // As far as it comes: this is advice.
     let _ = model.analyse(true);
-    let mut last: Vec<(usize, String)> = vec![];
+    let mut last: Vec<(usize, bool, String)> = vec![];
     for node in model.nodes() {
         for (slot, output) in node.outputs.iter().enumerate() {
+            let outlet = OutletId::new(node.id, slot);
             let dims: Option<Vec<usize>> = output
                 .fact
                 .shape
@@ -310,20 +313,28 @@ fn maps(model: InferenceModel) -> String {
             let Some([1, channels, height, width]) = dims.as_deref() else {
                 continue;
             };
-            if height != width || *height < 2 {
+            let input = model.inputs.contains(&outlet);
+            if height != width || *height < 2 || input {
                 continue;
             }
-            let name = model
-                .outlet_label(OutletId::new(node.id, slot))
-                .unwrap_or(&node.name);
-            let line = format!("  {name}: {channels} channels, {height} x {width}");
-            last.retain(|(side, _)| side != height);
-            last.push((*height, line));
+            let is_output = model.outputs.contains(&outlet);
+            let name = model.outlet_label(outlet).unwrap_or(&node.name);
+            let what = if is_output { " (an output)" } else { "" };
+            let line = format!("  {name}: {channels} channels, {height} x {width}{what}");
+            let kept = |known: &bool| *known && !is_output;
+            if last
+                .iter()
+                .any(|(side, known, _)| side == height && kept(known))
+            {
+                continue;
+            }
+            last.retain(|(side, known, _)| side != height || (*known && is_output));
+            last.push((*height, is_output, line));
         }
     }
     match last.is_empty() {
         true => "  (none was found)".into(),
-        false => last.into_iter().map(|(_, line)| line).join("\n"),
+        false => last.into_iter().map(|(_, _, line)| line).join("\n"),
     }
 }
 

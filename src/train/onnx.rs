@@ -9,6 +9,7 @@ mod proto;
 use super::TrainError;
 use crate::bundle::Bundle;
 use crate::bundle::manifest::{Interpolation, Manifest, Precision, ScoreRule};
+use crate::bundle::method::Method;
 use crate::faprompt::AdaptationMode;
 use crate::gpu::graph;
 use emit::Emitter;
@@ -70,9 +71,11 @@ fn model(bundle: &Bundle, adaptation: AdaptationMode) -> TractResult<ModelProto>
                 "abnormal",
             ],
         ),
-        Some(_) if manifest.text.is_none() => (graph::encoder(bundle, &taps, numbers)?, vec![]),
+        Some(method) if method.name == Method::Memory => {
+            (graph::encoder(bundle, &taps, numbers)?, vec![])
+        }
         Some(method) => bail!(
-            "only FAPrompt's frame and encoders without text are written, no {}",
+            "only FAPrompt's frame and encoders that judge by good parts are written, no {}",
             method.name
         ),
     };

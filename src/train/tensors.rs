@@ -1,9 +1,10 @@
-//! Named tensors from the files that people have: safetensors, PyTorch checkpoints, TorchScript, in one file
-//! or in shards.
+//! Named tensors from the files that people have: safetensors, PyTorch checkpoints, TorchScript, ONNX, in one file
+//! or in several.
 //!
-//! What a file is shows in its first bytes, not in its name. It keeps account of what was read: what nobody
+//! What a file is shows in its first bytes, not in its name (but for ONNX, whose first bytes may be anything). It keeps account of what was read: what nobody
 //! asked for may change what the network computes.
 
+pub mod onnx;
 mod shards;
 pub mod store;
 mod torchscript;
@@ -76,6 +77,7 @@ pub struct Tensors {
     map: BTreeMap<String, Raw>,
     read: RefCell<BTreeSet<String>>,
     scripted: bool,
+    computed: Option<onnx::Computed>,
 }
 
 fn decode(name: &str, raw: &Raw) -> Result<Vec<f32>, TensorError> {
@@ -143,16 +145,42 @@ fn decode(name: &str, raw: &Raw) -> Result<Vec<f32>, TensorError> {
 }
 
 impl Tensors {
-    /// Reads a safetensors file, or a PyTorch checkpoint of any age, or a TorchScript archive. Of a set of
-    /// shards, the index (`*.index.json`) or any one of them stands for all.
+    /// Reads a safetensors file, or a PyTorch checkpoint of any age, or a TorchScript archive, or the parameters of an
+    /// ONNX file. Of a set of shards, the index (`*.index.json`) or any one of them stands for all; of two ONNX files
+    /// with a tower each (`vision_model.onnx`, `text_model.onnx`) either one.
     ///
     /// # Errors
     /// [`TensorError::File`]: the file cannot be read, or holds no tensors.
     pub fn load(path: &Path) -> Result<Tensors, TensorError> {
+        if path.extension().is_some_and(|e| e == "onnx") {
+            return Tensors::load_onnx(path);
+        }
         match index_of(path) {
             Some(index) => shards::load(&index),
             None => Tensors::load_one(path),
         }
+    }
+
+    fn load_onnx(path: &Path) -> Result<Tensors, TensorError> {
+        let mut all = onnx::load(path)?;
+        let Some(other) = onnx::other_tower(path) else {
+            return Ok(all);
+        };
+        let more = onnx::load(&other)
+            .map_err(|e| TensorError::File(format!("{}: {e}", other.display())))?;
+        for (name, raw) in more.map {
+            // Both towers may come with the scale of the training's loss.
+            if all.map.insert(name.clone(), raw).is_some() && name != "logit_scale" {
+                let what = format!("tensor `{name}` is in {} too", other.display());
+                return Err(TensorError::File(what));
+            }
+        }
+        if let (Some(own), Some(others)) = (&mut all.computed, more.computed) {
+            own.join(others);
+        }
+        all.files.push(other);
+        all.files.sort();
+        Ok(all)
     }
 
     fn load_one(path: &Path) -> Result<Tensors, TensorError> {
@@ -191,6 +219,7 @@ impl Tensors {
             map,
             read: RefCell::default(),
             scripted,
+            computed: None,
         })
     }
 
@@ -204,7 +233,12 @@ impl Tensors {
         self.scripted
     }
 
-    /// SHA-256 of the file in hexadecimal; of shards, of their digests in the order of their names.
+    /// What the graph that they stand in says of the network; only an ONNX file has one.
+    pub fn computed(&self) -> Option<onnx::Computed> {
+        self.computed
+    }
+
+    /// SHA-256 of the file in hexadecimal; of several, of their digests in the order of their names.
     ///
     /// # Errors
     /// The file system's.

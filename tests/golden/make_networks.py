@@ -2,7 +2,8 @@
 
 Needs: onnx, onnxruntime, torch, safetensors (made with 1.23.2, 1.32.0, 2.15.0 and 0.8.0).
 `maps.onnx`: convolutions, any size; maps `/body/out` (stride 4) and `last` (stride 8). `rows.onnx`: a ViT's rows,
-32 px, a class token before the patches. `odd.onnx`: an operator that nobody knows. `expected.safetensors`: `pixels`
+32 px, a class token before the patches. `odd.onnx`: an operator that nobody knows. `half.onnx`, `four.onnx`,
+`grey.onnx`: inputs that are no f32 picture. `expected.safetensors`: `pixels`
 [3, 32, 32] (normalised); the taps as rows of an 8 x 8 grid, `maps.stride4` [64, 8], `maps.stride8` [64, 12] (enlarged by
 PyTorch, bilinear), and of a 4 x 4 grid, `rows.tokens` [16, 12].
 """
@@ -80,6 +81,11 @@ rows = save(
 )
 save("odd.onnx", body[:2] + [node("Mystery", ["r1"], ["m"], "riddle", domain="com.example"), node("Relu", ["m"], ["last"], "end")],
      constants[:2], [image], [info("last", "N", 8, None, None)])
+
+# Inputs that are no f32 picture.
+for name, kind, dims in [("half", TensorProto.FLOAT16, (1, 3)), ("four", TensorProto.FLOAT, (4, 3)), ("grey", TensorProto.FLOAT, (1, 1))]:
+    sides = [helper.make_tensor_value_info(n, kind, [*dims, 32, 32]) for n in ("image", "last")]
+    save(f"{name}.onnx", [node("Relu", ["image"], ["last"], "relu")], [], sides[:1], sides[1:])
 
 pixels = random.standard_normal((3, 32, 32)).astype(np.float32)
 run = lambda path: onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": pixels[None]})

@@ -12,8 +12,9 @@ use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
+use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::export::{ExportOptions, export};
+use faprompt_edge::train::export::{ExportOptions, Exported, export};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::methods::bundle::refuse_host_only;
 use faprompt_edge::train::methods::learned::Learned;
@@ -31,8 +32,9 @@ pub struct Export {
     #[arg(long, required_unless_present_any = ["weights", "encoder"])]
     clip: Option<PathBuf>,
     /// Weights of an image encoder without text, instead of --clip: DINOv2 (its authors', Hugging Face's, timm's) or
-    /// a ViT of timm, file or folder. The bundle judges by good parts: `faprompt-edge teach`
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["clip", "prompts", "vv_layers"])]
+    /// a ViT of timm, file or folder. The bundle judges by good parts (`faprompt-edge teach`), with --method heads
+    /// --prompts by what `fit` learned too
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["clip", "vv_layers"])]
     weights: Option<PathBuf>,
     /// An ONNX file of any other image encoder, instead of --clip: with --taps. The bundle judges by good parts
     #[arg(long, value_name = "FILE", conflicts_with_all = ["clip", "weights", "prompts", "vv_layers", "memory_blocks", "onnx"])]
@@ -273,13 +275,38 @@ impl Export {
             let what = format!("{name} means nothing to an image encoder without text");
             return Err(TrainError::Options(what));
         }
-        if !matches!(asked.method, Method::Faprompt | Method::Memory) {
-            return Err(TrainError::Options(format!(
-                "--method {} needs a text encoder (--clip); weights without text judge by good parts alone",
-                asked.method
-            )));
-        }
-        Ok(())
+        let odd = match asked.method {
+            Method::Faprompt | Method::Memory => self.prompts.as_ref().map(|_| {
+                "--prompts belongs to --method heads: weights without text learn nothing else"
+                    .to_string()
+            }),
+            Method::Heads if self.encoder.is_none() => None,
+            Method::Heads => Some(
+                "--method heads is learned on --clip or --weights; --encoder judges by good parts alone"
+                    .to_string(),
+            ),
+            other => Some(format!(
+                "--method {other} needs a text encoder (--clip); weights without text judge by --method heads or by good parts"
+            )),
+        };
+        odd.map_or(Ok(()), |what| Err(TrainError::Options(what)))
+    }
+
+    /// A bundle of heads on an image encoder without text.
+    fn heads(
+        &self,
+        backbone: &Backbone,
+        asked: &MethodOptions,
+        options: &ExportOptions,
+    ) -> Result<Exported, TrainError> {
+        let path = self.prompts.as_ref().ok_or_else(|| {
+            TrainError::Options(
+                "--method heads needs --prompts: what `fit --method heads --weights` learned"
+                    .into(),
+            )
+        })?;
+        let learned = Learned::load(path, asked.method, backbone)?;
+        methods::bundle::export_without_text(backbone, asked, &learned, options, &self.out)
     }
 
     /// A bundle of an image encoder without text.
@@ -287,22 +314,31 @@ impl Export {
         self.refuse_words(asked)?;
         let backbone = self.about.load_backbone(path)?;
         let options = self.export_options(None, Selection::Paper);
-        let exported = backbone.export(&options, asked.positions, &self.out)?;
+        let (exported, how) = match asked.method {
+            Method::Heads => (
+                self.heads(&backbone, asked, &options)?,
+                "judged by heads, and good parts once it is taught".to_string(),
+            ),
+            _ => {
+                let exported = backbone.export(&options, asked.positions, &self.out)?;
+                let taps = exported.manifest.memory.iter().map(ToString::to_string);
+                let taps = taps.collect::<Vec<_>>().join(", ");
+                let how = format!(
+                    "good parts are compared by {taps}; now `faprompt-edge teach GOOD/ --bundle {} --out FILE`",
+                    self.out.display()
+                );
+                (exported, how)
+            }
+        };
         self.unsign();
         let m = &exported.manifest;
         say(format_args!(
-            "{}: {:.1} MB, {:?}, {}, {} px, good parts are compared by {}; now `faprompt-edge teach GOOD/ --bundle {} --out FILE`",
+            "{}: {:.1} MB, {:?}, {}, {} px, {how}",
             self.out.display(),
             exported.bytes as f64 / 1e6,
             m.precision,
             backbone.name(),
             m.image.size,
-            m.memory
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", "),
-            self.out.display(),
         ));
         self.write_onnx()?;
         Ok(ExitCode::Good)

@@ -10,6 +10,7 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
+use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::{self, DataSet, Sample};
 use faprompt_edge::train::fit::cache::Cache;
@@ -18,6 +19,7 @@ use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
 use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit};
 use faprompt_edge::train::methods::fit::pictures::{Pictures, Set};
+use faprompt_edge::train::methods::weights::Weights;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
@@ -31,10 +33,13 @@ use std::time::Instant;
 #[derive(Args)]
 pub struct Learning {
     /// CLIP weights, as for `export`
-    #[arg(long)]
-    pub clip: PathBuf,
+    #[arg(long, required_unless_present = "weights")]
+    clip: Option<PathBuf>,
+    /// Weights of an image encoder without text, instead of --clip, as for `export`: with --method heads
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["clip", "vv_layers"])]
+    weights: Option<PathBuf>,
     #[command(flatten)]
-    weights: WeightOptions,
+    about: WeightOptions,
     /// Epochs [default: 15; coop 200, cocoop 10, dapo 5]
     #[arg(long)]
     epochs: Option<usize>,
@@ -105,9 +110,28 @@ impl Learning {
         self.k
     }
 
+    /// The CLIP that `method` needs.
+    fn load_clip(&self, method: Method) -> Result<Clip, TrainError> {
+        match &self.clip {
+            Some(path) => self.about.load(path),
+            None => Err(TrainError::Options(format!(
+                "--method {method} needs a text encoder (--clip): --weights without text learn --method heads alone"
+            ))),
+        }
+    }
+
+    /// The option that the weights were named by.
+    fn named(&self) -> String {
+        match (&self.clip, &self.weights) {
+            (Some(path), _) => format!("--clip {}", path.display()),
+            (_, Some(path)) => format!("--weights {}", path.display()),
+            _ => String::new(),
+        }
+    }
+
     /// Weights and options, with every default filled in.
     pub fn resolve(&self) -> Result<(Clip, Options), TrainError> {
-        let clip = self.weights.load(&self.clip)?;
+        let clip = self.load_clip(Method::Faprompt)?;
         let paper = Options::paper(&clip);
         let options = Options {
             variant: Variant::default(),
@@ -133,14 +157,24 @@ impl Learning {
         Ok((clip, options))
     }
 
-    /// Weights and options of another method, with every default filled in.
+    /// CLIP and options of another method, with every default filled in.
     pub fn resolve_method(
         &self,
         asked: MethodOptions,
     ) -> Result<(Clip, methods::fit::Options), TrainError> {
-        let clip = self.weights.load(&self.clip)?;
+        let clip = self.load_clip(asked.method)?;
         asked.assumed(&clip).iter().for_each(warn);
-        let published = methods::fit::Options::published(asked, &clip);
+        let options = self.method_options(asked, Weights::Clip(&clip))?;
+        Ok((clip, options))
+    }
+
+    /// Options of a method, with every default filled in.
+    fn method_options(
+        &self,
+        asked: MethodOptions,
+        weights: Weights<'_>,
+    ) -> Result<methods::fit::Options, TrainError> {
+        let published = methods::fit::Options::published(asked, weights);
         let options = methods::fit::Options {
             tokens: self.e.unwrap_or(published.tokens),
             deep_blocks: self.deep_blocks.unwrap_or(published.deep_blocks),
@@ -154,8 +188,8 @@ impl Learning {
             products: self.products.unwrap_or(self.device.products()),
             ..published
         };
-        options.check(&clip)?;
-        Ok((clip, options))
+        options.check(weights)?;
+        Ok(options)
     }
 
     /// The feature cache.
@@ -416,9 +450,9 @@ impl Fit {
         )?;
         bar.finish_and_clear();
         say(format_args!(
-            "{}: now `export --clip {} --prompts` it",
+            "{}: now `export {} --prompts` it",
             self.out.join("prompts.safetensors").display(),
-            self.learning.clip.display()
+            self.learning.named()
         ));
         Ok(ExitCode::Good)
     }
@@ -457,9 +491,9 @@ impl Fit {
         let samples = to_learn_from(&self.data, learning, method)?;
         let path = ground.learn(&samples, &self.out, self.resume, threads)?;
         say(format_args!(
-            "{}: now `export --method {method} --clip {} --prompts` it",
+            "{}: now `export --method {method} {} --prompts` it",
             path.display(),
-            learning.clip.display()
+            learning.named()
         ));
         Ok(ExitCode::Good)
     }
@@ -498,9 +532,24 @@ pub fn to_learn_from(
     }
 }
 
+/// Weights that were read.
+enum Read {
+    Clip(Box<Clip>),
+    WithoutText(Box<Backbone>),
+}
+
+impl Read {
+    fn weights(&self) -> Weights<'_> {
+        match self {
+            Read::Clip(clip) => Weights::Clip(clip),
+            Read::WithoutText(backbone) => Weights::WithoutText(backbone),
+        }
+    }
+}
+
 /// What a method other than FAPrompt learns with: weights, encoder, cache.
 pub struct MethodGround {
-    pub clip: Clip,
+    weights: Read,
     pub options: methods::fit::Options,
     device: Device,
     stop: Interrupt,
@@ -514,16 +563,27 @@ impl MethodGround {
     /// # Errors
     /// [`TrainError`] of weights, options and cache.
     pub fn new(learning: &Learning, asked: MethodOptions) -> Result<MethodGround, TrainError> {
-        let (clip, options) = learning.resolve_method(asked)?;
-        let spec = methods::fit::run::spec(&clip, &options)?;
-        let taps = methods::fit::run::taps(&spec, clip.visual.blocks.len())?;
+        let (read, options) = match &learning.weights {
+            None => {
+                let (clip, options) = learning.resolve_method(asked)?;
+                (Read::Clip(Box::new(clip)), options)
+            }
+            Some(path) => {
+                let backbone = Box::new(learning.about.load_backbone(path)?);
+                let options = learning.method_options(asked, Weights::WithoutText(&backbone))?;
+                (Read::WithoutText(backbone), options)
+            }
+        };
+        let weights = read.weights();
+        let spec = methods::fit::run::spec(weights, &options)?;
+        let taps = methods::fit::run::taps(weights, &spec, &options)?;
         let device = learning.device.open()?;
         let stop = Interrupt::catch()?;
-        let key = Pictures::key(&clip, &spec, &options, &taps);
+        let key = Pictures::key(weights, &spec, &options, &taps);
         let cache = learning.keyed_cache(&key)?;
-        let pictures = Pictures::new(&clip, &spec, &options, taps, &device);
+        let pictures = Pictures::new(weights, &spec, &options, taps, &device);
         Ok(MethodGround {
-            clip,
+            weights: read,
             options,
             device,
             stop,
@@ -566,7 +626,7 @@ impl MethodGround {
             threads,
         };
         let path = methods::fit::run::fit(
-            &self.clip,
+            self.weights.weights(),
             &self.options,
             &set,
             pictures,

@@ -220,6 +220,36 @@ impl Known {
         folder: bool,
         overrides: &Overrides,
     ) -> Result<Known, TensorError> {
+        let mut known = Known::said(tensors, file, digest, layout, folder, overrides)?;
+        let computed = tensors.computed().unwrap_or_default();
+        if let (Some(what), None) = (computed.refused, overrides.activation) {
+            return Err(TensorError::File(format!(
+                "{what}: this program runs QuickGELU and exact GELU (--activation takes one of them all the same)"
+            )));
+        }
+        let said = known.facts.activation;
+        if said.is_some() && computed.activation.is_some() && said != computed.activation {
+            known.notes.push(format!(
+                "its configuration says {said:?}, but its graph computes {:?}: the graph counts",
+                computed.activation
+            ));
+        }
+        known.facts.activation = computed.activation.or(said);
+        if computed.epsilon.iter().all(Option::is_some) {
+            known.facts.epsilon = computed.epsilon;
+        }
+        Ok(known)
+    }
+
+    /// The same without what a graph says.
+    fn said(
+        tensors: &Tensors,
+        file: &Path,
+        digest: &str,
+        layout: Layout,
+        folder: bool,
+        overrides: &Overrides,
+    ) -> Result<Known, TensorError> {
         let mut known = Known {
             facts: Facts::default(),
             source: None,

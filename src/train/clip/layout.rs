@@ -34,6 +34,8 @@ const OPEN_CLIP: [&str; 3] = [
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 ];
+/// ONNX files, in the folder or in its `onnx/`: whole CLIPs, or the image tower with the text tower beside it.
+const ONNX: [&str; 3] = ["model.onnx", "vision_model.onnx", "visual.onnx"];
 const HUGGING_FACE: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -50,21 +52,28 @@ pub fn weight_file(path: &Path) -> Result<PathBuf, TensorError> {
     if let Some(file) = named.into_iter().find(|f| f.is_file()) {
         return Ok(file);
     }
+    let graphs = ONNX.map(|n| path.join(n)).into_iter();
+    let graphs = graphs.chain(ONNX.map(|n| path.join("onnx").join(n)));
+    if let Some(file) = graphs.into_iter().find(|f| f.is_file()) {
+        return Ok(file);
+    }
     // Any other name, if there is only one.
     let mut others: Vec<PathBuf> = std::fs::read_dir(path)
         .map_err(|e| TensorError::File(e.to_string()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|p| {
             let extension = p.extension().and_then(|e| e.to_str()).unwrap_or_default();
-            ["safetensors", "pt", "pth", "bin"].contains(&extension) && p.is_file()
+            ["safetensors", "pt", "pth", "bin", "onnx"].contains(&extension) && p.is_file()
         })
         .collect();
     others.sort();
     match &*others {
         [one] => Ok(one.clone()),
         [] => Err(TensorError::File(format!(
-            "no weights in this folder: none of {}, and no other .safetensors, .pt, .pth or .bin file beside config.json or open_clip_config.json",
-            [&OPEN_CLIP[..], &HUGGING_FACE[..]].concat().join(", ")
+            "no weights in this folder: none of {}, and no other .safetensors, .pt, .pth, .bin or .onnx file beside config.json or open_clip_config.json",
+            [&OPEN_CLIP[..], &HUGGING_FACE[..], &ONNX[..]]
+                .concat()
+                .join(", ")
         ))),
         several => {
             let names = several.iter().filter_map(|p| p.file_name());
@@ -74,6 +83,18 @@ pub fn weight_file(path: &Path) -> Result<PathBuf, TensorError> {
                 names.join(", ")
             )))
         }
+    }
+}
+
+/// Where a configuration would lie beside a weight file: beside the folder `onnx` for a file in one that has none.
+pub fn beside(file: &Path) -> PathBuf {
+    let is_onnx = file.extension().is_some_and(|e| e == "onnx");
+    let folder = file.parent().filter(|f| is_onnx && f.ends_with("onnx"));
+    let here = ["config.json", "open_clip_config.json"];
+    let bare = folder.filter(|f| !here.iter().any(|n| f.join(n).is_file()));
+    match (bare.and_then(Path::parent), file.file_name()) {
+        (Some(above), Some(name)) => above.join(name),
+        _ => file.to_path_buf(),
     }
 }
 
@@ -110,6 +131,11 @@ pub fn find(
     };
     let (tensors, outside) = tensors.below(&root);
     match other_kind(&tensors, layout) {
+        Some(what) if tensors.computed().is_some() && what.contains("without a text") => {
+            Err(TensorError::File(format!(
+                "{what}: an ONNX file of one tower needs the other's beside it (vision_model.onnx and text_model.onnx, visual.onnx and textual.onnx)"
+            )))
+        }
         Some(what) => Err(TensorError::File(format!("{what}; {SUPPORTED}"))),
         None => Ok((layout, tensors, outside)),
     }

@@ -4,11 +4,13 @@ use super::fit::dapo;
 use super::fit::run::Record;
 use super::learned::{Learned, Numbers, context_of, flat};
 use super::text::{encode, features, fits, mean_of_units, raw_mean};
+use super::weights::Weights;
 use super::words;
 use crate::bundle::BundleWriter;
 use crate::bundle::manifest::{Manifest, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, TowerSpec};
 use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::train::TrainError;
+use crate::train::backbone::Backbone;
 use crate::train::clip::Clip;
 use crate::train::export::{ExportOptions, Exported, Writer, write_encoder};
 use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, embed};
@@ -295,6 +297,51 @@ fn stages_fit(spec: &MethodSpec, learned: usize) -> Result<(), TrainError> {
     )))
 }
 
+/// The user's stages, else those that it was learned on, else the method's.
+fn stages(
+    asked: &MethodOptions,
+    learned: Option<&Learned>,
+    usual: Vec<usize>,
+) -> Result<Vec<usize>, TrainError> {
+    if !asked.stages.is_empty() {
+        return Ok(asked.stages.clone());
+    }
+    let record = learned.map(Record::of).transpose()?.flatten();
+    Ok(record.map_or(usual, |r| r.stages))
+}
+
+/// What it was learned with, once it is known that it was on these weights.
+fn record_of<'a>(
+    learned: Option<&Learned>,
+    weights: impl Into<Weights<'a>>,
+) -> Result<Option<Record>, TrainError> {
+    let weights = weights.into();
+    let record = learned.map(Record::of).transpose()?.flatten();
+    match record {
+        Some(odd) if odd.clip != weights.digest() => Err(options(format!(
+            "these {} numbers were learned on other weights than {}",
+            odd.method,
+            weights.path().display()
+        ))),
+        record => Ok(record),
+    }
+}
+
+/// The pairs of vectors of each stage.
+fn write_heads(w: &mut Writer, spec: &MethodSpec, learned: &Learned) -> Result<(), TrainError> {
+    let Numbers::Heads { patch, image } = &learned.numbers else {
+        return Err(mismatch(learned, Method::Heads));
+    };
+    for (name, cube) in [("patch", patch), ("image", image)] {
+        let (stages, _, width) = cube.dim();
+        stages_fit(spec, stages)?;
+        let flat = Array2::from_shape_vec((2 * stages, width), flat(cube).to_vec());
+        let flat = flat.expect("the same number of elements");
+        w.table(&format!("method/heads.{name}"), &flat);
+    }
+    Ok(())
+}
+
 /// Writes everything of the method but the encoder.
 fn write(
     w: &mut Writer,
@@ -306,11 +353,7 @@ fn write(
     let method = asked.method;
     let layers = clip.visual.blocks.len();
     let mut spec = MethodSpec::of(method, layers);
-    if !asked.stages.is_empty() {
-        spec.stages = asked.stages.clone();
-    } else if let Some(record) = learned.map(Record::of).transpose()?.flatten() {
-        spec.stages = record.stages;
-    }
+    spec.stages = stages(asked, learned, spec.stages)?;
     spec.positions = asked.positions.unwrap_or(spec.positions);
     if method.has_class() {
         spec.class = class(asked, learned)?;
@@ -378,22 +421,7 @@ fn write(
                 }
             }
         }
-        Method::Heads => {
-            let learned = needed(asked, learned)?;
-            let Numbers::Heads { patch, image } = &learned.numbers else {
-                return Err(mismatch(learned, method));
-            };
-            stages_fit(&spec, patch.len_of(Axis(0)))?;
-            stages_fit(&spec, image.len_of(Axis(0)))?;
-            for (name, cube) in [("patch", patch), ("image", image)] {
-                let rows = cube.len_of(Axis(0)) * 2;
-                let flat = Array2::from_shape_vec((rows, clip.text.width), flat(cube).to_vec());
-                w.table(
-                    &format!("method/heads.{name}"),
-                    &flat.expect("the same number of elements"),
-                );
-            }
-        }
+        Method::Heads => write_heads(w, &spec, needed(asked, learned)?)?,
         Method::Dapo => {
             let learned = needed(asked, learned)?;
             let Numbers::Dapo {
@@ -464,14 +492,7 @@ fn manifest(
     options: &ExportOptions,
 ) -> Result<Manifest, TrainError> {
     let (visual, text) = (&clip.visual, &clip.text);
-    let record = learned.map(Record::of).transpose()?.flatten();
-    if let Some(odd) = record.as_ref().filter(|r| r.clip != clip.digest) {
-        return Err(TrainError::Options(format!(
-            "these {} numbers were learned on other weights than {}",
-            odd.method,
-            clip.path.display()
-        )));
-    }
+    let record = record_of(learned, clip)?;
     let size = options
         .image_size
         .or(record.as_ref().map(|r| r.image_size))
@@ -547,6 +568,41 @@ pub fn bytes(
     let manifest = manifest(clip, learned, made, options)?;
     write_encoder(&mut w, &clip.visual, manifest.image.grid(), positions);
     w.checked(manifest)
+}
+
+/// Makes a bundle of heads on an image encoder without text at `out`: a score from the first part on, and good parts
+/// compared once it is taught.
+///
+/// # Errors
+/// [`TrainError::Options`] if the options or what was learned do not fit the weights, [`TrainError::Prompts`] if the
+/// file holds something else, [`TrainError::Output`] if the bundle cannot be written.
+pub fn export_without_text(
+    backbone: &Backbone,
+    asked: &MethodOptions,
+    learned: &Learned,
+    options: &ExportOptions,
+    out: &Path,
+) -> Result<Exported, TrainError> {
+    let record = record_of(Some(learned), backbone)?;
+    let weights = Weights::WithoutText(backbone);
+    let mut spec = MethodSpec::of(Method::Heads, weights.layers());
+    spec.stages = stages(asked, Some(learned), spec.stages)?;
+    spec.positions = asked.positions.unwrap_or(backbone.how);
+    let mut w = Writer::new(BundleWriter::new(options.precision));
+    write_heads(&mut w, &spec, learned)?;
+    let learned_size = record.map(|r| r.image_size);
+    let options = ExportOptions {
+        image_size: options.image_size.or(learned_size),
+        trained: options.trained && !learned.untrained,
+        ..options.clone()
+    };
+    let mut manifest = backbone.manifest(spec, &options)?;
+    let size = manifest.image.size as f32;
+    manifest.scores.smoothing_sigma = smoothing(Method::Heads) * size;
+    manifest.scores.temperature = asked.temperature.unwrap_or(INITIAL);
+    let digest = learned.digest.clone();
+    manifest.sources.insert("prompts".into(), digest);
+    backbone.finish(w, manifest, out)
 }
 
 /// Makes a bundle of `clip` for a method at `out`.

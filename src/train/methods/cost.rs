@@ -69,7 +69,7 @@ pub fn fresh(
     Ok(Some(match asked.method {
         Method::Anomalyclip => anomalyclip::fresh(clip, &options),
         Method::AprilGan => april_gan::fresh(clip, stages, seed),
-        Method::Heads => heads::fresh(clip, stages, threads)?,
+        Method::Heads => heads::fresh(clip, stages, seed, threads)?,
         Method::Dapo => dapo::fresh(clip, &spec, &options),
         _ => coop::fresh(clip, &options)?,
     }))

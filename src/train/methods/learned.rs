@@ -6,6 +6,7 @@
 use crate::bundle::method::Method;
 use crate::train::TrainError;
 use crate::train::clip::{Clip, Dense};
+use crate::train::methods::weights::Weights;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
 use half::f16;
@@ -349,17 +350,17 @@ fn dapo(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
     })
 }
 
-fn heads(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
+fn heads(t: &Tensors, width: usize) -> Result<Numbers, TensorError> {
     let cube = |name: &str| -> Result<Array3<f32>, TensorError> {
         let cube: Array3<f32> = squeezed(t, name, 3)?
             .into_dimensionality()
             .expect("three axes");
-        match cube.shape()[1..] == [2, clip.text.width] {
+        match cube.shape()[1..] == [2, width] {
             true => Ok(cube),
             false => Err(TensorError::Shape {
                 name: name.into(),
                 found: cube.shape().to_vec(),
-                wanted: format!("[stages, 2, {}]", clip.text.width),
+                wanted: format!("[stages, 2, {width}]"),
             }),
         }
     };
@@ -370,11 +371,17 @@ fn heads(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
 }
 
 impl Learned {
-    /// Reads what `method` learned on `clip`.
+    /// Reads what `method` learned on `weights`.
     ///
     /// # Errors
-    /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights.
-    pub fn load(path: &Path, method: Method, clip: &Clip) -> Result<Learned, TrainError> {
+    /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights; [`TrainError::Options`] for a
+    /// method that needs words and weights without them.
+    pub fn load<'a>(
+        path: &Path,
+        method: Method,
+        weights: impl Into<Weights<'a>>,
+    ) -> Result<Learned, TrainError> {
+        let weights = weights.into();
         let fail = |e: TensorError| TrainError::Prompts {
             path: path.to_path_buf(),
             what: e.to_string(),
@@ -388,14 +395,18 @@ impl Learned {
         ] {
             t = t.without_prefix(wrapping);
         }
-        let numbers = match method {
-            Method::Anomalyclip => prompts(&t, clip),
-            Method::Coop => context(&t, clip, false),
-            Method::Cocoop => context(&t, clip, true),
-            Method::AprilGan => linear(&t, clip),
-            Method::Heads => heads(&t, clip),
-            Method::Dapo => dapo(&t, clip),
-            other => Err(TensorError::File(format!(
+        let clip = match method {
+            Method::Heads => None,
+            _ => Some(weights.clip(method)?),
+        };
+        let numbers = match (method, clip) {
+            (Method::Anomalyclip, Some(clip)) => prompts(&t, clip),
+            (Method::Coop, Some(clip)) => context(&t, clip, false),
+            (Method::Cocoop, Some(clip)) => context(&t, clip, true),
+            (Method::AprilGan, Some(clip)) => linear(&t, clip),
+            (Method::Dapo, Some(clip)) => dapo(&t, clip),
+            (Method::Heads, _) => heads(&t, weights.features()),
+            (other, _) => Err(TensorError::File(format!(
                 "--method {other} takes no checkpoint of this kind"
             ))),
         };

@@ -10,6 +10,7 @@
 //! | [`fit`] | learning |
 //! | [`cost`] | what each costs beside FAPrompt |
 //! | [`tables`] | the papers' tables |
+//! | [`weights`] | what is learned on: with text or without |
 //! | [`judge`] | a set by a bundle for each of its classes |
 //! | [`anovl`], [`filo`], [`blip`] | what the device does not run of them |
 
@@ -23,6 +24,7 @@ pub mod judge;
 pub mod learned;
 pub mod tables;
 pub mod text;
+pub mod weights;
 pub mod words;
 
 pub use bundle::{MethodOptions, export};

@@ -1,13 +1,14 @@
-//! CLIP's image tower with the V-V stream.
+//! The image tower: CLIP's with the V-V stream, or one without text.
 
 mod taps;
 
 use super::layers::{Block, Maker, Norm, matrix, tensor, values};
 use crate::bundle::manifest::ActivationKind;
+use crate::train::backbone::Backbone;
 use crate::train::clip::Visual;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::Tensor;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, s};
 
 /// The tower; takes pictures cut into patches.
 #[derive(Module, Debug)]
@@ -16,10 +17,14 @@ pub struct ImageTower {
     class: Param<Tensor<2>>,
     /// [1 + grid * grid, width].
     positions: Param<Tensor<2>>,
-    ln_pre: Norm,
+    /// [registers, width], behind the patches in every block; only towers without text have them.
+    registers: Option<Param<Tensor<2>>>,
+    /// Towers without text have none.
+    ln_pre: Option<Norm>,
     blocks: Vec<Block>,
     ln_post: Norm,
-    proj: Param<Tensor<2>>,
+    /// To the space of the texts, [width, C]; towers without text have none.
+    proj: Option<Param<Tensor<2>>>,
     vv_layers: usize,
 }
 
@@ -49,28 +54,66 @@ impl ImageTower {
             conv1: m.param(tensor(&from.conv1.t().to_owned(), device)),
             class: m.param(tensor::<1, _>(&from.class, device).reshape([1, from.width])),
             positions: m.param(tensor(positions, device)),
-            ln_pre: Norm::new(&from.ln_pre, from.epsilon, m),
+            registers: None,
+            ln_pre: Some(Norm::new(&from.ln_pre, from.epsilon, m)),
             blocks: from
                 .blocks
                 .iter()
                 .map(|b| Block::new(b, from.heads, from.epsilon, activation, m))
                 .collect(),
             ln_post: Norm::new(&from.ln_post, from.epsilon, m),
-            proj: m.param(tensor(&from.proj.t().to_owned(), device)),
+            proj: Some(m.param(tensor(&from.proj.t().to_owned(), device))),
             vv_layers: vv_layers.min(from.blocks.len()),
         }
     }
 
+    /// An image encoder without text, with positions `[grid * grid, width]` of its patches (the patches' bias
+    /// included) that were resized elsewhere. It has no V-V stream, and no rows in a space of texts.
+    pub fn without_text(from: &Backbone, positions: &Array2<f32>, m: &mut Maker) -> ImageTower {
+        let (device, width) = (m.device, from.width);
+        let mut all = Array2::zeros((1 + positions.nrows(), width));
+        // The class row has its position in it.
+        all.slice_mut(s![1.., ..]).assign(positions);
+        let registers = match from.registers.nrows() {
+            0 => None,
+            _ => Some(m.param(tensor(&from.registers, device))),
+        };
+        ImageTower {
+            conv1: m.param(tensor(&from.conv1.t().to_owned(), device)),
+            class: m.param(tensor::<1, _>(&from.class_row, device).reshape([1, width])),
+            positions: m.param(tensor(&all, device)),
+            registers,
+            ln_pre: None,
+            blocks: from
+                .blocks
+                .iter()
+                .map(|b| Block::new(b, from.heads, from.epsilon, ActivationKind::Gelu, m))
+                .collect(),
+            ln_post: Norm::new(&from.norm, from.epsilon, m),
+            proj: None,
+            vv_layers: 0,
+        }
+    }
+
+    /// The projection to the space of the texts.
+    fn proj(&self) -> Tensor<2> {
+        let proj = self.proj.as_ref();
+        proj.expect("a tower beside a text tower").val()
+    }
+
     /// The tower's numbers as arrays, for what `from` says of its patches.
+    ///
+    /// # Panics
+    /// If it is a tower without text.
     pub fn export(&self, from: &Visual) -> Visual {
         Visual {
             conv1: matrix(&self.conv1.val().transpose()),
             class: Array1::from(values(&self.class.val())),
             positions: matrix(&self.positions.val()),
-            ln_pre: self.ln_pre.export(),
+            ln_pre: self.ln_pre.as_ref().expect("a CLIP's tower").export(),
             blocks: self.blocks.iter().map(Block::export).collect(),
             ln_post: self.ln_post.export(),
-            proj: matrix(&self.proj.val().transpose()),
+            proj: matrix(&self.proj().transpose()),
             ..*from
         }
     }
@@ -99,14 +142,17 @@ impl ImageTower {
             None => self.positions.val(),
         };
         let x = Tensor::cat(vec![class, embedded], 1) + positions.unsqueeze_dim(0);
-        self.ln_pre.forward(x)
+        match &self.ln_pre {
+            Some(norm) => norm.forward(x),
+            None => x,
+        }
     }
 
     /// Patches [B, N, 3 * patch * patch] in (channel, y, x) order, normalised as CLIP's pictures, to raw
     /// patch features [B, N, C] and raw image features [B, C].
     ///
     /// # Panics
-    /// If N is not the number of patches that the tower has positions for.
+    /// If N is not the number of patches that the tower has positions for, and for a tower without text.
     pub fn forward(&self, patches: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
         let [b, n, _] = patches.dims();
         let width = self.class.val().dims()[1];
@@ -130,14 +176,14 @@ impl ImageTower {
             };
             x = block.mlp(rows + block.attend(q, k, v, None));
         }
-        let c = self.proj.val().dims()[1];
+        let c = self.proj().dims()[1];
         let y = self.ln_post.forward(y.narrow(1, 1, n));
         let patches = y
             .reshape([b * n, width])
-            .matmul(self.proj.val())
+            .matmul(self.proj())
             .reshape([b, n, c]);
         // Without ln_post, as the published code does.
-        let image = x.reshape([b, width]).matmul(self.proj.val());
+        let image = x.reshape([b, width]).matmul(self.proj());
         (patches, image)
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn load(index: &Path) -> Result<Tensors, TensorError> {
         map: BTreeMap::new(),
         read: RefCell::default(),
         scripted: false,
+        computed: None,
     };
     for file in files {
         // A shard lies beside its index: a name with a folder in it could be any file of the machine.

@@ -1,23 +1,26 @@
 //! Language-free heads: pairs of weight vectors per stage, learned where words leave off.
 //!
 //! They begin as the prototypes of plain words ("flawless object", "damaged object" in WinCLIP's templates),
-//! so the first scores are zero-shot ones. Loss = sum over stages of focal + dice + dice of the stage's map
+//! so the first scores are zero-shot ones; beside an image encoder without text as unit vectors of a seed. Loss = sum over stages of focal + dice + dice of the stage's map
 //! and cross-entropy of the stage's class row. T = 0.07.
 
 use super::{Batch, Learner, Options, Terms, difference, logits, row};
-use crate::bundle::method::{Method, MethodSpec};
-use crate::bundle::tap::{Form, Rows, Stream, Tap};
+use crate::bundle::method::Method;
 use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::fit::losses;
 use crate::train::methods::learned::Numbers;
+use crate::train::methods::weights::Weights;
 use crate::train::methods::{text, words};
 use crate::train::nn::layers::{Maker, tensor, unit, values};
+use crate::train::random;
 use crate::train::tensors::store::Store;
 use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use ndarray::{Array3, Axis, s};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 const TEMPERATURE: f64 = 0.07;
 
@@ -32,26 +35,39 @@ pub struct Learned {
     size: usize,
 }
 
-/// What it looks at: the class row, then the V-V patches, of each stage.
-pub fn taps(spec: &MethodSpec) -> Vec<Tap> {
-    let tap = |stream, rows| {
-        move |block: &usize| Tap {
-            block: *block,
-            stream,
-            form: Form::Projected,
-            rows,
-        }
-    };
-    let class = spec.stages.iter().map(tap(Stream::X, Rows::Class));
-    let patches = spec.stages.iter().map(tap(Stream::Y, Rows::Patches));
-    class.chain(patches).collect()
-}
-
-/// First numbers: plain words'.
+/// First numbers: plain words' features, or `seed`'s where there are no words.
 ///
 /// # Errors
 /// [`TrainError::Weights`] if the weights lack a word's embedding.
-pub fn fresh(clip: &Clip, stages: usize, threads: usize) -> Result<Numbers, TrainError> {
+pub fn fresh<'a>(
+    weights: impl Into<Weights<'a>>,
+    stages: usize,
+    seed: u64,
+    threads: usize,
+) -> Result<Numbers, TrainError> {
+    match weights.into() {
+        Weights::Clip(clip) => of_words(clip, stages, threads),
+        Weights::WithoutText(backbone) => {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut cube = || {
+                let mut all = Array3::from_shape_simple_fn((stages, 2, backbone.width), || {
+                    random::normal(&mut rng)
+                });
+                for mut vector in all.lanes_mut(Axis(2)) {
+                    let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+                    vector /= length.max(f32::MIN_POSITIVE);
+                }
+                all
+            };
+            Ok(Numbers::Heads {
+                patch: cube(),
+                image: cube(),
+            })
+        }
+    }
+}
+
+fn of_words(clip: &Clip, stages: usize, threads: usize) -> Result<Numbers, TrainError> {
     let prompts = words::prompts(Method::Winclip, "object", None)?;
     let mut both = Array3::zeros((stages, 2, clip.text.width));
     for (i, list) in [&prompts.normal, &prompts.abnormal].into_iter().enumerate() {
@@ -72,8 +88,8 @@ impl Learned {
     ///
     /// # Errors
     /// [`TrainError::Options`] for numbers of another method.
-    pub fn new(
-        clip: &Clip,
+    pub fn new<'a>(
+        weights: impl Into<Weights<'a>>,
         numbers: &Numbers,
         options: &Options,
         device: &Device,
@@ -86,7 +102,7 @@ impl Learned {
         Ok(Learned {
             patch: m.param(patch),
             image: m.param(image),
-            grid: options.image_size / clip.visual.patch,
+            grid: options.image_size / weights.into().patch(),
             size: options.image_size,
         })
     }

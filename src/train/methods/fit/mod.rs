@@ -20,9 +20,9 @@ pub mod pictures;
 pub mod run;
 
 use super::MethodOptions;
+use super::weights::Weights;
 use crate::bundle::method::Method;
 use crate::train::TrainError;
-use crate::train::clip::Clip;
 use crate::train::nn::Products;
 use crate::train::tensors::store::Store;
 use burn::module::Module;
@@ -60,8 +60,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// What the method's code was published with, at the input size of `clip`.
-    pub fn published(asked: MethodOptions, clip: &Clip) -> Options {
+    /// What the method's code was published with, at the input size of `weights`.
+    pub fn published<'a>(asked: MethodOptions, weights: impl Into<Weights<'a>>) -> Options {
+        let weights = weights.into();
         let (epochs, batch, lr) = match asked.method {
             Method::Coop => (200, 32, 2e-3),
             Method::Cocoop => (10, 1, 2e-3),
@@ -76,14 +77,14 @@ impl Options {
                 _ => 5,
             },
             asked,
-            deep_blocks: 8.min(clip.text.blocks.len().saturating_sub(1)),
+            deep_blocks: 8.min(weights.text_layers().saturating_sub(1)),
             deep_length: 4,
             epochs,
             batch,
             lr,
             seed: 111,
-            image_size: clip.default_image_size(),
-            vv_layers: clip.default_vv_layers(),
+            image_size: weights.default_image_size(),
+            vv_layers: weights.default_vv_layers(),
             products: Products::F32,
             stop_after: None,
         }
@@ -106,9 +107,13 @@ impl Options {
     ///
     /// # Errors
     /// [`TrainError::Options`]: what is asked for does not fit the weights or other options.
-    pub fn check(&self, clip: &Clip) -> Result<(), TrainError> {
+    pub fn check<'a>(&self, weights: impl Into<Weights<'a>>) -> Result<(), TrainError> {
+        let weights = weights.into();
         let refuse = |what: String| Err(TrainError::Options(what));
-        let patch = clip.visual.patch;
+        if self.asked.method != Method::Heads {
+            weights.clip(self.asked.method)?;
+        }
+        let patch = weights.patch();
         if self.image_size == 0 || !self.image_size.is_multiple_of(patch) {
             return refuse(format!(
                 "--image-size {}: no multiple of the weights' patch side {patch}",
@@ -118,11 +123,11 @@ impl Options {
         if [self.tokens, self.epochs, self.batch].contains(&0) {
             return refuse("--e, --epochs and --batch must be at least 1".into());
         }
-        if self.deep_blocks >= clip.text.blocks.len() {
+        let text = weights.text_layers();
+        if self.deep_blocks > 0 && self.deep_blocks >= text {
             return refuse(format!(
-                "--deep-blocks {}: the text encoder has {} blocks",
+                "--deep-blocks {}: the text encoder has {text} blocks",
                 self.deep_blocks,
-                clip.text.blocks.len()
             ));
         }
         if self.asked.method == Method::Anomalyclip && self.deep_length > self.tokens {

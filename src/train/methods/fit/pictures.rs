@@ -6,10 +6,10 @@ use crate::bundle::method::MethodSpec;
 use crate::bundle::tap::Tap;
 use crate::capture;
 use crate::train::TrainError;
-use crate::train::clip::Clip;
 use crate::train::datasets::Sample;
 use crate::train::fit::Masks;
 use crate::train::fit::cache::Cache;
+use crate::train::methods::weights::Weights;
 use crate::train::methods::words::class_words;
 use crate::train::nn::image::{ImageTower, cut};
 use crate::train::nn::layers::{Maker, put, values};
@@ -34,34 +34,29 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// Of `clip`, for pictures of the options' size, on a device without gradients.
-    pub fn new(
-        clip: &Clip,
+    /// Of `weights`, for pictures of the options' size, on a device without gradients.
+    pub fn new<'a>(
+        weights: impl Into<Weights<'a>>,
         spec: &MethodSpec,
         options: &Options,
         taps: Vec<Tap>,
         device: &Device,
     ) -> Pictures {
-        let (patch, size) = (clip.visual.patch, options.image_size);
+        let weights = weights.into();
+        let (patch, size) = (weights.patch(), options.image_size);
         let grid = size / patch;
-        let vv = spec.vv_layers(options.vv_layers, clip.visual.blocks.len());
+        let vv = spec.vv_layers(options.vv_layers, weights.layers());
         let mut m = Maker::new(device, false).with(options.products);
-        let positions = clip.visual.positions_by(grid, spec.positions);
+        let preprocess = weights.preprocess();
         let image = ImageSpec {
             size,
             patch,
-            mean: clip.preprocess.mean,
-            std: clip.preprocess.std,
-            interpolation: clip.preprocess.interpolation,
+            mean: preprocess.mean,
+            std: preprocess.std,
+            interpolation: preprocess.interpolation,
         };
         Pictures {
-            tower: ImageTower::with_positions(
-                &clip.visual,
-                &positions,
-                clip.activation,
-                vv,
-                &mut m,
-            ),
+            tower: weights.tower(grid, spec.positions, vv, &mut m),
             preprocessor: Preprocessor::new(&image),
             size,
             patch,
@@ -71,17 +66,23 @@ impl Pictures {
     }
 
     /// What a cache of these rows is kept under: everything that they depend on but the picture.
-    pub fn key(clip: &Clip, spec: &MethodSpec, options: &Options, taps: &[Tap]) -> String {
+    pub fn key<'a>(
+        weights: impl Into<Weights<'a>>,
+        spec: &MethodSpec,
+        options: &Options,
+        taps: &[Tap],
+    ) -> String {
+        let weights = weights.into();
         let names: Vec<String> = taps.iter().map(ToString::to_string).collect();
-        let vv = spec.vv_layers(options.vv_layers, clip.visual.blocks.len());
+        let vv = spec.vv_layers(options.vv_layers, weights.layers());
         format!(
-            "rows 2 {} {} {vv} {:?} {:?} {:?} {:?} {}",
-            clip.digest,
+            "rows 2 {} {} {vv} {} {:?} {:?} {:?} {}",
+            weights.digest(),
             options.image_size,
-            clip.network(),
+            weights.network(),
             options.products,
             spec.positions,
-            clip.preprocess,
+            weights.preprocess(),
             names.join(", ")
         )
     }

@@ -10,6 +10,7 @@ use crate::train::clip::Clip;
 use crate::train::datasets::{Sample, digest};
 use crate::train::fit::order;
 use crate::train::methods::learned::{Learned, Numbers, RECORD};
+use crate::train::methods::weights::Weights;
 use crate::train::methods::{text, words};
 use crate::train::progress::Interrupt;
 use crate::train::tensors::store::Store;
@@ -39,7 +40,7 @@ pub struct Record {
     pub image_size: usize,
     /// Blocks with the V-V stream.
     pub vv_layers: usize,
-    /// SHA-256 of the CLIP weights.
+    /// SHA-256 of the weights.
     pub clip: String,
     /// What it was learned from, as [`digest`] tells it.
     pub data: String,
@@ -85,17 +86,22 @@ pub struct Epoch {
 
 /// The switches of a run: stages that the encoder does not have the V-V stream in move up to the first one
 /// that has it.
-pub fn spec(clip: &Clip, options: &Options) -> Result<MethodSpec, TrainError> {
-    let layers = clip.visual.blocks.len();
+pub fn spec<'a>(
+    weights: impl Into<Weights<'a>>,
+    options: &Options,
+) -> Result<MethodSpec, TrainError> {
+    let weights = weights.into();
+    let layers = weights.layers();
     let mut spec = MethodSpec::of(options.asked.method, layers);
     if !options.asked.stages.is_empty() {
         spec.stages = options.asked.stages.clone();
-    } else if spec.name == Method::Heads {
-        let first = layers + 1 - options.vv_layers.clamp(1, layers);
+    } else if spec.name == Method::Heads && options.vv_layers > 0 {
+        let first = layers + 1 - options.vv_layers.min(layers);
         spec.stages.iter_mut().for_each(|s| *s = (*s).max(first));
         spec.stages.dedup();
     }
-    spec.positions = options.asked.positions.unwrap_or(spec.positions);
+    let usual = weights.positions(&spec);
+    spec.positions = options.asked.positions.unwrap_or(usual);
     let vv = spec.vv_layers(options.vv_layers, layers);
     spec.check_stages(layers, vv)
         .map_err(|e| TrainError::Options(e.to_string()))?;
@@ -106,12 +112,22 @@ pub fn spec(clip: &Clip, options: &Options) -> Result<MethodSpec, TrainError> {
 ///
 /// # Errors
 /// [`TrainError::Options`] for a method that learns nothing here.
-pub fn taps(spec: &MethodSpec, layers: usize) -> Result<Vec<Tap>, TrainError> {
+pub fn taps<'a>(
+    weights: impl Into<Weights<'a>>,
+    spec: &MethodSpec,
+    options: &Options,
+) -> Result<Vec<Tap>, TrainError> {
+    let weights = weights.into();
+    let layers = weights.layers();
     Ok(match spec.name {
         Method::Anomalyclip => anomalyclip::taps(spec, layers),
         Method::AprilGan => april_gan::taps(spec),
         Method::Coop | Method::Cocoop => coop::taps(layers),
-        Method::Heads => heads::taps(spec),
+        Method::Heads => {
+            let vv = spec.vv_layers(options.vv_layers, layers);
+            let words = matches!(weights, Weights::Clip(_));
+            crate::methods::heads::taps(&spec.stages, vv, words)
+        }
         // Its image encoder learns: nothing of it can be kept.
         Method::Dapo => vec![],
         other => {
@@ -167,7 +183,7 @@ impl Checkpoint {
     /// Numbers, epochs done and the optimizer's state to go on from; `None` if there is nothing.
     fn load(
         &self,
-        clip: &Clip,
+        weights: Weights<'_>,
         now: &Record,
         resume: bool,
     ) -> Result<Option<(Numbers, usize, Bytes)>, TrainError> {
@@ -175,7 +191,7 @@ impl Checkpoint {
         if !path.is_file() {
             return Ok(None);
         }
-        let learned = Learned::load(&path, now.method, clip)?;
+        let learned = Learned::load(&path, now.method, weights)?;
         let record = Record::of(&learned)?.ok_or_else(|| TrainError::Prompts {
             path: path.clone(),
             what: "it was not written by `fit`".into(),
@@ -277,8 +293,8 @@ pub struct Out<'a> {
 /// # Errors
 /// Every [`TrainError`] but those of bundles.
 #[allow(clippy::too_many_arguments)]
-pub fn fit(
-    clip: &Clip,
+pub fn fit<'a>(
+    weights: impl Into<Weights<'a>>,
     options: &Options,
     set: &Set,
     pictures: &mut Pictures,
@@ -288,8 +304,9 @@ pub fn fit(
     bar: &ProgressBar,
     told: impl FnMut(&Epoch),
 ) -> Result<PathBuf, TrainError> {
-    options.check(clip)?;
-    let spec = spec(clip, options)?;
+    let weights = weights.into();
+    options.check(weights)?;
+    let spec = spec(weights, options)?;
     let method = options.asked.method;
     std::fs::create_dir_all(out.folder).map_err(|source| TrainError::Output {
         path: out.folder.into(),
@@ -309,8 +326,8 @@ pub fn fit(
             (None, _) => String::new(),
         },
         image_size: options.image_size,
-        vv_layers: spec.vv_layers(options.vv_layers, clip.visual.blocks.len()),
-        clip: clip.digest.clone(),
+        vv_layers: spec.vv_layers(options.vv_layers, weights.layers()),
+        clip: weights.digest().into(),
         data: digest(set.samples),
         batch: options.batch,
         lr: options.lr,
@@ -320,17 +337,17 @@ pub fn fit(
             _ => vec![],
         },
     };
-    let saved = checkpoint.load(clip, &record, out.resume)?;
+    let saved = checkpoint.load(weights, &record, out.resume)?;
     let (numbers, done, state) = match saved {
         Some((numbers, done, state)) => (numbers, done, Some(state)),
         None => {
             let stages = spec.stages.len();
             let numbers = match method {
-                Method::Anomalyclip => anomalyclip::fresh(clip, options),
-                Method::AprilGan => april_gan::fresh(clip, stages, options.seed),
-                Method::Heads => heads::fresh(clip, stages, out.threads)?,
-                Method::Dapo => dapo::fresh(clip, &spec, options),
-                _ => coop::fresh(clip, options)?,
+                Method::Heads => heads::fresh(weights, stages, options.seed, out.threads)?,
+                Method::Anomalyclip => anomalyclip::fresh(weights.clip(method)?, options),
+                Method::AprilGan => april_gan::fresh(weights.clip(method)?, stages, options.seed),
+                Method::Dapo => dapo::fresh(weights.clip(method)?, &spec, options),
+                _ => coop::fresh(weights.clip(method)?, options)?,
             };
             (numbers, 0, None)
         }
@@ -350,6 +367,10 @@ pub fn fit(
         bar,
         told,
     };
+    if method == Method::Heads {
+        return run.learn(heads::Learned::new(weights, &numbers, options, &device)?);
+    }
+    let clip = weights.clip(method)?;
     match method {
         Method::Anomalyclip => {
             run.learn(anomalyclip::Learned::new(clip, &numbers, options, &device)?)
@@ -359,7 +380,6 @@ pub fn fit(
             run.directions = Some(directions(clip, class, set.samples, out.threads)?);
             run.learn(april_gan::Learned::new(clip, &numbers, options, &device)?)
         }
-        Method::Heads => run.learn(heads::Learned::new(clip, &numbers, options, &device)?),
         Method::Dapo => {
             let types = run.record.types.clone();
             let learner = dapo::Learned::new(clip, &numbers, &types, &spec, options, &device)?;
