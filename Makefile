@@ -39,8 +39,9 @@ deny: $(DENY)/$(DENY_VERSION)
 	$(DENY)/bin/cargo-deny --locked check licenses bans sources
 	$(DENY)/bin/cargo-deny --locked --config gateway/deny.toml --manifest-path gateway/Cargo.toml check licenses bans sources
 	@if [ -e "$$(rustc --print sysroot)/share/doc/rust/COPYRIGHT-library.html" ]; then \
-	  boards/deploy/licenses aarch64-unknown-linux-gnu > /dev/null; \
-	else echo "NOT TRIED: the device program's licence texts: this Rust came without its own"; fi
+	  boards/deploy/licenses aarch64-unknown-linux-gnu > /dev/null && \
+	  boards/deploy/licenses "$$(rustc --print host-tuple)" train > /dev/null; \
+	else echo "NOT TRIED: the packages' licence texts: this Rust came without its own"; fi
 $(DENY)/$(DENY_VERSION):
 	@.ci/setup python3-venv
 	python3 -m venv $(DENY)
