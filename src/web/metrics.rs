@@ -8,7 +8,7 @@ use prometheus::core::Collector;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder};
 
 /// What [`text`] is, as HTTP names it.
-pub use prometheus::TEXT_FORMAT as MEDIA_TYPE;
+pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// All of them. Rejects by cause add up to `faprompt_parts_total` with the good ones.
 ///
