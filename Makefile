@@ -1,4 +1,4 @@
-# make run   sets up what is missing, builds, runs the main job: a simulated station
+# make run   sets up what is missing, builds, runs the main job: a simulated station is taught good parts and rejects others
 # make test  sets up what is missing, runs every test; last, on Debian, the rig with its fewer cases
 # make rig   the station on a real arm64 kernel, all cases
 # make node BOARD=jetson-orin-nano   program and Debian package for that board's processor
@@ -14,7 +14,9 @@ BIN := $(CARGO_TARGET_DIR)/release
 .PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check plant-check opcua-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
-	$(BIN)/faprompt-edge run --out out || test $$? -eq 1
+	mkdir -p out
+	$(BIN)/faprompt-edge teach --generated 40 --out out/disc.taught
+	$(BIN)/faprompt-edge run --set taught=out/disc.taught --out out || test $$? -eq 1
 
 # Property tests play the same cases each time here; without the seed, others.
 test:

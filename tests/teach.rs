@@ -85,6 +85,37 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What `make run` does: the bundle that ships is taught the generator's good parts, and the line rejects the others.
+#[test]
+fn a_simulated_station_that_was_taught_rejects_what_is_defective() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_faprompt-edge"))
+            .current_dir(folder.path())
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let out = edge(&["teach", "--generated", "40", "--out", "disc.taught"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let out = edge(&["run", "--set", "taught=disc.taught", "--out", "out"]);
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{said}{}", text(&out.stderr));
+    let line = said.lines().find(|l| l.starts_with("defective parts made"));
+    assert_eq!(
+        line,
+        Some("defective parts made  4, of which rejected 4"),
+        "{said}"
+    );
+    // Of 20 good ones; the bound is 1 of 100 on average.
+    let good = said.lines().find_map(|l| l.strip_prefix("good "));
+    let good: u32 = good.unwrap().trim().parse().unwrap();
+    assert!(good >= 18, "{said}");
+
+    let out = edge(&["teach", "--generated", "4", "--out", "few.taught"]);
+    assert!(!out.status.success() && text(&out.stderr).contains("4 good parts"));
+}
+
 #[test]
 fn taught_parts_tell_bad_ones_and_say_why() {
     let bench = Bench::new();

@@ -56,6 +56,18 @@ impl PatternCamera {
         PatternCamera { seed, sequence: 0 }
     }
 
+    /// The good parts of this seed with their names, without end.
+    pub fn good_parts(seed: u64) -> impl Iterator<Item = (String, RgbImage)> {
+        let mut camera = PatternCamera::new(seed);
+        std::iter::repeat_with(move || {
+            let mut image = RgbImage::default();
+            // The generator never fails.
+            let exposure = camera.capture(&mut image, Duration::ZERO).ok()?;
+            (exposure.defective == Some(false)).then_some((exposure.name, image))
+        })
+        .flatten()
+    }
+
     fn draw(&self, defect: Option<Defect>, image: &mut RgbImage) {
         let part = self
             .seed
@@ -188,6 +200,10 @@ mod tests {
                 .all(|(a, b)| a.0 == b.0 && a.1.name == b.1.name)
         );
         assert!(a.iter().zip(&other).any(|(a, b)| a.0 != b.0));
+        let mut good = PatternCamera::good_parts(5);
+        for (image, exposure) in a.iter().filter(|(_, e)| e.defective == Some(false)) {
+            assert_eq!(good.next(), Some((exposure.name.clone(), image.clone())));
+        }
         let mut camera = PatternCamera::new(1);
         let defective = (0..200)
             .filter(|_| next(&mut camera).1.defective.unwrap())

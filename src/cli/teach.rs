@@ -3,7 +3,7 @@
 use super::{CliError, Network, cores, good_parts};
 use clap::Args;
 use faprompt_edge::bundle::method::Method;
-use faprompt_edge::capture::{list, load};
+use faprompt_edge::capture::{PatternCamera, list, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{CutError, Inspector};
 use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views};
@@ -15,14 +15,19 @@ use std::path::{Path, PathBuf};
 
 /// Fewest good parts that can be taught.
 const FEWEST: usize = 5;
+/// Seed of generated parts: others than those that `run` shows unless it is told to.
+const SEED: u64 = 1 << 32;
 /// Most lines about parts; the oddest are shown.
 const SHOWN: usize = 10;
 
 #[derive(Args)]
 pub struct Teach {
     /// Photos of good parts, or folders of them
-    #[arg(required = true)]
+    #[arg(required_unless_present = "generated")]
     paths: Vec<PathBuf>,
+    /// Learn so many good parts of the generator too, whose parts `run --source pattern` shows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    generated: u16,
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -76,6 +81,12 @@ impl Teach {
         let bundle = self.network.open()?;
         let options = self.network.options(self.threads.unwrap_or(cores()));
         if good_parts::has_form(&bundle) {
+            if self.generated > 0 {
+                let method = bundle.manifest().method_name();
+                return Err(CliError::Usage(format!(
+                    "--generated: {method} learns from photos only"
+                )));
+            }
             let encoder = good_parts::encoder(&bundle);
             let mut inspector = super::inspector(&bundle, options)?;
             if !self.tiles.is_whole() {
@@ -125,6 +136,12 @@ impl Teach {
                 .map_err(|e| e.to_string())
                 .and_then(|frame| self.part(&mut inspector, &mut lesson, &name, &frame));
             if let Err(e) = taken {
+                warn(format_args!("not taught: {e}"));
+                unread += 1;
+            }
+        }
+        for (name, frame) in PatternCamera::good_parts(SEED).take(self.generated.into()) {
+            if let Err(e) = self.part(&mut inspector, &mut lesson, &name, &frame) {
                 warn(format_args!("not taught: {e}"));
                 unread += 1;
             }
