@@ -16,7 +16,7 @@ for _ in $(seq 100); do
 done
 # Events do not end. What a schema cannot say (no password is set yet, a rectangle whose left side is right of its right one) is
 # answered with 422, which the check for the acceptance of valid data does not foresee.
-"$schemathesis" run "$url/api/openapi.json" --exclude-path /api/events --checks all --exclude-checks unsupported_method,positive_data_acceptance \
+"$schemathesis" --config-file "$(dirname "$0")/schemathesis.toml" run "$url/api/openapi.json" --exclude-path /api/events --checks all --exclude-checks unsupported_method,positive_data_acceptance \
   --max-examples "${EXAMPLES:-50}" --seed 1 --request-timeout 70
 curl -sf "$url/metrics" | promtool check metrics
 echo "promtool: nothing to say about $(curl -sf "$url/metrics" | grep -c '^faprompt') samples"
