@@ -35,13 +35,7 @@ struct Station {
 
 impl Station {
     fn new() -> Station {
-        // In memory: what is written is synced to the disk.
-        let memory = std::path::Path::new("/dev/shm");
-        let folder = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory),
-            false => tempfile::tempdir(),
-        };
-        let folder = folder.expect("a folder");
+        let folder = tempfile::tempdir().expect("a folder");
         let (store, restored) = Store::open(folder.path(), &Memory::default()).expect("a store");
         let mut control = Control::new(Still(Mode::Running), store, restored);
         let now = Instant::now();

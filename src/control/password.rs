@@ -148,6 +148,7 @@ mod tests {
         assert_eq!(hash(&"x".repeat(33)), Err(PasswordError::Text));
         assert_eq!(hash("caf\u{e9}"), Err(PasswordError::Text));
     }
+
     #[test]
     fn what_is_short_common_or_ones_own_word_is_not_set() {
         let common: Vec<&str> = COMMON.lines().filter(|l| !l.starts_with('#')).collect();

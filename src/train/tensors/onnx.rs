@@ -185,7 +185,8 @@ impl<'a> Reading<'a> {
         for (to, from) in aliases {
             used.insert(from.to_string());
             if !named.contains_key(*to) {
-                put(&mut named, to, &self.constants[*from], false)?;
+                let Constant { shape, values } = &self.constants[*from];
+                put(&mut named, to, shape, values, false)?;
             }
         }
         for (name, constant) in &self.constants {
@@ -194,7 +195,7 @@ impl<'a> Reading<'a> {
             let nothing = constant.values.len() <= 1 || masks();
             if !named.contains_key(name) && (counts || (!used.contains(name.as_str()) && !nothing))
             {
-                put(&mut named, name, constant, false)?;
+                put(&mut named, name, &constant.shape, &constant.values, false)?;
             }
         }
         Ok(self.rooted(named))
@@ -253,7 +254,8 @@ impl<'a> Reading<'a> {
                 ))),
             };
         }
-        put(named, &layer, constant, is_layers && !outputs_first)
+        let turned = is_layers && !outputs_first;
+        put(named, &layer, &constant.shape, &constant.values, turned)
     }
 
     /// The name of an anonymous matrix: its bias's layer, else its node's path.
@@ -315,11 +317,7 @@ impl<'a> Reading<'a> {
                 false => self.of_open_ai("class_embedding"),
             };
             used.insert(own.clone());
-            let row = Constant {
-                shape: vec![width],
-                values: constant.values.clone(),
-            };
-            put(named, name, &row, false)?;
+            put(named, name, &[width], &constant.values, false)?;
         }
         Ok(())
     }
@@ -348,7 +346,7 @@ impl<'a> Reading<'a> {
                 continue;
             };
             let shape = match *constant.shape {
-                [rows, width] | [1, rows, width] if rows > 1 && width > 1 => vec![rows, width],
+                [rows, width] | [1, rows, width] if rows > 1 && width > 1 => [rows, width],
                 _ => continue,
             };
             if !anonymous(own) || constant.values.iter().any(|v| *v < HIDES) {
@@ -370,11 +368,7 @@ impl<'a> Reading<'a> {
                 continue;
             }
             used.insert(own.clone());
-            let rows = Constant {
-                shape,
-                values: constant.values.clone(),
-            };
-            put(named, name, &rows, false)?;
+            put(named, name, &shape, &constant.values, false)?;
         }
         Ok(())
     }
@@ -394,11 +388,8 @@ impl<'a> Reading<'a> {
                 "a quantised ONNX file: take the one in f32 or f16, `--precision int8` makes int8 of it".into(),
             ));
         }
-        let fused = self.graph.node.iter();
-        if let Some(node) = fused
-            .into_iter()
-            .find(|n| n.domain.starts_with("com.microsoft"))
-        {
+        let mut nodes = self.graph.node.iter();
+        if let Some(node) = nodes.find(|n| n.domain.starts_with("com.microsoft")) {
             return Err(TensorError::File(format!(
                 "ONNX Runtime has optimised this file ({} of {}), and its parameters are no longer the network's: take the file from before",
                 node.op_type, node.domain
@@ -470,21 +461,22 @@ fn floats(
 fn put(
     named: &mut BTreeMap<String, Raw>,
     name: &str,
-    constant: &Constant,
+    shape: &[usize],
+    values: &[f32],
     turned: bool,
 ) -> Result<(), TensorError> {
-    let mut shape = constant.shape.clone();
-    let mut values = constant.values.clone();
-    if let ([rows, columns], true) = (&*constant.shape, turned) {
-        let (rows, columns) = (*rows, *columns);
-        shape = vec![columns, rows];
-        for r in 0..rows {
-            for c in 0..columns {
-                values[c * rows + r] = constant.values[r * columns + c];
-            }
+    let bytes = |v: f32| v.to_le_bytes();
+    let (shape, data) = match *shape {
+        [rows, columns] if turned => {
+            let places = (0..columns).flat_map(|c| (0..rows).map(move |r| r * columns + c));
+            let data = places.flat_map(|i| bytes(values[i])).collect();
+            (vec![columns, rows], data)
         }
-    }
-    let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        _ => (
+            shape.to_vec(),
+            values.iter().copied().flat_map(bytes).collect(),
+        ),
+    };
     let raw = Raw {
         shape,
         dtype: "F32".into(),
