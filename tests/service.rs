@@ -167,6 +167,37 @@ fn the_service_is_told_when_the_station_is_ready() {
     assert!(station.wait().unwrap().code().unwrap() <= 1);
 }
 
+#[test]
+fn a_release_on_trial_that_cannot_judge_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let bundle = bundle(folder.path());
+    let known = Bundle::open(&bundle, &Keys::default()).unwrap();
+    let known = f64::from(known.manifest().known_score.unwrap());
+    with_known_score(&bundle, Some(known + 0.05), &at("other.bundle"));
+    let mut station = Command::new(EDGE);
+    station
+        .args(["run", "--quiet", "--modbus-tcp", "127.0.0.1:0", "--state"])
+        .arg(at("state"))
+        .arg("--bundle")
+        .arg(at("other.bundle"))
+        .arg("--out")
+        .arg(at("out"))
+        .env("FAPROMPT_TRIAL", "1");
+    let (code, said) = end(&station.output().unwrap());
+    assert!(
+        code == 24 && said.contains("known frame") && said.contains("is not kept"),
+        "{code} {said}"
+    );
+    // That it happened stands in the log of changes, and nothing else is noted.
+    let stored = Store::look(&at("state"), &Memory::default()).unwrap();
+    let log: Vec<&String> = stored.log.iter().collect();
+    assert!(
+        log.len() == 1 && log[0].ends_with(",station,network,default,none"),
+        "{log:?}"
+    );
+}
+
 /// A station's memory with a recipe, a password and a line in its log.
 fn memory(folder: &Path) -> (PathBuf, String) {
     let state = folder.join("state");

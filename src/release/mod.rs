@@ -65,6 +65,9 @@ pub enum ReleaseError {
     /// Another step of flashing is going on.
     #[error("{0}; try again when it is done")]
     Busy(String),
+    /// On trial, and what is stored on this node cannot judge with it.
+    #[error("this release cannot judge with what is stored on this node, so it is not kept: the one before it starts")]
+    CannotJudge,
     /// No slot holds what it should.
     #[error("no slot holds an intact release: {0}; flash this node again")]
     NoneIntact(String),

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import tomllib
 from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,10 +96,12 @@ class Cases:
         return known.get(said[2] + said[4], "neither") if said[0] == said[1] else "another program than the slot's"
 
     def memory(self, node):
-        """Parameters and recipes by their digest; of the counters what parts have changed, for frames go on."""
-        text = node.check(f"cd {STATE} && sha256sum memory && sed 1d counters")
-        digest, _, counters = text.partition("\n")
-        return digest, json.loads(counters)["statistics"]["outcomes"]
+        """Parameters and recipes; of the log of changes all but what the station noted of itself, as that a release's
+        network could not be used; of the counters what parts have changed, for frames go on."""
+        kept = tomllib.loads(node.check(f"sed 1d {STATE}/memory"))
+        kept["log"] = [line for line in kept["log"] if line.split(",")[1:3] != ["station", "network"]]
+        counters = json.loads(node.check(f"sed 1d {STATE}/counters"))
+        return kept, counters["statistics"]["outcomes"]
 
     def still(self, node, before, which="old"):
         """What to say if the node does not run this release with its memory as it was, else nothing."""

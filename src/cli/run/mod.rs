@@ -23,6 +23,7 @@ use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::line::settings::Axis;
 use faprompt_edge::line::{Outputs, Trigger, View};
+use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::say;
 use faprompt_edge::runtime::actuator::RealTime;
 use faprompt_edge::runtime::archive::Archive;
@@ -428,8 +429,16 @@ impl Run {
             _ => None,
         };
         let mut watchdog = Watchdogs::open(&board);
+        let mut gave_up = false;
         let report = station.wait(|sign| match sign {
-            Sign::Alive(shared) => watchdog.feed(&shared.snapshot(), &shared.judging()),
+            Sign::Alive(shared) => {
+                let judging = shared.judging();
+                watchdog.feed(&shared.snapshot(), &judging);
+                if watchdog.gives_up(&judging) {
+                    gave_up = true;
+                    shared.stop.store(true, Ordering::Relaxed);
+                }
+            }
             Sign::Safe { orderly } => watchdog.close(orderly),
         });
         if let Some(ports) = ports {
@@ -447,6 +456,9 @@ impl Run {
         ));
         let written = summary.write(&self.out.join("summary.json"));
         let code = end(&report, limit.is_some())?;
+        if gave_up {
+            return Err(ReleaseError::CannotJudge.into());
+        }
         match written {
             // A start may be what mends it.
             Err(e) if matches!(code, ExitCode::Restart) => log::error!("{e}"),

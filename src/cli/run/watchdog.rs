@@ -82,6 +82,13 @@ impl Watchdogs {
         }
     }
 
+    /// Whether this release, on trial, can no longer become ready: what judges now is not what is stored, or nothing
+    /// does. Waiting for the service's patience would only keep the line stopped.
+    pub fn gives_up(&self, judging: &Judging) -> bool {
+        use NetworkState::{LastGood, Missing, Untaught};
+        self.trial && !self.ready && matches!(judging.state, Some(LastGood | Missing | Untaught))
+    }
+
     /// Everything is alive.
     pub fn feed(&mut self, snapshot: &Snapshot, judging: &Judging) {
         if self.told != Some(snapshot.mode) {
@@ -155,7 +162,14 @@ mod tests {
         ] {
             let found = [false, true].map(|t| watchdogs(t, None).is_ready(mode, &judging(state)));
             assert_eq!(found, ready, "{state:?} {mode:?}");
+            // One that judges with what is stored may still wait for its camera.
+            let lost = !matches!(state, None | Some(Stored | ZeroShot));
+            let gives_up = [false, true].map(|t| watchdogs(t, None).gives_up(&judging(state)));
+            assert_eq!(gives_up, [false, lost], "{state:?}");
         }
+        let mut kept = watchdogs(true, None);
+        kept.ready = true;
+        assert!(!kept.gives_up(&judging(Some(LastGood))), "it was confirmed");
         let mut long_ago = watchdogs(false, None);
         long_ago.opened = Instant::now() - WITHOUT_CAMERA;
         assert!(long_ago.is_ready(Mode::Blind, &judging(Some(Stored))));
