@@ -66,7 +66,9 @@ pub enum ReleaseError {
     #[error("{0}; try again when it is done")]
     Busy(String),
     /// On trial, and what is stored on this node cannot judge with it.
-    #[error("this release cannot judge with what is stored on this node, so it is not kept: the one before it starts")]
+    #[error(
+        "this release cannot judge with what is stored on this node, so it is not kept: the one before it starts"
+    )]
     CannotJudge,
     /// No slot holds what it should.
     #[error("no slot holds an intact release: {0}; flash this node again")]
