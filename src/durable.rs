@@ -5,12 +5,40 @@
 //! btrfs keep (LWN 457667, "Ensuring data reaches disk").
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The rights of a file that only its owner may read.
 const SECRET: u32 = 0o600;
+
+/// Bytes of a file that are read or written at once. A kernel that is not preemptible keeps the processor for as long as one call
+/// takes, which for the 128 MB of a ViT-B/16 was 35 ms and for 20 MB of good parts 5 ms, even from a thread with real-time priority.
+pub(crate) const PIECE: usize = 1 << 20;
+
+/// Reads a file, in pieces of [`PIECE`].
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    // What the file system says of the length is a guess: the end is where nothing more comes.
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(file.metadata()?.len()).unwrap_or(0))?;
+    while Read::by_ref(&mut file)
+        .take(PIECE as u64)
+        .read_to_end(&mut bytes)?
+        > 0
+    {}
+    Ok(bytes)
+}
+
+/// Writes what is not in the file yet, in pieces of [`PIECE`].
+fn write_to(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    bytes
+        .chunks(PIECE)
+        .try_for_each(|piece| file.write_all(piece))
+}
 
 /// Writes bytes beside `path`, flushes them to the disk and renames: `path` is old or new,
 /// never half.
@@ -43,13 +71,13 @@ fn replace(bytes: &[u8], path: &Path, mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     let written = (|| {
-        let mut file = File::options()
+        let file = File::options()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(mode)
             .open(&temporary)?;
-        file.write_all(bytes)?;
+        write_to(&file, bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(folder)?.sync_all()
@@ -178,7 +206,7 @@ impl Folder {
 
 impl Files for Folder {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path.join(name)) {
+        match read(&self.path.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -187,14 +215,15 @@ impl Files for Folder {
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path.join(name);
-        match fs::write(&path, bytes) {
+        let file = match File::create(&path) {
             // It could not be made when it was opened.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(&self.path)?;
-                fs::write(&path, bytes)
+                File::create(&path)
             }
-            written => written,
-        }
+            made => made,
+        };
+        write_to(&file?, bytes)
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
@@ -224,5 +253,29 @@ impl Files for Folder {
 
     fn sync_folder(&mut self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_several_pieces_come_back_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for length in [0, 1, PIECE - 1, PIECE, 2 * PIECE, 2 * PIECE + 1] {
+            let bytes: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            save(&bytes, &path).unwrap();
+            assert!(read(&path).unwrap() == bytes, "{length}");
+            let mut files = Folder::held(folder.path());
+            files.write("other", &bytes).unwrap();
+            assert!(files.read("other").unwrap().unwrap() == bytes, "{length}");
+        }
+        assert!(read(folder.path()).is_err(), "a folder");
+        assert_eq!(
+            read(&folder.path().join("none")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | module | what it does | may use |
 //! |---|---|---|
-//! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `exit` |
+//! | [`bundle`] | the one file that the device loads: manifest, parts, digests, signature | `ops` (matrix type), `durable`, `exit` |
 //! | [`ops`] | the project's own tract operators, on own kernels and tract-linalg's; tract's names for the other rooms | nothing of the project |
 //! | [`graph`] | bundle tensors to tract models; what both towers share | `bundle`, `ops` |
 //! | [`vision`] | RGB frame to tensor to features: CLIP's image encoder with the V-V stream, a network of the user's own | `bundle`, `graph`, `ops`, `tiling` |

@@ -2,15 +2,12 @@
 //! of the file, or of the stick that it is on, meanwhile.
 
 use super::BundleError;
+use crate::durable::PIECE;
 use memmap2::{Mmap, MmapMut};
 use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::Path;
-
-/// Bytes that are read at once. A kernel that is not preemptible keeps the processor for as long as one read takes, which for
-/// all of a ViT-B/16 was 35 ms, even from a thread with real-time priority.
-const PIECE: usize = 1 << 20;
 
 /// A bundle's bytes, and who owns them.
 #[derive(Debug)]

@@ -249,7 +249,7 @@ impl Taught {
         if length > LARGEST {
             return Err(damaged(format!("{} has {length} bytes", path.display())));
         }
-        Taught::from_bytes(&std::fs::read(path).map_err(failed)?)
+        Taught::from_bytes(&durable::read(path).map_err(failed)?)
     }
 
     /// Replaces the file at `path`: after a power cut it is the old or the new one, whole.

@@ -5,7 +5,7 @@
 //! `memory`, and whoever starts after a power cut finds the old parameters with the old parts or the new with the
 //! new. Two recipes may name the same file.
 
-use crate::durable::{Files, Folder};
+use crate::durable::{self, Files, Folder};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ impl Shelf {
                 let found = get(&Folder::held(&self.0), name)?;
                 found.ok_or_else(|| io::ErrorKind::NotFound.into())
             }
-            false => std::fs::read(name),
+            false => durable::read(name.as_ref()),
         }
     }
 
