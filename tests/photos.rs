@@ -114,6 +114,40 @@ fn a_photo_that_lost_bytes_is_an_error_in_every_format() {
     }
 }
 
+/// A TIFF whose samples are complex numbers, which no format of photos has: whoever made it is told what is read.
+#[test]
+fn a_kind_of_picture_that_is_not_read_is_refused_with_what_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.tif");
+    // One pixel, one strip: width, height, bits per sample, compression, black is zero, strip's place, samples, rows, bytes, format.
+    let fields: [(u16, u16, u32); 10] = [
+        (256, 3, 1),
+        (257, 3, 1),
+        (258, 3, 64),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 3, 1),
+        (279, 4, 8),
+        (339, 3, 6),
+    ];
+    let mut bytes = b"II*\0\x10\0\0\0\0\0\0\0\0\0\0\0\x0a\0".to_vec();
+    for (tag, kind, value) in fields {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    fs::write(&file, bytes).unwrap();
+    let said = load(&file).unwrap_err().to_string();
+    assert!(
+        said.contains("a.tif") && said.contains("8 or 16 whole bits per sample"),
+        "{said}"
+    );
+}
+
 /// PNG has sums over its bytes: one that changed is found, wherever it is.
 #[test]
 fn a_changed_byte_of_a_png_is_an_error_or_changes_nothing() {

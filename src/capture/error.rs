@@ -19,7 +19,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// A file is no picture, or is damaged.
-    #[error("{path}: {source}", path = shown(path.display()))]
+    #[error("{path}: {source}{advice}", path = shown(path.display()), advice = advice(source))]
     Damaged {
         /// Path of the file.
         path: PathBuf,
@@ -124,6 +124,16 @@ impl CaptureError {
                 | CaptureError::Unsupported { .. }
                 | CaptureError::Control { .. }
         )
+    }
+}
+
+/// What to do about a picture of a kind that is not read.
+fn advice(error: &image::ImageError) -> &'static str {
+    match error {
+        image::ImageError::Unsupported(_) => {
+            "; save it as PNG, TIFF, WebP, BMP or JPEG with 8 or 16 whole bits per sample"
+        }
+        _ => "",
     }
 }
 
