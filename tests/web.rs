@@ -115,6 +115,19 @@ impl Station {
         self.agent.get(url).call().unwrap()
     }
 
+    /// By how much a thread of the station's gives way (nice), if there is one of this name.
+    fn nice(&self, name: &str) -> Option<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks.flatten().find_map(|task| {
+            // It may have ended meanwhile.
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            let (before, rest) = stat.rsplit_once(')')?;
+            // The 19th value, of which the second is the name.
+            let nice = rest.split_whitespace().nth(16)?.parse().ok();
+            nice.filter(|_| before.split_once('(').is_some_and(|(_, n)| n == name))
+        })
+    }
+
     /// Status and body.
     fn post(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
         let mut request = self.agent.post(format!("{}{path}", self.url));
@@ -294,6 +307,19 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
         std::thread::sleep(Duration::from_millis(50));
     };
     assert!(image::load_from_memory(&jpeg).unwrap().width() > 100);
+    // By a thread of the page's, which gives way to the line's; those the archive keeps (rejects) the recorder draws.
+    let start = Instant::now();
+    let gives_way = loop {
+        assert_eq!(station.get("/live.jpg").status(), 200);
+        if let Some(nice) = station.nice("page-work") {
+            break nice;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let others = (station.nice("web"), station.nice("recorder"));
+    assert_eq!((gives_way, others), (10, (Some(10), Some(own))));
 
     // Archive, parameters and reports are for those who are logged in; as it is delivered, the rest is for everybody.
     for path in [

@@ -39,7 +39,7 @@ use crate::control::session::{Output, Session};
 use crate::control::shared::Committed;
 use crate::control::table::{Access, Parameter};
 use crate::control::{Control, ControlledStation, SessionId};
-use crate::line::{Micros, VIEWS};
+use crate::line::VIEWS;
 use crate::priority::{Held, hold};
 use crate::runtime::live::Live;
 use crate::runtime::system;
@@ -181,17 +181,24 @@ impl<H: ControlledStation> Page<H> {
     }
 
     /// The last picture of a camera, counted from 1.
-    fn last_picture(&self, headers: &HeaderMap, camera: usize) -> Response {
+    async fn last_picture(&self, headers: &HeaderMap, camera: usize) -> Response {
         if let Some(refusal) = self.hidden(headers, Needed::Live) {
             return refusal;
         }
-        let Micros(now) = system::now();
-        let camera = camera.checked_sub(1);
-        let Some(live) = camera.and_then(|camera| self.station.live.get(camera)) else {
+        let (live, camera) = (Arc::clone(&self.station.live), camera.checked_sub(1));
+        let Some((camera, of)) = camera.and_then(|camera| Some((camera, live.get(camera)?))) else {
             return StatusCode::NOT_FOUND.into_response();
         };
-        live.ask(Micros(now));
-        match live.shown() {
+        of.ask(system::now());
+        let shown = match of.drawn() {
+            (shown, true) => shown,
+            // Drawing takes a while, in which others are answered.
+            (before, false) => {
+                let drawn = tokio::task::spawn_blocking(move || live[camera].shown()).await;
+                drawn.unwrap_or(before)
+            }
+        };
+        match shown {
             Some(shown) => (
                 [
                     (header::CONTENT_TYPE, "image/jpeg".to_string()),
@@ -261,6 +268,9 @@ async fn until_in_force<H: ControlledStation>(
 
 type Shared<H> = State<Arc<Page<H>>>;
 
+/// Name of the threads that draw pictures, and read and write files, for the page.
+const WORKER: &str = "page-work";
+
 /// Between two tries to get an address that cannot be had.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -275,8 +285,15 @@ pub fn serve<H: ControlledStation + Send + 'static>(
         log::warn!("the page's thread keeps its priority: {e}");
     }
     let page = Arc::new(Page::new(station));
+    // The threads for what takes a while (pictures, files) give way as this one does.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_name(WORKER)
+        .on_thread_start(|| {
+            if let Err(e) = system::low_priority() {
+                log::warn!("a thread of the page keeps its priority: {e}");
+            }
+        })
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -544,7 +561,7 @@ fn refused(code: Code, text: &str) -> Response {
 
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
 async fn live<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
-    page.last_picture(&headers, 1)
+    page.last_picture(&headers, 1).await
 }
 
 /// The same of one of several cameras, counted from 1.
@@ -553,7 +570,7 @@ async fn live_of<H: ControlledStation>(
     Path(camera): Path<usize>,
     headers: HeaderMap,
 ) -> Response {
-    page.last_picture(&headers, camera)
+    page.last_picture(&headers, camera).await
 }
 
 async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
