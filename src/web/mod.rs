@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `access` | logging in: tokens, their level, their end |
 //! | `archive` | pictures of parts: found, marked, downloaded |
+//! | `assets` | the page's own files |
 //! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
 //! | `hosts` | the names by which it may be asked for |
@@ -22,6 +23,7 @@
 
 mod access;
 mod archive;
+mod assets;
 mod backup;
 mod events;
 mod hosts;
@@ -45,6 +47,7 @@ use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
+use assets::ASSETS;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -76,61 +79,6 @@ const LOOK: Duration = Duration::from_millis(25);
 /// What a page of a stranger must not do with this one: no script, picture or frame comes from or goes elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// What is served: name, kind, bytes. Built into the program, so that it works without a network beyond the station's.
-const ASSETS: [(&str, &str, &str); 11] = [
-    (
-        "",
-        "text/html; charset=utf-8",
-        include_str!("page/index.html"),
-    ),
-    (
-        "app.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/app.js"),
-    ),
-    (
-        "archive.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/archive.js"),
-    ),
-    (
-        "live.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/live.js"),
-    ),
-    (
-        "regions.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/regions.js"),
-    ),
-    (
-        "report.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/report.js"),
-    ),
-    (
-        "settings.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/settings.js"),
-    ),
-    (
-        "teach.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/teach.js"),
-    ),
-    (
-        "texts.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/texts.js"),
-    ),
-    (
-        "style.css",
-        "text/css; charset=utf-8",
-        include_str!("page/style.css"),
-    ),
-    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
-];
 
 /// The description of all paths but the page's own files.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -198,17 +146,16 @@ impl<H: ControlledStation> Page<H> {
                 drawn.unwrap_or(before)
             }
         };
-        match shown {
-            Some(shown) => (
-                [
-                    (header::CONTENT_TYPE, "image/jpeg".to_string()),
-                    (header::ETAG, format!("\"{}\"", shown.part.0)),
-                ],
-                shown.jpeg.clone(),
-            )
-                .into_response(),
-            None => StatusCode::NO_CONTENT.into_response(),
+        let Some(shown) = shown else {
+            return StatusCode::NO_CONTENT.into_response();
+        };
+        let tag = format!("\"{}\"", shown.part.0);
+        if assets::is_known(headers, &tag) {
+            return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
         }
+        let kind = "image/jpeg".to_string();
+        let known = [(header::CONTENT_TYPE, kind), (header::ETAG, tag)];
+        (known, shown.jpeg.clone()).into_response()
     }
 
     /// The refusal, if a request may not see that.
@@ -374,7 +321,9 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/openapi.json", get(description))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
-        let answer = move || async move { ([(header::CONTENT_TYPE, kind)], bytes) };
+        let tag = assets::tag(bytes);
+        let answer =
+            move |headers: HeaderMap| async move { assets::answer(&headers, &tag, kind, bytes) };
         router = router.route(&format!("/{name}"), get(answer));
     }
     router
@@ -411,10 +360,13 @@ async fn guarded<H: ControlledStation>(
             HeaderName::from_static("cross-origin-opener-policy"),
             "same-origin",
         ),
-        (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let stores_nothing = HeaderValue::from_static("no-store");
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(stores_nothing);
     answer
 }
 
@@ -588,25 +540,6 @@ async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderM
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-
-    /// The page's scripts share one space of names: of two functions of one name only the last is there.
-    #[test]
-    fn no_two_scripts_give_one_name() {
-        let mut names = BTreeSet::new();
-        for (file, _, text) in ASSETS.iter().filter(|(file, ..)| file.ends_with(".js")) {
-            for line in text.lines() {
-                let line = line.strip_prefix("async ").unwrap_or(line);
-                let declared = ["function ", "const ", "let ", "class "];
-                let Some(rest) = declared.iter().find_map(|word| line.strip_prefix(word)) else {
-                    continue;
-                };
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
-                let name = &rest[..end.unwrap_or(rest.len())];
-                assert!(names.insert(name), "{file}: {name} is there already");
-            }
-        }
-        assert!(names.contains("outcomeText") && names.contains("$"));
-    }
 
     /// Paths and methods as they stand in the router above: `.route("/path", get(...).post(...))`.
     fn routes() -> BTreeSet<String> {

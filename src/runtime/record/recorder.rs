@@ -1,7 +1,7 @@
 //! The thread that writes results, alarms and pictures to disk.
 
 use super::folder::Folder;
-use super::overlay::{Overlay, jpeg};
+use super::overlay::{KEPT, Overlay, SHOWN, jpeg};
 use super::pictures::About;
 use super::{Judgement, PICTURES, Picture, Record, Records};
 use crate::control::host::PartResult;
@@ -434,7 +434,7 @@ impl Recorder {
             let live = Arc::clone(&self.shared.live);
             let live = &live[view.index()];
             if self.keeps(result.outcome, judgement.sample) {
-                match overlay.jpeg() {
+                match overlay.jpeg(KEPT) {
                     Ok(jpeg) => {
                         self.keep(&overlay, &jpeg);
                         if judgement.shows {
@@ -448,7 +448,7 @@ impl Recorder {
                 }
             } else if judgement.shows {
                 // For the page alone: its own thread draws it, if somebody still looks.
-                live.offer(part, Box::new(move || overlay.jpeg()));
+                live.offer(part, Box::new(move || overlay.jpeg(SHOWN)));
             }
             // Until those of the other views have come, too.
             judgement.picture = false;
@@ -512,7 +512,7 @@ impl Recorder {
         };
         let pictures = &mut files.pictures;
         let written = pictures.stem(&about).and_then(|stem| {
-            let frame = jpeg(&picture.frame).map_err(|e| (stem.clone(), Error::other(e)))?;
+            let frame = jpeg(&picture.frame, KEPT).map_err(|e| (stem.clone(), Error::other(e)))?;
             pictures.write(stem, (&frame, drawn), &about)
         });
         let since = archive.days.and_then(|days| first_day(&about.utc, days));

@@ -73,8 +73,15 @@ function drawing(canvas) {
   return { draw, width, height, colour };
 }
 
+let charting = false;
+// Many scores may come at a time: they are drawn once.
 function chart() {
-  if (!shows("live")) return;
+  if (charting || !shows("live")) return;
+  charting = true;
+  requestAnimationFrame(() => { charting = false; drawChart(); });
+}
+
+function drawChart() {
   const { draw, width, height, colour } = drawing($("scores"));
   const [good, bad, text] = ["--good", "--bad", "--text"].map(colour);
   const y = (score) => height - 6 - score * (height - 30);
@@ -109,13 +116,16 @@ function pictureOfCamera(camera) {
 
 let cameras = 1;
 let picturing = false;
+const tags = {}; // of the cameras' pictures: what is shown already does not come again
 async function picture() {
   if (picturing || !shows("live")) return;
   picturing = true;
   try {
     for (let camera = 1; camera <= cameras; camera += 1) {
-      const answer = await request(camera === 1 ? "live.jpg" : `live/${camera}`, "GET");
+      const known = tags[camera] ? { "If-None-Match": tags[camera] } : {};
+      const answer = await request(camera === 1 ? "live.jpg" : `live/${camera}`, "GET", undefined, undefined, known);
       if (answer.status === 200) {
+        tags[camera] = answer.headers.get("ETag");
         const image = pictureOfCamera(camera);
         const old = image.src;
         image.src = URL.createObjectURL(await answer.blob());
