@@ -288,6 +288,7 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
         let again = station.unless(asset, answer.headers()["etag"].to_str().unwrap());
         assert_eq!(again.status(), 304, "{asset}");
         assert_eq!(again.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(again.headers()["x-frame-options"], "DENY");
         assert_eq!(station.unless(asset, "\"other\"").status(), 200, "{asset}");
     }
     let state = station.until("a reject", |s| s["counters"]["rejects"].as_u64() > Some(0));
