@@ -281,6 +281,11 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
             .unwrap()
             .contains("id=\"alarms\"")
     );
+    let zipped = station.agent.get(format!("{}/page.js", station.url));
+    let zipped = zipped.header("Accept-Encoding", "gzip").call().unwrap();
+    assert_eq!(zipped.headers()["content-encoding"], "gzip");
+    let plain = station.get("/page.js");
+    assert!(!plain.headers().contains_key("content-encoding"));
     for asset in ["/", "/page.js", "/style.css", "/icon.svg"] {
         let answer = station.get(asset);
         assert_eq!(answer.status(), 200, "{asset}");

@@ -1,8 +1,12 @@
 //! The page's own files, built into the program: it works without a network beyond the station's.
 
+use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
+use std::io::Write;
 
 /// Scripts in the order in which they run, as one: a browser gets them by one request. They share one space of names.
 #[rustfmt::skip]
@@ -21,23 +25,71 @@ pub const ASSETS: [(&str, &str, &str); 4] = [
     ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
-/// The tag by which a browser asks whether its copy still is what is served.
-pub fn tag(bytes: &str) -> String {
-    let digest = Sha256::digest(bytes.as_bytes());
-    let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
-    format!("\"{hex}\"")
+/// A file that is ready to be served.
+#[derive(Clone)]
+pub struct Asset {
+    kind: &'static str,
+    text: &'static str,
+    zipped: Bytes,
+    /// By this a browser asks whether its copy still is what is served.
+    tag: String,
 }
 
-/// The file, or that the browser has it already. Its copy is asked after each time: another program has other files.
-pub fn answer(headers: &HeaderMap, tag: &str, kind: &'static str, bytes: &'static str) -> Response {
-    let known = [
-        (header::ETAG, tag.to_string()),
-        (header::CACHE_CONTROL, "no-cache".to_string()),
-    ];
-    match is_known(headers, tag) {
-        true => (StatusCode::NOT_MODIFIED, known).into_response(),
-        false => (known, [(header::CONTENT_TYPE, kind)], bytes).into_response(),
+impl Asset {
+    /// Makes a file of this kind (media type) ready: milliseconds of work.
+    pub fn new(kind: &'static str, text: &'static str) -> Asset {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        // Into memory: it cannot fail.
+        let zipped = encoder
+            .write_all(text.as_bytes())
+            .and_then(|()| encoder.finish());
+        let digest = Sha256::digest(text.as_bytes());
+        let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+        Asset {
+            kind,
+            text,
+            zipped: zipped.unwrap_or_default().into(),
+            tag: format!("\"{hex}\""),
+        }
     }
+
+    /// The file, or that the browser has it already. Its copy is asked after each time: another program has other
+    /// files.
+    pub fn answer(&self, headers: &HeaderMap) -> Response {
+        let always = [
+            // Weak: zipped or not, it is the same.
+            (header::ETAG, format!("W/{}", self.tag)),
+            (header::CACHE_CONTROL, "no-cache".to_string()),
+            (header::VARY, "accept-encoding".to_string()),
+        ];
+        if is_known(headers, &self.tag) {
+            return (StatusCode::NOT_MODIFIED, always).into_response();
+        }
+        let kind = [(header::CONTENT_TYPE, self.kind)];
+        match takes_gzip(headers) && !self.zipped.is_empty() {
+            true => {
+                let how = [(header::CONTENT_ENCODING, "gzip")];
+                (always, kind, how, self.zipped.clone()).into_response()
+            }
+            false => (always, kind, self.text).into_response(),
+        }
+    }
+}
+
+/// Whether who asks takes gzip, and does not say that it would not (`q=0`).
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let asked = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let mut ways = asked
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','));
+    ways.any(|way| {
+        let (name, weight) = way.split_once(';').unwrap_or((way, ""));
+        let never = weight
+            .trim()
+            .strip_prefix("q=")
+            .is_some_and(|q| q.parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !never
+    })
 }
 
 /// Whether who asks has what this tag stands for (`If-None-Match`).
@@ -86,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_copy_is_known_by_its_tag_alone() {
-        let tag = tag(SCRIPT);
-        assert_eq!((tag.len(), tag != super::tag("")), (18, true));
+        let tag = Asset::new("", SCRIPT).tag;
+        assert_eq!((tag.len(), tag != Asset::new("", "").tag), (18, true));
         let asks = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_NONE_MATCH, HeaderValue::from_str(value).unwrap());
@@ -95,5 +147,26 @@ mod tests {
         };
         assert!(asks(&tag) && asks(&format!("\"1\", {tag}")) && asks(&format!("W/{tag}")));
         assert!(!asks("\"1\"") && !asks("") && !is_known(&HeaderMap::new(), &tag));
+    }
+
+    #[test]
+    fn a_file_is_zipped_for_whom_takes_it() {
+        let takes = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_str(value).unwrap(),
+            );
+            takes_gzip(&headers)
+        };
+        assert!(takes("gzip") && takes("deflate, GZIP;q=0.5, br"));
+        assert!(!takes("") && !takes("br, gzip;q=0.000") && !takes("x-gzip"));
+        assert!(!takes_gzip(&HeaderMap::new()));
+        let asset = Asset::new("text/javascript", SCRIPT);
+        assert!(asset.zipped.len() * 2 < SCRIPT.len());
+        let mut text = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(&asset.zipped[..]);
+        std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
+        assert_eq!(text, SCRIPT);
     }
 }

@@ -47,7 +47,7 @@ use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
-use assets::ASSETS;
+use assets::{ASSETS, Asset};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -321,9 +321,8 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/openapi.json", get(description))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
-        let tag = assets::tag(bytes);
-        let answer =
-            move |headers: HeaderMap| async move { assets::answer(&headers, &tag, kind, bytes) };
+        let asset = Asset::new(kind, bytes);
+        let answer = move |headers: HeaderMap| async move { asset.answer(&headers) };
         router = router.route(&format!("/{name}"), get(answer));
     }
     router
