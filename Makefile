@@ -117,13 +117,15 @@ web-check: build
 
 # What the plant hears, by others' programs: Debian's mosquitto (QoS 1, last will, a broker that is gone and one that hangs,
 # TLS), pysparkplug, schemathesis against the page's description of itself, promtool. Three minutes; installs mosquitto and
-# prometheus.
+# prometheus. `make plant-check OUTAGE=600`: the broker is away for ten minutes, not ten seconds.
+OUTAGE := 10
 plant-check: build
 	@.ci/setup mosquitto mosquitto-clients prometheus python3-venv
 	PATH=$$PATH:/usr/sbin cargo test $(CARGO_FLAGS) --test plant -- --ignored --nocapture --test-threads=1
 	test -x $(CACHE)/plant/bin/python || python3 -m venv $(CACHE)/plant
 	$(CACHE)/plant/bin/pip install -q schemathesis==4.32.5 pysparkplug==0.6.1
-	PATH=$$PATH:/usr/sbin $(CACHE)/plant/bin/python tests/sparkplug.py $(BIN)/faprompt-edge
+	PATH=$$PATH:/usr/sbin $(CACHE)/plant/bin/python tests/sparkplug.py $(BIN)/faprompt-edge $(OUTAGE)
+	PATH=$$PATH:/usr/sbin python3 tests/outage.py $(BIN)/faprompt-edge $(OUTAGE)
 	tests/page/api.sh $(BIN)/faprompt-edge $(CACHE)/plant/bin/schemathesis
 
 # The gateway to OPC UA, a program of its own: its lints and tests, and asyncua (OPC UA in Python) against it: security, states,

@@ -239,7 +239,7 @@ fn run_judges_every_part_once_and_only_good_ones_get_a_pulse() {
         assert_eq!(of("due") - of("triggered_us"), 10_000_000);
         assert!(
             of("at_us") >= of("due"),
-            "told when it is there, not before"
+            "reported when it is there, not before"
         );
     }
 }

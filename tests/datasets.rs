@@ -392,7 +392,7 @@ fn evaluate_says_what_masks_are_worth_and_loses_nothing() {
     assert_eq!(report()[0]["mean"], turned);
     assert!(turned["pixel_auroc"].is_f64());
 
-    // A damaged mask and a damaged picture: named, left out, told by the exit code.
+    // A damaged mask and a damaged picture: named, left out, reported by the exit code.
     let path = set.join("nut/ground_truth/crack/001_mask.png");
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();

@@ -296,8 +296,11 @@ fn a_run_that_fails_late_leaves_results_as_they_were() {
         let said = String::from_utf8_lossy(&run.stderr).into_owned();
         assert_eq!(run.status.code(), Some(32), "{said}");
         assert!(said.contains("the text encoder's context is 77"), "{said}");
-        let told = String::from_utf8_lossy(&run.stdout).into_owned();
-        assert!(told.contains("nut"), "the first set was judged: {told}");
+        let printed = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(
+            printed.contains("nut"),
+            "the first set was judged: {printed}"
+        );
     };
     run();
     assert!(results.iter().all(|path| !path.exists()));

@@ -184,10 +184,10 @@ fn a_station_rejects_dark_and_repeated_frames_each_for_its_cause() {
         let done = edge("run", &arguments);
         (summary(&out), done)
     };
-    let (told, done) = run(&[]);
+    let (reported, done) = run(&[]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stderr));
-    let count = |key: &str| told[key].as_u64().unwrap();
-    assert_eq!((count("parts"), count("good")), (4, 2), "{told}");
+    let count = |key: &str| reported[key].as_u64().unwrap();
+    assert_eq!((count("parts"), count("good")), (4, 2), "{reported}");
     assert_eq!(
         (count("rejects_nothing_visible"), count("rejects_frozen")),
         (1, 1)
@@ -207,11 +207,11 @@ fn a_station_rejects_dark_and_repeated_frames_each_for_its_cause() {
         "--set",
         "frame_bright=0",
     ];
-    let (told, _) = run(&off);
+    let (reported, _) = run(&off);
     assert_eq!(
-        (told["good"].as_u64(), told["alarms"].as_u64()),
+        (reported["good"].as_u64(), reported["alarms"].as_u64()),
         (Some(4), Some(0)),
-        "{told}"
+        "{reported}"
     );
 }
 
@@ -230,8 +230,11 @@ fn a_network_that_is_slower_than_the_line_is_no_fault_of_the_camera() {
         "--out",
     ];
     let done = edge("run", &[&arguments[..], &[out.to_str().unwrap()]].concat());
-    let told = summary(&out);
-    assert!(told["rejects_overload"].as_u64().unwrap() > 50, "{told}");
-    assert_eq!(told["rejects_camera_fault"].as_u64(), Some(0));
+    let reported = summary(&out);
+    assert!(
+        reported["rejects_overload"].as_u64().unwrap() > 50,
+        "{reported}"
+    );
+    assert_eq!(reported["rejects_camera_fault"].as_u64(), Some(0));
     assert!(text(&done.stderr).contains("the network is slower than the line"));
 }

@@ -512,7 +512,7 @@ fn hang_the_memory(site: &Site) -> PathBuf {
 
 /// It is said, the line goes on, and whoever does not wait for the disk is answered.
 #[test]
-fn a_disk_that_hangs_is_told_and_the_line_goes_on() {
+fn a_disk_that_hangs_is_reported_and_the_line_goes_on() {
     let mut site = Site::new();
     site.start();
     site.until_started();
@@ -855,20 +855,20 @@ fn a_station_is_taught_while_it_runs_and_knows_it_after_a_power_cut() {
         ("12".into(), "none".into())
     );
     assert_eq!(site.goods().len(), 1);
-    // Both parts of a score are told.
+    // Both parts of a score are reported.
     let accepted = site.verdicts().len();
     site.until("20 parts more", |s| s.verdicts().len() > accepted + 20);
     let verdicts = site.verdicts();
     assert!(verdicts[before].get("memory").is_none());
-    let told = |v: &&Value| v["memory"].is_number() && v["zero_shot"].is_number();
-    assert!(verdicts[accepted..].iter().filter(told).count() > 10);
+    let has_both = |v: &&Value| v["memory"].is_number() && v["zero_shot"].is_number();
+    assert!(verdicts[accepted..].iter().filter(has_both).count() > 10);
     let last = site.ask("LAST");
     assert!(
         last.contains(",zero_shot=0.") && last.contains(",memory="),
         "{last}"
     );
     // A part that was judged, said to be good.
-    let part = verdicts.iter().rev().find(told).unwrap()["part"]
+    let part = verdicts.iter().rev().find(has_both).unwrap()["part"]
         .as_u64()
         .unwrap();
     let answer = site.ask(&format!("TEACH GOOD {part}"));

@@ -44,7 +44,7 @@ fn a_photo_is_turned_as_its_exif_data_say() {
 }
 
 #[test]
-fn what_is_strange_about_a_photo_is_told() {
+fn what_is_strange_about_a_photo_is_reported() {
     assert_eq!(notes("pages.tif"), [Note::Pictures(2)]);
     assert_eq!(notes("animation.png"), [Note::Animation]);
     assert_eq!(notes("animation.webp"), [Note::Animation]);

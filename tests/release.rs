@@ -246,16 +246,20 @@ fn one_release_at_a_time_is_received() {
 }
 
 #[test]
-fn what_the_service_is_told() {
+fn what_the_service_gets() {
     let folder = tempfile::tempdir().unwrap();
     let (root, slots, place) = node();
     let run = root.path().join("run/faprompt-edge");
-    let told = || fs::read_to_string(run.join("slot.env")).unwrap();
+    let environment = || fs::read_to_string(run.join("slot.env")).unwrap();
     let keys = Keys::default();
     assert_eq!(slots.choose(&keys).unwrap().slot, None);
     let packaged = root.path().join("usr/lib/faprompt-edge/packaged");
     assert_eq!(fs::read_link(run.join("slot")).unwrap(), packaged);
-    assert!(!told().contains("FAPROMPT_BOARD"), "{}", told());
+    assert!(
+        !environment().contains("FAPROMPT_BOARD"),
+        "{}",
+        environment()
+    );
 
     let board = folder.path().join("mine.toml");
     fs::write(&board, "base = \"sim\"\nname = \"mine\"\n").unwrap();
@@ -269,10 +273,14 @@ fn what_the_service_is_told() {
         "FAPROMPT_BUNDLE={0}/bundle\nFAPROMPT_TRIAL=1\nFAPROMPT_BOARD={0}/board.toml\n",
         a.display()
     );
-    assert_eq!(told(), expected);
+    assert_eq!(environment(), expected);
     slots.confirm().unwrap();
     slots.choose(&keys).unwrap();
-    assert!(told().contains("FAPROMPT_TRIAL=0"), "{}", told());
+    assert!(
+        environment().contains("FAPROMPT_TRIAL=0"),
+        "{}",
+        environment()
+    );
 }
 
 /// What can happen to a node.

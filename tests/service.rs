@@ -124,7 +124,7 @@ fn a_station_that_computes_wrongly_does_not_start() {
 }
 
 #[test]
-fn the_service_is_told_when_the_station_is_ready() {
+fn the_service_is_notified_when_the_station_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&socket).unwrap();
@@ -143,27 +143,27 @@ fn the_service_is_told_when_the_station_is_ready() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let (mut told, mut buffer) = (vec![], [0; 256]);
-    while !told.iter().any(|t: &String| t.contains("STOPPING=1")) {
+    let (mut notices, mut buffer) = (vec![], [0; 256]);
+    while !notices.iter().any(|t: &String| t.contains("STOPPING=1")) {
         let n = systemd.recv(&mut buffer).unwrap();
-        told.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+        notices.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
     }
-    let at = |what: &str| told.iter().position(|t| t.contains(what));
+    let at = |what: &str| notices.iter().position(|t| t.contains(what));
     assert_eq!(
-        told.iter().filter(|t| t.contains("READY=1")).count(),
+        notices.iter().filter(|t| t.contains("READY=1")).count(),
         1,
-        "{told:?}"
+        "{notices:?}"
     );
     // Time for the first frames is asked for before, and the watchdog is fed after it.
     assert!(
         at("EXTEND_TIMEOUT_USEC=").unwrap() < at("READY=1").unwrap(),
-        "{told:?}"
+        "{notices:?}"
     );
     assert!(
         at("STATUS=Running").unwrap() <= at("READY=1").unwrap(),
-        "{told:?}"
+        "{notices:?}"
     );
-    assert!(at("WATCHDOG=1").is_some(), "{told:?}");
+    assert!(at("WATCHDOG=1").is_some(), "{notices:?}");
     assert!(station.wait().unwrap().code().unwrap() <= 1);
 }
 

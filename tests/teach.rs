@@ -241,7 +241,7 @@ fn good_parts_in_tiles() {
 }
 
 #[test]
-fn what_cannot_be_taught_or_used_is_told() {
+fn what_cannot_be_taught_or_used_is_reported() {
     let bench = Bench::new();
     let (taught, few) = (bench.path("p.taught"), bench.path("bad"));
     let out = bench.edge("teach", &[&few, Path::new("--out"), &taught]);

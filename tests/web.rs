@@ -115,6 +115,25 @@ impl Station {
         self.agent.get(url).call().unwrap()
     }
 
+    /// As `get`, but for who has what this tag stands for.
+    fn unless(&self, path: &str, tag: &str) -> ureq::http::Response<ureq::Body> {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        request.header("If-None-Match", tag).call().unwrap()
+    }
+
+    /// By how much a thread of the station's gives way (nice), if there is one of this name.
+    fn nice(&self, name: &str) -> Option<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks.flatten().find_map(|task| {
+            // It may have ended meanwhile.
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            let (before, rest) = stat.rsplit_once(')')?;
+            // The 19th value, of which the second is the name.
+            let nice = rest.split_whitespace().nth(16)?.parse().ok();
+            nice.filter(|_| before.split_once('(').is_some_and(|(_, n)| n == name))
+        })
+    }
+
     /// Status and body.
     fn post(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
         let mut request = self.agent.post(format!("{}{path}", self.url));
@@ -262,14 +281,20 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
             .unwrap()
             .contains("id=\"alarms\"")
     );
-    for asset in [
-        "/app.js",
-        "/live.js",
-        "/archive.js",
-        "/texts.js",
-        "/style.css",
-    ] {
-        assert_eq!(station.get(asset).status(), 200, "{asset}");
+    let zipped = station.agent.get(format!("{}/page.js", station.url));
+    let zipped = zipped.header("Accept-Encoding", "gzip").call().unwrap();
+    assert_eq!(zipped.headers()["content-encoding"], "gzip");
+    let plain = station.get("/page.js");
+    assert!(!plain.headers().contains_key("content-encoding"));
+    for asset in ["/", "/page.js", "/style.css", "/icon.svg"] {
+        let answer = station.get(asset);
+        assert_eq!(answer.status(), 200, "{asset}");
+        assert_eq!(answer.headers()["cache-control"], "no-cache", "{asset}");
+        let again = station.unless(asset, answer.headers()["etag"].to_str().unwrap());
+        assert_eq!(again.status(), 304, "{asset}");
+        assert_eq!(again.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(again.headers()["x-frame-options"], "DENY");
+        assert_eq!(station.unless(asset, "\"other\"").status(), 200, "{asset}");
     }
     let state = station.until("a reject", |s| s["counters"]["rejects"].as_u64() > Some(0));
     assert_eq!(state["outputs"]["ready"], true);
@@ -284,16 +309,21 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
 
     // The live picture is drawn once somebody asks for it.
     let start = Instant::now();
-    let jpeg = loop {
+    let (jpeg, tag) = loop {
         let mut answer = station.get("/live.jpg");
         if answer.status() == 200 {
-            break answer.body_mut().read_to_vec().unwrap();
+            let tag = answer.headers()["etag"].to_str().unwrap().to_string();
+            break (answer.body_mut().read_to_vec().unwrap(), tag);
         }
         assert_eq!(answer.status(), 204);
         assert!(start.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(50));
     };
     assert!(image::load_from_memory(&jpeg).unwrap().width() > 100);
+    // Who has it gets it once; another part's picture comes as a whole.
+    let again = station.unless("/live.jpg", &tag);
+    assert!(again.status() == 304 || again.headers()["etag"] != *tag);
+    assert_eq!(again.headers()["cache-control"], "no-store");
 
     // Archive, parameters and reports are for those who are logged in; as it is delivered, the rest is for everybody.
     for path in [
@@ -322,6 +352,25 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
     };
     assert!(value("faprompt_parts_total") >= 2, "{text}");
     assert_eq!(value("faprompt_ready"), 1);
+}
+
+#[test]
+fn the_live_picture_is_drawn_by_a_thread_that_gives_way_to_the_line() {
+    // Good parts, which the archive does not keep: it would draw them for itself.
+    let station = Station::start_with(&["--threshold", "1"]);
+    let start = Instant::now();
+    let gives_way = loop {
+        let status = station.get("/live.jpg").status();
+        assert!(status == 200 || status == 204, "{status}");
+        if let Some(nice) = station.nice("page-work").filter(|_| status == 200) {
+            break nice;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let others = (station.nice("web"), station.nice("recorder"));
+    assert_eq!((gives_way, others), (10, (Some(10), Some(own))));
 }
 
 #[test]
@@ -631,7 +680,7 @@ fn recipes_are_listed_and_results_counted() {
 }
 
 #[test]
-fn a_pause_is_seen_and_a_lesson_is_told() {
+fn a_pause_is_seen_and_a_lesson_is_reported() {
     let station = Station::start();
     station.set_passwords();
     let operator = token(&station, "operator", "belt-runner");

@@ -4,6 +4,7 @@
 #![no_main]
 
 use bytes::BytesMut;
+use faprompt_edge::plant::primary_host::PrimaryHost;
 use faprompt_edge::plant::sparkplug::wants_birth;
 use libfuzzer_sys::fuzz_target;
 use rumqttc::{MqttStateBuilder, Packet};
@@ -17,6 +18,9 @@ fn command(payload: &[u8]) {
         let name = b"Node Control/Rebirth";
         assert!(payload.windows(name.len()).any(|w| w == name));
     }
+    let mut host = PrimaryHost::new("scada");
+    host.take(payload);
+    assert!(!(host.is_online() && host.has_left()));
 }
 
 fuzz_target!(|bytes: &[u8]| {

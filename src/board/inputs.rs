@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_told_as_one_but_never_across_another_change() {
+    fn steps_are_reported_as_one_but_never_across_another_change() {
         let mut state = state();
         state.edge(Role::Encoder(Channel::A), true, 10);
         state.edge(Role::Encoder(Channel::B), true, 20);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_counted_and_pulses_too_short_to_be_read_are_told() {
+    fn gaps_are_counted_and_pulses_too_short_to_be_read_are_reported() {
         let mut line = Listened {
             role: Role::Trigger,
             active: false,

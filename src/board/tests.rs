@@ -465,7 +465,7 @@ fn a_mistake_of_the_base_is_named_in_the_base() {
 }
 
 #[test]
-fn all_contradictions_are_told_at_once() {
+fn all_contradictions_are_reported_at_once() {
     let text = SMALL
         .replace("pin = 1,", "pin = 9,")
         .replace("pin = 3,", "pin = 9,");

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_file_fails_alone_and_the_end_is_told() {
+    fn a_damaged_file_fails_alone_and_the_end_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         RgbImage::from_pixel(4, 3, image::Rgb([9, 8, 7]))
             .save(folder.path().join("b.png"))

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_in_which_nothing_can_be_seen_is_told() {
+    fn a_frame_in_which_nothing_can_be_seen_is_reported() {
         for (width, height) in [(640, 480), (320, 240), (2592, 1944)] {
             for level in [0, 2, 10, 16] {
                 let frame = noise(level, width, height, 7);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_camera_is_told_by_equal_frames() {
+    fn a_frozen_camera_is_recognised_by_equal_frames() {
         let (a, mut b) = (known_frame(), known_frame());
         b.get_pixel_mut(5, 5)[1] ^= 1;
         let limits = ViewLimits::default();

@@ -201,21 +201,21 @@ impl Teach {
         name: &str,
         frame: &RgbImage,
     ) -> Result<(), String> {
-        let told = |e: &dyn std::fmt::Display| format!("{name}: {e}");
+        let named = |e: &dyn std::fmt::Display| format!("{name}: {e}");
         let views = lesson.wants_views();
         let zero_shot = inspector
             .inspect(frame)
-            .map_err(|e| told(&e))?
+            .map_err(|e| named(&e))?
             .as_zero_shot();
         let descriptors = inspector.descriptors().unwrap_or(&[]);
         lesson
             .part(name, descriptors, zero_shot)
-            .map_err(|e| told(&e))?;
+            .map_err(|e| named(&e))?;
         lesson.lit(Light::of(frame));
         for view in views.of(frame) {
-            inspector.inspect(&view).map_err(|e| told(&e))?;
+            inspector.inspect(&view).map_err(|e| named(&e))?;
             let descriptors = inspector.descriptors().unwrap_or(&[]);
-            lesson.view(descriptors).map_err(|e| told(&e))?;
+            lesson.view(descriptors).map_err(|e| named(&e))?;
         }
         Ok(())
     }

@@ -426,13 +426,13 @@ mod tests {
 
     #[test]
     fn answers_and_bytes_that_the_line_makes_are_no_lines() {
-        let told = "\0OK,LIST,lines=2\r\nLIST,threshold,0.5\r\nLIST,bundle,\"\"\r\nLIST bundle\r\n\
+        let answers = "\0OK,LIST,lines=2\r\nLIST,threshold,0.5\r\nLIST,bundle,\"\"\r\nLIST bundle\r\n\
                     #7 ER,SET,202,out of range\r\nOK\r\nER,?,100,unknown command; HELP lists them\r\n\
                     RESULT,7,good,-,0.25,12.5\r\nRESULT,lost,3\r\nRESULT,{\"part\":7}\r\nRESULT,ON\r\n\
                     login: ER,?,100,unknown command; HELP lists them\r\nOK,ALARMS,0,lines=0\r\nALARMS\r\n\
                     OK,LOG,lines=3\r\nLOG,1\r\nIDN\r\nLOG,1\r\n";
         let bytes = [
-            told.as_bytes(),
+            answers.as_bytes(),
             b"\x01\xaaER,?,105,x\r\xf8\0\xffIDN\r\0\r\n",
         ]
         .concat();

@@ -319,7 +319,7 @@ parameters! {
 
     // Station: registers 100..=199.
     StationName: "station_name", "", Text(32), t("station"), Engineer, Station, AtOnce, None,
-        "Name of the station, told by IDN";
+        "Name of the station, reported by IDN";
     TriggerSource: "trigger_source", "", Choice(&["free_run", "interval", "edge", "encoder", "command"]), n(0),
         Engineer, Station, BeltCleared, one(100),
         "What says that a part is there";

@@ -117,11 +117,11 @@ mod tests {
         let rules = rules.unwrap();
         let types = ["scratch", "hole", "faulty imprint"].map(String::from);
         let sortings = rules.resolve(&types);
-        let told = sortings
+        let listed = sortings
             .iter()
             .map(|s| (s.lane.map(Lane::get), s.threshold.map(Threshold::get)));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            listed.collect::<Vec<_>>(),
             [(Some(1), Some(0.25)), (None, None), (Some(2), None)]
         );
         assert_eq!(sortings[2].defect, DefectType::Number(2));

@@ -1,7 +1,7 @@
 //! One normalised frame through encoder, adaptation and scores: on a GPU, by another method, or by FAPrompt on this
 //! processor.
 
-use super::{Inspector, Stage, told};
+use super::{Inspector, Stage, working};
 use crate::faprompt::score;
 use crate::gpu::{self, GpuError};
 use crate::ops::tract::*;
@@ -27,7 +27,7 @@ impl Inspector {
     /// Judges a normalised frame [3, S, S], on the GPU as long as there is one that works.
     pub(super) fn judge(&mut self, frame: TValue, ended: &mut dyn FnMut(Stage)) -> TractResult<()> {
         if let Some(mut gpu) = self.gpu.take() {
-            self.gpu = told(self.judge_on(&mut gpu, frame.clone(), ended).map(|()| gpu));
+            self.gpu = working(self.judge_on(&mut gpu, frame.clone(), ended).map(|()| gpu));
             if self.gpu.is_some() {
                 return Ok(());
             }

@@ -63,7 +63,7 @@ pub enum CutError {
 
 /// A GPU that works; otherwise its error is logged, and `None`: the CPU goes on, perhaps too slowly for the line,
 /// and whoever counts late parts should know why.
-fn told<T>(result: Result<T, GpuError>) -> Option<T> {
+fn working<T>(result: Result<T, GpuError>) -> Option<T> {
     result
         .inspect_err(|e| log::error!("no GPU: {e}; the CPU judges"))
         .ok()
@@ -215,14 +215,16 @@ impl Inspector {
         taps.extend(&memory_taps);
         let encoder = Encoder::with_taps(bundle, &taps, manifest.vv_layers, arithmetic)?;
         let gpu = match options.runtime {
-            Backend::Cuda if manifest.is_network() => told(Err(GpuError::Network)),
+            Backend::Cuda if manifest.is_network() => working(Err(GpuError::Network)),
             Backend::Cuda if manifest.method_name() == Method::Memory => {
                 let numbers = half::f16::datum_type();
-                told(gpu::GpuNetwork::encoder_on("cuda", bundle, &taps, numbers))
+                working(gpu::GpuNetwork::encoder_on("cuda", bundle, &taps, numbers))
             }
-            Backend::Cuda if room.is_some() => told(Err(GpuError::Method(manifest.method_name()))),
+            Backend::Cuda if room.is_some() => {
+                working(Err(GpuError::Method(manifest.method_name())))
+            }
             Backend::Cpu => None,
-            Backend::Cuda => told(gpu::GpuNetwork::cuda(
+            Backend::Cuda => working(gpu::GpuNetwork::cuda(
                 bundle,
                 options.adaptation,
                 &memory_taps,
@@ -260,7 +262,7 @@ impl Inspector {
             room,
         };
         if let Some(gpu) = inspector.gpu.take() {
-            inspector.gpu = told(inspector.prove(gpu));
+            inspector.gpu = working(inspector.prove(gpu));
         }
         Ok(inspector)
     }

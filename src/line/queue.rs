@@ -378,11 +378,11 @@ mod tests {
         queue.set(PartId(1), State::Framed);
         queue.set(PartId(2), State::Judged { good: true });
         assert_eq!(queue.next(Position(0)), Some(Position(900)));
-        let mut told = vec![];
+        let mut closed = vec![];
         queue.close_overdue(Position(920), |frame, verdict| {
-            told.push((frame.is_empty(), verdict.is_empty()));
+            closed.push((frame.is_empty(), verdict.is_empty()));
         });
-        assert_eq!(told, [(false, true), (true, false)]);
+        assert_eq!(closed, [(false, true), (true, false)]);
         let state = |i| queue.find(PartId(i)).unwrap().state;
         assert_eq!(state(0), State::Closed(Cause::NoFrame));
         assert_eq!(state(1), State::Closed(Cause::Late));

@@ -109,7 +109,7 @@ impl About {
             self.usual_highest.spread,
             self.scale.unit,
         ];
-        let told = |t: &Told| {
+        let sound = |t: &Told| {
             t.memory.is_none_or(f32::is_finite)
                 && t.zero_shot.score.is_finite()
                 && t.zero_shot.highest.is_finite()
@@ -122,7 +122,7 @@ impl About {
         };
         if !numbers.iter().all(|v| v.is_finite())
             || !positive.iter().all(|v| v.is_finite() && *v > 0.0)
-            || !self.told.iter().all(told)
+            || !self.told.iter().all(sound)
             || !self.pieces.iter().all(piece)
         {
             return Err("one of its numbers is none".into());

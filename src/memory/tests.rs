@@ -235,7 +235,7 @@ fn taught_parts_judge_and_come_back_from_a_file() {
 }
 
 #[test]
-fn a_damaged_file_is_told_and_no_byte_of_it_is_used() {
+fn a_damaged_file_is_reported_and_no_byte_of_it_is_used() {
     let taught = lesson(Some(Kind::Anywhere), 6)
         .finish("encoder", "f32")
         .unwrap();

@@ -11,6 +11,7 @@
 //! | [`outbox`] | messages that wait to be sent, on disk and bounded |
 //! | [`mqtt`] | sends them to a broker (MQTT 5) |
 //! | [`sparkplug`] | makes metrics of them for hosts of Sparkplug B |
+//! | [`primary_host`] | whether the host of Sparkplug B that the station waits for is online |
 //! | [`webhook`] | sends them to a web server |
 //! | `tls` | which certificates are trusted |
 //!
@@ -21,6 +22,7 @@
 pub mod collector;
 pub mod mqtt;
 pub mod outbox;
+pub mod primary_host;
 pub mod settings;
 pub mod sparkplug;
 mod tls;

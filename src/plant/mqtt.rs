@@ -6,17 +6,19 @@
 //! alone.
 //!
 //! With Sparkplug the same messages go out as metrics, with QoS 0, as its specification wants it: a message leaves the
-//! outbox when it is written to the connection.
+//! outbox when it is written to the connection. With a primary host nothing is sent while that is offline.
 
 use super::outbox::{Outbox, OutboxError, Waiting};
+use super::primary_host::PrimaryHost;
 use super::settings::{Mqtt, SettingsError, secret};
 use super::sparkplug::{Kind, Node, wants_birth};
 use super::{LOOK, tls};
 use rumqttc::{
-    AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, PublishOptions, QoS,
+    AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, Publish, PublishOptions, QoS,
     TlsConfiguration, Transport,
 };
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -39,7 +41,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Longest time that closing the connection may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Largest packet that is accepted from the broker, bytes; nothing is subscribed to but Sparkplug's commands.
+/// Largest packet that is accepted from the broker, bytes; nothing is subscribed to but Sparkplug's commands and its
+/// primary host's state.
 const PACKET: u32 = 16 * 1024;
 
 /// The state that the broker retains once the station is offline.
@@ -85,7 +88,15 @@ pub fn options(settings: &Mqtt, name: &str) -> Result<Options, SettingsError> {
     Ok(options)
 }
 
-/// Why a connection ended.
+/// Why a connection was ended in order.
+enum Ended {
+    /// The station ends.
+    Station,
+    /// The primary host went offline.
+    Host,
+}
+
+/// Why a connection broke.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("{0}")]
@@ -118,27 +129,42 @@ pub fn run(
     let broker = format!("{}:{}", settings.broker.host, settings.broker.port);
     // What was in the outbox at the start may have been sent before.
     let mut sent = outbox.found();
+    let host = settings
+        .sparkplug
+        .as_ref()
+        .and_then(|s| s.primary_host.as_deref());
+    let signals = Signals {
+        host: host.map(|name| RefCell::new(PrimaryHost::new(name))),
+        ..Signals::default()
+    };
     runtime.block_on(async {
         let (mut wait, mut known) = (AGAIN.0, true);
         while !stop.load(Ordering::Relaxed) {
             let mut worked = false;
-            let ended = connection(settings, options, outbox, again, stop, &mut sent, &mut worked).await;
-            let Err(broken) = ended else {
-                return;
-            };
+            let ended =
+                connection(settings, options, outbox, again, stop, &signals, &mut sent, &mut worked).await;
             if worked {
                 (wait, known) = (AGAIN.0, true);
             }
-            // Logged as a warning once each time that the broker goes away.
-            let level = match std::mem::replace(&mut known, false) {
-                true => log::Level::Warn,
-                false => log::Level::Debug,
-            };
-            let (waiting, dropped) = outbox.counts();
-            log::log!(
-                level,
-                "broker {broker}: {broken}; tried again; {waiting} messages wait, {dropped} were dropped so far"
-            );
+            match ended {
+                Ok(Ended::Station) => return,
+                Ok(Ended::Host) => log::warn!(
+                    "broker {broker}: primary host {} is offline: disconnected; messages wait until it is online",
+                    host.unwrap_or_default()
+                ),
+                Err(broken) => {
+                    // Logged as a warning once each time that the broker goes away.
+                    let level = match std::mem::replace(&mut known, false) {
+                        true => log::Level::Warn,
+                        false => log::Level::Debug,
+                    };
+                    let (waiting, dropped) = outbox.counts();
+                    log::log!(
+                        level,
+                        "broker {broker}: {broken}; tried again; {waiting} messages wait, {dropped} were dropped so far"
+                    );
+                }
+            }
             let mut left = wait;
             while !left.is_zero() && !stop.load(Ordering::Relaxed) {
                 sleep(left.min(LOOK)).await;
@@ -188,14 +214,17 @@ impl Form {
         }
     }
 
-    /// What the broker has to know before the first message.
-    async fn begin(&mut self, client: &AsyncClient) -> Result<(), Broken> {
-        if let Form::Sparkplug(node) = self {
-            client
-                .subscribe(node.topic(Kind::Command), QoS::AtLeastOnce)
-                .await?;
+    /// Subscribes to what the station has to hear before the first message.
+    async fn subscribe(&self, client: &AsyncClient, signals: &Signals) -> Result<(), Broken> {
+        let Form::Sparkplug(node) = self else {
+            return Ok(());
+        };
+        let command = node.topic(Kind::Command);
+        client.subscribe(command, QoS::AtLeastOnce).await?;
+        if let Some(topic) = signals.host.as_ref().map(|h| h.borrow().topic()) {
+            client.subscribe(topic, QoS::AtLeastOnce).await?;
         }
-        self.birth(client).await
+        Ok(())
     }
 
     /// All metrics, at the beginning and whenever a host wants them.
@@ -209,24 +238,64 @@ impl Form {
     }
 }
 
-/// What the broker's packets say to the thread that sends.
+/// What the broker's packets say to whoever publishes. Both are futures of one thread.
 #[derive(Default)]
-struct Told {
+struct Signals {
     connected: Notify,
     /// A host wants all metrics again.
     birth: AtomicBool,
+    /// The primary host, if the station waits for one.
+    host: Option<RefCell<PrimaryHost>>,
 }
 
-/// Serves one connection until it breaks or the station ends.
+impl Signals {
+    /// Takes what somebody has published: nothing is subscribed to but Sparkplug's commands and the primary host's state.
+    fn take(&self, publish: &Publish) {
+        match &self.host {
+            Some(host) if publish.topic == host.borrow().topic() => {
+                host.borrow_mut().take(&publish.payload);
+            }
+            _ if wants_birth(&publish.payload) => self.birth.store(true, Ordering::Relaxed),
+            _ => (),
+        }
+    }
+
+    /// Waits until the primary host is online, if there is one; `false`: the station ends.
+    async fn host_is_online(&self, broker: &str, stop: &AtomicBool) -> bool {
+        let Some(host) = &self.host else {
+            return true;
+        };
+        if !host.borrow().is_online() {
+            let name = host.borrow().name().to_string();
+            log::info!("broker {broker}: messages wait until primary host {name} is online");
+        }
+        while !host.borrow().is_online() {
+            if stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            sleep(LOOK).await;
+        }
+        host.borrow_mut().begin();
+        true
+    }
+
+    fn host_has_left(&self) -> bool {
+        self.host.as_ref().is_some_and(|h| h.borrow().has_left())
+    }
+}
+
+/// Serves one connection until it breaks, the station ends or the primary host goes offline.
+#[allow(clippy::too_many_arguments)]
 async fn connection(
     settings: &Mqtt,
     options: &Options,
     outbox: &Outbox,
     again: &AtomicBool,
     stop: &AtomicBool,
+    signals: &Signals,
     sent: &mut i64,
     worked: &mut bool,
-) -> Result<(), Broken> {
+) -> Result<Ended, Broken> {
     let mut options = options.clone();
     let mut form = match &settings.sparkplug {
         Some(names) => {
@@ -240,16 +309,25 @@ async fn connection(
         None => Form::Json(settings.topic.clone().unwrap_or_default()),
     };
     let (client, mut events) = AsyncClient::builder(options).capacity(WINDOW).build();
-    let told = Told::default();
+    if let Some(host) = &signals.host {
+        host.borrow_mut().reset();
+    }
     let publish = async {
-        told.connected.notified().await;
-        log::info!("broker {}: connected", settings.broker.host);
-        form.begin(&client).await?;
+        signals.connected.notified().await;
+        let broker = &settings.broker.host;
+        log::info!("broker {broker}: connected");
+        form.subscribe(&client, signals).await?;
+        if !signals.host_is_online(broker, stop).await {
+            client.disconnect().await?;
+            return Ok(Ended::Station);
+        }
+        signals.birth.store(false, Ordering::Relaxed);
+        form.birth(&client).await?;
         // The broker has retained the will in place of the state.
         again.store(true, Ordering::Relaxed);
         *worked = true;
-        while !stop.load(Ordering::Relaxed) {
-            if told.birth.swap(false, Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) && !signals.host_has_left() {
+            if signals.birth.swap(false, Ordering::Relaxed) {
                 form.birth(&client).await?;
             }
             let messages = outbox.next(0, WINDOW)?;
@@ -265,7 +343,10 @@ async fn connection(
         let notice = client.publish_tracked(topic, bytes, options).await?;
         let _ = timeout(FAREWELL, notice.wait_async()).await;
         client.disconnect().await?;
-        Ok(())
+        Ok(match stop.load(Ordering::Relaxed) {
+            true => Ended::Station,
+            false => Ended::Host,
+        })
     };
     let end = async {
         while !stop.load(Ordering::Relaxed) {
@@ -274,31 +355,28 @@ async fn connection(
         sleep(2 * FAREWELL).await;
     };
     tokio::select! {
-        broken = poll(&mut events, &told) => match broken {
-            Broken::Connection(_) if stop.load(Ordering::Relaxed) => Ok(()),
+        broken = poll(&mut events, signals) => match broken {
+            Broken::Connection(_) if stop.load(Ordering::Relaxed) => Ok(Ended::Station),
             broken => Err(broken),
         },
         result = publish => {
             if result.is_ok() {
                 // DISCONNECT still has to go out.
-                let _ = timeout(FAREWELL, poll(&mut events, &told)).await;
+                let _ = timeout(FAREWELL, poll(&mut events, signals)).await;
             }
             result
         }
-        () = end => Ok(()),
+        () = end => Ok(Ended::Station),
     }
 }
 
 /// Exchanges packets until the connection breaks.
-async fn poll(events: &mut EventLoop, told: &Told) -> Broken {
+async fn poll(events: &mut EventLoop, signals: &Signals) -> Broken {
     loop {
         // Signs of life go both ways: silence for two of them is the end.
         match timeout(2 * Duration::from_secs(KEEP_ALIVE.into()), events.poll()).await {
-            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => told.connected.notify_one(),
-            // Nothing is subscribed to but Sparkplug's commands.
-            Ok(Ok(Event::Incoming(Packet::Publish(p)))) if wants_birth(&p.payload) => {
-                told.birth.store(true, Ordering::Relaxed);
-            }
+            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => signals.connected.notify_one(),
+            Ok(Ok(Event::Incoming(Packet::Publish(p)))) => signals.take(&p),
             Ok(Ok(_)) => (),
             Ok(Err(e)) => return Broken::Connection(Box::new(e)),
             Err(_) => return Broken::Hangs,

@@ -305,14 +305,14 @@ mod tests {
         }
     }
 
-    fn told(outbox: &Outbox) -> Vec<(String, u64, u64)> {
+    fn listed(outbox: &Outbox) -> Vec<(String, u64, u64)> {
         let waiting = outbox.next(0, 1000).unwrap();
-        let told = waiting.iter().map(|w| {
+        let listed = waiting.iter().map(|w| {
             let body: Value = serde_json::from_str(&w.body).unwrap();
             let number = |key: &str| body[key].as_u64().unwrap();
             (w.topic.clone(), number("seq"), number("part"))
         });
-        told.collect()
+        listed.collect()
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         // All of them are gone: the numbers go on.
         let outbox = Outbox::open(&path, 100).unwrap();
         outbox.put(&[message("result", false, 9)], 0).unwrap();
-        assert_eq!(told(&outbox), [("result".into(), 3, 9)]);
+        assert_eq!(listed(&outbox), [("result".into(), 3, 9)]);
         assert!(outbox.next(0, 9).unwrap()[0].id > all[1]);
     }
 
@@ -356,7 +356,7 @@ mod tests {
             .unwrap();
         outbox.put(&[message("state", true, 3)], 0).unwrap();
         assert_eq!(
-            told(&outbox),
+            listed(&outbox),
             [("result".into(), 1, 2), ("state".into(), 2, 3)]
         );
         assert_eq!(outbox.counts(), (2, 0));
@@ -374,10 +374,10 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(outbox.counts(), (100, 32));
-        let told = told(&outbox);
-        assert_eq!(told[0], ("state".into(), 1, 0));
-        assert_eq!(told[1], ("result".into(), 32, 32));
-        assert_eq!(told[99], ("result".into(), 130, 130));
+        let listed = listed(&outbox);
+        assert_eq!(listed[0], ("state".into(), 1, 0));
+        assert_eq!(listed[1], ("result".into(), 32, 32));
+        assert_eq!(listed[99], ("result".into(), 130, 130));
         drop(outbox);
         assert_eq!(Outbox::open(&path, 100).unwrap().counts(), (100, 32));
     }

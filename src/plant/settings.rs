@@ -3,7 +3,7 @@
 
 use axum::http::Uri;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::{Deserializer, Error, IntoDeserializer};
 use std::path::{Path, PathBuf};
 
 /// Why the file of the plant's settings cannot be used.
@@ -104,6 +104,10 @@ pub struct Sparkplug {
     /// The edge node: this station. Two of one name in a group throw each other out.
     #[serde(deserialize_with = "part")]
     pub node: String,
+    /// The host (Sparkplug's host id) without which nothing is sent, whatever other hosts there are; none by default, and
+    /// if it is empty.
+    #[serde(default, deserialize_with = "part_or_none")]
+    pub primary_host: Option<String>,
 }
 
 /// A web server that takes messages by POST.
@@ -175,6 +179,14 @@ fn part<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
         false => Err(D::Error::custom(format!(
             "`{text}` is no part of a topic: 1 to 100 characters, none of them /, + or #"
         ))),
+    }
+}
+
+fn part_or_none<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(d)?;
+    match text.is_empty() {
+        true => Ok(None),
+        false => part(text.into_deserializer()).map(Some),
     }
 }
 
@@ -308,6 +320,23 @@ mod tests {
         assert_eq!(mqtt.broker, broker);
         assert_eq!((mqtt.results, mqtt.counters_s), (Results::Rejects, 10));
         assert_eq!((mqtt.queue, plant.webhook.unwrap().queue), (100_000, 500));
+        let sparkplug = |more: &str| {
+            let text = format!(
+                "[mqtt]\nbroker = \"mqtt://b\"\n[mqtt.sparkplug]\ngroup = \"g\"\nnode = \"n\"\n{more}"
+            );
+            read(&text)
+                .unwrap()
+                .mqtt
+                .unwrap()
+                .sparkplug
+                .unwrap()
+                .primary_host
+        };
+        assert_eq!(
+            (sparkplug(""), sparkplug("primary_host = \"\"")),
+            (None, None)
+        );
+        assert_eq!(sparkplug("primary_host = \"scada\""), Some("scada".into()));
         let six = read("[mqtt]\nbroker = \"mqtt://[::1]:1999\"\ntopic = \"a\"").unwrap();
         let six = six.mqtt.unwrap().broker;
         assert_eq!((six.host.as_str(), six.port, six.tls), ("::1", 1999, false));
@@ -340,6 +369,10 @@ mod tests {
             (
                 "[mqtt]\nbroker = \"mqtt://b\"\n[mqtt.sparkplug]\ngroup = \"a/b\"\nnode = \"n\"",
                 "FILE: mqtt.sparkplug.group: `a/b` is no part of a topic",
+            ),
+            (
+                "[mqtt]\nbroker = \"mqtt://b\"\n[mqtt.sparkplug]\ngroup = \"g\"\nnode = \"n\"\nprimary_host = \"scada/1\"",
+                "FILE: mqtt.sparkplug.primary_host: `scada/1` is no part of a topic",
             ),
             (
                 &format!("{mqtt}queue = 5"),

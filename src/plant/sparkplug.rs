@@ -219,7 +219,7 @@ impl Node {
 
     /// The topic of a kind of messages.
     pub fn topic(&self, kind: Kind) -> String {
-        let Sparkplug { group, node } = &self.settings;
+        let Sparkplug { group, node, .. } = &self.settings;
         format!("spBv1.0/{group}/{}/{node}", kind.word())
     }
 
@@ -344,6 +344,7 @@ mod tests {
         let settings = Sparkplug {
             group: "Plant".into(),
             node: "line1".into(),
+            primary_host: None,
         };
         Node::new(&settings, 7)
     }

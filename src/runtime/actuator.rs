@@ -91,7 +91,7 @@ const NOT_JUDGED: Judged = Judged {
 impl Judged {
     /// Whether the score of one more view replaces the one that is reported for the part: the first score that
     /// rejects it stays, otherwise the largest counts.
-    fn is_told_by(&self, score: Option<f32>, rejects: bool, cameras: usize) -> bool {
+    fn is_replaced_by(&self, score: Option<f32>, rejects: bool, cameras: usize) -> bool {
         match (self.rejects, rejects) {
             _ if cameras == 1 => true,
             (true, _) => false,
@@ -231,16 +231,16 @@ impl RealTime {
     /// Asks the system for priority, locked memory and a core. What the system refuses is logged, and the station
     /// runs without it.
     fn ask(self) {
-        let told = |what: &str, result: Result<(), std::io::Error>| match result {
+        let log_result = |what: &str, result: Result<(), std::io::Error>| match result {
             Ok(()) => log::info!("output thread: {what}"),
             Err(e) => log::warn!("output thread: no {what}: {e}"),
         };
         if let Some(priority) = self.priority {
-            told("real-time priority", system::real_time(priority));
-            told("locked memory", system::lock_memory());
+            log_result("real-time priority", system::real_time(priority));
+            log_result("locked memory", system::lock_memory());
         }
         if let Some(core) = self.core {
-            told("core of its own", system::on_core(core));
+            log_result("core of its own", system::on_core(core));
         }
     }
 }
@@ -472,7 +472,7 @@ impl<P: Pin> Actuator<P> {
                 let own = self.settings.threshold_of(view);
                 let threshold = sorting.and_then(|s| s.threshold).unwrap_or(own);
                 let rejects = score.is_some_and(|s| Outcome::of(s, threshold.get()).is_reject());
-                if known.part == part && known.is_told_by(score, rejects, cameras) {
+                if known.part == part && known.is_replaced_by(score, rejects, cameras) {
                     (known.score, known.opinions) = (score, opinions);
                     (known.view, known.rejects) = (view, rejects);
                     known.share = share;

@@ -175,14 +175,14 @@ struct Gone;
 impl CameraThread {
     /// Runs until the source has no more frames, the limit is reached or the station ends.
     pub fn run(mut self) {
-        let told = match self.open.live {
+        let ended = match self.open.live {
             true => self.live(),
             false => self.simulated(),
         };
         // Order matters: whoever looks after this thread must know why it ends.
         self.sign.done();
         self.shared.source_ended.store(true, Ordering::Relaxed);
-        if told.is_ok() {
+        if ended.is_ok() {
             let _ = self.messages.send(Message::Drain);
         }
     }
@@ -247,8 +247,8 @@ impl CameraThread {
 
     /// Reports an exposure that found no free place, because all of them wait for the network; the first time,
     /// logs it.
-    fn overloaded(&mut self, exposed: Micros, told: &mut bool) -> Result<(), Gone> {
-        if !std::mem::replace(told, true) {
+    fn overloaded(&mut self, exposed: Micros, logged: &mut bool) -> Result<(), Gone> {
+        if !std::mem::replace(logged, true) {
             log::warn!(
                 "the network is slower than the line: frames find no place and their parts are rejected; fewer \
                  parts per second, or see --threads and --parallel"
@@ -275,13 +275,13 @@ impl CameraThread {
     /// overlap what was missed before, and would be rejected with it.
     fn ready(&self) {
         let start = Instant::now();
-        let mut told = false;
+        let mut logged = false;
         while !self.shared.stopping() && !self.shared.snapshot().outputs.ready {
             self.sign.beat();
             std::thread::sleep(Duration::from_millis(1));
             let starting = self.shared.snapshot().mode == Mode::Starting;
-            if !told && !starting && start.elapsed() > PATIENCE {
-                told = true;
+            if !logged && !starting && start.elapsed() > PATIENCE {
+                logged = true;
                 let alarms = self.shared.snapshot().alarms;
                 log::warn!("the line is stopped; alarms to acknowledge: {alarms}");
             }
@@ -315,7 +315,7 @@ impl CameraThread {
         self.ready();
         let start = Instant::now();
         let (mut taken, mut up, mut last) = (0, true, None);
-        let (mut watchman, mut overload_told) = (Watchman::default(), false);
+        let (mut watchman, mut overload_logged) = (Watchman::default(), false);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.sign.beat();
             self.adjust(Some(&mut camera));
@@ -362,7 +362,7 @@ impl CameraThread {
                     if let Err(CaptureError::End) = camera.capture(&mut RgbImage::default(), LOOK) {
                         return Ok(());
                     }
-                    self.overloaded(exposed.unwrap_or_else(now), &mut overload_told)?;
+                    self.overloaded(exposed.unwrap_or_else(now), &mut overload_logged)?;
                 }
             }
         }
@@ -439,7 +439,7 @@ impl CameraThread {
         let mut started = false;
         let mut spare = RgbImage::default();
         let (mut taken, mut last) = (0u64, None);
-        let (mut watchman, mut overload_told) = (Watchman::default(), false);
+        let (mut watchman, mut overload_logged) = (Watchman::default(), false);
         while self.limit.is_none_or(|limit| taken < limit) && !self.shared.stopping() {
             self.sign.beat();
             self.adjust(camera.as_mut());
@@ -557,7 +557,7 @@ impl CameraThread {
                         flaw,
                     }))?;
                 }
-                None => self.overloaded(at, &mut overload_told)?,
+                None => self.overloaded(at, &mut overload_logged)?,
             }
         }
         Ok(())
@@ -606,7 +606,7 @@ mod tests {
 
     /// Runs a camera thread that exposes by itself, with these faults; returns what it reports of this many
     /// exposures.
-    fn told(plan: &str, limit: u64) -> Vec<Message> {
+    fn reported(plan: &str, limit: u64) -> Vec<Message> {
         let plan: FaultPlan = plan.parse().unwrap();
         let open = move || -> Result<Box<dyn Camera>, CaptureError> {
             let pattern = Box::new(PatternCamera::new(1)) as Box<dyn Camera>;
@@ -643,17 +643,17 @@ mod tests {
         std::iter::from_fn(|| received.try_recv()).collect()
     }
 
-    fn frames(told: &[Message], blank: bool) -> usize {
+    fn frames(messages: &[Message], blank: bool) -> usize {
         let of = |m: &&Message| matches!(m, Message::Frame(f) if (f.id == NO_PICTURE) == blank);
-        told.iter().filter(of).count()
+        messages.iter().filter(of).count()
     }
 
     /// In free run every exposure is a part: one that the driver dropped shows one that nobody looked at.
     #[test]
-    fn exposures_that_a_free_running_camera_dropped_are_told_as_parts_without_a_picture() {
-        let all = told("late@99:1ms", 6);
+    fn exposures_that_a_free_running_camera_dropped_are_reported_as_parts_without_a_picture() {
+        let all = reported("late@99:1ms", 6);
         assert_eq!((frames(&all, false), frames(&all, true)), (6, 0));
-        let some = told("drop@3,drop@4", 6);
+        let some = reported("drop@3,drop@4", 6);
         assert_eq!((frames(&some, false), frames(&some, true)), (6, 2));
         // In the order of their times, before the next one that is whole.
         let times: Vec<u64> = some

@@ -41,7 +41,7 @@ impl Lanes {
 
 /// Reports changes of the inputs to the output thread until the station ends.
 pub(super) fn watch(mut inputs: Inputs, mut lanes: Lanes, sign: &Sign, shared: &Shared) {
-    let (mut lost, mut told) = (0, 0);
+    let (mut lost, mut reported) = (0, 0);
     let mut there = true;
     while !shared.stopping() {
         sign.beat();
@@ -69,14 +69,14 @@ pub(super) fn watch(mut inputs: Inputs, mut lanes: Lanes, sign: &Sign, shared: &
             lost += 1;
         }
         let edges = inputs.lost() + lost;
-        if edges > told
+        if edges > reported
             && lanes
                 .edges
-                .try_send(Message::LostEdges(edges - told))
+                .try_send(Message::LostEdges(edges - reported))
                 .is_ok()
         {
-            log::error!("inputs: {} edges lost", edges - told);
-            told = edges;
+            log::error!("inputs: {} edges lost", edges - reported);
+            reported = edges;
         }
     }
 }

@@ -423,8 +423,8 @@ impl Running {
         let unwritten = self.shared.unwritten.load(Ordering::Relaxed);
         let failing = recorder || unwritten || lost != known.lost;
         let written = !failing;
-        let mut told = || self.messages.try_send(Message::Results { written }).is_ok();
-        if failing == known.failing || told() {
+        let mut sent = || self.messages.try_send(Message::Results { written }).is_ok();
+        if failing == known.failing || sent() {
             (known.failing, known.lost) = (failing, lost);
         }
     }

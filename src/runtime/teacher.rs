@@ -150,7 +150,7 @@ impl Class {
             None => None,
         };
         let nothing = "nothing was taught that could be gone on with: TEACH n";
-        let told = |e: crate::ops::tract::TractError| format!("{e:#}");
+        let in_words = |e: crate::ops::tract::TractError| format!("{e:#}");
         let mut taking = true;
         let mut course = match (&start, before) {
             (Start::Fresh(parts), before) => {
@@ -163,14 +163,14 @@ impl Class {
                     regions: inspector.regions().clone(),
                     views: how.views,
                 };
-                Course::begin(layout, settings, bound, *parts, before.as_ref()).map_err(told)?
+                Course::begin(layout, settings, bound, *parts, before.as_ref()).map_err(in_words)?
             }
             (Start::More(parts), Some(before)) => {
-                Course::resume(before, goes_on, *parts).map_err(told)?
+                Course::resume(before, goes_on, *parts).map_err(in_words)?
             }
             (Start::Edit(_), Some(before)) => {
                 taking = false;
-                Course::resume(before, goes_on, 0).map_err(told)?
+                Course::resume(before, goes_on, 0).map_err(in_words)?
             }
             (Start::Waiting(bytes), before) => {
                 taking = false;
@@ -183,13 +183,13 @@ impl Class {
                             .into(),
                     );
                 }
-                Course::waiting(lesson, goes_on, before.as_ref()).map_err(told)?
+                Course::waiting(lesson, goes_on, before.as_ref()).map_err(in_words)?
             }
             (_, None) => return Err(nothing.into()),
         };
         // A change that cannot be made leaves what was taught as it is, and is reported.
         let problem = match start {
-            Start::Edit(edit) => course.edit(edit).map_err(told).err(),
+            Start::Edit(edit) => course.edit(edit).map_err(in_words).err(),
             _ => None,
         };
         let left = course.wanted() - course.taken();
@@ -231,14 +231,14 @@ impl Class {
         picture: Option<&RgbImage>,
         shown: &Mutex<Lesson>,
     ) -> Result<(), String> {
-        let told = |e: crate::ops::tract::TractError| format!("{e:#}");
+        let in_words = |e: crate::ops::tract::TractError| format!("{e:#}");
         let views = self.course.wants_views();
-        let last = self.course.part(sample).map_err(told)?;
+        let last = self.course.part(sample).map_err(in_words)?;
         if let (Some(picture), Some(inspector)) = (picture, &mut self.inspector) {
             for view in views.of(picture) {
                 inspector.inspect(&view).map_err(|e| e.to_string())?;
                 let descriptors = inspector.descriptors().unwrap_or(&[]);
-                self.course.view(descriptors).map_err(told)?;
+                self.course.view(descriptors).map_err(in_words)?;
             }
         }
         if last {
@@ -248,7 +248,7 @@ impl Class {
                 shown.parts = self.course.taken();
             }
             (self.taking, self.inspector) = (false, None);
-            self.course.finish().map_err(told)?;
+            self.course.finish().map_err(in_words)?;
         }
         Ok(())
     }

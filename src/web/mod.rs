@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `access` | logging in: tokens, their level, their end |
 //! | `archive` | pictures of parts: found, marked, downloaded |
+//! | `assets` | the page's own files |
 //! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
 //! | `hosts` | the names by which it may be asked for |
@@ -22,6 +23,7 @@
 
 mod access;
 mod archive;
+mod assets;
 mod backup;
 mod events;
 mod hosts;
@@ -39,12 +41,13 @@ use crate::control::session::{Output, Session};
 use crate::control::shared::Committed;
 use crate::control::table::{Access, Parameter};
 use crate::control::{Control, ControlledStation, SessionId};
-use crate::line::{Micros, VIEWS};
+use crate::line::VIEWS;
 use crate::priority::{Held, hold};
 use crate::runtime::live::Live;
 use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
+use assets::{ASSETS, Asset};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -76,61 +79,6 @@ const LOOK: Duration = Duration::from_millis(25);
 /// What a page of a stranger must not do with this one: no script, picture or frame comes from or goes elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// What is served: name, kind, bytes. Built into the program, so that it works without a network beyond the station's.
-const ASSETS: [(&str, &str, &str); 11] = [
-    (
-        "",
-        "text/html; charset=utf-8",
-        include_str!("page/index.html"),
-    ),
-    (
-        "app.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/app.js"),
-    ),
-    (
-        "archive.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/archive.js"),
-    ),
-    (
-        "live.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/live.js"),
-    ),
-    (
-        "regions.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/regions.js"),
-    ),
-    (
-        "report.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/report.js"),
-    ),
-    (
-        "settings.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/settings.js"),
-    ),
-    (
-        "teach.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/teach.js"),
-    ),
-    (
-        "texts.js",
-        "text/javascript; charset=utf-8",
-        include_str!("page/texts.js"),
-    ),
-    (
-        "style.css",
-        "text/css; charset=utf-8",
-        include_str!("page/style.css"),
-    ),
-    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
-];
 
 /// The description of all paths but the page's own files.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -181,27 +129,33 @@ impl<H: ControlledStation> Page<H> {
     }
 
     /// The last picture of a camera, counted from 1.
-    fn last_picture(&self, headers: &HeaderMap, camera: usize) -> Response {
+    async fn last_picture(&self, headers: &HeaderMap, camera: usize) -> Response {
         if let Some(refusal) = self.hidden(headers, Needed::Live) {
             return refusal;
         }
-        let Micros(now) = system::now();
-        let camera = camera.checked_sub(1);
-        let Some(live) = camera.and_then(|camera| self.station.live.get(camera)) else {
+        let (live, camera) = (Arc::clone(&self.station.live), camera.checked_sub(1));
+        let Some((camera, of)) = camera.and_then(|camera| Some((camera, live.get(camera)?))) else {
             return StatusCode::NOT_FOUND.into_response();
         };
-        live.ask(Micros(now));
-        match live.shown() {
-            Some(shown) => (
-                [
-                    (header::CONTENT_TYPE, "image/jpeg".to_string()),
-                    (header::ETAG, format!("\"{}\"", shown.part.0)),
-                ],
-                shown.jpeg.clone(),
-            )
-                .into_response(),
-            None => StatusCode::NO_CONTENT.into_response(),
+        of.ask(system::now());
+        let shown = match of.drawn() {
+            (shown, true) => shown,
+            // Drawing takes a while, in which others are answered.
+            (before, false) => {
+                let drawn = tokio::task::spawn_blocking(move || live[camera].shown()).await;
+                drawn.unwrap_or(before)
+            }
+        };
+        let Some(shown) = shown else {
+            return StatusCode::NO_CONTENT.into_response();
+        };
+        let tag = format!("\"{}\"", shown.part.0);
+        if assets::is_known(headers, &tag) {
+            return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
         }
+        let kind = "image/jpeg".to_string();
+        let known = [(header::CONTENT_TYPE, kind), (header::ETAG, tag)];
+        (known, shown.jpeg.clone()).into_response()
     }
 
     /// The refusal, if a request may not see that.
@@ -261,6 +215,9 @@ async fn until_in_force<H: ControlledStation>(
 
 type Shared<H> = State<Arc<Page<H>>>;
 
+/// Name of the threads that draw pictures, and read and write files, for the page.
+const WORKER: &str = "page-work";
+
 /// Between two tries to get an address that cannot be had.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -275,8 +232,15 @@ pub fn serve<H: ControlledStation + Send + 'static>(
         log::warn!("the page's thread keeps its priority: {e}");
     }
     let page = Arc::new(Page::new(station));
+    // The threads for what takes a while (pictures, files) give way as this one does.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_name(WORKER)
+        .on_thread_start(|| {
+            if let Err(e) = system::low_priority() {
+                log::warn!("a thread of the page keeps its priority: {e}");
+            }
+        })
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -357,7 +321,8 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/api/openapi.json", get(description))
         .route("/metrics", get(measures::<H>));
     for (name, kind, bytes) in ASSETS {
-        let answer = move || async move { ([(header::CONTENT_TYPE, kind)], bytes) };
+        let asset = Asset::new(kind, bytes);
+        let answer = move |headers: HeaderMap| async move { asset.answer(&headers) };
         router = router.route(&format!("/{name}"), get(answer));
     }
     router
@@ -385,6 +350,8 @@ async fn guarded<H: ControlledStation>(
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // For browsers from before `frame-ancestors`.
+        (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
         (
             HeaderName::from_static("cross-origin-resource-policy"),
@@ -394,10 +361,13 @@ async fn guarded<H: ControlledStation>(
             HeaderName::from_static("cross-origin-opener-policy"),
             "same-origin",
         ),
-        (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let stores_nothing = HeaderValue::from_static("no-store");
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(stores_nothing);
     answer
 }
 
@@ -544,7 +514,7 @@ fn refused(code: Code, text: &str) -> Response {
 
 /// The last part under its heat map. Whoever asks makes the station draw the next ones.
 async fn live<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
-    page.last_picture(&headers, 1)
+    page.last_picture(&headers, 1).await
 }
 
 /// The same of one of several cameras, counted from 1.
@@ -553,7 +523,7 @@ async fn live_of<H: ControlledStation>(
     Path(camera): Path<usize>,
     headers: HeaderMap,
 ) -> Response {
-    page.last_picture(&headers, camera)
+    page.last_picture(&headers, camera).await
 }
 
 async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
@@ -571,25 +541,6 @@ async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderM
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-
-    /// The page's scripts share one space of names: of two functions of one name only the last is there.
-    #[test]
-    fn no_two_scripts_give_one_name() {
-        let mut names = BTreeSet::new();
-        for (file, _, text) in ASSETS.iter().filter(|(file, ..)| file.ends_with(".js")) {
-            for line in text.lines() {
-                let line = line.strip_prefix("async ").unwrap_or(line);
-                let declared = ["function ", "const ", "let ", "class "];
-                let Some(rest) = declared.iter().find_map(|word| line.strip_prefix(word)) else {
-                    continue;
-                };
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
-                let name = &rest[..end.unwrap_or(rest.len())];
-                assert!(names.insert(name), "{file}: {name} is there already");
-            }
-        }
-        assert!(names.contains("outcomeText") && names.contains("$"));
-    }
 
     /// Paths and methods as they stand in the router above: `.route("/path", get(...).post(...))`.
     fn routes() -> BTreeSet<String> {

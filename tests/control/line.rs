@@ -408,8 +408,8 @@ impl ControlledStation for Line {
         match self.slow.take() {
             None => Preparing::ready(Ok(wanted.clone())),
             Some(result) => {
-                let (told, awaited) = sync_channel(1);
-                *result.lock().unwrap() = Some((told, wanted.clone()));
+                let (done, awaited) = sync_channel(1);
+                *result.lock().unwrap() = Some((done, wanted.clone()));
                 Preparing::awaited(awaited)
             }
         }

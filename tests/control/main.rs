@@ -282,7 +282,7 @@ fn a_commit_is_answered_when_it_is_in_force_and_others_meanwhile() {
         let before = one.ask("GET threshold");
         assert_eq!(one.ask("SET threshold 0.3"), "OK,SET,threshold,0.3000");
         one.send(b"#1 COMMIT\r#2 GET threshold\r");
-        let (told, wanted) = wait(&slow);
+        let (done, wanted) = wait(&slow);
         assert!(other.ask("STATUS").starts_with("OK,STATUS,"));
         assert_eq!(other.ask("GET threshold"), before, "it is not in force");
         for busy in ["SET pulse_width_ms 9", "RECIPE 2", "TEACH 5"] {
@@ -297,7 +297,7 @@ fn a_commit_is_answered_when_it_is_in_force_and_others_meanwhile() {
             true => Err(faprompt_edge::control::Refused::Hardware("the bundle")),
             false => Ok(wanted),
         };
-        told.send(result).unwrap();
+        done.send(result).unwrap();
         if refused {
             assert!(one.line().starts_with("#1 ER,COMMIT,600,"));
             assert_eq!(one.line(), "#2 OK,GET,threshold,0.3000", "it stays pending");
@@ -319,10 +319,10 @@ fn a_commit_is_answered_when_it_is_in_force_and_others_meanwhile() {
     bench.line(|l| l.slow = Some(slow.clone()));
     one.ask("SET threshold 0.9");
     one.send(b"COMMIT\r");
-    let (told, wanted) = wait(&slow);
+    let (done, wanted) = wait(&slow);
     drop(one);
     while !other.ask("SET threshold 0.4").starts_with("OK,") {}
-    assert!(told.send(Ok(wanted)).is_err(), "nobody waits for it");
+    assert!(done.send(Ok(wanted)).is_err(), "nobody waits for it");
     assert_eq!(other.ask("COMMIT"), "OK,COMMIT,1,next part");
     assert_eq!(other.ask("GET threshold"), "OK,GET,threshold,0.4000");
 }

@@ -21,7 +21,7 @@ pub fn lines_in(bytes: &[u8]) -> usize {
                     let known = VERBS.iter().any(|v| v.name == name);
                     let lines = text.rsplit_once(",lines=").map_or("", |(_, n)| n);
                     left = lines.parse::<u16>().ok().filter(|_| known).unwrap_or(0);
-                } else if is_told(text) {
+                } else if is_result(text) {
                 } else if follows {
                     left -= 1;
                 } else if text.contains("ER,?,") && (wrong || parse(text).command.is_err()) {
@@ -63,7 +63,7 @@ pub fn is_answer(line: &str) -> bool {
 }
 
 /// Whether it is a part's result.
-fn is_told(line: &str) -> bool {
+fn is_result(line: &str) -> bool {
     let Some(result) = line.strip_prefix("RESULT,") else {
         return false;
     };

@@ -83,17 +83,17 @@ fn over_a_cable_only_what_is_a_frame_and_for_this_station_is_answered() {
     let mut port = served.open();
     let frame = |body: &[u8]| frame::sealed(body).expect("a frame");
     let read = frame(&[1, 3, 0, 0, 0, 2]);
-    let told = frame(&[1, 3, 4, 0x13, 0x88, 0x01, 0xf4]);
+    let reply = frame(&[1, 3, 4, 0x13, 0x88, 0x01, 0xf4]);
     let mut damaged = read.clone();
     damaged[3] ^= 1;
     let other = frame(&[2, 3, 0, 0, 0, 2]);
     for nothing in [&[][..], &damaged, &other, &[0xff; 700], &read[..5]] {
         port.write_all(nothing).expect("written");
         std::thread::sleep(Duration::from_millis(60));
-        let answers = ask(&mut port, &read, told.len());
-        assert!(answers.len() >= told.len(), "no answer");
-        for answer in answers.chunks(told.len()) {
-            assert_eq!(answer, &told[..answer.len()]);
+        let answers = ask(&mut port, &read, reply.len());
+        assert!(answers.len() >= reply.len(), "no answer");
+        for answer in answers.chunks(reply.len()) {
+            assert_eq!(answer, &reply[..answer.len()]);
         }
     }
 }

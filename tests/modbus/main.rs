@@ -209,7 +209,7 @@ fn a_commit_is_answered_when_it_is_in_force() {
         bench.write(0, &[4000]).unwrap();
         let commit = words(5, &[4, 0xff00]);
         assert_eq!(bench.send(1, &commit), None);
-        let (told, wanted) = slow.lock().unwrap().take().expect("it is being made ready");
+        let (done, wanted) = slow.lock().unwrap().take().expect("it is being made ready");
         assert!(bench.late().is_none());
         if asks_on {
             // The registers are read meanwhile; asked once more, it is the same change.
@@ -217,7 +217,7 @@ fn a_commit_is_answered_when_it_is_in_force() {
             assert_eq!(bench.send(1, &commit), None);
             assert_eq!(bench.read(4, 16, 1).len(), 1);
         }
-        told.send(match refused {
+        done.send(match refused {
             true => Err(faprompt_edge::control::Refused::Hardware("the bundle")),
             false => Ok(wanted),
         })

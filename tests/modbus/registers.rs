@@ -103,7 +103,7 @@ fn state_is_that_of_the_command_set() {
 }
 
 #[test]
-fn types_and_lanes_are_told_as_the_command_set_does() {
+fn types_and_lanes_are_reported_as_the_command_set_does() {
     let mut bench = Bench::new();
     bench.say("ACK");
     assert_eq!(
@@ -121,18 +121,18 @@ fn types_and_lanes_are_told_as_the_command_set_does() {
     };
     let host = bench.control.host();
     host.sorted(0.75, of(0, 3));
-    let told = bench.say("LAST");
+    let answer = bench.say("LAST");
     assert!(
-        told.ends_with(",reject,-,0.750000,12.5,scratch,0.7500,3"),
-        "{told}"
+        answer.ends_with(",reject,-,0.750000,12.5,scratch,0.7500,3"),
+        "{answer}"
     );
     let last = ["last_type", "last_type_share", "last_lane"];
     assert_eq!(last.map(|n| input(&mut bench, n)), [1, 7500, 3]);
     bench.control.host().sorted(0.75, of(1, 0));
-    let told = bench.say("LAST");
+    let answer = bench.say("LAST");
     assert!(
-        told.ends_with(",reject,-,0.750000,12.5,faulty imprint,0.7500,8"),
-        "{told}"
+        answer.ends_with(",reject,-,0.750000,12.5,faulty imprint,0.7500,8"),
+        "{answer}"
     );
     let unknown = Sorting {
         defect: DefectType::Unknown,
@@ -160,7 +160,7 @@ fn types_and_lanes_are_told_as_the_command_set_does() {
 }
 
 #[test]
-fn a_challenge_is_told() {
+fn a_challenge_is_reported() {
     let mut bench = Bench::new();
     bench.say("ACK");
     assert_eq!(input(&mut bench, "challenge"), 0);
@@ -172,14 +172,14 @@ fn a_challenge_is_told() {
     for score in [0.9, 0.9, 0.1] {
         bench.control.host().part(score);
     }
-    let told = [
+    let numbers = [
         "challenge",
         "challenge_pieces",
         "challenge_detected",
         "challenge_missed",
         "challenge_not_judged",
     ];
-    assert_eq!(told.map(|n| input(&mut bench, n)), [3, 3, 2, 1, 0]);
+    assert_eq!(numbers.map(|n| input(&mut bench, n)), [3, 3, 2, 1, 0]);
     assert_eq!(input(&mut bench, "last_outcome"), 17);
 }
 

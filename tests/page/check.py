@@ -94,6 +94,7 @@ class Station:
 def watched(page, problems):
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: problems.append(str(e)))
+    page.on("dialog", lambda d: (problems.append(f"the browser's own dialog: {d.message}"), d.dismiss()))
     return page
 
 
@@ -399,6 +400,40 @@ def check_report(page):
     check("button Print", page.evaluate("window.printed"), True)
 
 
+def serious_of(page):
+    """What axe-core finds serious, and where."""
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+def check_dialogs(page, station, width, out):
+    """Each fits on the screen, can be hit with gloves, is read aloud, and goes away by Escape, with the focus back where it was."""
+    page.goto(f"{station.url}#archive")
+    page.locator("#parts .card").first.wait_for()
+    for name, opener in [("login", None), ("detail", "#parts .card"), ("pausing", "#pause")]:
+        if name == "pausing":
+            go(page, "Live")
+        if opener:
+            page.locator(opener).first.click()
+        else:
+            page.evaluate("askLogin('')")
+        dialog = page.locator(f"#{name}")
+        expect(dialog).to_be_visible()
+        box = dialog.bounding_box()
+        check(f"dialog {name} fits into {width}", (box["x"], box["x"] + box["width"]), lambda seen: seen[0] >= 0 and seen[1] <= width)
+        low = dialog.locator("button:visible, input:visible, select:visible").evaluate_all(
+            "all => all.map(e => Math.round(e.getBoundingClientRect().height)).filter(h => h < 48)")
+        check(f"dialog {name}: what is too low for gloves (48 px)", low, [])
+        check(f"dialog {name} has the focus", page.evaluate(f"document.getElementById('{name}').contains(document.activeElement)"), True)
+        check(f"accessibility of dialog {name} at {width}", serious_of(page), [])
+        page.screenshot(path=out / f"dialog-{name}-{width}.png")
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        if opener:
+            check(f"after dialog {name} the focus is back", page.evaluate(
+                f"document.activeElement === document.querySelector('{opener}')"), True)
+
+
 def main(program, out):
     out.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp())
@@ -438,15 +473,13 @@ def main(program, out):
                 page.wait_for_timeout(600)
                 check(f"{name} is no wider than {width}", page.evaluate("document.documentElement.scrollWidth"),
                       lambda seen: seen <= width)
-                found = Axe().run(page).response["violations"]
-                serious = [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
-                check(f"accessibility of {name} at {width}", serious, [])
+                check(f"accessibility of {name} at {width}", serious_of(page), [])
                 page.screenshot(path=out / f"{name}-{width}.png")
+            check_dialogs(page, station, width, out)
         wide.emulate_media(color_scheme="dark")
         wide.goto(f"{station.url}#live")
         wide.wait_for_timeout(600)
-        serious = [v["id"] for v in Axe().run(wide).response["violations"] if v["impact"] in ("serious", "critical")]
-        check("accessibility of live in the dark at 1920", serious, [])
+        check("accessibility of live in the dark at 1920", serious_of(wide), [])
         wide.screenshot(path=out / "live-dark.png")
         wide.emulate_media(color_scheme="light")
         check("errors in the browser's console (but refusals, 4xx)",

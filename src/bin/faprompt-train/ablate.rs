@@ -1,6 +1,6 @@
 //! `faprompt-train ablate`.
 
-use crate::fit::{Learning, MethodGround, encode, samples, to_learn_from, told, with_masks};
+use crate::fit::{Learning, MethodGround, encode, epoch_line, samples, to_learn_from, with_masks};
 use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle;
@@ -271,7 +271,7 @@ impl Ground<'_> {
             &self.device,
             self.stop,
             &progress,
-            |epoch| progress.suspend(|| say(told(epoch))),
+            |epoch| progress.suspend(|| say(epoch_line(epoch))),
         )?;
         progress.finish_and_clear();
         let mut all = vec![];

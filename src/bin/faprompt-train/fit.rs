@@ -331,7 +331,7 @@ fn said_encoded(cache: &Cache, pictures: usize, clock: Instant) {
 }
 
 /// A line per epoch.
-pub fn told(epoch: &Epoch) -> String {
+pub fn epoch_line(epoch: &Epoch) -> String {
     let terms: Vec<String> = epoch
         .terms
         .named()
@@ -446,7 +446,7 @@ impl Fit {
             &device,
             stop,
             &bar,
-            |epoch| bar.suspend(|| say(told(epoch))),
+            |epoch| bar.suspend(|| say(epoch_line(epoch))),
         )?;
         bar.finish_and_clear();
         say(format_args!(
@@ -634,7 +634,7 @@ impl MethodGround {
             &self.device,
             stop,
             &bar,
-            |epoch| bar.suspend(|| say(told_method(epoch))),
+            |epoch| bar.suspend(|| say(method_epoch_line(epoch))),
         )?;
         bar.finish_and_clear();
         Ok(path)
@@ -642,7 +642,7 @@ impl MethodGround {
 }
 
 /// A line per epoch of another method.
-fn told_method(epoch: &methods::fit::run::Epoch) -> String {
+fn method_epoch_line(epoch: &methods::fit::run::Epoch) -> String {
     let terms: Vec<String> = epoch
         .terms
         .0

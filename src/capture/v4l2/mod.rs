@@ -61,7 +61,7 @@ struct Open {
     frame_time: Option<Duration>,
     last_sequence: Option<u32>,
     /// Whether it was said what the driver's stamps are worth, which is once.
-    stamps_told: bool,
+    stamps_logged: bool,
 }
 
 impl V4l2Camera {
@@ -171,7 +171,7 @@ impl V4l2Camera {
             layout,
             frame_time,
             last_sequence: None,
-            stamps_told: false,
+            stamps_logged: false,
         })
     }
 
@@ -339,7 +339,7 @@ impl Camera for V4l2Camera {
         };
         let now = now_us();
         let at_us = trusted(frame.stamp_us, self.last_us, now).or_else(|| {
-            if !std::mem::replace(&mut open.stamps_told, true) {
+            if !std::mem::replace(&mut open.stamps_logged, true) {
                 log::warn!(
                     "{}: the driver's time stamps are not of the monotonic clock, lie in the future or go \
                      back; the time of arrival is taken instead, and a frame that was not waited for rejects",
@@ -348,7 +348,7 @@ impl Camera for V4l2Camera {
             }
             arrival(now, frame.awaited)
         });
-        if !std::mem::replace(&mut open.stamps_told, true) {
+        if !std::mem::replace(&mut open.stamps_logged, true) {
             let what = match frame.stamps_exposure {
                 true => "the start of the exposure",
                 false => "the end of the frame: exposure_delay_us includes exposure and read-out",

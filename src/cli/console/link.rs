@@ -325,8 +325,8 @@ mod tests {
 
     #[test]
     fn lines_are_sorted_into_answers_and_news() {
-        let ((answered, answers), (told, news)) = (channel(), channel());
-        let mut sorter = Sorter::new(answered, told);
+        let ((answered, answers), (unasked, news)) = (channel(), channel());
+        let mut sorter = Sorter::new(answered, unasked);
         sorter.push(
             b"\x1b#7 ALARMS\r#7 OK,ALARMS,64,lines=2\r\nRESULT,1,good,-,0.25,12.5\r\nALARMS,6,low_",
         );

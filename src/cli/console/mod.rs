@@ -202,8 +202,8 @@ impl Console {
             return Err(ConsoleError::Open { port, source });
         }
         give_back_on_signals()?;
-        let (told, news) = channel();
-        let open = Link::open(&port, self.baud, told);
+        let (unasked, news) = channel();
+        let open = Link::open(&port, self.baud, unasked);
         let mut link = open.map_err(|source| ConsoleError::Open {
             port: port.clone(),
             source,

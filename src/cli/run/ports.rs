@@ -137,12 +137,12 @@ impl Ports {
         let (kept, folder) = (control.clone(), places.state.to_path_buf());
         let goes_on = goes_on(station, "memory");
         let body = move || {
-            let mut told = None;
+            let mut left = None;
             while goes_on() {
                 tick(&kept);
                 let judging = shared.judging();
-                if told != Some(judging.generation) && judging.state.is_some() {
-                    told = Some(judging.generation);
+                if left != Some(judging.generation) && judging.state.is_some() {
+                    left = Some(judging.generation);
                     leave(&judging, &folder);
                 }
                 std::thread::sleep(LOOK);

@@ -23,7 +23,7 @@ const LOADING_US: u32 = 30_000_000;
 pub struct Watchdogs {
     board: Option<File>,
     fed: Option<Instant>,
-    told: Option<Mode>,
+    reported: Option<Mode>,
     opened: Instant,
     ready: bool,
     trial: bool,
@@ -62,7 +62,7 @@ impl Watchdogs {
         Watchdogs {
             board: device,
             fed: None,
-            told: None,
+            reported: None,
             opened: Instant::now(),
             ready: false,
             // From `slot choose`.
@@ -91,8 +91,8 @@ impl Watchdogs {
 
     /// Everything is alive.
     pub fn feed(&mut self, snapshot: &Snapshot, judging: &Judging) {
-        if self.told != Some(snapshot.mode) {
-            self.told = Some(snapshot.mode);
+        if self.reported != Some(snapshot.mode) {
+            self.reported = Some(snapshot.mode);
             let status = format!("{:?}", snapshot.mode);
             // Without systemd there is nobody to tell, and that is no error.
             let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
@@ -136,7 +136,7 @@ mod tests {
         Watchdogs {
             board,
             fed: None,
-            told: None,
+            reported: None,
             opened: Instant::now(),
             ready: false,
             trial,

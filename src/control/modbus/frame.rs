@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn what_several_stations_said_is_taken_apart() {
         let other = sealed(&[7, 3, 0, 0, 0, 2]).unwrap();
-        let told = sealed(&[7, 3, 4, 1, 5, 0, 0]).unwrap();
+        let reply = sealed(&[7, 3, 4, 1, 5, 0, 0]).unwrap();
         let refused = sealed(&[7, 0x86, 2]).unwrap();
         let (one, two) = (
             sealed(&[1, 6, 0, 0, 0, 2]).unwrap(),
@@ -427,7 +427,7 @@ mod tests {
         };
         let heard = |frame: &Adu, last| (frame.to_vec(), last);
         assert_eq!(
-            glued(&[&other, &told, &one]),
+            glued(&[&other, &reply, &one]),
             [heard(&other, false), heard(&one, true)]
         );
         assert_eq!(glued(&[&refused, &two]), [heard(&two, true)]);
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn an_echo_is_taken_off_and_the_same_order_again_is_obeyed() {
         let order = sealed(&[1, 5, 0, 1, 0xff, 0]).unwrap();
-        let (read, told) = (
+        let (read, reply) = (
             sealed(&[1, 3, 0, 0, 0, 1]).unwrap(),
             sealed(&[1, 3, 2, 0x13, 0x88]).unwrap(),
         );
@@ -501,11 +501,11 @@ mod tests {
         line.says(3050, &order);
         assert_eq!(line.hears(3055, &order[..3]), 0);
         // An answer that can be no order.
-        line.says(4000, &told);
-        assert_eq!(line.hears(4005, &told), 0);
+        line.says(4000, &reply);
+        assert_eq!(line.hears(4005, &reply), 0);
         assert_eq!(line.hears(4050, &read), 1);
-        line.says(4055, &told);
-        assert_eq!(line.hears(4060, &[&told[..], &read].concat()), 1);
+        line.says(4055, &reply);
+        assert_eq!(line.hears(4060, &[&reply[..], &read].concat()), 1);
         assert!(line.framer.echoes());
         // One that is damaged is no order either.
         let mut damaged = order.clone();
@@ -519,14 +519,14 @@ mod tests {
     #[test]
     fn without_an_echo_every_order_is_obeyed() {
         let order = sealed(&[1, 6, 0, 0, 0, 9]).unwrap();
-        let (read, told) = (
+        let (read, reply) = (
             sealed(&[1, 3, 0, 0, 0, 1]).unwrap(),
             sealed(&[1, 3, 2, 0x13, 0x88]).unwrap(),
         );
         // Known by a read, by another order, or by time.
         let other = sealed(&[1, 6, 0, 0, 0, 8]).unwrap();
         for (first, answer, second) in [
-            (&read, &told, 40),
+            (&read, &reply, 40),
             (&other, &other, 40),
             (&order, &order, 200),
         ] {
@@ -548,8 +548,8 @@ mod tests {
         }
         // An echo that nobody gives any more.
         let mut line = Line::new();
-        line.says(0, &told);
-        assert_eq!(line.hears(5, &told), 0);
+        line.says(0, &reply);
+        assert_eq!(line.hears(5, &reply), 0);
         for time in [1000, 2000, 3000] {
             assert_eq!(line.hears(time, &order), 1);
             line.says(time + 5, &order);

@@ -45,7 +45,7 @@ pub struct Session {
     /// Number of the next result to report; `None`: RESULT is off.
     results: Option<u64>,
     last: Instant,
-    told_echo: bool,
+    echo_reported: bool,
     /// Whether it came over a network, where a client without a password has no level.
     afar: bool,
     waiting: Option<Waiting>,
@@ -85,7 +85,7 @@ impl Session {
             power_on: true,
             results: results.then(|| control.next_result()),
             last: now,
-            told_echo: false,
+            echo_reported: false,
             afar: false,
             waiting: None,
         }
@@ -304,7 +304,7 @@ impl Session {
 
     /// Reports an answer that comes in on the station's own line, the first time.
     fn listen<H: ControlledStation>(&mut self, control: &mut Control<H>) {
-        if self.heard() > 0 && !std::mem::replace(&mut self.told_echo, true) {
+        if self.heard() > 0 && !std::mem::replace(&mut self.echo_reported, true) {
             control.heard_itself(&self.port);
         }
     }

@@ -724,7 +724,7 @@ impl Oracle {
                     reject.push((from, next.arrives));
                 }
             } else {
-                // Told late, a window still ends when the part has passed.
+                // Reported late, a window still ends when the part has passed.
                 let from = if self.counts { part.given } else { part.due };
                 good.push((part.given, from + WIDTH));
             }

@@ -389,7 +389,7 @@ fn without_a_usable_picture_or_number_a_part_is_rejected() {
 }
 
 #[test]
-fn a_frame_may_be_told_before_its_trigger() {
+fn a_frame_may_be_reported_before_its_trigger() {
     let mut line = started();
     let frame = line.frame(102_000, 101_000, true);
     line.trigger(103_000, 100_000);
@@ -598,7 +598,7 @@ fn in_free_run_every_frame_is_a_part() {
     assert_eq!(line.frames[&frame].part, Some(0));
     line.verdict(110_000, 0, Verdict::Score(GOOD));
     line.frame(112_000, 110_000, false);
-    // Told out of order: where it belongs is not known.
+    // Reported out of order: where it belongs is not known.
     line.frame(113_000, 105_000, true);
     line.trigger(114_000, 114_000);
     line.run_to(250_000);

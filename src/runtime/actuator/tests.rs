@@ -227,7 +227,7 @@ fn without_a_network_the_line_stays_stopped_until_there_is_one() {
 }
 
 #[test]
-fn the_last_good_network_judges_and_is_told() {
+fn the_last_good_network_judges_and_is_reported() {
     let mut station = alone(Pins::<Watched>::default(), false);
     station.handle(loadout(station.settings, NetworkState::LastGood));
     for _ in 0..2 {

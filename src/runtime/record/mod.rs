@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `folder` | the folder of results, or why it cannot be written |
 //! | `lines` | files that grow line by line |
+//! | `overlay` | a part's picture, drawn |
 //! | [`pictures`] | the archive: pictures by day |
 //! | `recorder` | the thread that writes |
 
 mod folder;
 mod lines;
+mod overlay;
 pub mod pictures;
 mod recorder;
 
@@ -42,6 +44,7 @@ pub struct Picture {
 }
 
 /// The result of judging one frame.
+#[derive(Clone)]
 pub struct Judgement {
     /// Name of the frame.
     pub name: String,

@@ -1,18 +1,17 @@
 //! The thread that writes results, alarms and pictures to disk.
 
 use super::folder::Folder;
+use super::overlay::{KEPT, Overlay, SHOWN, jpeg};
 use super::pictures::About;
 use super::{Judgement, PICTURES, Picture, Record, Records};
 use crate::control::host::PartResult;
 use crate::control::session::outcome_words;
 use crate::line::{Lane, Micros, Outcome, PartId, VIEWS, View};
-use crate::report::{Caption, overlay, say, warn};
+use crate::report::{say, warn};
 use crate::runtime::archive::Keep;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
-use image::codecs::jpeg::JpegEncoder;
-use image::{ImageError, RgbImage};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -425,26 +424,31 @@ impl Recorder {
             let Some(mut judgement) = judgement else {
                 continue;
             };
-            let keeps = self.keeps(result.outcome, judgement.sample);
-            let shows = judgement.shows;
-            if keeps || shows {
-                let shown = several.then_some(view);
-                match jpeg(&drawn(&result, shown, &judgement, &picture, at)) {
-                    Ok(overlay) => {
-                        if keeps {
-                            self.keep(&result, shown, at, &judgement, (&picture.frame, &overlay));
-                        }
-                        if shows {
-                            self.shared.live[view.index()].show(part, overlay);
+            let overlay = Overlay {
+                result,
+                view: several.then_some(view),
+                judgement: judgement.clone(),
+                picture: *picture,
+                at,
+            };
+            let live = Arc::clone(&self.shared.live);
+            let live = &live[view.index()];
+            if self.keeps(result.outcome, judgement.sample) {
+                match overlay.jpeg(KEPT) {
+                    Ok(jpeg) => {
+                        self.keep(&overlay, &jpeg);
+                        if judgement.shows {
+                            live.show(part, jpeg);
                         }
                     }
                     Err(e) => {
-                        self.shared
-                            .pictures_lost
-                            .fetch_add(u64::from(keeps), Ordering::Relaxed);
+                        self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
                         log::warn!("part {}: its picture cannot be drawn: {e}", part.0);
                     }
                 }
+            } else if judgement.shows {
+                // For the page alone: its own thread draws it, if somebody still looks.
+                live.offer(part, Box::new(move || overlay.jpeg(SHOWN)));
             }
             // Until those of the other views have come, too.
             judgement.picture = false;
@@ -471,14 +475,15 @@ impl Recorder {
         debug_assert!((1..=PICTURES).contains(&waiting), "{waiting}");
     }
 
-    fn keep(
-        &mut self,
-        result: &PartResult,
-        view: Option<View>,
-        at: Micros,
-        judgement: &Judgement,
-        (frame, overlay): (&RgbImage, &[u8]),
-    ) {
+    /// Puts a part into the archive: its frame, and the overlay as a JPEG file.
+    fn keep(&mut self, overlay: &Overlay, drawn: &[u8]) {
+        let Overlay {
+            result,
+            view,
+            judgement,
+            picture,
+            at,
+        } = overlay;
         let archive = self.shared.archive();
         let (_, cause) = outcome_words(result.outcome);
         let network = judgement.network.as_deref();
@@ -487,7 +492,7 @@ impl Recorder {
             part: result.part.0,
             name: judgement.name.clone(),
             camera: view.map(View::number),
-            utc: utc(at),
+            utc: utc(*at),
             reject: result.outcome.is_reject(),
             cause: cause.map(String::from),
             kind: kind.map(String::from),
@@ -507,8 +512,8 @@ impl Recorder {
         };
         let pictures = &mut files.pictures;
         let written = pictures.stem(&about).and_then(|stem| {
-            let frame = jpeg(frame).map_err(|e| (stem.clone(), Error::other(e)))?;
-            pictures.write(stem, (&frame, overlay), &about)
+            let frame = jpeg(&picture.frame, KEPT).map_err(|e| (stem.clone(), Error::other(e)))?;
+            pictures.write(stem, (&frame, drawn), &about)
         });
         let since = archive.days.and_then(|days| first_day(&about.utc, days));
         pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, since.as_deref());
@@ -517,15 +522,6 @@ impl Recorder {
             lose(&self.shared, &path, &e);
         }
     }
-}
-
-/// JPEG quality of pictures in the archive, 1..=100.
-const QUALITY: u8 = 90;
-
-fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
-    let mut jpeg = Vec::new();
-    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))?;
-    Ok(jpeg)
 }
 
 /// The first day whose pictures are kept if today (RFC 3339) is the last of so many.
@@ -549,40 +545,6 @@ fn view_line(view: View, judgement: &Judgement) -> ViewLine<'_> {
         score: judgement.score,
         error: judgement.error.as_deref(),
     }
-}
-
-/// A part's overlay; of one of several cameras, that one's.
-fn drawn(
-    result: &PartResult,
-    view: Option<View>,
-    judgement: &Judgement,
-    picture: &Picture,
-    at: Micros,
-) -> RgbImage {
-    let network = judgement.network.as_deref();
-    let time = utc(at);
-    let camera = view.map_or_else(String::new, |v| format!("camera {}  ", v.number()));
-    let name = match network {
-        Some(network) => format!("{camera}{}  {time}  {}", judgement.name, network.name),
-        None => format!("{camera}{}  {time}", judgement.name),
-    };
-    let verdict = match result.type_name(network.map_or(&[], |n| &n.types)) {
-        Some(kind) => format!("{}: {kind}", result.outcome.word()),
-        None => result.outcome.word().into(),
-    };
-    let caption = Caption {
-        regions: picture.inspection.regions().all(),
-        verdict: &verdict,
-        reject: result.outcome.is_reject(),
-        score: picture.inspection.score,
-        opinions: (picture.inspection.memory).map(|m| (picture.inspection.zero_shot, m)),
-        threshold: judgement.threshold,
-        name: &name,
-        warning: network.and_then(|n| n.warning),
-    };
-    let sigma = network.map_or(0.0, |n| n.smoothing_sigma);
-    let map = picture.inspection.map().smoothed(sigma);
-    overlay(&picture.frame, &map, &caption)
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ fn percent(v: Option<f64>) -> String {
     v.map_or("-".into(), |v| format!("{:.1}", 100.0 * v))
 }
 
-fn told(v: Option<[f64; 2]>) -> String {
+fn pair(v: Option<[f64; 2]>) -> String {
     v.map_or("-".into(), |[a, b]| format!("{a:.1}, {b:.1}"))
 }
 
@@ -107,10 +107,10 @@ pub fn page(cells: &[Cell]) -> String {
             f.images,
             percent(f.image_auroc),
             percent(f.image_ap),
-            told(reported.image),
+            pair(reported.image),
             percent(f.pixel_auroc),
             percent(f.pixel_pro),
-            told(reported.pixel),
+            pair(reported.pixel),
         );
     }
     out + "</table>\n"

@@ -49,8 +49,8 @@ function askLogin(text) {
 }
 
 // A request with who is logged in; throws if the station is not there.
-function request(path, method, body, type = "application/json") {
-  const headers = {};
+function request(path, method, body, type = "application/json", more = {}) {
+  const headers = { ...more };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = type;
   return fetch(path, { method, headers, body });
@@ -137,4 +137,4 @@ function turn() {
 }
 const shows = (page) => location.hash === `#${page}` && !document.hidden;
 addEventListener("hashchange", () => { say(""); turn(); });
-addEventListener("load", () => { loggedIn(token, level); listen(); turn(); });
+addEventListener("DOMContentLoaded", () => { loggedIn(token, level); listen(); turn(); });

@@ -18,6 +18,15 @@ function modeText(s) {
   return fill(reason ? TEXTS.paused_why : TEXTS.paused, { reason, minutes: Math.ceil(s.pause.left_s / 60) });
 }
 
+// Whether something is to be drawn anew: most of what comes four times a second is as it was.
+const drawnAs = {};
+function isNew(what, value) {
+  const text = JSON.stringify(value);
+  const changed = drawnAs[what] !== text;
+  drawnAs[what] = text;
+  return changed;
+}
+
 function show(s) {
   state = s;
   $("station").textContent = s.station;
@@ -31,7 +40,7 @@ function show(s) {
   if ($("alarms").textContent !== alarms.map((a) => a.textContent).join("")) $("alarms").replaceChildren(...alarms);
   $("alarms").hidden = alarms.length === 0;
   const { counters } = s;
-  rows($("figures"), [
+  const figures = [
     [TEXTS.parts, counters.parts],
     [TEXTS.good, counters.good],
     [TEXTS.rejected, counters.parts - counters.good],
@@ -39,8 +48,9 @@ function show(s) {
     [TEXTS.recipe, `${s.recipe} ${s.recipe_name}`],
     [TEXTS.network, s.network.name || s.network.state],
     [TEXTS.latency, s.latency_p99_ms === null ? TEXTS.none : fill(TEXTS.milliseconds, { number: s.latency_p99_ms.toFixed(1) })],
-  ]);
-  $("lamps").replaceChildren(...Object.entries(s.outputs).map(([name, on]) => {
+  ];
+  if (isNew("figures", figures)) rows($("figures"), figures);
+  if (isNew("lamps", s.outputs)) $("lamps").replaceChildren(...Object.entries(s.outputs).map(([name, on]) => {
     const warn = ["reject", "fault", "line_stop"].includes(name);
     const lamp = make("li", TEXTS.lamps[name], `${on ? "on" : ""} ${warn ? "warn" : ""}`);
     lamp.append(make("span", `: ${on ? TEXTS.on : TEXTS.off}`, "aside"));
@@ -53,13 +63,18 @@ function show(s) {
   $("challenge").textContent = test ? fill(TEXTS[word], test) : "";
   const head = make("tr");
   head.append(make("th", TEXTS.cause), make("th", TEXTS.count));
-  const causes = [[TEXTS.by_score, counters.rejects], ...Object.entries(TEXTS.causes).map(([name, text]) => [text, counters[name]])];
-  $("causes").replaceChildren(head, ...causes.filter(([, count]) => count > 0).map(([text, count]) => {
+  const all = [[TEXTS.by_score, counters.rejects], ...Object.entries(TEXTS.causes).map(([name, text]) => [text, counters[name]])];
+  const causes = all.filter(([, count]) => count > 0);
+  if (isNew("causes", causes)) $("causes").replaceChildren(head, ...causes.map(([text, count]) => {
     const row = make("tr");
     row.append(make("td", text), make("td", count));
     return row;
   }));
 }
+
+// The stylesheet's colours as numbers, until the browser turns to light or dark.
+let colours = {};
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours = {}; });
 
 // What to draw with: the canvas' context, its height for a score, and a colour of the stylesheet.
 function drawing(canvas) {
@@ -68,13 +83,23 @@ function drawing(canvas) {
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   draw.clearRect(0, 0, width, height);
   draw.setLineDash([]);
-  draw.font = `20px ${getComputedStyle(document.body).fontFamily}`;
-  const colour = (name) => { canvas.style.color = `var(${name})`; return getComputedStyle(canvas).color; };
+  draw.font = "20px system-ui, sans-serif";
+  const colour = (name) => {
+    if (!colours[name]) { canvas.style.color = `var(${name})`; colours[name] = getComputedStyle(canvas).color; }
+    return colours[name];
+  };
   return { draw, width, height, colour };
 }
 
+let charting = false;
+// Many scores may come at a time: they are drawn once.
 function chart() {
-  if (!shows("live")) return;
+  if (charting || !shows("live")) return;
+  charting = true;
+  requestAnimationFrame(() => { charting = false; drawChart(); });
+}
+
+function drawChart() {
   const { draw, width, height, colour } = drawing($("scores"));
   const [good, bad, text] = ["--good", "--bad", "--text"].map(colour);
   const y = (score) => height - 6 - score * (height - 30);
@@ -109,13 +134,16 @@ function pictureOfCamera(camera) {
 
 let cameras = 1;
 let picturing = false;
+const tags = {}; // of the cameras' pictures: what is shown already does not come again
 async function picture() {
   if (picturing || !shows("live")) return;
   picturing = true;
   try {
     for (let camera = 1; camera <= cameras; camera += 1) {
-      const answer = await request(camera === 1 ? "live.jpg" : `live/${camera}`, "GET");
+      const known = tags[camera] ? { "If-None-Match": tags[camera] } : {};
+      const answer = await request(camera === 1 ? "live.jpg" : `live/${camera}`, "GET", undefined, undefined, known);
       if (answer.status === 200) {
+        tags[camera] = answer.headers.get("ETag");
         const image = pictureOfCamera(camera);
         const old = image.src;
         image.src = URL.createObjectURL(await answer.blob());
@@ -142,6 +170,10 @@ function disconnected() {
 let events;
 async function listen() {
   events?.close();
+  // At the same time, so that the page is there one answer earlier.
+  request("api/state", "GET").then((answer) => (answer.ok ? answer.json() : undefined)).then((first) => {
+    if (first && !state) { show(first); reveal(); chart(); }
+  }).catch(() => {});
   // The stream has no status that a script sees: ask for the results first.
   const answer = await request("api/results", "GET").catch(() => undefined);
   if (!answer) { disconnected(); setTimeout(listen, 2000); return; }

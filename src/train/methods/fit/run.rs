@@ -302,7 +302,7 @@ pub fn fit<'a>(
     device: &Device,
     stop: Interrupt,
     bar: &ProgressBar,
-    told: impl FnMut(&Epoch),
+    report: impl FnMut(&Epoch),
 ) -> Result<PathBuf, TrainError> {
     let weights = weights.into();
     options.check(weights)?;
@@ -365,7 +365,7 @@ pub fn fit<'a>(
         device: device.clone(),
         stop,
         bar,
-        told,
+        report,
     };
     if method == Method::Heads {
         return run.learn(heads::Learned::new(weights, &numbers, options, &device)?);
@@ -406,7 +406,7 @@ struct Run<'a, F: FnMut(&Epoch)> {
     device: Device,
     stop: Interrupt,
     bar: &'a ProgressBar,
-    told: F,
+    report: F,
 }
 
 impl<F: FnMut(&Epoch)> Run<'_, F> {
@@ -471,7 +471,7 @@ impl<F: FnMut(&Epoch)> Run<'_, F> {
             }
             self.record.epoch = epoch + 1;
             self.checkpoint.save(&learner, &self.record, &optimizer)?;
-            (self.told)(&Epoch {
+            (self.report)(&Epoch {
                 number: epoch + 1,
                 terms: sum,
                 seconds: clock.elapsed().as_secs_f64(),

@@ -1,0 +1,144 @@
+"""outage.py STATION [SECONDS]: a broker (mosquitto) that is away for so long (ten seconds, if nothing is said), and a station that
+sends to it by MQTT 5, QoS 1. Exit code 0: every result of every part has come, in order, none twice without a mark."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+STATION, AWAY = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
+RATE = 5
+FOLDER = pathlib.Path(tempfile.mkdtemp())
+CHILDREN = []
+
+with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    PORT = s.getsockname()[1]
+
+
+def started(command, **more):
+    child = subprocess.Popen(command, **more)
+    CHILDREN.append(child)
+    return child
+
+
+def broker():
+    """It keeps what a subscriber that is away is to get."""
+    (FOLDER / "mosquitto.conf").write_text(
+        f"user root\nlistener {PORT} 127.0.0.1\nallow_anonymous true\npersistence true\nautosave_interval 1\n"
+        f"persistence_location {FOLDER}/\nmax_queued_messages 0\n")
+    child = started(["mosquitto", "-c", FOLDER / "mosquitto.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until("the broker", lambda: socket.create_connection(("127.0.0.1", PORT), 1).close() is None)
+    return child
+
+
+def until(what, done, patience=90):
+    start = time.monotonic()
+    while True:
+        try:
+            if done():
+                return time.monotonic() - start
+        except OSError:
+            pass
+        assert time.monotonic() - start < patience, f"{what}: not within {patience} s"
+        time.sleep(0.1)
+
+
+class Subscriber:
+    """Everything that comes, in order: topic and JSON."""
+
+    def __init__(self):
+        self.came = []
+        command = ["mosquitto_sub", "-V", "mqttv5", "-h", "127.0.0.1", "-p", str(PORT), "-q", "1", "-F", "%t %p",
+                   "-t", "plant/line1/#", "-i", "reader", "-c", "-x", "86400"]
+        child = started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        threading.Thread(target=self.read, args=(child.stdout,), daemon=True).start()
+
+    def read(self, lines):
+        for line in lines:
+            topic, body = line.split(" ", 1)
+            self.came.append((topic.removeprefix("plant/line1/"), json.loads(body)))
+
+    def of(self, topic):
+        return [body for t, body in list(self.came) if t == topic]
+
+
+def recorded():
+    path = FOLDER / "out/verdicts.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line)["part"] for line in lines if line.endswith("\n")]
+
+
+def megabytes(process):
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return int(next(l for l in status.split("\n") if l.startswith("VmRSS:")).split()[1]) / 1024
+
+
+def on_disk():
+    return sum(os.path.getsize(p) for p in (FOLDER / "state").glob("mqtt.db*")) / 1e6
+
+
+def check(bodies):
+    """Numbers from the first to the last, each once unless it says that it is repeated; how many were repeated."""
+    seen, repeated = {}, 0
+    for body in bodies:
+        if body["seq"] in seen:
+            assert body.get("repeated") is True, f"{body['seq']} twice, unmarked"
+            repeated += 1
+        else:
+            assert body["seq"] == len(seen) + 1, f"{body['seq']} comes after {len(seen)}"
+        seen[body["seq"]] = body
+    return seen, repeated
+
+
+def main():
+    first = broker()
+    subscriber = Subscriber()
+    (FOLDER / "plant.toml").write_text(
+        f'[mqtt]\nbroker = "mqtt://127.0.0.1:{PORT}"\ntopic = "plant/line1"\ncounters_s = 1\n')
+    station = started([STATION, "run", "--board", "sim", "--source", "pattern", "--rate", str(RATE), "--quiet", "--frames",
+                       "1000000", "--out", FOLDER / "out", "--state", FOLDER / "state", "--plant", FOLDER / "plant.toml"],
+                      stdout=subprocess.DEVNULL, stderr=open(FOLDER / "log", "ab"))
+    until("results", lambda: len(subscriber.of("result")) > 20)
+    before = megabytes(station)
+    first.kill()
+    first.wait()
+    gone = recorded()[-1]
+    time.sleep(AWAY)
+    after, waiting = megabytes(station), on_disk()
+    broker()
+    back = recorded()[-1]
+    reached = until("what waited", lambda: any(r["part"] >= back for r in subscriber.of("result")), 180)
+    # And as before.
+    mark = recorded()[-1] + 3 * RATE
+    until("results as before", lambda: any(r["part"] >= mark for r in subscriber.of("result")))
+    station.send_signal(signal.SIGTERM)
+    station.wait(30)
+    until("a farewell", lambda: subscriber.of("state")[-1]["online"] is False)
+    seen, repeated = check(subscriber.of("result"))
+    parts = [seen[number]["part"] for number in sorted(seen)]
+    # The last half second goes with the station.
+    assert parts == recorded()[:len(parts)] and len(parts) > len(recorded()) - 5 * RATE, (len(parts), len(recorded()))
+    alarms, _ = check(subscriber.of("alarm"))
+    dropped = subscriber.of("counters")[-1]["messages"]["dropped"]
+    assert dropped == 0, dropped
+    print(f"ok: a broker that was away {AWAY:.0f} s: {len(parts)} results of {len(recorded())} parts, {back - gone} of them meanwhile; "
+          f"none lost, none twice without a mark ({repeated} repeated), {len(alarms)} alarms; what waited had come {reached:.1f} s "
+          f"after the broker; {waiting:.1f} MB on disk; memory {before:.0f} to {after:.0f} MB")
+
+
+try:
+    main()
+except BaseException:
+    if (FOLDER / "log").exists():
+        print("\n".join((FOLDER / "log").read_text().splitlines()[-15:]), file=sys.stderr)
+    raise
+finally:
+    for child in CHILDREN:
+        child.kill()
