@@ -46,9 +46,9 @@ pub struct Text {
     /// Only judge: each set that is not rendered, by what all others teach. Nothing is written
     #[arg(long, conflicts_with_all = ["labels", "out", "resume"])]
     leave_out: bool,
-    /// Pictures of a set, chosen by chance
-    #[arg(long, default_value_t = 600)]
-    cap: usize,
+    /// Pictures of a set that is not rendered, chosen by chance
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    cap: u32,
     /// Photos of a label, chosen by chance
     #[arg(long, default_value_t = 5)]
     each: usize,
@@ -101,7 +101,14 @@ impl Text {
             .into_iter()
             .flat_map(|(paths, rendered)| paths.iter().map(move |p| (p, rendered)));
         let sets: Result<Vec<Set>, TrainError> = all
-            .map(|(path, rendered)| Set::read(path, rendered, self.cap, self.seed))
+            .map(|(path, rendered)| {
+                let cap = if rendered {
+                    usize::MAX
+                } else {
+                    self.cap as usize
+                };
+                Set::read(path, rendered, cap, self.seed)
+            })
             .collect();
         let given = Given {
             tower: &tower,
@@ -143,7 +150,6 @@ impl Text {
 
     fn options(&self) -> Options {
         Options {
-            cap: self.cap,
             each: self.each,
             rendered_part: self.rendered_part,
             layers: self.layers,

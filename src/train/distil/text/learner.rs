@@ -127,10 +127,15 @@ impl Learner {
         (put(rows, shape, &self.device), ends)
     }
 
+    /// A text's raw feature, `[C]`.
+    pub fn feature(&self, text: &str) -> Array1<f32> {
+        let (rows, ends) = self.rows(&[token_ids(text)]);
+        Array1::from(values(&self.tower.encode(rows, &ends, &[])))
+    }
+
     /// The cosine of a text's feature with a direction.
     pub fn cosine(&self, text: &str, direction: &Array1<f32>) -> f32 {
-        let (rows, ends) = self.rows(&[token_ids(text)]);
-        let found = Array1::from(values(&self.tower.encode(rows, &ends, &[])));
+        let found = self.feature(text);
         let length = |v: &Array1<f32>| v.dot(v).sqrt().max(1e-12);
         found.dot(direction) / length(&found) / length(direction)
     }

@@ -48,8 +48,6 @@ const AROUND: usize = 16;
 /// How to learn.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Pictures of a set that are taken.
-    pub cap: usize,
     /// Photos of a label that are looked at.
     pub each: usize,
     /// Rendered pictures' part of a batch, 0..=1, where there are rendered sets and others.
@@ -77,8 +75,8 @@ impl Options {
     /// [`TrainError::Options`] that names the option.
     pub fn check(&self) -> Result<(), TrainError> {
         let refuse = |what: String| Err(TrainError::Options(what));
-        if [self.cap, self.each, self.layers, self.steps, self.batch].contains(&0) {
-            return refuse("--cap, --each, --layers, --steps and --batch are at least 1".into());
+        if [self.each, self.layers, self.steps, self.batch].contains(&0) {
+            return refuse("--each, --layers, --steps and --batch are at least 1".into());
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return refuse(format!("--lr {}: a positive number", self.lr));
