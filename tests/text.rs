@@ -247,7 +247,7 @@ fn folder() -> tempfile::TempDir {
     let path = folder.path();
     for (name, seed) in [("real", "1"), ("drawn", "2")] {
         let seed = [
-            "render", "--scenes", "6", "--side", "32", "--seed", seed, "--out", name,
+            "render", "--scenes", "6", "--side", "48", "--seed", seed, "--out", name,
         ];
         done(path, &seed);
     }

@@ -371,6 +371,22 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_places_are_areas() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        // The left 7 of 10 columns of the upper 3 of 6 rows.
+        let picture = GrayImage::from_fn(10, 6, |x, y| Luma([u8::from(x < 7 && y < 3)]));
+        picture.save(&path).unwrap();
+        let shares = Mask::from(path).read().unwrap().shares(4);
+        // A place is 2.5 columns wide and 1.5 rows tall.
+        let row = [1.0, 1.0, 0.8, 0.0];
+        let want = [row, row, [0.0; 4], [0.0; 4]].concat();
+        for (found, want) in shares.iter().zip(&want) {
+            assert!((found - want).abs() < 1e-5, "{shares:?}");
+        }
+    }
+
+    #[test]
     fn the_fringe_of_a_lossy_file_is_not_marked() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jpg");
