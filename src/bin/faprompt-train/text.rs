@@ -1,5 +1,6 @@
 //! `faprompt-train text`.
 
+use crate::fit::MaskOptions;
 use clap::Args;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;
@@ -49,6 +50,11 @@ pub struct Text {
     /// Pictures of a set that is not rendered, chosen by chance
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
     cap: u32,
+    #[command(flatten)]
+    masks: MaskOptions,
+    /// Take masks that mark nothing, or more than 80 % of their picture, as they are
+    #[arg(long)]
+    accept_masks: bool,
     /// Photos of a label, chosen by chance
     #[arg(long, default_value_t = 5)]
     each: usize,
@@ -107,7 +113,8 @@ impl Text {
                 } else {
                     self.cap as usize
                 };
-                Set::read(path, rendered, cap, self.seed)
+                let samples = self.masks.read(path)?.samples;
+                Set::new(path, samples, rendered, (cap, self.seed), self.accept_masks)
             })
             .collect();
         let given = Given {

@@ -190,13 +190,18 @@ pub struct Set {
 }
 
 impl Set {
-    /// Reads a set, and takes at most `cap` of its pictures by chance: the test part, and the good ones of the train part.
+    /// Takes at most `cap` pictures of a set by chance: of `samples`, its test part, and of the good ones of its train part.
     ///
     /// # Errors
-    /// [`TrainError::Data`]: a set that cannot be read, one without good or without defective pictures, masks that mark
-    /// nothing or nearly everything.
-    pub fn read(path: &Path, rendered: bool, cap: usize, seed: u64) -> Result<Set, TrainError> {
-        let mut samples = datasets::load(path)?;
+    /// [`TrainError::Data`]: a train part that cannot be read, a set without good or without defective pictures, and,
+    /// unless they are accepted, masks that mark nothing or nearly everything.
+    pub fn new(
+        path: &Path,
+        mut samples: Vec<Sample>,
+        rendered: bool,
+        (cap, seed): (usize, u64),
+        accept_masks: bool,
+    ) -> Result<Set, TrainError> {
         samples.extend(datasets::train(path)?.into_values().flatten());
         let chosen = order(samples.len(), seed, 0).into_iter().take(cap);
         let samples: Vec<Sample> = chosen.map(|i| samples[i].clone()).collect();
@@ -210,7 +215,9 @@ impl Set {
                 return Err(TrainError::Data { path, what });
             }
         }
-        datasets::refuse_odd_masks(&samples, || ())?;
+        if !accept_masks {
+            datasets::refuse_odd_masks(&samples, || ())?;
+        }
         let name = path.file_name().unwrap_or(path.as_os_str());
         Ok(Set {
             name: name.to_string_lossy().into_owned(),
