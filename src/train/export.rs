@@ -24,7 +24,6 @@ use indicatif::ProgressBar;
 use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -238,10 +237,12 @@ fn manifest(
         known_score: None,
         method: None,
         assumed: clip.assumed.clone(),
-        sources: BTreeMap::from([
-            ("clip".into(), clip.digest.clone()),
-            ("prompts".into(), prompts.digest.clone()),
-        ]),
+        sources: {
+            let mut sources = clip.sources.clone();
+            sources.insert("clip".into(), clip.digest.clone());
+            sources.insert("prompts".into(), prompts.digest.clone());
+            sources
+        },
     };
     manifest
         .check()

@@ -89,6 +89,39 @@ impl Marks {
         marked as f64 / self.marks.len().max(1) as f64
     }
 
+    /// How much of each place of a grid is marked, 0..=1, `grid` * `grid` values, row by row.
+    pub fn shares(&self, grid: usize) -> Vec<f32> {
+        let (width, height) = self.marks.dimensions();
+        // Where a pixel lies in places, and how much of it in each of them.
+        let along = |pixels: u32| {
+            let scale = grid as f32 / pixels.max(1) as f32;
+            let one = move |at: u32| -> Vec<(usize, f32)> {
+                let (from, to) = (at as f32 * scale, (at + 1) as f32 * scale);
+                let last = (to.ceil() as usize).clamp(1, grid);
+                (from as usize..last)
+                    .map(|place| {
+                        let within = to.min((place + 1) as f32) - from.max(place as f32);
+                        (place, within.max(0.0))
+                    })
+                    .collect()
+            };
+            (0..pixels).map(one).collect::<Vec<_>>()
+        };
+        let (columns, rows) = (along(width), along(height));
+        let mut shares = vec![0.0; grid * grid];
+        for (x, y, v) in self.marks.enumerate_pixels() {
+            if v.0[0] == 0 {
+                continue;
+            }
+            for (row, tall) in &rows[y as usize] {
+                for (column, wide) in &columns[x as usize] {
+                    shares[row * grid + column] += tall * wide;
+                }
+            }
+        }
+        shares
+    }
+
     /// The mask at the size of a map, as the published code makes it: resized bilinearly, cut at one half. `side` *
     /// `side` values, row by row.
     pub fn at(&self, side: usize) -> Vec<bool> {
@@ -334,6 +367,22 @@ mod tests {
             square("sorted.png", |path| {
                 palette(path, bits, &[255, 255, 255, 0, 0, 0], other)
             });
+        }
+    }
+
+    #[test]
+    fn shares_of_places_are_areas() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        // The left 7 of 10 columns of the upper 3 of 6 rows.
+        let picture = GrayImage::from_fn(10, 6, |x, y| Luma([u8::from(x < 7 && y < 3)]));
+        picture.save(&path).unwrap();
+        let shares = Mask::from(path).read().unwrap().shares(4);
+        // A place is 2.5 columns wide and 1.5 rows tall.
+        let row = [1.0, 1.0, 0.8, 0.0];
+        let want = [row, row, [0.0; 4], [0.0; 4]].concat();
+        for (found, want) in shares.iter().zip(&want) {
+            assert!((found - want).abs() < 1e-5, "{shares:?}");
         }
     }
 

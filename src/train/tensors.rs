@@ -68,6 +68,8 @@ pub const UNTRAINED: &str = "faprompt.untrained";
 
 /// Key of the number of blocks that carry the V-V stream, where the weights were trained with it.
 pub const VV_LAYERS: &str = "faprompt.vv_layers";
+/// Metadata key for what the weights were made from: a JSON object, SHA-256 by what it is of.
+pub const SOURCES: &str = "faprompt.sources";
 
 /// All tensors of a file, by name.
 pub struct Tensors {
@@ -290,6 +292,12 @@ impl Tensors {
     /// Whether the file says that its numbers were never trained.
     pub fn is_untrained(&self) -> bool {
         self.notes.contains_key(UNTRAINED)
+    }
+
+    /// What the file says that it was made from: SHA-256 by what it is of; nothing where it does not say.
+    pub fn sources(&self) -> BTreeMap<String, String> {
+        let text = self.note(SOURCES).unwrap_or_default();
+        serde_json::from_str(text).unwrap_or_default()
     }
 
     /// A note in the file's metadata (safetensors only).

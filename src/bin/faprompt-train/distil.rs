@@ -16,7 +16,6 @@ use faprompt_edge::train::fit::checkpoint::Checkpoint as Lock;
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use faprompt_edge::train::pull::cache_folder;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -211,7 +210,7 @@ impl Distil {
             lines.step(step);
         })?;
         lines.end()?;
-        self.write(&options, &done)?;
+        self.write(&options, &usual, &done)?;
         match done.stopped {
             None => Ok(ExitCode::Good),
             Some(why) => Err(why),
@@ -235,11 +234,13 @@ impl Distil {
     }
 
     /// Writes what the run is for.
-    fn write(&self, options: &Options, done: &Done) -> Result<(), TrainError> {
+    fn write(&self, options: &Options, teachers: &Teachers, done: &Done) -> Result<(), TrainError> {
         let record = &done.record;
+        let mut sources = teachers.digests();
+        sources.insert("photos".into(), record.photos.clone());
         let so_far = format!("{} views in {} steps", record.seen, record.step);
         if is_weights(&self.out) {
-            save_tower(&done.visual, self.vv_layers, &self.out)?;
+            save_tower(&done.visual, self.vv_layers, &sources, &self.out)?;
             say(format_args!("{}: {so_far}", self.out.display()));
             return Ok(());
         }
@@ -260,7 +261,6 @@ impl Distil {
             trained: record.step > 0,
             ..ExportOptions::plain(1)
         };
-        let sources = BTreeMap::from([("photos".into(), record.photos.clone())]);
         let made = export(&done.visual, &options.sizes, sources, &bundle, &self.out)?;
         say(format_args!(
             "{}: {:.1} MB, {:?}, {so_far}, good parts are compared by {}; now `faprompt-edge teach GOOD/ --bundle {} --out FILE`",

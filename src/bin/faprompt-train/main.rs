@@ -15,6 +15,7 @@ mod random;
 mod render;
 mod report;
 mod tables;
+mod text;
 mod weights;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     Fit(fit::Fit),
     /// Make an image encoder of one's own: a small ViT learns from photos to see what ONNX networks see
     Distil(distil::Distil),
+    /// Teach a distilled image encoder words: a text encoder that meets it; both are a CLIP then
+    Text(text::Text),
     /// Learn and measure a list of variants, and print the paper's table
     Ablate(ablate::Ablate),
     /// Make a bundle of CLIP weights and a prompt learner
@@ -78,6 +81,7 @@ fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Fit(a) => a.run(),
         Command::Distil(a) => a.run(),
+        Command::Text(a) => a.run(),
         Command::Ablate(a) => a.run(),
         Command::Export(a) => a.run(),
         Command::Evaluate(a) => a.run(),

@@ -1,6 +1,6 @@
 //! A CLIP as a file with OpenAI's names, which every reader of CLIP knows.
 
-use super::{Block, Clip, Norm, Visual};
+use super::{Block, Clip, Norm, Text, Visual};
 use crate::train::TrainError;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{UNTRAINED, VV_LAYERS};
@@ -20,15 +20,11 @@ impl Clip {
     /// # Errors
     /// [`TrainError::Output`]: the file cannot be written.
     pub fn save_with(&self, path: &Path, mut store: Store) -> Result<(), TrainError> {
-        let (v, t) = (&self.visual, &self.text);
-        store_visual(&mut store, v);
-        if let Some(embedding) = &t.embedding {
+        store_visual(&mut store, &self.visual);
+        if let Some(embedding) = &self.text.embedding {
             store.array("token_embedding.weight", embedding);
         }
-        store.array("positional_embedding", &t.positions);
-        store_blocks(&mut store, "", &t.blocks);
-        store_norm(&mut store, "ln_final", &t.ln_final);
-        store.array("text_projection", &t.projection.t().to_owned());
+        store_text(&mut store, &self.text);
         if let Some(scale) = self.logit_scale {
             store.array("logit_scale", &ndarray::arr1(&[scale]));
         }
@@ -39,6 +35,7 @@ impl Clip {
         if let Some(layers) = self.vv_layers {
             store.note(VV_LAYERS, layers.to_string());
         }
+        store.sources(&self.sources);
         store.save(path)
     }
 }
@@ -57,6 +54,14 @@ pub fn store_visual(store: &mut Store, v: &Visual) {
     store_blocks(store, "visual.", &v.blocks);
     store_norm(store, "visual.ln_post", &v.ln_post);
     store.array("visual.proj", &v.proj.t().to_owned());
+}
+
+/// The text encoder without its token table, under OpenAI's names.
+pub fn store_text(store: &mut Store, t: &Text) {
+    store.array("positional_embedding", &t.positions);
+    store_blocks(store, "", &t.blocks);
+    store_norm(store, "ln_final", &t.ln_final);
+    store.array("text_projection", &t.projection.t().to_owned());
 }
 
 /// A normalisation, under OpenAI's names.

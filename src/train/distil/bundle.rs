@@ -16,14 +16,21 @@ use crate::train::tensors::store::Store;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Writes the tower with OpenAI's names: half of a CLIP's file, for whoever teaches a text encoder beside it.
+/// Writes the tower with OpenAI's names: half of a CLIP's file, for whoever teaches a text encoder beside it. `sources`
+/// is what it was made from, SHA-256 by what it is of.
 ///
 /// # Errors
 /// [`TrainError::Output`].
-pub fn save_tower(visual: &Visual, vv_layers: usize, out: &Path) -> Result<(), TrainError> {
+pub fn save_tower(
+    visual: &Visual,
+    vv_layers: usize,
+    sources: &BTreeMap<String, String>,
+    out: &Path,
+) -> Result<(), TrainError> {
     let mut store = Store::default();
     store_visual(&mut store, visual);
     store.note(VV_LAYERS, vv_layers.to_string());
+    store.sources(sources);
     store.save(out)
 }
 

@@ -78,25 +78,37 @@ impl Record {
 
     /// What `here` says differently, a sentence each; how far they are does not count.
     fn differences(&self, here: &Record) -> Vec<String> {
-        let fields = |record: &Record| match serde_json::to_value(record) {
-            Ok(serde_json::Value::Object(fields)) => fields,
-            _ => serde_json::Map::new(),
-        };
-        let (there, here) = (fields(self), fields(here));
         let moved = ["step", "seen", "spent"];
-        let differs = |(name, there): (&String, &serde_json::Value)| {
-            let here = here.get(name)?;
-            if moved.contains(&name.as_str()) || there == here {
-                return None;
-            }
-            Some(match name.as_str() {
-                "photos" => "--photos: there other photos".into(),
-                "teachers" => "--teacher: there other files, taps or normalisation".into(),
-                name => format!("{name}: there {there}, here {here}"),
-            })
-        };
-        there.iter().filter_map(differs).collect()
+        differences(self, here, &moved, |name| match name {
+            "photos" => Some("--photos: there other photos"),
+            "teachers" => Some("--teacher: there other files, taps or normalisation"),
+            _ => None,
+        })
     }
+}
+
+/// Fields in which two records differ, a sentence each, those in `moved` left aside; `named` says it in words where the
+/// values themselves tell a reader nothing.
+pub(super) fn differences<R: Serialize>(
+    there: &R,
+    here: &R,
+    moved: &[&str],
+    named: impl Fn(&str) -> Option<&'static str>,
+) -> Vec<String> {
+    let fields = |record: &R| match serde_json::to_value(record) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (there, here) = (fields(there), fields(here));
+    let differs = |(name, there): (&String, &serde_json::Value)| {
+        let here = here.get(name)?;
+        if moved.contains(&name.as_str()) || there == here {
+            return None;
+        }
+        let words = named(name).map(String::from);
+        Some(words.unwrap_or_else(|| format!("{name}: there {there}, here {here}")))
+    };
+    there.iter().filter_map(differs).collect()
 }
 
 /// What a run goes on with.

@@ -13,6 +13,7 @@
 //! | [`student`] | tower, heads, losses, steps |
 //! | [`checkpoint`] | the run on disk |
 //! | [`bundle`] | what it is for |
+//! | [`text`] | a text encoder beside it: both are a CLIP then |
 
 pub mod bundle;
 pub mod checkpoint;
@@ -21,6 +22,7 @@ pub mod source;
 pub mod student;
 pub mod targets;
 pub mod teachers;
+pub mod text;
 pub mod views;
 
 use super::TrainError;

@@ -30,36 +30,49 @@ const LONGEST: f64 = 1.0;
 /// By how much matrices shrink in a step, times the learning rate.
 const DECAY: f32 = 0.05;
 
+/// Normally distributed numbers of deviation `std`.
+pub(super) fn random(rng: &mut ChaCha8Rng, rows: usize, columns: usize, std: f32) -> Array2<f32> {
+    Array2::from_shape_fn((rows, columns), |_| std * normal(rng))
+}
+
+/// A normalisation that has learned nothing.
+pub(super) fn identity(width: usize) -> clip::Norm {
+    clip::Norm {
+        weight: Array1::ones(width),
+        bias: Array1::zeros(width),
+    }
+}
+
+/// Blocks with random numbers.
+pub(super) fn fresh_blocks(rng: &mut ChaCha8Rng, width: usize, layers: usize) -> Vec<clip::Block> {
+    let scale = (width as f32).powf(-0.5);
+    let residual = scale * (2.0 * layers as f32).powf(-0.5);
+    let mut dense = |rows: usize, columns: usize, std: f32| clip::Dense {
+        bias: Array1::zeros(rows),
+        weight: random(rng, rows, columns, std),
+    };
+    let block = |_| clip::Block {
+        ln_1: identity(width),
+        qkv: dense(3 * width, width, scale),
+        out: dense(width, width, residual),
+        ln_2: identity(width),
+        fc: dense(4 * width, width, (2.0 * width as f32).powf(-0.5)),
+        proj: dense(width, 4 * width, residual),
+    };
+    (0..layers).map(block).collect()
+}
+
 /// A tower with random numbers, as CLIP's and PyTorch's initialisations have them.
 pub fn fresh(sizes: &Sizes, seed: u64) -> Visual {
     let (width, layers, patch, grid) = (sizes.width, sizes.layers, sizes.patch, sizes.grid());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut matrix = |rows: usize, columns: usize, std: f32| {
-        Array2::from_shape_fn((rows, columns), |_| std * normal(&mut rng))
-    };
-    let norm = || clip::Norm {
-        weight: Array1::ones(width),
-        bias: Array1::zeros(width),
-    };
-    let dense = |weight: Array2<f32>| clip::Dense {
-        bias: Array1::zeros(weight.nrows()),
-        weight,
-    };
+    let mut matrix = |rows: usize, columns: usize, std: f32| random(&mut rng, rows, columns, std);
     let scale = (width as f32).powf(-0.5);
-    let residual = scale * (2.0 * layers as f32).powf(-0.5);
     let pixels = 3 * patch * patch;
     let conv1 = matrix(width, pixels, (3.0 * pixels as f32).powf(-0.5));
     let class = matrix(1, width, scale).row(0).to_owned();
     let positions = matrix(1 + grid * grid, width, 0.02);
-    let blocks = (0..layers).map(|_| clip::Block {
-        ln_1: norm(),
-        qkv: dense(matrix(3 * width, width, scale)),
-        out: dense(matrix(width, width, residual)),
-        ln_2: norm(),
-        fc: dense(matrix(4 * width, width, (2.0 * width as f32).powf(-0.5))),
-        proj: dense(matrix(width, 4 * width, residual)),
-    });
-    let blocks = blocks.collect();
+    let blocks = fresh_blocks(&mut rng, width, layers);
     Visual {
         width,
         heads: width / HEAD,
@@ -69,10 +82,10 @@ pub fn fresh(sizes: &Sizes, seed: u64) -> Visual {
         conv1,
         class,
         positions,
-        ln_pre: norm(),
+        ln_pre: identity(width),
         blocks,
-        ln_post: norm(),
-        proj: matrix(sizes.joint, width, scale),
+        ln_post: identity(width),
+        proj: random(&mut rng, sizes.joint, width, scale),
     }
 }
 
@@ -93,10 +106,7 @@ pub fn fresh_heads(width: usize, outputs: usize, count: usize, seed: u64) -> Vec
     let mut next = || bound * (2.0 * (rng.next_u32() as f32 / u32::MAX as f32) - 1.0);
     (0..count)
         .map(|_| HeadNumbers {
-            norm: clip::Norm {
-                weight: Array1::ones(width),
-                bias: Array1::zeros(width),
-            },
+            norm: identity(width),
             layer: clip::Dense {
                 weight: Array2::from_shape_fn((outputs, width), |_| next()),
                 bias: Array1::from_shape_fn(outputs, |_| next()),
@@ -198,14 +208,14 @@ fn resize(from: usize, to: usize, device: &Device) -> Tensor<2> {
 }
 
 /// |a - b| above 1, half its square below, each number apart.
-fn smooth_l1(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+pub(super) fn smooth_l1(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     let far = (a - b).abs();
     let near = far.clone().clamp_max(1.0);
     near.clone().square().mul_scalar(0.5) + far - near
 }
 
 /// The mean of 1 - cosine of rows.
-fn apart(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
+pub(super) fn apart(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
     let length = |x: &Tensor<2>| x.clone().square().sum_dim(1).sqrt().clamp_min(1e-8);
     let cosine = (a.clone() * b.clone()).sum_dim(1) / (length(&a) * length(&b));
     cosine.neg().add_scalar(1.0).mean()
@@ -358,7 +368,7 @@ impl ModuleVisitor for Scale {
 }
 
 /// Gradients that are together at most [`LONGEST`] long, as PyTorch's `clip_grad_norm_` leaves them.
-fn shortened(student: &Student, gradients: GradientsParams) -> GradientsParams {
+pub(super) fn shortened(student: &impl Module, gradients: GradientsParams) -> GradientsParams {
     let mut squares = Squares {
         gradients: &gradients,
         sum: None,

@@ -6,8 +6,9 @@ use crate::train::backbone::{MEAN, STD, config::Said as Configured};
 use crate::train::clip::Overrides;
 use crate::train::network::Teacher;
 use ndarray::Array1;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// `FILE.onnx`, or `FILE.onnx@TAP,TAP`.
@@ -131,6 +132,21 @@ impl Teachers {
         };
         let all: Vec<String> = self.all.iter().map(one).collect();
         all.join("; ")
+    }
+
+    /// SHA-256 of each one's file, by `teacher` and the file's name; of two files with the same name the second has its
+    /// place in the list behind it.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for (i, one) in self.all.iter().enumerate() {
+            let name = Path::new(&one.name).file_name().unwrap_or_default();
+            let mut key = format!("teacher {}", name.to_string_lossy());
+            if found.contains_key(&key) {
+                key += &format!(" ({})", i + 1);
+            }
+            found.insert(key, one.teacher.digest.clone());
+        }
+        found
     }
 
     /// A line about each.

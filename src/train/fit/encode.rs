@@ -5,7 +5,7 @@ use super::cache::{Cache, Features};
 use crate::bundle::manifest::ImageSpec;
 use crate::capture;
 use crate::train::TrainError;
-use crate::train::clip::Clip;
+use crate::train::clip::{Clip, Preprocess};
 use crate::train::datasets::Sample;
 use crate::train::nn::image::{ImageTower, cut};
 use crate::train::nn::layers::{Maker, put, unit, values};
@@ -13,17 +13,60 @@ use crate::train::progress::Interrupt;
 use crate::vision::Preprocessor;
 use burn::tensor::Device;
 use indicatif::ProgressBar;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Pictures that go through the encoder at once.
 const BATCH: usize = 4;
 
-/// A frozen image encoder for one input size.
-pub struct Encoder {
-    tower: ImageTower,
+/// Brings picture files to an encoder's input.
+pub struct Cutter {
     preprocessor: Preprocessor,
     size: usize,
     patch: usize,
+}
+
+impl Cutter {
+    /// For inputs of `size` px a side and patches of `patch` px.
+    pub fn new(preprocess: &Preprocess, size: usize, patch: usize) -> Cutter {
+        let preprocessor = Preprocessor::new(&ImageSpec {
+            size,
+            patch,
+            mean: preprocess.mean,
+            std: preprocess.std,
+            interpolation: preprocess.interpolation,
+        });
+        Cutter {
+            preprocessor,
+            size,
+            patch,
+        }
+    }
+
+    /// Patches of a picture file, [N, 3 * patch * patch].
+    ///
+    /// # Errors
+    /// [`TrainError::Picture`] for a picture that cannot be read.
+    pub fn patches(&mut self, path: &Path) -> Result<Vec<f32>, TrainError> {
+        let fail = |what: String| TrainError::Data {
+            path: path.into(),
+            what,
+        };
+        let frame = capture::load(path)?;
+        let tensor = self
+            .preprocessor
+            .run(&frame)
+            .map_err(|e| fail(e.to_string()))?;
+        let pixels = crate::ops::slice(&tensor).map_err(|e| fail(e.to_string()))?;
+        let mut patches = vec![];
+        cut(pixels, self.size, self.patch, &mut patches);
+        Ok(patches)
+    }
+}
+
+/// A frozen image encoder for one input size.
+pub struct Encoder {
+    tower: ImageTower,
+    cutter: Cutter,
     device: Device,
 }
 
@@ -40,34 +83,9 @@ impl Encoder {
                 vv_layers,
                 &mut m,
             ),
-            preprocessor: Preprocessor::new(&ImageSpec {
-                size,
-                patch,
-                mean: clip.preprocess.mean,
-                std: clip.preprocess.std,
-                interpolation: clip.preprocess.interpolation,
-            }),
-            size,
-            patch,
+            cutter: Cutter::new(&clip.preprocess, size, patch),
             device: device.clone(),
         }
-    }
-
-    /// Patches of a picture file, [N, 3 * patch * patch].
-    fn patches(&mut self, path: &std::path::Path) -> Result<Vec<f32>, TrainError> {
-        let fail = |what: String| TrainError::Data {
-            path: path.into(),
-            what,
-        };
-        let frame = capture::load(path)?;
-        let tensor = self
-            .preprocessor
-            .run(&frame)
-            .map_err(|e| fail(e.to_string()))?;
-        let pixels = crate::ops::slice(&tensor).map_err(|e| fail(e.to_string()))?;
-        let mut patches = vec![];
-        cut(pixels, self.size, self.patch, &mut patches);
-        Ok(patches)
     }
 
     /// Features of picture files.
@@ -80,10 +98,10 @@ impl Encoder {
         }
         let mut all = vec![];
         for path in paths {
-            all.extend(self.patches(path)?);
+            all.extend(self.cutter.patches(path)?);
         }
-        let (b, grid) = (paths.len(), self.size / self.patch);
-        let pixels = 3 * self.patch * self.patch;
+        let (b, grid) = (paths.len(), self.cutter.size / self.cutter.patch);
+        let pixels = 3 * self.cutter.patch * self.cutter.patch;
         let input = put(all, [b, grid * grid, pixels], &self.device);
         let (patches, images) = self.tower.forward(input);
         let (patches, images) = (unit(patches), unit(images));
@@ -159,7 +177,7 @@ pub fn features(
     encoder: &mut Encoder,
     cache: &Cache,
     sample: &Sample,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<Features, TrainError> {
     if let Some(found) = cache.get(path) {
         return Ok(found);

@@ -17,7 +17,6 @@ use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, embed};
 use crate::train::reference::Reference;
 use clap::ValueEnum;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where CoOp's class words stand.
@@ -502,7 +501,8 @@ fn manifest(
         .vv_layers
         .or(record.as_ref().map(|r| r.vv_layers))
         .unwrap_or(clip.default_vv_layers());
-    let mut sources = BTreeMap::from([("clip".into(), clip.digest.clone())]);
+    let mut sources = clip.sources.clone();
+    sources.insert("clip".into(), clip.digest.clone());
     if let Some(learned) = learned {
         sources.insert("prompts".into(), learned.digest.clone());
     }

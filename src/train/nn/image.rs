@@ -154,6 +154,18 @@ impl ImageTower {
     /// # Panics
     /// If N is not the number of patches that the tower has positions for, and for a tower without text.
     pub fn forward(&self, patches: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
+        let (patches, class) = self.before_last_mlp(patches);
+        let last = self.blocks.last().expect("at least one block");
+        // Without ln_post, as the published code does.
+        (patches, image_feature(last, self.proj(), class))
+    }
+
+    /// The same up to the last block's MLP, which nothing but the image feature passes: raw patch features [B, N, C], and
+    /// the class row behind the last attention, [B, width].
+    ///
+    /// # Panics
+    /// As [`ImageTower::forward`].
+    pub fn before_last_mlp(&self, patches: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
         let [b, n, _] = patches.dims();
         let width = self.class.val().dims()[1];
         let mut x = self.embed(patches, None);
@@ -174,7 +186,10 @@ impl ImageTower {
             } else {
                 (q, x)
             };
-            x = block.mlp(rows + block.attend(q, k, v, None));
+            x = rows + block.attend(q, k, v, None);
+            if !last {
+                x = block.mlp(x);
+            }
         }
         let c = self.proj().dims()[1];
         let y = self.ln_post.forward(y.narrow(1, 1, n));
@@ -182,10 +197,16 @@ impl ImageTower {
             .reshape([b * n, width])
             .matmul(self.proj())
             .reshape([b, n, c]);
-        // Without ln_post, as the published code does.
-        let image = x.reshape([b, width]).matmul(self.proj());
-        (patches, image)
+        (patches, x.reshape([b, width]))
     }
+}
+
+/// What a tower's last block makes of class rows [B, width] behind its attention, in the space of the texts: raw image
+/// features [B, C].
+pub fn image_feature(last: &Block, proj: Tensor<2>, class: Tensor<2>) -> Tensor<2> {
+    let [b, width] = class.dims();
+    let x = last.mlp(class.reshape([b, 1, width]));
+    x.reshape([b, width]).matmul(proj)
 }
 
 /// Cuts a normalised picture [3, S, S] into patches [N, 3 * patch * patch], (channel, y, x) order.

@@ -70,6 +70,20 @@ impl TextTower {
         }
     }
 
+    /// The tower's numbers as arrays, for what `from` says of its heads; without a token table.
+    pub fn export(&self, from: &Text) -> Text {
+        Text {
+            width: from.width,
+            heads: from.heads,
+            epsilon: from.epsilon,
+            embedding: None,
+            positions: matrix(&self.positions.val()),
+            blocks: self.blocks.iter().map(Block::export).collect(),
+            ln_final: self.ln_final.export(),
+            projection: matrix(&self.projection.val().transpose()),
+        }
+    }
+
     /// Number of blocks.
     pub fn depth(&self) -> usize {
         self.blocks.len()

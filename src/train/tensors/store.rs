@@ -2,6 +2,7 @@
 
 use crate::bundle;
 use crate::train::TrainError;
+use crate::train::tensors::SOURCES;
 use half::f16;
 use ndarray::{Array, Dimension};
 use safetensors::Dtype;
@@ -55,6 +56,14 @@ impl Store {
     /// A note in the file's metadata.
     pub fn note(&mut self, key: &str, value: impl Into<String>) {
         self.notes.insert(key.into(), value.into());
+    }
+
+    /// What the file is made from, SHA-256 by what it is of: [`crate::train::tensors::Tensors::sources`] reads it.
+    pub fn sources(&mut self, sources: &BTreeMap<String, String>) {
+        if !sources.is_empty() {
+            let text = serde_json::to_string(sources).expect("texts as keys");
+            self.note(SOURCES, text);
+        }
     }
 
     /// Writes the file beside `path` and renames it: `path` is old or new, never half.
