@@ -25,7 +25,7 @@ import time
 
 BROWSERS, REQUESTS, ASKERS = 20, 200, 8
 PERIOD, SETTLE = 10.0, 3.0
-PATHS = ["/api/state", "/api/results", "/metrics", "/", "/page.js", "/api/recipes", "/live.jpg"]
+PATHS = ["/api/state", "/api/results", "/metrics", "/", "/app.js", "/api/recipes", "/live.jpg"]
 LIMIT = 1.0       # percent by which verdicts may be later
 GROWTH = 32       # MiB by which the program may grow while it is under load
 

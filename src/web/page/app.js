@@ -137,4 +137,4 @@ function turn() {
 }
 const shows = (page) => location.hash === `#${page}` && !document.hidden;
 addEventListener("hashchange", () => { say(""); turn(); });
-addEventListener("DOMContentLoaded", () => { loggedIn(token, level); listen(); turn(); });
+addEventListener("load", () => { loggedIn(token, level); listen(); turn(); });

@@ -170,10 +170,6 @@ function disconnected() {
 let events;
 async function listen() {
   events?.close();
-  // At the same time, so that the page is there one answer earlier.
-  request("api/state", "GET").then((answer) => (answer.ok ? answer.json() : undefined)).then((first) => {
-    if (first && !state) { show(first); reveal(); chart(); }
-  }).catch(() => {});
   // The stream has no status that a script sees: ask for the results first.
   const answer = await request("api/results", "GET").catch(() => undefined);
   if (!answer) { disconnected(); setTimeout(listen, 2000); return; }
