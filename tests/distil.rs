@@ -134,6 +134,7 @@ fn the_loss_falls_and_the_bundle_judges() {
             .description
             .contains("distilled from maps.onnx, 300 views in 60 steps")
     );
+    assert_eq!(manifest.sources["teacher maps.onnx"].len(), 64);
     let options = Options {
         memory: true,
         ..Options::default()

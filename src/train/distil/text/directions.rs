@@ -1,6 +1,6 @@
 //! What is damaged against what is sound, as an encoder sees it: a direction for patches, by masks, and one for pictures.
 
-use super::pictures::Seen;
+use super::seen::Seen;
 use crate::train::metrics::Ranking;
 use crate::train::nn::layers::{Maker, put, values};
 use burn::module::{Module, Param};

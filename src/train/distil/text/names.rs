@@ -1,6 +1,6 @@
 //! What things and kinds of damage look like to an encoder: a direction for each name.
 
-use super::pictures::Seen;
+use super::seen::Seen;
 use crate::train::TrainError;
 use ndarray::{Array1, Array2, Axis};
 use std::collections::BTreeMap;
@@ -156,4 +156,71 @@ pub fn kinds(seen: &Seen) -> BTreeMap<String, Array1<f32>> {
         }
     }
     from(middle(grounds.iter()), found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pictures::Look;
+    use super::super::seen::Shown;
+    use super::*;
+    use half::f16;
+
+    #[test]
+    fn things_lie_around_their_middle() {
+        let rows = |v: [[f32; 2]; 2]| ndarray::arr2(&v);
+        let features = BTreeMap::from([
+            ("a".to_string(), rows([[1.0, 0.0], [3.0, 0.0]])),
+            ("b".to_string(), rows([[0.0, 2.0], [0.0, 0.0]])),
+        ]);
+        // Means (2, 0) and (0, 1), their middle (1, 0.5).
+        let found = things(&features);
+        let length = 1.25f32.sqrt();
+        for (name, want) in [("a", [1.0, -0.5]), ("b", [-1.0, 0.5])] {
+            for (found, want) in found[name].iter().zip(want) {
+                assert!((found - want / length).abs() < 1e-6, "{name}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_are_what_masks_show_from_their_ground() {
+        let places = 30;
+        let shown = |kind: &str, bad: bool, damaged: [f32; 2], covered: usize| {
+            let patch = |i: usize| if i < covered { damaged } else { [1.0, 0.0] };
+            let patches = (0..places).flat_map(patch).map(f16::from_f32).collect();
+            Shown {
+                set: 0,
+                bad,
+                masked: true,
+                cover: (0..places)
+                    .map(|i| f32::from(u8::from(i < covered)))
+                    .collect(),
+                kind: kind.into(),
+                look: Look {
+                    patches,
+                    class: vec![],
+                },
+            }
+        };
+        let seen = Seen {
+            names: vec!["set".into()],
+            rendered: vec![false],
+            shown: vec![
+                shown("good", false, [1.0, 0.0], 0),
+                shown("scratches", true, [0.0, 1.0], 15),
+                shown("scratch", true, [0.0, 1.0], 15),
+                // A word that says nothing, and a kind of which masks show too little.
+                shown("bad", true, [0.0, 1.0], 30),
+                shown("dent", true, [0.0, 1.0], 20),
+            ],
+            joint: 2,
+            broken: 0,
+        };
+        let found = kinds(&seen);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["scratch"]);
+        // (0, 1) from the ground (0.5, 0.5).
+        let side = 0.5f32.sqrt();
+        let off = &found["scratch"] - &ndarray::arr1(&[-side, side]);
+        assert!(off.iter().all(|v| v.abs() < 1e-3), "{:?}", found["scratch"]);
+    }
 }
