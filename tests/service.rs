@@ -185,10 +185,10 @@ fn a_release_on_trial_that_cannot_judge_ends_at_once() {
         .arg(at("out"))
         .env("FAPROMPT_TRIAL", "1");
     let (code, said) = end(&station.output().unwrap());
-    assert!(
-        code == 24 && said.contains("known frame") && said.contains("is not kept"),
-        "{code} {said}"
-    );
+    assert!(code == 24 && said.contains("is not kept"), "{code} {said}");
+    // Why is among the last lines, which `flash` repeats.
+    let last: Vec<&str> = said.lines().rev().take(8).collect();
+    assert!(last.iter().any(|l| l.contains("known frame")), "{said}");
     // That it happened stands in the log of changes, and nothing else is noted.
     let stored = Store::look(&at("state"), &Memory::default()).unwrap();
     let log: Vec<&String> = stored.log.iter().collect();

@@ -67,7 +67,7 @@ pub enum ReleaseError {
     Busy(String),
     /// On trial, and what is stored on this node cannot judge with it.
     #[error(
-        "this release cannot judge with what is stored on this node, so it is not kept: the one before it starts"
+        "this release cannot judge with what is stored on this node (see above), so it is not kept: the one before it starts"
     )]
     CannotJudge,
     /// No slot holds what it should.

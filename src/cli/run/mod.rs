@@ -444,6 +444,11 @@ impl Run {
         if let Some(ports) = ports {
             ports.close(&report.ended.statistics);
         }
+        if gave_up {
+            end(&report, false)?;
+            // Without a summary: the log's last lines, which `flash` repeats, are to be why.
+            return Err(ReleaseError::CannotJudge.into());
+        }
         let judging = shared.judging();
         let thresholds: Vec<f32> = View::first(shared.cameras)
             .map(|view| shared.threshold(view))
@@ -456,9 +461,6 @@ impl Run {
         ));
         let written = summary.write(&self.out.join("summary.json"));
         let code = end(&report, limit.is_some())?;
-        if gave_up {
-            return Err(ReleaseError::CannotJudge.into());
-        }
         match written {
             // A start may be what mends it.
             Err(e) if matches!(code, ExitCode::Restart) => log::error!("{e}"),
