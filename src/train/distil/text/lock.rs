@@ -109,7 +109,7 @@ fn look(
 /// Judges each set that is not rendered by what all others teach.
 ///
 /// # Errors
-/// As [`text`]; [`TrainError::Options`] if nothing would teach.
+/// As for [`super::text`]; [`TrainError::Options`] if nothing would teach.
 pub fn leave_out(
     options: &Options,
     given: &Given,
