@@ -87,6 +87,31 @@ impl Record {
     }
 }
 
+/// Writes an optimizer's state.
+///
+/// # Errors
+/// [`TrainError::Output`].
+pub(super) fn save_optimizer(optimizer: &ModuleOptimizer, path: &Path) -> Result<(), TrainError> {
+    let failed = |source| TrainError::Output {
+        path: path.to_path_buf(),
+        source,
+    };
+    let bytes = optimizer.into_bytes();
+    let bytes = bytes.map_err(|e| failed(std::io::Error::other(e.to_string())))?;
+    bundle::save(&bytes, path).map_err(failed)
+}
+
+/// Removes the optimizers of other steps than the one at `kept`.
+pub(super) fn remove_other_optimizers(folder: &Path, kept: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().ends_with(".optimizer") && entry.path() != kept {
+            // A leftover file does no harm, so a failure to remove it is none.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Fields in which two records differ, a sentence each, those in `moved` left aside; `named` says it in words where the
 /// values themselves tell a reader nothing.
 pub(super) fn differences<R: Serialize>(
@@ -189,9 +214,7 @@ impl Checkpoint {
             path: path.clone(),
             source,
         };
-        let bytes = optimizer.into_bytes();
-        let bytes = bytes.map_err(|e| failed(std::io::Error::other(e.to_string())))?;
-        bundle::save(&bytes, &path).map_err(failed)?;
+        save_optimizer(optimizer, &path)?;
         let mut store = Store::default();
         store_visual(&mut store, visual);
         for (i, head) in heads.iter().enumerate() {
@@ -203,18 +226,7 @@ impl Checkpoint {
         store.note(RECORD, text);
         store.note(VV_LAYERS, record.student[2].to_string());
         store.save(&self.student())?;
-        for entry in std::fs::read_dir(&self.folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.ends_with(".optimizer") && entry.path() != path {
-                // A leftover file does no harm, so a failure to remove it is none.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        remove_other_optimizers(&self.folder, &path);
         Ok(())
     }
 

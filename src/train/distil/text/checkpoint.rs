@@ -1,9 +1,8 @@
 //! A run on disk: what `--resume` goes on from.
 
-use super::super::checkpoint::differences;
+use super::super::checkpoint::{differences, remove_other_optimizers, save_optimizer};
 use super::learner::Used;
 use super::names::Names;
-use crate::bundle;
 use crate::train::TrainError;
 use crate::train::clip::{Text, Visual, store_text, store_visual};
 use crate::train::tensors::store::Store;
@@ -208,13 +207,7 @@ impl Checkpoint {
         optimizer: &ModuleOptimizer,
     ) -> Result<(), TrainError> {
         let path = self.optimizer(record.step);
-        let failed = |source| TrainError::Output {
-            path: path.clone(),
-            source,
-        };
-        let bytes = optimizer.into_bytes();
-        let bytes = bytes.map_err(|e| failed(std::io::Error::other(e.to_string())))?;
-        bundle::save(&bytes, &path).map_err(failed)?;
+        save_optimizer(optimizer, &path)?;
         let mut store = Store::default();
         store_text(&mut store, text);
         let ids: Array1<f32> = used.0.keys().map(|id| *id as f32).collect();
@@ -226,17 +219,7 @@ impl Checkpoint {
         }
         self.note(&mut store, record);
         store.save(&self.text())?;
-        for entry in std::fs::read_dir(&self.folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let name = entry.file_name();
-            if name.to_string_lossy().ends_with(".optimizer") && entry.path() != path {
-                // A leftover file does no harm, so a failure to remove it is none.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        remove_other_optimizers(&self.folder, &path);
         Ok(())
     }
 
