@@ -124,8 +124,8 @@ plant-check: build
 	PATH=$$PATH:/usr/sbin cargo test $(CARGO_FLAGS) --test plant -- --ignored --nocapture --test-threads=1
 	test -x $(CACHE)/plant/bin/python || python3 -m venv $(CACHE)/plant
 	$(CACHE)/plant/bin/pip install -q schemathesis==4.32.5 pysparkplug==0.6.1
-	PATH=$$PATH:/usr/sbin $(CACHE)/plant/bin/python tests/sparkplug.py $(BIN)/faprompt-edge $(OUTAGE)
-	PATH=$$PATH:/usr/sbin python3 tests/outage.py $(BIN)/faprompt-edge $(OUTAGE)
+	PATH=$$PATH:/usr/sbin $(CACHE)/plant/bin/python tests/plant/sparkplug.py $(BIN)/faprompt-edge $(OUTAGE)
+	PATH=$$PATH:/usr/sbin python3 tests/plant/outage.py $(BIN)/faprompt-edge $(OUTAGE)
 	tests/page/api.sh $(BIN)/faprompt-edge $(CACHE)/plant/bin/schemathesis
 
 # The gateway to OPC UA, a program of its own: its lints and tests, and asyncua (OPC UA in Python) against it: security, states,

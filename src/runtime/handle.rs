@@ -1,7 +1,7 @@
 //! Control's handle on the station: looks at it, gives it orders, and puts other loadouts into force.
 
+use super::adjust::{Adjusted, CameraLane};
 use super::archive::Archive;
-use super::camera::{Adjusted, CameraLane};
 use super::deferred::DropThread;
 use super::judges::Overseer;
 use super::limits::FrameLimits;

@@ -10,8 +10,8 @@
 //! What else a part is judged by (good parts that were taught) belongs to [`Network`]: it is prepared
 //! with it, tested with it, and handed to every judge in the same moment.
 
+use super::adjust::Adjusted;
 use super::archive::Archive;
-use super::camera::Adjusted;
 use super::deferred::DeferredDrop;
 use super::limits::FrameLimits;
 use super::message::LineLoadout;

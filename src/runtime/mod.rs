@@ -19,7 +19,9 @@
 //! | `drift` | whether parts that pass still look as taught |
 //! | [`shared`] | what the threads show each other |
 //! | [`record`] | results, overlays, alarms to disk |
+//! | `adjust` | what is asked of a camera while it runs, agreed or taken back |
 //! | [`camera`] | fills places; keeps the camera alive |
+//! | [`live`] | the last picture, for whoever looks on |
 //! | [`recent`] | the last parts that were judged, for whoever teaches |
 //! | [`deferred`] | where a network ends that nobody judges with any more |
 //! | [`loadout`] | everything that a change of parameters can replace, as one value |
@@ -35,6 +37,7 @@
 //! written.
 
 pub mod actuator;
+mod adjust;
 #[cfg(test)]
 mod allocations;
 pub mod archive;
@@ -73,8 +76,9 @@ use crate::line::{
 };
 use crate::ops::tract::TractError;
 use actuator::{Actuator, Ended, Outlets, RealTime};
+use adjust::CameraLane;
 use archive::Archive;
-use camera::{CameraLane, CameraThread, Exposing, Open};
+use camera::{CameraThread, Exposing, Open};
 use deferred::DropThread;
 use handle::{Handle, Load};
 use inference::Inference;

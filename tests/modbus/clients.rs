@@ -1,7 +1,8 @@
 //! Over a cable: a client of ours, and two that others wrote.
 
 use crate::wire::Wire;
-use faprompt_edge::control::modbus::{frame, serve, settings};
+use faprompt_edge::control::modbus::frame;
+use faprompt_edge::control::modbus::rtu::{serve, settings};
 use faprompt_edge::control::{Parameter, Value};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -70,8 +70,12 @@ class Cases:
         return (disk, state) if state.exists() else None
 
     def flash(self, node, made, *more, to="line@node", board=BOARD, patience=900):
-        command = [self.train, "flash", "--board", board, "--bundle", made.bundle, "--to", to, "--program", made.program]
-        command += ["--program-version", made.version, "--package", self.deb, "--patience", patience, *more]
+        return self.flashes(node, made, patience, "flash", "--board", board, "--to", to, *more)
+
+    def flashes(self, node, made, patience, *words):
+        """A command that flashes this release."""
+        command = [self.train, *words, "--bundle", made.bundle, "--program", made.program]
+        command += ["--program-version", made.version, "--package", self.deb, "--patience", patience]
         try:
             done = subprocess.run([str(c) for c in command], env=node.environment(), stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=patience + 300)
@@ -456,4 +460,22 @@ def cut_for_real(c):
             c.table.add("power cut during the trial", "the next boot goes back to old", wrong or "old runs", not wrong)
 
 
-ALL = (the_package, from_nothing, update, broken_programs, broken_bundles, full_disk, cut_connection, signatures, cut_for_real, power_cuts)
+def fleet(c):
+    """Several stations, one of them first: this node, and two whose computers nobody finds."""
+    stations = c.folder / "plant.toml"
+    stations.write_text("".join(
+        f'[[station]]\nname = "{name}"\nurl = "https://127.0.0.1:1"\nssh = "line@{host}"\nboard = "{BOARD}"\n'
+        for name, host in (("line1", "node"), ("line2", "absent.invalid"), ("line3", "absent.invalid"))))
+    with c.machine(c.installed) as node:
+        before = c.memory(node)
+        done = c.flashes(node, c.new, 900, "fleet", stations, "flash", "--canary", "line2")
+        c.refused("fleet: the first station is not there", node, before, done, FLASH, "not begun, as one failed: line1, line3")
+        done = c.flashes(node, c.new, 900, "fleet", stations, "flash")
+        wrong = c.still(node, before, "new")
+        failed = [line.split()[0] for line in done.out.splitlines() if re.match(r"line\d +FAILED", line)]
+        ok = done.code == FLASH and not wrong and failed == ["line2", "line3"]
+        c.table.add("fleet: this one first, then two that fail", f"new runs here, the others fail with {FLASH}",
+                    f"code {done.code}, failed: {' '.join(failed)}; {wrong or 'new runs'}" + ("" if ok else "\n" + done.out[-3000:]), ok)
+
+
+ALL = (the_package, from_nothing, update, fleet, broken_programs, broken_bundles, full_disk, cut_connection, signatures, cut_for_real, power_cuts)

@@ -195,18 +195,7 @@ impl Call<'_> {
         let known = self.known();
         let all = known.results.iter().filter(|r| filter.fits(r));
         let (list, complete) = page(all, start, most);
-        let list: Vec<ExtensionObject> = list
-            .into_iter()
-            .map(|r| ExtensionObject::from_message(r.clone()))
-            .collect();
-        let count = list.len() as u32;
-        Ok(vec![
-            complete.into(),
-            count.into(),
-            0u32.into(),
-            list.into(),
-            0i32.into(),
-        ])
+        Ok(listed(list.into_iter().cloned(), complete))
     }
 
     fn recipes(&self) -> Outputs {
@@ -221,18 +210,7 @@ impl Call<'_> {
             |r: &&crate::station::Recipe| !none && (prepared == 2 || r.in_use == (prepared == 1));
         let (list, complete) = page(known.recipes.iter().filter(fits), start, most);
         let id = |r: &crate::station::Recipe| recipe_id(&r.number.to_string(), &r.name);
-        let list: Vec<ExtensionObject> = list
-            .into_iter()
-            .map(|r| ExtensionObject::from_message(id(r)))
-            .collect();
-        let count = list.len() as u32;
-        Ok(vec![
-            complete.into(),
-            count.into(),
-            0u32.into(),
-            list.into(),
-            0i32.into(),
-        ])
+        Ok(listed(list.into_iter().map(id), complete))
     }
 
     /// The recipe that is named in the arguments.
@@ -274,6 +252,19 @@ fn page<T>(all: impl Iterator<Item = T>, start: usize, most: usize) -> (Vec<T>, 
     let mut rest = all.skip(start);
     let list: Vec<T> = rest.by_ref().take(most).collect();
     (list, rest.next().is_none())
+}
+
+/// What both lists answer: whether these were the last, how many, no handle to ask for more by, the list, no refusal.
+fn listed<T: DynEncodable>(list: impl Iterator<Item = T>, complete: bool) -> Vec<Variant> {
+    let list: Vec<ExtensionObject> = list.map(ExtensionObject::from_message).collect();
+    let count = list.len() as u32;
+    vec![
+        complete.into(),
+        count.into(),
+        0u32.into(),
+        list.into(),
+        0i32.into(),
+    ]
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `faprompt-train ablate`.
 
-use crate::fit::{Learning, MethodGround, encode, epoch_line, samples, to_learn_from, with_masks};
+use crate::fit::{Learning, encode, epoch_line};
+use crate::ground::MethodGround;
+use crate::samples::{samples, to_learn_from, with_masks};
 use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle;
@@ -165,7 +167,8 @@ impl Ablate {
                 ..MethodOptions::default()
             };
             let folder = self.out.join(method.name());
-            let learned = to_learn_from(&self.train, &self.learning, *method)?;
+            let masks = (&self.learning.masks, self.learning.accept_masks);
+            let learned = to_learn_from(&self.train, masks, *method)?;
             let (clip, options) = self.learning.resolve_method(asked.clone())?;
             let key = format!(
                 "{options:?} {} {} {:?}",

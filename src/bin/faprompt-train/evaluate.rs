@@ -1,8 +1,9 @@
 //! `faprompt-train evaluate`.
 
-use crate::fit::{MaskOptions, open_cache};
+use crate::fit::open_cache;
 use crate::method::MethodArguments;
 use crate::report::{Reporter, can_all_be_written, can_be_written};
+use crate::samples::MaskOptions;
 use crate::weights::WeightOptions;
 use clap::{Args, ValueEnum};
 use faprompt_edge::bundle::method::Method;

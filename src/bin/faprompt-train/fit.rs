@@ -1,8 +1,9 @@
 //! `faprompt-train fit`.
 
+use crate::ground::MethodGround;
 use crate::method::MethodArguments;
+use crate::samples::{MaskOptions, samples, to_learn_from, with_masks};
 use crate::weights::WeightOptions;
-use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
@@ -10,22 +11,19 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::cores;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
-use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::datasets::{self, DataSet, Sample};
+use faprompt_edge::train::datasets::Sample;
 use faprompt_edge::train::fit::cache::Cache;
 use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
 use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit};
-use faprompt_edge::train::methods::fit::pictures::{Pictures, Set};
 use faprompt_edge::train::methods::weights::Weights;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
 use faprompt_edge::train::pull::cache_folder;
 use faprompt_edge::train::shard::Shard;
-use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -37,9 +35,9 @@ pub struct Learning {
     clip: Option<PathBuf>,
     /// Weights of an image encoder without text, instead of --clip, as for `export`: with --method heads
     #[arg(long, value_name = "PATH", conflicts_with_all = ["clip", "vv_layers"])]
-    weights: Option<PathBuf>,
+    pub weights: Option<PathBuf>,
     #[command(flatten)]
-    about: WeightOptions,
+    pub about: WeightOptions,
     /// Epochs [default: 15; coop 200, cocoop 10, dapo 5]
     #[arg(long)]
     epochs: Option<usize>,
@@ -169,7 +167,7 @@ impl Learning {
     }
 
     /// Options of a method, with every default filled in.
-    fn method_options(
+    pub fn method_options(
         &self,
         asked: MethodOptions,
         weights: Weights<'_>,
@@ -198,7 +196,7 @@ impl Learning {
     }
 
     /// The same for rows that depend on `key` and the picture alone.
-    fn keyed_cache(&self, key: &str) -> Result<Cache, TrainError> {
+    pub fn keyed_cache(&self, key: &str) -> Result<Cache, TrainError> {
         let folder = self.cache.clone().unwrap_or_else(default_cache);
         let limit = (self.cache_gb.max(0.0) * 1e9) as u64;
         Cache::keyed(&folder, limit, key, 1)
@@ -219,79 +217,6 @@ pub fn open_cache(
 
 fn default_cache() -> PathBuf {
     cache_folder("features")
-}
-
-/// What may be done with masks.
-#[derive(Args)]
-pub struct MaskOptions {
-    /// Masks mark what is normal, not what is defective
-    #[arg(long)]
-    invert_masks: bool,
-}
-
-impl MaskOptions {
-    /// Reads a data set, and says what was left out of it.
-    pub fn read(&self, path: &Path) -> Result<DataSet, TrainError> {
-        let mut set = datasets::read(path)?;
-        if self.invert_masks {
-            let masks = set.samples.iter_mut().filter_map(|s| s.mask.as_mut());
-            masks.for_each(|m| m.inverted = true);
-        }
-        let left = set.left_out;
-        if left.hidden > 0 {
-            let what = format!("{} hidden files or folders left out", left.hidden);
-            set.notes.push(what);
-        }
-        if left.other > 0 {
-            let what = format!("{} files that are no pictures left out", left.other);
-            set.notes.push(what);
-        }
-        for note in &set.notes {
-            warn(format_args!("{}: {note}", path.display()));
-        }
-        Ok(set)
-    }
-}
-
-/// All samples of several sets.
-pub fn samples(data: &[PathBuf], masks: &MaskOptions) -> Result<Vec<Sample>, TrainError> {
-    let mut all = vec![];
-    for path in data {
-        all.extend(masks.read(path)?.samples);
-    }
-    Ok(all)
-}
-
-/// Samples that can teach where a defect is; says which were left out, and refuses masks that teach nonsense
-/// unless they are accepted.
-pub fn with_masks(samples: Vec<Sample>, accept: bool) -> Result<Vec<Sample>, TrainError> {
-    let (kept, left) = apart(samples, accept)?;
-    if let Some(first) = left.first() {
-        warn(format_args!(
-            "left out: {} abnormal pictures without a mask ({} is the first)",
-            left.len(),
-            first.image.display()
-        ));
-    }
-    Ok(kept)
-}
-
-/// Good samples and those with a mask, whose masks are looked at, and the others.
-fn apart(samples: Vec<Sample>, accept: bool) -> Result<(Vec<Sample>, Vec<Sample>), TrainError> {
-    let defective = samples.iter().filter(|s| s.anomalous).count();
-    let marked = samples.iter().filter(|s| s.mask.is_some()).count();
-    say(format_args!(
-        "{marked} of {defective} defective pictures have a mask"
-    ));
-    let (kept, left): (Vec<_>, Vec<_>) = samples
-        .into_iter()
-        .partition(|s| !s.anomalous || s.mask.is_some());
-    if !accept {
-        let bar = bar(marked, "masks");
-        datasets::refuse_odd_masks(&kept, || bar.inc(1))?;
-        bar.finish_and_clear();
-    }
-    Ok((kept, left))
 }
 
 /// Encodes what the cache lacks, and says so.
@@ -317,7 +242,7 @@ pub fn encode<'a>(
 }
 
 /// Says how long encoding took, and whether its result could be kept.
-fn said_encoded(cache: &Cache, pictures: usize, clock: Instant) {
+pub fn said_encoded(cache: &Cache, pictures: usize, clock: Instant) {
     let seconds = clock.elapsed().as_secs_f64();
     say(format_args!(
         "encoded, or found in the cache: {pictures} pictures in {seconds:.1} s ({:.1}/s)",
@@ -488,7 +413,8 @@ impl Fit {
         }
         ground.options.stop_after = self.stop_after;
         let _held = Checkpoint::hold(&self.out)?;
-        let samples = to_learn_from(&self.data, learning, method)?;
+        let masks = (&learning.masks, learning.accept_masks);
+        let samples = to_learn_from(&self.data, masks, method)?;
         let path = ground.learn(&samples, &self.out, self.resume, threads)?;
         say(format_args!(
             "{}: now `export --method {method} {} --prompts` it",
@@ -497,163 +423,4 @@ impl Fit {
         ));
         Ok(ExitCode::Good)
     }
-}
-
-/// What `method` can learn from, of these sets: what says where a defect is; DAPO learns which defect it is from
-/// pictures without a mask too.
-///
-/// # Errors
-/// [`TrainError::Data`], and [`TrainError::Options`] if nothing is abnormal.
-pub fn to_learn_from(
-    data: &[PathBuf],
-    learning: &Learning,
-    method: Method,
-) -> Result<Vec<Sample>, TrainError> {
-    let samples = samples(data, &learning.masks)?;
-    let samples = match method {
-        Method::Dapo => {
-            let (mut kept, left) = apart(samples, learning.accept_masks)?;
-            if !left.is_empty() {
-                let count = left.len();
-                warn(format_args!(
-                    "{count} defective pictures without a mask: they teach which defect a picture shows, not where"
-                ));
-            }
-            kept.extend(left);
-            kept
-        }
-        _ => with_masks(samples, learning.accept_masks)?,
-    };
-    match samples.iter().any(|s| s.anomalous) {
-        true => Ok(samples),
-        false => Err(TrainError::Options(
-            "no abnormal picture to learn from".into(),
-        )),
-    }
-}
-
-/// Weights that were read.
-enum Read {
-    Clip(Box<Clip>),
-    WithoutText(Box<Backbone>),
-}
-
-impl Read {
-    fn weights(&self) -> Weights<'_> {
-        match self {
-            Read::Clip(clip) => Weights::Clip(clip),
-            Read::WithoutText(backbone) => Weights::WithoutText(backbone),
-        }
-    }
-}
-
-/// What a method other than FAPrompt learns with: weights, encoder, cache.
-pub struct MethodGround {
-    weights: Read,
-    pub options: methods::fit::Options,
-    device: Device,
-    stop: Interrupt,
-    cache: Cache,
-    pictures: Pictures,
-}
-
-impl MethodGround {
-    /// Of the command line.
-    ///
-    /// # Errors
-    /// [`TrainError`] of weights, options and cache.
-    pub fn new(learning: &Learning, asked: MethodOptions) -> Result<MethodGround, TrainError> {
-        let (read, options) = match &learning.weights {
-            None => {
-                let (clip, options) = learning.resolve_method(asked)?;
-                (Read::Clip(Box::new(clip)), options)
-            }
-            Some(path) => {
-                let backbone = Box::new(learning.about.load_backbone(path)?);
-                let options = learning.method_options(asked, Weights::WithoutText(&backbone))?;
-                (Read::WithoutText(backbone), options)
-            }
-        };
-        let weights = read.weights();
-        let spec = methods::fit::run::spec(weights, &options)?;
-        let taps = methods::fit::run::taps(weights, &spec, &options)?;
-        let device = learning.device.open()?;
-        let stop = Interrupt::catch()?;
-        let key = Pictures::key(weights, &spec, &options, &taps);
-        let cache = learning.keyed_cache(&key)?;
-        let pictures = Pictures::new(weights, &spec, &options, taps, &device);
-        Ok(MethodGround {
-            weights: read,
-            options,
-            device,
-            stop,
-            cache,
-            pictures,
-        })
-    }
-
-    /// Sees to it that the cache has what the encoder makes of these.
-    fn encode(&mut self, samples: &[Sample]) -> Result<(), TrainError> {
-        let (clock, bar) = (Instant::now(), bar(samples.len(), "encode"));
-        Set::encode(&mut self.pictures, &self.cache, samples, self.stop, &bar)?;
-        bar.finish_and_clear();
-        // DAPO's image encoder learns: nothing of it is kept.
-        if self.options.asked.method != Method::Dapo {
-            said_encoded(&self.cache, samples.len(), clock);
-        }
-        Ok(())
-    }
-
-    /// Learns; says what became of each epoch, and returns where it is.
-    ///
-    /// # Errors
-    /// As [`methods::fit::run::fit`].
-    pub fn learn(
-        &mut self,
-        samples: &[Sample],
-        folder: &Path,
-        resume: bool,
-        threads: usize,
-    ) -> Result<PathBuf, TrainError> {
-        self.encode(samples)?;
-        let (pictures, cache, stop) = (&mut self.pictures, &self.cache, self.stop);
-        // All of it is there.
-        let set = Set::encode(pictures, cache, samples, stop, &ProgressBar::hidden())?;
-        let bar = bar(0, "fit");
-        let out = methods::fit::run::Out {
-            folder,
-            resume,
-            threads,
-        };
-        let path = methods::fit::run::fit(
-            self.weights.weights(),
-            &self.options,
-            &set,
-            pictures,
-            &out,
-            &self.device,
-            stop,
-            &bar,
-            |epoch| bar.suspend(|| say(method_epoch_line(epoch))),
-        )?;
-        bar.finish_and_clear();
-        Ok(path)
-    }
-}
-
-/// A line per epoch of another method.
-fn method_epoch_line(epoch: &methods::fit::run::Epoch) -> String {
-    let terms: Vec<String> = epoch
-        .terms
-        .0
-        .iter()
-        .map(|(name, v)| format!("{} {v:.4}", name.replace('_', " ")))
-        .collect();
-    format!(
-        "epoch {:2}  {}  {:.1} s ({:.1} images/s)",
-        epoch.number,
-        terms.join("  "),
-        epoch.seconds,
-        epoch.pictures as f64 / epoch.seconds
-    )
 }

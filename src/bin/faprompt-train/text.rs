@@ -1,6 +1,6 @@
 //! `faprompt-train text`.
 
-use crate::fit::MaskOptions;
+use crate::samples::MaskOptions;
 use clap::Args;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;

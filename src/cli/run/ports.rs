@@ -98,9 +98,9 @@ impl Ports {
             start("serial", Box::new(body))?;
         }
         if let Some(path) = modbus {
-            let settings = modbus::settings(path, &values);
+            let settings = modbus::rtu::settings(path, &values);
             let (control, goes_on) = (control.clone(), goes_on(station, "modbus"));
-            let body = move || modbus::serve(settings, &control, &goes_on);
+            let body = move || modbus::rtu::serve(settings, &control, &goes_on);
             start("modbus", Box::new(body))?;
         }
         if let Some(address) = places.modbus_tcp {

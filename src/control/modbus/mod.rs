@@ -5,7 +5,8 @@
 //! | [`frame`] | bytes to frames, by silence and CRC |
 //! | `echo` | what this station sent, given back by its adapter |
 //! | [`map`] | what lies where |
-//! | [`tcp`] | the same over a network |
+//! | [`rtu`] | served on a serial port |
+//! | [`tcp`] | served over a network |
 //! | [`docs`] | the tables of `MODBUS.md` |
 //!
 //! The crate `rmodbus` takes requests apart and puts answers together. What a frame writes, it writes
@@ -15,29 +16,24 @@ pub mod docs;
 mod echo;
 pub mod frame;
 pub mod map;
+pub mod rtu;
 pub mod tcp;
 
 use super::host::{ControlledStation, Order, Teach};
 use super::memory::RecipeNumber;
-use super::port::{Budget, Came, Link, PortSettings};
 use super::refusal::{Code, Refusal, allowed};
 use super::session::IDLE;
 use super::shared::{Control, MINUTES, Pause, SessionId, USUAL, Who};
 use super::table::Parameter;
-use super::values::{Value, Values};
+use super::values::Value;
 use crate::line::settings::Pieces;
-use frame::{Adu, Framer};
+use frame::Adu;
 use map::{COILS, Coil, DISCRETES, Own, Picture};
 use rmodbus::consts::{ModbusErrorCode, ModbusFunction};
 use rmodbus::server::{ModbusFrame, Read, Write};
 use rmodbus::{ErrorKind, ModbusProto};
-use serialport::Parity;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long a read waits while no frame is begun.
-const POLL: Duration = Duration::from_millis(20);
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Most registers in one write.
 const WRITES: usize = 123;
@@ -615,71 +611,4 @@ fn read_words(
         bytes.copy_from_slice(&word(address).ok_or(ADDRESS)?.to_be_bytes());
     }
     Ok(())
-}
-
-/// Settings of the port: 8E1, 8O1, or without parity 8N2 as the standard requires.
-pub fn settings(path: &Path, values: &Values) -> PortSettings {
-    let parity = match values.text(Parameter::ModbusParity) {
-        "odd" => Parity::Odd,
-        "even" => Parity::Even,
-        _ => Parity::None,
-    };
-    PortSettings {
-        path: path.to_path_buf(),
-        // The words of the choice are numbers.
-        baud: values.text(Parameter::ModbusBaud).parse().unwrap_or(19_200),
-        parity,
-        two_stop_bits: parity == Parity::None,
-    }
-}
-
-/// Serves Modbus on a port for as long as `goes_on`, which is asked some 50 times a second.
-pub fn serve<H: ControlledStation>(
-    settings: PortSettings,
-    control: &Mutex<Control<H>>,
-    goes_on: &dyn Fn() -> bool,
-) {
-    // As in `port::serve`: nothing is half done across a panic.
-    let lock = || control.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut slave = Slave::new(&mut lock());
-    let mut framer = Framer::new(settings.baud);
-    let mut link = Link::new(settings);
-    let mut budget = Budget::new(Instant::now());
-    let mut bytes = [0; frame::LONGEST];
-    while goes_on() {
-        let now = Instant::now();
-        if let Some(wait) = budget.wait(now) {
-            std::thread::sleep(wait.min(POLL));
-            framer.skip(Instant::now());
-        } else {
-            match link.read(&mut bytes, framer.wait(now).unwrap_or(POLL)) {
-                Came::Bytes(count) => {
-                    budget.took(count, 0);
-                    framer.push(&bytes[..count], Instant::now());
-                }
-                Came::Nothing => framer.idle(Instant::now()),
-                Came::Gone => {
-                    framer.clear();
-                    slave.hang_up(&mut lock());
-                }
-            }
-        }
-        let now = Instant::now();
-        let mut control = lock();
-        control.tick(now);
-        slave.idle(now, &mut control);
-        let mut answer = slave.late(now, &mut control);
-        while let Some(heard) = framer.take(now) {
-            budget.took(0, 1);
-            answer = slave.answer(&heard.frame, now, &mut control);
-            // Whoever has asked something else since does not wait for it.
-            answer.take_if(|_| !heard.last);
-        }
-        slave.echoes(framer.echoes(), &mut control);
-        drop(control);
-        if let Some(answer) = answer {
-            link.write(&answer, goes_on);
-            framer.sent(&answer, Instant::now());
-        }
-    }
 }

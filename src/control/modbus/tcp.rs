@@ -7,8 +7,9 @@
 //! One thread serves all clients. Must never wait for one of them: sockets never block, a client that does not read its
 //! answer is closed, and one that asks too much waits for the next second.
 
+use super::Slave;
 use super::frame::{self, Adu};
-use super::{POLL, Slave};
+use super::rtu::POLL;
 use crate::control::host::ControlledStation;
 use crate::control::port::Budget;
 use crate::control::session::IDLE;

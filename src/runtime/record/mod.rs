@@ -5,12 +5,14 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `entries` | what stands in a line of each file |
 //! | `folder` | the folder of results, or why it cannot be written |
 //! | `lines` | files that grow line by line |
 //! | `overlay` | a part's picture, drawn |
 //! | [`pictures`] | the archive: pictures by day |
 //! | `recorder` | the thread that writes |
 
+mod entries;
 mod folder;
 mod lines;
 mod overlay;

@@ -1,9 +1,10 @@
 //! The thread that writes results, alarms and pictures to disk.
 
+use super::entries::{Event, EventLine, Known, PartLine, Seen, ViewLine};
 use super::folder::Folder;
 use super::overlay::{KEPT, Overlay, SHOWN, jpeg};
 use super::pictures::About;
-use super::{Judgement, PICTURES, Picture, Record, Records};
+use super::{PICTURES, Record, Records};
 use crate::control::host::PartResult;
 use crate::control::session::outcome_words;
 use crate::line::{Lane, Micros, Outcome, PartId, VIEWS, View};
@@ -12,7 +13,6 @@ use crate::runtime::archive::Keep;
 use crate::runtime::shared::{Shared, lock};
 use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Error;
@@ -26,121 +26,6 @@ use std::time::Duration;
 const BEAT: Duration = Duration::from_millis(250);
 /// Parts that are remembered at most: more than the belt holds.
 const REMEMBERED: usize = 2048;
-
-/// A line of verdicts.jsonl, written when the part has its outcome. Times in `_us` are microseconds on
-/// CLOCK_MONOTONIC.
-#[derive(Serialize)]
-struct PartLine<'a> {
-    part: u64,
-    name: &'a str,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
-    /// The scores of FAPrompt and of the memory, where good parts were taught.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    zero_shot: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_ms: Option<f64>,
-    triggered_us: u64,
-    /// When the part is at the reject station: microseconds, or encoder counts.
-    due: u64,
-    at_us: u64,
-    /// `at_us` by the system's clock.
-    utc: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<&'static str>,
-    /// The type of its defect, if its score rejected it; `unknown` where two are about as likely.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
-    /// Share of that type among all types, 0..=1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    type_share: Option<f32>,
-    /// Number of the lane that its reject started in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lane: Option<u8>,
-    /// Where there are several cameras: the one whose score, name and error these are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    camera: Option<u8>,
-    /// Where there are several cameras: each that had a verdict, or a frame that cannot be judged, by now.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    views: Vec<ViewLine<'a>>,
-}
-
-/// What one of several cameras saw of a part.
-#[derive(Serialize)]
-struct ViewLine<'a> {
-    camera: u8,
-    name: &'a str,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-}
-
-/// A line of events.jsonl.
-#[derive(Serialize)]
-struct EventLine {
-    #[serde(flatten)]
-    event: Event,
-    at_us: u64,
-    utc: String,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event {
-    Alarm {
-        number: u8,
-        alarm: String,
-    },
-    Reset {
-        alarms: u32,
-    },
-    Challenge {
-        pieces: u32,
-        detected: u32,
-        missed: u32,
-        not_judged: u32,
-    },
-}
-
-/// What is known of a part so far. Judgements, pictures and outcome come in any order: the verdict of a late part
-/// comes after its outcome.
-#[derive(Default)]
-struct Known {
-    views: [Seen; VIEWS],
-    outcome: Option<(PartResult, Micros)>,
-}
-
-/// What one camera saw of it.
-#[derive(Default)]
-struct Seen {
-    judgement: Option<Judgement>,
-    picture: Option<Box<Picture>>,
-}
-
-impl Known {
-    /// The camera whose name and error are reported for the part: the one that decided it, or the first that
-    /// failed.
-    fn teller(&self, decided: View, scored: bool) -> View {
-        let is_there = |view: &View| self.views[view.index()].judgement.is_some();
-        let failed = |view: &View| {
-            let judgement = self.views[view.index()].judgement.as_ref();
-            judgement.is_some_and(|j| j.error.is_some())
-        };
-        let all = || View::ALL.into_iter().filter(is_there);
-        let wrong = all().find(failed).filter(|_| !scored);
-        wrong
-            .or(Some(decided).filter(is_there))
-            .or(all().next())
-            .unwrap_or_default()
-    }
-}
 
 /// A file or folder that could not be opened, and why.
 pub type Failed = (PathBuf, Error);
@@ -327,7 +212,7 @@ impl Recorder {
         let several = self.shared.cameras > 1;
         let views = known.filter(|_| several).into_iter().flat_map(|known| {
             let seen = View::ALL.into_iter().zip(&known.views);
-            seen.filter_map(|(view, seen)| Some(view_line(view, seen.judgement.as_ref()?)))
+            seen.filter_map(|(view, seen)| Some(ViewLine::of(view, seen.judgement.as_ref()?)))
         });
         let (name, error) = judgement.map_or(("", None), |j| (j.name.as_str(), j.error.as_deref()));
         let warning = match judgement.and_then(|j| j.network.as_ref()) {
@@ -532,28 +417,13 @@ fn first_day(utc: &str, days: u32) -> Option<String> {
     Some(first.ok()?.to_string())
 }
 
-/// What one of several cameras saw.
-fn view_line(view: View, judgement: &Judgement) -> ViewLine<'_> {
-    let outcome = match judgement.score {
-        Some(score) => Outcome::of(score, judgement.threshold).word(),
-        None => "not judged",
-    };
-    ViewLine {
-        camera: view.number(),
-        name: &judgement.name,
-        outcome,
-        score: judgement.score,
-        error: judgement.error.as_deref(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::capture::known_frame;
     use crate::inspector::Inspection;
     use crate::line::{AlarmSet, DefectType, Statistics};
-    use crate::runtime::record::RecordSender;
+    use crate::runtime::record::{Judgement, Picture, RecordSender};
 
     struct Bench {
         folder: tempfile::TempDir,

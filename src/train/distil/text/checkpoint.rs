@@ -1,6 +1,7 @@
 //! A run on disk: what `--resume` goes on from.
 
 use super::super::checkpoint::{differences, remove_other_optimizers, save_optimizer};
+use super::Options;
 use super::learner::Used;
 use super::names::Names;
 use crate::train::TrainError;
@@ -30,20 +31,9 @@ pub struct Record {
     pub rendered: Vec<(String, String)>,
     /// SHA-256 of the table of photos.
     pub labels: String,
-    /// Photos of a label.
-    pub each: usize,
-    /// Rendered pictures' part of a batch.
-    pub rendered_part: f64,
-    /// Blocks of the text encoder.
-    pub layers: usize,
-    /// Steps of the whole run.
-    pub steps: usize,
-    /// Texts of a step.
-    pub batch: usize,
-    /// Peak of the learning rate.
-    pub lr: f64,
-    /// Of every random number.
-    pub seed: u64,
+    /// How it learns.
+    #[serde(flatten)]
+    pub options: Options,
 }
 
 /// What the text encoder shall meet.

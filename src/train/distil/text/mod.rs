@@ -37,14 +37,15 @@ use learner::{CONTEXT, Learner, Used};
 use lock::{Tower, lock};
 use phrases::Phrases;
 use seen::Set;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Tokens that the longest phrase has beside its names.
 const AROUND: usize = 16;
 
-/// How to learn.
-#[derive(Clone, Debug)]
+/// How to learn. What does not change the result is not part of a run's record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// Photos of a label that are looked at.
     pub each: usize,
@@ -61,8 +62,10 @@ pub struct Options {
     /// Of every random number.
     pub seed: u64,
     /// Stop after this many steps of this piece.
+    #[serde(skip)]
     pub stop_after: Option<usize>,
     /// Minutes between checkpoints.
+    #[serde(skip)]
     pub save_every: f64,
 }
 
@@ -185,13 +188,7 @@ pub fn text(
         sets: of(false),
         rendered: of(true),
         labels,
-        each: options.each,
-        rendered_part: options.rendered_part,
-        layers: options.layers,
-        steps: options.steps,
-        batch: options.batch,
-        lr: options.lr,
-        seed: options.seed,
+        options: options.clone(),
     };
     let checkpoint = Checkpoint::new(place.folder);
     let locked = match checkpoint.locked(&record, place.resume)? {

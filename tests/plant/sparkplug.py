@@ -2,60 +2,18 @@
 real broker (mosquitto): birth, data by alias, sequence numbers, rebirth, a broker that is away (so long, else ten seconds),
 death by will and in order; and pysparkplug as its primary host."""
 
-import json
 import multiprocessing
 import queue
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 from pysparkplug import Client, DataType, Message, MessageType, Metric, NCmd, QoS, State, Topic, get_current_timestamp
 
-STATION, AWAY = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
-FOLDER = Path(tempfile.mkdtemp())
-CHILDREN = []
+from play import AWAY, FOLDER, PORT, broker, play, recorded, station, until
 
 
-def started(command, **more):
-    child = subprocess.Popen(command, **more)
-    CHILDREN.append(child)
-    return child
-
-
-with socket.socket() as s:
-    s.bind(("127.0.0.1", 0))
-    PORT = s.getsockname()[1]
-
-
-def broker():
-    (FOLDER / "mosquitto.conf").write_text(f"user root\nlistener {PORT} 127.0.0.1\nallow_anonymous true\n")
-    child = started(["mosquitto", "-c", FOLDER / "mosquitto.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", PORT), 1).close()
-            return child
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the broker does not start")
-
-
-def station(more=""):
-    (FOLDER / "plant.toml").write_text(
-        f'[mqtt]\nbroker = "mqtt://127.0.0.1:{PORT}"\ncounters_s = 1\n'
-        f'[mqtt.sparkplug]\ngroup = "Plant"\nnode = "line1"\n{more}')
-    return started([STATION, "run", "--board", "sim", "--source", "pattern", "--rate", "4", "--delay-ms", "4000", "--quiet",
-                    "--frames", "1000000", "--out", FOLDER / "out", "--state", FOLDER / "state",
-                    "--plant", FOLDER / "plant.toml"],
-                   stdout=subprocess.DEVNULL, stderr=open(FOLDER / "log", "ab"))
-
-
-def recorded():
-    lines = (FOLDER / "out/verdicts.jsonl").read_text().splitlines()
-    return [json.loads(line)["part"] for line in lines if line.endswith("}")]
+def edge_node(more=""):
+    return station(f'[mqtt.sparkplug]\ngroup = "Plant"\nnode = "line1"\n{more}', "--rate", "4", "--delay-ms", "4000")
 
 
 class Host:
@@ -132,25 +90,18 @@ def silent(host, seconds):
     assert len(recorded()) > len(before) + seconds, (before, recorded())
 
 
-def soon(what, done):
-    start = time.monotonic()
-    while not done():
-        assert time.monotonic() - start < 60, what
-        time.sleep(0.1)
-
-
 def logged(text, times=1):
-    soon(f"{text!r} is not in the log {times} times", lambda: (FOLDER / "log").read_text().count(text) >= times)
+    until(f"{text!r} in the log {times} times", lambda: (FOLDER / "log").read_text().count(text) >= times)
 
 
 def with_a_primary_host():
     host = Host()
-    node = station('primary_host = "scada"\n')
+    node = edge_node('primary_host = "scada"\n')
     logged("messages wait until primary host scada is online")
     rebirth(host.client)
     assert host.next()[0] == MessageType.NCMD
     # The first parts have reached the end of the belt.
-    soon("no part is judged", lambda: len(recorded()) >= 8)
+    until("parts that are judged", lambda: len(recorded()) >= 8)
     silent(host, 5)
     waited = recorded()
     scada = primary()
@@ -201,7 +152,7 @@ def with_a_primary_host():
 def main():
     first = broker()
     host = Host()
-    node = station()
+    node = edge_node()
     kind, born, _ = host.next()
     assert kind == MessageType.NBIRTH, kind
     assert born["Node Control/Rebirth"] is False and "Counters/rejects" in born and sum(n.startswith("Alarms/") for n in born) == 20
@@ -239,7 +190,7 @@ def main():
     node.kill()
     node.wait()
     dead = host.until("the will", lambda k, v: k == MessageType.NDEATH)[-1][1]
-    third = station()
+    third = edge_node()
     back = host.until("a birth", lambda k, v: k == MessageType.NBIRTH)[-1][1]
     assert back["bdSeq"] == dead["bdSeq"] + 1, (back["bdSeq"], dead["bdSeq"])
     host.until("results", lambda k, v: "Result/Part" in v)
@@ -251,12 +202,4 @@ def main():
     with_a_primary_host()
 
 
-try:
-    main()
-except BaseException:
-    if (FOLDER / "log").exists():
-        print("\n".join((FOLDER / "log").read_text().splitlines()[-15:]), file=sys.stderr)
-    raise
-finally:
-    for child in CHILDREN:
-        child.kill()
+play(main)

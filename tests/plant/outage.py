@@ -5,49 +5,15 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 
-STATION, AWAY = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
+from play import AWAY, FOLDER, PORT, broker, play, recorded, started, station, until
+
 RATE = 5
-FOLDER = pathlib.Path(tempfile.mkdtemp())
-CHILDREN = []
-
-with socket.socket() as s:
-    s.bind(("127.0.0.1", 0))
-    PORT = s.getsockname()[1]
-
-
-def started(command, **more):
-    child = subprocess.Popen(command, **more)
-    CHILDREN.append(child)
-    return child
-
-
-def broker():
-    """It keeps what a subscriber that is away is to get."""
-    (FOLDER / "mosquitto.conf").write_text(
-        f"user root\nlistener {PORT} 127.0.0.1\nallow_anonymous true\npersistence true\nautosave_interval 1\n"
-        f"persistence_location {FOLDER}/\nmax_queued_messages 0\n")
-    child = started(["mosquitto", "-c", FOLDER / "mosquitto.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until("the broker", lambda: socket.create_connection(("127.0.0.1", PORT), 1).close() is None)
-    return child
-
-
-def until(what, done, patience=90):
-    start = time.monotonic()
-    while True:
-        try:
-            if done():
-                return time.monotonic() - start
-        except OSError:
-            pass
-        assert time.monotonic() - start < patience, f"{what}: not within {patience} s"
-        time.sleep(0.1)
+# The broker keeps what a subscriber that is away is to get.
+KEEPS = f"persistence true\nautosave_interval 1\npersistence_location {FOLDER}/\nmax_queued_messages 0\n"
 
 
 class Subscriber:
@@ -67,12 +33,6 @@ class Subscriber:
 
     def of(self, topic):
         return [body for t, body in list(self.came) if t == topic]
-
-
-def recorded():
-    path = FOLDER / "out/verdicts.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line)["part"] for line in lines if line.endswith("\n")]
 
 
 def megabytes(process):
@@ -98,28 +58,24 @@ def check(bodies):
 
 
 def main():
-    first = broker()
+    first = broker(KEEPS)
     subscriber = Subscriber()
-    (FOLDER / "plant.toml").write_text(
-        f'[mqtt]\nbroker = "mqtt://127.0.0.1:{PORT}"\ntopic = "plant/line1"\ncounters_s = 1\n')
-    station = started([STATION, "run", "--board", "sim", "--source", "pattern", "--rate", str(RATE), "--quiet", "--frames",
-                       "1000000", "--out", FOLDER / "out", "--state", FOLDER / "state", "--plant", FOLDER / "plant.toml"],
-                      stdout=subprocess.DEVNULL, stderr=open(FOLDER / "log", "ab"))
+    sender = station('topic = "plant/line1"\n', "--rate", str(RATE))
     until("results", lambda: len(subscriber.of("result")) > 20)
-    before = megabytes(station)
+    before = megabytes(sender)
     first.kill()
     first.wait()
     gone = recorded()[-1]
     time.sleep(AWAY)
-    after, waiting = megabytes(station), on_disk()
-    broker()
+    after, waiting = megabytes(sender), on_disk()
+    broker(KEEPS)
     back = recorded()[-1]
     reached = until("what waited", lambda: any(r["part"] >= back for r in subscriber.of("result")), 180)
     # And as before.
     mark = recorded()[-1] + 3 * RATE
     until("results as before", lambda: any(r["part"] >= mark for r in subscriber.of("result")))
-    station.send_signal(signal.SIGTERM)
-    station.wait(30)
+    sender.send_signal(signal.SIGTERM)
+    sender.wait(30)
     until("a farewell", lambda: subscriber.of("state")[-1]["online"] is False)
     seen, repeated = check(subscriber.of("result"))
     parts = [seen[number]["part"] for number in sorted(seen)]
@@ -133,12 +89,4 @@ def main():
           f"after the broker; {waiting:.1f} MB on disk; memory {before:.0f} to {after:.0f} MB")
 
 
-try:
-    main()
-except BaseException:
-    if (FOLDER / "log").exists():
-        print("\n".join((FOLDER / "log").read_text().splitlines()[-15:]), file=sys.stderr)
-    raise
-finally:
-    for child in CHILDREN:
-        child.kill()
+play(main)
