@@ -284,6 +284,11 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
     let zipped = station.agent.get(format!("{}/app.js", station.url));
     let zipped = zipped.header("Accept-Encoding", "gzip").call().unwrap();
     assert_eq!(zipped.headers()["content-encoding"], "gzip");
+    assert_eq!(zipped.headers()["vary"], "accept-encoding");
+    let not_zipped = station.agent.get(format!("{}/app.js", station.url));
+    let not_zipped = not_zipped.header("Accept-Encoding", "gzip;q=0, br");
+    let not_zipped = not_zipped.call().unwrap();
+    assert!(!not_zipped.headers().contains_key("content-encoding"));
     let plain = station.get("/app.js");
     assert!(!plain.headers().contains_key("content-encoding"));
     for asset in [

@@ -7,7 +7,9 @@
 
 use crate::control::session::{IDLE, Session};
 use crate::control::table::Access;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
+use headers::authorization::Bearer;
+use headers::{Authorization, HeaderMapExt};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -95,7 +97,7 @@ impl Grants {
 
     /// What a request's token stands for; `None` if it has none that is in force.
     pub fn of(&self, headers: &HeaderMap, now: Instant) -> Option<Arc<Mutex<Grant>>> {
-        let grant = self.grants.get(token(headers)?)?;
+        let grant = self.grants.get(&token(headers)?)?;
         let mut inner = lock(grant);
         if now.saturating_duration_since(inner.last) >= IDLE {
             return None;
@@ -108,11 +110,11 @@ impl Grants {
     pub fn looks_on(&self, headers: &HeaderMap, now: Instant) -> bool {
         let lives = |g: &Grant| now.saturating_duration_since(g.last) < IDLE;
         let shown = view(headers);
-        let by_header = token(headers).and_then(|token| self.grants.get(token));
+        let by_header = token(headers).and_then(|token| self.grants.get(&token));
         by_header.is_some_and(|g| lives(&lock(g)))
             || self.grants.values().any(|g| {
                 let grant = lock(g);
-                shown == Some(&*grant.view) && lives(&grant)
+                shown.as_ref() == Some(&grant.view) && lives(&grant)
             })
     }
 
@@ -129,7 +131,7 @@ impl Grants {
 
     /// Takes a request's token back.
     pub fn end(&mut self, headers: &HeaderMap) -> Option<Session> {
-        self.take(token(headers)?)
+        self.take(&token(headers)?)
     }
 }
 
@@ -146,16 +148,13 @@ fn random() -> Result<String, getrandom::Error> {
 }
 
 /// The cookie's token (RFC 6265, 4.2).
-fn view(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).into_iter();
-    let mut pairs = cookies
-        .filter_map(|c| c.to_str().ok())
-        .flat_map(|c| c.split("; "));
-    pairs.find_map(|pair| pair.strip_prefix(COOKIE)?.strip_prefix('='))
+fn view(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.typed_get::<headers::Cookie>()?;
+    cookies.get(COOKIE).map(str::to_string)
 }
 
 /// `Authorization: Bearer TOKEN` (RFC 6750, 2.1).
-fn token(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix("Bearer ")
+fn token(headers: &HeaderMap) -> Option<String> {
+    let said = headers.typed_get::<Authorization<Bearer>>()?;
+    Some(said.token().to_string())
 }

@@ -1,12 +1,9 @@
 //! The page's own files, built into the program: it works without a network beyond the station's.
 
-use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use sha2::{Digest, Sha256};
-use std::io::Write;
 
 const JS: &str = "text/javascript; charset=utf-8";
 
@@ -31,75 +28,38 @@ pub const ASSETS: [(&str, &str, &str); 11] = [
 pub struct Asset {
     kind: &'static str,
     text: &'static str,
-    zipped: Bytes,
-    /// By this a browser asks whether its copy still is what is served.
+    /// By this a browser asks whether its copy still is what is served. Weak: zipped or not, it is the same.
     tag: String,
 }
 
 impl Asset {
-    /// Makes a file of this kind (media type) ready: milliseconds of work.
+    /// Makes a file of this kind (media type) ready.
     pub fn new(kind: &'static str, text: &'static str) -> Asset {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        // Into memory: it cannot fail.
-        let zipped = encoder
-            .write_all(text.as_bytes())
-            .and_then(|()| encoder.finish());
         let digest = Sha256::digest(text.as_bytes());
         let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
-        Asset {
-            kind,
-            text,
-            zipped: zipped.unwrap_or_default().into(),
-            tag: format!("\"{hex}\""),
-        }
+        let tag = format!("W/\"{hex}\"");
+        Asset { kind, text, tag }
     }
 
     /// The file, or that the browser has it already. Its copy is asked after each time: another program has other
     /// files.
     pub fn answer(&self, headers: &HeaderMap) -> Response {
         let always = [
-            // Weak: zipped or not, it is the same.
-            (header::ETAG, format!("W/{}", self.tag)),
-            (header::CACHE_CONTROL, "no-cache".to_string()),
-            (header::VARY, "accept-encoding".to_string()),
+            (header::ETAG, self.tag.as_str()),
+            (header::CACHE_CONTROL, "no-cache"),
         ];
         if is_known(headers, &self.tag) {
             return (StatusCode::NOT_MODIFIED, always).into_response();
         }
-        let kind = [(header::CONTENT_TYPE, self.kind)];
-        match takes_gzip(headers) && !self.zipped.is_empty() {
-            true => {
-                let how = [(header::CONTENT_ENCODING, "gzip")];
-                (always, kind, how, self.zipped.clone()).into_response()
-            }
-            false => (always, kind, self.text).into_response(),
-        }
+        (always, [(header::CONTENT_TYPE, self.kind)], self.text).into_response()
     }
 }
 
-/// Whether who asks takes gzip, and does not say that it would not (`q=0`).
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let asked = headers.get_all(header::ACCEPT_ENCODING).iter();
-    let mut ways = asked
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','));
-    ways.any(|way| {
-        let (name, weight) = way.split_once(';').unwrap_or((way, ""));
-        let never = weight
-            .trim()
-            .strip_prefix("q=")
-            .is_some_and(|q| q.parse() == Ok(0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !never
-    })
-}
-
-/// Whether who asks has what this tag stands for (`If-None-Match`).
+/// Whether who asks has what this entity tag stands for (`If-None-Match`: RFC 9110, 13.1.2).
 pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let asked = headers.get_all(header::IF_NONE_MATCH).iter();
-    let mut tags = asked
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','));
-    tags.any(|t| t.trim().trim_start_matches("W/") == tag)
+    let asked = headers.typed_get::<IfNoneMatch>();
+    let tag = tag.parse::<ETag>();
+    matches!((asked, tag), (Some(asked), Ok(tag)) if !asked.precondition_passes(&tag))
 }
 
 #[cfg(test)]
@@ -147,35 +107,14 @@ mod tests {
     #[test]
     fn a_copy_is_known_by_its_tag_alone() {
         let tag = Asset::new("", "text").tag;
-        assert_eq!((tag.len(), tag != Asset::new("", "").tag), (18, true));
+        assert_eq!((tag.len(), tag != Asset::new("", "").tag), (20, true));
         let asks = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_NONE_MATCH, HeaderValue::from_str(value).unwrap());
             is_known(&headers, &tag)
         };
-        assert!(asks(&tag) && asks(&format!("\"1\", {tag}")) && asks(&format!("W/{tag}")));
+        let strong = &tag[2..];
+        assert!(asks(&tag) && asks(strong) && asks(&format!("\"1\", {tag}")));
         assert!(!asks("\"1\"") && !asks("") && !is_known(&HeaderMap::new(), &tag));
-    }
-
-    #[test]
-    fn a_file_is_zipped_for_whom_takes_it() {
-        let takes = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_str(value).unwrap(),
-            );
-            takes_gzip(&headers)
-        };
-        assert!(takes("gzip") && takes("deflate, GZIP;q=0.5, br"));
-        assert!(!takes("") && !takes("br, gzip;q=0.000") && !takes("x-gzip"));
-        assert!(!takes_gzip(&HeaderMap::new()));
-        let script = include_str!("page/app.js");
-        let asset = Asset::new(JS, script);
-        assert!(asset.zipped.len() * 2 < script.len());
-        let mut text = String::new();
-        let mut decoder = flate2::read::GzDecoder::new(&asset.zipped[..]);
-        std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
-        assert_eq!(text, script);
     }
 }

@@ -66,6 +66,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tower_http::compression::CompressionLayer;
 
 /// Bytes of the longest request's body: a line of the command set, or a password.
 const BODY: usize = 4096;
@@ -291,7 +292,7 @@ pub fn service<H: ControlledStation + Send + 'static>(station: Station<H>) -> Ro
 }
 
 fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
-    let mut router = Router::new()
+    let router = Router::new()
         .route("/api/state", get(state_now::<H>))
         .route("/api/parameters", get(parameters::<H>))
         .route("/api/events", get(events::stream::<H>))
@@ -320,12 +321,14 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/live/{camera}", get(live_of::<H>))
         .route("/api/openapi.json", get(description))
         .route("/metrics", get(measures::<H>));
+    let mut files = Router::new();
     for (name, kind, bytes) in ASSETS {
         let asset = Asset::new(kind, bytes);
         let answer = move |headers: HeaderMap| async move { asset.answer(&headers) };
-        router = router.route(&format!("/{name}"), get(answer));
+        files = files.route(&format!("/{name}"), get(answer));
     }
     router
+        .merge(files.layer(CompressionLayer::new()))
         .layer(DefaultBodyLimit::max(BODY))
         .layer(from_fn_with_state(page.clone(), guarded::<H>))
         .with_state(page)
@@ -545,7 +548,7 @@ mod tests {
     /// Paths and methods as they stand in the router above: `.route("/path", get(...).post(...))`.
     fn routes() -> BTreeSet<String> {
         let source = include_str!("mod.rs");
-        let (_, router) = source.split_once("let mut router = Router::new()").unwrap();
+        let (_, router) = source.split_once("let router = Router::new()").unwrap();
         let (router, _) = router.split_once(";\n").unwrap();
         let mut routes = BTreeSet::new();
         for route in router.split(".route(").skip(1) {
