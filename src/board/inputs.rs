@@ -12,7 +12,7 @@
 use super::BoardError;
 use super::gpio::{self, Chips, Place, Wanted};
 use super::quadrature::{Channel, Quadrature};
-use super::spec::{Bias, Board, Gpio, InputPin, Level};
+use super::spec::{Bias, Board, Gpio, InputPin, InputPins, Level};
 use crate::clock::now_us;
 use crate::line::Input;
 use gpiocdev::Request;
@@ -346,6 +346,11 @@ impl Inputs {
     /// Whether lines are away. Nothing is known of any input then.
     pub fn is_lost(&self) -> bool {
         self.away.is_some()
+    }
+
+    /// The pins that the board has for inputs.
+    pub fn pins(&self) -> &InputPins {
+        &self.board.inputs
     }
 
     /// Whether no input is wired.

@@ -3,6 +3,7 @@
 
 use super::table::{CAMERAS, Entry, Kind, Parameter, STEPS, Scope, TABLE};
 use super::values::{Contradiction, Reason, Value, ValueError, Values};
+use crate::memory::LIMIT;
 use std::fmt;
 use std::sync::Arc;
 
@@ -74,6 +75,9 @@ pub enum FileError {
     Recipe(String),
 }
 
+/// [`LIMIT`] as a threshold, in steps of 0.0001.
+pub const AT_LIMIT: u32 = (LIMIT * STEPS as f32) as u32;
+
 /// Every parameter of the station and of all its recipes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -122,6 +126,31 @@ impl Memory {
     /// See [`Values::number`].
     pub fn number(&self, parameter: Parameter) -> u32 {
         self.of(parameter).number(parameter)
+    }
+
+    /// Scores of a camera that compares with other good parts than `before` are scaled so that a threshold of 0.5
+    /// ([`LIMIT`]) keeps what teaching promised: its threshold becomes that, unless it was changed as well, or is
+    /// `given`.
+    ///
+    /// # Errors
+    /// [`ValueError`], never as long as 0.5 is in a threshold's range.
+    pub fn follow_taught(
+        &mut self,
+        before: &Memory,
+        given: impl Fn(Parameter) -> bool,
+    ) -> Result<(), ValueError> {
+        for camera in CAMERAS {
+            let stays = |parameter| self.get(parameter) == before.get(parameter);
+            if stays(camera.taught)
+                || !stays(camera.threshold)
+                || given(camera.threshold)
+                || self.text(camera.taught).is_empty()
+            {
+                continue;
+            }
+            self.set(camera.threshold, Value::Number(AT_LIMIT))?;
+        }
+        Ok(())
     }
 
     /// See [`Values::text`].

@@ -323,6 +323,11 @@ impl<P: Pin> Actuator<P> {
         if stopped {
             station.stop(now());
         }
+        if let Some(why) = shared.wired.lacks(&settings) {
+            log::error!("the line stays stopped: {why}");
+            station.on_lost_edges(1, now());
+            station.stop(now());
+        }
         let safe = Outputs::safe(settings.wiring);
         let mut pins = SafePins {
             pins,
@@ -443,6 +448,7 @@ impl<P: Pin> Actuator<P> {
 
     fn handle(&mut self, message: Message) {
         let now = now();
+        let sees_no_trigger = self.sees_no_trigger();
         let cameras = self.shared.cameras;
         let Some(station) = self.station.as_mut() else {
             return;
@@ -487,7 +493,7 @@ impl<P: Pin> Actuator<P> {
                     self.shared.retry_cameras();
                 }
                 // A reset does not arm what was disarmed by an order, nor what sees no trigger.
-                if self.flags.disarmed || self.flags.inputs_lost {
+                if self.flags.disarmed || sees_no_trigger.is_some() {
                     station.stop(now);
                 }
             }
@@ -523,8 +529,17 @@ impl<P: Pin> Actuator<P> {
         }
     }
 
+    /// Why no trigger is seen, or the place of no part is known, if so.
+    fn sees_no_trigger(&self) -> Option<&'static str> {
+        match self.flags.inputs_lost {
+            true => Some("the inputs' lines are away"),
+            false => self.shared.wired.lacks(&self.settings),
+        }
+    }
+
     fn order(&mut self, order: Order) -> Result<(), Refused> {
         let now = now();
+        let sees_no_trigger = self.sees_no_trigger();
         let station = self
             .station
             .as_mut()
@@ -548,15 +563,15 @@ impl<P: Pin> Actuator<P> {
                 if !station.alarms().minus(bearable).is_empty() {
                     return Err(Refused::Mode("alarms are latched, acknowledge them first"));
                 }
-                if self.flags.inputs_lost {
-                    return Err(Refused::Hardware("the inputs' lines are away"));
+                if let Some(why) = sees_no_trigger {
+                    return Err(Refused::Hardware(why));
                 }
                 self.flags.disarmed = false;
                 station.reset(now);
             }
             Order::Reset => {
                 station.reset(now);
-                if self.flags.disarmed || self.flags.inputs_lost {
+                if self.flags.disarmed || sees_no_trigger.is_some() {
                     station.stop(now);
                 }
             }

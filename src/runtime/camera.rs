@@ -369,7 +369,7 @@ impl CameraThread {
                 halted = step == Step::Halted;
                 match halted {
                     true => log::error!(
-                        "{}: lost too often, it stays down until a reset",
+                        "{}: lost for too long or too often, it stays down until ACK (or the input `reset`)",
                         self.name()
                     ),
                     false => log::error!("{}: down; every part is rejected", self.name()),

@@ -349,6 +349,10 @@ impl ControlledStation for Handle {
             return Preparing::ready(Err(Refused::Mode(NEED_A_TRIGGER)));
         }
         let starts = self.choice.is_none();
+        // At a start the line stands, and the log says why: the ports are to be served.
+        if !starts && let Some(why) = self.shared.wired.lacks(&wanted.settings) {
+            return Preparing::ready(Err(Refused::Hardware(why)));
+        }
         if starts && wanted.state == NetworkState::Stored {
             self.tried = choice.clone();
         }

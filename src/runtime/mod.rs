@@ -16,6 +16,7 @@
 //! | [`limits`] | what a frame must show |
 //! | [`message`] | the messages to the output thread |
 //! | [`places`] | the frames in memory |
+//! | [`wired`] | which inputs the board has, as far as settings rest on them |
 //! | `drift` | whether parts that pass still look as taught |
 //! | [`shared`] | what the threads show each other |
 //! | [`record`] | results, overlays, alarms to disk |
@@ -64,6 +65,7 @@ mod teacher;
 #[cfg(test)]
 mod tests;
 pub mod threads;
+pub mod wired;
 
 use crate::board::Inputs;
 use crate::capture::Adjustment;
@@ -96,6 +98,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use threads::{Needed, Sign as LifeSign, Threads};
+use wired::Wired;
 
 /// Frames in memory at once: those that wait for their trigger, one that the camera fills, and some that
 /// wait to be judged.
@@ -239,7 +242,8 @@ pub fn start<P: Pin + Send + 'static>(
 ) -> Result<Running, StartError> {
     let settings = config.settings;
     let shared = Shared::new(&settings, config.statistics, config.latched);
-    let shared = Arc::new(shared.with_cameras(cameras.len()));
+    let shared = shared.with_cameras(cameras.len());
+    let shared = Arc::new(shared.with_inputs(Wired::of(inputs.pins())));
     shared.set_archive(config.archive);
     shared.set_recipe(&config.recipe);
     shared.set_limits(config.frames);

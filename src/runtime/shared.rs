@@ -6,6 +6,7 @@ use super::limits::{FrameLimits, FrameSetting};
 use super::live::Live;
 pub(super) use super::system::lock;
 use super::system::now;
+use super::wired::Wired;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
 use crate::line::{AlarmSet, Outputs, Settings, Statistics, VIEWS, View};
@@ -50,6 +51,8 @@ pub struct Truth {
 pub struct Shared {
     /// How many cameras there are.
     pub cameras: usize,
+    /// Which inputs the board has.
+    pub(super) wired: Wired,
     snapshot: Mutex<Snapshot>,
     listeners: Mutex<Vec<Results>>,
     self_test: Mutex<Tests>,
@@ -91,6 +94,7 @@ impl Shared {
     pub(super) fn new(settings: &Settings, statistics: Statistics, alarms: AlarmSet) -> Self {
         Shared {
             cameras: 1,
+            wired: Wired::ALL,
             snapshot: Mutex::new(Snapshot {
                 now: now(),
                 mode: Mode::Starting,
@@ -132,6 +136,11 @@ impl Shared {
     /// The same state for a station with this many cameras.
     pub(super) fn with_cameras(self, cameras: usize) -> Self {
         Shared { cameras, ..self }
+    }
+
+    /// The same state for a station whose board has these inputs; before, it has all.
+    pub(super) fn with_inputs(self, wired: Wired) -> Self {
+        Shared { wired, ..self }
     }
 
     /// Asks for cameras that were given up to be opened again.

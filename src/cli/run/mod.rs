@@ -21,7 +21,6 @@ use faprompt_edge::control::types::TypeRules;
 use faprompt_edge::control::values::{Values, quoted};
 use faprompt_edge::control::{Memory, Store, Value};
 use faprompt_edge::exit::ExitCode;
-use faprompt_edge::line::settings::Axis;
 use faprompt_edge::line::{Outputs, Trigger, View};
 use faprompt_edge::release::ReleaseError;
 use faprompt_edge::report::say;
@@ -30,6 +29,7 @@ use faprompt_edge::runtime::archive::Archive;
 use faprompt_edge::runtime::handle::{NEED_A_TRIGGER, adjustments, log_level};
 use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
+use faprompt_edge::runtime::wired::Wired;
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
 #[cfg(feature = "plant")]
@@ -207,6 +207,7 @@ impl Run {
 
     /// What the command line changes for this run.
     fn overrides(&self, memory: &mut Memory) -> Result<(), CliError> {
+        let before = memory.clone();
         let is_set = |parameter| self.settings.iter().any(|(p, _)| *p == parameter);
         for (parameter, short, given) in [
             (
@@ -254,7 +255,10 @@ impl Run {
         for (parameter, value) in &self.settings {
             set(*parameter, value.clone())?;
         }
-        Ok(())
+        let given = |p| is_set(p) || p == Parameter::Threshold && self.threshold.is_some();
+        memory
+            .follow_taught(&before, given)
+            .map_err(|e| CliError::Usage(e.to_string()))
     }
 
     /// The folder with the page's certificate, if it is served with HTTPS.
@@ -346,14 +350,10 @@ impl Run {
                 (r.statistics, r.alarms, r.stored.settings_lost)
             });
 
-        let counted = settings.delay.axis() == Axis::Counts
-            || matches!(settings.trigger, Trigger::Encoder { .. });
-        if limit.is_some() && counted && board.inputs.encoder_a.is_none() {
-            return Err(CliError::Usage(format!(
-                "board {}: parts are tracked by encoder counts, but there is no encoder (inputs.encoder_a): the run \
-                 would never end. Set reject_axis=time, and no trigger_source=encoder",
-                board.name
-            )));
+        // With ports the line stands until somebody sets it otherwise; without them nobody could.
+        let lacks = Wired::of(&board.inputs).lacks(&settings);
+        if let (Some(why), true) = (lacks, limit.is_some() || !has_ports) {
+            return Err(CliError::Usage(format!("board {}: {why}", board.name)));
         }
 
         log::set_max_level(log_level(&values));

@@ -7,7 +7,7 @@ use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::{StoreError, Stored};
-use crate::control::table::{Access, Effect, Kind, Parameter};
+use crate::control::table::{Access, CAMERAS, Effect, Kind, Parameter};
 use crate::control::values::{Value, Values, quoted};
 use crate::line::NetworkState;
 use std::sync::Arc;
@@ -167,6 +167,10 @@ impl<H: ControlledStation> Control<H> {
             return Err(Code::PendingElsewhere.into());
         }
         pending.memory.set(parameter, value)?;
+        if CAMERAS.iter().any(|camera| camera.taught == parameter) {
+            let nothing = |_| false;
+            pending.memory.follow_taught(&self.stored.memory, nothing)?;
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Length in bytes at which a file becomes `NAME.1.jsonl`, in place of the one before.
@@ -43,6 +44,13 @@ impl Lines {
     pub(super) fn write(&mut self, line: &impl Serialize) -> Result<(), Error> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
+        if self.file.as_ref().is_some_and(|file| !self.is_at(file)) {
+            log::warn!(
+                "{}: somebody took it away: it is begun anew",
+                self.path.display()
+            );
+            self.file = None;
+        }
         if self.length + text.len() as u64 > self.longest && self.file.is_some() {
             match std::fs::rename(&self.path, self.path.with_extension("1.jsonl")) {
                 Ok(()) => (),
@@ -55,6 +63,9 @@ impl Lines {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
+                if let Some(folder) = self.path.parent() {
+                    std::fs::create_dir_all(folder)?;
+                }
                 let file = File::create(&self.path)?;
                 (self.length, self.torn) = (0, false);
                 self.file.insert(file)
@@ -71,6 +82,16 @@ impl Lines {
         }
         self.length += text.len() as u64;
         Ok(())
+    }
+
+    /// Whether its name still is this file's: what is written into a file that was moved or removed, nobody finds.
+    fn is_at(&self, file: &File) -> bool {
+        let which = |about: std::fs::Metadata| (about.dev(), about.ino());
+        match (file.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(open), Ok(there)) => which(open) == which(there),
+            (_, Err(e)) => e.kind() != ErrorKind::NotFound,
+            (Err(_), _) => true,
+        }
     }
 }
 
@@ -151,6 +172,25 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         lines.write(&"ffff").unwrap();
         assert_eq!(text(&path), "\"ffff\"\n");
+    }
+
+    #[test]
+    fn a_file_whose_folder_is_taken_away_or_that_is_moved_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        let path = out.join("verdicts.jsonl");
+        let mut lines = Lines::create(path.clone()).unwrap();
+        lines.write(&1).unwrap();
+        std::fs::remove_dir_all(&out).unwrap();
+        lines.write(&2).unwrap();
+        lines.write(&3).unwrap();
+        assert_eq!(text(&path), "2\n3\n");
+        // As who takes results away does it.
+        let taken = out.join("taken");
+        std::fs::rename(&path, &taken).unwrap();
+        lines.write(&4).unwrap();
+        assert_eq!((text(&taken).as_str(), text(&path).as_str()), ("2\n3\n", "4\n"));
     }
 
     #[test]
