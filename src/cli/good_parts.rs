@@ -4,12 +4,13 @@
 use super::{CliError, output};
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::bundle::method::Method;
-use faprompt_edge::capture::load;
+use faprompt_edge::capture::{View, ViewLimits, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::Inspector;
 use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::methods::memory::{Memory, MemoryError};
 use faprompt_edge::report::{say, warn};
+use image::RgbImage;
 use std::path::{Path, PathBuf};
 
 /// Whether a bundle's method compares with good parts as its paper does.
@@ -25,6 +26,18 @@ pub fn encoder(bundle: &Bundle) -> String {
     bundle.digests().get("encoder").cloned().unwrap_or_default()
 }
 
+/// A photo of a good part, on which something can be seen: what `inspect` and a camera would refuse teaches nothing.
+///
+/// # Errors
+/// A line about the photo.
+pub fn photo(path: &Path) -> Result<RgbImage, String> {
+    let frame = load(path).map_err(|e| e.to_string())?;
+    match View::of(&frame).flaw(&ViewLimits::default()) {
+        Some(flaw) => Err(format!("{}: {flaw}", path.display())),
+        None => Ok(frame),
+    }
+}
+
 /// Shows every photo to the method and writes its memory of them to `out`.
 pub fn teach(
     inspector: &mut Inspector,
@@ -35,7 +48,7 @@ pub fn teach(
     let method = inspector.manifest().method_name();
     let mut unread = 0;
     for photo in photos {
-        let shown = load(photo).map_err(|e| e.to_string()).and_then(|frame| {
+        let shown = self::photo(photo).and_then(|frame| {
             let name = photo.display();
             inspector
                 .remember(&frame)
@@ -48,7 +61,7 @@ pub fn teach(
     }
     let parts = inspector.good_parts().map_or(0, |memory| memory.parts);
     if parts == 0 {
-        return Err(CliError::NoInput("no good part to learn from".into()));
+        return Err(CliError::NothingTaught("no good part to learn from".into()));
     }
     let bytes = inspector
         .good_parts()
@@ -69,10 +82,7 @@ pub fn teach(
 /// Reads good parts and hands them to the method.
 pub fn recall(inspector: &mut Inspector, encoder: &str, path: &Path) -> Result<(), CliError> {
     let method = inspector.manifest().method_name();
-    let at = |source| CliError::TaughtAt {
-        path: path.to_path_buf(),
-        source,
-    };
+    let at = |source| CliError::taught_at(path, source);
     let bytes = std::fs::read(path).map_err(|source| TaughtError::File {
         path: path.to_path_buf(),
         done: "read",

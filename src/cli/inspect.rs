@@ -168,10 +168,7 @@ fn target(root: &Path, name: &Path, extension: &str) -> Result<PathBuf, CliError
 
 /// Reads a file of taught parts: its bytes, and the tiles that it was taught in. Sets what it needs in `options`.
 fn taught(path: &Path, options: &mut Options) -> Result<(Arc<[u8]>, Tiling), CliError> {
-    let at = |source| CliError::TaughtAt {
-        path: path.to_path_buf(),
-        source,
-    };
+    let at = |source| CliError::taught_at(path, source);
     let memory = Taught::open(path).map_err(at)?;
     options.memory = true;
     let tiles = memory.layout().tiles;
@@ -206,10 +203,7 @@ impl Inspect {
         let usual = match taught {
             None => inspector.manifest().scores.threshold,
             Some((path, (bytes, _))) => {
-                let refused = |source| CliError::TaughtAt {
-                    path: path.clone(),
-                    source,
-                };
+                let refused = |source| CliError::taught_at(path, source);
                 inspector.teach(Some(bytes)).map_err(refused)?;
                 LIMIT
             }

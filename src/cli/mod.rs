@@ -136,6 +136,9 @@ pub enum CliError {
     Capture(#[from] CaptureError),
     #[error("nothing to inspect: {0}")]
     NoInput(String),
+    /// Too few good parts to learn from.
+    #[error("nothing was taught: {0}")]
+    NothingTaught(String),
     #[error(transparent)]
     Board(#[from] BoardError),
     #[error(transparent)]
@@ -171,10 +174,23 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Why what was taught cannot be used, with the file's path if it does not say it itself.
+    fn taught_at(path: &Path, source: TaughtError) -> CliError {
+        match source {
+            TaughtError::File { .. } => CliError::Taught(source),
+            _ => CliError::TaughtAt {
+                path: path.into(),
+                source,
+            },
+        }
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             CliError::Bundle(e) | CliError::BundleAt { source: e, .. } => e.exit_code(),
-            CliError::Capture(_) | CliError::NoInput(_) => ExitCode::NoInput,
+            CliError::Capture(_) | CliError::NoInput(_) | CliError::NothingTaught(_) => {
+                ExitCode::NoInput
+            }
             CliError::Board(_) => ExitCode::Board,
             CliError::Start(StartError::Output { .. }) => ExitCode::OutputFailed,
             CliError::Start(_) => ExitCode::Internal,

@@ -3,7 +3,7 @@
 use super::{CliError, Network, cores, good_parts};
 use clap::Args;
 use faprompt_edge::bundle::method::Method;
-use faprompt_edge::capture::{PatternCamera, list, load};
+use faprompt_edge::capture::{PatternCamera, survey};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{CutError, Inspector};
 use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views};
@@ -76,7 +76,11 @@ impl Teach {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let mut photos = vec![];
         for root in &self.paths {
-            photos.extend(list(root)?);
+            let found = survey(root)?;
+            if !found.left_out.is_empty() {
+                warn(format_args!("{}: {}", root.display(), found.left_out));
+            }
+            photos.extend(found.files);
         }
         let bundle = self.network.open()?;
         let options = self.network.options(self.threads.unwrap_or(cores()));
@@ -132,8 +136,7 @@ impl Teach {
                 dropped += 1;
                 continue;
             }
-            let taken = load(photo)
-                .map_err(|e| e.to_string())
+            let taken = good_parts::photo(photo)
                 .and_then(|frame| self.part(&mut inspector, &mut lesson, &name, &frame));
             if let Err(e) = taken {
                 warn(format_args!("not taught: {e}"));
@@ -154,8 +157,8 @@ impl Teach {
             return Err(CliError::Usage(text));
         }
         if lesson.len() < FEWEST {
-            return Err(CliError::NoInput(format!(
-                "{} good parts; teaching takes {FEWEST} at least",
+            return Err(CliError::NothingTaught(format!(
+                "{} good parts that can be judged; teaching takes {FEWEST} at least",
                 lesson.len()
             )));
         }

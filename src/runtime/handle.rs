@@ -227,7 +227,9 @@ impl Making {
         };
         let mut network = network.map_err(|e| {
             log::error!("bundle `{bundle}`: {e}");
-            Refused::Hardware("the bundle cannot be used, the log says why")
+            Refused::Hardware(
+                "the bundle or its regions cannot be used, the program's log says why",
+            )
         })?;
         // What was just written is read again, too: what is accepted is what the next start will find.
         let learnt = match taught.is_empty() {
@@ -252,12 +254,12 @@ impl Making {
                 log::error!("{e}");
                 Err(match e {
                     CameraError::Taught(e) => Refused::Taught(unusable(&e)),
-                    CameraError::Regions { .. } => {
-                        Refused::Hardware("a camera's regions cannot be used, the log says why")
-                    }
-                    CameraError::Failed(_) => {
-                        Refused::Hardware("the bundle cannot be used, the log says why")
-                    }
+                    CameraError::Regions { .. } => Refused::Hardware(
+                        "a camera's regions cannot be used, the program's log says why",
+                    ),
+                    CameraError::Failed(_) => Refused::Hardware(
+                        "the bundle or its regions cannot be used, the program's log says why",
+                    ),
                 })
             }
         }
@@ -417,7 +419,9 @@ impl ControlledStation for Handle {
                     let (network, alone) = making.make()?;
                     let networks = network.side_by_side(count).map_err(|e| {
                         log::error!("{e:#}");
-                        Refused::Hardware("the bundle cannot be used, the log says why")
+                        Refused::Hardware(
+                            "the bundle or its regions cannot be used, the program's log says why",
+                        )
                     })?;
                     let networks = networks.into_iter().map(|n| drops.takes(Box::new(n)));
                     loadout.networks = Some(networks.collect());

@@ -83,7 +83,10 @@ mod tests {
             assert!(why.is_some_and(|w| w.contains(named)), "{words:?}: {why:?}");
             assert_eq!(lacks(words, Wired::ALL), None, "{words:?}");
         }
-        for words in [("trigger_source", "interval"), ("trigger_source", "command")] {
+        for words in [
+            ("trigger_source", "interval"),
+            ("trigger_source", "command"),
+        ] {
             assert_eq!(lacks(&[words], none), None, "{words:?}");
         }
     }

@@ -190,7 +190,10 @@ mod tests {
         let taken = out.join("taken");
         std::fs::rename(&path, &taken).unwrap();
         lines.write(&4).unwrap();
-        assert_eq!((text(&taken).as_str(), text(&path).as_str()), ("2\n3\n", "4\n"));
+        assert_eq!(
+            (text(&taken).as_str(), text(&path).as_str()),
+            ("2\n3\n", "4\n")
+        );
     }
 
     #[test]
