@@ -219,6 +219,7 @@ default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
 	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }
 	@for f in $(PHOTOS) $(RESNET) $(SETS) $(LABELS); do test -e "$$f" || { echo "there is no $$f"; exit 2; }; done
+	@mkdir -p $(dir $(BUNDLE))
 	@.ci/setup python3-venv
 	test -x $(DISTIL)/python/bin/python || python3 -m venv $(DISTIL)/python
 	$(DISTIL)/python/bin/pip install -q -r models/distil/requirements.txt
