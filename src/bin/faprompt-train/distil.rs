@@ -178,6 +178,7 @@ impl Distil {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         // What is wrong with the options is said before anything is read.
         self.options(false).check()?;
+        let device = self.device.open()?;
         let run = run_folder(&self.out);
         let _held = Lock::hold(&run)?;
         let usual = self.teachers(self.image_size, None)?;
@@ -191,7 +192,6 @@ impl Distil {
             0 => None,
             side => Some(self.teachers(side, Some(&usual))?),
         };
-        let device = self.device.open()?;
         let stop = Interrupt::catch()?;
         let photos = self.photos(&options, stop)?;
         let cache = self.cache.clone().unwrap_or_else(|| cache_folder("taught"));

@@ -328,6 +328,8 @@ impl Fit {
                     .into(),
             ));
         }
+        // What is wrong with the device is said before anything is read.
+        let device = self.learning.device.open()?;
         let (clip, mut options) = self.learning.resolve()?;
         options.stop_after = self.stop_after;
         options.variant = Variant {
@@ -340,7 +342,6 @@ impl Fit {
         if let Some(shard) = self.shard {
             let samples = self.share(shard)?;
             let cache = self.learning.cache(&clip, &options)?;
-            let device = self.learning.device.open()?;
             let mut encoder = Encoder::new(&clip, &options, &device);
             encode(&mut encoder, &cache, &samples, Interrupt::catch()?)?;
             return Ok(ExitCode::Good);
@@ -356,7 +357,6 @@ impl Fit {
         // Hours of encoding later it would be too late to say so.
         Checkpoint::begin(&self.out, self.resume, &clip, &options, &samples)?;
         let cache = self.learning.cache(&clip, &options)?;
-        let device = self.learning.device.open()?;
         let stop = Interrupt::catch()?;
         let mut encoder = Encoder::new(&clip, &options, &device);
         let set = encode(&mut encoder, &cache, &samples, stop)?;

@@ -100,8 +100,8 @@ impl Text {
         let options = self.options();
         // What is wrong with the options is said before anything is read.
         options.check()?;
-        let tower = Tower::load(&self.tower)?;
         let device = self.device.open()?;
+        let tower = Tower::load(&self.tower)?;
         let stop = Interrupt::catch()?;
         let both = [(&self.sets, false), (&self.rendered_sets, true)];
         let all = both
