@@ -50,7 +50,7 @@ pub struct Handle {
     preparing: Option<JoinHandle<()>>,
     /// The choice of parameters whose network is in force; `None` before the first loadout.
     choice: Option<Choice>,
-    /// The stored choice that was tried at the start, whether or not it could be used.
+    /// The choice that was tried last, at the start or with a change, whether or not it could be used.
     tried: Choice,
     generation: u32,
     /// The last parts that the networks in force judged; `None` if they cannot be taught.
@@ -227,7 +227,7 @@ impl Making {
         };
         let mut network = network.map_err(|e| {
             log::error!("bundle `{bundle}`: {e}");
-            Refused::Hardware("the bundle cannot be used, the log says why")
+            Refused::Network("the bundle cannot be used, the log says why")
         })?;
         // What was just written is read again, too: what is accepted is what the next start will find.
         let learnt = match taught.is_empty() {
@@ -251,12 +251,14 @@ impl Making {
             Err(e) => {
                 log::error!("{e}");
                 Err(match e {
-                    CameraError::Taught(e) => Refused::Taught(unusable(&e)),
+                    CameraError::Taught(_) => Refused::Taught(
+                        "a further camera's file (the log says which): SET camera2_taught \"\" (or 3, 4), COMMIT",
+                    ),
                     CameraError::Regions { .. } => {
-                        Refused::Hardware("a camera's regions cannot be used, the log says why")
+                        Refused::Network("a camera's regions cannot be used, the log says why")
                     }
                     CameraError::Failed(_) => {
-                        Refused::Hardware("the bundle cannot be used, the log says why")
+                        Refused::Network("the bundle cannot be used, the log says why")
                     }
                 })
             }
@@ -349,7 +351,7 @@ impl ControlledStation for Handle {
             return Preparing::ready(Err(Refused::Mode(NEED_A_TRIGGER)));
         }
         let starts = self.choice.is_none();
-        if starts && wanted.state == NetworkState::Stored {
+        if wanted.state == NetworkState::Stored {
             self.tried = choice.clone();
         }
         let own = self.judges_by_its_own(wanted);
@@ -413,7 +415,7 @@ impl ControlledStation for Handle {
                     let (network, alone) = making.make()?;
                     let networks = network.side_by_side(count).map_err(|e| {
                         log::error!("{e:#}");
-                        Refused::Hardware("the bundle cannot be used, the log says why")
+                        Refused::Network("the bundle cannot be used, the log says why")
                     })?;
                     let networks = networks.into_iter().map(|n| drops.takes(Box::new(n)));
                     loadout.networks = Some(networks.collect());

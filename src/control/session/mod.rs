@@ -325,7 +325,11 @@ impl After {
             After::Recipe => {
                 let memory = control.memory();
                 let name = quoted(memory.name(memory.active()));
-                write!(out, ",{},{name}", memory.active())
+                let _ = write!(out, ",{},{name}", memory.active());
+                match committed.untaught {
+                    true => out.write_str(",taught=unusable"),
+                    false => Ok(()),
+                }
             }
             After::Accept(accepted) => {
                 let threshold = f64::from(accepted.threshold) / f64::from(STEPS);

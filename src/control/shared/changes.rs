@@ -1,7 +1,7 @@
 //! Changes of parameters: pending, then all in force or none.
 
 use super::{Control, SessionId, Who, line};
-use crate::control::host::{ControlledStation, Preparing, Wanted};
+use crate::control::host::{ControlledStation, Preparing, Refused, Wanted};
 use crate::control::last_good::{LastGood, chooses_network};
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password;
@@ -57,12 +57,26 @@ pub struct Committed {
     pub changes: usize,
     /// The hardest effect among them; `None` if there were none.
     pub effect: Option<Effect>,
+    /// Whether nothing judges and the line stands, because what the recipe was taught cannot be used.
+    pub untaught: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Pending {
     owner: SessionId,
     memory: Memory,
+}
+
+/// Where a change comes from.
+#[derive(Debug)]
+pub(super) enum Way {
+    Commit,
+    /// A file that is restored.
+    Restored,
+    /// Another recipe is put into use.
+    Recipe,
+    /// A lesson is accepted: the file of good parts.
+    Lesson(Arc<[u8]>),
 }
 
 /// A change that is being prepared or stored.
@@ -77,6 +91,8 @@ pub(super) struct Change<L> {
     network: bool,
     /// Whether it accepts a lesson, which then ends.
     accepts: bool,
+    /// Whether it only puts another recipe into use.
+    selects: bool,
     stage: Stage<L>,
 }
 
@@ -204,11 +220,8 @@ impl<H: ControlledStation> Control<H> {
         }
         let own = self.pending.as_ref().filter(|p| p.owner == who.session);
         match (own.map(|p| p.memory.clone()), &self.pending) {
-            (Some(memory), _) => self.replace(who, memory, None, now),
-            (None, None) => Ok(Some(Committed {
-                changes: 0,
-                effect: None,
-            })),
+            (Some(memory), _) => self.replace(who, memory, Way::Commit, now),
+            (None, None) => Ok(Some(Committed::default())),
             (None, Some(_)) => Err(Code::PendingElsewhere.into()),
         }
     }
@@ -230,15 +243,18 @@ impl<H: ControlledStation> Control<H> {
             return Err(Code::Teaching.into());
         }
         let recipe = memory.active().to_string();
-        let committed = self.replace(who, memory, None, now)?;
+        let committed = self.replace(who, memory, Way::Restored, now)?;
         self.note(&line(who, "restored", "", &format!("recipe={recipe}")));
         Ok(committed)
     }
 
-    /// Uses another recipe from now on. What is returned is [`Control::commit`]'s.
+    /// Uses another recipe from now on. What is returned is [`Control::commit`]'s. If what the recipe was taught cannot
+    /// be used it is in use all the same, as after a start, so that it can be put right: nothing judges, and
+    /// [`Committed::untaught`] says so.
     ///
     /// # Errors
-    /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`].
+    /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`]: a recipe whose bundle cannot be used is
+    /// not put into use.
     pub fn select_recipe(
         &mut self,
         who: &Who<'_>,
@@ -247,10 +263,7 @@ impl<H: ControlledStation> Control<H> {
     ) -> Result<Option<Committed>, Refusal> {
         allowed(who.access, Access::Operator)?;
         if recipe == self.stored.memory.active() {
-            return Ok(Some(Committed {
-                changes: 0,
-                effect: None,
-            }));
+            return Ok(Some(Committed::default()));
         }
         self.nothing_pending(who.session)?;
         if self.teach.is_some() {
@@ -258,7 +271,7 @@ impl<H: ControlledStation> Control<H> {
         }
         let mut memory = self.stored.memory.clone();
         memory.select(recipe);
-        self.replace(who, memory, None, now)
+        self.replace(who, memory, Way::Recipe, now)
     }
 
     /// Refuses if a change is being prepared.
@@ -285,14 +298,19 @@ impl<H: ControlledStation> Control<H> {
     }
 
     /// Checks, has it made ready, stores, swaps. Nothing is stored that was refused, and nothing is in force
-    /// that is not stored. `taught` is the file of good parts that is accepted with it.
+    /// that is not stored.
     pub(super) fn replace(
         &mut self,
         who: &Who<'_>,
         memory: Memory,
-        taught: Option<Arc<[u8]>>,
+        way: Way,
         now: Instant,
     ) -> Result<Option<Committed>, Refusal> {
+        let selects = matches!(way, Way::Recipe);
+        let taught = match way {
+            Way::Lesson(bytes) => Some(bytes),
+            Way::Commit | Way::Restored | Way::Recipe => None,
+        };
         let (old, new) = (self.stored.memory.values(), memory.values());
         let (from, to) = (self.stored.memory.active(), memory.active());
         let changed: Vec<Parameter> = new.changed(&old).collect();
@@ -303,6 +321,7 @@ impl<H: ControlledStation> Control<H> {
         let committed = Committed {
             changes: changed.len(),
             effect: effects.iter().copied().max(),
+            untaught: false,
         };
         if effects.is_empty() && memory != self.stored.memory {
             // Recipes that are not in use.
@@ -363,6 +382,7 @@ impl<H: ControlledStation> Control<H> {
             committed,
             network: changed.iter().any(|p| chooses_network(*p)),
             accepts,
+            selects,
             stage,
         });
         if let Stage::Storing { .. } = change.stage {
@@ -399,23 +419,39 @@ impl<H: ControlledStation> Control<H> {
         {
             match preparing.poll() {
                 None => (),
+                // It is in use then as after a start: where else could it be put right?
+                Some(Err(Refused::Taught(why))) if change.selects => {
+                    log::error!("{why}");
+                    change.committed.untaught = true;
+                    self.store_prepared(None);
+                }
                 Some(Err(refused)) => {
+                    let mut refusal = Refusal::from(refused);
+                    if let (Refused::Network(_), true) = (refused, change.selects) {
+                        let recipe = change.memory.active();
+                        refusal.text += &format!(
+                            ": put the file back, or restore a [recipe.{recipe}] with another"
+                        );
+                    }
                     let owner = change.owner;
                     self.change = None;
-                    self.answer(owner, Err(refused.into()));
+                    self.answer(owner, Err(refusal));
                 }
-                Some(Ok(loadout)) => {
-                    let judged = self.host.judging().state == Some(NetworkState::Stored);
-                    let good = || LastGood::of(&self.stored.memory);
-                    change.stage = Stage::Storing {
-                        loadout: Some(loadout),
-                        last_good: (change.network && judged).then(good),
-                    };
-                    self.store();
-                }
+                Some(Ok(loadout)) => self.store_prepared(Some(loadout)),
             }
         }
         self.look_what_is_written();
+    }
+
+    /// Begins to store the change that was made ready; without a loadout nothing judges then.
+    fn store_prepared(&mut self, loadout: Option<H::Loadout>) {
+        let judged = self.host.judging().state == Some(NetworkState::Stored);
+        if let Some(change) = &mut self.change {
+            let good = || LastGood::of(&self.stored.memory);
+            let last_good = (change.network && judged).then(good);
+            change.stage = Stage::Storing { loadout, last_good };
+        }
+        self.store();
     }
 
     fn answer(&mut self, owner: Option<SessionId>, result: Result<Committed, Refusal>) {
@@ -447,6 +483,9 @@ impl<H: ControlledStation> Control<H> {
         self.pending.take_if(|p| Some(p.owner) == owner);
         self.answer(owner, Ok(change.committed));
         let accepts = change.accepts;
+        if change.committed.untaught {
+            self.stands_untaught();
+        }
         if let Stage::Storing {
             loadout: Some(loadout),
             ..

@@ -1,6 +1,7 @@
 //! TEACH: who may, when, and what becomes of it. The station makes the lesson; here it is started, looked at,
 //! corrected and accepted.
 
+use super::changes::Way;
 use super::{Committed, Control, Who};
 use crate::control::host::{ControlledStation, Lesson, LessonState, Teach, TeachSettings};
 use crate::control::memory::RecipeNumber;
@@ -267,7 +268,7 @@ impl<H: ControlledStation> Control<H> {
         memory.set(Parameter::Threshold, Value::Number(threshold))?;
         let name = Value::Text(shelf::name_of(&bytes));
         memory.set(Parameter::Taught, name)?;
-        let committed = self.replace(who, memory, Some(bytes), now)?;
+        let committed = self.replace(who, memory, Way::Lesson(bytes), now)?;
         Ok((accepted, committed))
     }
 
