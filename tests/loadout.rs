@@ -1109,6 +1109,28 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
     assert_eq!(site.status("network"), "stored");
 }
 
+/// A threshold above which no score lies is refused by COMMIT; one that is stored is said in the log, and can be changed.
+#[test]
+fn a_stored_threshold_of_one_is_only_warned_of() {
+    let mut site = Site::new();
+    std::fs::write(site.at("old.toml"), "[recipe.1]\nthreshold = 1.0\n").unwrap();
+    let mut restore = Command::new(EDGE);
+    restore.arg("restore").arg(site.at("old.toml"));
+    restore.arg("--state").arg(&site.state);
+    assert!(restore.status().unwrap().success());
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    let warning = "threshold is 1: no part is ever rejected by it";
+    assert!(site.said().contains(warning), "{}", site.said());
+    site.ask("SET pulse_width_ms 41");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    site.ask("SET threshold 0.9999");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,next part");
+    site.ask("SET threshold 1");
+    let answer = site.ask("COMMIT");
+    assert!(answer.starts_with("ER,COMMIT,202,threshold: "), "{answer}");
+}
+
 #[test]
 fn what_cannot_be_written_is_not_accepted() {
     let mut site = Site::new();

@@ -65,6 +65,11 @@ impl TypeRules {
         })
     }
 
+    /// Whether a type's threshold is 1: no score lies above it.
+    pub fn rejects_none(&self) -> bool {
+        self.thresholds.iter().any(|(_, t)| t.get() >= 1.0)
+    }
+
     /// By how much, 0..=1, the largest share must exceed the next one for the type to count as known.
     pub fn margin(&self) -> f32 {
         self.margin

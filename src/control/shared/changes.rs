@@ -50,6 +50,9 @@ impl Wear {
     }
 }
 
+/// The refusal of a threshold above which no score lies.
+pub(super) const REJECTS_NONE: &str = "the threshold would be 1: no part would ever be rejected";
+
 /// The result of a COMMIT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
@@ -211,8 +214,8 @@ impl<H: ControlledStation> Control<H> {
     /// something is returned. `None`: they are being made ready; [`Control::changed`] tells when they are.
     ///
     /// # Errors
-    /// [`Code::Contradiction`] names the parameter; [`Code::WearLimit`], [`Code::Memory`] and the host's.
-    /// The changes stay pending.
+    /// [`Code::Contradiction`] names the parameter, [`Code::OutOfRange`] that of a threshold above which no score lies;
+    /// [`Code::WearLimit`], [`Code::Memory`] and the host's. The changes stay pending.
     pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Option<Committed>, Refusal> {
         if self.is_changing(who.session) {
             // Asked again before the answer came.
@@ -220,9 +223,32 @@ impl<H: ControlledStation> Control<H> {
         }
         let own = self.pending.as_ref().filter(|p| p.owner == who.session);
         match (own.map(|p| p.memory.clone()), &self.pending) {
-            (Some(memory), _) => self.replace(who, memory, Way::Commit, now),
+            (Some(memory), _) => {
+                self.can_reject(&memory)?;
+                self.replace(who, memory, Way::Commit, now)
+            }
             (None, None) => Ok(Some(Committed::default())),
             (None, Some(_)) => Err(Code::PendingElsewhere.into()),
+        }
+    }
+
+    /// Refuses a threshold above which no score lies, unless it is in force already.
+    fn can_reject(&self, memory: &Memory) -> Result<(), Refusal> {
+        let (old, new) = (self.stored.memory.values(), memory.values());
+        let mut none = new.rejects_none();
+        match none.find(|p| old.get(*p) != new.get(*p)) {
+            None => Ok(()),
+            Some(parameter) => {
+                let text = format!("{}: {REJECTS_NONE}", parameter.name());
+                Err(Refusal::new(Code::OutOfRange, text))
+            }
+        }
+    }
+
+    /// Says in the log if no part can be rejected by what is stored.
+    pub(super) fn warn_of_thresholds(&self) {
+        for parameter in self.stored.memory.values().rejects_none() {
+            log::warn!("{} is 1: no part is ever rejected by it", parameter.name());
         }
     }
 
@@ -480,6 +506,7 @@ impl<H: ControlledStation> Control<H> {
             return let_go(change);
         }
         change.put_into(&mut self.stored);
+        self.warn_of_thresholds();
         self.pending.take_if(|p| Some(p.owner) == owner);
         self.answer(owner, Ok(change.committed));
         let accepts = change.accepts;

@@ -17,6 +17,7 @@ impl<H: ControlledStation> Control<H> {
     /// Begins to put into force what is stored; [`Control::tick`] goes on with it. To be called once, for a
     /// station that was started without a network.
     pub fn start(&mut self) {
+        self.warn_of_thresholds();
         self.try_to_start(NetworkState::Stored);
     }
 

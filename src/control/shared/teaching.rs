@@ -1,7 +1,7 @@
 //! TEACH: who may, when, and what becomes of it. The station makes the lesson; here it is started, looked at,
 //! corrected and accepted.
 
-use super::changes::Way;
+use super::changes::{REJECTS_NONE, Way};
 use super::{Committed, Control, Who};
 use crate::control::host::{ControlledStation, Lesson, LessonState, Teach, TeachSettings};
 use crate::control::memory::RecipeNumber;
@@ -243,8 +243,7 @@ impl<H: ControlledStation> Control<H> {
             return Err(Code::NothingTaught.into());
         }
         if threshold >= STEPS {
-            let text = "the threshold would be 1: no part would ever be rejected";
-            return Err(Refusal::new(Code::OutOfRange, text));
+            return Err(Refusal::new(Code::OutOfRange, REJECTS_NONE));
         }
         let at = decimal(threshold);
         let unchanged = result.same && threshold == self.stored.memory.number(Parameter::Threshold);
