@@ -340,10 +340,9 @@ impl After {
                 );
                 let passing = accepted.passing.as_ref();
                 let _ = passing.map(|piece| write!(out, ",passing={}", quoted(piece)));
-                match accepted.promise {
-                    Some(promise) => write!(out, ",{}", quoted(&promise.to_string())),
-                    None => Ok(()),
-                }
+                let promise = accepted.promise.map(|p| p.to_string());
+                let _ = promise.map(|text| write!(out, ",{}", quoted(&text)));
+                write!(out, ",odd={}", accepted.odd)
             }
         };
     }

@@ -68,6 +68,8 @@ pub struct Accepted {
     pub promise: Option<Promise>,
     /// A test piece that passes as it did before.
     pub passing: Option<String>,
+    /// How many of the good parts are odd.
+    pub odd: usize,
 }
 
 impl<H: ControlledStation> Control<H> {
@@ -262,6 +264,7 @@ impl<H: ControlledStation> Control<H> {
             parts: result.parts.len(),
             promise: result.promise(at),
             passing: passing.map(|(name, _)| name.to_string()),
+            odd: result.odd().count(),
         };
         let mut memory = self.stored.memory.clone();
         memory.set(Parameter::Threshold, Value::Number(threshold))?;
