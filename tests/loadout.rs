@@ -1109,6 +1109,34 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
     assert_eq!(site.status("network"), "stored");
 }
 
+/// The bundle here tells no types apart: what is set for one would decide nothing. A start only warns of it.
+#[test]
+fn a_type_that_the_bundle_does_not_have_is_refused() {
+    let mut site = Site::new();
+    site.options = vec!["--set".into(), "lanes=dent=1".into()];
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    let warning = "lanes: the bundle has no type `dent`";
+    assert!(site.said().contains(warning), "{}", site.said());
+    // What was there before hinders no other change.
+    site.ask("SET pulse_width_ms 41");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    site.ask("SET lanes \"\"");
+    site.ask("SET type_thresholds scratch=0.35");
+    let refused = "ER,COMMIT,205,type_thresholds: the bundle has no type scratch; its types: none";
+    assert_eq!(site.ask("COMMIT"), refused);
+    // Neither with another bundle of that kind, which is made ready first.
+    site.set("good");
+    assert_eq!(site.ask("COMMIT"), refused);
+    assert_eq!(
+        (site.judges(), site.status("network")),
+        ("default".into(), "stored".into())
+    );
+    site.ask("SET type_thresholds \"\"");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,2,belt is cleared");
+    assert_eq!(site.judges(), "good");
+}
+
 /// A threshold above which no score lies is refused by COMMIT; one that is stored is said in the log, and can be changed.
 #[test]
 fn a_stored_threshold_of_one_is_only_warned_of() {

@@ -88,11 +88,18 @@ impl TypeRules {
         types.iter().enumerate().map(sorting).collect()
     }
 
-    /// Names in the lists that none of a network's types has: such a name decides nothing.
-    pub fn strangers<'a>(&'a self, types: &'a [String]) -> impl Iterator<Item = &'a str> {
-        let lanes = self.lanes.iter().map(|(name, _)| name.as_str());
-        let names = lanes.chain(self.thresholds.iter().map(|(name, _)| name.as_str()));
-        names.filter(|name| !types.iter().any(|t| t == name))
+    /// Names in the lists that none of a network's types has, each with the list's parameter: such a name decides
+    /// nothing.
+    pub fn strangers<'a>(
+        &'a self,
+        types: &'a [String],
+    ) -> impl Iterator<Item = (Parameter, &'a str)> {
+        let lane = |(name, _): &'a (String, Lane)| (Parameter::Lanes, name.as_str());
+        let threshold =
+            |(name, _): &'a (String, Threshold)| (Parameter::TypeThresholds, name.as_str());
+        let lanes = self.lanes.iter().map(lane);
+        let names = lanes.chain(self.thresholds.iter().map(threshold));
+        names.filter(|(_, name)| !types.iter().any(|t| t == name))
     }
 }
 
@@ -130,7 +137,11 @@ mod tests {
             [(Some(1), Some(0.25)), (None, None), (Some(2), None)]
         );
         assert_eq!(sortings[2].defect, DefectType::Number(2));
-        assert_eq!(rules.strangers(&types).collect::<Vec<_>>(), ["dent"]);
+        assert_eq!(
+            rules.strangers(&types).collect::<Vec<_>>(),
+            [(Parameter::TypeThresholds, "dent")]
+        );
+        assert!(rules.rejects_none());
         assert_eq!(rules.margin(), 0.1);
         assert_eq!(
             TypeRules::of(&Values::default()).unwrap().resolve(&types)[0].lane,

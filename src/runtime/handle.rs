@@ -449,6 +449,17 @@ impl ControlledStation for Handle {
         }
     }
 
+    fn types(&mut self, loadout: &Box<Loadout>) -> Option<Vec<String>> {
+        // The last good network has other names than what is stored is meant for.
+        let (NetworkState::Stored | NetworkState::ZeroShot) = loadout.line.network else {
+            return None;
+        };
+        match &loadout.networks {
+            Some(networks) => networks.first().map(|n| n.label.types.clone()),
+            None => (self.shared.judging().network.as_ref()).map(|n| n.types.clone()),
+        }
+    }
+
     fn swap(&mut self, loadout: Box<Loadout>) {
         let mut loadout = *loadout;
         self.generation += 1;

@@ -8,6 +8,7 @@ use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::{StoreError, Stored};
 use crate::control::table::{Access, Effect, Kind, Parameter};
+use crate::control::types::TypeRules;
 use crate::control::values::{Value, Values, quoted};
 use crate::line::NetworkState;
 use std::sync::Arc;
@@ -96,6 +97,9 @@ pub(super) struct Change<L> {
     accepts: bool,
     /// Whether it only puts another recipe into use.
     selects: bool,
+    /// Whether names of types must be the network's: those of a recipe that is chosen, or restored, are only said in the
+    /// log.
+    names_types: bool,
     stage: Stage<L>,
 }
 
@@ -332,7 +336,7 @@ impl<H: ControlledStation> Control<H> {
         way: Way,
         now: Instant,
     ) -> Result<Option<Committed>, Refusal> {
-        let selects = matches!(way, Way::Recipe);
+        let (selects, commits) = (matches!(way, Way::Recipe), matches!(way, Way::Commit));
         let taught = match way {
             Way::Lesson(bytes) => Some(bytes),
             Way::Commit | Way::Restored | Way::Recipe => None,
@@ -367,6 +371,10 @@ impl<H: ControlledStation> Control<H> {
             Parameter::CameraExposureUs,
             Parameter::CameraGain,
         ];
+        let of_types = |p: &Parameter| {
+            use Parameter::{Bundle, Lanes, TypeThresholds};
+            matches!(p, Bundle | Lanes | TypeThresholds)
+        };
         let taught_by = |p: &Parameter| chooses_network(*p) || others.contains(p);
         let accepts = taught.is_some();
         if self.teach.is_some() && changed.iter().any(taught_by) && !accepts {
@@ -409,6 +417,7 @@ impl<H: ControlledStation> Control<H> {
             network: changed.iter().any(|p| chooses_network(*p)),
             accepts,
             selects,
+            names_types: commits && changed.iter().any(of_types),
             stage,
         });
         if let Stage::Storing { .. } = change.stage {
@@ -463,7 +472,24 @@ impl<H: ControlledStation> Control<H> {
                     self.change = None;
                     self.answer(owner, Err(refusal));
                 }
-                Some(Ok(loadout)) => self.store_prepared(Some(loadout)),
+                Some(Ok(loadout)) => {
+                    let types = match change.names_types {
+                        true => self.host.types(&loadout),
+                        false => None,
+                    };
+                    match types.and_then(|types| stranger(&change.memory.values(), &types)) {
+                        None => self.store_prepared(Some(loadout)),
+                        Some(refusal) => {
+                            let owner = change.owner;
+                            change.stage = Stage::Storing {
+                                loadout: Some(loadout),
+                                last_good: None,
+                            };
+                            self.change.take().into_iter().for_each(let_go);
+                            self.answer(owner, Err(refusal));
+                        }
+                    }
+                }
             }
         }
         self.look_what_is_written();
@@ -524,6 +550,22 @@ impl<H: ControlledStation> Control<H> {
             self.end_lesson();
         }
     }
+}
+
+/// The refusal of a type that a list names and the network does not have.
+fn stranger(values: &Values, types: &[String]) -> Option<Refusal> {
+    // The lists were checked with the settings.
+    let rules = TypeRules::of(values).ok()?;
+    let (parameter, name) = rules.strangers(types).next()?;
+    let has = match types.is_empty() {
+        true => "none".to_string(),
+        false => types.join(", "),
+    };
+    let text = format!(
+        "{}: the bundle has no type {name}; its types: {has}",
+        parameter.name()
+    );
+    Some(Refusal::new(Code::Contradiction, text))
 }
 
 /// Drops a change that was given up. Freeing a network's memory takes time, so another thread does it.
