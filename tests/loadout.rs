@@ -1122,7 +1122,7 @@ fn a_type_that_the_bundle_does_not_have_is_refused() {
     site.ask("SET pulse_width_ms 41");
     assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
     site.ask("SET lanes \"\"");
-    site.ask("SET type_thresholds scratch=0.35");
+    site.ask("SET type_thresholds \"scratch=0.35\"");
     let refused = "ER,COMMIT,205,type_thresholds: the bundle has no type scratch; its types: none";
     assert_eq!(site.ask("COMMIT"), refused);
     // Neither with another bundle of that kind, which is made ready first.
