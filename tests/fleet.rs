@@ -395,7 +395,10 @@ fn every_station_is_looked_at_and_backed_up_whatever_becomes_of_the_others() {
     assert_eq!(request.send(by_path).unwrap().status(), 200);
     let only = ["backup", "--out", &to_text, "--only", "hidden"];
     let (code, out, error) = fleet.run(&only);
-    assert!(code == 3 && out.contains("/mnt/nine.taught"), "{out}{error}");
+    assert!(
+        code == 3 && out.contains("/mnt/nine.taught"),
+        "{out}{error}"
+    );
     let (code, out, _) = fleet.run(&[&only[..], &["--json"]].concat());
     let all: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(

@@ -1059,7 +1059,10 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
         assert_eq!(site.status("line_stop"), "1", "nothing judges yet");
     };
     stands(&mut site);
-    assert_eq!(site.ask("SET pulse_width_ms 41"), "OK,SET,pulse_width_ms,41");
+    assert_eq!(
+        site.ask("SET pulse_width_ms 41"),
+        "OK,SET,pulse_width_ms,41"
+    );
     assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
     stands(&mut site);
     site.kill();
@@ -1091,7 +1094,10 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
     std::fs::remove_file(site.at("good")).unwrap();
     let answer = site.ask("RECIPE 3");
     assert!(answer.starts_with("ER,RECIPE,600,"), "{answer}");
-    assert!(answer.ends_with("restore a [recipe.3] with another"), "{answer}");
+    assert!(
+        answer.ends_with("restore a [recipe.3] with another"),
+        "{answer}"
+    );
     assert_eq!(
         (site.status("recipe"), site.status("network")),
         ("1".into(), "stored".into())

@@ -93,10 +93,7 @@ pub(super) struct Change<L> {
     committed: Committed,
     /// Whether another network will judge.
     network: bool,
-    /// Whether it accepts a lesson, which then ends.
-    accepts: bool,
-    /// Whether it only puts another recipe into use.
-    selects: bool,
+    way: Way,
     /// Whether names of types must be the network's: those of a recipe that is chosen, or restored, are only said in the
     /// log.
     names_types: bool,
@@ -336,9 +333,8 @@ impl<H: ControlledStation> Control<H> {
         way: Way,
         now: Instant,
     ) -> Result<Option<Committed>, Refusal> {
-        let (selects, commits) = (matches!(way, Way::Recipe), matches!(way, Way::Commit));
-        let taught = match way {
-            Way::Lesson(bytes) => Some(bytes),
+        let taught = match &way {
+            Way::Lesson(bytes) => Some(bytes.clone()),
             Way::Commit | Way::Restored | Way::Recipe => None,
         };
         let (old, new) = (self.stored.memory.values(), memory.values());
@@ -376,8 +372,7 @@ impl<H: ControlledStation> Control<H> {
             matches!(p, Bundle | Lanes | TypeThresholds)
         };
         let taught_by = |p: &Parameter| chooses_network(*p) || others.contains(p);
-        let accepts = taught.is_some();
-        if self.teach.is_some() && changed.iter().any(taught_by) && !accepts {
+        if self.teach.is_some() && changed.iter().any(taught_by) && taught.is_none() {
             return Err(Code::Teaching.into());
         }
         memory.check()?;
@@ -415,9 +410,8 @@ impl<H: ControlledStation> Control<H> {
             notes,
             committed,
             network: changed.iter().any(|p| chooses_network(*p)),
-            accepts,
-            selects,
-            names_types: commits && changed.iter().any(of_types),
+            names_types: matches!(way, Way::Commit) && changed.iter().any(of_types),
+            way,
             stage,
         });
         if let Stage::Storing { .. } = change.stage {
@@ -455,19 +449,13 @@ impl<H: ControlledStation> Control<H> {
             match preparing.poll() {
                 None => (),
                 // It is in use then as after a start: where else could it be put right?
-                Some(Err(Refused::Taught(why))) if change.selects => {
+                Some(Err(Refused::Taught(why))) if matches!(change.way, Way::Recipe) => {
                     log::error!("{why}");
                     change.committed.untaught = true;
                     self.store_prepared(None);
                 }
                 Some(Err(refused)) => {
-                    let mut refusal = Refusal::from(refused);
-                    if let (Refused::Network(_), true) = (refused, change.selects) {
-                        let recipe = change.memory.active();
-                        refusal.text += &format!(
-                            ": put the file back, or restore a [recipe.{recipe}] with another"
-                        );
-                    }
+                    let refusal = refusal(refused, &change.way, change.memory.active());
                     let owner = change.owner;
                     self.change = None;
                     self.answer(owner, Err(refusal));
@@ -535,7 +523,7 @@ impl<H: ControlledStation> Control<H> {
         self.warn_of_thresholds();
         self.pending.take_if(|p| Some(p.owner) == owner);
         self.answer(owner, Ok(change.committed));
-        let accepts = change.accepts;
+        let accepts = matches!(change.way, Way::Lesson(_));
         if change.committed.untaught {
             self.stands_untaught();
         }
@@ -550,6 +538,24 @@ impl<H: ControlledStation> Control<H> {
             self.end_lesson();
         }
     }
+}
+
+/// The refusal of what cannot be made ready: what it says to do must work for what is not in use, too.
+fn refusal(refused: Refused, way: &Way, recipe: RecipeNumber) -> Refusal {
+    let plain = Refusal::from(refused);
+    let text = match (refused, way) {
+        (Refused::Network(_), Way::Recipe) => format!(
+            "{}: put the file back, or restore a [recipe.{recipe}] with another",
+            plain.text
+        ),
+        // What is said to do after the colon is for the recipe in use.
+        (Refused::Taught(why), Way::Restored) => {
+            let why = why.split(": SET").next().unwrap_or(why);
+            format!("taught: {why}: in the file, set taught of recipe {recipe} to \"\"")
+        }
+        _ => return plain,
+    };
+    Refusal::new(plain.code, text)
 }
 
 /// The refusal of a type that a list names and the network does not have.
