@@ -194,6 +194,10 @@ fn a_view_that_is_damaged_or_does_not_come_rejects_its_part_under_its_cause() {
         "reject: no frame",
     ];
     assert_eq!(outcomes, wanted, "{said}");
+    for name in ["threshold", "camera2_threshold"] {
+        let warning = format!("{name} is 1: no part is ever rejected by it");
+        assert!(said.contains(&warning), "{said}");
+    }
     assert_eq!(parts[1]["camera"].as_u64(), Some(2), "{}", parts[1]);
     assert_eq!(parts[1]["error"], "the frame is damaged");
     assert_eq!(parts[1]["views"][0]["outcome"], "good");

@@ -388,6 +388,23 @@ fn every_station_is_looked_at_and_backed_up_whatever_becomes_of_the_others() {
         assert!(out.starts_with(&format!("{name}  FAILED: ")), "{out}");
     }
     assert_eq!(fs::read_dir(&to).unwrap().count(), 3);
+    // What a recipe was taught by a path is in no backup.
+    let by_path = "[recipe.9]\ntaught = \"/mnt/nine.taught\"\n";
+    let request = b.agent.post(format!("{}/api/restore", b.url));
+    let request = request.header("Authorization", &b.log_in().token);
+    assert_eq!(request.send(by_path).unwrap().status(), 200);
+    let only = ["backup", "--out", &to_text, "--only", "hidden"];
+    let (code, out, error) = fleet.run(&only);
+    assert!(
+        code == 3 && out.contains("/mnt/nine.taught"),
+        "{out}{error}"
+    );
+    let (code, out, _) = fleet.run(&[&only[..], &["--json"]].concat());
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &all[0]["left_out"]),
+        (3, &json!(["/mnt/nine.taught"]))
+    );
 
     // What is wrong on this side is said before anybody is asked.
     for (words, code, said) in [

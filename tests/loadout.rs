@@ -1050,6 +1050,135 @@ fn what_was_taught_and_cannot_be_used_stops_the_line_until_somebody_decides() {
     assert!(!site.has_alarm(18));
 }
 
+/// A recipe that is not in use and lost a file: it can be put right without touching the one in use.
+#[test]
+fn a_recipe_that_is_not_in_use_is_put_right() {
+    let mut site = Site::new();
+    site.start();
+    site.until_started();
+    site.until("running", |s| s.status("mode") == "running");
+    site.teach(6);
+    assert!(site.ask("TEACH ACCEPT").starts_with("OK,"));
+    assert_eq!(site.ask("RECIPE 2"), "OK,RECIPE,2,");
+    std::fs::remove_file(site.goods().remove(0)).unwrap();
+
+    // What it was taught: it is in use, and the line stands, as after a start.
+    assert_eq!(site.ask("RECIPE 1"), "OK,RECIPE,1,,taught=unusable");
+    let stands = |site: &mut Site| {
+        site.until("stopped", |s| s.status("mode") == "stopped");
+        assert_eq!(site.status("network"), "none");
+        assert_eq!(site.status("taught"), "unusable");
+        assert!(site.has_alarm(18) && !site.has_alarm(14));
+        site.ask("ACK");
+        assert_eq!(site.status("line_stop"), "1", "nothing judges yet");
+    };
+    stands(&mut site);
+    assert_eq!(
+        site.ask("SET pulse_width_ms 41"),
+        "OK,SET,pulse_width_ms,41"
+    );
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    stands(&mut site);
+    site.kill();
+    site.start();
+    assert_eq!(site.until_started(), "none");
+    stands(&mut site);
+    // The other recipe judges as before; and back.
+    assert_eq!(site.ask("RECIPE 2"), "OK,RECIPE,2,");
+    site.ask("ACK");
+    site.until("running", |s| s.status("mode") == "running");
+    assert_eq!(site.status("network"), "stored");
+    assert_eq!(site.ask("RECIPE 1"), "OK,RECIPE,1,,taught=unusable");
+    stands(&mut site);
+    site.ask("SET taught \"\"");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    assert_eq!(
+        (site.status("network"), site.status("taught")),
+        ("stored".into(), "none".into())
+    );
+    site.ask("ACK");
+    site.until("running", |s| s.status("mode") == "running");
+    assert!(!site.has_alarm(18));
+
+    // Its bundle: it is refused, and the station goes on; a file of two lines gives it another one.
+    assert_eq!(site.ask("RECIPE 3"), "OK,RECIPE,3,");
+    site.set("good");
+    assert!(site.ask("COMMIT").starts_with("OK,COMMIT,1"));
+    assert!(site.ask("RECIPE 1").starts_with("OK,RECIPE,1"));
+    std::fs::remove_file(site.at("good")).unwrap();
+    let answer = site.ask("RECIPE 3");
+    assert!(answer.starts_with("ER,RECIPE,600,"), "{answer}");
+    assert!(
+        answer.ends_with("restore a [recipe.3] with another"),
+        "{answer}"
+    );
+    assert_eq!(
+        (site.status("recipe"), site.status("network")),
+        ("1".into(), "stored".into())
+    );
+    site.stop();
+    std::fs::write(site.at("mend.toml"), "[recipe.3]\nbundle = \"\"\n").unwrap();
+    let mut restore = Command::new(EDGE);
+    restore.arg("restore").arg(site.at("mend.toml"));
+    restore.arg("--state").arg(&site.state);
+    assert!(restore.status().unwrap().success());
+    site.start();
+    site.until_started();
+    assert_eq!(site.ask("RECIPE 3"), "OK,RECIPE,3,");
+    assert_eq!(site.judges(), "default");
+    assert_eq!(site.status("network"), "stored");
+}
+
+/// The bundle here tells no types apart: what is set for one would decide nothing. A start only warns of it.
+#[test]
+fn a_type_that_the_bundle_does_not_have_is_refused() {
+    let mut site = Site::new();
+    site.options = vec!["--set".into(), "lanes=dent=1".into()];
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    let warning = "lanes: the bundle has no type `dent`";
+    assert!(site.said().contains(warning), "{}", site.said());
+    // What was there before hinders no other change.
+    site.ask("SET pulse_width_ms 41");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    site.ask("SET lanes \"\"");
+    site.ask("SET type_thresholds \"scratch=0.35\"");
+    let refused = "ER,COMMIT,205,type_thresholds: the bundle has no type scratch; its types: none";
+    assert_eq!(site.ask("COMMIT"), refused);
+    // Neither with another bundle of that kind, which is made ready first.
+    site.set("good");
+    assert_eq!(site.ask("COMMIT"), refused);
+    assert_eq!(
+        (site.judges(), site.status("network")),
+        ("default".into(), "stored".into())
+    );
+    site.ask("SET type_thresholds \"\"");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,2,belt is cleared");
+    assert_eq!(site.judges(), "good");
+}
+
+/// A threshold above which no score lies is refused by COMMIT; one that is stored is said in the log, and can be changed.
+#[test]
+fn a_stored_threshold_of_one_is_only_warned_of() {
+    let mut site = Site::new();
+    std::fs::write(site.at("old.toml"), "[recipe.1]\nthreshold = 1.0\n").unwrap();
+    let mut restore = Command::new(EDGE);
+    restore.arg("restore").arg(site.at("old.toml"));
+    restore.arg("--state").arg(&site.state);
+    assert!(restore.status().unwrap().success());
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    let warning = "threshold is 1: no part is ever rejected by it";
+    assert!(site.said().contains(warning), "{}", site.said());
+    site.ask("SET pulse_width_ms 41");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    site.ask("SET threshold 0.9999");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,next part");
+    site.ask("SET threshold 1");
+    let answer = site.ask("COMMIT");
+    assert!(answer.starts_with("ER,COMMIT,202,threshold: "), "{answer}");
+}
+
 #[test]
 fn what_cannot_be_written_is_not_accepted() {
     let mut site = Site::new();

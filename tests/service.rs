@@ -365,6 +365,19 @@ fn what_was_taught_goes_along_with_a_backup_and_not_into_what_support_gets() {
     fs::write(state.join(&name), "half").unwrap();
     let (code, said) = backup();
     assert!(code == 3 && said.contains(&name), "{code} {said}");
+    // What was taught by a path is in no backup, and that is said.
+    let (mut store, mut restored) = Store::open(&state, &Memory::default()).unwrap();
+    let path = Value::Text("/mnt/line 1.taught".into());
+    (restored.stored.memory)
+        .set_everywhere(Parameter::Taught, &path)
+        .unwrap();
+    store.save(&restored.stored).unwrap();
+    drop(store);
+    let (code, said) = backup();
+    assert!(code == 3 && said.contains("/mnt/line 1.taught"), "{said}");
+    assert_eq!(said.matches("/mnt").count(), 1, "{said}");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("# \"/mnt/line 1.taught\" was taught elsewhere"));
 }
 
 #[test]

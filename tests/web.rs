@@ -630,6 +630,19 @@ fn a_backup_is_restored_whole_or_not_at_all_and_regions_are_drawn() {
     assert_eq!((status, text.as_str()), (200, "{\"changes\":1}"));
     assert_eq!(station.until("state", |_| true)["threshold"], 0.1234);
 
+    // What a recipe was taught by a path is not in it, and the answer says so.
+    let left_out = || {
+        let request = station.agent.get(format!("{}/api/backup", station.url));
+        let request = request.header("Authorization", format!("Bearer {engineer}"));
+        let answer = request.call().unwrap();
+        let value = answer.headers().get("X-Left-Out");
+        value.map(|v| v.to_str().unwrap().to_string())
+    };
+    assert_eq!(left_out(), None);
+    let by_path = "[recipe.9]\ntaught = \"/mnt/nine.taught\"\n";
+    assert_eq!(restore(by_path, &engineer).0, 200);
+    assert_eq!(left_out().as_deref(), Some("/mnt/nine.taught"));
+
     let regions = json!({"region": [
         {"name": "cap", "rectangle": [0.1, 0.1, 0.9, 0.9], "offset": 0.05},
         {"name": "stamp", "exclude": true, "polygon": [[0.4, 0.4], [0.6, 0.4], [0.5, 0.6]]},

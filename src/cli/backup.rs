@@ -32,9 +32,19 @@ pub struct Restore {
 impl Backup {
     pub fn run(&self) -> Result<ExitCode, CliError> {
         let stored = Store::look(&self.state, &Memory::default())?;
-        let (text, missing) = backup::text(&stored, &Shelf::new(&self.state));
+        let backup::Backup {
+            text,
+            missing,
+            elsewhere,
+        } = backup::text(&stored, &Shelf::new(&self.state));
         for what in &missing {
             warn(format_args!("{what}; it is not in the backup"));
+        }
+        for path in &elsewhere {
+            warn(format_args!(
+                "{path}: a recipe was taught by this file outside the station's folder; it is not in the backup: \
+                 copy it, too"
+            ));
         }
         if self.file.exists() && !self.file.is_file() {
             return Err(output(&self.file)(std::io::Error::other(
@@ -44,7 +54,7 @@ impl Backup {
         // The last backup stays until this one is whole, and nobody else reads it.
         backup::save(&text, &self.file).map_err(output(&self.file))?;
         say(self.file.display());
-        Ok(match missing.is_empty() {
+        Ok(match missing.is_empty() && elsewhere.is_empty() {
             false => ExitCode::SomeInputsFailed,
             true => ExitCode::Good,
         })

@@ -13,9 +13,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-/// The backup of what is stored, as text; and the files of taught parts that cannot be read, each with the reason:
-/// they are missing in the backup.
-pub fn text(stored: &Stored, shelf: &Shelf) -> (String, Vec<String>) {
+/// A backup, and what is missing in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// The file, TOML.
+    pub text: String,
+    /// The files of taught parts in the station's folder that cannot be read, each with the reason.
+    pub missing: Vec<String>,
+    /// The paths of taught parts that lie outside the station's folder, which no backup holds.
+    pub elsewhere: Vec<String>,
+}
+
+/// The backup of what is stored.
+pub fn text(stored: &Stored, shelf: &Shelf) -> Backup {
     let (taught, missing) = good_parts(&stored.memory, shelf);
     let text = format!(
         "# Parameters and recipes of a faprompt-edge {} station: `faprompt-edge restore FILE` on another one.\n{}{}{taught}",
@@ -27,7 +37,17 @@ pub fn text(stored: &Stored, shelf: &Shelf) -> (String, Vec<String>) {
         },
         stored.memory.to_toml()
     );
-    (text, missing)
+    Backup {
+        text,
+        missing,
+        elsewhere: elsewhere(&stored.memory),
+    }
+}
+
+/// The paths of taught parts that recipes name outside the station's folder, each once: no backup holds them.
+pub fn elsewhere(memory: &Memory) -> Vec<String> {
+    let named: BTreeSet<&str> = memory.taught().filter(|name| !is_name(name)).collect();
+    named.into_iter().map(String::from).collect()
 }
 
 /// Writes a backup into a file that only its owner may read: the old one stays until the new one is whole and on the disk.

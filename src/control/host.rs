@@ -154,6 +154,9 @@ pub enum Refused {
     /// A device failed.
     #[error("hardware: {0}")]
     Hardware(&'static str),
+    /// The bundle, or what it is to look at, cannot be used.
+    #[error("hardware: {0}")]
+    Network(&'static str),
     /// The taught parts cannot be used.
     #[error("taught: {0}")]
     Taught(&'static str),
@@ -346,6 +349,10 @@ pub trait ControlledStation {
     /// Begins to prepare the loadout that the values ask for: everything that is slow or can fail, such as a
     /// bundle and the camera's answer. Meanwhile the station goes on as it is.
     fn prepare(&mut self, wanted: &Wanted) -> Preparing<Self::Loadout>;
+    /// Names of the types of defects of the network that will judge with this loadout; `None` if that is not known.
+    fn types(&mut self, _: &Self::Loadout) -> Option<Vec<String>> {
+        None
+    }
     /// Puts a loadout into force. Cannot fail.
     fn swap(&mut self, loadout: Self::Loadout);
     /// Says that no stored network can judge: the line stays stopped.

@@ -61,6 +61,8 @@ pub enum Effect {
     BeltCleared,
     /// When the program starts again (`REBOOT`).
     Restart,
+    /// At once; parts that are on the belt are rejected, and where they are nobody knows: the line stops until `ACK`.
+    LineStops,
 }
 
 impl Effect {
@@ -71,6 +73,7 @@ impl Effect {
             Effect::NextPart => "next part",
             Effect::BeltCleared => "belt is cleared",
             Effect::Restart => "restart",
+            Effect::LineStops => "belt is cleared and the line stops until ACK",
         }
     }
 }
@@ -325,7 +328,7 @@ parameters! {
         "What says that a part is there";
     DebounceUs: "debounce_us", "us", range(0, 1_000_000), n(1000), Engineer, Station, BeltCleared, two(101),
         "Edges closer than this are the same part's, with trigger source edge";
-    RejectAxis: "reject_axis", "", Choice(&["time", "counts"]), n(0), Engineer, Station, BeltCleared, one(103),
+    RejectAxis: "reject_axis", "", Choice(&["time", "counts"]), n(0), Engineer, Station, LineStops, one(103),
         "What the way from trigger to reject station is measured in";
     RejectDelayMs: "reject_delay_ms", "ms", range(0, 10_000), n(1500), Engineer, Station, BeltCleared, one(104),
         "From the trigger to the reject station, with axis time";

@@ -65,6 +65,11 @@ impl TypeRules {
         })
     }
 
+    /// Whether a type's threshold is 1: no score lies above it.
+    pub fn rejects_none(&self) -> bool {
+        self.thresholds.iter().any(|(_, t)| t.get() >= 1.0)
+    }
+
     /// By how much, 0..=1, the largest share must exceed the next one for the type to count as known.
     pub fn margin(&self) -> f32 {
         self.margin
@@ -83,11 +88,18 @@ impl TypeRules {
         types.iter().enumerate().map(sorting).collect()
     }
 
-    /// Names in the lists that none of a network's types has: such a name decides nothing.
-    pub fn strangers<'a>(&'a self, types: &'a [String]) -> impl Iterator<Item = &'a str> {
-        let lanes = self.lanes.iter().map(|(name, _)| name.as_str());
-        let names = lanes.chain(self.thresholds.iter().map(|(name, _)| name.as_str()));
-        names.filter(|name| !types.iter().any(|t| t == name))
+    /// Names in the lists that none of a network's types has, each with the list's parameter: such a name decides
+    /// nothing.
+    pub fn strangers<'a>(
+        &'a self,
+        types: &'a [String],
+    ) -> impl Iterator<Item = (Parameter, &'a str)> {
+        let lane = |(name, _): &'a (String, Lane)| (Parameter::Lanes, name.as_str());
+        let threshold =
+            |(name, _): &'a (String, Threshold)| (Parameter::TypeThresholds, name.as_str());
+        let lanes = self.lanes.iter().map(lane);
+        let names = lanes.chain(self.thresholds.iter().map(threshold));
+        names.filter(|(_, name)| !types.iter().any(|t| t == name))
     }
 }
 
@@ -125,7 +137,11 @@ mod tests {
             [(Some(1), Some(0.25)), (None, None), (Some(2), None)]
         );
         assert_eq!(sortings[2].defect, DefectType::Number(2));
-        assert_eq!(rules.strangers(&types).collect::<Vec<_>>(), ["dent"]);
+        assert_eq!(
+            rules.strangers(&types).collect::<Vec<_>>(),
+            [(Parameter::TypeThresholds, "dent")]
+        );
+        assert!(rules.rejects_none());
         assert_eq!(rules.margin(), 0.1);
         assert_eq!(
             TypeRules::of(&Values::default()).unwrap().resolve(&types)[0].lane,

@@ -322,6 +322,15 @@ impl Values {
         Parameter::all().filter(|p| self.get(*p) != others.get(*p))
     }
 
+    /// The parameters whose threshold is 1, of the whole part, a camera or a type: no score lies above it.
+    pub fn rejects_none(&self) -> impl Iterator<Item = Parameter> {
+        let of_cameras = CAMERAS.iter().map(|camera| camera.threshold);
+        let of_types = TypeRules::of(self).is_ok_and(|rules| rules.rejects_none());
+        of_cameras
+            .filter(move |p| self.number(*p) >= STEPS)
+            .chain(of_types.then_some(Parameter::TypeThresholds))
+    }
+
     /// Makes the settings of the line's core.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ pub struct Handle {
     preparing: Option<JoinHandle<()>>,
     /// The choice of parameters whose network is in force; `None` before the first loadout.
     choice: Option<Choice>,
-    /// The stored choice that was tried at the start, whether or not it could be used.
+    /// The choice that was tried last, at the start or with a change, whether or not it could be used.
     tried: Choice,
     generation: u32,
     /// The last parts that the networks in force judged; `None` if they cannot be taught.
@@ -227,9 +227,7 @@ impl Making {
         };
         let mut network = network.map_err(|e| {
             log::error!("bundle `{bundle}`: {e}");
-            Refused::Hardware(
-                "the bundle or its regions cannot be used, the program's log says why",
-            )
+            Refused::Network("the bundle or its regions cannot be used, the program's log says why")
         })?;
         // What was just written is read again, too: what is accepted is what the next start will find.
         let learnt = match taught.is_empty() {
@@ -253,11 +251,13 @@ impl Making {
             Err(e) => {
                 log::error!("{e}");
                 Err(match e {
-                    CameraError::Taught(e) => Refused::Taught(unusable(&e)),
-                    CameraError::Regions { .. } => Refused::Hardware(
+                    CameraError::Taught(_) => Refused::Taught(
+                        "a further camera's file (the log says which): SET camera2_taught \"\" (or 3, 4), COMMIT",
+                    ),
+                    CameraError::Regions { .. } => Refused::Network(
                         "a camera's regions cannot be used, the program's log says why",
                     ),
-                    CameraError::Failed(_) => Refused::Hardware(
+                    CameraError::Failed(_) => Refused::Network(
                         "the bundle or its regions cannot be used, the program's log says why",
                     ),
                 })
@@ -355,7 +355,7 @@ impl ControlledStation for Handle {
         if !starts && let Some(why) = self.shared.wired.lacks(&wanted.settings) {
             return Preparing::ready(Err(Refused::Hardware(why)));
         }
-        if starts && wanted.state == NetworkState::Stored {
+        if wanted.state == NetworkState::Stored {
             self.tried = choice.clone();
         }
         let own = self.judges_by_its_own(wanted);
@@ -419,7 +419,7 @@ impl ControlledStation for Handle {
                     let (network, alone) = making.make()?;
                     let networks = network.side_by_side(count).map_err(|e| {
                         log::error!("{e:#}");
-                        Refused::Hardware(
+                        Refused::Network(
                             "the bundle or its regions cannot be used, the program's log says why",
                         )
                     })?;
@@ -452,6 +452,17 @@ impl ControlledStation for Handle {
                 log::error!("the preparing thread: {e}");
                 Preparing::ready(Err(Refused::Hardware("a thread cannot be started")))
             }
+        }
+    }
+
+    fn types(&mut self, loadout: &Box<Loadout>) -> Option<Vec<String>> {
+        // The last good network has other names than what is stored is meant for.
+        let (NetworkState::Stored | NetworkState::ZeroShot) = loadout.line.network else {
+            return None;
+        };
+        match &loadout.networks {
+            Some(networks) => networks.first().map(|n| n.label.types.clone()),
+            None => (self.shared.judging().network.as_ref()).map(|n| n.types.clone()),
         }
     }
 

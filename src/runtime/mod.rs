@@ -71,6 +71,7 @@ use crate::board::Inputs;
 use crate::capture::Adjustment;
 use crate::control::host::Judging;
 use crate::control::store::shelf::Shelf;
+use crate::control::table::CAMERAS;
 use crate::control::types::TypeRules;
 use crate::line::pairing::HELD_FRAMES;
 use crate::line::{
@@ -241,6 +242,14 @@ pub fn start<P: Pin + Send + 'static>(
     cameras: Vec<Open>,
 ) -> Result<Running, StartError> {
     let settings = config.settings;
+    // Control says it of what it puts into force.
+    let views = View::ALL.into_iter().take(cameras.len());
+    for view in views.filter(|_| config.network.is_some()) {
+        if settings.threshold_of(view).get() >= 1.0 {
+            let name = CAMERAS[view.index()].threshold.name();
+            log::warn!("{name} is 1: no part is ever rejected by it");
+        }
+    }
     let shared = Shared::new(&settings, config.statistics, config.latched);
     let shared = shared.with_cameras(cameras.len());
     let shared = Arc::new(shared.with_inputs(Wired::of(inputs.pins())));

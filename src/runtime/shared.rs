@@ -210,9 +210,10 @@ impl Shared {
 
     /// Sets what each type of defect decides, and logs the types in the rules that `network` does not have.
     pub(super) fn set_types(&self, rules: TypeRules, network: Option<&NetworkLabel>) {
-        for name in network.iter().flat_map(|n| rules.strangers(&n.types)) {
+        for (parameter, name) in network.iter().flat_map(|n| rules.strangers(&n.types)) {
             log::warn!(
-                "lanes, type_thresholds: the bundle has no type `{name}`; parts go to the default lane, by threshold"
+                "{}: the bundle has no type `{name}`; parts go to the default lane, by threshold",
+                parameter.name()
             );
         }
         *lock(&self.types) = Arc::new(rules);

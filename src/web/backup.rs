@@ -16,6 +16,9 @@ use std::time::Instant;
 /// Bytes of the largest backup: some recipes with what they were taught.
 pub const LARGEST: usize = 256 << 20;
 
+/// The header of a backup that names the files of taught parts outside the station's folder, which are not in it.
+const LEFT_OUT: &str = "x-left-out";
+
 /// The backup, TOML. It holds the passwords' hashes: for engineers.
 pub async fn backup<H: ControlledStation + Send + 'static>(
     State(page): Shared<H>,
@@ -28,7 +31,12 @@ pub async fn backup<H: ControlledStation + Send + 'static>(
     let shelf = Shelf::new(&page.station.state);
     let name = stored.memory.text(Parameter::StationName).to_string();
     let text = tokio::task::spawn_blocking(move || backup::text(&stored, &shelf)).await;
-    let Ok((text, missing)) = text else {
+    let Ok(backup::Backup {
+        text,
+        missing,
+        elsewhere,
+    }) = text
+    else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     if let Some(what) = missing.first() {
@@ -44,7 +52,15 @@ pub async fn backup<H: ControlledStation + Send + 'static>(
         (header::CONTENT_TYPE, "application/toml".to_string()),
         (header::CONTENT_DISPOSITION, shown),
     ];
-    (headers, text).into_response()
+    // The parameters' texts are printable ASCII.
+    let left_out = match elsewhere.is_empty() {
+        true => None,
+        false => Some([(LEFT_OUT, elsewhere.join(", "))]),
+    };
+    match left_out {
+        Some(left_out) => (headers, left_out, text).into_response(),
+        None => (headers, text).into_response(),
+    }
 }
 
 /// Puts a backup into force: all of it or nothing.

@@ -415,6 +415,10 @@ impl ControlledStation for Line {
         }
     }
 
+    fn types(&mut self, _: &Wanted) -> Option<Vec<String>> {
+        self.judging().network.as_ref().map(|n| n.types.clone())
+    }
+
     fn swap(&mut self, wanted: Wanted) {
         let name = wanted.values.text(Parameter::Taught).to_string();
         match wanted.taught {

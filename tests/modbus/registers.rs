@@ -393,6 +393,11 @@ fn a_commit_is_all_or_nothing() {
     assert_eq!(bench.write(200, &[2]), Err(6), "changes are pending");
     assert_eq!(input(&mut bench, "refusal"), 301);
     bench.write(105, &[10]).unwrap();
+    // A threshold above which no score lies.
+    bench.write(0, &[10_000]).unwrap();
+    assert_eq!(bench.coil(4, true), Err(3));
+    assert_eq!(input(&mut bench, "refusal"), 202);
+    bench.write(0, &[4000]).unwrap();
     bench.coil(4, true).unwrap();
     assert_eq!(bench.get("threshold"), "0.4000");
     // Another's changes are pending.

@@ -325,7 +325,11 @@ impl After {
             After::Recipe => {
                 let memory = control.memory();
                 let name = quoted(memory.name(memory.active()));
-                write!(out, ",{},{name}", memory.active())
+                let _ = write!(out, ",{},{name}", memory.active());
+                match committed.untaught {
+                    true => out.write_str(",taught=unusable"),
+                    false => Ok(()),
+                }
             }
             After::Accept(accepted) => {
                 let threshold = f64::from(accepted.threshold) / f64::from(STEPS);
@@ -336,10 +340,9 @@ impl After {
                 );
                 let passing = accepted.passing.as_ref();
                 let _ = passing.map(|piece| write!(out, ",passing={}", quoted(piece)));
-                match accepted.promise {
-                    Some(promise) => write!(out, ",{}", quoted(&promise.to_string())),
-                    None => Ok(()),
-                }
+                let promise = accepted.promise.map(|p| p.to_string());
+                let _ = promise.map(|text| write!(out, ",{}", quoted(&text)));
+                write!(out, ",odd={}", accepted.odd)
             }
         };
     }

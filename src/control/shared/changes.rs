@@ -1,13 +1,14 @@
 //! Changes of parameters: pending, then all in force or none.
 
 use super::{Control, SessionId, Who, line};
-use crate::control::host::{ControlledStation, Preparing, Wanted};
+use crate::control::host::{ControlledStation, Preparing, Refused, Wanted};
 use crate::control::last_good::{LastGood, chooses_network};
 use crate::control::memory::{Memory, RecipeNumber};
 use crate::control::password;
 use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::store::{StoreError, Stored};
 use crate::control::table::{Access, CAMERAS, Effect, Kind, Parameter};
+use crate::control::types::TypeRules;
 use crate::control::values::{Value, Values, quoted};
 use crate::line::NetworkState;
 use std::sync::Arc;
@@ -50,6 +51,9 @@ impl Wear {
     }
 }
 
+/// The refusal of a threshold above which no score lies.
+pub(super) const REJECTS_NONE: &str = "the threshold would be 1: no part would ever be rejected";
+
 /// The result of a COMMIT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
@@ -57,12 +61,26 @@ pub struct Committed {
     pub changes: usize,
     /// The hardest effect among them; `None` if there were none.
     pub effect: Option<Effect>,
+    /// Whether nothing judges and the line stands, because what the recipe was taught cannot be used.
+    pub untaught: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Pending {
     owner: SessionId,
     memory: Memory,
+}
+
+/// Where a change comes from.
+#[derive(Debug)]
+pub(super) enum Way {
+    Commit,
+    /// A file that is restored.
+    Restored,
+    /// Another recipe is put into use.
+    Recipe,
+    /// A lesson is accepted: the file of good parts.
+    Lesson(Arc<[u8]>),
 }
 
 /// A change that is being prepared or stored.
@@ -75,8 +93,10 @@ pub(super) struct Change<L> {
     committed: Committed,
     /// Whether another network will judge.
     network: bool,
-    /// Whether it accepts a lesson, which then ends.
-    accepts: bool,
+    way: Way,
+    /// Whether names of types must be the network's: those of a recipe that is chosen, or restored, are only said in the
+    /// log.
+    names_types: bool,
     stage: Stage<L>,
 }
 
@@ -199,8 +219,8 @@ impl<H: ControlledStation> Control<H> {
     /// something is returned. `None`: they are being made ready; [`Control::changed`] tells when they are.
     ///
     /// # Errors
-    /// [`Code::Contradiction`] names the parameter; [`Code::WearLimit`], [`Code::Memory`] and the host's.
-    /// The changes stay pending.
+    /// [`Code::Contradiction`] names the parameter, [`Code::OutOfRange`] that of a threshold above which no score lies;
+    /// [`Code::WearLimit`], [`Code::Memory`] and the host's. The changes stay pending.
     pub fn commit(&mut self, who: &Who<'_>, now: Instant) -> Result<Option<Committed>, Refusal> {
         if self.is_changing(who.session) {
             // Asked again before the answer came.
@@ -208,12 +228,32 @@ impl<H: ControlledStation> Control<H> {
         }
         let own = self.pending.as_ref().filter(|p| p.owner == who.session);
         match (own.map(|p| p.memory.clone()), &self.pending) {
-            (Some(memory), _) => self.replace(who, memory, None, now),
-            (None, None) => Ok(Some(Committed {
-                changes: 0,
-                effect: None,
-            })),
+            (Some(memory), _) => {
+                self.can_reject(&memory)?;
+                self.replace(who, memory, Way::Commit, now)
+            }
+            (None, None) => Ok(Some(Committed::default())),
             (None, Some(_)) => Err(Code::PendingElsewhere.into()),
+        }
+    }
+
+    /// Refuses a threshold above which no score lies, unless it is in force already.
+    fn can_reject(&self, memory: &Memory) -> Result<(), Refusal> {
+        let (old, new) = (self.stored.memory.values(), memory.values());
+        let mut none = new.rejects_none();
+        match none.find(|p| old.get(*p) != new.get(*p)) {
+            None => Ok(()),
+            Some(parameter) => {
+                let text = format!("{}: {REJECTS_NONE}", parameter.name());
+                Err(Refusal::new(Code::OutOfRange, text))
+            }
+        }
+    }
+
+    /// Says in the log if no part can be rejected by what is stored.
+    pub(super) fn warn_of_thresholds(&self) {
+        for parameter in self.stored.memory.values().rejects_none() {
+            log::warn!("{} is 1: no part is ever rejected by it", parameter.name());
         }
     }
 
@@ -234,15 +274,18 @@ impl<H: ControlledStation> Control<H> {
             return Err(Code::Teaching.into());
         }
         let recipe = memory.active().to_string();
-        let committed = self.replace(who, memory, None, now)?;
+        let committed = self.replace(who, memory, Way::Restored, now)?;
         self.note(&line(who, "restored", "", &format!("recipe={recipe}")));
         Ok(committed)
     }
 
-    /// Uses another recipe from now on. What is returned is [`Control::commit`]'s.
+    /// Uses another recipe from now on. What is returned is [`Control::commit`]'s. If what the recipe was taught cannot
+    /// be used it is in use all the same, as after a start, so that it can be put right: nothing judges, and
+    /// [`Committed::untaught`] says so.
     ///
     /// # Errors
-    /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`].
+    /// [`Code::PendingChanges`], [`Code::Teaching`], and as [`Control::commit`]: a recipe whose bundle cannot be used is
+    /// not put into use.
     pub fn select_recipe(
         &mut self,
         who: &Who<'_>,
@@ -251,10 +294,7 @@ impl<H: ControlledStation> Control<H> {
     ) -> Result<Option<Committed>, Refusal> {
         allowed(who.access, Access::Operator)?;
         if recipe == self.stored.memory.active() {
-            return Ok(Some(Committed {
-                changes: 0,
-                effect: None,
-            }));
+            return Ok(Some(Committed::default()));
         }
         self.nothing_pending(who.session)?;
         if self.teach.is_some() {
@@ -262,7 +302,7 @@ impl<H: ControlledStation> Control<H> {
         }
         let mut memory = self.stored.memory.clone();
         memory.select(recipe);
-        self.replace(who, memory, None, now)
+        self.replace(who, memory, Way::Recipe, now)
     }
 
     /// Refuses if a change is being prepared.
@@ -289,14 +329,18 @@ impl<H: ControlledStation> Control<H> {
     }
 
     /// Checks, has it made ready, stores, swaps. Nothing is stored that was refused, and nothing is in force
-    /// that is not stored. `taught` is the file of good parts that is accepted with it.
+    /// that is not stored.
     pub(super) fn replace(
         &mut self,
         who: &Who<'_>,
         memory: Memory,
-        taught: Option<Arc<[u8]>>,
+        way: Way,
         now: Instant,
     ) -> Result<Option<Committed>, Refusal> {
+        let taught = match &way {
+            Way::Lesson(bytes) => Some(bytes.clone()),
+            Way::Commit | Way::Restored | Way::Recipe => None,
+        };
         let (old, new) = (self.stored.memory.values(), memory.values());
         let (from, to) = (self.stored.memory.active(), memory.active());
         let changed: Vec<Parameter> = new.changed(&old).collect();
@@ -307,6 +351,7 @@ impl<H: ControlledStation> Control<H> {
         let committed = Committed {
             changes: changed.len(),
             effect: effects.iter().copied().max(),
+            untaught: false,
         };
         if effects.is_empty() && memory != self.stored.memory {
             // Recipes that are not in use.
@@ -326,9 +371,12 @@ impl<H: ControlledStation> Control<H> {
             Parameter::CameraExposureUs,
             Parameter::CameraGain,
         ];
+        let of_types = |p: &Parameter| {
+            use Parameter::{Bundle, Lanes, TypeThresholds};
+            matches!(p, Bundle | Lanes | TypeThresholds)
+        };
         let taught_by = |p: &Parameter| chooses_network(*p) || others.contains(p);
-        let accepts = taught.is_some();
-        if self.teach.is_some() && changed.iter().any(taught_by) && !accepts {
+        if self.teach.is_some() && changed.iter().any(taught_by) && taught.is_none() {
             return Err(Code::Teaching.into());
         }
         memory.check()?;
@@ -366,7 +414,8 @@ impl<H: ControlledStation> Control<H> {
             notes,
             committed,
             network: changed.iter().any(|p| chooses_network(*p)),
-            accepts,
+            names_types: matches!(way, Way::Commit) && changed.iter().any(of_types),
+            way,
             stage,
         });
         if let Stage::Storing { .. } = change.stage {
@@ -403,23 +452,50 @@ impl<H: ControlledStation> Control<H> {
         {
             match preparing.poll() {
                 None => (),
+                // It is in use then as after a start: where else could it be put right?
+                Some(Err(Refused::Taught(why))) if matches!(change.way, Way::Recipe) => {
+                    log::error!("{why}");
+                    change.committed.untaught = true;
+                    self.store_prepared(None);
+                }
                 Some(Err(refused)) => {
+                    let refusal = refusal(refused, &change.way, change.memory.active());
                     let owner = change.owner;
                     self.change = None;
-                    self.answer(owner, Err(refused.into()));
+                    self.answer(owner, Err(refusal));
                 }
                 Some(Ok(loadout)) => {
-                    let judged = self.host.judging().state == Some(NetworkState::Stored);
-                    let good = || LastGood::of(&self.stored.memory);
-                    change.stage = Stage::Storing {
-                        loadout: Some(loadout),
-                        last_good: (change.network && judged).then(good),
+                    let types = match change.names_types {
+                        true => self.host.types(&loadout),
+                        false => None,
                     };
-                    self.store();
+                    match types.and_then(|types| stranger(&change.memory.values(), &types)) {
+                        None => self.store_prepared(Some(loadout)),
+                        Some(refusal) => {
+                            let owner = change.owner;
+                            change.stage = Stage::Storing {
+                                loadout: Some(loadout),
+                                last_good: None,
+                            };
+                            self.change.take().into_iter().for_each(let_go);
+                            self.answer(owner, Err(refusal));
+                        }
+                    }
                 }
             }
         }
         self.look_what_is_written();
+    }
+
+    /// Begins to store the change that was made ready; without a loadout nothing judges then.
+    fn store_prepared(&mut self, loadout: Option<H::Loadout>) {
+        let judged = self.host.judging().state == Some(NetworkState::Stored);
+        if let Some(change) = &mut self.change {
+            let good = || LastGood::of(&self.stored.memory);
+            let last_good = (change.network && judged).then(good);
+            change.stage = Stage::Storing { loadout, last_good };
+        }
+        self.store();
     }
 
     fn answer(&mut self, owner: Option<SessionId>, result: Result<Committed, Refusal>) {
@@ -448,9 +524,13 @@ impl<H: ControlledStation> Control<H> {
             return let_go(change);
         }
         change.put_into(&mut self.stored);
+        self.warn_of_thresholds();
         self.pending.take_if(|p| Some(p.owner) == owner);
         self.answer(owner, Ok(change.committed));
-        let accepts = change.accepts;
+        let accepts = matches!(change.way, Way::Lesson(_));
+        if change.committed.untaught {
+            self.stands_untaught();
+        }
         if let Stage::Storing {
             loadout: Some(loadout),
             ..
@@ -462,6 +542,40 @@ impl<H: ControlledStation> Control<H> {
             self.end_lesson();
         }
     }
+}
+
+/// The refusal of what cannot be made ready: what it says to do must work for what is not in use, too.
+fn refusal(refused: Refused, way: &Way, recipe: RecipeNumber) -> Refusal {
+    let plain = Refusal::from(refused);
+    let text = match (refused, way) {
+        (Refused::Network(_), Way::Recipe) => format!(
+            "{}: put the file back, or restore a [recipe.{recipe}] with another",
+            plain.text
+        ),
+        // What is said to do after the colon is for the recipe in use.
+        (Refused::Taught(why), Way::Restored) => {
+            let why = why.split(": SET").next().unwrap_or(why);
+            format!("taught: {why}: in the file, set taught of recipe {recipe} to \"\"")
+        }
+        _ => return plain,
+    };
+    Refusal::new(plain.code, text)
+}
+
+/// The refusal of a type that a list names and the network does not have.
+fn stranger(values: &Values, types: &[String]) -> Option<Refusal> {
+    // The lists were checked with the settings.
+    let rules = TypeRules::of(values).ok()?;
+    let (parameter, name) = rules.strangers(types).next()?;
+    let has = match types.is_empty() {
+        true => "none".to_string(),
+        false => types.join(", "),
+    };
+    let text = format!(
+        "{}: the bundle has no type {name}; its types: {has}",
+        parameter.name()
+    );
+    Some(Refusal::new(Code::Contradiction, text))
 }
 
 /// Drops a change that was given up. Freeing a network's memory takes time, so another thread does it.

@@ -17,6 +17,7 @@ impl<H: ControlledStation> Control<H> {
     /// Begins to put into force what is stored; [`Control::tick`] goes on with it. To be called once, for a
     /// station that was started without a network.
     pub fn start(&mut self) {
+        self.warn_of_thresholds();
         self.try_to_start(NetworkState::Stored);
     }
 
@@ -87,10 +88,8 @@ impl<H: ControlledStation> Control<H> {
             }
             // The bundle is there: what judged before it would be a step back that nobody asked for.
             (Err(Refused::Taught(why)), NetworkState::Stored) => {
-                log::error!("{why}; the line stays stopped");
-                self.host.untaught();
-                let name = self.stored.memory.text(Parameter::Taught).to_string();
-                self.noted("taught", name, "cannot be used");
+                log::error!("{why}");
+                self.stands_untaught();
             }
             (Err(refused), NetworkState::Stored) if self.stored.last_good.is_some() => {
                 log::error!(
@@ -110,6 +109,15 @@ impl<H: ControlledStation> Control<H> {
                 );
             }
         }
+    }
+
+    /// What was taught cannot be used, and nothing judges without it.
+    pub(super) fn stands_untaught(&mut self) {
+        let recipe = self.stored.memory.active();
+        log::error!("what recipe {recipe} was taught cannot be used: the line stays stopped");
+        self.host.untaught();
+        let name = self.stored.memory.text(Parameter::Taught).to_string();
+        self.noted("taught", name, "cannot be used");
     }
 
     /// A line for the log, of the station itself.

@@ -1,6 +1,7 @@
 //! TEACH: who may, when, and what becomes of it. The station makes the lesson; here it is started, looked at,
 //! corrected and accepted.
 
+use super::changes::{REJECTS_NONE, Way};
 use super::{Committed, Control, Who};
 use crate::control::host::{ControlledStation, Lesson, LessonState, Teach, TeachSettings};
 use crate::control::memory::RecipeNumber;
@@ -67,6 +68,8 @@ pub struct Accepted {
     pub promise: Option<Promise>,
     /// A test piece that passes as it did before.
     pub passing: Option<String>,
+    /// How many of the good parts are odd.
+    pub odd: usize,
 }
 
 impl<H: ControlledStation> Control<H> {
@@ -242,8 +245,7 @@ impl<H: ControlledStation> Control<H> {
             return Err(Code::NothingTaught.into());
         }
         if threshold >= STEPS {
-            let text = "the threshold would be 1: no part would ever be rejected";
-            return Err(Refusal::new(Code::OutOfRange, text));
+            return Err(Refusal::new(Code::OutOfRange, REJECTS_NONE));
         }
         let at = decimal(threshold);
         let unchanged = result.same && threshold == self.stored.memory.number(Parameter::Threshold);
@@ -262,12 +264,13 @@ impl<H: ControlledStation> Control<H> {
             parts: result.parts.len(),
             promise: result.promise(at),
             passing: passing.map(|(name, _)| name.to_string()),
+            odd: result.odd().count(),
         };
         let mut memory = self.stored.memory.clone();
         memory.set(Parameter::Threshold, Value::Number(threshold))?;
         let name = Value::Text(shelf::name_of(&bytes));
         memory.set(Parameter::Taught, name)?;
-        let committed = self.replace(who, memory, Some(bytes), now)?;
+        let committed = self.replace(who, memory, Way::Lesson(bytes), now)?;
         Ok((accepted, committed))
     }
 

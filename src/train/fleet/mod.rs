@@ -21,6 +21,7 @@ pub use teach_copy::{Lesson, lesson};
 
 use super::flash::FlashError;
 use crate::control::backup;
+use crate::control::memory::Memory;
 use crate::exit::ExitCode;
 use std::path::{Path, PathBuf};
 
@@ -98,19 +99,39 @@ impl StationError {
     }
 }
 
-/// Writes a station's backup into `folder/NAME.backup.toml`: whole, or the last one stays. Its path and how many bytes
-/// it has.
+/// A backup that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackedUp {
+    /// The file.
+    pub path: PathBuf,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// The paths of taught parts outside the station's folder, which are not in it.
+    pub left_out: Vec<String>,
+}
+
+/// Writes a station's backup into `folder/NAME.backup.toml`: whole, or the last one stays.
 ///
 /// # Errors
 /// Every [`StationError`] but those of copying and flashing.
-pub fn back_up(client: &Client, folder: &Path) -> Result<(PathBuf, usize), StationError> {
-    let text = backup_of(&client.log_in()?)?;
+pub fn back_up(client: &Client, folder: &Path) -> Result<BackedUp, StationError> {
+    let session = client.log_in()?;
+    let text = backup_of(&session)?;
+    let mut memory = Memory::default();
+    // What a newer station's backup has besides is no damage.
+    let table: Result<toml::Table, _> = text.parse();
+    let table = table.map_err(|e| session.damaged(e.to_string()))?;
+    let _ = memory.merge(&table);
     let path = folder.join(format!("{}.backup.toml", client.station().name));
     backup::save(&text, &path).map_err(|source| StationError::Output {
         path: path.clone(),
         source,
     })?;
-    Ok((path, text.len()))
+    Ok(BackedUp {
+        path,
+        bytes: text.len(),
+        left_out: backup::elsewhere(&memory),
+    })
 }
 
 /// A station's backup: the whole file, each memory of good parts of it checked.

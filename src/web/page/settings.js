@@ -66,7 +66,8 @@ onclick("backup", async () => {
   link.download = /filename="(.*)"/.exec(answer.headers.get("Content-Disposition"))[1];
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  say(TEXTS.saved);
+  const left = answer.headers.get("X-Left-Out");
+  say(left ? fill(TEXTS.leftOut, { files: left }) : TEXTS.saved);
 });
 $("restore").addEventListener("change", async () => {
   const [file] = $("restore").files;

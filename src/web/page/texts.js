@@ -88,6 +88,7 @@ const LANGUAGES = { en: {
   was_bad: "This was bad",
   save_note: "Save note",
   saved: "Saved.",
+  leftOut: "Saved, without files outside the station's folder that recipes were taught by; copy them, too: {files}",
   marked_good: "Marked as good.",
   marked_bad: "Marked as bad.",
   in_lesson: "It is in a lesson now: look at Teach and accept it there.",

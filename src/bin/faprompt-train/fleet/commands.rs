@@ -11,11 +11,11 @@ use faprompt_edge::report::say;
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::flash::{Flashed, Ssh};
 use faprompt_edge::train::fleet::{
-    Client, FleetError, Station, StationError, back_up, lesson, status,
+    BackedUp, Client, FleetError, Station, StationError, back_up, lesson, status,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 impl Look {
     pub(super) fn run(&self, stations: &[Station]) -> Result<ExitCode, TrainError> {
@@ -40,20 +40,35 @@ impl Backup {
             source,
         })?;
         let patience = common.patience(LATE);
+        let incomplete = AtomicBool::new(false);
         let work = |way: &Way<'_>| {
             way.say("fetching");
-            back_up(&Client::new(way.station, patience)?, &self.out)
+            let done = back_up(&Client::new(way.station, patience)?, &self.out)?;
+            incomplete.fetch_or(!done.left_out.is_empty(), Ordering::Relaxed);
+            Ok(done)
         };
-        let done = |(path, bytes): &(PathBuf, usize)| {
-            format!("{} ({:.1} kB)", path.display(), *bytes as f64 / 1e3)
+        let done = |done: &BackedUp| {
+            let without = match done.left_out.is_empty() {
+                true => String::new(),
+                false => format!(
+                    "; NOT in it, as outside the station's folder: {}",
+                    done.left_out.join(", ")
+                ),
+            };
+            let kilobytes = done.bytes as f64 / 1e3;
+            format!("{} ({kilobytes:.1} kB){without}", done.path.display())
         };
-        go(
+        let code = go(
             &stations,
             (common.every(), common.json),
             work,
             |all| one_line(all, done),
-            |(path, bytes)| json!({ "file": path, "bytes": bytes }),
-        )
+            |done| json!({ "file": done.path, "bytes": done.bytes, "left_out": done.left_out }),
+        )?;
+        Ok(match code {
+            ExitCode::Good if incomplete.into_inner() => ExitCode::SomeInputsFailed,
+            code => code,
+        })
     }
 }
 
