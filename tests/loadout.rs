@@ -1056,7 +1056,7 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
     let mut site = Site::new();
     site.start();
     site.until_started();
-    site.until("running", |s| s.status("mode") == "running");
+    site.until_running();
     site.teach(6);
     assert!(site.ask("TEACH ACCEPT").starts_with("OK,"));
     assert_eq!(site.ask("RECIPE 2"), "OK,RECIPE,2,");
@@ -1086,7 +1086,7 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
     // The other recipe judges as before; and back.
     assert_eq!(site.ask("RECIPE 2"), "OK,RECIPE,2,");
     site.ask("ACK");
-    site.until("running", |s| s.status("mode") == "running");
+    site.until_running();
     assert_eq!(site.status("network"), "stored");
     assert_eq!(site.ask("RECIPE 1"), "OK,RECIPE,1,,taught=unusable");
     stands(&mut site);
@@ -1097,7 +1097,7 @@ fn a_recipe_that_is_not_in_use_is_put_right() {
         ("stored".into(), "none".into())
     );
     site.ask("ACK");
-    site.until("running", |s| s.status("mode") == "running");
+    site.until_running();
     assert!(!site.has_alarm(18));
 
     // Its bundle: it is refused, and the station goes on; a file of two lines gives it another one.
