@@ -172,14 +172,26 @@ impl Judge {
     /// Reads what was named; returns what to call it and a warning that its outputs must carry.
     fn open(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
         if let Some(path) = &a.bundle {
+            let bundle = Bundle::open(path, &Keys::default())?;
+            let method = bundle.manifest().method_name();
+            let own_form = method.has_few_shot_form() && !a.shots.is_empty();
+            if let Some(option) = a.unknown_to_own_form().filter(|_| own_form) {
+                return Err(TrainError::Options(format!(
+                    "{option}: {method} compares parts with good ones as its paper does, which knows no such option"
+                )));
+            }
+            if own_form && !a.tiles.is_whole() {
+                let refused = CutError::GoodParts(method);
+                return Err(TrainError::Options(format!("--tiles: {refused}")));
+            }
             let options = Options {
                 adaptation: a.adaptation,
                 threads: a.threads.unwrap_or(cores()),
                 arithmetic: a.arithmetic,
-                memory: !a.shots.is_empty(),
+                memory: !a.shots.is_empty() && !own_form,
                 ..Options::default()
             };
-            let mut inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
+            let mut inspector = Inspector::new(&bundle, options)?;
             let refused = |e: CutError| TrainError::Options(format!("--tiles: {e}"));
             inspector.cut(a.tiles).map_err(refused)?;
             if inspector.is_untaught() && a.shots.is_empty() {
@@ -417,6 +429,20 @@ impl Judge {
 }
 
 impl Evaluate {
+    /// The first option that says something which only the device's own memory of good parts knows.
+    fn unknown_to_own_form(&self) -> Option<&'static str> {
+        let usual = Views::default();
+        let said = [
+            ("--memory", self.memory.0.is_some()),
+            ("--fusion", self.fusion != Fusion::default()),
+            ("--rotations", self.views.rotations != usual.rotations),
+            ("--brightness", self.views.brightness != usual.brightness),
+        ];
+        said.iter()
+            .find(|(_, said)| *said)
+            .map(|(option, _)| *option)
+    }
+
     /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         can_all_be_written(&[&self.json, &self.html])?;
