@@ -25,6 +25,8 @@ pub struct Judged {
     pub sample: Sample,
     /// The image score, 0..=1.
     pub score: f32,
+    /// Whether that says nothing: the bundle compares parts with good ones alone, and was taught none.
+    pub untaught: bool,
     /// The most likely type of its defect, should it have one, or "unknown"; none of a network without types.
     pub defect: Option<String>,
     /// The scores of [`TRIVIAL`], if they were asked for.
@@ -133,7 +135,7 @@ pub struct Figures {
     pub pb2: Option<f64>,
     /// Largest F1 of image scores over all thresholds, 0..=1.
     pub f1_max: Option<f64>,
-    /// The threshold that reaches it.
+    /// A threshold that reaches it: what scores above it is called abnormal, as devices compare.
     pub f1_threshold: Option<f64>,
     /// Area under the ROC curve of pixel scores, 0..=1.
     pub pixel_auroc: Option<f64>,
@@ -235,6 +237,7 @@ pub(super) fn judged(
     Judged {
         sample,
         score,
+        untaught: false,
         defect: None,
         trivial,
         encoded: None,
@@ -281,6 +284,7 @@ pub fn judge(
         });
         let judged = judged(sample, score, trivial, side, map, &mut failed);
         all.push(Judged {
+            untaught: inspector.is_untaught(),
             encoded,
             defect,
             ..judged
@@ -301,13 +305,10 @@ pub(super) fn segmentations<'a>(judged: &[&'a Judged]) -> Vec<&'a Segmentation> 
 
 /// The figures of these pictures together.
 pub fn figures(judged: &[&Judged]) -> Figures {
-    let labelled = |f: &dyn Fn(&Judged) -> f32| {
-        Ranking::new(judged.iter().map(|j| (f(j), j.sample.anomalous)))
-    };
-    let image = labelled(&|j| j.score);
-    let pictures = segmentations(judged);
+    let known: Vec<&Judged> = judged.iter().copied().filter(|j| !j.untaught).collect();
+    let image = Ranking::new(known.iter().map(|j| (j.score, j.sample.anomalous)));
+    let pictures = segmentations(&known);
     let pixels = pixel_ranking(pictures.iter().copied());
-    let best = image.f1_max();
     Figures {
         images: judged.len(),
         anomalous: judged.iter().filter(|j| j.sample.anomalous).count(),
@@ -316,8 +317,11 @@ pub fn figures(judged: &[&Judged]) -> Figures {
         image_ap: image.average_precision(),
         pg2: image.passed_while_missing(0.02),
         pb2: image.found_while_losing(0.02),
-        f1_max: best.map(|(f1, _)| f1),
-        f1_threshold: best.map(|(_, t)| f64::from(t)),
+        f1_max: image.f1_max().map(|(f1, _)| f1),
+        // As the shortest decimal number that it is read from.
+        f1_threshold: image
+            .f1_threshold()
+            .map(|t| t.to_string().parse().unwrap_or(f64::from(t))),
         pixel_auroc: pixels.auroc(),
         pixel_pro: pro(pictures, &pixels),
         trivial_auroc: std::array::from_fn(|i| {

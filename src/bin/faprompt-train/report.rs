@@ -7,6 +7,7 @@ use faprompt_edge::train::datasets::LeftOut;
 use faprompt_edge::train::defect_types::{TypeFigures, type_figures};
 use faprompt_edge::train::evaluate::{self, Figures, Judged, MaskCounts};
 use faprompt_edge::train::few_shot::{FewShot, Row};
+use faprompt_edge::train::metrics::threshold_text;
 use faprompt_edge::train::page;
 use faprompt_edge::train::shard::{About, Data};
 use serde::Serialize;
@@ -44,7 +45,8 @@ struct PictureReport {
     class: String,
     kind: String,
     anomalous: bool,
-    score: f32,
+    /// Null of a bundle without words, which was taught nothing.
+    score: Option<f32>,
     /// How much of it the mask marks, 0..=1; null without a mask.
     marked: Option<f64>,
     /// The most likely type of its defect, should it have one, or "unknown".
@@ -54,7 +56,7 @@ struct PictureReport {
 
 fn figure_row(name: &str, f: &Figures) -> String {
     let percent = |v: Option<f64>| v.map_or("    -".into(), |v| format!("{:5.1}", 100.0 * v));
-    let threshold = f.f1_threshold.map_or("    -".into(), |t| format!("{t:.3}"));
+    let threshold = f.f1_threshold.map_or("    -".into(), threshold_text);
     let trivial: Vec<String> = f.trivial_auroc.iter().map(|v| percent(*v)).collect();
     format!(
         "{name:24} {:6} {:5}  {} {}  {} {}  {} {}  {} {threshold}   {}",
@@ -238,7 +240,7 @@ impl Reporter {
             class: j.sample.class.clone(),
             kind: j.sample.kind.clone(),
             anomalous: j.sample.anomalous,
-            score: j.score,
+            score: (!j.untaught).then_some(j.score),
             marked: j.marked,
             defect: j.defect.clone(),
         };
