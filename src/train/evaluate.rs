@@ -4,7 +4,7 @@
 use super::TrainError;
 use super::datasets::Sample;
 use super::few_shot::Encoded;
-use super::masks::{Mask, NEARLY_ALL};
+use super::masks::{Mask, NEARLY_ALL, when_nearly_all};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
 use crate::control::host::UNKNOWN;
@@ -59,6 +59,9 @@ pub struct MaskCounts {
     pub nothing_marked: usize,
     /// Of those with a mask, how many mark more than four fifths: inverted, perhaps.
     pub nearly_all_marked: usize,
+    /// Whether the user had masks turned.
+    #[serde(skip)]
+    pub turned: bool,
     /// Of those with a mask, how many mark nothing any more at the size of the maps.
     pub lost_at_this_size: usize,
 }
@@ -79,6 +82,9 @@ impl MaskCounts {
             with_mask: count(&Judged::has_mask),
             nothing_marked: count(&|j| j.marked == Some(0.0)),
             nearly_all_marked: count(&|j| j.marked.is_some_and(|m| m > NEARLY_ALL)),
+            turned: judged
+                .iter()
+                .any(|j| j.sample.mask.as_ref().is_some_and(|m| m.inverted)),
             lost_at_this_size: count(&lost),
         }
     }
@@ -101,8 +107,9 @@ impl std::fmt::Display for MaskCounts {
         if self.nearly_all_marked > 0 {
             write!(
                 f,
-                "; {} mark more than 80 % of their picture (if white is what is normal: --invert-masks)",
-                self.nearly_all_marked
+                "; {} mark more than 80 % of their picture ({})",
+                self.nearly_all_marked,
+                when_nearly_all(self.turned)
             )?;
         }
         if self.lost_at_this_size > 0 {
