@@ -126,6 +126,39 @@ pub fn can_be_written(path: &Path) -> std::io::Result<()> {
     tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(|_| ())
 }
 
+/// Where a file lies, whatever it is called by; the file itself need not be there.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let named = || Some(folder.ok()?.join(path.file_name()?));
+    let known = path.canonicalize().ok();
+    known.or_else(named).unwrap_or_else(|| path.to_path_buf())
+}
+
+/// Refuses results, by the options that name them, that would replace what they are made from or one another.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub fn refuse_own_inputs<'a>(
+    results: &[(&str, Option<&PathBuf>)],
+    inputs: impl IntoIterator<Item = Option<&'a Path>>,
+) -> Result<(), TrainError> {
+    let results = || results.iter().filter_map(|(o, path)| Some((o, (*path)?)));
+    let mut taken: Vec<PathBuf> = inputs.into_iter().flatten().map(place).collect();
+    for (option, path) in results() {
+        let own = place(path);
+        // What goes to a pipe or a device replaces nothing.
+        if taken.contains(&own) && (own.is_file() || !own.exists()) {
+            return Err(TrainError::Options(format!(
+                "{option} {}: this is another of the files that were named, and would be replaced: choose another name",
+                path.display()
+            )));
+        }
+        taken.push(own);
+    }
+    Ok(())
+}
+
 /// Writes a result: whole or not at all, unless it goes to a pipe or a device.
 fn write(path: &Path, text: &str) -> Result<(), TrainError> {
     let written = match path.exists() && !path.is_file() {
