@@ -178,7 +178,9 @@ fn miscomputed(graph: &GraphProto, taps: &[String]) -> Vec<String> {
             kind if pads.iter().any(|p| *p < 0) => format!("{kind} with negative pads"),
             _ => continue,
         };
-        odd.push(format!("{what} ({})", node.name));
+        let named = Some(&node.name).filter(|n| !n.is_empty());
+        let named = named.or(node.output.first()).map_or("", String::as_str);
+        odd.push(format!("{what} ({named})"));
     }
     odd
 }
