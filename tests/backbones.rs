@@ -193,9 +193,32 @@ fn other_networks_are_refused_by_name() {
             "\"layer_norm_eps\": \"small\"",
             "layer_norm_eps",
         ),
+        (
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 3",
+            "`num_hidden_layers` = 3, but the tensors have 2",
+        ),
     ] {
         let error = changed(from, to).err().unwrap_or_default();
         assert!(error.contains(word), "{word}: {error}");
+    }
+    for (text, wanted) in [
+        ("{\"do_rescale\": false}", Err("`do_rescale` = false")),
+        ("{\"rescale_factor\": 1.0}", Err("`rescale_factor` = 1")),
+        ("{\"do_normalize\": false}", Ok([1.0; 3])),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["model.safetensors", "config.json"] {
+            let from = golden("backbones/hugging_face").join(name);
+            std::fs::copy(from, folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("preprocessor_config.json"), text).unwrap();
+        let read = Backbone::load(folder.path(), &Overrides::default());
+        match (read, wanted) {
+            (Ok(read), Ok(std)) => assert_eq!(read.preprocess.std, std),
+            (Err(e), Err(word)) => assert!(e.to_string().contains(word), "{e}"),
+            (read, _) => panic!("{text}: {:?}", read.err().map(|e| e.to_string())),
+        }
     }
     let clip = golden("layouts/hugging_face");
     let error = Backbone::load(&clip, &Overrides::default()).err().unwrap();
@@ -407,6 +430,19 @@ fn heads_are_learned_without_text() {
         let rest = train(&format!("{fit} --resume"));
         assert_eq!(rest.status.code(), Some(0), "{}", said(&rest));
         assert!(said(&rest).contains("--weights"), "{}", said(&rest));
+        let again = fit.replace("--epochs 6", "--epochs 4");
+        fails(
+            &format!("{again} --resume"),
+            "--epochs: there 6 epochs, here 4",
+        );
+        for (other, why) in [
+            ("--products bf16", "products: there \"f32\", here \"bf16\""),
+            ("--temperature 0.5", "temperature: there null, here 0.5"),
+            ("--mean 0,0,0", "mean: there [0.48"),
+            ("--seed 3", "seed: there 111, here 3"),
+        ] {
+            fails(&format!("{fit} --resume {other}"), why);
+        }
         let learned = format!("{out}/learned.safetensors");
         let mut scores = vec![];
         for precision in ["f32", "int8"] {

@@ -320,6 +320,18 @@ fn what_is_wrong_is_named() {
                 "--teacher",
                 &teacher,
                 "--photos",
+                "nowhere",
+                "--memory-blocks",
+                "99",
+            ],
+            32,
+            "--memory-blocks 99: the encoder has blocks 1 to",
+        ),
+        (
+            &[
+                "--teacher",
+                &teacher,
+                "--photos",
                 "photos",
                 "--width",
                 "100",

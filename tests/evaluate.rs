@@ -3,8 +3,15 @@
 mod common;
 
 use faprompt_edge::bundle::manifest::{Precision, Selection};
+use faprompt_edge::bundle::method::Method;
+use faprompt_edge::bundle::{Bundle, Keys};
+use faprompt_edge::capture::load;
+use faprompt_edge::inspector::Inspector;
+use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::{self, Sample};
 use faprompt_edge::train::masks::Mask;
+use faprompt_edge::train::methods::{self, MethodOptions};
+use faprompt_edge::train::metrics::Ranking;
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -221,6 +228,125 @@ fn evaluate_reports_every_class_the_mean_and_the_pool() {
     let out = call();
     assert_eq!(out.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&out.stderr).contains("nut/test/good/000.png"));
+}
+
+#[test]
+fn a_method_s_own_few_shot_form_is_what_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("set");
+    mvtec(&root);
+    let good = root.join("nut/train/good");
+    std::fs::create_dir_all(&good).unwrap();
+    std::fs::copy(root.join("nut/test/good/001.png"), good.join("0.png")).unwrap();
+    let clip = Clip::load(&common::golden_clip(folder.path())).unwrap();
+    let options = common::options(Selection::Paper, Precision::F32);
+    let exported = |method: Method, name: &str| {
+        let asked = MethodOptions {
+            method,
+            class: (method != Method::Memory).then(|| "bottle".into()),
+            templates: (method == Method::Winclip).then_some(21),
+            ..MethodOptions::default()
+        };
+        let bundle = folder.path().join(name);
+        methods::export(&clip, &asked, None, &options, &bundle).unwrap();
+        bundle
+    };
+    let json = folder.path().join("report.json");
+    let run = |bundle: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
+        command.arg("evaluate").arg("--bundle").arg(bundle);
+        // Twice: what was taught of one set must not judge the next.
+        command.arg(root.join("nut")).arg(root.join("nut"));
+        command
+            .arg("--json")
+            .arg(&json)
+            .args(more)
+            .output()
+            .unwrap()
+    };
+    let measured = |bundle: &Path, more: &[&str]| -> Value {
+        let out = run(bundle, more);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{said}");
+        serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap()
+    };
+    let winclip = exported(Method::Winclip, "winclip.bundle");
+    let plain = measured(&winclip, &[]);
+    let taught = measured(&winclip, &["--shots", "all", "--draws", "1"]);
+    // As a device is taught, and judges.
+    let bundle = Bundle::open(&winclip, &Keys::default()).unwrap();
+    let mut inspector = Inspector::new(&bundle, Default::default()).unwrap();
+    inspector
+        .remember(&load(&good.join("0.png")).unwrap())
+        .unwrap();
+    let pictures = plain[0]["pictures"].as_array().unwrap();
+    let judged: Vec<(f32, bool)> = pictures
+        .iter()
+        .map(|p| {
+            let frame = load(Path::new(p["image"].as_str().unwrap())).unwrap();
+            let score = inspector.inspect(&frame).unwrap().score;
+            (score, p["anomalous"] == true)
+        })
+        .collect();
+    let want = Ranking::new(judged).average_precision();
+    for set in [&taught[0], &taught[1]] {
+        let row = &set["few_shot"][0];
+        assert_eq!(row["memory"], "winclip");
+        assert_eq!(row["references"], 1);
+        assert_eq!(row["image_ap"].as_f64(), want);
+        assert!(row["found"].is_null() && row["pixel_auroc"].is_f64());
+        assert_eq!(set["pictures"], plain[0]["pictures"]);
+    }
+    for more in [
+        &["--tiles", "2x2"][..],
+        &["--memory", "position"],
+        &["--fusion", "mean"],
+        &["--rotations", "4"],
+        &["--brightness", "5"],
+    ] {
+        let out = run(&winclip, &[&["--shots", "1"], more].concat());
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(32), "{said}");
+        assert!(said.contains(more[0]), "{said}");
+        let mut teach = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"));
+        teach.arg("teach").arg(&good).arg("--bundle").arg(&winclip);
+        let file = folder.path().join("good.taught");
+        let out = teach.arg("--out").arg(&file).args(more).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && said.contains(more[0]), "{said}");
+        assert!(!file.exists());
+    }
+    // Without words there are no figures before anything was taught.
+    let memory = exported(Method::Memory, "memory.bundle");
+    let untaught = measured(&memory, &["--shots", "all", "--draws", "1"]);
+    for figures in [&untaught[0]["mean"], &untaught[0]["classes"]["nut"]] {
+        for key in [
+            "image_auroc",
+            "image_ap",
+            "pg2",
+            "f1_max",
+            "f1_threshold",
+            "pixel_auroc",
+        ] {
+            assert!(figures[key].is_null(), "{key}: {figures}");
+        }
+        assert_eq!(figures["images"], 6);
+    }
+    assert!(untaught[0]["pictures"][0]["score"].is_null());
+    assert!(untaught[0]["few_shot"][0]["image_auroc"].is_f64());
+    // The bundle in the program has a name too, and no result replaces what it is made from.
+    let inside = measured(Path::new("built-in"), &[]);
+    assert_eq!(inside[0]["pictures"].as_array().unwrap().len(), 6);
+    let before = std::fs::read(&winclip).unwrap();
+    let own = ["--html", winclip.to_str().unwrap()];
+    let out = run(&winclip, &own);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(32), "{said}");
+    assert!(
+        said.contains("--html") && said.contains("would be replaced"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(&winclip).unwrap(), before);
 }
 
 #[test]

@@ -27,6 +27,15 @@ fn golden_metrics() {
         .collect();
     let pixel = pixel_ranking(&pictures);
     let (f1, threshold) = image.f1_max().unwrap();
+    // As devices compare: what lies above it comes to that F1.
+    let above = image.f1_threshold().unwrap();
+    let of = |bad: bool, found: bool| {
+        let all = scores.iter().zip(&labels);
+        all.filter(|(s, l)| (**l > 0.0) == bad && (**s > above) == found)
+            .count() as f64
+    };
+    let (hit, lost, missed) = (of(true, true), of(false, true), of(true, false));
+    assert_eq!(2.0 * hit / (2.0 * hit + lost + missed), f1);
     for (key, got, tolerance) in [
         ("image_auroc", image.auroc().unwrap(), 1e-6),
         ("image_ap", image.average_precision().unwrap(), 1e-6),

@@ -221,6 +221,77 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
 }
 
 #[test]
+fn another_method_goes_on_to_the_very_same_numbers_and_only_with_the_same_options() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let fit = |name: &str, more: &[&str]| {
+        let usual = ["--method", "anomalyclip", "--e", "6"];
+        ground.fit(&at(name), &[&usual[..], more].concat())
+    };
+    good(fit("whole", &["--epochs", "2"]));
+    let first = fit("pieces", &["--epochs", "2", "--stop-after", "1"]);
+    refused(first, 35, &["--resume"]);
+    for (more, said) in [
+        (["--deep-length", "3"], "deep_length: there 4, here 3"),
+        (["--deep-blocks", "0"], "deep_blocks: there 1, here 0"),
+        (["--activation", "gelu"], "activation: there"),
+        (["--epsilon", "0.001"], "epsilon: there"),
+        (["--mean", "0,0,0"], "mean: there"),
+        (["--positions", "bicubic"], "positions: there"),
+        (
+            ["--temperature", "0.5"],
+            "temperature: there null, here 0.5",
+        ),
+    ] {
+        let out = fit(
+            "pieces",
+            &[&["--epochs", "2", "--resume"][..], &more].concat(),
+        );
+        refused(out, 32, &[said]);
+    }
+    good(fit("pieces", &["--epochs", "2", "--resume"]));
+    let learned = |name: &str| at(name).join("learned.safetensors");
+    same(&learned("whole"), &learned("pieces"));
+    let export = |more: &[&str]| {
+        let (clip, learned, out) = (s(&ground.clip()), s(&learned("whole")), s(&at("a.bundle")));
+        let usual = [
+            "export",
+            "--method",
+            "anomalyclip",
+            "--clip",
+            &clip,
+            "--prompts",
+            &learned,
+        ];
+        train(&[&usual[..], &["--out", &out], more].concat())
+    };
+    refused(
+        export(&["--activation", "gelu"]),
+        32,
+        &["activation: there"],
+    );
+    refused(
+        export(&["--positions", "bicubic"]),
+        32,
+        &["--positions: it was"],
+    );
+    good(export(&[]));
+    let shorter = fit("whole", &["--epochs", "1", "--resume"]);
+    refused(shorter, 32, &["--epochs: there 2 epochs, here 1"]);
+    // The learning rate of coop follows the number of epochs.
+    let coop = |more: &[&str]| {
+        let usual = ["--method", "coop", "--e", "3", "--class", "object"];
+        ground.fit(&at("coop"), &[&usual[..], more].concat())
+    };
+    good(coop(&["--epochs", "1"]));
+    let longer = coop(&["--epochs", "2", "--resume"]);
+    refused(longer, 32, &["epochs: there 1, here 2"]);
+    let long = ["--method", "coop", "--class", "object", "--e", "90"];
+    refused(ground.fit(&at("long"), &long), 32, &["--e: 90", "at most"]);
+}
+
+#[test]
 fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
     let ground = ground();
     let folder = tempfile::tempdir().unwrap();
@@ -248,6 +319,18 @@ fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
         32,
         &["other options"],
     );
+    // Three epochs are no run of two.
+    refused(
+        ground.fit(&at("a"), &["--epochs", "2", "--resume"]),
+        32,
+        &["--epochs: there 3 epochs, here 2"],
+    );
+    // Tokens that leave no room for words are refused before anything is encoded.
+    for more in [["--e", "90"], ["--ea", "90"], ["--deep-length", "0"]] {
+        let said = ["at most", "at least 1"][usize::from(more[0] == "--deep-length")];
+        refused(ground.fit(&at("long"), &more), 32, &[more[0], said]);
+        assert!(!at("long").exists());
+    }
     // The same folder, but not the same pictures.
     let some = ground.data().join("some.csv");
     let rows = "image,mask,label\nimages/000001-bad.png,masks/000001.png,1\n";

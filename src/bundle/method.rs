@@ -78,6 +78,11 @@ impl Method {
         )
     }
 
+    /// Whether it compares parts with good ones as its paper does, instead of by the device's own memory of them.
+    pub fn has_few_shot_form(self) -> bool {
+        matches!(self, Method::Winclip | Method::AprilGan)
+    }
+
     /// Whether something of it is learned: it needs a checkpoint.
     pub fn is_learned(self) -> bool {
         !matches!(

@@ -3,7 +3,6 @@
 
 use super::{CliError, output};
 use faprompt_edge::bundle::Bundle;
-use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{View, ViewLimits, load};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::Inspector;
@@ -15,10 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Whether a bundle's method compares with good parts as its paper does.
 pub fn has_form(bundle: &Bundle) -> bool {
-    matches!(
-        bundle.manifest().method_name(),
-        Method::Winclip | Method::AprilGan
-    )
+    bundle.manifest().method_name().has_few_shot_form()
 }
 
 /// The encoder that a file of good parts belongs to.

@@ -85,16 +85,20 @@ impl Teach {
         let bundle = self.network.open()?;
         let options = self.network.options(self.threads.unwrap_or(cores()));
         if good_parts::has_form(&bundle) {
+            let method = bundle.manifest().method_name();
             if self.generated > 0 {
-                let method = bundle.manifest().method_name();
                 return Err(CliError::Usage(format!(
                     "--generated: {method} learns from photos only"
+                )));
+            }
+            if let Some(option) = self.ignored() {
+                return Err(CliError::Usage(format!(
+                    "{option}: {method} compares parts with good ones as its paper does, which knows no such option"
                 )));
             }
             let encoder = good_parts::encoder(&bundle);
             let mut inspector = super::inspector(&bundle, options)?;
             if !self.tiles.is_whole() {
-                let method = bundle.manifest().method_name();
                 let refused = CutError::GoodParts(method);
                 return Err(CliError::Usage(format!("--tiles: {refused}")));
             }
@@ -195,6 +199,28 @@ impl Teach {
             0 => ExitCode::Good,
             _ => ExitCode::SomeInputsFailed,
         })
+    }
+
+    /// The first option that says something which only the device's own memory of good parts knows.
+    fn ignored(&self) -> Option<&'static str> {
+        let said = [
+            ("--memory", self.memory.is_some()),
+            ("--fusion", self.fusion != Fusion::default()),
+            ("--false-rejects", self.false_rejects != 1.0),
+            ("--regions", self.regions.is_some()),
+            (
+                "--rotations",
+                self.views.rotations != Views::default().rotations,
+            ),
+            (
+                "--brightness",
+                self.views.brightness != Views::default().brightness,
+            ),
+            ("--drop", !self.drop.is_empty()),
+        ];
+        said.iter()
+            .find(|(_, said)| *said)
+            .map(|(option, _)| *option)
     }
 
     fn part(

@@ -477,6 +477,11 @@ impl Inspector {
         .map_err(InspectError::Inference)
     }
 
+    /// Has such a method forget the good parts that it was shown.
+    pub fn forget(&mut self) {
+        self.room.iter_mut().for_each(|room| room.forget());
+    }
+
     /// Gives the method good parts that were stored.
     ///
     /// # Errors

@@ -151,6 +151,11 @@ impl Room for AprilGan {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        self.memory = Memory::default();
+        self.own.clear();
+    }
+
     fn remember(&mut self, _: &TValue, taps: &[TValue]) -> TractResult<()> {
         // What good parts' own maps come to is asked at the end, when the others are known.
         let mut said = Said::default();

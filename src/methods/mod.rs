@@ -165,6 +165,9 @@ pub trait Room: Send {
         None
     }
 
+    /// Forgets all good parts.
+    fn forget(&mut self) {}
+
     /// Keeps a good part, as [`Room::judge`] gets one.
     ///
     /// # Errors

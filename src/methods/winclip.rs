@@ -318,6 +318,10 @@ impl Room for WinClip {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        self.memory = Memory::default();
+    }
+
     fn remember(&mut self, frame: &TValue, taps: &[TValue]) -> TractResult<()> {
         let embed = self.normal.len();
         let patches = taps.get(1).context("an encoder without patches")?;

@@ -103,6 +103,7 @@ impl Backbone {
         let mut all = read::encoder(&tensors, layout)?;
         let ignored = refuse_unread(&tensors, read::without_heads(outside), overrides)?;
         let width = all.width;
+        said.refuse_other_weights(width, all.blocks.len())?;
         let mut assumed = vec![];
         let mut or = |what: &str, option: &str, value: String| {
             assumed.push(format!(

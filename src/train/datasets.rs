@@ -200,6 +200,8 @@ enum Odd {
 pub fn refuse_odd_masks(samples: &[Sample], step: impl Fn()) -> Result<(), TrainError> {
     let mut odd: Vec<(Odd, &Path)> = vec![];
     let mut all = 0;
+    let turned = |s: &Sample| s.mask.as_ref().is_some_and(|m| m.inverted);
+    let turned = samples.iter().any(turned);
     for mask in samples.iter().filter_map(|s| s.mask.as_ref()) {
         let share = mask.read()?.share();
         all += 1;
@@ -221,7 +223,7 @@ pub fn refuse_odd_masks(samples: &[Sample], step: impl Fn()) -> Result<(), Train
         (
             Odd::NearlyAll,
             "mark more than 80 % of their picture",
-            "if white is what is normal: --invert-masks",
+            masks::when_nearly_all(turned),
         ),
     ] {
         if let Some((_, first)) = of(kind).next() {

@@ -2,12 +2,12 @@
 
 use super::evaluate::Judged;
 use super::methods::words::class_words;
-use super::metrics::Ranking;
+use super::metrics::{Ranking, threshold_text};
 use crate::control::host::UNKNOWN;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// How well types are distinguished, among the defective parts of a set that were found: those whose score reaches
+/// How well types are distinguished, among the defective parts of a set that were found: those whose score is above
 /// the threshold of the largest F1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TypeFigures {
@@ -42,11 +42,11 @@ impl std::fmt::Display for TypeFigures {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1} %", 100.0 * v));
         write!(
             f,
-            "of {} defective parts {} were found (score {:.3} or more, the largest F1), {} of a type that was asked for: \
+            "of {} defective parts {} were found (score above {}, the largest F1), {} of a type that was asked for: \
              {} seen as what they are ({}), {} as unknown; the most frequent type, {}, is {}",
             self.defective,
             self.found,
-            self.threshold,
+            threshold_text(self.threshold.into()),
             self.asked,
             self.right,
             percent(self.accuracy),
@@ -73,12 +73,12 @@ pub fn type_figures(judged: &[Judged], types: &[String]) -> Option<TypeFigures> 
     }
     let ranking = Ranking::new(judged.iter().map(|j| (j.score, j.sample.anomalous)));
     // Without a good part every defective one is found.
-    let threshold = ranking.f1_max().map_or(f32::NEG_INFINITY, |(_, t)| t);
+    let threshold = ranking.f1_threshold().unwrap_or(f32::NEG_INFINITY);
     let mut seen = types.to_vec();
     seen.push(UNKNOWN.into());
     let mut rows: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for j in judged {
-        if !j.sample.anomalous || j.score < threshold {
+        if !j.sample.anomalous || j.score <= threshold {
             continue;
         }
         let row = rows.entry(class_words(&j.sample.kind).to_lowercase());
@@ -132,6 +132,7 @@ mod tests {
                 anomalous: kind != "good",
             },
             score,
+            untaught: false,
             defect: defect.map(String::from),
             trivial: None,
             encoded: None,

@@ -4,7 +4,7 @@
 use super::TrainError;
 use super::datasets::Sample;
 use super::few_shot::Encoded;
-use super::masks::{Mask, NEARLY_ALL};
+use super::masks::{Mask, NEARLY_ALL, when_nearly_all};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
 use crate::control::host::UNKNOWN;
@@ -25,6 +25,8 @@ pub struct Judged {
     pub sample: Sample,
     /// The image score, 0..=1.
     pub score: f32,
+    /// Whether that says nothing: the bundle compares parts with good ones alone, and was taught none.
+    pub untaught: bool,
     /// The most likely type of its defect, should it have one, or "unknown"; none of a network without types.
     pub defect: Option<String>,
     /// The scores of [`TRIVIAL`], if they were asked for.
@@ -57,6 +59,9 @@ pub struct MaskCounts {
     pub nothing_marked: usize,
     /// Of those with a mask, how many mark more than four fifths: inverted, perhaps.
     pub nearly_all_marked: usize,
+    /// Whether the user had masks turned.
+    #[serde(skip)]
+    pub turned: bool,
     /// Of those with a mask, how many mark nothing any more at the size of the maps.
     pub lost_at_this_size: usize,
 }
@@ -77,6 +82,9 @@ impl MaskCounts {
             with_mask: count(&Judged::has_mask),
             nothing_marked: count(&|j| j.marked == Some(0.0)),
             nearly_all_marked: count(&|j| j.marked.is_some_and(|m| m > NEARLY_ALL)),
+            turned: judged
+                .iter()
+                .any(|j| j.sample.mask.as_ref().is_some_and(|m| m.inverted)),
             lost_at_this_size: count(&lost),
         }
     }
@@ -99,8 +107,9 @@ impl std::fmt::Display for MaskCounts {
         if self.nearly_all_marked > 0 {
             write!(
                 f,
-                "; {} mark more than 80 % of their picture (if white is what is normal: --invert-masks)",
-                self.nearly_all_marked
+                "; {} mark more than 80 % of their picture ({})",
+                self.nearly_all_marked,
+                when_nearly_all(self.turned)
             )?;
         }
         if self.lost_at_this_size > 0 {
@@ -133,7 +142,7 @@ pub struct Figures {
     pub pb2: Option<f64>,
     /// Largest F1 of image scores over all thresholds, 0..=1.
     pub f1_max: Option<f64>,
-    /// The threshold that reaches it.
+    /// A threshold that reaches it: what scores above it is called abnormal, as devices compare.
     pub f1_threshold: Option<f64>,
     /// Area under the ROC curve of pixel scores, 0..=1.
     pub pixel_auroc: Option<f64>,
@@ -235,6 +244,7 @@ pub(super) fn judged(
     Judged {
         sample,
         score,
+        untaught: false,
         defect: None,
         trivial,
         encoded: None,
@@ -281,6 +291,7 @@ pub fn judge(
         });
         let judged = judged(sample, score, trivial, side, map, &mut failed);
         all.push(Judged {
+            untaught: inspector.is_untaught(),
             encoded,
             defect,
             ..judged
@@ -301,13 +312,10 @@ pub(super) fn segmentations<'a>(judged: &[&'a Judged]) -> Vec<&'a Segmentation> 
 
 /// The figures of these pictures together.
 pub fn figures(judged: &[&Judged]) -> Figures {
-    let labelled = |f: &dyn Fn(&Judged) -> f32| {
-        Ranking::new(judged.iter().map(|j| (f(j), j.sample.anomalous)))
-    };
-    let image = labelled(&|j| j.score);
-    let pictures = segmentations(judged);
+    let known: Vec<&Judged> = judged.iter().copied().filter(|j| !j.untaught).collect();
+    let image = Ranking::new(known.iter().map(|j| (j.score, j.sample.anomalous)));
+    let pictures = segmentations(&known);
     let pixels = pixel_ranking(pictures.iter().copied());
-    let best = image.f1_max();
     Figures {
         images: judged.len(),
         anomalous: judged.iter().filter(|j| j.sample.anomalous).count(),
@@ -316,8 +324,11 @@ pub fn figures(judged: &[&Judged]) -> Figures {
         image_ap: image.average_precision(),
         pg2: image.passed_while_missing(0.02),
         pb2: image.found_while_losing(0.02),
-        f1_max: best.map(|(f1, _)| f1),
-        f1_threshold: best.map(|(_, t)| f64::from(t)),
+        f1_max: image.f1_max().map(|(f1, _)| f1),
+        // As the shortest decimal number that it is read from.
+        f1_threshold: image
+            .f1_threshold()
+            .map(|t| t.to_string().parse().unwrap_or(f64::from(t))),
         pixel_auroc: pixels.auroc(),
         pixel_pro: pro(pictures, &pixels),
         trivial_auroc: std::array::from_fn(|i| {

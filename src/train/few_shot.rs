@@ -1,12 +1,13 @@
 //! Figures of a memory of good parts: a few good pictures of a set are taught, as `teach` does it, and the others
-//! are judged. All by the device's own code, on descriptors that were made once.
+//! are judged. All by the device's own code: on descriptors that were made once, or, where the method compares with
+//! good parts as its paper does (WinCLIP, APRIL-GAN), on the pictures themselves.
 
 use super::TrainError;
 use super::datasets::Sample;
 use super::evaluate::{Judged, segmentations};
 use super::metrics::{Ranking, Segmentation, pixel_ranking, pro};
 use crate::capture::load;
-use crate::faprompt::map::joined;
+use crate::faprompt::map::{Map, joined};
 use crate::inspector::{Inspection, Inspector};
 use crate::memory::region::Regions;
 use crate::memory::{Fusion, Kind, LIMIT, Lesson, Settings, Taught, Views, ZeroShot};
@@ -94,7 +95,7 @@ pub struct Row {
     pub shots: usize,
     /// Good pictures that were taught.
     pub references: usize,
-    /// The kind of memory.
+    /// The kind of memory; the method's name where it has a form of its own.
     pub memory: String,
     /// Area under the ROC curve of image scores, 0..=1.
     pub image_auroc: Option<f64>,
@@ -108,7 +109,7 @@ pub struct Row {
     pub pixel_auroc: Option<f64>,
     /// Per-region overlap of pixel scores, 0..=1.
     pub pixel_pro: Option<f64>,
-    /// Good pictures that the limit which teaching sets rejects.
+    /// Good pictures that the limit which teaching sets rejects; a method's own form sets none.
     pub false_rejects: Option<f64>,
     /// Bad pictures that it rejects.
     pub found: Option<f64>,
@@ -157,9 +158,56 @@ fn drawn(n: usize, count: usize, seed: u64) -> Vec<usize> {
 }
 
 /// A good picture that can be taught.
+#[derive(Clone, Copy)]
 struct Good<'a> {
     path: &'a Path,
-    encoded: &'a Encoded,
+    /// None where the method has a form of its own.
+    encoded: Option<&'a Encoded>,
+}
+
+/// What pictures came to: scores and whether each is abnormal, and the maps of those that count in pixel figures.
+#[derive(Default)]
+struct Came {
+    scores: Vec<(f32, bool)>,
+    maps: Vec<Segmentation>,
+}
+
+impl Came {
+    fn add(&mut self, j: &Judged, score: f32, map: impl FnOnce() -> Map, wanted: bool) {
+        self.scores.push((score, j.sample.anomalous));
+        if let (Some(truth), true) = (&j.segmentation, wanted) {
+            let map = map();
+            self.maps.push(Segmentation {
+                width: map.side,
+                scores: map.values,
+                mask: truth.mask.clone(),
+            });
+        }
+    }
+
+    /// The figures, those of a limit where there is one.
+    fn row(&self, limit: Option<f32>) -> Row {
+        let ranking = Ranking::new(self.scores.iter().copied());
+        let pixels = pixel_ranking(&self.maps);
+        let share = |bad: bool| {
+            let limit = limit?;
+            let of = self.scores.iter().filter(|s| s.1 == bad);
+            let of: Vec<f32> = of.map(|s| s.0).collect();
+            let above = of.iter().filter(|s| **s > limit).count();
+            (!of.is_empty()).then(|| above as f64 / of.len() as f64)
+        };
+        Row {
+            image_auroc: ranking.auroc(),
+            image_ap: ranking.average_precision(),
+            pg2: ranking.passed_while_missing(0.02),
+            pb2: ranking.found_while_losing(0.02),
+            pixel_auroc: pixels.auroc(),
+            pixel_pro: pro(&self.maps, &pixels),
+            false_rejects: share(false),
+            found: share(true),
+            ..Row::default()
+        }
+    }
 }
 
 /// Teaches and judges a set.
@@ -237,11 +285,14 @@ impl<'a> FewShots<'a> {
         };
         let mut lesson = Lesson::new(layout, settings).map_err(wrong)?;
         for good in references {
+            let Some(encoded) = good.encoded else {
+                continue;
+            };
             let views = lesson.wants_views();
-            let descriptors = numbers(&good.encoded.descriptors);
+            let descriptors = numbers(&encoded.descriptors);
             let name = good.path.display().to_string();
             lesson
-                .part(&name, &descriptors, good.encoded.zero_shot)
+                .part(&name, &descriptors, encoded.zero_shot)
                 .map_err(wrong)?;
             if views.count() > 1 {
                 for view in self.views(good.path)? {
@@ -267,9 +318,11 @@ impl<'a> FewShots<'a> {
             classes.entry(&j.sample.class).or_default().push(j);
         }
         let mut encoded = BTreeMap::new();
-        for class in classes.keys() {
-            let samples = train.get(*class).map_or(&[][..], |v| v);
-            encoded.insert(*class, self.encode(samples)?);
+        if !self.has_own_form() {
+            for class in classes.keys() {
+                let samples = train.get(*class).map_or(&[][..], |v| v);
+                encoded.insert(*class, self.encode(samples)?);
+            }
         }
         let mut rows = vec![];
         for shots in &self.plan.shots.clone() {
@@ -280,10 +333,10 @@ impl<'a> FewShots<'a> {
                     let own = train.get(*class).map_or(&[][..], |v| v);
                     let own: Vec<Good> = own
                         .iter()
-                        .zip(&encoded[class])
-                        .map(|(sample, encoded)| Good {
+                        .enumerate()
+                        .map(|(i, sample)| Good {
                             path: &sample.image,
-                            encoded,
+                            encoded: encoded.get(class).and_then(|all| all.get(i)),
                         })
                         .collect();
                     of_classes.extend(self.class(*shots, draw, pictures, own)?);
@@ -312,12 +365,11 @@ impl<'a> FewShots<'a> {
             own
         } else {
             let good = pictures.iter().filter(|j| !j.sample.anomalous);
-            good.filter_map(|j| {
-                Some(Good {
-                    path: &j.sample.image,
-                    encoded: j.encoded.as_ref()?,
-                })
+            good.map(|j| Good {
+                path: &j.sample.image,
+                encoded: j.encoded.as_ref(),
             })
+            .filter(|good| self.has_own_form() || good.encoded.is_some())
             .collect()
         };
         let most = if apart { goods.len() } else { goods.len() / 2 };
@@ -329,30 +381,66 @@ impl<'a> FewShots<'a> {
             return Ok(None);
         }
         let chosen = drawn(goods.len(), count, self.plan.seed.wrapping_add(draw));
-        let references: Vec<Good> = chosen
-            .iter()
-            .map(|i| Good {
-                path: goods[*i].path,
-                encoded: goods[*i].encoded,
-            })
-            .collect();
-        let mut taught = self.teach(&references)?;
+        let references: Vec<Good> = chosen.iter().map(|i| goods[*i]).collect();
         let taken: Vec<&Path> = references.iter().map(|g| g.path).collect();
         let rest: Vec<&Judged> = pictures
             .iter()
             .copied()
             .filter(|j| !taken.contains(&j.sample.image.as_path()))
             .collect();
+        let (memory, figures) = match self.has_own_form() {
+            true => {
+                let figures = self.by_own_form(&references, &rest);
+                // What comes next is judged without them.
+                self.inspector.forget();
+                (self.inspector.manifest().method_name().name(), figures?)
+            }
+            false => {
+                let mut taught = self.teach(&references)?;
+                let figures = self.figures(&mut taught, &rest)?;
+                (taught.about().kind.name(), figures)
+            }
+        };
         let row = Row {
             shots: match shots {
                 Shots::Some(n) => n,
                 Shots::All => count,
             },
             references: count,
-            memory: taught.about().kind.name().into(),
-            ..self.figures(&mut taught, &rest)?
+            memory: memory.into(),
+            ..figures
         };
         Ok(Some(row))
+    }
+
+    fn has_own_form(&self) -> bool {
+        let method = self.inspector.manifest().method_name();
+        method.has_few_shot_form()
+    }
+
+    /// The figures of pictures that the method itself compares with `references`, as it does on a device.
+    fn by_own_form(&mut self, references: &[Good], rest: &[&Judged]) -> Result<Row, TrainError> {
+        let sigma = self.inspector.manifest().scores.smoothing_sigma;
+        let wanted = self.plan.pixels && !segmentations(rest).is_empty();
+        self.inspector.forget();
+        for good in references {
+            let frame = load(good.path)?;
+            let shown = self.inspector.remember(&frame);
+            shown.map_err(|e| Self::fail(good.path, e))?;
+        }
+        let mut came = Came::default();
+        for j in rest {
+            let frame = load(&j.sample.image)?;
+            let inspection = self.inspector.inspect(&frame);
+            let inspection = inspection.map_err(|e| Self::fail(&j.sample.image, e))?;
+            came.add(
+                j,
+                inspection.score,
+                || inspection.map().smoothed(sigma),
+                wanted,
+            );
+        }
+        Ok(came.row(None))
     }
 
     /// The figures of pictures judged by what was taught.
@@ -361,40 +449,17 @@ impl<'a> FewShots<'a> {
         let (grid, side) = (manifest.image.grid(), manifest.image.size);
         let sigma = manifest.scores.smoothing_sigma;
         let wanted = self.plan.pixels && !segmentations(rest).is_empty();
-        let (mut scores, mut maps, mut map) = (vec![], vec![], vec![]);
+        let (mut came, mut map) = (Came::default(), vec![]);
         for j in rest {
             let Some(e) = &j.encoded else { continue };
             let descriptors = numbers(&e.descriptors);
             let outcome = taught
                 .judge(&descriptors, &[e.zero_shot.score], &e.map, &mut map)
                 .map_err(|e| Self::fail(&j.sample.image, format!("{e:#}")))?;
-            scores.push((outcome.score, j.sample.anomalous));
-            if let (Some(truth), true) = (&j.segmentation, wanted) {
-                maps.push(Segmentation {
-                    width: side,
-                    scores: joined(&map, grid, tiles, side).smoothed(sigma).values,
-                    mask: truth.mask.clone(),
-                });
-            }
+            let drawn = || joined(&map, grid, tiles, side).smoothed(sigma);
+            came.add(j, outcome.score, drawn, wanted);
         }
-        let ranking = Ranking::new(scores.iter().copied());
-        let pixels = pixel_ranking(&maps);
-        let share = |bad: bool| {
-            let of: Vec<f32> = scores.iter().filter(|s| s.1 == bad).map(|s| s.0).collect();
-            let above = of.iter().filter(|s| **s > LIMIT).count();
-            (!of.is_empty()).then(|| above as f64 / of.len() as f64)
-        };
-        Ok(Row {
-            image_auroc: ranking.auroc(),
-            image_ap: ranking.average_precision(),
-            pg2: ranking.passed_while_missing(0.02),
-            pb2: ranking.found_while_losing(0.02),
-            pixel_auroc: pixels.auroc(),
-            pixel_pro: pro(&maps, &pixels),
-            false_rejects: share(false),
-            found: share(true),
-            ..Row::default()
-        })
+        Ok(came.row(Some(LIMIT)))
     }
 }
 

@@ -14,6 +14,14 @@ use std::path::{Path, PathBuf};
 /// defects of the public data sets cover about two thirds.
 pub const NEARLY_ALL: f64 = 0.8;
 
+/// What to do about masks that mark nearly all, by whether they were turned.
+pub fn when_nearly_all(turned: bool) -> &'static str {
+    match turned {
+        true => "if white is what is defective: leave --invert-masks out",
+        false => "if white is what is normal: --invert-masks",
+    }
+}
+
 /// Where a picture is abnormal: whatever one of the files marks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mask {

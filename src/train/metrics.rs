@@ -149,7 +149,31 @@ impl Ranking {
             .then(|| found as f64 / self.positives.len() as f64)
     }
 
-    /// The largest F1 = 2 TP / (2 TP + FP + FN) and the threshold that reaches it (the highest of
+    /// A threshold above which lies what [`Ranking::f1_max`] calls abnormal, and nothing else: as devices compare. It
+    /// lies near the middle between the lowest score that is above and the highest that is not, with as few decimals,
+    /// from three on, as that leaves room for. `None` without both kinds.
+    pub fn f1_threshold(&self) -> Option<f32> {
+        let (_, above) = self.f1_max()?;
+        let scores = || self.positives.iter().chain(&self.negatives).copied();
+        let below = scores().filter(|s| *s < above).max_by(f32::total_cmp);
+        let separates = |t: &f32| *t < above && below.is_none_or(|b| *t >= b);
+        let (low, high) = (below.map_or(0.0, f64::from), f64::from(above));
+        // A score that is no number stands for infinity.
+        let (low, high) = match (low.is_finite(), high.is_finite()) {
+            (true, true) => (low, high),
+            (true, false) => (low, low + 1.0),
+            _ => (0.0, 0.0),
+        };
+        let middle = (low + high) / 2.0;
+        let rounded = (3..=9).map(|decimals| {
+            let unit = 10f64.powi(decimals);
+            ((middle * unit).round() / unit) as f32
+        });
+        let lowest = || below.unwrap_or(above.next_down());
+        Some(rounded.into_iter().find(separates).unwrap_or_else(lowest))
+    }
+
+    /// The largest F1 = 2 TP / (2 TP + FP + FN) and the lowest score that is then called abnormal (the highest of
     /// equals). `None` without both kinds.
     pub fn f1_max(&self) -> Option<(f64, f32)> {
         let f1 = |p: &Operating| {
@@ -164,6 +188,16 @@ impl Ranking {
             }
         }
         best.filter(|_| self.is_defined())
+    }
+}
+
+/// A threshold with three decimals, or with all that it has: what is read is what was meant.
+pub fn threshold_text(threshold: f64) -> String {
+    let short = format!("{threshold:.3}");
+    let as_short = |t: f64| short.parse::<f32>().is_ok_and(|s| s == t as f32);
+    match as_short(threshold) {
+        true => short,
+        false => (threshold as f32).to_string(),
     }
 }
 
@@ -289,6 +323,21 @@ mod tests {
                 (None, None, None)
             );
         }
+        // What devices compare with: above 0.5, found; not above it, passed.
+        assert_eq!(separated.f1_threshold(), Some(0.5));
+        let close = of(&[(0.123_46, true), (0.123_44, false)]).f1_threshold();
+        assert_eq!(close, Some(0.123_45));
+        let next = of(&[(0.5f32.next_up(), true), (0.5, false)]);
+        assert_eq!(next.f1_threshold(), Some(0.5));
+        let all_found = of(&[(0.5, true), (0.5, false)]).f1_threshold().unwrap();
+        assert_eq!(all_found, 0.25);
+        let zeros = of(&[(0.0, true), (0.0, false)]).f1_threshold().unwrap();
+        assert!(zeros < 0.0);
+        let odd = of(&[(f32::NAN, true), (0.5, false)])
+            .f1_threshold()
+            .unwrap();
+        assert!((0.5..f32::INFINITY).contains(&odd));
+        assert_eq!(of(&[(0.5, true)]).f1_threshold(), None);
         // NaN is a reject: a miss if the part was good.
         assert_eq!(of(&[(f32::NAN, false), (0.5, true)]).auroc(), Some(0.0));
     }

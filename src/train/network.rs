@@ -11,10 +11,12 @@ pub(in crate::train) use teacher::Teacher;
 use super::TrainError;
 use super::backbone::{MEAN, STD, config::Said};
 use super::clip::Overrides;
-use super::tensors::file_digest;
+use super::tensors::{files_digest, onnx_files};
 use crate::bundle::manifest::ImageSpec;
 use crate::bundle::network::NetworkTap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::tract_itertools::Itertools;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
@@ -46,7 +48,7 @@ pub struct Asked<'a> {
 pub struct Network {
     /// Path of the file.
     pub path: PathBuf,
-    /// SHA-256 of the file.
+    /// SHA-256 of the file; of one that keeps numbers in others, of the digests of all.
     pub digest: String,
     /// How a frame is resized and normalised.
     pub image: ImageSpec,
@@ -71,9 +73,9 @@ impl Network {
             path: path.to_path_buf(),
             what,
         };
-        let digest = file_digest(path).map_err(|e| wrong(e.to_string()))?;
         let said = Said::of_pictures(path, asked.overrides).map_err(|e| wrong(e.to_string()))?;
         let (model, names, image) = read(path, asked).map_err(|e| wrong(format!("{e:#}")))?;
+        let digest = digest(path).map_err(wrong)?;
         let mut assumed = vec![];
         let mut or = |what: &str, option: &str, value: [f32; 3]| {
             assumed.push(format!(
@@ -115,6 +117,7 @@ impl Network {
 /// The network with rows as outputs, the names of the taps, side and grid.
 fn read(path: &Path, asked: &Asked) -> TractResult<(TypedModel, Vec<String>, (usize, usize))> {
     let model = parse(path)?;
+    refuse_miscomputed(path, asked.taps)?;
     let (side, channels_last) = input(&model, asked.image_size)?;
     let opened = open(model, asked.taps, side, channels_last, false)?;
     let finest = opened.taps.iter().map(|t| t.own).max().unwrap_or(1);
@@ -125,6 +128,79 @@ fn read(path: &Path, asked: &Asked) -> TractResult<(TypedModel, Vec<String>, (us
         asked.taps.to_vec(),
         (side, grid),
     ))
+}
+
+/// SHA-256 of a file that was read, and of those beside it that it keeps numbers in.
+fn digest(path: &Path) -> Result<String, String> {
+    let files = onnx_files(path).map_err(|e| e.to_string())?;
+    files_digest(&files).map_err(|e| e.to_string())
+}
+
+/// Refuses what tract fails at or computes wrongly, by name, as far as a tap depends on it; without `taps` the outputs
+/// count.
+fn refuse_miscomputed(path: &Path, taps: &[String]) -> TractResult<()> {
+    let graph = tract_onnx::onnx().proto_model_for_path(path)?.graph;
+    let odd = miscomputed(&graph.unwrap_or_default(), taps);
+    ensure!(
+        odd.is_empty(),
+        "operators that are not supported: {}",
+        odd.iter().join(", ")
+    );
+    Ok(())
+}
+
+fn miscomputed(graph: &GraphProto, taps: &[String]) -> Vec<String> {
+    let mut wanted: Vec<&str> = match taps.is_empty() {
+        true => graph.output.iter().map(|o| o.name.as_str()).collect(),
+        false => taps.iter().map(String::as_str).collect(),
+    };
+    let mut seen = HashSet::new();
+    let mut odd = vec![];
+    while let Some(name) = wanted.pop() {
+        let makes = |n: &&NodeProto| n.name == name || n.output.iter().any(|o| o == name);
+        let Some(node) = graph.node.iter().find(makes).filter(|_| seen.insert(name)) else {
+            continue;
+        };
+        wanted.extend(
+            node.input
+                .iter()
+                .map(String::as_str)
+                .filter(|i| !i.is_empty()),
+        );
+        let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
+        let alpha = attribute("alpha").map_or(1.0, |a| a.f);
+        let pads = match node.input.get(1) {
+            Some(input) if node.op_type == "Pad" => integers(graph, input),
+            _ => attribute("pads").map_or(vec![], |a| a.ints.clone()),
+        };
+        let what = match node.op_type.as_str() {
+            "Celu" if alpha != 1.0 => format!("Celu with alpha {alpha}"),
+            kind if pads.iter().any(|p| *p < 0) => format!("{kind} with negative pads"),
+            _ => continue,
+        };
+        let named = Some(&node.name).filter(|n| !n.is_empty());
+        let named = named.or(node.output.first()).map_or("", String::as_str);
+        odd.push(format!("{what} ({named})"));
+    }
+    odd
+}
+
+/// A constant of whole numbers; none if it is no such constant, or kept in a file of its own.
+fn integers(graph: &GraphProto, name: &str) -> Vec<i64> {
+    let constant = |n: &&NodeProto| n.op_type == "Constant" && n.output.iter().any(|o| o == name);
+    let of_node = graph.node.iter().find(constant);
+    let of_node = of_node.and_then(|n| n.attribute.iter().find_map(|a| a.t.as_ref()));
+    let named = graph.initializer.iter().find(|t| t.name == name);
+    let Some(tensor) = named.or(of_node) else {
+        return vec![];
+    };
+    match tensor.int64_data.is_empty() {
+        true => {
+            let each = tensor.raw_data.as_chunks::<8>().0.iter();
+            each.map(|b| i64::from_le_bytes(*b)).collect()
+        }
+        false => tensor.int64_data.clone(),
+    }
 }
 
 /// The graph of a file, as it stands there.
@@ -549,6 +625,58 @@ mod tests {
             let error = grid(side, finest, asked).unwrap_err().to_string();
             assert!(error.contains("--image-size"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_tract_computes_wrongly_is_named_where_a_tap_needs_it() {
+        use tract_onnx::pb::{AttributeProto, TensorProto};
+        let node = |kind: &str, from: &[&str], to: &str, attribute: AttributeProto| NodeProto {
+            name: format!("/{to}"),
+            op_type: kind.into(),
+            input: from.iter().map(|i| i.to_string()).collect(),
+            output: vec![to.into()],
+            attribute: vec![attribute],
+            ..NodeProto::default()
+        };
+        let alpha = |f: f32| AttributeProto {
+            name: "alpha".into(),
+            f,
+            ..AttributeProto::default()
+        };
+        let pads = |ints: [i64; 4]| AttributeProto {
+            name: "pads".into(),
+            ints: ints.to_vec(),
+            ..AttributeProto::default()
+        };
+        let constant = |name: &str, values: [i64; 4]| TensorProto {
+            name: name.into(),
+            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..TensorProto::default()
+        };
+        let graph = GraphProto {
+            node: vec![
+                node("Celu", &["x"], "usual", alpha(1.0)),
+                node("Pad", &["usual", "more"], "padded", alpha(0.0)),
+                node("Celu", &["padded"], "bent", alpha(1.5)),
+                node("Pad", &["padded", "less"], "cut", alpha(0.0)),
+                node("MaxPool", &["cut"], "pooled", pads([0, -1, 0, 0])),
+            ],
+            initializer: vec![
+                constant("more", [0, 0, 1, 2]),
+                constant("less", [0, 0, -1, 2]),
+            ],
+            ..GraphProto::default()
+        };
+        let of = |tap: &str| miscomputed(&graph, &[tap.to_string()]);
+        assert_eq!(of("padded"), Vec::<String>::new());
+        assert_eq!(of("bent"), ["Celu with alpha 1.5 (/bent)"]);
+        // By the node's name, too.
+        assert_eq!(of("/cut"), ["Pad with negative pads (/cut)"]);
+        let both = [
+            "MaxPool with negative pads (/pooled)",
+            "Pad with negative pads (/cut)",
+        ];
+        assert_eq!(of("pooled"), both);
     }
 
     #[test]

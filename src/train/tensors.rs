@@ -9,6 +9,7 @@ mod shards;
 pub mod store;
 mod torchscript;
 
+pub(in crate::train) use onnx::files as onnx_files;
 pub use shards::index_of;
 
 use crate::bundle::envelope::hex;
@@ -245,12 +246,7 @@ impl Tensors {
     /// # Errors
     /// The file system's.
     pub fn digest(&self) -> std::io::Result<String> {
-        let mut each = self.files.iter().map(|f| file_digest(f));
-        if let [_] = &*self.files {
-            return each.next().unwrap_or_else(|| Ok(String::new()));
-        }
-        let all = each.collect::<std::io::Result<Vec<_>>>()?.join("\n");
-        Ok(hex(&Sha256::digest(all.as_bytes())))
+        files_digest(&self.files)
     }
 
     /// Every name, in order.
@@ -482,7 +478,20 @@ fn kind(path: &Path) -> Result<Kind, TensorError> {
     }
 }
 
-/// SHA-256 of a file in hexadecimal.
+/// SHA-256 of a file in hexadecimal; of several, of their digests.
+///
+/// # Errors
+/// The file system's.
+pub fn files_digest(files: &[PathBuf]) -> std::io::Result<String> {
+    if let [file] = files {
+        return file_digest(file);
+    }
+    let each = files.iter().map(|f| file_digest(f));
+    let all = each.collect::<std::io::Result<Vec<_>>>()?.join("\n");
+    Ok(hex(&Sha256::digest(all.as_bytes())))
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
 ///
 /// # Errors
 /// The file system's.

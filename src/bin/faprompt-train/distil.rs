@@ -1,5 +1,6 @@
 //! `faprompt-train distil`.
 
+use crate::report::refuse_own_inputs;
 use clap::Args;
 use faprompt_edge::bundle::manifest::Precision;
 use faprompt_edge::bundle::tap::Tap;
@@ -178,6 +179,18 @@ impl Distil {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         // What is wrong with the options is said before anything is read.
         self.options(false).check()?;
+        if let Some(odd) = self
+            .memory_blocks
+            .iter()
+            .find(|b| !(1..=self.layers).contains(*b))
+        {
+            return Err(TrainError::Options(format!(
+                "--memory-blocks {odd}: the encoder has blocks 1 to {}",
+                self.layers
+            )));
+        }
+        let teachers = self.teacher.iter().map(|t| Some(t.path.as_path()));
+        refuse_own_inputs(&[("--out", Some(&self.out))], teachers)?;
         let device = self.device.open()?;
         let run = run_folder(&self.out);
         let _held = Lock::hold(&run)?;

@@ -2,7 +2,7 @@
 
 use crate::fit::open_cache;
 use crate::method::MethodArguments;
-use crate::report::{Reporter, can_all_be_written, can_be_written};
+use crate::report::{Reporter, can_all_be_written, can_be_written, refuse_own_inputs};
 use crate::samples::MaskOptions;
 use crate::weights::WeightOptions;
 use clap::{Args, ValueEnum};
@@ -33,12 +33,17 @@ use faprompt_edge::train::progress::{Interrupt, bar};
 use faprompt_edge::train::prompts::Prompts;
 use faprompt_edge::train::shard::{About, Data, Part, Shard};
 use faprompt_edge::train::tensors::{Tensors, file_digest};
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+
+/// The bundle inside `faprompt-edge`, and what it is called by.
+static BUILT_IN: &[u8] = include_bytes!(env!("DEFAULT_BUNDLE"));
+const BUILT_IN_NAME: &str = "built-in";
 
 /// Arguments of `evaluate`.
 #[derive(Args)]
 pub struct Evaluate {
-    /// The bundle
+    /// The bundle; `built-in`: the one inside faprompt-edge
     #[arg(long, required_unless_present_any = ["prompts", "clip"], conflicts_with_all = ["prompts", "clip"])]
     bundle: Option<PathBuf>,
     /// Instead of a bundle: CLIP weights, with --prompts, or with --method: then each class of a set is judged by
@@ -172,14 +177,29 @@ impl Judge {
     /// Reads what was named; returns what to call it and a warning that its outputs must carry.
     fn open(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
         if let Some(path) = &a.bundle {
+            let bundle = match path == Path::new(BUILT_IN_NAME) {
+                true => Bundle::built_in(BUILT_IN, &Keys::default())?,
+                false => Bundle::open(path, &Keys::default())?,
+            };
+            let method = bundle.manifest().method_name();
+            let own_form = method.has_few_shot_form() && !a.shots.is_empty();
+            if let Some(option) = a.unknown_to_own_form().filter(|_| own_form) {
+                return Err(TrainError::Options(format!(
+                    "{option}: {method} compares parts with good ones as its paper does, which knows no such option"
+                )));
+            }
+            if own_form && !a.tiles.is_whole() {
+                let refused = CutError::GoodParts(method);
+                return Err(TrainError::Options(format!("--tiles: {refused}")));
+            }
             let options = Options {
                 adaptation: a.adaptation,
                 threads: a.threads.unwrap_or(cores()),
                 arithmetic: a.arithmetic,
-                memory: !a.shots.is_empty(),
+                memory: !a.shots.is_empty() && !own_form,
                 ..Options::default()
             };
-            let mut inspector = Inspector::new(&Bundle::open(path, &Keys::default())?, options)?;
+            let mut inspector = Inspector::new(&bundle, options)?;
             let refused = |e: CutError| TrainError::Options(format!("--tiles: {e}"));
             inspector.cut(a.tiles).map_err(refused)?;
             if inspector.is_untaught() && a.shots.is_empty() {
@@ -278,6 +298,10 @@ impl Judge {
     fn key(&self, a: &Evaluate) -> Result<String, TrainError> {
         let digest = |path: &Option<PathBuf>| match path {
             None => Ok(String::new()),
+            Some(path) if path == Path::new(BUILT_IN_NAME) => Ok(Sha256::digest(BUILT_IN)
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect()),
             Some(path) => file_digest(path).map_err(|e| TrainError::Data {
                 path: path.clone(),
                 what: e.to_string(),
@@ -417,8 +441,31 @@ impl Judge {
 }
 
 impl Evaluate {
+    /// The first option that says something which only the device's own memory of good parts knows.
+    fn unknown_to_own_form(&self) -> Option<&'static str> {
+        let usual = Views::default();
+        let said = [
+            ("--memory", self.memory.0.is_some()),
+            ("--fusion", self.fusion != Fusion::default()),
+            ("--rotations", self.views.rotations != usual.rotations),
+            ("--brightness", self.views.brightness != usual.brightness),
+        ];
+        said.iter()
+            .find(|(_, said)| *said)
+            .map(|(option, _)| *option)
+    }
+
     /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
+        let named = [&self.bundle, &self.clip, &self.prompts].map(Option::as_deref);
+        let inputs = named
+            .into_iter()
+            .chain(self.data.iter().map(|d| Some(d.as_path())));
+        let results = [
+            ("--json", self.json.as_ref()),
+            ("--html", self.html.as_ref()),
+        ];
+        refuse_own_inputs(&results, inputs)?;
         can_all_be_written(&[&self.json, &self.html])?;
         let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);

@@ -1,6 +1,7 @@
 //! `faprompt-train export`.
 
 use crate::method::MethodArguments;
+use crate::report::refuse_own_inputs;
 use crate::weights::WeightOptions;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
@@ -112,6 +113,15 @@ impl Export {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let asked = self.method.options()?;
         refuse_host_only(asked.method)?;
+        let inputs = [
+            &self.clip,
+            &self.weights,
+            &self.encoder,
+            &self.beside,
+            &self.prompts,
+        ];
+        let results = [("--out", Some(&self.out)), ("--onnx", self.onnx.as_ref())];
+        refuse_own_inputs(&results, inputs.map(Option::as_deref))?;
         if let Some(path) = &self.weights {
             return self.without_text(path, &asked);
         }

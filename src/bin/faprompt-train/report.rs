@@ -7,6 +7,7 @@ use faprompt_edge::train::datasets::LeftOut;
 use faprompt_edge::train::defect_types::{TypeFigures, type_figures};
 use faprompt_edge::train::evaluate::{self, Figures, Judged, MaskCounts};
 use faprompt_edge::train::few_shot::{FewShot, Row};
+use faprompt_edge::train::metrics::threshold_text;
 use faprompt_edge::train::page;
 use faprompt_edge::train::shard::{About, Data};
 use serde::Serialize;
@@ -44,7 +45,8 @@ struct PictureReport {
     class: String,
     kind: String,
     anomalous: bool,
-    score: f32,
+    /// Null of a bundle without words, which was taught nothing.
+    score: Option<f32>,
     /// How much of it the mask marks, 0..=1; null without a mask.
     marked: Option<f64>,
     /// The most likely type of its defect, should it have one, or "unknown".
@@ -54,7 +56,7 @@ struct PictureReport {
 
 fn figure_row(name: &str, f: &Figures) -> String {
     let percent = |v: Option<f64>| v.map_or("    -".into(), |v| format!("{:5.1}", 100.0 * v));
-    let threshold = f.f1_threshold.map_or("    -".into(), |t| format!("{t:.3}"));
+    let threshold = f.f1_threshold.map_or("    -".into(), threshold_text);
     let trivial: Vec<String> = f.trivial_auroc.iter().map(|v| percent(*v)).collect();
     format!(
         "{name:24} {:6} {:5}  {} {}  {} {}  {} {}  {} {threshold}   {}",
@@ -122,6 +124,39 @@ pub fn can_be_written(path: &Path) -> std::io::Result<()> {
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(|_| ())
+}
+
+/// Where a file lies, whatever it is called by; the file itself need not be there.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+    let named = || Some(folder.ok()?.join(path.file_name()?));
+    let known = path.canonicalize().ok();
+    known.or_else(named).unwrap_or_else(|| path.to_path_buf())
+}
+
+/// Refuses results, by the options that name them, that would replace what they are made from or one another.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub fn refuse_own_inputs<'a>(
+    results: &[(&str, Option<&PathBuf>)],
+    inputs: impl IntoIterator<Item = Option<&'a Path>>,
+) -> Result<(), TrainError> {
+    let results = || results.iter().filter_map(|(o, path)| Some((o, (*path)?)));
+    let mut taken: Vec<PathBuf> = inputs.into_iter().flatten().map(place).collect();
+    for (option, path) in results() {
+        let own = place(path);
+        // What goes to a pipe or a device replaces nothing.
+        if taken.contains(&own) && (own.is_file() || !own.exists()) {
+            return Err(TrainError::Options(format!(
+                "{option} {}: this is another of the files that were named, and would be replaced: choose another name",
+                path.display()
+            )));
+        }
+        taken.push(own);
+    }
+    Ok(())
 }
 
 /// Writes a result: whole or not at all, unless it goes to a pipe or a device.
@@ -238,7 +273,7 @@ impl Reporter {
             class: j.sample.class.clone(),
             kind: j.sample.kind.clone(),
             anomalous: j.sample.anomalous,
-            score: j.score,
+            score: (!j.untaught).then_some(j.score),
             marked: j.marked,
             defect: j.defect.clone(),
         };

@@ -1,5 +1,6 @@
 //! `faprompt-train text`.
 
+use crate::report::refuse_own_inputs;
 use crate::samples::MaskOptions;
 use clap::Args;
 use faprompt_edge::exit::ExitCode;
@@ -100,6 +101,8 @@ impl Text {
         let options = self.options();
         // What is wrong with the options is said before anything is read.
         options.check()?;
+        let inputs = [Some(self.tower.as_path()), self.labels.as_deref()];
+        refuse_own_inputs(&[("--out", self.out.as_ref())], inputs)?;
         let device = self.device.open()?;
         let tower = Tower::load(&self.tower)?;
         let stop = Interrupt::catch()?;

@@ -12,6 +12,8 @@ pub struct Said {
     /// Whether there is a configuration at all.
     pub found: bool,
     pub heads: Option<usize>,
+    /// Keys of sizes that the tensors tell too: the channels of the tokens, and the number of blocks.
+    pub sizes: [(&'static str, Option<usize>); 2],
     pub epsilon: Option<f32>,
     pub mean: Option<[f32; 3]>,
     pub std: Option<[f32; 3]>,
@@ -23,6 +25,8 @@ pub struct Said {
 #[serde(default)]
 struct Config {
     model_type: Option<String>,
+    hidden_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
     num_attention_heads: Option<usize>,
     layer_norm_eps: Option<f32>,
     hidden_act: Option<String>,
@@ -49,9 +53,37 @@ pub struct Preprocessor {
     pub image_std: Option<[f32; 3]>,
     /// PIL's number: 2 bilinear, 3 bicubic.
     resample: Option<u64>,
+    do_normalize: Option<bool>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
 }
 
 impl Preprocessor {
+    /// Refuses pixels of another range than 0..=1.
+    fn refuse_other_ranges(&self, overrides: &Overrides) -> Result<(), TensorError> {
+        let odd = match (self.do_rescale, self.rescale_factor) {
+            (Some(false), _) if !overrides.ignores("do_rescale") => {
+                "`do_rescale` = false: only pixels of 0..=1 are supported".to_string()
+            }
+            (_, Some(factor))
+                if (factor * 255.0 - 1.0).abs() > 1e-3 && !overrides.ignores("rescale_factor") =>
+            {
+                format!("`rescale_factor` = {factor}: only 1 / 255 is supported")
+            }
+            _ => return Ok(()),
+        };
+        let what = format!("preprocessor_config.json: {odd}");
+        Err(TensorError::File(what))
+    }
+
+    /// Mean and deviation: what it says, or none at all where nothing is normalised.
+    fn normalisation(&self) -> (Option<[f32; 3]>, Option<[f32; 3]>) {
+        match self.do_normalize {
+            Some(false) => (Some([0.0; 3]), Some([1.0; 3])),
+            _ => (self.image_mean, self.image_std),
+        }
+    }
+
     /// How pictures are resized, where it is one of ours.
     pub fn interpolation(&self) -> Option<Interpolation> {
         match self.resample {
@@ -76,6 +108,19 @@ pub fn parse<T: for<'a> Deserialize<'a> + Default>(path: &Path) -> Result<Option
 }
 
 impl Said {
+    /// Refuses a configuration of other weights than those with tokens of `width` channels and so many blocks.
+    pub fn refuse_other_weights(&self, width: usize, blocks: usize) -> Result<(), TensorError> {
+        for ((key, said), own) in self.sizes.iter().zip([width, blocks]) {
+            if let Some(said) = said.filter(|said| *said != own) {
+                let what = format!(
+                    "config.json: `{key}` = {said}, but the tensors have {own}: it belongs to other weights (--config names another file)"
+                );
+                return Err(TensorError::File(what));
+            }
+        }
+        Ok(())
+    }
+
     /// What lies beside the weight file, or what the user names instead.
     pub fn beside(file: &Path, overrides: &Overrides) -> Result<Said, TensorError> {
         Said::read(file, overrides, true)
@@ -104,6 +149,8 @@ impl Said {
         }
         let hub = parse::<Preprocessor>(&folder.join("preprocessor_config.json"))?;
         let hub = hub.unwrap_or_default();
+        hub.refuse_other_ranges(overrides)?;
+        let (mean, std) = hub.normalisation();
         let timm = config.pretrained_cfg;
         let named = match timm.interpolation.as_deref() {
             Some("bicubic") => Some(Interpolation::Bicubic),
@@ -113,9 +160,13 @@ impl Said {
         Ok(Said {
             found: true,
             heads: config.num_attention_heads,
+            sizes: [
+                ("hidden_size", config.hidden_size),
+                ("num_hidden_layers", config.num_hidden_layers),
+            ],
             epsilon: config.layer_norm_eps,
-            mean: hub.image_mean.or(timm.mean),
-            std: hub.image_std.or(timm.std),
+            mean: mean.or(timm.mean),
+            std: std.or(timm.std),
             interpolation: hub.interpolation().or(named),
         })
     }

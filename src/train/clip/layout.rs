@@ -45,6 +45,11 @@ const HUGGING_FACE: [&str; 4] = [
 
 /// The weight file that `path` is, or that the folder `path` holds.
 pub fn weight_file(path: &Path) -> Result<PathBuf, TensorError> {
+    if !path.exists() {
+        let what =
+            "no such file or folder; `faprompt-train pull --list` names weights that it fetches";
+        return Err(TensorError::File(what.into()));
+    }
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }

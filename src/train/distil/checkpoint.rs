@@ -113,8 +113,8 @@ pub(super) fn remove_other_optimizers(folder: &Path, kept: &Path) {
 }
 
 /// Fields in which two records differ, a sentence each, those in `moved` left aside; `named` says it in words where the
-/// values themselves tell a reader nothing.
-pub(super) fn differences<R: Serialize>(
+/// values themselves tell a reader nothing. A part that the older record does not have differs in nothing.
+pub(in crate::train) fn differences<R: Serialize>(
     there: &R,
     here: &R,
     moved: &[&str],
@@ -124,16 +124,33 @@ pub(super) fn differences<R: Serialize>(
         Ok(serde_json::Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
     };
-    let (there, here) = (fields(there), fields(here));
-    let differs = |(name, there): (&String, &serde_json::Value)| {
-        let here = here.get(name)?;
+    let mut said = vec![];
+    apart(&fields(there), &fields(here), moved, &named, &mut said);
+    said
+}
+
+fn apart(
+    there: &serde_json::Map<String, serde_json::Value>,
+    here: &serde_json::Map<String, serde_json::Value>,
+    moved: &[&str],
+    named: &impl Fn(&str) -> Option<&'static str>,
+    said: &mut Vec<String>,
+) {
+    use serde_json::Value;
+    for (name, there) in there {
+        let Some(here) = here.get(name) else { continue };
         if moved.contains(&name.as_str()) || there == here {
-            return None;
+            continue;
         }
-        let words = named(name).map(String::from);
-        Some(words.unwrap_or_else(|| format!("{name}: there {there}, here {here}")))
-    };
-    there.iter().filter_map(differs).collect()
+        match (there, here, named(name)) {
+            (_, _, Some(words)) => said.push(words.into()),
+            (Value::Object(there), Value::Object(here), None) => {
+                apart(there, here, moved, named, said);
+            }
+            (Value::Null, Value::Object(_), None) => (),
+            (_, _, None) => said.push(format!("{name}: there {there}, here {here}")),
+        }
+    }
 }
 
 /// What a run goes on with.

@@ -94,6 +94,12 @@ impl Record {
     }
 }
 
+/// What there is to say of a folder that holds more epochs than are asked for: the longer run is not the shorter one.
+pub(in crate::train) fn fewer(there: usize, here: usize) -> Option<String> {
+    let epochs = |n: usize| format!("{n} epoch{}", if n == 1 { "" } else { "s" });
+    (there > here).then(|| format!("--epochs: there {}, here {here}", epochs(there)))
+}
+
 /// What two records say differently; a record that does not say its data may have any.
 fn differences(there: &Record, here: &Record) -> Vec<String> {
     let fields = |record| match serde_json::to_value(record) {
@@ -281,6 +287,7 @@ impl Checkpoint {
                 differs.push(format!("{name}: there {there:?}, here {here:?}"));
             }
         }
+        differs.extend(fewer(record.epoch, options.epochs));
         if !differs.is_empty() {
             return Err(TrainError::Options(format!(
                 "{} was learned with other options or data:\n  {}",

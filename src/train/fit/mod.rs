@@ -20,7 +20,7 @@ use super::nn::layers::{put, tensor};
 use super::nn::text::TextTower;
 use super::nn::{Maker, Products};
 use super::progress::Interrupt;
-use super::prompts::Prompts;
+use super::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, Prompts, embed};
 use crate::bundle::manifest::{ScoreRule, Selection};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
@@ -180,6 +180,22 @@ impl Options {
                 clip.text.blocks.len()
             ));
         }
+        if self.deep_length == 0 && self.deep_blocks > 0 {
+            return refuse(
+                "--deep-length 0: at least 1; --deep-blocks 0 learns no deep prompts".into(),
+            );
+        }
+        let own = match self.variant.own_tokens {
+            true => 0,
+            false => self.abnormal_tokens,
+        };
+        let learned = self.normal_tokens + own;
+        refuse_long(
+            clip,
+            learned,
+            [NORMAL_WORDS, ABNORMAL_WORDS],
+            "--e and --ea",
+        )?;
         if self.deep_length > self.normal_tokens {
             return refuse(format!(
                 "--deep-length {}: at most --e {}, for deep prompts must not reach the abnormal tokens",
@@ -191,6 +207,35 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// Refuses learned tokens that leave no room for the words behind them; `options` are what their number is said with.
+///
+/// # Errors
+/// [`TrainError::Options`]; [`TrainError::Weights`] for weights without the words' embeddings.
+pub(in crate::train) fn refuse_long(
+    clip: &Clip,
+    learned: usize,
+    texts: impl IntoIterator<Item = impl AsRef<str>>,
+    options: &str,
+) -> Result<(), TrainError> {
+    let context = clip.text.positions.nrows();
+    for text in texts {
+        let text = text.as_ref();
+        let words = embed(clip, text).map_err(|e| TrainError::Weights {
+            path: clip.path.clone(),
+            what: e.to_string(),
+        })?;
+        // The start token goes before, and the end token is one of the words.
+        let words = 1 + words.1.nrows();
+        if learned + words > context {
+            return Err(TrainError::Options(format!(
+                "{options}: {learned} learned tokens and {words} of \"{text}\"; the text encoder reads {context}, so at most {} can be learned",
+                context.saturating_sub(words)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What does not learn, on the training device.

@@ -1,7 +1,7 @@
 //! A method's bundle: the encoder, what never changes from picture to picture, and the switches.
 
 use super::fit::dapo;
-use super::fit::run::Record;
+use super::fit::run::{How, Record};
 use super::learned::{Learned, Numbers, context_of, flat};
 use super::text::{encode, features, fits, mean_of_units, raw_mean};
 use super::weights::Weights;
@@ -12,10 +12,12 @@ use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::train::TrainError;
 use crate::train::backbone::Backbone;
 use crate::train::clip::Clip;
+use crate::train::distil::checkpoint::differences;
 use crate::train::export::{ExportOptions, Exported, Writer, write_encoder};
 use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, embed};
 use crate::train::reference::Reference;
 use clap::ValueEnum;
+use half::f16;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use std::path::Path;
 
@@ -181,7 +183,11 @@ pub fn anomalyclip(
         prompt(clip, Some(normal), NORMAL_WORDS, None)?,
         prompt(clip, Some(abnormal), ABNORMAL_WORDS, None)?,
     ];
-    Ok(encode(clip, &rows, deep, threads))
+    // The published text tower rounds deep prompts to 16 bits, and checkpoints were learned so.
+    let rounded = deep
+        .iter()
+        .map(|rows| rows.mapv(|v| f16::from_f32(v).to_f32()));
+    Ok(encode(clip, &rows, &rounded.collect::<Vec<_>>(), threads))
 }
 
 /// CoOp's class words, normal and abnormal.
@@ -322,8 +328,47 @@ fn record_of<'a>(
             odd.method,
             weights.path().display()
         ))),
-        record => Ok(record),
+        Some(record) => {
+            let here = How::of_weights(weights);
+            let there = record.how.as_ref().map(|how| &how.weights);
+            let apart = there.map(|there| differences(there, &here, &[], |_| None));
+            match apart.filter(|apart| !apart.is_empty()) {
+                Some(apart) => Err(options(format!(
+                    "these {} numbers were learned on these weights read as another network:\n  {}",
+                    record.method,
+                    apart.join("\n  ")
+                ))),
+                None => Ok(Some(record)),
+            }
+        }
+        None => Ok(None),
     }
+}
+
+/// Refuses to judge by another temperature or other positions than what was learned was learned with.
+fn refuse_otherwise(
+    record: Option<&Record>,
+    temperature: f32,
+    spec: &MethodSpec,
+) -> Result<(), TrainError> {
+    let Some(how) = record.and_then(|r| r.how.as_ref()) else {
+        return Ok(());
+    };
+    if let Some(there) = how.temperature.filter(|t| *t != temperature) {
+        return Err(options(format!(
+            "--temperature: it was learned with {there}, here {temperature}"
+        )));
+    }
+    if how.positions != spec.positions {
+        let name = |p: Positions| p.to_possible_value().map(|v| v.get_name().to_string());
+        let (there, here) = (name(how.positions), name(spec.positions));
+        return Err(options(format!(
+            "--positions: it was learned with {}, here {}",
+            there.unwrap_or_default(),
+            here.unwrap_or_default()
+        )));
+    }
+    Ok(())
 }
 
 /// The pairs of vectors of each stage.
@@ -492,6 +537,7 @@ fn manifest(
 ) -> Result<Manifest, TrainError> {
     let (visual, text) = (&clip.visual, &clip.text);
     let record = record_of(learned, clip)?;
+    refuse_otherwise(record.as_ref(), made.temperature, &made.spec)?;
     let size = options
         .image_size
         .or(record.as_ref().map(|r| r.image_size))
@@ -588,6 +634,8 @@ pub fn export_without_text(
     let mut spec = MethodSpec::of(Method::Heads, weights.layers());
     spec.stages = stages(asked, Some(learned), spec.stages)?;
     spec.positions = asked.positions.unwrap_or(backbone.how);
+    let temperature = asked.temperature.unwrap_or(INITIAL);
+    refuse_otherwise(record.as_ref(), temperature, &spec)?;
     let mut w = Writer::new(BundleWriter::new(options.precision));
     write_heads(&mut w, &spec, learned)?;
     let learned_size = record.map(|r| r.image_size);
@@ -599,7 +647,7 @@ pub fn export_without_text(
     let mut manifest = backbone.manifest(spec, &options)?;
     let size = manifest.image.size as f32;
     manifest.scores.smoothing_sigma = smoothing(Method::Heads) * size;
-    manifest.scores.temperature = asked.temperature.unwrap_or(INITIAL);
+    manifest.scores.temperature = temperature;
     let digest = learned.digest.clone();
     manifest.sources.insert("prompts".into(), digest);
     backbone.finish(w, manifest, out)

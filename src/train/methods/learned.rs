@@ -9,7 +9,6 @@ use crate::train::clip::{Clip, Dense};
 use crate::train::methods::weights::Weights;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
-use half::f16;
 use ndarray::{Array1, Array2, Array3, s};
 use std::path::{Path, PathBuf};
 
@@ -185,12 +184,6 @@ fn dense(t: &Tensors, name: &str) -> Result<Dense, TensorError> {
     Ok(Dense { weight, bias })
 }
 
-/// The published text tower rounds deep prompts to 16 bits, and checkpoints were learned so.
-fn rounded(mut rows: Array2<f32>) -> Array2<f32> {
-    rows.mapv_inplace(|v| f16::from_f32(v).to_f32());
-    rows
-}
-
 fn prompts(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
     let width = clip.text.width;
     let stem = ["compound_prompts_text.", "prompts.deep.", "deep."]
@@ -198,7 +191,7 @@ fn prompts(t: &Tensors, clip: &Clip) -> Result<Numbers, TensorError> {
         .find(|s| t.has(&format!("{s}0")))
         .unwrap_or("compound_prompts_text.");
     let deep = (0..t.count(stem, "")?)
-        .map(|i| tokens(t, &format!("{stem}{i}"), width).map(rounded))
+        .map(|i| tokens(t, &format!("{stem}{i}"), width))
         .collect::<Result<Vec<_>, _>>()?;
     if deep.len() >= clip.text.blocks.len() {
         return Err(TensorError::File(format!(

@@ -2,8 +2,7 @@
 //! picture.
 
 use super::super::TrainError;
-use super::{Found, input, maps, open, parse, rows};
-use crate::train::tensors::file_digest;
+use super::{Found, digest, input, maps, open, parse, refuse_miscomputed, rows};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
@@ -30,7 +29,7 @@ impl TeacherTap {
 
 /// A teacher for pictures of one size.
 pub(in crate::train) struct Teacher {
-    /// SHA-256 of the file.
+    /// SHA-256 of the file, as of [`super::Network`].
     pub digest: String,
     /// What it hands out, in the order of its outputs.
     pub taps: Vec<TeacherTap>,
@@ -57,10 +56,9 @@ impl Teacher {
             path: PathBuf::from(path),
             what,
         };
-        let digest = file_digest(path).map_err(|e| wrong(e.to_string()))?;
         let mut teacher =
             read(path, taps, (side, grid), usual).map_err(|e| wrong(format!("{e:#}")))?;
-        teacher.digest = digest;
+        teacher.digest = digest(path).map_err(wrong)?;
         Ok(teacher)
     }
 
@@ -93,6 +91,7 @@ fn read(
     usual: Option<(&Teacher, usize)>,
 ) -> TractResult<Teacher> {
     let mut model = parse(path)?;
+    refuse_miscomputed(path, taps)?;
     let fixed = fixed_side(&model)?;
     let (own, channels_last) = input(&model, fixed.or(Some(side)))?;
     let names: Vec<String> = match taps.is_empty() {

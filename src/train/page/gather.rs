@@ -48,7 +48,7 @@ pub struct Outcome<'a> {
 /// The page's data of a set. The pictures that it shows are read again; one that has gone since is
 /// shown without its photo.
 pub fn set(outcome: &Outcome) -> Set {
-    let all: Vec<&Judged> = outcome.judged.iter().collect();
+    let all: Vec<&Judged> = outcome.judged.iter().filter(|j| !j.untaught).collect();
     let mut curves = vec![curves_of("all pictures", &all, outcome.pooled)];
     if outcome.classes.len() > 1 {
         for (class, figures) in outcome.classes {
@@ -258,6 +258,7 @@ mod tests {
                 anomalous,
             },
             score,
+            untaught: false,
             defect: None,
             trivial: Some([score, 0.0, 1.0]),
             encoded: None,

@@ -3,6 +3,7 @@
 use super::Set;
 use crate::train::defect_types::TypeFigures;
 use crate::train::evaluate::{Figures, TRIVIAL, mean};
+use crate::train::metrics::threshold_text;
 use maud::{Markup, html};
 
 /// What stands for a figure that is not defined.
@@ -124,7 +125,7 @@ pub fn figures(set: &Set) -> Markup {
                 td { (percent(f.pixel_auroc)) }
                 td { (percent(f.pixel_pro)) }
                 td { (percent(f.f1_max)) }
-                td { (score(f.f1_threshold)) }
+                td { (f.f1_threshold.map_or(NONE.into(), threshold_text)) }
                 @for trivial in f.trivial_auroc { td { (percent(trivial)) } }
             }
         }

@@ -20,10 +20,14 @@ pub mod pictures;
 pub mod run;
 
 use super::MethodOptions;
+use super::bundle::coop_words;
 use super::weights::Weights;
+use super::words::class_words;
 use crate::bundle::method::Method;
 use crate::train::TrainError;
+use crate::train::fit::refuse_long;
 use crate::train::nn::Products;
+use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS};
 use crate::train::tensors::store::Store;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
@@ -103,6 +107,23 @@ impl Options {
         }
     }
 
+    /// The words behind learned tokens, as far as they are known before any picture is; none without such tokens.
+    fn words(&self) -> Option<Vec<String>> {
+        match self.asked.method {
+            Method::Anomalyclip => Some(vec![NORMAL_WORDS.into(), ABNORMAL_WORDS.into()]),
+            Method::Coop | Method::Cocoop => {
+                let class = class_words(self.asked.class.as_deref().unwrap_or(run::OBJECT));
+                let both = coop_words(&class);
+                Some(both.iter().map(|name| format!("{name}.")).collect())
+            }
+            Method::Dapo => {
+                let types: Vec<String> = self.asked.types.iter().map(|t| class_words(t)).collect();
+                Some(dapo::sentences(&types))
+            }
+            _ => None,
+        }
+    }
+
     /// Refuses what does not fit together.
     ///
     /// # Errors
@@ -130,7 +151,18 @@ impl Options {
                 self.deep_blocks,
             ));
         }
-        if self.asked.method == Method::Anomalyclip && self.deep_length > self.tokens {
+        let deep = match self.asked.method {
+            Method::Anomalyclip => self.deep_blocks > 0,
+            other => other == Method::Dapo,
+        };
+        if deep && self.deep_length == 0 {
+            return refuse("--deep-length 0: at least 1".into());
+        }
+        if let Some(texts) = self.words() {
+            let clip = weights.clip(self.asked.method)?;
+            refuse_long(clip, self.tokens, texts, "--e")?;
+        }
+        if deep && self.deep_length > self.tokens {
             return refuse(format!(
                 "--deep-length {}: at most --e {}",
                 self.deep_length, self.tokens

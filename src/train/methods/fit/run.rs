@@ -3,19 +3,23 @@
 use super::pictures::{More, Pictures, Set};
 use super::{Learner, Options, Terms, anomalyclip, april_gan, coop, dapo, heads, optimizer, step};
 use crate::bundle;
-use crate::bundle::method::{Method, MethodSpec};
+use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::bundle::tap::Tap;
 use crate::train::TrainError;
-use crate::train::clip::Clip;
+use crate::train::clip::{Clip, Network, Preprocess};
 use crate::train::datasets::{Sample, digest};
-use crate::train::fit::order;
+use crate::train::distil::checkpoint::differences;
+use crate::train::fit::checkpoint::fewer;
+use crate::train::fit::{order, refuse_long};
 use crate::train::methods::learned::{Learned, Numbers, RECORD};
 use crate::train::methods::weights::Weights;
 use crate::train::methods::{text, words};
+use crate::train::nn::Products;
 use crate::train::progress::Interrupt;
 use crate::train::tensors::store::Store;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Bytes, Device};
+use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The class of CoOp's prompts if the user names none.
-const OBJECT: &str = "object";
+pub(super) const OBJECT: &str = "object";
 
 /// What a checkpoint was learned with: `export` takes it as its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +57,90 @@ pub struct Record {
     /// DAPO's types of defect.
     #[serde(default)]
     pub types: Vec<String>,
+    /// What else changes what is learned; older files do not say it.
+    #[serde(default)]
+    pub how: Option<How>,
+}
+
+/// What changes what is learned beside what `export` takes as its defaults. What means nothing to the method is none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct How {
+    /// Epochs of the whole run, where the learning rate follows them.
+    pub epochs: Option<usize>,
+    /// Learned tokens of a prompt.
+    pub e: Option<usize>,
+    /// Text blocks with a deep prompt.
+    pub deep_blocks: Option<usize>,
+    /// Tokens of a deep prompt.
+    pub deep_length: Option<usize>,
+    /// T in softmax(cosine / T), where the user chose it.
+    pub temperature: Option<f32>,
+    /// How positions are resized.
+    pub positions: Positions,
+    /// Where the class words of CoOp stand.
+    pub class_position: Option<String>,
+    /// The numbers of matrix products.
+    pub products: String,
+    /// What the weights do not say.
+    pub weights: ReadAs,
+}
+
+/// What the weights do not say of their network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadAs {
+    /// Of a CLIP.
+    pub network: Option<Network>,
+    /// Attention heads of an image encoder without text.
+    pub heads: Option<usize>,
+    /// What its normalisations add to the variance.
+    pub epsilon: Option<f32>,
+    /// What becomes of a frame before it.
+    pub preprocess: Option<Preprocess>,
+}
+
+impl How {
+    /// Of a run that begins.
+    fn new(weights: Weights<'_>, spec: &MethodSpec, options: &Options) -> How {
+        let method = options.asked.method;
+        let prompts = matches!(
+            method,
+            Method::Anomalyclip | Method::Coop | Method::Cocoop | Method::Dapo
+        );
+        let scheduled = matches!(method, Method::Coop | Method::Cocoop);
+        let deep = matches!(method, Method::Anomalyclip | Method::Dapo);
+        let position = options.asked.class_position.to_possible_value();
+        How {
+            epochs: scheduled.then_some(options.epochs),
+            e: prompts.then_some(options.tokens),
+            deep_blocks: (method == Method::Anomalyclip).then_some(options.deep_blocks),
+            deep_length: deep.then_some(options.deep_length),
+            temperature: options.asked.temperature,
+            positions: spec.positions,
+            class_position: position
+                .filter(|_| method == Method::Coop)
+                .map(|v| v.get_name().to_string()),
+            products: match options.products {
+                Products::F32 => "f32".into(),
+                Products::Bf16 => "bf16".into(),
+            },
+            weights: How::of_weights(weights),
+        }
+    }
+
+    /// What the weights do not say of their network.
+    pub(in crate::train::methods) fn of_weights(weights: Weights<'_>) -> ReadAs {
+        let (network, bare) = match weights {
+            // It says what becomes of a frame, too.
+            Weights::Clip(clip) => (Some(clip.network()), None),
+            Weights::WithoutText(backbone) => (None, Some(backbone)),
+        };
+        ReadAs {
+            network,
+            heads: bare.map(|b| b.heads),
+            epsilon: bare.map(|b| b.epsilon),
+            preprocess: bare.map(|b| b.preprocess),
+        }
+    }
 }
 
 impl Record {
@@ -185,6 +273,7 @@ impl Checkpoint {
         &self,
         weights: Weights<'_>,
         now: &Record,
+        epochs: usize,
         resume: bool,
     ) -> Result<Option<(Numbers, usize, Bytes)>, TrainError> {
         let path = self.numbers();
@@ -207,10 +296,17 @@ impl Checkpoint {
             epoch: record.epoch,
             ..now.clone()
         };
-        if record != same {
+        let mut differs = differences(&record, &same, &["epoch"], |name| match name {
+            "clip" => Some("--clip or --weights: there other weights"),
+            "data" => Some("data: there other pictures or masks"),
+            _ => None,
+        });
+        differs.extend(fewer(record.epoch, epochs));
+        if !differs.is_empty() {
             return Err(TrainError::Options(format!(
-                "{} was learned with other options or data: there {record:?}, here {same:?}",
-                path.display()
+                "{} was learned with other options or data:\n  {}",
+                path.display(),
+                differs.join("\n  ")
             )));
         }
         let state = self.optimizer(record.epoch);
@@ -336,8 +432,13 @@ pub fn fit<'a>(
             Method::Dapo => types(options, set.samples)?,
             _ => vec![],
         },
+        how: Some(How::new(weights, &spec, options)),
     };
-    let saved = checkpoint.load(weights, &record, out.resume)?;
+    if method == Method::Dapo {
+        let sentences = dapo::sentences(&record.types);
+        refuse_long(weights.clip(method)?, options.tokens, sentences, "--e")?;
+    }
+    let saved = checkpoint.load(weights, &record, options.epochs, out.resume)?;
     let (numbers, done, state) = match saved {
         Some((numbers, done, state)) => (numbers, done, Some(state)),
         None => {
