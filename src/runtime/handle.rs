@@ -227,7 +227,7 @@ impl Making {
         };
         let mut network = network.map_err(|e| {
             log::error!("bundle `{bundle}`: {e}");
-            Refused::Network("the bundle or its regions cannot be used, the program's log says why")
+            Refused::Network("the bundle or its regions cannot be used: see the log")
         })?;
         // What was just written is read again, too: what is accepted is what the next start will find.
         let learnt = match taught.is_empty() {
@@ -254,12 +254,12 @@ impl Making {
                     CameraError::Taught(_) => Refused::Taught(
                         "a further camera's file (the log says which): SET camera2_taught \"\" (or 3, 4), COMMIT",
                     ),
-                    CameraError::Regions { .. } => Refused::Network(
-                        "a camera's regions cannot be used, the program's log says why",
-                    ),
-                    CameraError::Failed(_) => Refused::Network(
-                        "the bundle or its regions cannot be used, the program's log says why",
-                    ),
+                    CameraError::Regions { .. } => {
+                        Refused::Network("a camera's regions cannot be used: see the log")
+                    }
+                    CameraError::Failed(_) => {
+                        Refused::Network("the bundle or its regions cannot be used: see the log")
+                    }
                 })
             }
         }
@@ -419,9 +419,7 @@ impl ControlledStation for Handle {
                     let (network, alone) = making.make()?;
                     let networks = network.side_by_side(count).map_err(|e| {
                         log::error!("{e:#}");
-                        Refused::Network(
-                            "the bundle or its regions cannot be used, the program's log says why",
-                        )
+                        Refused::Network("the bundle or its regions cannot be used: see the log")
                     })?;
                     let networks = networks.into_iter().map(|n| drops.takes(Box::new(n)));
                     loadout.networks = Some(networks.collect());
