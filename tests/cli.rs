@@ -440,6 +440,7 @@ fn run_refuses_parameters_that_are_wrong_or_contradict() {
         ("wiring=energise_to_reject", "confirm"),
         // It would never end.
         ("reject_axis=counts", "inputs.encoder_a"),
+        ("trigger_source=edge", "inputs.trigger"),
     ] {
         let out = s.edge("run", &["--set", setting, "--out", str(&s.path("out"))]);
         assert_eq!(out.status.code(), Some(2), "{setting}");

@@ -162,7 +162,7 @@ impl Teach {
         }
         if lesson.len() < FEWEST {
             return Err(CliError::NothingTaught(format!(
-                "{} good parts that can be judged; teaching takes {FEWEST} at least",
+                "{} good parts; teaching takes {FEWEST} at least",
                 lesson.len()
             )));
         }
