@@ -1,5 +1,6 @@
 //! The page's own files, built into the program: it works without a network beyond the station's.
 
+use crate::hex::hex;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
@@ -36,8 +37,7 @@ impl Asset {
     /// Makes a file of this kind (media type) ready.
     pub fn new(kind: &'static str, text: &'static str) -> Asset {
         let digest = Sha256::digest(text.as_bytes());
-        let hex: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
-        let tag = format!("W/\"{hex}\"");
+        let tag = format!("W/\"{}\"", hex(&digest[..8]));
         Asset { kind, text, tag }
     }
 

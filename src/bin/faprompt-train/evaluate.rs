@@ -6,6 +6,7 @@ use crate::report::{Reporter, can_all_be_written, can_be_written, refuse_own_inp
 use crate::samples::MaskOptions;
 use crate::weights::WeightOptions;
 use clap::{Args, ValueEnum};
+use faprompt_edge::bundle::envelope::hex;
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
@@ -298,10 +299,7 @@ impl Judge {
     fn key(&self, a: &Evaluate) -> Result<String, TrainError> {
         let digest = |path: &Option<PathBuf>| match path {
             None => Ok(String::new()),
-            Some(path) if path == Path::new(BUILT_IN_NAME) => Ok(Sha256::digest(BUILT_IN)
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect()),
+            Some(path) if path == Path::new(BUILT_IN_NAME) => Ok(hex(&Sha256::digest(BUILT_IN))),
             Some(path) => file_digest(path).map_err(|e| TrainError::Data {
                 path: path.clone(),
                 what: e.to_string(),

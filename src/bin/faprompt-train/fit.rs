@@ -257,18 +257,25 @@ pub fn said_encoded(cache: &Cache, pictures: usize, clock: Instant) {
 
 /// A line per epoch.
 pub fn epoch_line(epoch: &Epoch) -> String {
-    let terms: Vec<String> = epoch
-        .terms
-        .named()
+    let named = epoch.terms.named();
+    learned_line(epoch.number, &named, epoch.seconds, epoch.pictures)
+}
+
+/// A line about an epoch of any method: its number, the means of its loss terms, its seconds and its pictures.
+pub fn learned_line(
+    number: usize,
+    terms: &[(impl AsRef<str>, f64)],
+    seconds: f64,
+    pictures: usize,
+) -> String {
+    let terms: Vec<String> = terms
         .iter()
-        .map(|(name, v)| format!("{} {v:.4}", name.replace('_', " ")))
+        .map(|(name, v)| format!("{} {v:.4}", name.as_ref().replace('_', " ")))
         .collect();
     format!(
-        "epoch {:2}  {}  {:.1} s ({:.1} images/s)",
-        epoch.number,
+        "epoch {number:2}  {}  {seconds:.1} s ({:.1} images/s)",
         terms.join("  "),
-        epoch.seconds,
-        epoch.pictures as f64 / epoch.seconds
+        pictures as f64 / seconds
     )
 }
 

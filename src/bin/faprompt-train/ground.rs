@@ -1,6 +1,6 @@
 //! What the methods other than FAPrompt learn with.
 
-use crate::fit::{Learning, said_encoded};
+use crate::fit::{Learning, learned_line, said_encoded};
 use burn::tensor::Device;
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::report::say;
@@ -128,17 +128,5 @@ impl MethodGround {
 
 /// A line per epoch of another method.
 fn method_epoch_line(epoch: &methods::fit::run::Epoch) -> String {
-    let terms: Vec<String> = epoch
-        .terms
-        .0
-        .iter()
-        .map(|(name, v)| format!("{} {v:.4}", name.replace('_', " ")))
-        .collect();
-    format!(
-        "epoch {:2}  {}  {:.1} s ({:.1} images/s)",
-        epoch.number,
-        terms.join("  "),
-        epoch.seconds,
-        epoch.pictures as f64 / epoch.seconds
-    )
+    learned_line(epoch.number, &epoch.terms.0, epoch.seconds, epoch.pictures)
 }

@@ -6,6 +6,7 @@
 //! new. Two recipes may name the same file.
 
 use crate::durable::{self, Files, Folder};
+use crate::hex::hex;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,7 @@ const DIGITS: usize = 32;
 
 /// The name of a file with these bytes.
 pub fn name_of(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    let digits: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-    format!("{PREFIX}{}", &digits[..DIGITS])
+    format!("{PREFIX}{}", &hex(&Sha256::digest(bytes))[..DIGITS])
 }
 
 /// Whether it is the name of such a file; anything else is the path of another one.
