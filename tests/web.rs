@@ -8,6 +8,7 @@ mod wire;
 
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -235,7 +236,7 @@ fn over_https_everything_is_as_it_is_without() {
     // Somebody who never finishes the handshake keeps nobody waiting.
     let address = plain.strip_prefix("http://").unwrap();
     let silent: Vec<_> = (0..20)
-        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .map(|_| TcpStream::connect(address).unwrap())
         .collect();
     assert_eq!(station.get("/api/state").status(), 200);
     drop(silent);
@@ -451,6 +452,55 @@ fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
     let (status, _) = station.post("/api/logout", Some(token), &Value::Null);
     assert_eq!(status, 204);
     assert_eq!(station.command(token, "ARM").0, 401);
+}
+
+/// What comes back over a bare connection, up to the end of the headers.
+fn headers_of(stream: &mut TcpStream) -> String {
+    let (mut text, mut byte) = (String::new(), [0]);
+    while !text.ends_with("\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        text.push(char::from(byte[0]));
+    }
+    text.to_ascii_lowercase()
+}
+
+#[test]
+fn a_connection_that_ends_says_so_and_any_other_takes_the_next_request() {
+    let station = Station::start();
+    let address = station.url.strip_prefix("http://").unwrap();
+    let ask = |head: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).unwrap();
+        let head = format!("{head} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 4\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    // The body comes late, as it does when the machine is busy.
+    let mut stream = ask("POST /api/logout");
+    std::thread::sleep(Duration::from_millis(200));
+    stream.write_all(b"null").unwrap();
+    let answer = headers_of(&mut stream);
+    assert!(answer.starts_with("http/1.1 204"), "{answer}");
+    assert!(!answer.contains("connection: close"), "{answer}");
+    let next = format!("GET /api/state HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(next.as_bytes()).unwrap();
+    let answer = headers_of(&mut stream);
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    // What is answered before the body has come.
+    for (head, status) in [
+        ("POST /nowhere", 404),
+        ("PUT /api/state", 405),
+        ("GET /api/state", 200),
+    ] {
+        let mut stream = ask(head);
+        let answer = headers_of(&mut stream);
+        assert!(
+            answer.starts_with(&format!("http/1.1 {status}")),
+            "{head}: {answer}"
+        );
+        assert!(answer.contains("connection: close"), "{head}: {answer}");
+    }
 }
 
 #[test]
@@ -880,7 +930,7 @@ fn who_asks_by_another_name_is_refused() {
     assert_eq!(answer.unwrap().status().as_u16(), 421);
     // A client that other people wrote may say no name at all; HTTP/1.1 wants one.
     let address = station.url.strip_prefix("http://").unwrap();
-    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    let mut socket = TcpStream::connect(address).unwrap();
     socket
         .write_all(b"GET /api/state HTTP/1.1\r\nConnection: close\r\n\r\n")
         .unwrap();
@@ -910,7 +960,7 @@ fn connections_are_limited_and_the_line_goes_on() {
     let address = station.url.strip_prefix("http://").unwrap();
     // More than there is room for, all of them silent.
     let silent: Vec<_> = (0..250)
-        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .map(|_| TcpStream::connect(address).unwrap())
         .collect();
     let limit = Duration::from_secs(2);
     let agent: ureq::Agent = ureq::Agent::config_builder()

@@ -48,8 +48,9 @@ use crate::runtime::system;
 use access::{Grant, Grants, Needed};
 use archive::Archive;
 use assets::{ASSETS, Asset};
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -341,6 +342,8 @@ async fn guarded<H: ControlledStation>(
     next: Next,
 ) -> Response {
     let streams = matches!(request.uri().path(), "/api/events" | "/api/archive.tar");
+    let posts = request.method() == Method::POST;
+    let has_body = !request.body().is_end_stream();
     let mut answer = match (hosts::refusal(&request, &page.station.hosts), streams) {
         (Some(refusal), _) => refusal,
         (None, true) => next.run(request).await,
@@ -349,7 +352,13 @@ async fn guarded<H: ControlledStation>(
             Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
         },
     };
+    // Only what was posted and taken was surely read to its end. Behind anything else no other request can follow on this
+    // connection; without being told so, a client sends its next one into a connection that is about to be closed.
+    let read = posts && answer.status().is_success();
     let headers = answer.headers_mut();
+    if has_body && !read {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -453,7 +462,12 @@ async fn login<H: ControlledStation>(
     }
 }
 
-async fn logout<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> StatusCode {
+/// The body says nothing, but is read: the next request on this connection comes behind it.
+async fn logout<H: ControlledStation>(
+    State(page): Shared<H>,
+    headers: HeaderMap,
+    _: Bytes,
+) -> StatusCode {
     let mut control = page.control();
     if let Some(mut session) = page.access().end(&headers) {
         session.hang_up(&mut control);
