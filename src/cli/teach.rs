@@ -6,7 +6,7 @@ use faprompt_edge::bundle::method::Method;
 use faprompt_edge::capture::{PatternCamera, survey};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::inspector::{CutError, Inspector};
-use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views};
+use faprompt_edge::memory::{Fusion, Kind, LIMIT, Lesson, Light, Settings, Views, refuse_options};
 use faprompt_edge::ops::tract::TractError;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::tiling::Tiling;
@@ -91,11 +91,13 @@ impl Teach {
                     "--generated: {method} learns from photos only"
                 )));
             }
-            if let Some(option) = self.ignored() {
-                return Err(CliError::Usage(format!(
-                    "{option}: {method} compares parts with good ones as its paper does, which knows no such option"
-                )));
-            }
+            let others = [
+                ("--false-rejects", self.false_rejects != 1.0),
+                ("--regions", self.regions.is_some()),
+                ("--drop", !self.drop.is_empty()),
+            ];
+            refuse_options(method, (self.memory, self.fusion, self.views), &others)
+                .map_err(|e| CliError::Usage(e.to_string()))?;
             let encoder = good_parts::encoder(&bundle);
             let mut inspector = super::inspector(&bundle, options)?;
             if !self.tiles.is_whole() {
@@ -199,28 +201,6 @@ impl Teach {
             0 => ExitCode::Good,
             _ => ExitCode::SomeInputsFailed,
         })
-    }
-
-    /// The first option that says something which only the device's own memory of good parts knows.
-    fn ignored(&self) -> Option<&'static str> {
-        let said = [
-            ("--memory", self.memory.is_some()),
-            ("--fusion", self.fusion != Fusion::default()),
-            ("--false-rejects", self.false_rejects != 1.0),
-            ("--regions", self.regions.is_some()),
-            (
-                "--rotations",
-                self.views.rotations != Views::default().rotations,
-            ),
-            (
-                "--brightness",
-                self.views.brightness != Views::default().brightness,
-            ),
-            ("--drop", !self.drop.is_empty()),
-        ];
-        said.iter()
-            .find(|(_, said)| *said)
-            .map(|(option, _)| *option)
     }
 
     fn part(

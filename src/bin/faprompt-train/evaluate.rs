@@ -12,7 +12,7 @@ use faprompt_edge::bundle::{Bundle, Keys};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
 use faprompt_edge::inspector::{CutError, Inspector, Options, cores};
-use faprompt_edge::memory::{Fusion, Kind, Views};
+use faprompt_edge::memory::{Fusion, Kind, Views, refuse_options};
 use faprompt_edge::ops::weights::Arithmetic;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::tiling::Tiling;
@@ -184,10 +184,9 @@ impl Judge {
             };
             let method = bundle.manifest().method_name();
             let own_form = method.has_few_shot_form() && !a.shots.is_empty();
-            if let Some(option) = a.unknown_to_own_form().filter(|_| own_form) {
-                return Err(TrainError::Options(format!(
-                    "{option}: {method} compares parts with good ones as its paper does, which knows no such option"
-                )));
+            if own_form {
+                refuse_options(method, (a.memory.0, a.fusion, a.views), &[])
+                    .map_err(|e| TrainError::Options(e.to_string()))?;
             }
             if own_form && !a.tiles.is_whole() {
                 let refused = CutError::GoodParts(method);
