@@ -10,6 +10,7 @@ use faprompt_edge::inspector::Inspector;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::{self, Sample};
 use faprompt_edge::train::masks::Mask;
+use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::metrics::Ranking;
 use image::{GrayImage, Luma, Rgb, RgbImage};
@@ -247,8 +248,11 @@ fn a_method_s_own_few_shot_form_is_what_is_measured() {
             templates: (method == Method::Winclip).then_some(21),
             ..MethodOptions::default()
         };
+        let learned = common::golden("methods/april-gan/expected.safetensors");
+        let learned =
+            (method == Method::AprilGan).then(|| Learned::load(&learned, method, &clip).unwrap());
         let bundle = folder.path().join(name);
-        methods::export(&clip, &asked, None, &options, &bundle).unwrap();
+        methods::export(&clip, &asked, learned.as_ref(), &options, &bundle).unwrap();
         bundle
     };
     let json = folder.path().join("report.json");
@@ -271,31 +275,39 @@ fn a_method_s_own_few_shot_form_is_what_is_measured() {
         serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap()
     };
     let winclip = exported(Method::Winclip, "winclip.bundle");
-    let plain = measured(&winclip, &[]);
-    let taught = measured(&winclip, &["--shots", "all", "--draws", "1"]);
-    // As a device is taught, and judges.
-    let bundle = Bundle::open(&winclip, &Keys::default()).unwrap();
-    let mut inspector = Inspector::new(&bundle, Default::default()).unwrap();
-    inspector
-        .remember(&load(&good.join("0.png")).unwrap())
-        .unwrap();
-    let pictures = plain[0]["pictures"].as_array().unwrap();
-    let judged: Vec<(f32, bool)> = pictures
-        .iter()
-        .map(|p| {
-            let frame = load(Path::new(p["image"].as_str().unwrap())).unwrap();
+    let april_gan = exported(Method::AprilGan, "april-gan.bundle");
+    for (file, name) in [(&winclip, "winclip"), (&april_gan, "april-gan")] {
+        let plain = measured(file, &[]);
+        let taught = measured(file, &["--shots", "all", "--draws", "1"]);
+        // As a device is taught, and judges.
+        let bundle = Bundle::open(file, &Keys::default()).unwrap();
+        let mut inspector = Inspector::new(&bundle, Default::default()).unwrap();
+        let reference = good.join("0.png");
+        inspector.remember(&load(&reference).unwrap()).unwrap();
+        let pictures = plain[0]["pictures"].as_array().unwrap();
+        let (mut judged, mut scores) = (vec![], vec![]);
+        for picture in pictures {
+            let image = picture["image"].as_str().unwrap();
+            let frame = load(Path::new(image)).unwrap();
             let score = inspector.inspect(&frame).unwrap().score;
-            (score, p["anomalous"] == true)
-        })
-        .collect();
-    let want = Ranking::new(judged).average_precision();
-    for set in [&taught[0], &taught[1]] {
-        let row = &set["few_shot"][0];
-        assert_eq!(row["memory"], "winclip");
-        assert_eq!(row["references"], 1);
-        assert_eq!(row["image_ap"].as_f64(), want);
-        assert!(row["found"].is_null() && row["pixel_auroc"].is_f64());
-        assert_eq!(set["pictures"], plain[0]["pictures"]);
+            judged.push((score, picture["anomalous"] == true));
+            // As the file has it: the shortest decimal number.
+            let score: f64 = score.to_string().parse().unwrap();
+            scores.push(serde_json::json!({"image": image, "score": score}));
+        }
+        let want = Ranking::new(judged).average_precision();
+        for set in [&taught[0], &taught[1]] {
+            let row = &set["few_shot"][0];
+            assert_eq!(row["memory"], name);
+            assert_eq!(row["references"], 1);
+            assert_eq!(row["image_ap"].as_f64(), want);
+            assert!(row["found"].is_null() && row["pixel_auroc"].is_f64());
+            assert_eq!(set["pictures"], plain[0]["pictures"]);
+            // Both are there of each picture: what it came to untaught and taught.
+            let draw = &row["draws"][0];
+            assert_eq!(draw["pictures"], Value::from(scores.clone()));
+            assert_eq!(draw["taught"], serde_json::json!([reference]));
+        }
     }
     for more in [
         &["--tiles", "2x2"][..],

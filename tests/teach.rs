@@ -336,6 +336,18 @@ fn evaluate_teaches_some_good_pictures_and_judges_the_others() {
     }
     assert!(report[0]["mean"]["pg2"].is_number() && report[0]["mean"]["pb2"].is_number());
     assert_eq!(report, run("1", "1x1"), "the same seed, the same figures");
+    for draw in few[0]["draws"].as_array().unwrap() {
+        let names = |key: &str| draw[key].as_array().unwrap().clone();
+        let (taught, pictures) = (names("taught"), names("pictures"));
+        assert_eq!(taught.len(), 2);
+        for picture in &pictures {
+            assert!(!taught.contains(&picture["image"]), "{picture}");
+            assert!((0.0..=1.0).contains(&picture["score"].as_f64().unwrap()));
+        }
+        let all = report[0]["pictures"].as_array().unwrap();
+        let tested = |p: &&Value| !taught.contains(&p["image"]);
+        assert_eq!(pictures.len(), all.iter().filter(tested).count());
+    }
     let cut = run("1", "2x1");
     assert_eq!(
         (&cut[0]["tiles"], &report[0]["tiles"]),

@@ -115,14 +115,35 @@ pub struct Row {
     pub found: Option<f64>,
 }
 
+/// What a picture came to by what was taught.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    /// Path of the picture.
+    pub image: String,
+    /// The image score, 0..=1.
+    pub score: f32,
+}
+
+/// A draw: what was taught, and what all other pictures came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Draw {
+    /// The mean over the set's classes.
+    #[serde(flatten)]
+    pub mean: Row,
+    /// Paths of the good pictures that were taught, class by class.
+    pub taught: Vec<String>,
+    /// The pictures that were judged, class by class.
+    pub pictures: Vec<Score>,
+}
+
 /// The means over draws, and each draw.
 #[derive(Clone, Debug, Serialize)]
 pub struct FewShot {
     /// The means.
     #[serde(flatten)]
     pub mean: Row,
-    /// Each draw, the mean over the set's classes.
-    pub draws: Vec<Row>,
+    /// Each draw.
+    pub draws: Vec<Draw>,
 }
 
 /// The mean of each figure over the rows that have it; what the rows are of is the first one's.
@@ -169,12 +190,17 @@ struct Good<'a> {
 #[derive(Default)]
 struct Came {
     scores: Vec<(f32, bool)>,
+    pictures: Vec<Score>,
     maps: Vec<Segmentation>,
 }
 
 impl Came {
     fn add(&mut self, j: &Judged, score: f32, map: impl FnOnce() -> Map, wanted: bool) {
         self.scores.push((score, j.sample.anomalous));
+        self.pictures.push(Score {
+            image: j.sample.image.display().to_string(),
+            score,
+        });
         if let (Some(truth), true) = (&j.segmentation, wanted) {
             let map = map();
             self.maps.push(Segmentation {
@@ -328,7 +354,7 @@ impl<'a> FewShots<'a> {
         for shots in &self.plan.shots.clone() {
             let mut draws = vec![];
             for draw in 0..self.plan.draws as u64 {
-                let mut of_classes = vec![];
+                let (mut of_classes, mut all) = (vec![], Draw::default());
                 for (class, pictures) in &classes {
                     let own = train.get(*class).map_or(&[][..], |v| v);
                     let own: Vec<Good> = own
@@ -339,12 +365,14 @@ impl<'a> FewShots<'a> {
                             encoded: encoded.get(class).and_then(|all| all.get(i)),
                         })
                         .collect();
-                    of_classes.extend(self.class(*shots, draw, pictures, own)?);
+                    of_classes.extend(self.class(*shots, draw, pictures, own, &mut all)?);
                 }
-                draws.push(mean(&of_classes));
+                all.mean = mean(&of_classes);
+                draws.push(all);
             }
-            let mut mean = mean(&draws);
-            if draws.iter().any(|d| d.memory != mean.memory) {
+            let means: Vec<Row> = draws.iter().map(|d: &Draw| d.mean.clone()).collect();
+            let mut mean = mean(&means);
+            if means.iter().any(|r| r.memory != mean.memory) {
                 mean.memory = "auto".into();
             }
             rows.push(FewShot { mean, draws });
@@ -352,13 +380,14 @@ impl<'a> FewShots<'a> {
         Ok(rows)
     }
 
-    /// One draw of one class; none if it has no good picture to spare.
+    /// One draw of one class, what was taught and judged added to `all`; none if it has no good picture to spare.
     fn class(
         &mut self,
         shots: Shots,
         draw: u64,
         pictures: &[&Judged],
         own: Vec<Good>,
+        all: &mut Draw,
     ) -> Result<Option<Row>, TrainError> {
         let apart = !own.is_empty();
         let goods: Vec<Good> = if apart {
@@ -388,19 +417,24 @@ impl<'a> FewShots<'a> {
             .copied()
             .filter(|j| !taken.contains(&j.sample.image.as_path()))
             .collect();
-        let (memory, figures) = match self.has_own_form() {
+        let (memory, came, limit) = match self.has_own_form() {
             true => {
-                let figures = self.by_own_form(&references, &rest);
+                let came = self.by_own_form(&references, &rest);
                 // What comes next is judged without them.
                 self.inspector.forget();
-                (self.inspector.manifest().method_name().name(), figures?)
+                let name = self.inspector.manifest().method_name().name();
+                (name, came?, None)
             }
             false => {
                 let mut taught = self.teach(&references)?;
-                let figures = self.figures(&mut taught, &rest)?;
-                (taught.about().kind.name(), figures)
+                let came = self.by_memory(&mut taught, &rest)?;
+                (taught.about().kind.name(), came, Some(LIMIT))
             }
         };
+        let figures = came.row(limit);
+        all.taught
+            .extend(taken.iter().map(|path| path.display().to_string()));
+        all.pictures.extend(came.pictures);
         let row = Row {
             shots: match shots {
                 Shots::Some(n) => n,
@@ -418,8 +452,8 @@ impl<'a> FewShots<'a> {
         method.has_few_shot_form()
     }
 
-    /// The figures of pictures that the method itself compares with `references`, as it does on a device.
-    fn by_own_form(&mut self, references: &[Good], rest: &[&Judged]) -> Result<Row, TrainError> {
+    /// What pictures come to that the method itself compares with `references`, as it does on a device.
+    fn by_own_form(&mut self, references: &[Good], rest: &[&Judged]) -> Result<Came, TrainError> {
         let sigma = self.inspector.manifest().scores.smoothing_sigma;
         let wanted = self.plan.pixels && !segmentations(rest).is_empty();
         self.inspector.forget();
@@ -440,11 +474,11 @@ impl<'a> FewShots<'a> {
                 wanted,
             );
         }
-        Ok(came.row(None))
+        Ok(came)
     }
 
-    /// The figures of pictures judged by what was taught.
-    fn figures(&self, taught: &mut Taught, rest: &[&Judged]) -> Result<Row, TrainError> {
+    /// What pictures come to that are judged by what was taught.
+    fn by_memory(&self, taught: &mut Taught, rest: &[&Judged]) -> Result<Came, TrainError> {
         let (manifest, tiles) = (self.inspector.manifest(), self.inspector.tiles());
         let (grid, side) = (manifest.image.grid(), manifest.image.size);
         let sigma = manifest.scores.smoothing_sigma;
@@ -459,7 +493,7 @@ impl<'a> FewShots<'a> {
             let drawn = || joined(&map, grid, tiles, side).smoothed(sigma);
             came.add(j, outcome.score, drawn, wanted);
         }
-        Ok(came.row(Some(LIMIT)))
+        Ok(came)
     }
 }
 
