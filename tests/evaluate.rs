@@ -384,6 +384,14 @@ fn four_shares_put_together_are_one_run_and_a_dead_one_is_run_again_alone() {
         let own = [path("--shards"), &shards, path("--shard"), path(number)];
         train(&[&judge[..], &own].concat())
     };
+    for (more, option) in [(["--shots", "1"], "--shots"), (["--json", "x"], "--json")] {
+        let own = [path("--shards"), &shards, path("--shard"), path("1/4")];
+        let out = train(&[&judge[..], &own, &more.map(Path::new)].concat());
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(32), "{said}");
+        assert!(said.contains(option) && said.contains("--shard"), "{said}");
+        assert!(!shards.exists());
+    }
     std::thread::scope(|scope| {
         for number in ["1/4", "2/4", "4/4"] {
             scope.spawn(|| share(number));

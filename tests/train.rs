@@ -381,6 +381,9 @@ fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
         &s(&trainer),
     ]));
     let (device, trainer) = (json(&device), json(&trainer));
+    let trivial = &trainer[0]["mean"]["trivial_auroc"];
+    assert!(trivial[0].is_f64());
+    assert_eq!(trivial, &device[0]["mean"]["trivial_auroc"]);
     let scores = |j: &Value| -> Vec<f64> {
         let pictures = j[0]["pictures"].as_array().unwrap();
         pictures

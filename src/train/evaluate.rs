@@ -42,6 +42,14 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Looks at the picture itself for the scores of [`TRIVIAL`], where it was judged by features that were kept. A
+    /// picture that is gone has none.
+    pub fn look(&mut self) {
+        if self.trivial.is_none() {
+            self.trivial = load(&self.sample.image).ok().map(|frame| trivial(&frame));
+        }
+    }
+
     /// Whether it is abnormal and its mask says where.
     pub fn has_mask(&self) -> bool {
         self.sample.anomalous && self.marked.is_some_and(|m| m > 0.0)

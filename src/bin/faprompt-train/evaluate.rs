@@ -124,7 +124,7 @@ pub struct Evaluate {
     #[arg(long)]
     html: Option<PathBuf>,
     /// Judge the I-th of N shares of the pictures and keep what came of it in --shards, for `merge`
-    #[arg(long, value_name = "I/N", requires = "shards", conflicts_with_all = ["shots", "json", "html"])]
+    #[arg(long, value_name = "I/N", requires = "shards")]
     shard: Option<Shard>,
     /// Folder of the shares, the same for all of them
     #[arg(long, value_name = "DIR", requires = "shard")]
@@ -418,7 +418,7 @@ impl Judge {
                     cache: &cache,
                     masks: Masks::default(),
                 };
-                let (judged, mut failed) = judge(
+                let (mut judged, mut failed) = judge(
                     clip,
                     prompts,
                     options,
@@ -429,6 +429,7 @@ impl Judge {
                     &bar,
                 )?;
                 failed.append(&mut unread);
+                judged.iter_mut().for_each(Judged::look);
                 (judged, failed)
             }
         };
@@ -438,22 +439,23 @@ impl Judge {
 }
 
 impl Evaluate {
-    /// The first option that says something which only the device's own memory of good parts knows.
-    fn unknown_to_own_form(&self) -> Option<&'static str> {
-        let usual = Views::default();
-        let said = [
-            ("--memory", self.memory.0.is_some()),
-            ("--fusion", self.fusion != Fusion::default()),
-            ("--rotations", self.views.rotations != usual.rotations),
-            ("--brightness", self.views.brightness != usual.brightness),
-        ];
-        said.iter()
-            .find(|(_, said)| *said)
-            .map(|(option, _)| *option)
+    /// Refuses what a share cannot have.
+    fn refuse_beside_shard(&self) -> Result<(), TrainError> {
+        let what = match self.shard {
+            Some(_) if !self.shots.is_empty() => {
+                "--shots with --shard: what is taught judges all other pictures of a set, so that shares cannot be put together; leave --shard out, or divide the sets between the machines"
+            }
+            Some(_) if self.json.is_some() || self.html.is_some() => {
+                "--json and --html with --shard: a share has no figures; give them to `merge` once all shares are there"
+            }
+            _ => return Ok(()),
+        };
+        Err(TrainError::Options(what.into()))
     }
 
     /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
+        self.refuse_beside_shard()?;
         let named = [&self.bundle, &self.clip, &self.prompts].map(Option::as_deref);
         let inputs = named
             .into_iter()
