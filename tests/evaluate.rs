@@ -111,6 +111,11 @@ fn data_sets_that_cannot_be_read_say_why() {
     RgbImage::new(4, 4).save(&image).unwrap();
     let mask = folder.path().join("mask.png");
     GrayImage::new(8, 4).save(&mask).unwrap();
+    let named = folder.path().join("named");
+    for kind in ["goods", "bads"] {
+        std::fs::create_dir_all(named.join(kind)).unwrap();
+        std::fs::copy(&image, named.join(kind).join("0.png")).unwrap();
+    }
     for (path, word) in [
         (folder.path().join("absent"), "absent"),
         (write("cut.json", "{\"test\": {"), "cut.json"),
@@ -132,7 +137,13 @@ fn data_sets_that_cannot_be_read_say_why() {
             write("mask.csv", "image,mask,label\na.png,gone_mask.png,1\n"),
             "gone_mask.png",
         ),
+        (
+            write("two.csv", "image,label\na.png,0\na.png,1\n"),
+            "a.png twice, and labels it in two ways (class \"\", type \"\", good",
+        ),
         (folder.path().to_path_buf(), "no samples"),
+        (named.clone(), "`bads`, `goods`"),
+        (named.clone(), "The KIND good or ok or normal"),
     ] {
         let error = datasets::load(&path)
             .err()
@@ -140,6 +151,36 @@ fn data_sets_that_cannot_be_read_say_why() {
             .to_string();
         assert!(error.contains(word), "{error}");
     }
+}
+
+#[test]
+fn a_picture_that_is_named_twice_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.png", "b.png"] {
+        RgbImage::new(4, 4).save(folder.path().join(name)).unwrap();
+    }
+    let table = folder.path().join("set.csv");
+    std::fs::write(
+        &table,
+        "image,label\na.png,0\n./a.png,0\nb.png,1\na.png,0\n",
+    )
+    .unwrap();
+    let entry = |name: &str| serde_json::json!({"img_path": name, "cls_name": "nut", "anomaly": 0});
+    let list = serde_json::json!([
+        entry("a.png"),
+        entry("a.png"),
+        entry("a.png"),
+        entry("b.png")
+    ]);
+    let meta = serde_json::json!({"test": {"nut": list}, "train": {"nut": list}});
+    let file = folder.path().join("meta.json");
+    std::fs::write(&file, meta.to_string()).unwrap();
+    for path in [&table, &file] {
+        let set = datasets::read(path).unwrap();
+        assert_eq!(set.samples.len(), 2);
+        assert!(set.notes[0].starts_with("2 lines name a picture"));
+    }
+    assert_eq!(datasets::train(&file).unwrap()["nut"].len(), 2);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::masks::{self, Mask, NEARLY_ALL};
 use crate::bundle::envelope::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A labelled picture.
@@ -74,10 +75,10 @@ fn below(root: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// Words for what is not defective, in any case.
+const NORMAL: [&str; 3] = ["good", "ok", "normal"];
+
 fn is_normal(word: &str) -> bool {
-    ["good", "ok", "normal"]
-        .iter()
-        .any(|w| word.eq_ignore_ascii_case(w))
+    NORMAL.iter().any(|w| word.eq_ignore_ascii_case(w))
 }
 
 /// Identifies a set without reading its pictures: SHA-256 of every sample's labels, its picture's name, and
@@ -139,11 +140,11 @@ pub fn load(path: &Path) -> Result<Vec<Sample>, TrainError> {
 /// As [`load`], with what was left out and how it was understood.
 ///
 /// # Errors
-/// [`TrainError::Data`]: no known layout, a malformed file, no samples, a file that is named but missing, or a
-/// mask of another size than its picture.
+/// [`TrainError::Data`]: no known layout, a malformed file, no samples, a file that is named but missing, a picture that
+/// is labelled in two ways, or a mask of another size than its picture.
 pub fn read(path: &Path) -> Result<DataSet, TrainError> {
     let ends = |e: &str| path.extension().is_some_and(|x| x.eq_ignore_ascii_case(e));
-    let set = if path.is_file() {
+    let mut set = if path.is_file() {
         match ends("csv") || ends("tsv") {
             true => table::read(path)?,
             false => json::read(path)?,
@@ -157,11 +158,9 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
         folders::read(path)?
     };
     if set.samples.is_empty() {
-        return Err(fail(
-            path,
-            "no samples: neither meta.json, nor a CSV file with rows, nor CLASS/test/KIND folders as in MVTec AD",
-        ));
+        return Err(fail(path, format!("no samples: {}", folders::known(path))));
     }
+    count_once(path, &mut set)?;
     let named = |s: &Sample| {
         let masks = s.mask.iter().flat_map(|m| m.files.clone());
         std::iter::once(s.image.clone())
@@ -183,6 +182,49 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
         fits(sample)?;
     }
     Ok(set)
+}
+
+/// Takes each picture once, and says so; refuses one that is labelled in two ways.
+fn count_once(path: &Path, set: &mut DataSet) -> Result<(), TrainError> {
+    let mut known: HashMap<PathBuf, Sample> = HashMap::new();
+    let mut odd = None;
+    let before = set.samples.len();
+    set.samples.retain(|sample| match known.get(&sample.image) {
+        Some(other) => {
+            if other != sample {
+                odd.get_or_insert_with(|| (other.clone(), sample.clone()));
+            }
+            false
+        }
+        None => known.insert(sample.image.clone(), sample.clone()).is_none(),
+    });
+    if let Some((first, second)) = odd {
+        let said = |s: &Sample| {
+            let label = if s.anomalous { "abnormal" } else { "good" };
+            let mask = match &s.mask {
+                Some(mask) => format!("mask {}", mask.name().display()),
+                None => "no mask".into(),
+            };
+            format!(
+                "class \"{}\", type \"{}\", {label}, {mask}",
+                s.class, s.kind
+            )
+        };
+        let what = format!(
+            "it names {} twice, and labels it in two ways ({}; {}): leave one of them out",
+            first.image.display(),
+            said(&first),
+            said(&second)
+        );
+        return Err(fail(path, what));
+    }
+    let again = before - set.samples.len();
+    if again > 0 {
+        set.notes.push(format!(
+            "{again} lines name a picture that another line names too: each picture counts once"
+        ));
+    }
+    Ok(())
 }
 
 /// Why a mask teaches nonsense.

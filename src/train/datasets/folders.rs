@@ -2,7 +2,7 @@
 //! is like it: BTAD, MVTec LOCO (a folder of masks per picture), MVTec AD 2 (`test_public`), VisA
 //! (`Data/Images`, `Data/Masks`), and one folder with a folder per kind.
 
-use super::{DataSet, LeftOut, Sample, TrainError, fail, is_normal, name};
+use super::{DataSet, LeftOut, NORMAL, Sample, TrainError, fail, is_normal, name};
 use crate::capture;
 use crate::train::masks::Mask;
 use std::collections::BTreeMap;
@@ -131,6 +131,31 @@ fn class(path: &Path) -> Result<Option<Class>, TrainError> {
         Some(normal) if !pictures(normal)?.is_empty() => Some(Class { kinds, masks }),
         _ => None,
     })
+}
+
+/// What can be read and what is there instead, for a message about a path that holds no samples.
+pub fn known(path: &Path) -> String {
+    const SHOWN: usize = 8;
+    let mut layouts = format!(
+        "neither meta.json, nor a CSV file with rows, nor folders in a layout that is known: \
+         CLASS/test/KIND with CLASS/ground_truth/KIND (MVTec AD, BTAD, LOCO; or {} for test), Data/Images/KIND with \
+         Data/Masks/KIND (VisA), or a folder for each KIND, one of them good. The KIND {} (in any case) is what is good, \
+         all others are defects; masks lie in a folder called {}",
+        TESTS[1],
+        NORMAL.join(" or "),
+        MASKS.join(" or ")
+    );
+    let found = folders(path).unwrap_or_default();
+    if !found.is_empty() {
+        let names = found.iter().take(SHOWN).map(|f| format!("`{}`", name(f)));
+        let more = match found.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            n => format!(" and {n} others"),
+        };
+        let names = names.collect::<Vec<_>>().join(", ");
+        layouts += &format!("; its folders are {names}{more}");
+    }
+    layouts
 }
 
 /// Reads a folder: a class, or classes.

@@ -3,7 +3,7 @@
 use super::{Sample, TrainError, below, fail, name};
 use crate::capture;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 #[derive(Deserialize)]
@@ -75,6 +75,11 @@ pub fn train(path: &Path) -> Result<BTreeMap<String, Vec<Sample>>, TrainError> {
             let all = images.map(|image| good(image, name(&class)));
             classes.entry(name(&class)).or_default().extend(all);
         }
+    }
+    // None is taught twice.
+    for samples in classes.values_mut() {
+        let mut seen = HashSet::new();
+        samples.retain(|s| seen.insert(s.image.clone()));
     }
     Ok(classes)
 }
