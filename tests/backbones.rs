@@ -443,6 +443,20 @@ fn heads_are_learned_without_text() {
         ] {
             fails(&format!("{fit} --resume {other}"), why);
         }
+        // Before a picture is encoded, not after.
+        let elsewhere = fit.replace(&cache, &at("empty"));
+        let refused = said(&train(&format!("{elsewhere} --resume --seed 3")));
+        assert!(
+            refused.contains("seed: there") && !refused.contains("encoded"),
+            "{refused}"
+        );
+        let state = Path::new(&out).join("epoch-6.optimizer");
+        let whole = std::fs::read(&state).unwrap();
+        std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+        fails(
+            &format!("{fit} --resume"),
+            "epoch-6.optimizer: the optimizer's state cannot be read",
+        );
         let learned = format!("{out}/learned.safetensors");
         let mut scores = vec![];
         for precision in ["f32", "int8"] {

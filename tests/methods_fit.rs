@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor};
 use common::{golden, relative, values};
 use faprompt_edge::bundle::method::Method;
 use faprompt_edge::train::clip::Clip;
+use faprompt_edge::train::datasets::Sample;
+use faprompt_edge::train::methods::fit::run::{Out, begin};
 use faprompt_edge::train::methods::fit::{
     Batch, Learner, Options, anomalyclip, april_gan, coop, dapo, heads, optimizer, step,
 };
@@ -19,6 +21,7 @@ use faprompt_edge::train::nn::layers::{put, values as numbers};
 use faprompt_edge::train::prompts::token_ids;
 use faprompt_edge::train::tensors::Tensors;
 use faprompt_edge::train::tensors::store::Store;
+use ndarray::s;
 use std::path::Path;
 
 const SIDE: usize = 84;
@@ -757,5 +760,41 @@ fn the_trainers_taps_are_the_published_rows() {
         let want = rows(&april, &format!("tokens.block{b}"), 0, &device);
         let off = relative(&numbers(found), &numbers(&want));
         assert!(off < 1e-3, "tokens after block {b} are off by {off}");
+    }
+}
+
+/// Words that the weights do not have are missed before hours of encoding, not after.
+#[test]
+fn a_run_begins_with_all_its_words_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut clip = Clip::load(&common::golden_clip(folder.path())).unwrap();
+    let table = clip.text.embedding.take().unwrap();
+    clip.text.embedding = Some(table.slice(s![..1000, ..]).to_owned());
+    let sample = Sample {
+        image: folder.path().join("never-read.png"),
+        mask: None,
+        class: "bottle".into(),
+        kind: "good".into(),
+        anomalous: false,
+    };
+    for method in [Method::Heads, Method::AprilGan] {
+        let asked = MethodOptions {
+            method,
+            ..MethodOptions::default()
+        };
+        let options = Options::published(asked, &clip);
+        let out = Out {
+            folder: &folder.path().join("out"),
+            resume: false,
+            threads: 1,
+        };
+        let Err(wrong) = begin(&clip, &options, std::slice::from_ref(&sample), &out) else {
+            panic!("{method} began");
+        };
+        let wrong = wrong.to_string();
+        assert!(
+            wrong.contains("clip.safetensors: the weights' vocabulary has 1000 tokens"),
+            "{wrong}"
+        );
     }
 }

@@ -325,6 +325,15 @@ fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
         32,
         &["--epochs: there 3 epochs, here 2"],
     );
+    let state = at("a").join("epoch-3.optimizer");
+    let whole = bytes(&state);
+    std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
+    refused(
+        ground.fit(&at("a"), &["--epochs", "3", "--resume"]),
+        33,
+        &["epoch-3.optimizer: the optimizer's state", "begin anew"],
+    );
+    std::fs::write(&state, &whole).unwrap();
     // Tokens that leave no room for words are refused before anything is encoded.
     for more in [["--e", "90"], ["--ea", "90"], ["--deep-length", "0"]] {
         let said = ["at most", "at least 1"][usize::from(more[0] == "--deep-length")];

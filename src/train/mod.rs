@@ -46,6 +46,7 @@ pub mod pull;
 pub mod random;
 pub mod reference;
 pub mod render;
+mod resume;
 pub mod shard;
 pub mod tensors;
 

@@ -92,7 +92,7 @@ impl MethodGround {
     /// Learns; says what became of each epoch, and returns where it is.
     ///
     /// # Errors
-    /// As [`methods::fit::run::fit`].
+    /// As [`methods::fit::run::begin`] and [`methods::fit::run::fit`].
     pub fn learn(
         &mut self,
         samples: &[Sample],
@@ -100,22 +100,24 @@ impl MethodGround {
         resume: bool,
         threads: usize,
     ) -> Result<PathBuf, TrainError> {
-        self.encode(samples)?;
-        let (pictures, cache, stop) = (&mut self.pictures, &self.cache, self.stop);
-        // All of it is there.
-        let set = Set::encode(pictures, cache, samples, stop, &ProgressBar::hidden())?;
-        let bar = bar(0, "fit");
         let out = methods::fit::run::Out {
             folder,
             resume,
             threads,
         };
+        let weights = self.weights.weights();
+        let begun = methods::fit::run::begin(weights, &self.options, samples, &out)?;
+        self.encode(samples)?;
+        let (pictures, cache, stop) = (&mut self.pictures, &self.cache, self.stop);
+        // All of it is there.
+        let set = Set::encode(pictures, cache, samples, stop, &ProgressBar::hidden())?;
+        let bar = bar(0, "fit");
         let path = methods::fit::run::fit(
             self.weights.weights(),
             &self.options,
+            begun,
             &set,
             pictures,
-            &out,
             &self.device,
             stop,
             &bar,

@@ -3,14 +3,13 @@
 use super::student::HeadNumbers;
 use super::targets::Targets;
 use super::{Length, Options};
-use crate::bundle;
 use crate::train::TrainError;
 use crate::train::clip::{Visual, store_norm, store_visual};
 use crate::train::nn::Products;
+use crate::train::resume::{self, differences, remove_other_optimizers, save_optimizer};
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{Tensors, VV_LAYERS};
-use burn::optim::ModuleOptimizer;
-use burn::tensor::Bytes;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -48,7 +47,7 @@ pub struct Record {
     /// SHA-256 over all photos.
     pub photos: String,
     /// The numbers of matrix products.
-    pub products: String,
+    pub products: Products,
 }
 
 impl Record {
@@ -69,10 +68,7 @@ impl Record {
             photo_side: options.photo_side,
             teachers,
             photos,
-            products: match options.products {
-                Products::F32 => "f32".into(),
-                Products::Bf16 => "bf16".into(),
-            },
+            products: options.products,
         }
     }
 
@@ -87,72 +83,6 @@ impl Record {
     }
 }
 
-/// Writes an optimizer's state.
-///
-/// # Errors
-/// [`TrainError::Output`].
-pub(super) fn save_optimizer(optimizer: &ModuleOptimizer, path: &Path) -> Result<(), TrainError> {
-    let failed = |source| TrainError::Output {
-        path: path.to_path_buf(),
-        source,
-    };
-    let bytes = optimizer.into_bytes();
-    let bytes = bytes.map_err(|e| failed(std::io::Error::other(e.to_string())))?;
-    bundle::save(&bytes, path).map_err(failed)
-}
-
-/// Removes the optimizers of other steps than the one at `kept`.
-pub(super) fn remove_other_optimizers(folder: &Path, kept: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().ends_with(".optimizer") && entry.path() != kept {
-            // A leftover file does no harm, so a failure to remove it is none.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Fields in which two records differ, a sentence each, those in `moved` left aside; `named` says it in words where the
-/// values themselves tell a reader nothing. A part that the older record does not have differs in nothing.
-pub(in crate::train) fn differences<R: Serialize>(
-    there: &R,
-    here: &R,
-    moved: &[&str],
-    named: impl Fn(&str) -> Option<&'static str>,
-) -> Vec<String> {
-    let fields = |record: &R| match serde_json::to_value(record) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let mut said = vec![];
-    apart(&fields(there), &fields(here), moved, &named, &mut said);
-    said
-}
-
-fn apart(
-    there: &serde_json::Map<String, serde_json::Value>,
-    here: &serde_json::Map<String, serde_json::Value>,
-    moved: &[&str],
-    named: &impl Fn(&str) -> Option<&'static str>,
-    said: &mut Vec<String>,
-) {
-    use serde_json::Value;
-    for (name, there) in there {
-        let Some(here) = here.get(name) else { continue };
-        if moved.contains(&name.as_str()) || there == here {
-            continue;
-        }
-        match (there, here, named(name)) {
-            (_, _, Some(words)) => said.push(words.into()),
-            (Value::Object(there), Value::Object(here), None) => {
-                apart(there, here, moved, named, said);
-            }
-            (Value::Null, Value::Object(_), None) => (),
-            (_, _, None) => said.push(format!("{name}: there {there}, here {here}")),
-        }
-    }
-}
-
 /// What a run goes on with.
 pub struct Saved {
     /// How far it is.
@@ -162,7 +92,7 @@ pub struct Saved {
     /// Its heads.
     pub heads: Vec<HeadNumbers>,
     /// The optimizer's state.
-    pub optimizer: Bytes,
+    pub optimizer: OptimizerRecord,
     /// How the teachers' maps become targets.
     pub targets: Targets,
 }
@@ -251,7 +181,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`TrainError::Options`] if there is something and `resume` does not say so, or if it was begun with other
-    /// options, teachers or photos; [`TrainError::Weights`] for damaged files.
+    /// options, teachers or photos; [`TrainError::Weights`] and [`TrainError::Data`] for damaged files.
     pub fn load(&self, now: &Record, resume: bool) -> Result<Option<Saved>, TrainError> {
         let path = self.student();
         if !path.is_file() {
@@ -302,13 +232,12 @@ impl Checkpoint {
         let targets = self.targets();
         let read = Tensors::load(&targets).map_err(|e| wrong(&targets, e.to_string()))?;
         let targets = Targets::read(&read).map_err(|e| wrong(&targets, e))?;
-        let optimizer = self.optimizer(record.step);
-        let bytes = std::fs::read(&optimizer).map_err(|e| wrong(&optimizer, e.to_string()))?;
+        let optimizer = resume::optimizer(&self.optimizer(record.step), &path)?;
         Ok(Some(Saved {
             record,
             visual,
             heads,
-            optimizer: Bytes::from_bytes_vec(bytes),
+            optimizer,
             targets,
         }))
     }

@@ -288,12 +288,7 @@ pub fn distil(
     let mut student = Student::new(&visual, &heads, sizes.vv_layers, &mut maker);
     let mut optimizer = student.optimizer();
     if let Some(state) = state {
-        optimizer = optimizer
-            .from_bytes(state)
-            .map_err(|e| TrainError::Weights {
-                path: place.folder.into(),
-                what: format!("the optimizer's state: {e}"),
-            })?;
+        optimizer = optimizer.load_record(state);
     }
     let peak = options.lr * (USUAL_WIDTH / sizes.width as f64).sqrt();
     let (first, before) = (record.step, record.spent);

@@ -2,16 +2,15 @@
 
 use super::variant::Variant;
 use super::{Options, Start};
-use crate::bundle;
 use crate::bundle::manifest::{ScoreRule, Selection};
 use crate::durable::Lock;
 use crate::train::TrainError;
 use crate::train::clip::{Clip, Network};
 use crate::train::datasets::{Sample, digest};
 use crate::train::prompts::Prompts;
+use crate::train::resume::{self, differences, fewer, save_optimizer};
 use crate::train::tensors::store::Store;
-use burn::optim::ModuleOptimizer;
-use burn::tensor::Bytes;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -94,32 +93,6 @@ impl Record {
     }
 }
 
-/// What there is to say of a folder that holds more epochs than are asked for: the longer run is not the shorter one.
-pub(in crate::train) fn fewer(there: usize, here: usize) -> Option<String> {
-    let epochs = |n: usize| format!("{n} epoch{}", if n == 1 { "" } else { "s" });
-    (there > here).then(|| format!("--epochs: there {}, here {here}", epochs(there)))
-}
-
-/// What two records say differently; a record that does not say its data may have any.
-fn differences(there: &Record, here: &Record) -> Vec<String> {
-    let fields = |record| match serde_json::to_value(record) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let (there, here) = (fields(there), fields(here));
-    let differs = |(name, value): (&String, &serde_json::Value)| {
-        let other = here.get(name)?;
-        if value == other || (name == "data" && value == "") || value.is_null() {
-            return None;
-        }
-        Some(match name.as_str() {
-            "data" => "data: there other pictures or masks".into(),
-            _ => format!("{name}: there {value}, here {other}"),
-        })
-    };
-    there.iter().filter_map(differs).collect()
-}
-
 /// What the record does not say of the prompts, for it shows in the tensors.
 fn sizes(prompts: &Prompts) -> [(&'static str, Vec<usize>); 4] {
     let deep = prompts.deep.first().map_or(0, |d| d.nrows());
@@ -193,15 +166,7 @@ impl Checkpoint {
         record: &Record,
         optimizer: &ModuleOptimizer,
     ) -> Result<(), TrainError> {
-        let path = self.optimizer(record.epoch);
-        let failed = |source| TrainError::Output {
-            path: path.clone(),
-            source,
-        };
-        let bytes = optimizer
-            .into_bytes()
-            .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
-        bundle::save(&bytes, &path).map_err(failed)?;
+        save_optimizer(optimizer, &self.optimizer(record.epoch))?;
         let mut store = Store::default();
         store.array("prompts.normal", &prompts.normal);
         store.array("prompts.abnormal", &prompts.abnormal);
@@ -240,7 +205,7 @@ impl Checkpoint {
         clip: &Clip,
         options: &Options,
         samples: &[Sample],
-    ) -> Result<(Checkpoint, Option<(Prompts, Record, Bytes)>), TrainError> {
+    ) -> Result<(Checkpoint, Option<(Prompts, Record, OptimizerRecord)>), TrainError> {
         std::fs::create_dir_all(out).map_err(|source| TrainError::Output {
             path: out.into(),
             source,
@@ -267,7 +232,7 @@ impl Checkpoint {
         clip: &Clip,
         options: &Options,
         samples: &[Sample],
-    ) -> Result<Option<(Prompts, Record, Bytes)>, TrainError> {
+    ) -> Result<Option<(Prompts, Record, OptimizerRecord)>, TrainError> {
         let path = self.prompts();
         if !path.is_file() {
             return Ok(None);
@@ -277,10 +242,18 @@ impl Checkpoint {
             path: path.clone(),
             what: "it was not written by `fit`".into(),
         })?;
-        let mut differs = differences(
-            &record,
-            &options.record(clip, &digest(samples), record.epoch),
-        );
+        let now = options.record(clip, &digest(samples), record.epoch);
+        // A record that does not say its data may have any.
+        let moved = if record.data.is_empty() {
+            &["data"][..]
+        } else {
+            &[]
+        };
+        let mut differs = differences(&record, &now, moved, |name| match name {
+            "clip" => Some("--clip: there other weights"),
+            "data" => Some("data: there other pictures or masks"),
+            _ => None,
+        });
         let (there, here) = (sizes(&prompts), sizes(&Prompts::fresh(clip, options)?));
         for ((name, there), (_, here)) in there.into_iter().zip(here) {
             if there != here {
@@ -295,11 +268,7 @@ impl Checkpoint {
                 differs.join("\n  ")
             )));
         }
-        let optimizer = self.optimizer(record.epoch);
-        let bytes = std::fs::read(&optimizer).map_err(|e| TrainError::Data {
-            path: optimizer.clone(),
-            what: e.to_string(),
-        })?;
-        Ok(Some((prompts, record, Bytes::from_bytes_vec(bytes))))
+        let state = resume::optimizer(&self.optimizer(record.epoch), &path)?;
+        Ok(Some((prompts, record, state)))
     }
 }

@@ -145,7 +145,8 @@ impl Options {
     /// Refuses what does not fit together.
     ///
     /// # Errors
-    /// [`TrainError::Options`]: what is asked for does not fit the weights or other options.
+    /// [`TrainError::Options`]: what is asked for does not fit the weights or other options; [`TrainError::Weights`] for
+    /// weights without the words' embeddings.
     pub fn check(&self, clip: &Clip) -> Result<(), TrainError> {
         let refuse = |what: String| Err(TrainError::Options(what));
         let patch = clip.visual.patch;
@@ -204,6 +205,10 @@ impl Options {
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return refuse(format!("--lr {}: a positive number", self.lr));
+        }
+        // Whether the weights have every word that prompts begin with.
+        if self.start == Start::Words {
+            Prompts::fresh(clip, self)?;
         }
         Ok(())
     }
@@ -483,10 +488,7 @@ pub fn fit(
                 Checkpoint::begin(folder, resume, clip, options, set.samples)?;
             if let Some((saved, record, state)) = saved {
                 (prompts, done) = (saved, record.epoch);
-                optimizer = optimizer.from_bytes(state).map_err(|e| TrainError::Data {
-                    path: folder.into(),
-                    what: e.to_string(),
-                })?;
+                optimizer = optimizer.load_record(state);
             }
             Some(checkpoint)
         }

@@ -1,7 +1,7 @@
 //! A method's bundle: the encoder, what never changes from picture to picture, and the switches.
 
 use super::fit::dapo;
-use super::fit::run::{How, Record};
+use super::fit::record::{How, Record};
 use super::learned::{Learned, Numbers, context_of, flat};
 use super::text::{encode, features, fits, mean_of_units, raw_mean};
 use super::weights::Weights;
@@ -12,10 +12,10 @@ use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::train::TrainError;
 use crate::train::backbone::Backbone;
 use crate::train::clip::Clip;
-use crate::train::distil::checkpoint::differences;
 use crate::train::export::{ExportOptions, Exported, Writer, write_encoder};
 use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, embed};
 use crate::train::reference::Reference;
+use crate::train::resume::differences;
 use clap::ValueEnum;
 use half::f16;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
@@ -402,6 +402,17 @@ fn write(
     if method.has_class() {
         spec.class = class(asked, learned)?;
     }
+    // Before minutes of encoding words.
+    if method == Method::AprilGan {
+        let learned = needed(asked, learned)?;
+        let Numbers::Linear(all) = &learned.numbers else {
+            return Err(mismatch(learned, method));
+        };
+        stages_fit(&spec, all.len())?;
+        for (i, layer) in all.iter().enumerate() {
+            w.dense(&format!("method/linear.{i}"), layer);
+        }
+    }
     match method {
         Method::Clip | Method::ClipAc | Method::Winclip | Method::AprilGan | Method::Anovl => {
             let prompts = words::prompts(method, &spec.class, asked.templates)?;
@@ -503,16 +514,6 @@ fn write(
             return Err(options("--method faprompt is `export::export`'s".into()));
         }
         Method::Filo | Method::Blip => refuse_host_only(method)?,
-    }
-    if method == Method::AprilGan {
-        let learned = needed(asked, learned)?;
-        let Numbers::Linear(all) = &learned.numbers else {
-            return Err(mismatch(learned, method));
-        };
-        stages_fit(&spec, all.len())?;
-        for (i, layer) in all.iter().enumerate() {
-            w.dense(&format!("method/linear.{i}"), layer);
-        }
     }
     Ok(Made {
         temperature: asked.scale(clip),

@@ -7,12 +7,14 @@ use burn::tensor::activation::{gelu, sigmoid, softmax};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
 use clap::ValueEnum;
 use ndarray::{Array, Array1, Array2, Dimension};
+use serde::{Deserialize, Serialize};
 
 /// A mask value that is as good as minus infinity and finite in f16 too.
 pub const HIDDEN: f32 = -1e4;
 
 /// The numbers of matrix products. Parameters, normalisations, softmaxes and losses are f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Products {
     /// As everything else.
     #[default]

@@ -1,15 +1,14 @@
 //! A run on disk: what `--resume` goes on from.
 
-use super::super::checkpoint::{differences, remove_other_optimizers, save_optimizer};
 use super::Options;
 use super::learner::Used;
 use super::names::Names;
 use crate::train::TrainError;
 use crate::train::clip::{Text, Visual, store_text, store_visual};
+use crate::train::resume::{self, differences, remove_other_optimizers, save_optimizer};
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
-use burn::optim::ModuleOptimizer;
-use burn::tensor::Bytes;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,7 +52,7 @@ pub struct Saved {
     /// The rows of the table that learned.
     pub used: Used,
     /// The optimizer's state.
-    pub optimizer: Bytes,
+    pub optimizer: OptimizerRecord,
 }
 
 /// The folder of a run.
@@ -243,13 +242,12 @@ impl Checkpoint {
                 format!("tokens: numbers from {vocabulary} on"),
             ));
         }
-        let optimizer = self.optimizer(record.step);
-        let bytes = std::fs::read(&optimizer).map_err(|e| wrong(&optimizer, e))?;
+        let optimizer = resume::optimizer(&self.optimizer(record.step), &path)?;
         Ok(Some(Saved {
             step: record.step,
             text,
             used,
-            optimizer: Bytes::from_bytes_vec(bytes),
+            optimizer,
         }))
     }
 }

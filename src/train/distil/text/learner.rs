@@ -8,7 +8,7 @@ use crate::train::clip::{Text, VOCABULARY};
 use crate::train::nn::layers::{Maker, put, tensor, values};
 use crate::train::nn::text::TextTower;
 use crate::train::prompts::token_ids;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Device, Tensor};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rand_chacha::ChaCha8Rng;
@@ -84,13 +84,9 @@ impl Learner {
     }
 
     /// Goes on with an optimizer's state.
-    ///
-    /// # Errors
-    /// burn's own, for a damaged one.
-    pub fn with_optimizer(mut self, state: burn::tensor::Bytes) -> Result<Learner, String> {
-        let read = self.optimizer.from_bytes(state);
-        self.optimizer = read.map_err(|e| e.to_string())?;
-        Ok(self)
+    pub fn with_optimizer(mut self, state: OptimizerRecord) -> Learner {
+        self.optimizer = self.optimizer.load_record(state);
+        self
     }
 
     /// The optimizer of everything but the token table.

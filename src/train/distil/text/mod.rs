@@ -224,11 +224,7 @@ pub fn text(
                 embedding: fresh.embedding.clone(),
                 ..text
             };
-            let learner = Learner::new(&text, used, &learning).with_optimizer(optimizer);
-            learner.map_err(|e| TrainError::Weights {
-                path: place.folder.into(),
-                what: format!("the optimizer's state: {e}"),
-            })?
+            Learner::new(&text, used, &learning).with_optimizer(optimizer)
         }
     };
     let stopped = learn(

@@ -9,6 +9,7 @@
 //! | [`heads`] | pairs of weight vectors |
 //! | [`dapo`] | prompts of types, rows in every block, adapters |
 //! | [`pictures`] | pictures to rows, through the cache |
+//! | [`record`] | what a checkpoint was learned with |
 //! | [`run`] | epochs, checkpoints, going on |
 
 pub mod anomalyclip;
@@ -17,6 +18,7 @@ pub mod coop;
 pub mod dapo;
 pub mod heads;
 pub mod pictures;
+pub mod record;
 pub mod run;
 
 use super::MethodOptions;

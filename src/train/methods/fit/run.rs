@@ -1,163 +1,29 @@
 //! Epochs of any method: order, steps, a checkpoint each, going on from it.
 
 use super::pictures::{More, Pictures, Set};
+use super::record::{How, Record};
 use super::{Learner, Options, Terms, anomalyclip, april_gan, coop, dapo, heads, optimizer, step};
-use crate::bundle;
-use crate::bundle::method::{Method, MethodSpec, Positions};
+use crate::bundle::method::{Method, MethodSpec};
 use crate::bundle::tap::Tap;
 use crate::train::TrainError;
-use crate::train::clip::{Clip, Network, Preprocess};
+use crate::train::clip::Clip;
 use crate::train::datasets::{Sample, digest};
-use crate::train::distil::checkpoint::differences;
-use crate::train::fit::checkpoint::fewer;
 use crate::train::fit::{order, refuse_long};
 use crate::train::methods::learned::{Learned, Numbers, RECORD};
 use crate::train::methods::weights::Weights;
 use crate::train::methods::{text, words};
-use crate::train::nn::Products;
 use crate::train::progress::Interrupt;
+use crate::train::resume::{self, differences, fewer, save_optimizer};
 use crate::train::tensors::store::Store;
-use burn::optim::ModuleOptimizer;
-use burn::tensor::{Bytes, Device};
-use clap::ValueEnum;
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn::tensor::Device;
 use indicatif::ProgressBar;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The class of CoOp's prompts if the user names none.
 pub(super) const OBJECT: &str = "object";
-
-/// What a checkpoint was learned with: `export` takes it as its defaults.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Epochs that are done.
-    pub epoch: usize,
-    /// The method.
-    pub method: Method,
-    /// Blocks whose tokens it looks at.
-    pub stages: Vec<usize>,
-    /// The class that every picture was said to be of; empty for each picture's own.
-    pub class: String,
-    /// Side of the input in pixels.
-    pub image_size: usize,
-    /// Blocks with the V-V stream.
-    pub vv_layers: usize,
-    /// SHA-256 of the weights.
-    pub clip: String,
-    /// What it was learned from, as [`digest`] tells it.
-    pub data: String,
-    /// Number of pictures per step.
-    pub batch: usize,
-    /// Learning rate of the optimiser.
-    pub lr: f64,
-    /// Of the first numbers and the order of pictures.
-    pub seed: u64,
-    /// DAPO's types of defect.
-    #[serde(default)]
-    pub types: Vec<String>,
-    /// What else changes what is learned; older files do not say it.
-    #[serde(default)]
-    pub how: Option<How>,
-}
-
-/// What changes what is learned beside what `export` takes as its defaults. What means nothing to the method is none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct How {
-    /// Epochs of the whole run, where the learning rate follows them.
-    pub epochs: Option<usize>,
-    /// Learned tokens of a prompt.
-    pub e: Option<usize>,
-    /// Text blocks with a deep prompt.
-    pub deep_blocks: Option<usize>,
-    /// Tokens of a deep prompt.
-    pub deep_length: Option<usize>,
-    /// T in softmax(cosine / T), where the user chose it.
-    pub temperature: Option<f32>,
-    /// How positions are resized.
-    pub positions: Positions,
-    /// Where the class words of CoOp stand.
-    pub class_position: Option<String>,
-    /// The numbers of matrix products.
-    pub products: String,
-    /// What the weights do not say.
-    pub weights: ReadAs,
-}
-
-/// What the weights do not say of their network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReadAs {
-    /// Of a CLIP.
-    pub network: Option<Network>,
-    /// Attention heads of an image encoder without text.
-    pub heads: Option<usize>,
-    /// What its normalisations add to the variance.
-    pub epsilon: Option<f32>,
-    /// What becomes of a frame before it.
-    pub preprocess: Option<Preprocess>,
-}
-
-impl How {
-    /// Of a run that begins.
-    fn new(weights: Weights<'_>, spec: &MethodSpec, options: &Options) -> How {
-        let method = options.asked.method;
-        let prompts = matches!(
-            method,
-            Method::Anomalyclip | Method::Coop | Method::Cocoop | Method::Dapo
-        );
-        let scheduled = matches!(method, Method::Coop | Method::Cocoop);
-        let deep = matches!(method, Method::Anomalyclip | Method::Dapo);
-        let position = options.asked.class_position.to_possible_value();
-        How {
-            epochs: scheduled.then_some(options.epochs),
-            e: prompts.then_some(options.tokens),
-            deep_blocks: (method == Method::Anomalyclip).then_some(options.deep_blocks),
-            deep_length: deep.then_some(options.deep_length),
-            temperature: options.asked.temperature,
-            positions: spec.positions,
-            class_position: position
-                .filter(|_| method == Method::Coop)
-                .map(|v| v.get_name().to_string()),
-            products: match options.products {
-                Products::F32 => "f32".into(),
-                Products::Bf16 => "bf16".into(),
-            },
-            weights: How::of_weights(weights),
-        }
-    }
-
-    /// What the weights do not say of their network.
-    pub(in crate::train::methods) fn of_weights(weights: Weights<'_>) -> ReadAs {
-        let (network, bare) = match weights {
-            // It says what becomes of a frame, too.
-            Weights::Clip(clip) => (Some(clip.network()), None),
-            Weights::WithoutText(backbone) => (None, Some(backbone)),
-        };
-        ReadAs {
-            network,
-            heads: bare.map(|b| b.heads),
-            epsilon: bare.map(|b| b.epsilon),
-            preprocess: bare.map(|b| b.preprocess),
-        }
-    }
-}
-
-impl Record {
-    /// Of a file that this program wrote; `None` for checkpoints from elsewhere.
-    ///
-    /// # Errors
-    /// [`TrainError::Prompts`] if the record is malformed.
-    pub fn of(learned: &Learned) -> Result<Option<Record>, TrainError> {
-        let parse = |text: &String| {
-            serde_json::from_str(text).map_err(|e| TrainError::Prompts {
-                path: learned.path.clone(),
-                what: format!("metadata `{RECORD}`: {e}"),
-            })
-        };
-        learned.record.as_ref().map(parse).transpose()
-    }
-}
 
 /// What an epoch came to.
 #[derive(Clone, Debug)]
@@ -247,18 +113,13 @@ impl Checkpoint {
         record: &Record,
         optimizer: &ModuleOptimizer,
     ) -> Result<(), TrainError> {
-        let path = self.optimizer(record.epoch);
-        let failed = |source| TrainError::Output {
-            path: path.clone(),
-            source,
-        };
-        let bytes = optimizer
-            .into_bytes()
-            .map_err(|e| failed(std::io::Error::other(e.to_string())))?;
-        bundle::save(&bytes, &path).map_err(failed)?;
+        save_optimizer(optimizer, &self.optimizer(record.epoch))?;
         let mut store = Store::default();
         learner.store(&mut store);
-        let text = serde_json::to_string(record).map_err(|e| failed(e.into()))?;
+        let text = serde_json::to_string(record).map_err(|e| TrainError::Output {
+            path: self.numbers(),
+            source: e.into(),
+        })?;
         store.note(RECORD, text);
         store.save(&self.numbers())?;
         if let Some(before) = record.epoch.checked_sub(1) {
@@ -275,7 +136,7 @@ impl Checkpoint {
         now: &Record,
         epochs: usize,
         resume: bool,
-    ) -> Result<Option<(Numbers, usize, Bytes)>, TrainError> {
+    ) -> Result<Option<(Numbers, usize, OptimizerRecord)>, TrainError> {
         let path = self.numbers();
         if !path.is_file() {
             return Ok(None);
@@ -309,13 +170,8 @@ impl Checkpoint {
                 differs.join("\n  ")
             )));
         }
-        let state = self.optimizer(record.epoch);
-        let bytes = std::fs::read(&state).map_err(|e| TrainError::Data {
-            path: state.clone(),
-            what: e.to_string(),
-        })?;
-        let bytes = Bytes::from_bytes_vec(bytes);
-        Ok(Some((learned.numbers, record.epoch, bytes)))
+        let state = resume::optimizer(&self.optimizer(record.epoch), &path)?;
+        Ok(Some((learned.numbers, record.epoch, state)))
     }
 }
 
@@ -384,22 +240,30 @@ pub struct Out<'a> {
     pub threads: usize,
 }
 
-/// Learns on `set` and tells of each epoch; what is learned stands in the folder's `learned.safetensors`.
+/// A run that has all but its pictures: what it begins with, or goes on from.
+pub struct Begun {
+    checkpoint: Checkpoint,
+    spec: MethodSpec,
+    record: Record,
+    numbers: Numbers,
+    done: usize,
+    state: Option<OptimizerRecord>,
+    /// APRIL-GAN's, of each class.
+    directions: Option<BTreeMap<String, Vec<f32>>>,
+}
+
+/// Makes the folder and finds out, before pictures are encoded for hours, whether a run of `samples` can begin or go on
+/// there: whether its options are those that it was begun with, and whether the weights have all words.
 ///
 /// # Errors
-/// Every [`TrainError`] but those of bundles.
-#[allow(clippy::too_many_arguments)]
-pub fn fit<'a>(
+/// [`TrainError::Options`] for options that do not fit the weights or the run that is there; [`TrainError::Weights`],
+/// [`TrainError::Prompts`] and [`TrainError::Data`] for files that do not fit or are damaged; [`TrainError::Output`].
+pub fn begin<'a>(
     weights: impl Into<Weights<'a>>,
     options: &Options,
-    set: &Set,
-    pictures: &mut Pictures,
+    samples: &[Sample],
     out: &Out,
-    device: &Device,
-    stop: Interrupt,
-    bar: &ProgressBar,
-    report: impl FnMut(&Epoch),
-) -> Result<PathBuf, TrainError> {
+) -> Result<Begun, TrainError> {
     let weights = weights.into();
     options.check(weights)?;
     let spec = spec(weights, options)?;
@@ -424,12 +288,12 @@ pub fn fit<'a>(
         image_size: options.image_size,
         vv_layers: spec.vv_layers(options.vv_layers, weights.layers()),
         clip: weights.digest().into(),
-        data: digest(set.samples),
+        data: digest(samples),
         batch: options.batch,
         lr: options.lr,
         seed: options.seed,
         types: match method {
-            Method::Dapo => types(options, set.samples)?,
+            Method::Dapo => types(options, samples)?,
             _ => vec![],
         },
         how: Some(How::new(weights, &spec, options)),
@@ -453,16 +317,55 @@ pub fn fit<'a>(
             (numbers, 0, None)
         }
     };
+    let class = options.asked.class.as_deref();
+    let directions = match method {
+        Method::AprilGan => {
+            let clip = weights.clip(method)?;
+            Some(directions(clip, class, samples, out.threads)?)
+        }
+        _ => None,
+    };
+    Ok(Begun {
+        checkpoint,
+        spec,
+        record,
+        numbers,
+        done,
+        state,
+        directions,
+    })
+}
+
+/// Learns on `set`, whose samples the run was begun with, and tells of each epoch; what is learned stands in the folder's
+/// `learned.safetensors`.
+///
+/// # Errors
+/// Every [`TrainError`] but those of bundles.
+#[allow(clippy::too_many_arguments)]
+pub fn fit<'a>(
+    weights: impl Into<Weights<'a>>,
+    options: &Options,
+    begun: Begun,
+    set: &Set,
+    pictures: &mut Pictures,
+    device: &Device,
+    stop: Interrupt,
+    bar: &ProgressBar,
+    report: impl FnMut(&Epoch),
+) -> Result<PathBuf, TrainError> {
+    let weights = weights.into();
+    let method = options.asked.method;
+    let (spec, numbers) = (begun.spec, begun.numbers);
     let device = device.clone().autodiff();
     let mut run = Run {
         options,
         set,
         pictures,
-        checkpoint,
-        record,
-        done,
-        state,
-        directions: None,
+        checkpoint: begun.checkpoint,
+        record: begun.record,
+        done: begun.done,
+        state: begun.state,
+        directions: begun.directions,
         device: device.clone(),
         stop,
         bar,
@@ -476,11 +379,7 @@ pub fn fit<'a>(
         Method::Anomalyclip => {
             run.learn(anomalyclip::Learned::new(clip, &numbers, options, &device)?)
         }
-        Method::AprilGan => {
-            let class = options.asked.class.as_deref();
-            run.directions = Some(directions(clip, class, set.samples, out.threads)?);
-            run.learn(april_gan::Learned::new(clip, &numbers, options, &device)?)
-        }
+        Method::AprilGan => run.learn(april_gan::Learned::new(clip, &numbers, options, &device)?),
         Method::Dapo => {
             let types = run.record.types.clone();
             let learner = dapo::Learned::new(clip, &numbers, &types, &spec, options, &device)?;
@@ -502,7 +401,7 @@ struct Run<'a, F: FnMut(&Epoch)> {
     checkpoint: Checkpoint,
     record: Record,
     done: usize,
-    state: Option<Bytes>,
+    state: Option<OptimizerRecord>,
     directions: Option<BTreeMap<String, Vec<f32>>>,
     device: Device,
     stop: Interrupt,
@@ -522,13 +421,7 @@ impl<F: FnMut(&Epoch)> Run<'_, F> {
         let options = self.options;
         let mut optimizer = optimizer(options.asked.method);
         if let Some(state) = self.state.take() {
-            let failed = |e: String| TrainError::Data {
-                path: self.checkpoint.out.clone(),
-                what: e,
-            };
-            optimizer = optimizer
-                .from_bytes(state)
-                .map_err(|e| failed(e.to_string()))?;
+            optimizer = optimizer.load_record(state);
         }
         let n = self.set.samples.len();
         let steps = n.div_ceil(options.batch);
