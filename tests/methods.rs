@@ -93,6 +93,35 @@ fn judge(clip: &Clip, asked: &MethodOptions, learned: Option<&Path>) -> (Bundle,
     (bundle, said)
 }
 
+/// What f16 cannot hold would be infinity on the device, and no score a number.
+#[test]
+fn a_weight_beyond_f16_is_named_before_a_bundle_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut clip = clip(folder.path());
+    let out = folder.path().join("x.bundle");
+    let asked = asked(Method::Clip);
+    let export = |clip: &Clip, precision| {
+        let options = common::options(Selection::Paper, precision);
+        export(clip, &asked, None, &options, &out).map(|_| ())
+    };
+    clip.visual.blocks[0].fc.weight[[0, 0]] = -7e4;
+    let wrong = export(&clip, Precision::F16).unwrap_err().to_string();
+    assert_eq!(
+        wrong,
+        "--precision f16: tensor `encoder/blocks.0.fc.weight` holds -7e4, and f16 ends at 65504; take --precision int8 \
+         or f32"
+    );
+    assert!(!out.exists());
+    export(&clip, Precision::Int8).unwrap();
+    clip.visual.positions[[1, 0]] = 7e4;
+    let wrong = export(&clip, Precision::Int8).unwrap_err().to_string();
+    assert!(
+        wrong.contains("--precision int8: tensor `encoder/positions`")
+            && wrong.contains("take --precision f32"),
+        "{wrong}"
+    );
+}
+
 fn close(what: &str, got: &[f32], want: &[f32]) {
     let largest = want.iter().fold(1f32, |m, v| m.max(v.abs()));
     let off = apart(got, want);

@@ -22,4 +22,4 @@ pub use manifest::Manifest;
 pub use read::Bundle;
 pub use signature::{Keys, signature_of};
 #[cfg(feature = "train")]
-pub use write::BundleWriter;
+pub use write::{BundleWriter, TooLarge};

@@ -15,9 +15,22 @@ struct Stored {
     bytes: Vec<u8>,
 }
 
+/// A number beyond f16 in a tensor that is stored in it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("tensor `{tensor}` holds {value:e}, and f16 ends at {}", f16::MAX)]
+pub struct TooLarge {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// The number.
+    pub value: f32,
+    /// How matrices are stored.
+    pub precision: Precision,
+}
+
 /// Collects the tensors of a bundle.
 pub struct BundleWriter {
     precision: Precision,
+    too_large: Option<TooLarge>,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -26,8 +39,14 @@ impl BundleWriter {
     pub fn new(precision: Precision) -> Self {
         BundleWriter {
             precision,
+            too_large: None,
             tensors: BTreeMap::new(),
         }
+    }
+
+    /// The first number that f16 could not hold, if there is one: the bundle would compute with infinity.
+    pub fn too_large(&self) -> Option<&TooLarge> {
+        self.too_large.as_ref()
     }
 
     fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) {
@@ -57,6 +76,14 @@ impl BundleWriter {
         match self.precision {
             Precision::F32 => self.exact(name, shape, values),
             Precision::F16 | Precision::Int8 => {
+                let beyond = |v: &&f32| !f16::from_f32(**v).is_finite();
+                if let Some(value) = values.iter().find(beyond) {
+                    self.too_large.get_or_insert(TooLarge {
+                        tensor: name.into(),
+                        value: *value,
+                        precision: self.precision,
+                    });
+                }
                 let bytes = values
                     .iter()
                     .flat_map(|v| f16::from_f32(*v).to_le_bytes())

@@ -139,12 +139,29 @@ impl Writer {
         &self,
         mut manifest: Manifest,
     ) -> Result<(Manifest, Vec<u8>), TrainError> {
-        let failed = |e| TrainError::Options(format!("the bundle cannot be put together: {e}"));
-        manifest.known_score = Some(self_check(self.0.bytes(&manifest).map_err(failed)?)?);
+        manifest.known_score = Some(self_check(self.bytes(&manifest)?)?);
         // What is written is what was checked, but for that one number.
-        let bytes = self.0.bytes(&manifest).map_err(failed)?;
+        let bytes = self.bytes(&manifest)?;
         Bundle::from_bytes(bytes.clone()).map_err(TrainError::SelfCheck)?;
         Ok((manifest, bytes))
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// [`TrainError::Options`] for a number that its precision cannot hold.
+    pub(super) fn bytes(&self, manifest: &Manifest) -> Result<Vec<u8>, TrainError> {
+        if let Some(odd) = self.0.too_large() {
+            let (precision, instead) = match odd.precision {
+                Precision::Int8 => ("int8", "f32 (an int8 bundle keeps tables in f16)"),
+                _ => ("f16", "int8 or f32"),
+            };
+            return Err(TrainError::Options(format!(
+                "--precision {precision}: {odd}; take --precision {instead}"
+            )));
+        }
+        let bytes = self.0.bytes(manifest);
+        bytes.map_err(|e| TrainError::Options(format!("the bundle cannot be put together: {e}")))
     }
 }
 
@@ -455,14 +472,11 @@ pub fn export(
         path: out.to_path_buf(),
         source,
     };
-    manifest.known_score = Some(self_check(w.0.bytes(&manifest).map_err(failed)?)?);
-    // What is written is what was checked, but for that one number.
-    let bytes = w.0.bytes(&manifest).map_err(failed)?;
-    let bundle = Bundle::from_bytes(bytes).map_err(TrainError::SelfCheck)?;
-    save(bundle.bytes(), out).map_err(failed)?;
+    let (manifest, bytes) = w.checked(manifest)?;
+    save(&bytes, out).map_err(failed)?;
     Ok(Exported {
         manifest,
-        bytes: bundle.len(),
+        bytes: bytes.len() as u64,
     })
 }
 

@@ -4,6 +4,7 @@ use super::Graph;
 use crate::bundle::manifest::ActivationKind;
 use crate::ops::activation::QUICK_GELU;
 use crate::ops::slice;
+use half::f16;
 use tract_core::internal::*;
 use tract_core::ops::array::Slice;
 use tract_core::ops::cast::cast;
@@ -282,6 +283,15 @@ impl Graph<'_> {
             return Ok(*known);
         }
         let tensor = make(self)?.cast_to_dt(numbers)?.into_owned();
+        if numbers == f16::datum_type() {
+            let values = tensor.try_as_plain_ram()?.as_slice::<f16>()?;
+            ensure!(
+                values.iter().all(|v| v.is_finite()),
+                "tensor `{}/{name}` holds a number beyond f16, which ends at {}: take f32",
+                self.part,
+                f16::MAX
+            );
+        }
         let outlet = self.constant(name, tensor)?;
         self.known.insert(key, outlet);
         Ok(outlet)

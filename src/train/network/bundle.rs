@@ -119,8 +119,7 @@ impl Network {
         let mut writer = BundleWriter::new(options.precision);
         writer.copy(bundle, PART);
         self.write(&mut writer)?;
-        let bytes = writer.bytes(&manifest);
-        let bytes = bytes.map_err(|e| TrainError::Options(format!("no bundle of it: {e}")))?;
+        let bytes = Writer::new(writer).bytes(&manifest)?;
         self.finish(manifest, bytes, options.precision, out)
     }
 
