@@ -332,6 +332,23 @@ fn what_is_wrong_is_named() {
                 "--teacher",
                 &teacher,
                 "--photos",
+                "nowhere",
+                "--memory-blocks",
+                "2,2",
+            ],
+            32,
+            "--memory-blocks names `2` twice",
+        ),
+        (
+            &["--teacher", "nowhere.onnx@a,b,a", "--photos", "photos"],
+            32,
+            "--teacher nowhere.onnx names `a` twice",
+        ),
+        (
+            &[
+                "--teacher",
+                &teacher,
+                "--photos",
                 "photos",
                 "--width",
                 "100",

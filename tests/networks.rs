@@ -256,6 +256,21 @@ fn what_cannot_be_run_is_named() {
         ),
         (&["--encoder", "none.onnx", "--taps", "a"], 30, "none.onnx"),
         (
+            &["--encoder", "none.onnx", "--taps", "a,b,a"],
+            32,
+            "--taps names `a` twice",
+        ),
+        (
+            &["--clip", "none", "--memory-blocks", "0"],
+            32,
+            "--memory-blocks 0: blocks are counted from 1",
+        ),
+        (
+            &["--weights", "none", "--memory-blocks", "2,2"],
+            32,
+            "--memory-blocks names `2` twice",
+        ),
+        (
             &["--encoder", "half.onnx", "--taps", "last"],
             30,
             "its input is F16: only f32",

@@ -81,6 +81,44 @@ impl ExportOptions {
     }
 }
 
+/// Refuses names or numbers that `option` says twice.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub fn refuse_twice<T: PartialEq + std::fmt::Display>(
+    option: &str,
+    all: &[T],
+) -> Result<(), TrainError> {
+    let twice = all
+        .iter()
+        .enumerate()
+        .find(|(i, one)| all[..*i].contains(one));
+    match twice {
+        None => Ok(()),
+        Some((_, twice)) => Err(TrainError::Options(format!(
+            "{option} names `{twice}` twice: once is enough"
+        ))),
+    }
+}
+
+/// The taps that `--memory-blocks` names; `layers` are the encoder's blocks, as far as they are known.
+///
+/// # Errors
+/// [`TrainError::Options`] for a block that there is not, or that is named twice.
+pub fn memory_taps(blocks: &[usize], layers: Option<usize>) -> Result<Vec<Tap>, TrainError> {
+    refuse_twice("--memory-blocks", blocks)?;
+    let is_odd = |b: &&usize| **b == 0 || layers.is_some_and(|l| **b > l);
+    match (blocks.iter().find(is_odd), layers) {
+        (None, _) => Ok(blocks.iter().copied().map(Tap::raw).collect()),
+        (Some(odd), Some(layers)) => Err(TrainError::Options(format!(
+            "--memory-blocks {odd}: the encoder has blocks 1 to {layers}"
+        ))),
+        (Some(odd), None) => Err(TrainError::Options(format!(
+            "--memory-blocks {odd}: blocks are counted from 1"
+        ))),
+    }
+}
+
 /// What an export made.
 pub struct Exported {
     /// The bundle's manifest.

@@ -3,7 +3,6 @@
 use crate::report::refuse_own_inputs;
 use clap::Args;
 use faprompt_edge::bundle::manifest::Precision;
-use faprompt_edge::bundle::tap::Tap;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
@@ -12,7 +11,7 @@ use faprompt_edge::train::distil::checkpoint::Checkpoint;
 use faprompt_edge::train::distil::photos::Photos;
 use faprompt_edge::train::distil::teachers::{Named, Teachers};
 use faprompt_edge::train::distil::{Done, Given, Length, Options, Place, Sizes, Step, distil};
-use faprompt_edge::train::export::ExportOptions;
+use faprompt_edge::train::export::{ExportOptions, memory_taps, refuse_twice};
 use faprompt_edge::train::fit::checkpoint::Checkpoint as Lock;
 use faprompt_edge::train::nn::{DeviceKind, Products};
 use faprompt_edge::train::progress::{Interrupt, bar};
@@ -165,6 +164,7 @@ impl Distil {
             stop_after: self.stop_after,
             piece: self.piece,
             save_every: self.save_every.max(0.0),
+            memory_blocks: self.memory_blocks.clone(),
         }
     }
 
@@ -179,15 +179,11 @@ impl Distil {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         // What is wrong with the options is said before anything is read.
         self.options(false).check()?;
-        if let Some(odd) = self
-            .memory_blocks
-            .iter()
-            .find(|b| !(1..=self.layers).contains(*b))
-        {
-            return Err(TrainError::Options(format!(
-                "--memory-blocks {odd}: the encoder has blocks 1 to {}",
-                self.layers
-            )));
+        for teacher in &self.teacher {
+            refuse_twice(
+                &format!("--teacher {}", teacher.path.display()),
+                &teacher.taps,
+            )?;
         }
         let teachers = self.teacher.iter().map(|t| Some(t.path.as_path()));
         refuse_own_inputs(&[("--out", Some(&self.out))], teachers)?;
@@ -268,7 +264,7 @@ impl Distil {
             .collect();
         let bundle = ExportOptions {
             name: self.name.clone(),
-            memory: self.memory_blocks.iter().copied().map(Tap::raw).collect(),
+            memory: memory_taps(&options.memory_blocks, Some(options.sizes.layers))?,
             precision: self.precision,
             description: format!("distilled from {}, {so_far}", teachers.join(", ")),
             trained: record.step > 0,

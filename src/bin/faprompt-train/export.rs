@@ -6,7 +6,6 @@ use crate::weights::WeightOptions;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
 use faprompt_edge::bundle::method::Method;
-use faprompt_edge::bundle::tap::Tap;
 use faprompt_edge::bundle::{Bundle, Keys, signature_of};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::faprompt::AdaptationMode;
@@ -15,7 +14,7 @@ use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::Clip;
-use faprompt_edge::train::export::{ExportOptions, Exported, export};
+use faprompt_edge::train::export::{ExportOptions, Exported, export, memory_taps, refuse_twice};
 use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::methods::bundle::refuse_host_only;
 use faprompt_edge::train::methods::learned::Learned;
@@ -113,6 +112,9 @@ impl Export {
     pub fn run(&self) -> Result<ExitCode, TrainError> {
         let asked = self.method.options()?;
         refuse_host_only(asked.method)?;
+        // What is wrong with the options is said before anything is read.
+        memory_taps(&self.memory_blocks, None)?;
+        refuse_twice("--taps", &self.taps)?;
         let inputs = [
             &self.clip,
             &self.weights,
@@ -152,7 +154,8 @@ impl Export {
             true => Selection::Upstream,
             false => Selection::Paper,
         };
-        let options = self.export_options(learned.as_ref(), otherwise);
+        let layers = Some(clip.visual.blocks.len());
+        let options = self.export_options(learned.as_ref(), otherwise, layers)?;
         let exported = export(&clip, &prompts, &options, &self.out, &bar)?;
         self.unsign();
         bar.finish_and_clear();
@@ -184,12 +187,17 @@ impl Export {
     }
 
     /// What is chosen here, what was learned with, or what there is without both.
-    fn export_options(&self, learned: Option<&Record>, otherwise: Selection) -> ExportOptions {
-        ExportOptions {
+    fn export_options(
+        &self,
+        learned: Option<&Record>,
+        otherwise: Selection,
+        layers: Option<usize>,
+    ) -> Result<ExportOptions, TrainError> {
+        Ok(ExportOptions {
             name: self.name.clone(),
             image_size: self.image_size.or(learned.map(|r| r.image_size)),
             vv_layers: self.vv_layers.or(learned.map(|r| r.vv_layers)),
-            memory: self.memory_blocks.iter().copied().map(Tap::raw).collect(),
+            memory: memory_taps(&self.memory_blocks, layers)?,
             selection: self
                 .selection
                 .or(learned.map(|r| r.selection))
@@ -203,7 +211,7 @@ impl Export {
             trained: !self.untrained,
             description: self.description.clone(),
             threads: self.threads.unwrap_or(cores()),
-        }
+        })
     }
 
     /// Writes the ONNX graph of the bundle that was just made, if it is wanted.
@@ -246,11 +254,11 @@ impl Export {
             grid: self.grid.or(image.map(|i| i.grid())),
             overrides: &overrides,
         };
+        let options = self.export_options(None, Selection::Paper, None)?;
         let network = network::Network::load(path, &asked)?;
         for note in &network.assumed {
             warn(format_args!("{}: assumed: {note}", path.display()));
         }
-        let options = self.export_options(None, Selection::Paper);
         let (exported, off) = match &beside {
             Some(bundle) => network.export_beside(bundle, &options, &self.out)?,
             None => network.export(&options, &self.out)?,
@@ -323,7 +331,8 @@ impl Export {
     fn without_text(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
         self.refuse_words(asked)?;
         let backbone = self.about.load_backbone(path)?;
-        let options = self.export_options(None, Selection::Paper);
+        let layers = Some(backbone.blocks.len());
+        let options = self.export_options(None, Selection::Paper, layers)?;
         let (exported, how) = match asked.method {
             Method::Heads => (
                 self.heads(&backbone, asked, &options)?,
@@ -368,11 +377,12 @@ impl Export {
                 )));
             }
         }
+        let layers = Some(clip.visual.blocks.len());
+        let options = self.export_options(None, Selection::Paper, layers)?;
         let learned = match &self.prompts {
             None => None,
             Some(path) => Some(Learned::load(path, method, clip)?),
         };
-        let options = self.export_options(None, Selection::Paper);
         let exported = methods::export(clip, asked, learned.as_ref(), &options, &self.out)?;
         self.unsign();
         let m = &exported.manifest;

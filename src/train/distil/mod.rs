@@ -27,6 +27,7 @@ pub mod views;
 
 use super::TrainError;
 use super::clip::Visual;
+use super::export::memory_taps;
 use super::fit::cache::Cache;
 use super::nn::{Maker, Products};
 use super::progress::Interrupt;
@@ -115,6 +116,8 @@ pub struct Options {
     pub piece: Option<f64>,
     /// Minutes between checkpoints.
     pub save_every: f64,
+    /// Blocks after which the bundle's memory compares parts, counted from 1; none: its own rule.
+    pub memory_blocks: Vec<usize>,
 }
 
 impl Options {
@@ -134,6 +137,7 @@ impl Options {
                 s.vv_layers, s.layers
             ));
         }
+        memory_taps(&self.memory_blocks, Some(s.layers))?;
         if s.patch == 0 || s.side == 0 || !s.side.is_multiple_of(s.patch) {
             return refuse(format!(
                 "--image-size {}: a multiple of the patch's {} px (--patch)",
