@@ -308,7 +308,7 @@ fn what_is_wrong_is_named() {
         (
             &["--teacher", &odd, "--photos", "photos"],
             30,
-            "not supported: (Mystery) (riddle)",
+            "not supported: Mystery (riddle)",
         ),
         (
             &["--teacher", "nowhere.onnx", "--photos", "photos"],

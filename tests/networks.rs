@@ -16,9 +16,11 @@ use faprompt_edge::train::clip::Overrides;
 use faprompt_edge::train::network::{Asked, Network};
 use faprompt_edge::train::tensors::Tensors;
 use faprompt_edge::vision::Encoder;
+use prost::Message;
 use std::path::Path;
 use std::process::Command;
 use tract_core::prelude::Tensor;
+use tract_onnx::pb::*;
 
 /// Names of both maps: of an inner tensor, and of the output.
 const MAPS: [&str; 2] = ["/body/out", "last"];
@@ -225,7 +227,7 @@ fn what_cannot_be_run_is_named() {
                 "last",
             ],
             30,
-            "not supported: (Mystery) (riddle)",
+            "not supported: Mystery (riddle)",
         ),
         (
             &[
@@ -301,6 +303,107 @@ fn what_cannot_be_run_is_named() {
         let (found, text) = export(arguments);
         assert!(text.contains(what), "{arguments:?}: {text}");
         assert_eq!(found, Some(code), "{arguments:?}: {text}");
+    }
+}
+
+/// A file of a convolution and one more node, `/act`, at an opset.
+fn made(kind: &str, opset: i64, file: &Path) {
+    let node = |kind: &str, from: &[&str], to: &str, attributes| NodeProto {
+        name: format!("/{to}"),
+        op_type: kind.into(),
+        input: from.iter().map(|i| i.to_string()).collect(),
+        output: vec![to.into()],
+        attribute: attributes,
+        ..NodeProto::default()
+    };
+    let whole = |name: &str, ints: &[i64]| AttributeProto {
+        name: name.into(),
+        r#type: attribute_proto::AttributeType::Ints.into(),
+        ints: ints.to_vec(),
+        ..AttributeProto::default()
+    };
+    let dimension = |n: i64| tensor_shape_proto::Dimension {
+        value: Some(tensor_shape_proto::dimension::Value::DimValue(n)),
+        ..Default::default()
+    };
+    let shape = TensorShapeProto {
+        dim: [1, 3, 32, 32].map(dimension).to_vec(),
+    };
+    let picture = type_proto::Tensor {
+        elem_type: tensor_proto::DataType::Float.into(),
+        shape: Some(shape),
+    };
+    let value = |name: &str, tensor| ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    };
+    let weights = TensorProto {
+        name: "w".into(),
+        dims: vec![8, 3, 4, 4],
+        data_type: tensor_proto::DataType::Float.into(),
+        float_data: (0..384).map(|i| 0.01 * (i % 7) as f32).collect(),
+        ..TensorProto::default()
+    };
+    let nodes = vec![
+        node(
+            "Conv",
+            &["x", "w"],
+            "map",
+            vec![whole("strides", &[4, 4]), whole("kernel_shape", &[4, 4])],
+        ),
+        node(kind, &["map"], "act", vec![]),
+    ];
+    let graph = GraphProto {
+        node: nodes,
+        name: "g".into(),
+        initializer: vec![weights],
+        input: vec![value("x", picture)],
+        output: vec![value("act", type_proto::Tensor::default())],
+        ..GraphProto::default()
+    };
+    let model = ModelProto {
+        ir_version: 9,
+        graph: Some(graph),
+        opset_import: vec![OperatorSetIdProto {
+            domain: String::new(),
+            version: opset,
+        }],
+        ..ModelProto::default()
+    };
+    std::fs::write(file, model.encode_to_vec()).unwrap();
+}
+
+#[test]
+fn operators_of_newer_opsets_and_quantised_files_are_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("made.onnx");
+    let path = file.to_str().unwrap();
+    let newer = "opset 20, and those up to 18 are known: export it with opset 17";
+    for (kind, opset, words) in [
+        ("Gelu", 20, &["made.onnx", "Gelu", "(/act)", newer][..]),
+        ("Mystery", 20, &["not supported: Mystery (/act)", newer]),
+        (
+            "DynamicQuantizeLinear",
+            17,
+            &[
+                "it is quantised: DynamicQuantizeLinear (/act)",
+                "--precision int8",
+            ],
+        ),
+    ] {
+        made(kind, opset, &file);
+        let (code, text) = export(&["--encoder", path, "--taps", "act"]);
+        assert_eq!(code, Some(30), "{text}");
+        for word in words {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        // What no tap depends on does not count.
+        let (code, text) = export(&["--encoder", path, "--taps", "map"]);
+        assert_eq!(code, Some(0), "{text}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! rows on one grid. What cannot be run is named: operators, inputs, shapes.
 
 mod bundle;
+mod refuse;
 mod teacher;
 
 pub(in crate::train) use teacher::Teacher;
@@ -14,9 +15,8 @@ use super::clip::Overrides;
 use super::tensors::{files_digest, onnx_files};
 use crate::bundle::manifest::ImageSpec;
 use crate::bundle::network::NetworkTap;
-use std::collections::HashSet;
+use refuse::{advice, refuse_miscomputed, refuse_quantised};
 use std::path::{Path, PathBuf};
-use tract_onnx::pb::{GraphProto, NodeProto};
 use tract_onnx::prelude::tract_itertools::Itertools;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
@@ -60,6 +60,8 @@ pub struct Network {
     pub assumed: Vec<String>,
     /// Input [3, S, S]; outputs [grid * grid, channels], one per tap.
     model: TypedModel,
+    /// The file's names of the model's nodes `n0`, `n1`, ...
+    nodes: Vec<String>,
 }
 
 impl Network {
@@ -74,7 +76,7 @@ impl Network {
             what,
         };
         let said = Said::of_pictures(path, asked.overrides).map_err(|e| wrong(e.to_string()))?;
-        let (model, names, image) = read(path, asked).map_err(|e| wrong(format!("{e:#}")))?;
+        let read = read(path, asked).map_err(|e| wrong(format!("{e:#}")))?;
         let digest = digest(path).map_err(wrong)?;
         let mut assumed = vec![];
         let mut or = |what: &str, option: &str, value: [f32; 3]| {
@@ -87,22 +89,21 @@ impl Network {
         let mean = overrides.mean.or(said.mean);
         let std = overrides.std.or(said.std);
         let interpolation = overrides.interpolation.or(said.interpolation);
+        let model = read.model;
         let facts = model.outputs.iter().map(|o| model.outlet_fact(*o));
         let channels = facts.map(|f| f.ok().and_then(|f| f.shape[1].to_usize().ok()));
-        let taps = names
-            .into_iter()
-            .zip(channels)
-            .map(|(name, channels)| NetworkTap {
-                name,
-                channels: channels.unwrap_or(0),
-            });
+        let taps = asked.taps.iter().zip(channels);
+        let taps = taps.map(|(name, channels)| NetworkTap {
+            name: name.clone(),
+            channels: channels.unwrap_or(0),
+        });
         Ok(Network {
             taps: taps.collect(),
             path: path.to_path_buf(),
             digest,
             image: ImageSpec {
-                size: image.0,
-                patch: image.0 / image.1,
+                size: read.side,
+                patch: read.side / read.grid,
                 mean: mean.unwrap_or_else(|| or("mean", "--mean", MEAN)),
                 std: std.unwrap_or_else(|| or("deviation", "--std", STD)),
                 interpolation: interpolation.unwrap_or_default(),
@@ -110,97 +111,43 @@ impl Network {
             products: products(&model),
             assumed,
             model,
+            nodes: read.nodes,
         })
     }
 }
 
-/// The network with rows as outputs, the names of the taps, side and grid.
-fn read(path: &Path, asked: &Asked) -> TractResult<(TypedModel, Vec<String>, (usize, usize))> {
+/// What a file was made to.
+struct Read {
+    /// With rows as outputs.
+    model: TypedModel,
+    /// The file's names of its nodes `n0`, `n1`, ...
+    nodes: Vec<String>,
+    side: usize,
+    grid: usize,
+}
+
+fn read(path: &Path, asked: &Asked) -> TractResult<Read> {
+    refuse_quantised(path, asked.taps)?;
     let model = parse(path)?;
     refuse_miscomputed(path, asked.taps)?;
     let (side, channels_last) = input(&model, asked.image_size)?;
-    let opened = open(model, asked.taps, side, channels_last, false)?;
+    let opened = open(path, model, asked.taps, side, channels_last, false)?;
     let finest = opened.taps.iter().map(|t| t.own).max().unwrap_or(1);
     let grid = grid(side, finest, asked.grid)?;
     let grids = vec![grid; opened.taps.len()];
-    Ok((
-        rows(&opened, side, &grids)?,
-        asked.taps.to_vec(),
-        (side, grid),
-    ))
+    let nodes = opened.model.nodes().iter();
+    Ok(Read {
+        model: rows(&opened, side, &grids)?,
+        nodes: nodes.map(|n| n.name.clone()).collect(),
+        side,
+        grid,
+    })
 }
 
 /// SHA-256 of a file that was read, and of those beside it that it keeps numbers in.
 fn digest(path: &Path) -> Result<String, String> {
     let files = onnx_files(path).map_err(|e| e.to_string())?;
     files_digest(&files).map_err(|e| e.to_string())
-}
-
-/// Refuses what tract fails at or computes wrongly, by name, as far as a tap depends on it; without `taps` the outputs
-/// count.
-fn refuse_miscomputed(path: &Path, taps: &[String]) -> TractResult<()> {
-    let graph = tract_onnx::onnx().proto_model_for_path(path)?.graph;
-    let odd = miscomputed(&graph.unwrap_or_default(), taps);
-    ensure!(
-        odd.is_empty(),
-        "operators that are not supported: {}",
-        odd.iter().join(", ")
-    );
-    Ok(())
-}
-
-fn miscomputed(graph: &GraphProto, taps: &[String]) -> Vec<String> {
-    let mut wanted: Vec<&str> = match taps.is_empty() {
-        true => graph.output.iter().map(|o| o.name.as_str()).collect(),
-        false => taps.iter().map(String::as_str).collect(),
-    };
-    let mut seen = HashSet::new();
-    let mut odd = vec![];
-    while let Some(name) = wanted.pop() {
-        let makes = |n: &&NodeProto| n.name == name || n.output.iter().any(|o| o == name);
-        let Some(node) = graph.node.iter().find(makes).filter(|_| seen.insert(name)) else {
-            continue;
-        };
-        wanted.extend(
-            node.input
-                .iter()
-                .map(String::as_str)
-                .filter(|i| !i.is_empty()),
-        );
-        let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
-        let alpha = attribute("alpha").map_or(1.0, |a| a.f);
-        let pads = match node.input.get(1) {
-            Some(input) if node.op_type == "Pad" => integers(graph, input),
-            _ => attribute("pads").map_or(vec![], |a| a.ints.clone()),
-        };
-        let what = match node.op_type.as_str() {
-            "Celu" if alpha != 1.0 => format!("Celu with alpha {alpha}"),
-            kind if pads.iter().any(|p| *p < 0) => format!("{kind} with negative pads"),
-            _ => continue,
-        };
-        let named = Some(&node.name).filter(|n| !n.is_empty());
-        let named = named.or(node.output.first()).map_or("", String::as_str);
-        odd.push(format!("{what} ({named})"));
-    }
-    odd
-}
-
-/// A constant of whole numbers; none if it is no such constant, or kept in a file of its own.
-fn integers(graph: &GraphProto, name: &str) -> Vec<i64> {
-    let constant = |n: &&NodeProto| n.op_type == "Constant" && n.output.iter().any(|o| o == name);
-    let of_node = graph.node.iter().find(constant);
-    let of_node = of_node.and_then(|n| n.attribute.iter().find_map(|a| a.t.as_ref()));
-    let named = graph.initializer.iter().find(|t| t.name == name);
-    let Some(tensor) = named.or(of_node) else {
-        return vec![];
-    };
-    match tensor.int64_data.is_empty() {
-        true => {
-            let each = tensor.raw_data.as_chunks::<8>().0.iter();
-            each.map(|b| i64::from_le_bytes(*b)).collect()
-        }
-        false => tensor.int64_data.clone(),
-    }
 }
 
 /// The graph of a file, as it stands there.
@@ -215,7 +162,10 @@ fn parse(path: &Path) -> TractResult<InferenceModel> {
             true => "; its weights are in a file of their own, which belongs beside it",
             false => "",
         };
-        format_err!("no ONNX file that tract reads: {what}{beside}")
+        format_err!(
+            "no ONNX file that tract reads: {what}{beside}{}",
+            advice(path)
+        )
     })
 }
 
@@ -238,6 +188,7 @@ struct Found {
 /// The network for pictures of `side` px, with these taps as its outputs; `whole` says whether one may be a feature
 /// of the whole picture.
 fn open(
+    path: &Path,
     mut model: InferenceModel,
     taps: &[String],
     side: usize,
@@ -270,21 +221,37 @@ fn open(
         );
     }
     let outlets: Vec<OutletId> = found.into_iter().flatten().collect();
+    for (outlet, name) in outlets.iter().zip(taps) {
+        let first = outlets.iter().position(|o| o == outlet);
+        if let Some(other) = first.map(|i| &taps[i]).filter(|o| *o != name) {
+            bail!("--taps: `{other}` and `{name}` are the same: one of them is enough");
+        }
+    }
     model.select_output_outlets(&outlets)?;
     let model = model.into_compact()?;
     let unknown = model.nodes().iter().filter_map(|node| {
         let op = node.op.as_op().downcast_ref::<UnimplementedOp>()?;
         Some(format!(
             "{} ({})",
-            op.name().trim_start_matches("Unimplemented"),
+            op.name()
+                .trim_start_matches("Unimplemented")
+                .trim_matches(['(', ')']),
             node.name
         ))
     });
     let unknown = unknown.collect_vec();
     if !unknown.is_empty() {
-        bail!("operators that are not supported: {}", unknown.join(", "));
+        bail!(
+            "operators that are not supported: {}{}",
+            unknown.join(", "),
+            advice(path)
+        );
     }
-    let model = model.into_typed()?.into_decluttered()?;
+    let typed = model.into_typed().and_then(|m| m.into_decluttered());
+    let model = typed.map_err(|e| match advice(path).as_str() {
+        "" => e,
+        advice => format_err!("{e:#}{advice}"),
+    })?;
     let outlets = model.output_outlets()?.to_vec();
     let found = taps.iter().zip(&outlets).map(|(name, outlet)| {
         let fact = model.outlet_fact(*outlet)?;
@@ -625,58 +592,6 @@ mod tests {
             let error = grid(side, finest, asked).unwrap_err().to_string();
             assert!(error.contains("--image-size"), "{error}");
         }
-    }
-
-    #[test]
-    fn what_tract_computes_wrongly_is_named_where_a_tap_needs_it() {
-        use tract_onnx::pb::{AttributeProto, TensorProto};
-        let node = |kind: &str, from: &[&str], to: &str, attribute: AttributeProto| NodeProto {
-            name: format!("/{to}"),
-            op_type: kind.into(),
-            input: from.iter().map(|i| i.to_string()).collect(),
-            output: vec![to.into()],
-            attribute: vec![attribute],
-            ..NodeProto::default()
-        };
-        let alpha = |f: f32| AttributeProto {
-            name: "alpha".into(),
-            f,
-            ..AttributeProto::default()
-        };
-        let pads = |ints: [i64; 4]| AttributeProto {
-            name: "pads".into(),
-            ints: ints.to_vec(),
-            ..AttributeProto::default()
-        };
-        let constant = |name: &str, values: [i64; 4]| TensorProto {
-            name: name.into(),
-            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            ..TensorProto::default()
-        };
-        let graph = GraphProto {
-            node: vec![
-                node("Celu", &["x"], "usual", alpha(1.0)),
-                node("Pad", &["usual", "more"], "padded", alpha(0.0)),
-                node("Celu", &["padded"], "bent", alpha(1.5)),
-                node("Pad", &["padded", "less"], "cut", alpha(0.0)),
-                node("MaxPool", &["cut"], "pooled", pads([0, -1, 0, 0])),
-            ],
-            initializer: vec![
-                constant("more", [0, 0, 1, 2]),
-                constant("less", [0, 0, -1, 2]),
-            ],
-            ..GraphProto::default()
-        };
-        let of = |tap: &str| miscomputed(&graph, &[tap.to_string()]);
-        assert_eq!(of("padded"), Vec::<String>::new());
-        assert_eq!(of("bent"), ["Celu with alpha 1.5 (/bent)"]);
-        // By the node's name, too.
-        assert_eq!(of("/cut"), ["Pad with negative pads (/cut)"]);
-        let both = [
-            "MaxPool with negative pads (/pooled)",
-            "Pad with negative pads (/cut)",
-        ];
-        assert_eq!(of("pooled"), both);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A network into a bundle: as its image encoder, or beside a CLIP as the memory's.
 
 use super::Network;
+use super::refuse::advice;
 use crate::bundle::manifest::{
     ActivationKind, Manifest, Precision, PriorSpec, PromptSpec, ScoreRule, ScoreSpec, Selection,
     TowerSpec,
@@ -127,9 +128,9 @@ impl Network {
     fn write(&self, writer: &mut BundleWriter) -> Result<(), TrainError> {
         let failed = |e: TractError| TrainError::Options(format!("a bundle cannot hold it: {e:#}"));
         let nnef = tract_nnef::nnef();
-        let proto = tract_nnef::ser::to_proto_model(&nnef, &self.model).map_err(failed)?;
-        let odd = proto.quantization.is_some() || !proto.resources.is_empty();
-        if odd {
+        let proto = tract_nnef::ser::to_proto_model(&nnef, &self.model);
+        let proto = proto.map_err(|e| self.not_held(&e))?;
+        if proto.quantization.is_some() || !proto.resources.is_empty() {
             let what =
                 "its tensors are quantised: give the f32 file, --precision int8 rounds its weights";
             return Err(TrainError::Options(what.into()));
@@ -159,6 +160,33 @@ impl Network {
             writer.array(&name, tensor.shape(), values.as_slice().map_err(failed)?);
         }
         Ok(())
+    }
+
+    /// Why a bundle cannot hold the graph: the operator, by the name that its node has in the file.
+    fn not_held(&self, e: &TractError) -> TrainError {
+        let said = format!("{e:#}");
+        let node = self.model.nodes().iter();
+        let node = node.rev().find(|n| said.contains(&n.to_string()));
+        let what = match node {
+            None => format!("a bundle cannot hold it: {said}"),
+            Some(node) => {
+                let number = node.name.strip_prefix('n').and_then(|n| n.parse().ok());
+                let name = number.and_then(|n: usize| self.nodes.get(n));
+                let advice = match advice(&self.path).as_str() {
+                    "" => "; export it with others in its place".into(),
+                    advice => advice.to_string(),
+                };
+                format!(
+                    "a bundle cannot hold its operator {} ({}){advice}",
+                    node.op.name(),
+                    name.unwrap_or(&node.name)
+                )
+            }
+        };
+        TrainError::Weights {
+            path: self.path.clone(),
+            what,
+        }
     }
 
     /// Compares what the device's own code makes of the known frame with what the file does; writes the bundle.

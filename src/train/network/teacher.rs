@@ -2,7 +2,8 @@
 //! picture.
 
 use super::super::TrainError;
-use super::{Found, digest, input, maps, open, parse, refuse_miscomputed, rows};
+use super::refuse::refuse_miscomputed;
+use super::{Found, digest, input, maps, open, parse, rows};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
@@ -109,7 +110,7 @@ fn read(
         true => [1, own, own, 3],
         false => [1, 3, own, own],
     };
-    let opened = open(model.clone(), &names, own, channels_last, true)?;
+    let opened = open(path, model.clone(), &names, own, channels_last, true)?;
     if opened.taps.iter().all(|t| t.own == 1) {
         model.set_input_fact(0, f32::fact(advice).into())?;
         bail!(
