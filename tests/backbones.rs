@@ -222,7 +222,24 @@ fn other_networks_are_refused_by_name() {
     }
     let clip = golden("layouts/hugging_face");
     let error = Backbone::load(&clip, &Overrides::default()).err().unwrap();
-    assert!(error.to_string().contains("--clip"), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("--clip"), "{error}");
+    assert!(
+        error.contains("looked for `patch_embed.proj.weight`")
+            && error.contains("its tensors begin with `logit_scale`, `text_model.`"),
+        "{error}"
+    );
+    let elsewhere = Overrides {
+        prefix: Some("teacher".into()),
+        ..Overrides::default()
+    };
+    let weights = golden("backbones/authors/dinov2_tiny14_pretrain.pth");
+    let error = Backbone::load(&weights, &elsewhere).err().unwrap();
+    let error = error.to_string();
+    assert!(
+        error.contains("below --prefix teacher (one is there without a prefix)"),
+        "{error}"
+    );
     let graph = golden("networks/rows.onnx");
     let error = Backbone::load(&graph, &Overrides::default()).err().unwrap();
     assert!(error.to_string().contains("--encoder takes it"), "{error}");

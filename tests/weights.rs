@@ -724,14 +724,37 @@ fn other_models_are_refused_with_what_they_are() {
             "without a text encoder",
         ),
         (
+            &["module.visual.conv1.weight", "module.visual.proj"][..],
+            "found below the prefix `module.`, where tensors of the text encoder would begin with `transformer.`",
+        ),
+        (
             &["text_model.embeddings.token_embedding.weight"][..],
-            "without an image encoder",
+            "without an image encoder; looked for `visual.conv1.weight` (OpenAI, open_clip) and `vision_model.",
+        ),
+        (
+            &["text_model.embeddings.token_embedding.weight"][..],
+            "its tensors begin with `text_model.`",
+        ),
+        (
+            &[
+                "conv1.weight",
+                "class_embedding",
+                "transformer.resblocks.0.ln_1.weight",
+            ][..],
+            "an image encoder alone, without the `visual.`",
+        ),
+        (
+            &[
+                "embeddings.patch_embedding.weight",
+                "encoder.layers.0.layer_norm1.weight",
+            ][..],
+            "an image encoder alone, without the `vision_model.`",
         ),
         (&["prompt_learner.ctx_pos"][..], "--prompts"),
         (&["encoder.lora_A.weight"][..], "LoRA"),
         (
             &["embeddings.cls_token", "encoder.layer.0.norm1.weight"][..],
-            "embeddings.cls_token",
+            "its tensors begin with `embeddings.`, `encoder.`",
         ),
     ] {
         let e = file(names);

@@ -12,7 +12,7 @@ mod read;
 mod save;
 
 pub use config::{Overrides, VOCABULARY};
-pub(super) use layout::{refuse_unread, weight_file};
+pub(super) use layout::{beginnings, refuse_unread, weight_file};
 pub(super) use positions::resized;
 pub(super) use read::{dense, mlp, norm};
 pub(super) use save::{store_norm, store_text, store_visual};

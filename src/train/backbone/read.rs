@@ -1,6 +1,6 @@
 //! Tensors of either layout to one encoder.
 
-use crate::train::clip::{Block, Dense, Norm, Overrides, dense, mlp, norm};
+use crate::train::clip::{Block, Dense, Norm, Overrides, beginnings, dense, mlp, norm};
 use crate::train::tensors::{TensorError, Tensors};
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 
@@ -87,18 +87,28 @@ pub fn find(
         let found = found.filter(|r| r.is_empty() || r.ends_with('.'));
         roots.extend(found.map(|r| (r.to_string(), layout)));
     }
+    let all = roots.clone();
     if let Some(prefix) = &overrides.prefix {
         roots.retain(|(root, _)| root == prefix || root.strip_suffix('.') == Some(prefix));
     }
     let (root, layout) = match &*roots {
         [one] => one.clone(),
         [] => {
-            let names: Vec<String> = tensors.names().take(3).map(|n| format!("`{n}`")).collect();
+            let place = match &overrides.prefix {
+                None => "below any prefix".into(),
+                Some(prefix) => match all.first() {
+                    Some((root, _)) if root.is_empty() => {
+                        format!("below --prefix {prefix} (one is there without a prefix)")
+                    }
+                    Some((root, _)) => format!("below --prefix {prefix} (one is below `{root}`)"),
+                    None => format!("below --prefix {prefix}"),
+                },
+            };
             return Err(TensorError::File(format!(
-                "neither `{}` (DINOv2's authors, timm) nor `{}` (Hugging Face) is in it, but {} and others: no ViT without text; a CLIP belongs to --clip, any other network as ONNX to --encoder",
+                "no ViT without text: looked for `{}` (DINOv2's authors, timm) and `{}` (Hugging Face) {place}; {}; a CLIP belongs to --clip, any other network as ONNX to --encoder",
                 Layout::Timm.anchor(),
                 Layout::HuggingFace.anchor(),
-                names.join(", ")
+                beginnings(&tensors)
             )));
         }
         several => {

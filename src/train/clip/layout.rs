@@ -22,6 +22,14 @@ impl Layout {
             Layout::HuggingFace => "vision_model.embeddings.patch_embedding.weight",
         }
     }
+
+    /// How its text encoder's tensors begin.
+    fn of_text(self) -> &'static str {
+        match self {
+            Layout::OpenAi => "`transformer.` and `token_embedding.`",
+            Layout::HuggingFace => "`text_model.`",
+        }
+    }
 }
 
 /// What can be read, for messages that refuse something else.
@@ -119,12 +127,13 @@ pub fn find(
             );
         }
     }
+    let all = roots.clone();
     if let Some(prefix) = &overrides.prefix {
         roots.retain(|(root, _)| root == prefix || root.strip_suffix('.') == Some(prefix));
     }
     let (root, layout) = match &*roots {
         [one] => one.clone(),
-        [] => return Err(TensorError::File(unknown(&tensors, overrides))),
+        [] => return Err(TensorError::File(unknown(&tensors, overrides, &all))),
         several => {
             let names: Vec<String> = several.iter().map(|(r, _)| format!("`{r}`")).collect();
             return Err(TensorError::File(format!(
@@ -134,6 +143,7 @@ pub fn find(
             )));
         }
     };
+    let begin = beginnings(&tensors);
     let (tensors, outside) = tensors.below(&root);
     match other_kind(&tensors, layout) {
         Some(what) if tensors.computed().is_some() && what.contains("without a text") => {
@@ -141,15 +151,63 @@ pub fn find(
                 "{what}: an ONNX file of one tower needs the other's beside it (vision_model.onnx and text_model.onnx, visual.onnx and textual.onnx)"
             )))
         }
-        Some(what) => Err(TensorError::File(format!("{what}; {SUPPORTED}"))),
+        Some(what) => {
+            let at = match root.is_empty() {
+                true => "without a prefix".into(),
+                false => format!("below the prefix `{root}`"),
+            };
+            Err(TensorError::File(format!(
+                "{what}; `{}` was found {at}, where tensors of the text encoder would begin with {}; {begin}; {SUPPORTED}",
+                layout.anchor(),
+                layout.of_text(),
+            )))
+        }
         None => Ok((layout, tensors, outside)),
     }
 }
 
-/// What a file without a CLIP's ViT is.
-fn unknown(tensors: &Tensors, overrides: &Overrides) -> String {
+/// What the names of a file's tensors begin with, up to the first full stop: for messages that found no network.
+pub fn beginnings(tensors: &Tensors) -> String {
+    const SHOWN: usize = 6;
+    let mut all: Vec<&str> = vec![];
+    for name in tensors.names() {
+        let first = name.find('.').map_or(name, |end| &name[..=end]);
+        if !all.contains(&first) {
+            all.push(first);
+        }
+    }
+    let shown: Vec<String> = all.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
+    let more = match all.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        n => format!(" and {n} others"),
+    };
+    match all.is_empty() {
+        true => "it has no tensors".into(),
+        false => format!("its tensors begin with {}{more}", shown.join(", ")),
+    }
+}
+
+/// What a file without a CLIP's ViT is; `roots` are where it has some that were not asked for.
+fn unknown(tensors: &Tensors, overrides: &Overrides, roots: &[(String, Layout)]) -> String {
+    let found = beginnings(tensors);
+    let looked = format!(
+        "looked for `{}` (OpenAI, open_clip) and `{}` (Hugging Face), below any prefix; {found}",
+        Layout::OpenAi.anchor(),
+        Layout::HuggingFace.anchor()
+    );
     if let Some(prefix) = &overrides.prefix {
-        return format!("no CLIP is below --prefix {prefix}");
+        let place = |root: &String| match root.is_empty() {
+            true => "without a prefix".into(),
+            false => format!("below `{root}`"),
+        };
+        let there: Vec<String> = roots.iter().map(|(root, _)| place(root)).collect();
+        return match there.is_empty() {
+            true => format!("no CLIP is below --prefix {prefix}: {looked}"),
+            false => format!(
+                "no CLIP is below --prefix {prefix}, but one {}",
+                there.join(", one ")
+            ),
+        };
     }
     let any = |part: &str| tensors.names().any(|n| n.contains(part));
     let what = if any("visual.trunk.") {
@@ -164,18 +222,16 @@ fn unknown(tensors: &Tensors, overrides: &Overrides) -> String {
         "a LoRA adapter: merge it into its weights first"
     } else if any("ctx_pos") || any("prompts.normal") {
         "a prompt learner, which belongs to --prompts"
-    } else if any("text_model.") || any("transformer.resblocks.") {
+    } else if any("conv1.weight") && any("class_embedding") {
+        "an image encoder alone, without the `visual.` that its tensors begin with in a whole CLIP"
+    } else if any("embeddings.patch_embedding.") {
+        "an image encoder alone, without the `vision_model.` that its tensors begin with in a whole CLIP"
+    } else if any("text_model.") || any("transformer.resblocks.") || any("token_embedding.") {
         "a text encoder without an image encoder"
     } else {
-        let names: Vec<String> = tensors.names().take(3).map(|n| format!("`{n}`")).collect();
-        let names = names.join(", ");
-        return format!(
-            "neither `{}` (OpenAI, open_clip) nor `{}` (Hugging Face) is in it, but {names} and others: no CLIP with a ViT image encoder",
-            Layout::OpenAi.anchor(),
-            Layout::HuggingFace.anchor()
-        );
+        return format!("no CLIP with a ViT image encoder: {looked}; {SUPPORTED}");
     };
-    format!("no CLIP with a ViT image encoder: {what}; {SUPPORTED}")
+    format!("no CLIP with a ViT image encoder: {what}; {looked}; {SUPPORTED}")
 }
 
 /// What else a file with the right anchor may be.
