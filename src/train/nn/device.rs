@@ -82,11 +82,41 @@ fn cuda(number: usize) -> Result<Device, TrainError> {
     }
     let count = Device::enumerate(DeviceType::Cuda).into_vec().len();
     if number >= count {
-        return Err(TrainError::Options(format!(
-            "--device cuda:{number}: this machine has {count} NVIDIA GPUs, counted from 0"
-        )));
+        let names: Vec<String> = (0..count).map(cuda_name).collect();
+        return Err(TrainError::Options(not_there(number, &names)));
     }
     Ok(Device::cuda(number))
+}
+
+/// What NVIDIA's driver calls a GPU; nothing if it does not say.
+#[cfg(feature = "cuda")]
+fn cuda_name(number: usize) -> String {
+    use cudarc::driver::result::{device, init};
+    let name = init()
+        .and_then(|()| device::get(number as i32))
+        .and_then(device::get_name);
+    name.unwrap_or_default()
+}
+
+/// Which GPUs there are, where one is asked for that is not.
+#[cfg(any(feature = "cuda", test))]
+fn not_there(number: usize, names: &[String]) -> String {
+    let all = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| match name.as_str() {
+            "" => format!("cuda:{i}"),
+            name => format!("cuda:{i} ({name})"),
+        });
+    match names.is_empty() {
+        true => {
+            format!("--device cuda:{number}: NVIDIA's driver is here, but no GPU; use --device cpu")
+        }
+        false => format!(
+            "--device cuda:{number}: this machine has no GPU of that number, but {}",
+            all.collect::<Vec<_>>().join(", ")
+        ),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -132,5 +162,15 @@ mod tests {
         for odd in ["cuda:", "cuda:x", "gpu", "cuda:1,"] {
             assert!(of(odd).unwrap_err().contains("cuda:N"), "{odd}");
         }
+    }
+
+    #[test]
+    fn the_gpus_that_are_there_are_named() {
+        let two = ["NVIDIA H200".to_string(), String::new()];
+        assert_eq!(
+            not_there(2, &two),
+            "--device cuda:2: this machine has no GPU of that number, but cuda:0 (NVIDIA H200), cuda:1"
+        );
+        assert!(not_there(0, &[]).contains("no GPU; use --device cpu"));
     }
 }
