@@ -384,7 +384,11 @@ fn operators_of_newer_opsets_and_quantised_files_are_named_with_what_to_do() {
     let path = file.to_str().unwrap();
     let newer = "opset 20, and those up to 18 are known: export it with opset 17";
     for (kind, opset, words) in [
-        ("Gelu", 20, &["made.onnx", "Gelu", "(/act)", newer][..]),
+        (
+            "Gelu",
+            20,
+            &["made.onnx", "operator Gelu", "(/act", newer][..],
+        ),
         ("Mystery", 20, &["not supported: Mystery (/act)", newer]),
         (
             "DynamicQuantizeLinear",

@@ -165,8 +165,9 @@ impl Network {
     /// Why a bundle cannot hold the graph: the operator, by the name that its node has in the file.
     fn not_held(&self, e: &TractError) -> TrainError {
         let said = format!("{e:#}");
-        let node = self.model.nodes().iter();
-        let node = node.rev().find(|n| said.contains(&n.to_string()));
+        // The message has names as they are here, but numbers of its own.
+        let named = |n: &&TypedNode| said.contains(&format!("\"{}\" {}", n.name, n.op.name()));
+        let node = self.model.nodes().iter().find(named);
         let what = match node {
             None => format!("a bundle cannot hold it: {said}"),
             Some(node) => {
