@@ -10,6 +10,7 @@
 //! | [`nn`] | both towers in burn: what learns |
 //! | [`fit`] | learning prompts on cached features; [`ablate`] names the paper's variants |
 //! | [`distil`] | an image encoder of one's own, taught by others |
+//! | `resume` | what all runs share that `--resume` goes on from |
 //! | [`render`] | labelled pictures from a seed: they teach the default bundle its directions, and the rig shows them |
 //! | [`export`], [`mod@reference`] | checkpoint to bundle |
 //! | [`network`] | any other image encoder, from an ONNX file |
