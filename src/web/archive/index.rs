@@ -459,6 +459,18 @@ mod tests {
             let error = serde_json::from_value::<Query>(wrong).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
+        // What programs are told.
+        let described: serde_json::Value = serde_json::from_str(crate::web::OPENAPI).unwrap();
+        let asked = described["paths"]["/api/archive"]["get"]["parameters"].as_array();
+        let cause = asked
+            .unwrap()
+            .iter()
+            .find(|p| p["name"] == "cause")
+            .unwrap();
+        let names: Vec<_> = std::iter::once(BY_SCORE)
+            .chain(Cause::ALL.map(cause_name))
+            .collect();
+        assert_eq!(cause["schema"]["enum"], serde_json::json!(names));
         let choices = index.choices().unwrap();
         assert_eq!(choices["type"], ["scratch"]);
         assert_eq!(choices["recipe"], ["", "Cap M8"]);
