@@ -871,6 +871,44 @@ fn the_host_program_names_what_is_wrong() {
 }
 
 #[test]
+fn a_run_says_what_it_does_not_show_and_how_addresses_are_written() {
+    let station = Station::new();
+    let (one, two) = (station.path("one"), station.path("two"));
+    for (folder, names) in [(&one, &["a.png"][..]), (&two, &["a.png", "b.png", "c.png"])] {
+        std::fs::create_dir(folder).unwrap();
+        for name in names {
+            let photo = RgbImage::from_fn(60, 50, |x, y| Rgb([(x * y) as u8, x as u8, 9]));
+            photo.save(folder.join(name)).unwrap();
+        }
+    }
+    let out = station.path("out");
+    let said = |more: &[&str]| {
+        let arguments = [
+            &["--out", str(&out), "--source", str(&one), "--quiet"],
+            more,
+        ]
+        .concat();
+        text(&station.edge("run", &arguments).stderr)
+    };
+    let short = said(&["--source", str(&two)]);
+    let left = format!("{}: 2 of 3 photos are not shown", two.display());
+    assert!(short.contains(&left), "{short}");
+    for (option, address, word) in [
+        (
+            "--web",
+            "127.0.0.1",
+            "a port is missing, as in 127.0.0.1:8080",
+        ),
+        ("--modbus-tcp", "::1", "as in [::1]:8080"),
+        ("--web", "here:80", "as in 127.0.0.1:8080"),
+        ("--frames", "0", "0 is not in 1.."),
+    ] {
+        let refusal = said(&[option, address]);
+        assert!(refusal.contains(word), "{refusal}");
+    }
+}
+
+#[test]
 fn a_boards_file_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let new = || {

@@ -250,7 +250,7 @@ fn what_cannot_be_taught_or_used_is_reported() {
     assert!(!taught.exists());
 
     // A part that is not good is shown first, and can be left out.
-    part(7, true).save(bench.path("good/odd.png")).unwrap();
+    part(7, true).save(bench.path("good/odd,1.png")).unwrap();
     std::fs::write(bench.path("good/broken.png"), b"no picture").unwrap();
     let out = bench.teach(&[]);
     assert_eq!(out.status.code(), Some(3), "one photo could not be read");
@@ -260,11 +260,18 @@ fn what_cannot_be_taught_or_used_is_reported() {
         .find(|l| l.contains(".png"))
         .unwrap()
         .to_string();
-    assert!(first.contains("odd.png") && first.contains("ODD"), "{said}");
-    let out = bench.teach(&[Path::new("--drop"), Path::new("odd.png")]);
-    assert!(!text(&out.stdout).contains("odd.png"));
-    let out = bench.teach(&[Path::new("--drop"), Path::new("nobody.png")]);
-    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        first.contains("odd,1.png") && first.contains("ODD"),
+        "{said}"
+    );
+    let out = bench.teach(&[Path::new("--drop"), Path::new("odd,1.png")]);
+    assert!(!text(&out.stdout).contains("odd,1.png"));
+    let several = ["--drop", "broken.png,1.png", "--drop", "odd,1.png"].map(Path::new);
+    let refusal = text(&bench.teach(&several).stderr);
+    assert!(
+        refusal.contains("3 photos, and 2 of them are there"),
+        "{refusal}"
+    );
 
     let (code, _) = bench.judged("new");
     assert!(code.is_some_and(|c| c <= 1));
@@ -276,7 +283,7 @@ fn what_cannot_be_taught_or_used_is_reported() {
     std::fs::remove_file(&taught).unwrap();
     assert_eq!(bench.judged("new").0, Some(25), "missing");
 
-    bench.teach(&[Path::new("--drop"), Path::new("odd.png")]);
+    bench.teach(&[Path::new("--drop"), Path::new("odd,1.png")]);
     let other = common::golden_bundle(bench.folder.path(), Selection::Paper, Precision::F32).0;
     let other = Bench {
         bundle: other,

@@ -205,7 +205,10 @@ pub fn resolve<'a>(
             ));
         }
         let text = named(&base).ok_or_else(|| {
-            one(layers[top].mistake("base", format!("there is no board `{base}`")))
+            one(layers[top].mistake(
+                "base",
+                format!("there is no board `{base}` (`board list` says which there are)"),
+            ))
         })?;
         layers.push(Layer::parse(&format!("boards/{base}.toml"), text).map_err(one)?);
         bases.push(base);

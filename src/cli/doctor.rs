@@ -149,6 +149,9 @@ fn cpu(findings: &Findings) {
 fn limits(findings: &mut Findings, board: &Board) {
     say("output thread");
     let priority = u64::from(board.realtime.priority);
+    if board.gpio == Gpio::Simulated {
+        return findings.note("simulated pins need no real-time priority and no locked memory");
+    }
     match getrlimit(Resource::Rtprio).current {
         Some(limit) if limit < priority && !rustix::process::geteuid().is_root() => {
             findings.problem(format_args!(

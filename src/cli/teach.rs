@@ -50,8 +50,8 @@ pub struct Teach {
     tiles: Tiling,
     #[command(flatten)]
     views: Views,
-    /// Leave these photos out, by the names that the list has; several with commas
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// Leave these photos out, by the names that the list has; several with commas, or --drop several times
+    #[arg(long, value_name = "NAME")]
     drop: Vec<String>,
     /// Threads [default: all cores]
     #[arg(long, value_parser = super::threads)]
@@ -135,10 +135,11 @@ impl Teach {
             views: self.views,
         };
         let mut lesson = Lesson::new(layout, settings).map_err(failed)?;
+        let drop = self.names_to_drop(&photos);
         let (mut unread, mut dropped) = (0, 0);
         for photo in &photos {
             let name = photo.display().to_string();
-            if self.drop.iter().any(|d| *d == name || is_named(photo, d)) {
+            if drop.iter().any(|d| is_called(photo, d)) {
                 dropped += 1;
                 continue;
             }
@@ -155,10 +156,10 @@ impl Teach {
                 unread += 1;
             }
         }
-        if dropped < self.drop.len() {
+        if dropped < drop.len() {
             let text = format!(
                 "--drop names {} photos, and {dropped} of them are there",
-                self.drop.len()
+                drop.len()
             );
             return Err(CliError::Usage(text));
         }
@@ -203,6 +204,18 @@ impl Teach {
         })
     }
 
+    /// What `--drop` names: a text that is a photo's name as it stands, commas and all, or several between commas.
+    fn names_to_drop(&self, photos: &[PathBuf]) -> Vec<&str> {
+        let several = |text: &str| !photos.iter().any(|photo| is_called(photo, text));
+        let texts = self.drop.iter();
+        texts
+            .flat_map(|text| match several(text) {
+                true => text.split(',').collect(),
+                false => vec![text.as_str()],
+            })
+            .collect()
+    }
+
     fn part(
         &self,
         inspector: &mut Inspector,
@@ -230,6 +243,7 @@ impl Teach {
     }
 }
 
-fn is_named(photo: &Path, name: &str) -> bool {
-    photo.file_name().is_some_and(|n| n == name)
+/// Whether a text is the photo's name, or its whole path.
+fn is_called(photo: &Path, text: &str) -> bool {
+    photo.as_os_str() == text || photo.file_name().is_some_and(|n| n == text)
 }

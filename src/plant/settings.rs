@@ -251,6 +251,10 @@ impl Plant {
             toml::Deserializer::parse(&text).map_err(|e| invalid("TOML", e.to_string()))?;
         let plant: Plant = serde_path_to_error::deserialize(document)
             .map_err(|e| invalid(&e.path().to_string(), e.inner().message().to_string()))?;
+        if plant.mqtt.is_none() && plant.webhook.is_none() {
+            let reason = "nothing says where to send to: a table [mqtt] or [webhook] is missing";
+            return Err(invalid("mqtt", reason.into()));
+        }
         if let Some(mqtt) = &plant.mqtt {
             match (&mqtt.topic, &mqtt.sparkplug) {
                 (None, None) => {
@@ -346,6 +350,7 @@ mod tests {
     fn what_is_wrong_is_said_with_file_and_key() {
         let mqtt = "[mqtt]\nbroker = \"mqtt://b\"\ntopic = \"t\"\n";
         for (text, said) in [
+            ("", "FILE: mqtt: nothing says where to send to"),
             (
                 "[mqtt]\nbroker = \"b:1883\"\ntopic = \"t\"",
                 "FILE: mqtt.broker: `b:1883` is not mqtt://HOST:PORT",

@@ -26,7 +26,12 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn utc(at: Micros) -> String {
     let ago = i64::try_from(now().since(at)).unwrap_or(i64::MAX);
     let then = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::from_micros(ago));
-    then.map_or_else(|_| String::new(), |then| format!("{then:.3}"))
+    then.map_or_else(|_| String::new(), written)
+}
+
+/// A moment as it stands in everything that the station writes: RFC 3339, UTC, with milliseconds.
+pub fn written(moment: jiff::Timestamp) -> String {
+    format!("{moment:.3}")
 }
 
 /// Gives the calling thread a real-time priority, 1..=99 (SCHED_FIFO).

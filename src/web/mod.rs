@@ -489,6 +489,10 @@ async fn command<H: ControlledStation>(
     let Some(grant) = page.access().of(&headers, Instant::now()) else {
         return refused(Code::NeedsOperator, "log in first");
     };
+    // What comes behind the end of a line would be dropped.
+    if line.trim_end().contains(['\r', '\n']) {
+        return refused(Code::BadText, "one command at a time: a line ends here");
+    }
     let mut answer = Box::new(Output::new());
     {
         let mut control = page.control();

@@ -9,12 +9,16 @@ use crate::control::table::{Access, Kind, Parameter};
 use crate::durable;
 use crate::hex::hex;
 use crate::memory::region::Regions;
+use crate::tiling::Tiling;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+/// Patches along each side of the grid on which drawn regions are tried.
+const FINE: usize = 200;
 
 /// The regions in force: as their file has them.
 pub async fn get<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
@@ -47,8 +51,10 @@ pub async fn put<H: ControlledStation + Send + 'static>(
         Ok(text) => text,
         Err(e) => return refused(Code::BadText, &e.to_string()),
     };
-    // What is written must be what a start will read.
-    if let Err(e) = Regions::parse(&text) {
+    // What is written must be what a start will read, and leave something to be looked at: on a finer grid than any
+    // network's, so that nothing is refused here that a COMMIT would take.
+    let read = Regions::parse(&text).and_then(|regions| regions.on(FINE, Tiling::WHOLE));
+    if let Err(e) = read {
         return refused(Code::BadText, &e.to_string());
     }
     let digest = hex(&Sha256::digest(&text));

@@ -35,7 +35,7 @@ use network::Networks;
 #[cfg(feature = "plant")]
 use plant::Senders;
 use ports::{Places, Ports};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,7 +58,7 @@ pub struct Run {
     #[arg(long, value_name = "PLAN")]
     faults: Vec<FaultPlan>,
     /// End after so many exposures [default: a folder's photos, or 24 generated parts; else never]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
     /// Exposures per second of a folder or the generator [default: one when the last is judged]
     #[arg(long, value_parser = rate)]
@@ -92,13 +92,13 @@ pub struct Run {
     modbus: Option<PathBuf>,
     /// Serve Modbus TCP at this address, as in `--modbus-tcp 192.168.10.7:502`: the same registers, with the level of
     /// parameter modbus_access for everybody who reaches it [default: the board's]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     modbus_tcp: Option<SocketAddr>,
 
     /// Serve the station's page at this address, as in `--web 127.0.0.1:8080`; at `0.0.0.0:8080` every computer of
     /// the network may look on [default: the board's]
     #[cfg(feature = "web")]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     web: Option<SocketAddr>,
     /// Serve the page with HTTPS, by certificate.pem and key.pem in this folder (PEM); if neither is there, they are made
     /// [default: the board's; without FOLDER: tls in the folder of the memory]
@@ -137,6 +137,13 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.001..=10_000.0).contains(&rate) => Ok(rate),
         _ => Err("a number from 0.001 to 10000".into()),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.parse::<IpAddr>() {
+        Ok(ip) => format!("a port is missing, as in {}", SocketAddr::new(ip, 8080)),
+        Err(_) => "an address of this machine and a port, as in 127.0.0.1:8080".into(),
+    })
 }
 
 /// A parameter and its value.

@@ -83,14 +83,25 @@ impl Run {
             let what = format!("--source {}: one device is one camera", pair[0].display());
             return Err(CliError::Usage(what));
         }
-        let mut cameras = Vec::new();
-        let mut limit: Option<u64> = None;
+        let (mut cameras, mut shown) = (Vec::new(), Vec::new());
         for view in View::first(count) {
             let (open, own) = self.camera(board, view)?;
             cameras.push(open);
-            limit = limit.into_iter().chain(own).min();
+            shown.push(own);
         }
-        Ok((cameras, self.frames.or(limit)))
+        let limit = self.frames.or(shown.iter().flatten().min().copied());
+        for (source, own) in self.source.iter().zip(shown) {
+            if let (Some(limit), Some(own)) = (limit, own)
+                && own > limit
+                && source.is_dir()
+            {
+                let (source, left) = (source.display(), own - limit);
+                warn(format_args!(
+                    "{source}: {left} of {own} photos are not shown: the run ends after {limit} exposures"
+                ));
+            }
+        }
+        Ok((cameras, limit))
     }
 
     /// A camera, and how many exposures it has.

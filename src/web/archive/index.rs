@@ -4,9 +4,13 @@
 //! another version or gone is made anew from them. So nothing here must survive a power cut, and the recorder knows
 //! nothing of it.
 
+use crate::control::cause_name;
+use crate::line::Cause;
 use crate::runtime::record::pictures::{About, is_day, part_of};
-use rusqlite::{Connection, Error, Result, Row, params};
-use serde::{Deserialize, Serialize};
+use crate::runtime::system::written;
+use rusqlite::{Connection, Error, Row, params};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -19,6 +23,8 @@ const VERSION: i32 = 1;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Parts that are listed at once, at most.
 pub const LISTED: u32 = 200;
+/// The cause of a reject that its score is.
+const BY_SCORE: &str = "score";
 /// Parts that are listed if nothing else is said.
 const USUAL: u32 = 48;
 
@@ -31,19 +37,22 @@ const TABLE: &str = "CREATE TABLE parts (day TEXT, stem TEXT, part INTEGER, name
 #[serde(deny_unknown_fields, default)]
 pub struct Query {
     /// Not before this time, RFC 3339.
+    #[serde(deserialize_with = "moment")]
     from: Option<String>,
     /// Before this time.
+    #[serde(deserialize_with = "moment")]
     to: Option<String>,
     /// Of this recipe, by its name.
     recipe: Option<String>,
     /// `score`, or a cause by its name.
+    #[serde(deserialize_with = "known_cause")]
     cause: Option<String>,
     /// Type of the defect.
     r#type: Option<String>,
-    /// `good` or `reject`, as it was judged.
-    outcome: Option<String>,
-    /// `good`, `bad`, `any` or `none`: what somebody said of it.
-    mark: Option<String>,
+    /// As it was judged.
+    outcome: Option<Judged>,
+    /// What somebody said of it.
+    mark: Option<Mark>,
     /// A score of this at least.
     low: Option<f64>,
     /// A score of this at most.
@@ -52,6 +61,50 @@ pub struct Query {
     part: Option<i64>,
     /// How many, at most [`LISTED`].
     limit: Option<u32>,
+}
+
+/// How a part was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Judged {
+    Good,
+    Reject,
+}
+
+/// What somebody said of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mark {
+    Good,
+    Bad,
+    /// One of both.
+    Any,
+    /// Nothing.
+    None,
+}
+
+/// A time of any zone, as the table has it: texts are compared there.
+fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(d)?;
+    let moment: jiff::Timestamp = text.parse().map_err(|e| {
+        D::Error::custom(format!(
+            "`{text}` is no time as in 2026-11-23T08:00:00Z: {e}"
+        ))
+    })?;
+    Ok(Some(written(moment)))
+}
+
+fn known_cause<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(d)?;
+    let names = || Cause::ALL.into_iter().map(cause_name);
+    match text == BY_SCORE || names().any(|name| name == text) {
+        true => Ok(Some(text)),
+        false => {
+            let all: Vec<_> = std::iter::once(BY_SCORE).chain(names()).collect();
+            let what = format!("there is no cause `{text}`; there are {}", all.join(", "));
+            Err(D::Error::custom(what))
+        }
+    }
 }
 
 impl Query {
@@ -89,7 +142,7 @@ pub struct Index {
 }
 
 /// A table that can be used: the file's, or a new one in its place, or, where nothing can be written, one in memory.
-fn table(folder: &Path) -> Result<Connection> {
+fn table(folder: &Path) -> rusqlite::Result<Connection> {
     let path = folder.join(FILE);
     let open = || {
         let table = Connection::open(&path)?;
@@ -130,7 +183,7 @@ impl Index {
     ///
     /// # Errors
     /// SQLite's; none is known.
-    pub fn open(folder: &Path) -> Result<Index> {
+    pub fn open(folder: &Path) -> rusqlite::Result<Index> {
         Ok(Index {
             folder: folder.to_path_buf(),
             table: table(folder)?,
@@ -139,7 +192,7 @@ impl Index {
     }
 
     /// Brings the table in step with the files.
-    fn update(&mut self) -> Result<()> {
+    fn update(&mut self) -> rusqlite::Result<()> {
         let entries = std::fs::read_dir(&self.folder)
             .into_iter()
             .flatten()
@@ -153,7 +206,7 @@ impl Index {
         let known: Vec<String> = {
             let mut days = self.table.prepare("SELECT DISTINCT day FROM parts")?;
             days.query_map([], |row| row.get(0))?
-                .collect::<Result<_>>()?
+                .collect::<rusqlite::Result<_>>()?
         };
         for gone in known.iter().filter(|day| !days.contains_key(*day)) {
             self.table
@@ -170,7 +223,7 @@ impl Index {
         Ok(())
     }
 
-    fn update_day(&mut self, day: &str) -> Result<()> {
+    fn update_day(&mut self, day: &str) -> rusqlite::Result<()> {
         let folder = self.folder.join(day);
         let names = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let names = names.filter_map(|e| e.file_name().into_string().ok());
@@ -184,7 +237,7 @@ impl Index {
                 .prepare("SELECT stem FROM parts WHERE day = ?1")?;
             stems
                 .query_map([day], |row| row.get(0))?
-                .collect::<Result<_>>()?
+                .collect::<rusqlite::Result<_>>()?
         };
         let change = self.table.transaction()?;
         for gone in known.difference(&there) {
@@ -206,7 +259,7 @@ impl Index {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn find(&mut self, query: &Query) -> Result<Vec<Item>> {
+    pub fn find(&mut self, query: &Query) -> rusqlite::Result<Vec<Item>> {
         match self.update().and_then(|()| self.ask(query)) {
             Ok(found) => Ok(found),
             Err(e) => {
@@ -224,21 +277,27 @@ impl Index {
         }
     }
 
-    fn ask(&self, q: &Query) -> Result<Vec<Item>> {
+    fn ask(&self, q: &Query) -> rusqlite::Result<Vec<Item>> {
         let mut question = self.table.prepare(
             "SELECT day, stem, part, name, utc, reject, cause, type, score, threshold, recipe, network, good, note, camera FROM parts
              WHERE (?1 IS NULL OR utc >= ?1) AND (?2 IS NULL OR utc < ?2) AND (?3 IS NULL OR recipe = ?3)
                AND (?4 IS NULL OR (reject AND ifnull(cause, 'score') = ?4)) AND (?5 IS NULL OR type = ?5)
-               AND (?6 IS NULL OR reject = (?6 = 'reject'))
-               AND (?7 IS NULL OR CASE ?7 WHEN 'good' THEN good = 1 WHEN 'bad' THEN good = 0 WHEN 'any' THEN good IS NOT NULL
-                    ELSE good IS NULL END)
+               AND (?6 IS NULL OR reject = ?6)
+               AND (?7 IS NULL OR (good IS NOT NULL) = ?7) AND (?12 IS NULL OR good = ?12)
                AND (?8 IS NULL OR score >= ?8) AND (?9 IS NULL OR score <= ?9) AND (?10 IS NULL OR part = ?10)
              ORDER BY utc DESC, part DESC LIMIT ?11",
         )?;
         let limit = q.limit.unwrap_or(USUAL);
+        let reject = q.outcome.map(|judged| judged == Judged::Reject);
+        let marked = q.mark.map(|mark| mark != Mark::None);
+        let good = match q.mark {
+            Some(Mark::Good) => Some(true),
+            Some(Mark::Bad) => Some(false),
+            Some(Mark::Any | Mark::None) | None => None,
+        };
         let values = params![
-            q.from, q.to, q.recipe, q.cause, q.r#type, q.outcome, q.mark, q.low, q.high, q.part,
-            limit
+            q.from, q.to, q.recipe, q.cause, q.r#type, reject, marked, q.low, q.high, q.part,
+            limit, good
         ];
         question.query_map(values, item)?.collect()
     }
@@ -247,7 +306,7 @@ impl Index {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn choices(&self) -> Result<BTreeMap<&'static str, Vec<String>>> {
+    pub fn choices(&self) -> rusqlite::Result<BTreeMap<&'static str, Vec<String>>> {
         let mut choices = BTreeMap::new();
         for column in ["recipe", "cause", "type"] {
             let text = format!(
@@ -256,7 +315,7 @@ impl Index {
             let mut question = self.table.prepare(&text)?;
             let all = question
                 .query_map([], |row| row.get(0))?
-                .collect::<Result<_>>()?;
+                .collect::<rusqlite::Result<_>>()?;
             choices.insert(column, all);
         }
         Ok(choices)
@@ -266,7 +325,7 @@ impl Index {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn changed(&self, item: &Item) -> Result<()> {
+    pub fn changed(&self, item: &Item) -> rusqlite::Result<()> {
         put(&self.table, &item.day, &item.stem, &item.about)
     }
 }
@@ -277,7 +336,7 @@ pub fn read(folder: &Path, stem: &str) -> Option<About> {
     serde_json::from_slice(&text).ok()
 }
 
-fn put(table: &Connection, day: &str, stem: &str, a: &About) -> Result<()> {
+fn put(table: &Connection, day: &str, stem: &str, a: &About) -> rusqlite::Result<()> {
     let part = i64::try_from(a.part).unwrap_or(i64::MAX);
     table
         .prepare("INSERT OR REPLACE INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)")?
@@ -287,7 +346,7 @@ fn put(table: &Connection, day: &str, stem: &str, a: &About) -> Result<()> {
     Ok(())
 }
 
-fn item(row: &Row<'_>) -> Result<Item> {
+fn item(row: &Row<'_>) -> rusqlite::Result<Item> {
     let part: i64 = row.get(2)?;
     Ok(Item {
         day: row.get(0)?,
@@ -330,7 +389,7 @@ mod tests {
             let about = About {
                 part,
                 name: "x.png".into(),
-                utc: format!("2026-11-{:02}T10:00:00Z", 20 + part),
+                utc: format!("2026-11-{:02}T10:00:00.000Z", 20 + part),
                 reject: part > 2,
                 cause: (part == 3).then(|| "late".into()),
                 kind: (part == 4).then(|| "scratch".into()),
@@ -367,8 +426,14 @@ mod tests {
             (serde_json::json!({"outcome": "good"}), vec![2, 1]),
             (serde_json::json!({"cause": "late"}), vec![3]),
             (serde_json::json!({"cause": "score"}), vec![6, 5, 4]),
+            (
+                serde_json::json!({"from": "2026-11-25T13:00:00+02:00"}),
+                vec![6],
+            ),
             (serde_json::json!({"type": "scratch"}), vec![4]),
             (serde_json::json!({"mark": "good"}), vec![5]),
+            (serde_json::json!({"mark": "any"}), vec![5]),
+            (serde_json::json!({"mark": "bad"}), vec![]),
             (
                 serde_json::json!({"mark": "none", "low": 0.15, "high": 0.45}),
                 vec![4, 3, 2],
@@ -378,7 +443,34 @@ mod tests {
         ] {
             assert_eq!(ask(query.clone()), right, "{query}");
         }
-        assert!(serde_json::from_str::<Query>(r#"{"colour": "red"}"#).is_err());
+        for (wrong, word) in [
+            (serde_json::json!({"colour": "red"}), "colour"),
+            (
+                serde_json::json!({"outcome": "Reject"}),
+                "`good` or `reject`",
+            ),
+            (serde_json::json!({"mark": "ugly"}), "`any`"),
+            (serde_json::json!({"cause": "rust"}), "queue_full"),
+            (
+                serde_json::json!({"from": "yesterday"}),
+                "2026-11-23T08:00:00Z",
+            ),
+        ] {
+            let error = serde_json::from_value::<Query>(wrong).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        // What programs are told.
+        let described: serde_json::Value = serde_json::from_str(crate::web::OPENAPI).unwrap();
+        let asked = described["paths"]["/api/archive"]["get"]["parameters"].as_array();
+        let cause = asked
+            .unwrap()
+            .iter()
+            .find(|p| p["name"] == "cause")
+            .unwrap();
+        let names: Vec<_> = std::iter::once(BY_SCORE)
+            .chain(Cause::ALL.map(cause_name))
+            .collect();
+        assert_eq!(cause["schema"]["enum"], serde_json::json!(names));
         let choices = index.choices().unwrap();
         assert_eq!(choices["type"], ["scratch"]);
         assert_eq!(choices["recipe"], ["", "Cap M8"]);
