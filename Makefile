@@ -27,8 +27,11 @@ test:
 	$(MAKE) doc deny no-std
 	PROPTEST_RNG_SEED=1 cargo test $(CARGO_FLAGS) -p faprompt-edge -p faprompt-client
 	fuzz/run -max_total_time=20
-	@if grep -qs '^ID=debian' /etc/os-release; then $(MAKE) rig RIG=--lean; \
-	else echo "NOT TRIED: the station on a real kernel (make rig): its set-up knows Debian only"; fi
+	@grep -qs '^ID=debian' /etc/os-release || { echo "NOT TRIED: the station on a real kernel (make rig): its set-up knows Debian only"; exit; }; \
+	.ci/target aarch64-unknown-linux-gnu; case $$? in \
+	0) $(MAKE) rig RIG=--lean ;; \
+	3) echo "NOT TRIED: the station on a real kernel (make rig)" ;; \
+	*) exit 1 ;; esac
 
 # The library's documentation, without a warning: links that lead nowhere, names that changed.
 doc: setup
@@ -66,8 +69,10 @@ newest: setup $(DENY)/$(DENY_VERSION)
 # The conveyor's core for a processor without an operating system: no standard library, no allocator.
 NO_STD := thumbv7em-none-eabihf
 no-std: setup
-	rustup target list --installed | grep -qx $(NO_STD) || rustup target add $(NO_STD)
-	CARGO_TARGET_DIR=$(CACHE)/no-std cargo check --locked --manifest-path tests/no-std/Cargo.toml --target $(NO_STD)
+	@.ci/target $(NO_STD); case $$? in \
+	0) CARGO_TARGET_DIR=$(CACHE)/no-std cargo check --locked --manifest-path tests/no-std/Cargo.toml --target $(NO_STD) ;; \
+	3) echo "NOT TRIED: the conveyor's core without the standard library" ;; \
+	*) exit 1 ;; esac
 
 # 200 power cuts at random moments of COMMITs of good, damaged, missing, untrained and slow bundles, and how soon others
 # are answered while a ViT-B/16 loads: some minutes.
