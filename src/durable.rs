@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The rights of a file that only its owner may read.
@@ -217,8 +217,6 @@ impl Files for Folder {
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path.join(name);
-        // One that was left behind may have wider rights.
-        let _ = fs::remove_file(&path);
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(OWN);
         let file = match options.open(&path) {
@@ -228,8 +226,13 @@ impl Files for Folder {
                 options.open(&path)
             }
             made => made,
-        };
-        write_to(&file?, bytes)
+        }?;
+        // One that was left behind may have wider rights; some file systems know none.
+        let mode = file.metadata()?.permissions().mode();
+        if mode & 0o777 & !OWN != 0 {
+            let _ = file.set_permissions(fs::Permissions::from_mode(mode & OWN));
+        }
+        write_to(&file, bytes)
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
@@ -265,7 +268,6 @@ impl Files for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn files_of_several_pieces_come_back_whole() {
@@ -279,7 +281,11 @@ mod tests {
             files.write("other", &bytes).unwrap();
             assert!(files.read("other").unwrap().unwrap() == bytes, "{length}");
         }
-        let other = fs::metadata(folder.path().join("other")).unwrap();
+        // One of before.
+        let left = folder.path().join("other");
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
+        Folder::held(folder.path()).write("other", &[]).unwrap();
+        let other = fs::metadata(left).unwrap();
         assert_eq!(
             other.permissions().mode() & 0o007,
             0,
