@@ -330,7 +330,8 @@ def full_disk(c):
         node.check("rm /root/full")
         # Full only in the middle of the copy: half the release, then no room, then the rest.
         stream = c.package(c.new).read_bytes()
-        node.check("fallocate -l $(( $(df --output=avail -B1 /opt | tail -1) - 40000000 )) /root/full")
+        # The program asks for the release's size and some megabytes before it begins.
+        node.check(f"fallocate -l $(( $(df --output=avail -B1 /opt | tail -1) - {len(stream) + 12_000_000} )) /root/full")
         process = subprocess.Popen(node.ssh("sudo faprompt-edge slot install"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         process.stdin.write(stream[: len(stream) // 2])
         process.stdin.flush()
