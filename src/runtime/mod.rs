@@ -458,7 +458,9 @@ impl Running {
                     "the whole program stood still for {ms} ms: parts may have passed meanwhile"
                 );
             }
+            // Whoever was asked to end meanwhile has not failed. Order matters: they are asked before they end.
             failed = self.threads.failed();
+            failed = failed.filter(|_| !self.shared.stopping());
             if let Some(thread) = failed {
                 log::error!("the {thread} thread failed: the station ends, its outputs are safe");
                 break;
