@@ -23,8 +23,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Number of the alarm: frames came faster than they were judged.
-const OVERRUN: u32 = 11;
+/// What a station says, and goes on to say, that stopped because frames came faster than they were judged.
+const OVERRUN: &str = "Overrun";
 
 const EDGE: &str = env!("CARGO_BIN_EXE_faprompt-edge");
 
@@ -64,6 +64,8 @@ struct Site {
     options: Vec<String>,
     modbus: Option<wire::Wire>,
     asked: u32,
+    /// How often the line stopped because it was too slow, and was started again.
+    overruns: usize,
     process: Option<Child>,
     started: Instant,
 }
@@ -98,6 +100,7 @@ impl Site {
             options: vec![],
             modbus: None,
             asked: 0,
+            overruns: 0,
             process: None,
             started: Instant::now(),
         }
@@ -113,7 +116,7 @@ impl Site {
         let at = |name: &str| self.folder.path().join(name);
         let mut command = Command::new(EDGE);
         command.args([
-            "run", "--board", "sim", "--source", "pattern", "--rate", "20",
+            "run", "--board", "sim", "--source", "pattern", "--rate", "10",
         ]);
         if let Some(wire) = &self.modbus {
             // Pseudo-terminals know no parity.
@@ -182,10 +185,18 @@ impl Site {
         value.unwrap_or_default().trim_matches('"').to_string()
     }
 
+    /// A busy machine may be too slow for so many parts a second: then the station stops, as it must, until somebody
+    /// acknowledges, which is done here.
     fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !holds(self) {
             let said = self.said();
+            let overruns = said.matches(OVERRUN).count();
+            if self.process.is_some() && overruns > self.overruns {
+                // Not waited for: a command before it may take its time.
+                self.cable.send(b"ACK\r");
+            }
+            self.overruns = overruns;
             assert!(
                 start.elapsed() < Duration::from_secs(60),
                 "never {what}: {said}"
@@ -194,15 +205,8 @@ impl Site {
         }
     }
 
-    /// A busy machine may be too slow for 20 parts a second: then the station stops, as it must, until somebody
-    /// acknowledges.
     fn until_running(&mut self) {
-        self.until("running", |s| {
-            if s.has_alarm(OVERRUN) {
-                s.ask("ACK");
-            }
-            s.status("mode") == "running"
-        });
+        self.until("running", |s| s.status("mode") == "running");
     }
 
     fn until_started(&mut self) -> String {
