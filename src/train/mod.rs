@@ -56,6 +56,16 @@ use crate::capture::CaptureError;
 use crate::exit::ExitCode;
 use std::path::PathBuf;
 
+/// The first `most` of a list for a message, and how many there are besides; `besides` is the word for these.
+fn some<T: AsRef<str>>(all: &[T], most: usize, besides: &str) -> String {
+    let shown: Vec<&str> = all.iter().take(most).map(AsRef::as_ref).collect();
+    let shown = shown.join(", ");
+    match all.len().saturating_sub(most) {
+        0 => shown,
+        n => format!("{shown} and {n} {besides}"),
+    }
+}
+
 /// Why the host could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {

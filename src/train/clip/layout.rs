@@ -2,6 +2,7 @@
 //! they are of.
 
 use super::config::Overrides;
+use crate::train::some;
 use crate::train::tensors::{TensorError, Tensors};
 use std::path::{Path, PathBuf};
 
@@ -169,21 +170,17 @@ pub fn find(
 /// What the names of a file's tensors begin with, up to the first full stop: for messages that found no network.
 pub fn beginnings(tensors: &Tensors) -> String {
     const SHOWN: usize = 6;
-    let mut all: Vec<&str> = vec![];
+    let mut all: Vec<String> = vec![];
     for name in tensors.names() {
         let first = name.find('.').map_or(name, |end| &name[..=end]);
+        let first = format!("`{first}`");
         if !all.contains(&first) {
             all.push(first);
         }
     }
-    let shown: Vec<String> = all.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
-    let more = match all.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        n => format!(" and {n} others"),
-    };
     match all.is_empty() {
         true => "it has no tensors".into(),
-        false => format!("its tensors begin with {}{more}", shown.join(", ")),
+        false => format!("its tensors begin with {}", some(&all, SHOWN, "others")),
     }
 }
 

@@ -5,6 +5,7 @@
 use super::{DataSet, LeftOut, NORMAL, Sample, TrainError, fail, is_normal, name};
 use crate::capture;
 use crate::train::masks::Mask;
+use crate::train::some;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
@@ -147,13 +148,8 @@ pub fn known(path: &Path) -> String {
     );
     let found = folders(path).unwrap_or_default();
     if !found.is_empty() {
-        let names = found.iter().take(SHOWN).map(|f| format!("`{}`", name(f)));
-        let more = match found.len().saturating_sub(SHOWN) {
-            0 => String::new(),
-            n => format!(" and {n} others"),
-        };
-        let names = names.collect::<Vec<_>>().join(", ");
-        layouts += &format!("; its folders are {names}{more}");
+        let names: Vec<String> = found.iter().map(|f| format!("`{}`", name(f))).collect();
+        layouts += &format!("; its folders are {}", some(&names, SHOWN, "others"));
     }
     layouts
 }

@@ -1,5 +1,6 @@
 //! ONNX files that cannot be used, by the names of their nodes.
 
+use crate::train::some;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use tract_onnx::pb::{GraphProto, NodeProto};
@@ -32,17 +33,15 @@ pub(super) fn refuse_quantised(path: &Path, taps: &[String]) -> TractResult<()> 
         return Ok(());
     };
     let graph = model.graph.unwrap_or_default();
-    let nodes = needed(&graph, taps);
-    let nodes: Vec<&NodeProto> = nodes.into_iter().filter(|n| is_quantised(n)).collect();
-    let shown = nodes.iter().take(SHOWN).map(|n| named(&n.op_type, n));
-    let more = match nodes.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
+    let nodes = needed(&graph, taps).into_iter();
+    let odd = nodes
+        .filter(|n| is_quantised(n))
+        .map(|n| named(&n.op_type, n))
+        .collect_vec();
     ensure!(
-        nodes.is_empty(),
-        "it is quantised: {}{more}; give the float file that it was made from, --precision int8 rounds its weights",
-        shown.collect_vec().join(", ")
+        odd.is_empty(),
+        "it is quantised: {}; give the float file that it was made from, --precision int8 rounds its weights",
+        some(&odd, SHOWN, "more")
     );
     Ok(())
 }
