@@ -483,7 +483,7 @@ def stream_refused(rig):
 
 
 def line_held(rig):
-    rig.machine.check("(gpioset -m signal gpiochip0 1=0 > /dev/null 2>&1 &); usleep 100000")
+    rig.machine.check("(gpioset -m signal 9030000.pl061 1=0 > /dev/null 2>&1 &); usleep 100000")
     edge = rig.edge()
     station = rig.station("held")
     code = rig.machine.sh(f"wait {station.pid}").code

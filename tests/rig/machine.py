@@ -155,8 +155,10 @@ class Machine(Qemu):
         self.check("rmmod vivid 2> /dev/null; true")
         devices = "n_devs=2 node_types=0x101,0x101" if second else "n_devs=1"
         self.check(f"modprobe vivid {devices} multiplanar={multiplanar}; v4l2-ctl -d0 -i 3 && v4l2-ctl -d1 --set-output=1")
+        # Debian 12's kernel (6.1) has one switch for vivid's loop; later ones say of each input what is plugged into it.
+        loop = "loop_video=1" if "loop_video" in self.check("v4l2-ctl -d0 -l").out else "hdmi_000_0_is_connected_to=2"
         # Timestamps of the end of a frame: by default vivid's lie in the future.
-        self.check("v4l2-ctl -d0 -c hdmi_000_0_is_connected_to=2 -c osd_text_mode=2 -c timestamp_source=1")
+        self.check(f"v4l2-ctl -d0 -c {loop} -c osd_text_mode=2 -c timestamp_source=1")
         # The lowest rate whose pixel clock is within vivid's 14 MHz; 640x480 is a standard timing.
         for fps in (60, 75, 90, 120, 144):
             timing = f"--set-dv-bt-timings=cvt,width={width},height={height},fps={fps}"
