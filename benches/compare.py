@@ -3,9 +3,10 @@
 Makes random weights of each size, exports them to bundles, and lets every contender judge one frame per round: this program in
 f32 and int8, ONNX Runtime in f32 and dynamic int8 (image encoder), PyTorch by FAPrompt's published procedure (image encoder, then
 all prompts of 77 tokens again), plain and through torch.compile. Ratios are taken round by round, so that they hold when the
-machine's speed drifts. Writes compare.md, compare.svg and compare.json.
+machine's speed drifts. Writes compare.md, compare.svg and compare.json. `--encoder FILE.onnx --taps A,B --image-size N`: a network of
+one's own instead, which ONNX Runtime runs in f32 up to the same taps.
 Usage: compare.py --programs FOLDER --cache FOLDER --out FOLDER [--rounds N] [--threads N,M] [--models A,B] [--without PEER,PEER]
-[--large]
+[--large] [--encoder FILE.onnx --taps A,B --image-size N]
 """
 
 import argparse
@@ -36,6 +37,7 @@ PEERS = ["ONNX Runtime f32", "ONNX Runtime int8", "PyTorch published", "PyTorch 
 RATIOS = [
     ("encoder f32 / ONNX Runtime f32", "faprompt-edge f32", "ONNX Runtime f32", "encode"),
     ("encoder int8 / ONNX Runtime int8", "faprompt-edge int8", "ONNX Runtime int8", "encode"),
+    ("encoder int8 / ONNX Runtime f32", "faprompt-edge int8", "ONNX Runtime f32", "encode"),
     ("encoder int8 / own f32", "faprompt-edge int8", "faprompt-edge f32", "encode"),
     ("frame int8 / PyTorch published", "faprompt-edge int8", "PyTorch published", "total"),
     ("frame int8 / PyTorch compiled", "faprompt-edge int8", "PyTorch compiled", "total"),
@@ -57,9 +59,26 @@ def peak_mb(pid):
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
+def prepare_encoder(programs, cache, size, file, taps):
+    """Bundles of a network of one's own, and its file cut at the taps; made anew, for the file may be another one."""
+    import onnx
+
+    folder = cache / f"{file.stem}-{size}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for precision in OURS.values():
+        run(programs / "faprompt-train", "export", "--encoder", file, "--taps", ",".join(taps), "--image-size", size,
+            "--precision", precision, "--out", folder / f"{precision}.bundle")
+    graph = onnx.load(file, load_external_data=False).graph
+    constants = {i.name for i in graph.initializer}
+    onnx.utils.extract_model(file, folder / "network.onnx", [i.name for i in graph.input if i.name not in constants], taps)
+    return folder, size
+
+
 def prepare(programs, cache, label):
     """Weights and bundles of a size; reused if they are there."""
-    model, size = MODELS[label]
+    model, size, *own = MODELS[label]
+    if own:
+        return prepare_encoder(programs, cache, size, *own)
     folder = cache / f"{model}-{size}"
     folder.mkdir(parents=True, exist_ok=True)
     trainer = programs / "faprompt-train"
@@ -114,8 +133,8 @@ class Peer:
     def __init__(self, kind, folder, size, threads):
         start = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        weights = folder / "dino.safetensors"
-        weights = weights if weights.exists() else folder / "clip.safetensors"
+        files = (folder / name for name in ("network.onnx", "dino.safetensors", "clip.safetensors"))
+        weights = next(file for file in files if file.exists())
         command = [sys.executable, HERE / "peers.py", kind, weights, size, threads, folder]
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
@@ -149,9 +168,10 @@ def compare(programs, cache, label, threads, rounds, kinds):
     contenders, missing = {}, {}
     for name, precision in OURS.items():
         contenders[name] = Ours(programs, folder, precision, threads)
-    # PyTorch's peer is the whole frame with text.
-    alone = MODELS[label][0] == DINO
-    for kind in (k for k in kinds if not alone or k.startswith("ONNX")):
+    # PyTorch's peer is the whole frame with text; rounding convolutions on the way is no int8 that anybody would use.
+    _, _, *own = MODELS[label]
+    runs = "ONNX Runtime f32" if own else "ONNX" if MODELS[label][0] == DINO else ""
+    for kind in (k for k in kinds if k.startswith(runs)):
         try:
             contenders[kind] = Peer(kind, folder, size, threads)
         except RuntimeError as error:
@@ -227,7 +247,15 @@ def main():
     parser.add_argument("--models", default="")
     parser.add_argument("--without", default="", help="peers to leave out, by comma")
     parser.add_argument("--large", action="store_true", help=f"{LARGE} too: many minutes")
+    parser.add_argument("--encoder", type=pathlib.Path, help="an ONNX file of any image encoder, as `export --encoder` takes it")
+    parser.add_argument("--taps", default="", help="what is compared of it, by comma")
+    parser.add_argument("--image-size", type=int, default=224)
     a = parser.parse_args()
+    if bool(a.encoder) != bool(a.taps):
+        parser.error("--encoder and --taps belong together")
+    if a.encoder:
+        a.models = f"{a.encoder.stem}@{a.image_size}"
+        MODELS[a.models] = (a.encoder.stem, a.image_size, a.encoder, a.taps.split(","))
     cores = len(os.sched_getaffinity(0))
     threads = [int(t) for t in a.threads.split(",") if t] or sorted({1, cores})
     models = [m for m in a.models.split(",") if m] or [m for m in MODELS if a.large or m != LARGE]

@@ -1,6 +1,6 @@
 """The peers that `compare.py` times: FAPrompt's published procedure in PyTorch, and the encoder in ONNX Runtime.
 
-All read the checkpoint that the bundles were made from (CLIP's, or DINOv2's, whose encoder alone is run). Run as a program, this is a worker: it builds one peer, judges a
+All read the checkpoint that the bundles were made from (CLIP's, or DINOv2's, whose encoder alone is run, or an ONNX file). Run as a program, this is a worker: it builds one peer, judges a
 first frame, and then answers every line on standard input with the milliseconds of one more frame, as JSON.
 Usage: peers.py KIND CHECKPOINT IMAGE_SIZE THREADS FOLDER, KIND one of the keys of KINDS.
 """
@@ -49,6 +49,13 @@ class Clip:
         grid = grid[low] * (1 - part[..., None]) + grid[high] * part[..., None]
         grid = grid[:, low] * (1 - part) + grid[:, high] * part
         return np.concatenate([own[:1], grid.reshape(self.grid ** 2, -1)]).astype(np.float32)
+
+
+class Network:
+    """An ONNX file as it is."""
+
+    def __init__(self, path, size):
+        self.path, self.size = path, size
 
 
 def frame(size):
@@ -223,7 +230,8 @@ def onnx_model(clip):
 def onnxruntime_peer(clip, threads, folder, int8):
     import onnxruntime as ort
 
-    path = os.path.join(folder, f"encoder-{clip.size}-{'int8' if int8 else 'f32'}.onnx")
+    own = isinstance(clip, Network)
+    path = clip.path if own else os.path.join(folder, f"encoder-{clip.size}-{'int8' if int8 else 'f32'}.onnx")
     if not os.path.exists(path):
         import onnx
         model = onnx_model(clip)
@@ -235,7 +243,7 @@ def onnxruntime_peer(clip, threads, folder, int8):
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    image = {"image": frame(clip.size)}
+    image = {session.get_inputs()[0].name: frame(clip.size)}
 
     def run():
         start = time.perf_counter()
@@ -329,11 +337,12 @@ KINDS = {
 
 def main():
     kind, checkpoint, size, threads, folder = sys.argv[1:]
-    network = Dino if os.path.basename(checkpoint) == "dino.safetensors" else Clip
+    network = {"dino.safetensors": Dino, "network.onnx": Network}.get(os.path.basename(checkpoint), Clip)
     run, version = KINDS[kind](network(checkpoint, int(size)), int(threads), folder)
-    _, (patches, image) = run()
+    _, outputs = run()
     # A digest of the features: all peers must agree on what they compute.
-    digest = [float(np.abs(patches[0, 1:]).mean()), float(np.abs(image[0, 0]).mean())]
+    first, *_, last = [*outputs, outputs[0]] if network is Network else outputs
+    digest = [float(np.abs(first[0, 1:]).mean()), float(np.abs(last[0, 0]).mean())]
     print(json.dumps({"version": version, "digest": digest}), flush=True)
     for _ in sys.stdin:
         print(json.dumps(run()[0]), flush=True)

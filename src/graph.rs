@@ -1,6 +1,7 @@
 //! Building tract models from a bundle's tensors: what encoder and prompt tower have in common.
 
 pub(crate) mod nnef;
+pub(crate) mod rows;
 
 use crate::bundle::manifest::ActivationKind;
 use crate::bundle::{Bundle, BundleError, Manifest};

@@ -237,6 +237,22 @@ async def reading(c):
     assert await (await current.get_child("0:Number")).read_value() == 8
     done("states: Operational, ContinuousExecution")
 
+    # As generic clients do before a call: what cannot be decoded makes the answer to the whole request a fault.
+    lists = 0
+    for where in ("", "/AutomaticModeStateMachine"):
+        of = await at(f"VisionSystem/VisionStateMachine{where}")
+        for method in await of.get_methods():
+            for named in await method.get_properties():
+                assert all(isinstance(a, ua.Argument) for a in await named.read_value()), named
+                lists += 1
+    management = await at("VisionSystem/ResultManagement")
+    for method in await management.get_methods():
+        for named in await method.get_properties():
+            assert await named.read_value(), named
+            lists += 1
+    assert lists > 8, lists
+    done(f"methods: {lists} lists of arguments can be read")
+
     await c.load_data_type_definitions()
     result_type = c.get_node(ua.NodeId(1024, vision))
     heard = Heard()

@@ -264,7 +264,7 @@ pub struct OutputPins {
     pub ready: Option<OutputPin>,
     /// A part waits for its frame or verdict.
     pub busy: Option<OutputPin>,
-    /// The last verdict was good.
+    /// The last verdict was good, and so was every part since the station was last not busy.
     pub result: Option<OutputPin>,
     /// An alarm is latched, or the camera is down.
     pub fault: Option<OutputPin>,

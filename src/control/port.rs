@@ -28,8 +28,8 @@ const READ: usize = 256;
 /// Most bytes and lines that are taken in a second, and most bytes that answer them: twice the answer to LIST.
 /// 115,200 baud carry 11,520 bytes.
 const BYTES: u32 = 16_384;
-const LINES: u32 = 200;
-const ANSWERS: u32 = 16_384;
+pub(super) const LINES: u32 = 200;
+pub(super) const ANSWERS: u32 = 16_384;
 
 /// Settings of a serial port. Always 8 data bits, no flow control.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,44 +195,51 @@ fn is_void(error: &io::Error) -> bool {
     !late.contains(&error.kind())
 }
 
-/// How much may still be taken in the present second.
+/// How much may still be taken: so much a second, and after a pause as much as a second's at once. What is asked
+/// beyond that is paced evenly.
 #[derive(Debug)]
 pub(super) struct Budget {
-    second: Instant,
-    bytes: u32,
-    lines: u32,
-    answers: u32,
+    /// What one byte, line and byte of an answer take of a second.
+    costs: [Duration; 3],
+    /// When what was taken of each is paid for; up to a second ago there is some left.
+    paid: [Instant; 3],
 }
 
 impl Budget {
-    pub(super) fn new(now: Instant) -> Self {
+    /// `answers`: bytes of answers a second.
+    pub(super) fn new(now: Instant, answers: u32) -> Self {
         Budget {
-            second: now,
-            bytes: BYTES,
-            lines: LINES,
-            answers: ANSWERS,
+            costs: [BYTES, LINES, answers].map(|limit| Duration::from_secs(1) / limit),
+            paid: [now.checked_sub(Duration::from_secs(1)).unwrap_or(now); 3],
+        }
+    }
+
+    fn spend(&mut self, counts: [u32; 3]) {
+        for ((paid, cost), count) in self.paid.iter_mut().zip(self.costs).zip(counts) {
+            *paid += cost * count;
         }
     }
 
     /// Counts bytes and lines that came in.
     pub(super) fn took(&mut self, bytes: usize, lines: u32) {
-        self.bytes = self.bytes.saturating_sub(bytes as u32);
-        self.lines = self.lines.saturating_sub(lines);
+        self.spend([bytes as u32, lines, 0]);
     }
 
     /// Counts bytes that were answered.
     pub(super) fn answered(&mut self, bytes: usize) {
-        self.answers = self.answers.saturating_sub(bytes as u32);
+        self.spend([0, 0, bytes as u32]);
     }
 
     /// How long to wait before anything more is taken; `None`: not at all.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
-        let gone = now.saturating_duration_since(self.second);
-        if gone >= Duration::from_secs(1) {
-            *self = Budget::new(now);
+        if let Some(second) = now.checked_sub(Duration::from_secs(1)) {
+            self.paid
+                .iter_mut()
+                .for_each(|paid| *paid = second.max(*paid));
         }
-        let spent = self.bytes == 0 || self.lines == 0 || self.answers == 0;
-        spent.then(|| Duration::from_secs(1).saturating_sub(gone))
+        let paid = self.paid.iter().max()?;
+        paid.checked_duration_since(now)
+            .filter(|wait| !wait.is_zero())
     }
 }
 
@@ -254,9 +261,9 @@ pub fn serve<H: ControlledStation>(
     let mut session = Session::new(&mut lock(), &name, Instant::now());
     let mut link = Link::new(settings);
     let mut out = Box::new(Output::new());
-    let mut budget = Budget::new(Instant::now());
+    let mut budget = Budget::new(Instant::now(), ANSWERS);
     let (mut bytes, mut was_gone) = ([0u8; READ], true);
-    // Bytes that were read when the second's limit was reached, and are not looked at yet.
+    // Bytes that were read when the limit was reached, and are not looked at yet.
     let mut waiting = heapless::Deque::<u8, READ>::new();
     while goes_on() {
         let now = Instant::now();
@@ -314,14 +321,40 @@ mod tests {
 
     #[test]
     fn a_second_holds_so_much_and_no_more() {
-        let start = Instant::now();
+        let start = Instant::now() + Duration::from_secs(10);
         let at = |ms| start + Duration::from_millis(ms);
-        let mut budget = Budget::new(start);
+        let mut budget = Budget::new(start, ANSWERS);
         assert_eq!(budget.wait(at(10)), None);
-        budget.took(BYTES as usize - 1, LINES);
-        assert_eq!(budget.wait(at(400)), Some(Duration::from_millis(600)));
-        assert_eq!(budget.wait(at(1000)), None);
-        budget.answered(ANSWERS as usize + 1);
-        assert_eq!(budget.wait(at(1999)), Some(Duration::from_millis(1)));
+        // A second's worth at once, and what a pause of half a second has brought.
+        budget.took(BYTES as usize, 0);
+        budget.took(0, LINES + LINES / 2);
+        assert_eq!(budget.wait(at(10)), Some(Duration::from_millis(500)));
+        assert_eq!(budget.wait(at(510)), None);
+        budget.answered(ANSWERS as usize * 2);
+        let wait = budget.wait(at(510)).expect("twice as much as there is");
+        assert!(
+            wait.abs_diff(Duration::from_secs(1)) < Duration::from_millis(1),
+            "{wait:?}"
+        );
+    }
+
+    /// Who asks more than is allowed waits for each question a little, not for the rest of a second.
+    #[test]
+    fn too_many_questions_are_paced_evenly() {
+        let start = Instant::now() + Duration::from_secs(10);
+        let mut budget = Budget::new(start, ANSWERS);
+        let (mut now, mut longest, mut asked) = (start, Duration::ZERO, 0);
+        while now < start + Duration::from_secs(3) {
+            let wait = budget.wait(now).unwrap_or_default();
+            (longest, now) = (longest.max(wait), now + wait);
+            budget.took(12, 1);
+            asked += 1;
+            now += Duration::from_millis(3);
+        }
+        assert!(longest <= Duration::from_millis(5), "{longest:?}");
+        assert!(
+            asked <= LINES * 4 + 1 && asked >= LINES * 3,
+            "{asked} in three seconds"
+        );
     }
 }

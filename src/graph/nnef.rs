@@ -4,6 +4,7 @@
 //! (`train::network`). Here the text becomes a model again, and is held to what the manifest says of it.
 
 use super::Plan;
+use super::rows::on_rows;
 use crate::bundle::network::{GRAPH, LONGEST, NetworkSpec, PART};
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleError};
@@ -79,7 +80,7 @@ fn build(
         })
         .collect::<TractResult<_>>()?;
     model.select_output_outlets(&wanted)?;
-    Plan::of(model)
+    Plan::of(on_rows(&model.into_decluttered()?)?)
 }
 
 fn expect(what: &str, fact: &TypedFact, shape: &[usize]) -> TractResult<()> {

@@ -18,7 +18,8 @@ pub enum Signal {
     Ready = 2,
     /// A part waits for its frame or verdict.
     Busy = 3,
-    /// The last verdict was good.
+    /// The last verdict was good, and so was every part since the station was last not busy: it may be read when `busy`
+    /// goes off. Off from each trigger on.
     Result = 4,
     /// An alarm is latched, or the camera is down.
     Fault = 5,

@@ -81,11 +81,22 @@ pub(super) enum Arrival {
     Entry(Entry),
 }
 
+/// What is known of the parts that were triggered since the last time when none was open.
+#[derive(Debug, Default)]
+struct Progress {
+    /// How many parts wait for a frame or a verdict.
+    open: usize,
+    /// Whether a part was judged good since the newest one was triggered.
+    good: bool,
+    /// Whether one of the parts is not known to be good, and never will be.
+    spoiled: bool,
+}
+
 /// Up to `N - 1` parts and one block.
 #[derive(Debug)]
 pub(super) struct Queue<const N: usize> {
     entries: Deque<Entry, N>,
-    open: usize,
+    progress: Progress,
 }
 
 impl<const N: usize> Queue<N> {
@@ -93,19 +104,33 @@ impl<const N: usize> Queue<N> {
         const { assert!(N >= 4, "a queue of fewer than 3 parts tracks nothing") }
         Queue {
             entries: Deque::new(),
-            open: 0,
+            progress: Progress::default(),
         }
     }
 
     /// How many parts wait for a frame or a verdict.
     pub(super) fn open(&self) -> usize {
-        self.open
+        self.progress.open
+    }
+
+    /// Whether the last part that was judged is good, and so is every part before it back to the last time when none
+    /// was open: whoever waits until none is open and then takes this for one part's verdict passes no other one.
+    pub(super) fn is_good(&self) -> bool {
+        self.progress.good && !self.progress.spoiled
+    }
+
+    /// A good part turned out not to pass, or nobody knows what passes: the last verdict is no longer shown.
+    pub(super) fn forget_verdict(&mut self) {
+        self.progress.good = false;
     }
 
     /// Adds a part at the end. The last slot is kept for the block, so there is always room for it.
     pub(super) fn push(&mut self, entry: Entry) -> Pushed {
+        self.progress.good = false;
+        let refused = !entry.state.is_open() || self.entries.len() >= N - 1;
+        self.progress.spoiled = refused || self.progress.spoiled && self.progress.open > 0;
         if self.entries.len() < N - 1 {
-            self.open += usize::from(entry.state.is_open());
+            self.progress.open += usize::from(entry.state.is_open());
             // Cannot fail: fewer than N.
             let _ = self.entries.push_back(entry);
             return Pushed::Queued;
@@ -154,7 +179,7 @@ impl<const N: usize> Queue<N> {
     /// Sets what is known of a part.
     pub(super) fn set(&mut self, part: PartId, state: State) {
         if let Some(entry) = self.index(part).and_then(|i| self.entries.get_mut(i)) {
-            Self::change(&mut self.open, entry, state);
+            Self::change(&mut self.progress, entry, state);
         }
     }
 
@@ -172,16 +197,21 @@ impl<const N: usize> Queue<N> {
         }
     }
 
-    fn change(open: &mut usize, entry: &mut Entry, state: State) {
-        *open += usize::from(state.is_open());
-        *open -= usize::from(entry.state.is_open());
+    fn change(progress: &mut Progress, entry: &mut Entry, state: State) {
+        progress.open += usize::from(state.is_open());
+        progress.open -= usize::from(entry.state.is_open());
+        match state {
+            State::Judged { good: true } => progress.good = true,
+            State::Judged { good: false } | State::Closed(_) => progress.spoiled = true,
+            State::Waiting | State::Framed => (),
+        }
         entry.state = state;
     }
 
     /// Makes a part a reject for a reason that is no view's: no frame of it is awaited any more.
-    fn close(open: &mut usize, entry: &mut Entry, cause: Cause) {
+    fn close(progress: &mut Progress, entry: &mut Entry, cause: Cause) {
         entry.awaited = ViewSet::NONE;
-        Self::change(open, entry, State::Closed(cause));
+        Self::change(progress, entry, State::Closed(cause));
     }
 
     /// The part that has no frame of this view and is exposed then.
@@ -205,7 +235,7 @@ impl<const N: usize> Queue<N> {
         if let Some(last) = self.entries.back_mut()
             && (last.state.is_open() || last.state == State::Judged { good: true })
         {
-            Self::close(&mut self.open, last, cause);
+            Self::close(&mut self.progress, last, cause);
         }
     }
 
@@ -217,7 +247,7 @@ impl<const N: usize> Queue<N> {
         mut lacks: impl FnMut(ViewSet, ViewSet),
     ) {
         for entry in self.entries.iter_mut() {
-            if self.open == 0 || entry.deadline > here {
+            if self.progress.open == 0 || entry.deadline > here {
                 break;
             }
             let cause = match entry.state {
@@ -228,7 +258,7 @@ impl<const N: usize> Queue<N> {
             lacks(entry.awaited, entry.framed.minus(entry.judged));
             // Counted once: what comes of them now is late.
             entry.judged = entry.framed;
-            Self::close(&mut self.open, entry, cause);
+            Self::close(&mut self.progress, entry, cause);
         }
     }
 
@@ -236,7 +266,7 @@ impl<const N: usize> Queue<N> {
     pub(super) fn close_waiting(&mut self, view: View, cause: Cause) {
         for entry in self.entries.iter_mut() {
             if entry.state == State::Waiting && entry.awaited.contains(view) {
-                Self::close(&mut self.open, entry, cause);
+                Self::close(&mut self.progress, entry, cause);
             }
         }
     }
@@ -247,7 +277,7 @@ impl<const N: usize> Queue<N> {
             entry.piece = false;
             match entry.state {
                 State::Waiting | State::Framed | State::Judged { good: true } => {
-                    Self::close(&mut self.open, entry, cause);
+                    Self::close(&mut self.progress, entry, cause);
                 }
                 State::Judged { good: false } | State::Closed(_) => {
                     entry.awaited = ViewSet::NONE;
@@ -293,7 +323,7 @@ impl<const N: usize> Queue<N> {
             Some(front) if front.due <= here && front.last_due > here => Arrival::Block,
             Some(front) if front.due <= here => match self.entries.pop_front() {
                 Some(entry) => {
-                    self.open -= usize::from(entry.state.is_open());
+                    self.progress.open -= usize::from(entry.state.is_open());
                     Arrival::Entry(entry)
                 }
                 None => Arrival::Nothing,
@@ -310,7 +340,7 @@ impl<const N: usize> Queue<N> {
         } else {
             front.last_due
         };
-        if self.open == 0 {
+        if self.progress.open == 0 {
             return Some(arrival);
         }
         let open = self.entries.iter().find(|e| e.state.is_open());
@@ -320,7 +350,7 @@ impl<const N: usize> Queue<N> {
     /// Takes out all entries, one per call.
     pub(super) fn drain(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
-        self.open -= usize::from(entry.state.is_open());
+        self.progress.open -= usize::from(entry.state.is_open());
         Some(entry)
     }
 }

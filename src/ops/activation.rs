@@ -1,5 +1,6 @@
 //! Activation functions of layers, in the form in which tract-linalg has kernels for them.
 
+use super::simd::vectorised;
 use std::sync::LazyLock;
 use tract_core::internal::*;
 use tract_linalg::element_wise::ElementWise;
@@ -21,6 +22,8 @@ pub enum Activation {
     Gelu,
     /// max(x, 0).
     Relu,
+    /// min(max(x, 0), 6).
+    Relu6,
 }
 
 /// A kernel of this processor, looked up once; `None` if tract-linalg has none.
@@ -60,7 +63,7 @@ impl Activation {
     /// tract-linalg has no kernel for it on this processor.
     pub fn kernel(self) -> TractResult<ActivationKernel> {
         let kernel = match self {
-            Activation::None | Activation::Relu => None,
+            Activation::None | Activation::Relu | Activation::Relu6 => None,
             Activation::ScaledQuickGelu => Some(SILU.get()?),
             Activation::Gelu => Some(ERF.get()?),
         };
@@ -68,6 +71,13 @@ impl Activation {
             activation: self,
             kernel,
         })
+    }
+}
+
+vectorised! {
+    /// min(max(x, 0), high).
+    fn clamp(values: &mut [f32], high: f32) {
+        values.iter_mut().for_each(|v| *v = v.max(0.0).min(high));
     }
 }
 
@@ -83,7 +93,8 @@ impl ActivationKernel {
     /// The kernel's own.
     pub fn run(&self, values: &mut [f32]) -> TractResult<()> {
         match (self.activation, self.kernel) {
-            (Activation::Relu, _) => values.iter_mut().for_each(|v| *v = v.max(0.0)),
+            (Activation::Relu, _) => clamp(values, f32::INFINITY),
+            (Activation::Relu6, _) => clamp(values, 6.0),
             (Activation::Gelu, Some(erf)) => {
                 let mut buffer = [0f32; 256];
                 for values in values.chunks_mut(buffer.len()) {

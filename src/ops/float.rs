@@ -240,6 +240,8 @@ impl product::PackedWeights for Panels {
                 values: panel,
                 stride: columns,
             };
+            // The last panel may be wanted in part.
+            let wide = columns.min((block.columns - column).next_multiple_of(STEP));
             for row in (0..block.rows).step_by(self.kernel.rows) {
                 let rows = self.kernel.rows.min(block.rows - row);
                 let x = Rows {
@@ -247,7 +249,7 @@ impl product::PackedWeights for Panels {
                     stride: inputs,
                 };
                 self.kernel
-                    .tile([rows, inputs, columns], x, panel, &mut values, columns);
+                    .tile([rows, inputs, wide], x, panel, &mut values, columns);
                 self.scale(output, &mut values[..rows * columns]);
                 block.finish(row, column, &mut values)?;
             }

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod conv;
 mod float;
 pub mod fp16;
 pub mod int8;

@@ -212,7 +212,8 @@ fn method(
         name: UAString::from(*name),
         data_type: kind.node(names.vision),
         value_rank: kind.rank(),
-        array_dimensions: None,
+        // As many dimensions as the rank says, each of any length (0): without them nobody can decode the argument.
+        array_dimensions: (kind.rank() > 0).then(|| vec![0; kind.rank() as usize]),
         description: LocalizedText::null(),
     };
     let browse = QualifiedName::new(names.vision, name);

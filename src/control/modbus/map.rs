@@ -359,7 +359,7 @@ pub const DISCRETES: &[Discrete] = &[
     ("reject", |p| p.snapshot.outputs.reject, "Output reject: a part to be rejected passes"),
     ("ready", |p| p.snapshot.outputs.ready, "Output ready: the station inspects"),
     ("busy", |p| p.snapshot.outputs.busy, "Output busy: a part waits for its frame or verdict"),
-    ("result", |p| p.snapshot.outputs.result, "Output result: the last verdict was good"),
+    ("result", |p| p.snapshot.outputs.result, "Output result: the last verdict was good, and every part since busy came on"),
     ("fault", |p| p.snapshot.outputs.fault || p.memory_fault, "Output fault: an alarm is latched, the camera is down, or the memory has a fault"),
     ("line_stop", |p| p.snapshot.outputs.line_stop, "Output line stop: the belt must stop"),
     ("strobe", |p| p.snapshot.outputs.strobe, "Output strobe: light or camera trigger"),

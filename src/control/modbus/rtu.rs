@@ -3,7 +3,7 @@
 use super::Slave;
 use super::frame::{self, Framer};
 use crate::control::host::ControlledStation;
-use crate::control::port::{Budget, Came, Link, PortSettings};
+use crate::control::port::{ANSWERS, Budget, Came, Link, PortSettings};
 use crate::control::shared::Control;
 use crate::control::table::Parameter;
 use crate::control::values::Values;
@@ -42,7 +42,7 @@ pub fn serve<H: ControlledStation>(
     let mut slave = Slave::new(&mut lock());
     let mut framer = Framer::new(settings.baud);
     let mut link = Link::new(settings);
-    let mut budget = Budget::new(Instant::now());
+    let mut budget = Budget::new(Instant::now(), ANSWERS);
     let mut bytes = [0; frame::LONGEST];
     while goes_on() {
         let now = Instant::now();

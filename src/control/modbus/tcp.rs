@@ -5,13 +5,13 @@
 //! that the standard allows: writes of more than 121 registers, and functions with less than four bytes.
 //!
 //! One thread serves all clients. Must never wait for one of them: sockets never block, a client that does not read its
-//! answer is closed, and one that asks too much waits for the next second.
+//! answer is closed, and one that asks too much is answered later.
 
 use super::Slave;
 use super::frame::{self, Adu};
 use super::rtu::POLL;
 use crate::control::host::ControlledStation;
-use crate::control::port::Budget;
+use crate::control::port::{Budget, LINES};
 use crate::control::session::IDLE;
 use crate::control::shared::Control;
 use crate::control::table::{Access, Parameter};
@@ -69,7 +69,7 @@ impl Client {
             bytes: heapless::Vec::new(),
             out: heapless::Vec::new(),
             later: None,
-            budget: Budget::new(now),
+            budget: Budget::new(now, LINES * LONGEST as u32),
             last: now,
             open: true,
         })

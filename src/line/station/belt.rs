@@ -122,7 +122,6 @@ impl<O: Observer, const N: usize> Station<O, N> {
             sorting: Sorting::default(),
             block: false,
         });
-        self.last_good = false;
         if let Some(width) = self.settings.strobe {
             self.strobe_until = self.kept.now.plus(u64::from(width.get()));
         }
@@ -189,6 +188,13 @@ impl<O: Observer, const N: usize> Station<O, N> {
         };
         let reached = self.reached(entry.last_due);
         let width = self.settings.width.us();
+        if entry.state == State::Closed(Cause::Late) {
+            if self.owed.is_full() {
+                self.owed.pop_front();
+            }
+            // Cannot fail: one place is free.
+            let _ = self.owed.push_back((entry.part, entry.triggered));
+        }
         // Output `good` was off while the part passed: the ejector has taken it.
         let ejected = matches!(self.settings.wiring, Wiring::EnergiseForGood { .. })
             && self.kept.now >= reached.plus(width);
@@ -196,7 +202,11 @@ impl<O: Observer, const N: usize> Station<O, N> {
             Outcome::Good if ejected => Outcome::RejectBecause(Cause::Late),
             outcome => outcome,
         };
-        if outcome == Outcome::Good && self.is_taken_along(entry) {
+        let taken_along = outcome == Outcome::Good && self.is_taken_along(entry);
+        if entry.state == (State::Judged { good: true }) && (outcome.is_reject() || taken_along) {
+            self.queue.forget_verdict();
+        }
+        if taken_along {
             // By a pulse that is another part's: it has none of its own, or each would take the next.
             let taken = Outcome::RejectBecause(Cause::Unknown);
             self.give(entry.part, taken, entry.piece, DefectType::None, None);

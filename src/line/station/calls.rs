@@ -76,6 +76,10 @@ impl<O: Observer, const N: usize> Station<O, N> {
                 VerdictUse::Unknown
             } else if self.queue.is_past(part) {
                 counts.late += 1;
+                let owed = self.owed.iter().find(|(owed, _)| *owed == part);
+                if let Some((_, triggered)) = owed.copied() {
+                    self.latency(triggered);
+                }
                 VerdictUse::Late
             } else {
                 // In the block of those that found the queue full.
@@ -104,7 +108,6 @@ impl<O: Observer, const N: usize> Station<O, N> {
                     Outcome::RejectBecause(cause) => State::Closed(cause),
                 };
                 self.queue.set(part, state);
-                self.last_good = outcome == Outcome::Good;
                 self.latency(entry.triggered);
                 VerdictUse::Taken
             }
@@ -246,7 +249,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
         let was_down = self.kept.down.contains(view);
         if !up && !was_down {
             self.kept.down = self.kept.down.with(view);
-            self.last_good = false;
+            self.queue.forget_verdict();
             self.queue.close_waiting(view, Cause::CameraFault);
             self.drop_held();
         }

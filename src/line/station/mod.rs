@@ -33,9 +33,10 @@ use super::outputs::Outputs;
 use super::pairing::HeldFrames;
 use super::queue::{Queue, State};
 use super::settings::{Axis, Pieces, Settings, Threshold, Wiring};
-use super::time::{Micros, Position};
+use super::time::{Micros, PartId, Position};
 use super::trigger::{Filter, Pace};
 use super::view::{VIEWS, View, ViewSet};
+use heapless::Deque;
 
 /// Parts between trigger and reject station if nothing else is said, the last one being room for those
 /// that exceed it: 1,000 parts/s over one second of belt.
@@ -102,8 +103,9 @@ pub struct Station<O, const N: usize = PARTS> {
     /// Parts without counts.
     standing: Standing,
     stopped: bool,
-    last_good: bool,
     strobe_until: Micros,
+    /// Late parts that have left, and when they were triggered.
+    owed: Deque<(PartId, Micros), OWED>,
     /// How far before the reject station something may lie that was missed; more than the delay only
     /// while a part that was placed by a longer one may be on the belt.
     reach: u64,
@@ -166,6 +168,9 @@ struct Standing {
     since: Option<Micros>,
 }
 
+/// So many parts that left before their verdict came are remembered, so that it is known how long it took.
+const OWED: usize = 16;
+
 /// So many parts in a row that a belt brings past a sensor move it. More without a count, and the encoder is
 /// broken: nobody knows where they are, and a reject would never come.
 const STANDING_PARTS: u32 = 3;
@@ -195,8 +200,8 @@ impl<O: Observer, const N: usize> Station<O, N> {
             kept: Kept::default(),
             standing: Standing::default(),
             stopped: false,
-            last_good: false,
             strobe_until: Micros(0),
+            owed: Deque::new(),
             reach: settings.delay.delay(),
         }
     }
@@ -364,7 +369,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             reject,
             ready,
             busy: self.queue.open() > 0,
-            result: ready && self.last_good,
+            result: ready && self.queue.is_good(),
             fault: !self.kept.down.is_empty() || !self.kept.alarms.is_empty(),
             line_stop: self.stopped,
             strobe: self.kept.now < self.strobe_until,
@@ -439,7 +444,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
             return;
         }
         self.stopped = true;
-        self.last_good = false;
+        self.queue.forget_verdict();
         self.queue.close_all(Cause::NotReady);
         self.drop_held();
         if self.settings.trigger.interval_us().is_some() {

@@ -1,6 +1,7 @@
 //! What the machine around the station says, alarms and challenges, by example. Settings as in `rules`.
 
 use super::rules::{BAD, GOOD, because, settings, started, started_with, to_reject};
+use super::simulation::Simulation;
 use crate::line::settings::*;
 use crate::line::*;
 
@@ -88,6 +89,63 @@ fn rejects_in_a_row_and_long_latency_raise_alarms() {
         (latency.count, latency.min_us, latency.max_us),
         (6, 5_000, 20_001)
     );
+}
+
+/// Who waits until `busy` goes off and then reads `result` must not take two parts for one good one.
+#[test]
+fn the_result_is_good_only_if_every_part_of_a_busy_time_is() {
+    let result =
+        |line: &Simulation<8>| (line.station.outputs().busy, line.station.outputs().result);
+    let mut line = started();
+    line.part(100_000, GOOD);
+    assert_eq!(result(&line), (false, true));
+    // A good part, and behind it one that nothing can be seen of, or that gets no verdict.
+    for (i, late) in [false, true].into_iter().enumerate() {
+        let (at, part) = (1_000_000 * (1 + i as u64), 1 + 2 * i as u64);
+        line.trigger(at, at);
+        line.trigger(at + 20_000, at + 20_000);
+        assert_eq!(result(&line), (true, false));
+        line.frame(at + 1_000, at + 1_000, true);
+        line.verdict(at + 21_000, part, Verdict::Score(GOOD));
+        line.frame(at + 21_500, at + 21_000, late);
+        if late {
+            assert_eq!(
+                result(&line),
+                (true, true),
+                "of the first, while the second is open"
+            );
+        }
+        line.run_to(at + 200_000);
+        assert_eq!(result(&line), (false, false), "late: {late}");
+        assert_eq!(line.outcome(part), Some(Outcome::Good));
+    }
+    // A reject, and behind it a good part.
+    line.trigger(4_000_000, 4_000_000);
+    line.frame(4_002_000, 4_001_000, true);
+    line.trigger(4_020_000, 4_020_000);
+    line.frame(4_022_000, 4_021_000, true);
+    line.verdict(4_022_500, 5, Verdict::Score(BAD));
+    line.verdict(4_023_000, 6, Verdict::Score(GOOD));
+    assert_eq!(result(&line), (false, false));
+    line.part(5_000_000, GOOD);
+    assert_eq!(result(&line), (false, true), "the next busy time");
+}
+
+/// The slowest verdicts are those that come when their part has left.
+#[test]
+fn a_verdict_that_comes_too_late_counts_for_the_latency() {
+    let mut slow = settings();
+    slow.alarms.latency = Some(LatencyLimit::new(20).unwrap());
+    let mut line = started_with(slow);
+    line.trigger(100_000, 100_000);
+    line.frame(101_000, 101_000, true);
+    line.run_to(900_000);
+    assert_eq!(line.outcome(0), because(Cause::Late));
+    assert!(!line.alarm(Alarm::Latency));
+    line.verdict(900_000, 0, Verdict::Score(GOOD));
+    let latency = line.station.statistics().latency;
+    assert_eq!((latency.count, latency.max_us), (1, 800_000));
+    assert!(line.alarm(Alarm::Latency));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::super::TrainError;
 use super::refuse::refuse_miscomputed;
 use super::{Found, digest, input, maps, open, parse, rows};
+use crate::graph::rows::on_rows;
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
@@ -141,7 +142,9 @@ fn read(
     Ok(Teacher {
         digest: String::new(),
         taps: taps.collect(),
-        plan: model.into_optimized()?.into_runnable()?,
+        plan: on_rows(&model.into_decluttered()?)?
+            .into_optimized()?
+            .into_runnable()?,
         fixed,
     })
 }
