@@ -310,6 +310,51 @@ fn results_alarms_counters_and_state_come_and_the_will_says_that_it_is_away() {
 
 #[test]
 #[ignore = "needs mosquitto: make plant-check"]
+fn a_message_that_the_broker_refuses_keeps_no_other_one_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("topics");
+    let allowed =
+        ["result", "state", "counters"].map(|t| format!("topic readwrite plant/line1/{t}\n"));
+    std::fs::write(&list, allowed.concat()).unwrap();
+    let address = free();
+    let access = format!("allow_anonymous true\nacl_file {}", list.display());
+    let _broker = Broker::new(address, &access);
+    let subscriber = Subscriber::new(address, &[]);
+    let mut station = Station::new(&mqtt(address, ""));
+    subscriber.until("a result", |came| came.topic == "result");
+    // Every part is a reject: an alarm, and the line goes on.
+    station.end();
+    station.start(&[
+        "--set",
+        "threshold=0.0001",
+        "--set",
+        "alarm_consecutive=3",
+        "--set",
+        "alarm_stop=0",
+    ]);
+    let mut dropped = 0;
+    let all = subscriber.until(
+        "results behind the alarm, and that it was dropped",
+        |came| {
+            if came.topic == "counters" {
+                dropped = came.body["messages"]["dropped"].as_u64().unwrap();
+            }
+            dropped > 0 && came.topic == "result"
+        },
+    );
+    assert!(all.iter().all(|c| c.topic != "alarm"));
+    assert_eq!(
+        station
+            .log()
+            .matches("takes no message to topic `plant/line1/alarm`")
+            .count(),
+        1
+    );
+    check_numbers(&all, "result");
+}
+
+#[test]
+#[ignore = "needs mosquitto: make plant-check"]
 fn while_the_broker_is_gone_or_hangs_nothing_is_lost() {
     let address = free();
     let folder = tempfile::tempdir().unwrap();

@@ -107,6 +107,9 @@ pub struct Snapshot {
     pub outputs: Outputs,
     /// The alarms that are latched.
     pub alarms: AlarmSet,
+    /// How often each alarm was raised since the program's start, by its number: between two looks one may have been
+    /// raised and reset.
+    pub raised: [u32; 32],
     /// Counters since they were last set to zero.
     pub statistics: Statistics,
     /// The challenge that runs, or the last one.

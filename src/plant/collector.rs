@@ -60,6 +60,28 @@ struct News {
 struct Seen {
     result: u64,
     alarms: AlarmSet,
+    /// How often each was raised, by its number.
+    raised: [u32; 32],
+}
+
+/// Most times that one alarm is reported of one look: it cannot be raised, seen and reset more often by anybody who reads
+/// what it says.
+const EDGES: u32 = 16;
+
+/// What an alarm did since the last look, one message each: whether it was latched. `raised`: how often it was raised.
+fn edges(before: bool, raised: u32, now: bool) -> Vec<bool> {
+    let (mut edges, mut on) = (vec![], before);
+    for _ in 0..raised.min(EDGES) {
+        if on {
+            edges.push(false);
+        }
+        edges.push(true);
+        on = true;
+    }
+    if on != now {
+        edges.push(now);
+    }
+    edges
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -80,6 +102,7 @@ pub fn run<H: ControlledStation>(
         result: lock().next_result(),
         // Alarms that are latched already are reported once.
         alarms: AlarmSet::of(&[]),
+        raised: lock().snapshot().raised,
     };
     let mut given: Vec<Given> = receivers.iter().map(|_| Given::default()).collect();
     let mut looked = Instant::now();
@@ -117,20 +140,23 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
     }
     seen.result = end;
     let mut state = stamped(object(state::state(control)));
-    let latched = control.snapshot().alarms;
+    let snapshot = control.snapshot();
+    let latched = snapshot.alarms;
     let stops = AlarmSet::ALWAYS_STOP.bits() | control.memory().number(Parameter::AlarmStop);
-    let changed = ALARMS
-        .into_iter()
-        .filter(|a| latched.contains(*a) != seen.alarms.contains(*a));
-    let alarms = changed.map(|alarm| {
+    let changed = ALARMS.into_iter().flat_map(|alarm| {
+        let raised = snapshot.raised[alarm as usize].saturating_sub(seen.raised[alarm as usize]);
+        let edges = edges(seen.alarms.contains(alarm), raised, latched.contains(alarm));
+        edges.into_iter().map(move |latched| (alarm, latched))
+    });
+    let alarms = changed.map(|(alarm, latched)| {
         let (name, text) = alarm_text(alarm);
         stamped(object(json!({
             "number": alarm as u8, "name": name, "text": text,
-            "latched": latched.contains(alarm), "stops": stops & (1 << alarm as u8) != 0,
+            "latched": latched, "stops": stops & (1 << alarm as u8) != 0,
         })))
     });
     let alarms = alarms.collect();
-    seen.alarms = latched;
+    (seen.alarms, seen.raised) = (latched, snapshot.raised);
     let counters = json!({ "time": time, "counters": state.remove("counters") });
     // Values that change with every part are reported with its result.
     for often in ["last", "latency_p99_ms"] {
@@ -237,5 +263,32 @@ fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
             // State and counters were not stored either.
             receiver.again.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::edges;
+
+    #[test]
+    fn an_alarm_that_came_and_went_between_two_looks_is_reported() {
+        for (before, raised, now, wanted) in [
+            (false, 0, false, &[][..]),
+            (true, 0, true, &[]),
+            (false, 1, true, &[true]),
+            // Latched since before the program's start.
+            (false, 0, true, &[true]),
+            (true, 0, false, &[false]),
+            (false, 1, false, &[true, false]),
+            (true, 1, true, &[false, true]),
+            (false, 2, false, &[true, false, true, false]),
+        ] {
+            assert_eq!(
+                edges(before, raised, now),
+                wanted,
+                "{before}, {raised}, {now}"
+            );
+        }
+        assert_eq!(edges(false, u32::MAX, false).len(), 32);
     }
 }

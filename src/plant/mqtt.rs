@@ -13,15 +13,18 @@ use super::primary_host::PrimaryHost;
 use super::settings::{Mqtt, SettingsError, secret};
 use super::sparkplug::{Kind, Node, wants_birth};
 use super::{LOOK, tls};
+use crate::hex::hex;
 use rumqttc::{
-    AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, Publish, PublishOptions, QoS,
-    TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, PubAckReason, Publish,
+    PublishNoticeError, PublishOptions, QoS, TlsConfiguration, Transport,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -54,6 +57,19 @@ fn away() -> String {
 /// Options of the connection to the broker.
 pub type Options = MqttOptions;
 
+/// What tells this machine from another one of the same name, in eight digits: a broker ends one of two clients with one
+/// name. Not the machine's id itself, which machine-id(5) wants kept. Empty where there is none.
+fn machine() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    match id.trim() {
+        "" => String::new(),
+        id => {
+            let digest = Sha256::digest(format!("faprompt-edge mqtt {id}"));
+            format!("-{}", hex(&digest[..4]))
+        }
+    }
+}
+
 /// Makes the options from the settings.
 ///
 /// # Errors
@@ -62,7 +78,7 @@ pub fn options(settings: &Mqtt, name: &str) -> Result<Options, SettingsError> {
     let id = settings
         .client_id
         .clone()
-        .unwrap_or_else(|| format!("faprompt-edge-{name}"));
+        .unwrap_or_else(|| format!("faprompt-edge-{name}{}", machine()));
     let broker = &settings.broker;
     let mut options = MqttOptions::new(id, (broker.host.clone(), broker.port));
     options
@@ -88,6 +104,11 @@ pub fn options(settings: &Mqtt, name: &str) -> Result<Options, SettingsError> {
     Ok(options)
 }
 
+/// So many connections one after the other that were this short are another client's doing: a broker ends the older one of
+/// two with one name.
+const SHORTS: u32 = 3;
+const SHORT: Duration = Duration::from_secs(10);
+
 /// Why a connection was ended in order.
 enum Ended {
     /// The station ends.
@@ -103,8 +124,12 @@ enum Broken {
     Connection(Box<rumqttc::ConnectionError>),
     #[error("the broker does not answer")]
     Hangs,
-    #[error("the broker does not take a message: {0}")]
-    Refused(rumqttc::PublishNoticeError),
+    #[error(
+        "the broker takes no message yet, the first to topic `{0}` ({1}): look at its access list"
+    )]
+    Refused(String, String),
+    #[error("a message did not reach the broker: {0}")]
+    Unsent(rumqttc::PublishNoticeError),
     #[error("{0}")]
     Client(#[from] rumqttc::ClientError),
     #[error("{0}")]
@@ -138,13 +163,21 @@ pub fn run(
         ..Signals::default()
     };
     runtime.block_on(async {
-        let (mut wait, mut known) = (AGAIN.0, true);
+        let (mut wait, mut known, mut short) = (AGAIN.0, true, 0);
         while !stop.load(Ordering::Relaxed) {
-            let mut worked = false;
+            let (mut worked, begun) = (false, Instant::now());
             let ended =
                 connection(settings, options, outbox, again, stop, &signals, &mut sent, &mut worked).await;
             if worked {
                 (wait, known) = (AGAIN.0, true);
+                short = if begun.elapsed() < SHORT { short + 1 } else { 0 };
+                if short == SHORTS {
+                    log::warn!(
+                        "broker {broker}: has ended {SHORTS} connections within seconds: does another client call itself \
+                         `{}`? Each needs a `client_id` of its own",
+                        options.client_id()
+                    );
+                }
             }
             match ended {
                 Ok(Ended::Station) => return,
@@ -246,6 +279,8 @@ struct Signals {
     birth: AtomicBool,
     /// The primary host, if the station waits for one.
     host: Option<RefCell<PrimaryHost>>,
+    /// Topics that the broker has refused messages to.
+    refused: RefCell<BTreeSet<String>>,
 }
 
 impl Signals {
@@ -277,6 +312,26 @@ impl Signals {
         }
         host.borrow_mut().begin();
         true
+    }
+
+    /// Counts messages as dropped that the broker will never take, though it takes others: nothing else waits for them.
+    fn drop_refused(
+        &self,
+        outbox: &Outbox,
+        broker: &str,
+        refused: &[(i64, String, PubAckReason)],
+    ) -> Result<(), OutboxError> {
+        for (_, topic, reason) in refused {
+            if self.refused.borrow_mut().insert(topic.clone()) {
+                log::warn!(
+                    "broker {broker}: takes no message to topic `{topic}` ({reason:?}): look at its access list; such \
+                     messages are dropped and counted"
+                );
+            }
+        }
+        let ids: Vec<i64> = refused.iter().map(|(id, ..)| *id).collect();
+        outbox.done(&ids)?;
+        outbox.put(&[], ids.len() as u64)
     }
 
     fn host_has_left(&self) -> bool {
@@ -325,7 +380,6 @@ async fn connection(
         form.birth(&client).await?;
         // The broker has retained the will in place of the state.
         again.store(true, Ordering::Relaxed);
-        *worked = true;
         while !stop.load(Ordering::Relaxed) && !signals.host_has_left() {
             if signals.birth.swap(false, Ordering::Relaxed) {
                 form.birth(&client).await?;
@@ -335,9 +389,16 @@ async fn connection(
                 sleep(LOOK).await;
                 continue;
             }
-            let (done, result) = batch(&mut form, &client, &messages, sent).await;
-            outbox.done(&done)?;
+            let (sorted, result) = batch(&mut form, &client, &messages, sent).await;
+            outbox.done(&sorted.done)?;
+            *worked |= !sorted.done.is_empty();
             result?;
+            if let Some((_, topic, reason)) = sorted.refused.first() {
+                if !*worked {
+                    return Err(Broken::Refused(topic.clone(), format!("{reason:?}")));
+                }
+                signals.drop_refused(outbox, broker, &sorted.refused)?;
+            }
         }
         let (topic, bytes, options) = form.farewell();
         let notice = client.publish_tracked(topic, bytes, options).await?;
@@ -384,36 +445,59 @@ async fn poll(events: &mut EventLoop, signals: &Signals) -> Broken {
     }
 }
 
-/// Sends messages and waits for their acknowledgements; those that were acknowledged leave the outbox in any case.
+/// What became of messages.
+#[derive(Default)]
+struct Sorted {
+    /// Those that reached the broker, or that nobody needs.
+    done: Vec<i64>,
+    /// Those that the broker will never take, with their topics.
+    refused: Vec<(i64, String, PubAckReason)>,
+}
+
+/// Whether a broker that gives this reason will not take the same message later.
+fn is_final(reason: PubAckReason) -> bool {
+    use PubAckReason::{NotAuthorized, PayloadFormatInvalid, TopicNameInvalid};
+    matches!(
+        reason,
+        NotAuthorized | PayloadFormatInvalid | TopicNameInvalid
+    )
+}
+
+/// Sends messages and waits for their acknowledgements; what is known of each counts in any case.
 async fn batch(
     form: &mut Form,
     client: &AsyncClient,
     messages: &[Waiting],
     sent: &mut i64,
-) -> (Vec<i64>, Result<(), Broken>) {
+) -> (Sorted, Result<(), Broken>) {
     let mut notices = Vec::with_capacity(messages.len());
-    let mut done = Vec::with_capacity(messages.len());
+    let mut sorted = Sorted::default();
     let all = async {
         for message in messages {
             let Some((topic, bytes, options)) = form.pack(message, message.id <= *sent) else {
-                done.push(message.id);
+                sorted.done.push(message.id);
                 continue;
             };
-            let notice = client.publish_tracked(topic, bytes, options).await?;
+            let notice = client
+                .publish_tracked(topic.clone(), bytes, options)
+                .await?;
             *sent = (*sent).max(message.id);
-            notices.push((message.id, notice));
+            notices.push((message.id, topic, notice));
         }
-        for (id, notice) in notices {
+        for (id, topic, notice) in notices {
             match notice.wait_completion_async().await {
                 // "No matching subscribers" is a success.
-                Ok(()) => done.push(id),
-                Err(e) => return Err(Broken::Refused(e)),
+                Ok(()) => sorted.done.push(id),
+                Err(PublishNoticeError::V5PubAck(reason)) if is_final(reason) => {
+                    sorted.refused.push((id, topic, reason));
+                }
+                Err(e) => return Err(Broken::Unsent(e)),
             }
         }
         Ok(())
     };
     let result = timeout(PATIENCE, all).await.unwrap_or(Err(Broken::Hangs));
-    (done, result)
+    (sorted, result)
 }
 
 /// The message's text; with a mark if the broker may have got it before.

@@ -55,6 +55,8 @@ struct Tell {
     generation: u32,
     triggered: u64,
     finished: u64,
+    /// How often each alarm was raised, by its number.
+    raised: [u32; 32],
     last: Option<PartResult>,
 }
 
@@ -177,7 +179,10 @@ impl Observer for Tell {
                     },
                 );
             }
-            Event::Alarm(alarm) => self.log(Record::Alarm { alarm, at: now }),
+            Event::Alarm(alarm) => {
+                self.raised[alarm as usize] += 1;
+                self.log(Record::Alarm { alarm, at: now });
+            }
             Event::Reset(alarms) => self.log(Record::Reset { alarms, at: now }),
             Event::Challenge(report) => self.log(Record::Challenge { report, at: now }),
         }
@@ -315,6 +320,7 @@ impl<P: Pin> Actuator<P> {
             generation: 0,
             triggered: 0,
             finished: 0,
+            raised: [0; 32],
             last: None,
         };
         let cameras = shared.cameras;
@@ -425,6 +431,7 @@ impl<P: Pin> Actuator<P> {
             mode: self.flags.mode(outputs),
             outputs,
             alarms: station.alarms(),
+            raised: station.observer().raised,
             statistics: *station.statistics(),
             challenge: station.challenge_report(),
             last: station.observer().last,

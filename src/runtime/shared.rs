@@ -100,6 +100,7 @@ impl Shared {
                 mode: Mode::Starting,
                 outputs: Outputs::safe(settings.wiring),
                 alarms,
+                raised: [0; 32],
                 statistics,
                 challenge: None,
                 last: None,

@@ -94,6 +94,7 @@ mod tests {
             mode: Mode::Running,
             outputs: Outputs::safe(settings.wiring),
             alarms: AlarmSet::of(&[Alarm::Camera]),
+            raised: [0; 32],
             statistics,
             challenge: None,
             last: None,

@@ -108,6 +108,14 @@ fn steps(score: f32) -> u64 {
     }
 }
 
+/// A part's score in steps: whoever compares it with the threshold comes to the verdict that was given. That of a reject
+/// is rounded up, and always reads as one above the threshold.
+fn judged(outcome: Outcome, score: f32) -> u64 {
+    let down = steps(score);
+    let whole = f64::from(score) * f64::from(STEPS) <= down as f64;
+    down + u64::from(outcome == Outcome::Reject && down != NONE && !whole)
+}
+
 fn challenge(picture: &Picture<'_>) -> u64 {
     match picture.snapshot.challenge {
         None => 0,
@@ -219,7 +227,7 @@ inputs! {
     10 2 "alarms" "" "Latched alarms, bit n for alarm n" = |p| u64::from(p.snapshot.alarms.bits());
     12 4 "last_part" "" "Number of the last part that got its outcome" = |p| p.snapshot.last.map_or(0, |l| l.part.0);
     16 1 "last_outcome" "" "0 no part yet, 1 good, 2 reject, 10 and above reject because: 10 camera fault, 11 inference error, 12 late, 13 queue full, 14 no frame, 15 unknown, 16 not ready, 17 challenge, 18 nothing visible, 19 frozen, 20 overload, 21 light" = last_outcome;
-    17 1 "last_score" "0.0001" "Its score; 65535 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.score).map_or(NONE, steps);
+    17 1 "last_score" "0.0001" "Its score, of a reject rounded up, else down; 65535 if it was not judged" = |p| p.snapshot.last.and_then(|l| Some(judged(l.outcome, l.score?))).unwrap_or(NONE);
     18 2 "last_latency" "us" "From its trigger to its verdict; 4294967295 if it was not judged" = |p| p.snapshot.last.and_then(|l| l.latency_us).unwrap_or(NONE_LONG);
     20 1 "challenge" "" "0 none, 1 running, 2 passed, 3 failed" = challenge;
     21 1 "challenge_pieces" "" "Test pieces of the challenge that runs, or the last one" = report!(pieces);
@@ -611,7 +619,8 @@ mod tests {
         // Steps of a threshold, as the parameter makes it, and back.
         for step in 0..=STEPS {
             let threshold = step as f32 / STEPS as f32;
-            assert!(steps(threshold) <= u64::from(step));
+            assert!(judged(Outcome::Good, threshold) <= u64::from(step));
+            assert!(judged(Outcome::Reject, threshold.next_up()) > u64::from(step));
         }
     }
 }

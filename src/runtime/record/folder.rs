@@ -1,7 +1,7 @@
 //! The folder of results. Where it cannot be opened the station goes on without, and it is tried again now and
 //! then: a disk that is mounted for reading, or not there yet, is no reason to let parts wait.
 
-use super::lines::{Lines, cut_half_line};
+use super::lines::Lines;
 use super::pictures::{FOLDER, Pictures};
 use super::recorder::Failed;
 use crate::durable::Lock;
@@ -29,23 +29,13 @@ pub(super) struct Folder {
     tried: Instant,
 }
 
-/// Puts an earlier run's lines aside as `NAME.1.jsonl`, or removes what was put aside.
-fn put_aside(out: &Path, name: &str, keep: bool) -> Result<(), Failed> {
-    let (now, before) = (
-        out.join(format!("{name}.jsonl")),
-        out.join(format!("{name}.1.jsonl")),
-    );
-    if keep && now.is_file() {
-        match cut_half_line(&now) {
-            Ok(true) => log::warn!("{}: half a line at its end is cut off", now.display()),
-            Ok(false) => (),
-            Err(e) => log::warn!("{}: {e}", now.display()),
-        }
-        std::fs::rename(&now, &before).map_err(|e| (now, e))?;
-    } else if !keep && before.is_file() {
-        std::fs::remove_file(&before).map_err(|e| (before, e))?;
+/// The lines of this name: those of earlier runs go on, or are removed.
+fn lines(out: &Path, name: &str, keep: bool) -> Result<Lines, Failed> {
+    let aside = out.join(format!("{name}.1.jsonl"));
+    if !keep && aside.is_file() {
+        std::fs::remove_file(&aside).map_err(|e| (aside, e))?;
     }
-    Ok(())
+    Lines::open(out.join(format!("{name}.jsonl")), keep)
 }
 
 /// Locks the folder; `None`: another program has it.
@@ -62,15 +52,13 @@ fn in_use(out: &Path) -> Failed {
 
 fn open(out: &Path, keep: bool, lock: Lock) -> Result<Files, Failed> {
     let pictures = Pictures::open(out.join(FOLDER), keep)?;
-    put_aside(out, "verdicts", keep)?;
-    put_aside(out, "events", keep)?;
     let summary = out.join("summary.json");
     if summary.is_file() {
         std::fs::remove_file(&summary).map_err(|e| (summary, e))?;
     }
     Ok(Files {
-        verdicts: Lines::create(out.join("verdicts.jsonl"))?,
-        events: Lines::create(out.join("events.jsonl"))?,
+        verdicts: lines(out, "verdicts", keep)?,
+        events: lines(out, "events", keep)?,
         pictures,
         _lock: lock,
     })

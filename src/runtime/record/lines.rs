@@ -22,13 +22,27 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// A new file, in place of any of that name.
-    pub(super) fn create(path: PathBuf) -> Result<Self, (PathBuf, Error)> {
-        match File::create(&path) {
-            Ok(file) => Ok(Lines {
+    /// A new file, in place of any of that name; with `keep` the file that is there, to go on behind its last whole line.
+    pub(super) fn open(path: PathBuf, keep: bool) -> Result<Self, (PathBuf, Error)> {
+        let open = || {
+            if keep && path.is_file() && cut_half_line(&path)? {
+                log::warn!("{}: half a line at its end is cut off", path.display());
+            }
+            let mut options = File::options();
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(!keep)
+                .open(&path)?;
+            // A device has no end; nor does it keep anything.
+            let length = file.seek(SeekFrom::End(0)).unwrap_or(0);
+            Ok((file, length))
+        };
+        match open() {
+            Ok((file, length)) => Ok(Lines {
                 path,
                 file: Some(file),
-                length: 0,
+                length,
                 torn: false,
                 longest: LONGEST,
             }),
@@ -106,7 +120,7 @@ fn mend(file: &mut File, length: u64) -> Result<(), Error> {
 }
 
 /// Cuts off half a line at the end of a file that a power cut left behind. Returns whether there was one.
-pub(super) fn cut_half_line(path: &Path) -> Result<bool, Error> {
+fn cut_half_line(path: &Path) -> Result<bool, Error> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     let mut whole = length;
@@ -140,7 +154,7 @@ mod tests {
     fn a_write_that_fails_in_the_middle_leaves_no_half_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdicts.jsonl");
-        let mut lines = Lines::create(path.clone()).unwrap();
+        let mut lines = Lines::open(path.clone(), false).unwrap();
         lines.write(&1).unwrap();
         // As a full disk leaves it: half a line, and an error that kept it from being cut.
         lines.file.as_mut().unwrap().write_all(b"{\"pa").unwrap();
@@ -153,7 +167,7 @@ mod tests {
     fn a_file_that_cannot_be_made_anew_is_tried_again_with_the_next_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("verdicts.jsonl");
-        let mut lines = Lines::create(path.clone()).unwrap();
+        let mut lines = Lines::open(path.clone(), false).unwrap();
         lines.longest = 8;
         lines.write(&"aaaa").unwrap();
         // Put aside, and then the name is taken by a folder for a while.
@@ -180,7 +194,7 @@ mod tests {
         let out = folder.path().join("out");
         std::fs::create_dir(&out).unwrap();
         let path = out.join("verdicts.jsonl");
-        let mut lines = Lines::create(path.clone()).unwrap();
+        let mut lines = Lines::open(path.clone(), false).unwrap();
         lines.write(&1).unwrap();
         std::fs::remove_dir_all(&out).unwrap();
         lines.write(&2).unwrap();
@@ -194,6 +208,32 @@ mod tests {
             (text(&taken).as_str(), text(&path).as_str()),
             ("2\n3\n", "4\n")
         );
+    }
+
+    /// However often the program is started, no line is lost before the file is as long as it may be.
+    #[test]
+    fn every_start_goes_on_where_the_last_one_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        for run in 0..4 {
+            let mut lines = Lines::open(path.clone(), true).unwrap();
+            lines.longest = 12;
+            lines.write(&run).unwrap();
+            // Killed in the middle of a line.
+            lines.file.as_mut().unwrap().write_all(b"{\"pa").unwrap();
+        }
+        assert_eq!(text(&path), "0\n1\n2\n3\n{\"pa");
+        let mut lines = Lines::open(path.clone(), true).unwrap();
+        lines.longest = 12;
+        lines.write(&40).unwrap();
+        lines.write(&50).unwrap();
+        assert_eq!(
+            text(&folder.path().join("events.1.jsonl")),
+            "0\n1\n2\n3\n40\n"
+        );
+        assert_eq!(text(&path), "50\n");
+        Lines::open(path.clone(), false).unwrap();
+        assert_eq!(text(&path), "");
     }
 
     #[test]

@@ -55,8 +55,8 @@ fn lose(shared: &Shared, path: &Path, reason: &dyn Display) {
 }
 
 impl Recorder {
-    /// Opens the folder of results. With `keep`, the results of an earlier run are kept: its lines as `*.1.jsonl`,
-    /// its pictures until they are the oldest. Without `keep` they would pass for this run's, and are removed.
+    /// Opens the folder of results. With `keep`, the results of earlier runs are kept: new lines come behind theirs,
+    /// their pictures stay until they are the oldest. Without `keep` they would pass for this run's, and are removed.
     /// With `say`, a line per part goes to standard output. While the folder cannot be written, records are
     /// counted as lost.
     ///

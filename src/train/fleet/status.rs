@@ -42,7 +42,7 @@ pub struct Status {
     pub threshold: Option<f64>,
     /// Parts since its counters were last set to zero.
     pub parts: Option<u64>,
-    /// Rejects among them.
+    /// Rejects among them, whatever their cause.
     pub rejects: Option<u64>,
     /// Latched alarms in words, those that stop the line said so.
     pub alarms: Vec<String>,
@@ -50,6 +50,13 @@ pub struct Status {
     pub certificate: Certificate,
     /// The certificate's fingerprint; `None` over http.
     pub fingerprint: Option<String>,
+}
+
+/// Every part that did not pass, whatever the cause: the counter `rejects` has those by their score alone.
+fn rejects(counters: &Value) -> Option<u64> {
+    counters["parts"]
+        .as_u64()?
+        .checked_sub(counters["good"].as_u64()?)
 }
 
 /// Asks a station how it is.
@@ -81,7 +88,7 @@ pub fn status(client: &Client) -> Result<Status, StationError> {
         recipe,
         threshold: state["threshold"].as_f64(),
         parts: counters["parts"].as_u64(),
-        rejects: counters["rejects"].as_u64(),
+        rejects: rejects(counters),
         alarms: alarms.map(alarm).collect(),
         certificate: match (client.station().tls(), client.station().fingerprint) {
             (false, _) => Certificate::None,
@@ -90,4 +97,16 @@ pub fn status(client: &Client) -> Result<Status, StationError> {
         },
         fingerprint: client.certificate().as_ref().map(Fingerprint::to_string),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn rejects_are_those_of_every_cause() {
+        let counters = json!({"parts": 25, "good": 3, "rejects": 0, "rejects_nothing_visible": 22});
+        assert_eq!(super::rejects(&counters), Some(22));
+        assert_eq!(super::rejects(&json!({"parts": 25})), None);
+    }
 }
