@@ -1,4 +1,5 @@
-//! A network of the user's own, as the bundle keeps it: NNEF, run by tract's own operators in f32.
+//! A network of the user's own, as the bundle keeps it: NNEF, run in f32 by the operators that
+//! [`rows`](super::rows) brings it to, and by tract's own.
 //!
 //! Whatever could only be found out on the host was: sizes are fixed, taps are rows on one grid
 //! (`train::network`). Here the text becomes a model again, and is held to what the manifest says of it.

@@ -64,6 +64,17 @@ struct Seen {
     raised: [u32; 32],
 }
 
+impl Seen {
+    /// From now on; alarms that are latched already are reported once.
+    fn new<H: ControlledStation>(control: &mut Control<H>) -> Seen {
+        Seen {
+            result: control.next_result(),
+            alarms: AlarmSet::NONE,
+            raised: control.snapshot().raised,
+        }
+    }
+}
+
 /// Most times that one alarm is reported of one look: it cannot be raised, seen and reset more often by anybody who reads
 /// what it says.
 const EDGES: u32 = 16;
@@ -98,12 +109,7 @@ pub fn run<H: ControlledStation>(
     goes_on: &dyn Fn() -> bool,
 ) {
     let lock = || hold(control);
-    let mut seen = Seen {
-        result: lock().next_result(),
-        // Alarms that are latched already are reported once.
-        alarms: AlarmSet::of(&[]),
-        raised: lock().snapshot().raised,
-    };
+    let mut seen = Seen::new(&mut lock());
     let mut given: Vec<Given> = receivers.iter().map(|_| Given::default()).collect();
     let mut looked = Instant::now();
     let mut on = true;

@@ -20,7 +20,7 @@ use rumqttc::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -168,8 +168,10 @@ pub fn run(
             let (mut worked, begun) = (false, Instant::now());
             let ended =
                 connection(settings, options, outbox, again, stop, &signals, &mut sent, &mut worked).await;
-            if worked {
+            if worked || begun.elapsed() > AGAIN.1 {
                 (wait, known) = (AGAIN.0, true);
+            }
+            if signals.met.replace(false) {
                 short = if begun.elapsed() < SHORT { short + 1 } else { 0 };
                 if short == SHORTS {
                     log::warn!(
@@ -279,6 +281,8 @@ struct Signals {
     birth: AtomicBool,
     /// The primary host, if the station waits for one.
     host: Option<RefCell<PrimaryHost>>,
+    /// Whether the broker has taken a connection since this was last asked.
+    met: Cell<bool>,
     /// Topics that the broker has refused messages to.
     refused: RefCell<BTreeSet<String>>,
 }
@@ -380,24 +384,32 @@ async fn connection(
         form.birth(&client).await?;
         // The broker has retained the will in place of the state.
         again.store(true, Ordering::Relaxed);
+        // Messages that were refused before any was taken: whether the broker takes others, those behind them show.
+        let (mut after, mut refused) = (0, vec![]);
         while !stop.load(Ordering::Relaxed) && !signals.host_has_left() {
             if signals.birth.swap(false, Ordering::Relaxed) {
                 form.birth(&client).await?;
             }
-            let messages = outbox.next(0, WINDOW)?;
-            if messages.is_empty() {
+            let messages = outbox.next(after, WINDOW)?;
+            let Some(last) = messages.last() else {
+                if let Some((_, topic, reason)) = refused.first() {
+                    return Err(Broken::Refused(String::clone(topic), format!("{reason:?}")));
+                }
                 sleep(LOOK).await;
                 continue;
-            }
+            };
+            after = last.id;
             let (sorted, result) = batch(&mut form, &client, &messages, sent).await;
             outbox.done(&sorted.done)?;
             *worked |= !sorted.done.is_empty();
             result?;
-            if let Some((_, topic, reason)) = sorted.refused.first() {
-                if !*worked {
-                    return Err(Broken::Refused(topic.clone(), format!("{reason:?}")));
+            refused.extend(sorted.refused);
+            if *worked {
+                after = 0;
+                let refused = std::mem::take(&mut refused);
+                if !refused.is_empty() {
+                    signals.drop_refused(outbox, broker, &refused)?;
                 }
-                signals.drop_refused(outbox, broker, &sorted.refused)?;
             }
         }
         let (topic, bytes, options) = form.farewell();
@@ -436,7 +448,10 @@ async fn poll(events: &mut EventLoop, signals: &Signals) -> Broken {
     loop {
         // Signs of life go both ways: silence for two of them is the end.
         match timeout(2 * Duration::from_secs(KEEP_ALIVE.into()), events.poll()).await {
-            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => signals.connected.notify_one(),
+            Ok(Ok(Event::Incoming(Packet::ConnAck(_)))) => {
+                signals.met.set(true);
+                signals.connected.notify_one();
+            }
             Ok(Ok(Event::Incoming(Packet::Publish(p)))) => signals.take(&p),
             Ok(Ok(_)) => (),
             Ok(Err(e)) => return Broken::Connection(Box::new(e)),

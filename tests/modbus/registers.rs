@@ -199,6 +199,8 @@ fn good_parts_are_taught_looked_at_and_accepted() {
     assert_eq!(bench.write(204, &[8]), Err(3));
     assert_eq!(input(&mut bench, "refusal"), 202);
     assert_eq!(bench.write(204, &[4]), Err(6), "nothing to accept");
+    assert_eq!(bench.write(202, &[33, 7, 4]), Err(6));
+    assert_eq!(bench.read(3, 202, 2), [50, 0], "whole or not at all");
     bench.write(202, &[8, 0, 1]).unwrap();
     assert_eq!(state(&mut bench), [1, 0, 8, 0]);
     assert_eq!(bench.write(204, &[1]), Err(6), "it is under way");

@@ -222,7 +222,7 @@ inputs! {
     5 1 "mode" "" "0 starting, 1 running, 2 disarmed, 3 stopped, 4 blind (camera down), 5 halted" = |p| p.snapshot.mode as u64;
     6 1 "recipe" "" "Recipe in use" = |p| u64::from(p.recipe);
     7 1 "self_test" "" "0 not asked for, 1 running, 2 passed, 3 failed" = self_test;
-    8 1 "refusal" "" "Code of the last write that was refused, 0 if there was none: says more than the exception" = |p| u64::from(p.refusal);
+    8 1 "refusal" "" "Code of the last write that was refused with one (a wrong address has none), 0 if there was none: says more than the exception" = |p| u64::from(p.refusal);
     9 1 "outputs" "" "Discrete inputs 0 to 7 as bits" = outputs;
     10 2 "alarms" "" "Latched alarms, bit n for alarm n" = |p| u64::from(p.snapshot.alarms.bits());
     12 4 "last_part" "" "Number of the last part that got its outcome" = |p| p.snapshot.last.map_or(0, |l| l.part.0);

@@ -408,17 +408,26 @@ impl Slave {
         for (parameter, value) in parameters {
             control.set(&who, parameter, Value::Number(value))?;
         }
+        let before = (self.pieces, self.teach, self.pause);
         self.pieces = pieces.unwrap_or(self.pieces);
         self.teach = teach;
         self.pause = minutes;
-        if let Some(command) = command {
-            self.teach(command, &who, now, control)?;
+        let mut order = || {
+            if let Some(command) = command {
+                self.teach(command, &who, now, control)?;
+            }
+            if let Some(recipe) = recipe {
+                let committed = control.select_recipe(&who, recipe, now)?;
+                committed.ok_or(Exception::Later)?;
+            }
+            Ok(())
+        };
+        let done = order();
+        // A frame is written whole or not at all; one whose answer comes later is.
+        if matches!(done, Err(Exception::Refused(_))) {
+            (self.pieces, self.teach, self.pause) = before;
         }
-        if let Some(recipe) = recipe {
-            let committed = control.select_recipe(&who, recipe, now)?;
-            committed.ok_or(Exception::Later)?;
-        }
-        Ok(())
+        done
     }
 
     /// Carries out the order in `teach_command`.
