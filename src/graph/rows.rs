@@ -499,7 +499,7 @@ impl Rewriter<'_> {
         };
         let name = self
             .new
-            .unique_name(&format!("{}.beside", node.name))
+            .unique_name(format!("{}.beside", node.name))
             .into_owned();
         let constant = self.new.add_const(name, constant)?;
         let inputs = if first {
@@ -660,17 +660,8 @@ mod tests {
         fn rewritten(mut self, outputs: &[OutletId]) -> Vec<String> {
             self.0.select_output_outlets(outputs).unwrap();
             let ours = on_rows(&self.0).unwrap();
-            let x = tensor(
-                &self
-                    .0
-                    .input_fact(0)
-                    .unwrap()
-                    .shape
-                    .as_concrete()
-                    .unwrap()
-                    .to_vec(),
-                99,
-            );
+            let shape = self.0.input_fact(0).unwrap().shape.clone();
+            let x = tensor(shape.as_concrete().unwrap(), 99);
             let run = |model: &TypedModel| {
                 let plan = model
                     .clone()

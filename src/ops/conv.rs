@@ -395,7 +395,6 @@ mod tests {
             0usize..3,
         );
         [axis.clone(), axis].prop_filter_map("a kernel on the picture", |axes| {
-            let of = |f: fn((usize, usize, usize, usize, usize, usize)) -> usize| axes.map(f);
             let output = axes.map(|(input, kernel, stride, dilation, before, behind)| {
                 let reach = (kernel - 1) * dilation + 1;
                 (input + before + behind)
@@ -403,12 +402,12 @@ mod tests {
                     .map(|n| n / stride + 1)
             });
             let g = Geometry {
-                input: of(|a| a.0),
+                input: axes.map(|a| a.0),
                 output: [output[0]?, output[1]?],
-                kernel: of(|a| a.1),
-                stride: of(|a| a.2),
-                dilation: of(|a| a.3),
-                before: of(|a| a.4),
+                kernel: axes.map(|a| a.1),
+                stride: axes.map(|a| a.2),
+                dilation: axes.map(|a| a.3),
+                before: axes.map(|a| a.4),
             };
             g.is_covered().then_some(g)
         })
