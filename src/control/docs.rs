@@ -66,7 +66,7 @@ pub fn alarms() -> String {
         } else if AlarmSet::DEFAULT_STOP.contains(alarm) {
             "unless `alarm_stop` says otherwise"
         } else if alarm as u8 > 15 {
-            "never by itself"
+            "only if `alarm_stop_from_16` says so"
         } else {
             "only if `alarm_stop` says so"
         };

@@ -3,6 +3,7 @@
 
 use super::table::{CAMERAS, Entry, Kind, Parameter, STEPS, Scope, TABLE};
 use super::values::{Contradiction, Reason, Value, ValueError, Values};
+use crate::line::AlarmSet;
 use crate::memory::LIMIT;
 use std::fmt;
 use std::sync::Arc;
@@ -126,6 +127,11 @@ impl Memory {
     /// See [`Values::number`].
     pub fn number(&self, parameter: Parameter) -> u32 {
         self.of(parameter).number(parameter)
+    }
+
+    /// Every alarm that stops the line: those that are set, and those that always do.
+    pub fn alarms_that_stop(&self) -> AlarmSet {
+        self.station.alarms_that_stop().with(AlarmSet::ALWAYS_STOP)
     }
 
     /// Scores of a camera that compares with other good parts than `before` are scaled so that a threshold of 0.5

@@ -231,9 +231,9 @@ const BAUD: Kind = Choice(&[
     "9600", "19200", "38400", "57600", "115200", "230400", "460800", "921600",
 ]);
 
-/// Bits 1 to 15, numbers of [`Alarm`](crate::line::Alarm): its register has 16 bits. What has a higher
-/// number never stops the line by itself; everything is rejected meanwhile.
-const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits() & 0xffff;
+/// Every [`Alarm`](crate::line::Alarm), bit n the one with number n. A register has 16 bits, so that two parameters say
+/// which of them stop the line.
+const ALARM_BITS: u32 = crate::line::AlarmSet::of(&crate::line::alarms::ALARMS).bits();
 
 // The ranges of what the line core is given are its own; a test holds them together.
 #[rustfmt::skip]
@@ -352,8 +352,10 @@ parameters! {
         "Share of rejects that must be exceeded for alarm 2";
     AlarmLatencyMs: "alarm_latency_ms", "ms", or_zero("off", 1, 10_000), n(0), Engineer, Station, BeltCleared, one(116),
         "Time from trigger to verdict that raises alarm 8; 0: never";
-    AlarmStop: "alarm_stop", "", Bits(ALARM_BITS), n(3710), Engineer, Station, BeltCleared, one(117),
+    AlarmStop: "alarm_stop", "", Bits(ALARM_BITS & 0xffff), n(3710), Engineer, Station, BeltCleared, one(117),
         "Alarms that stop the line: the sum of 2 to the power of their numbers; alarms 9, 12 and 15 always do";
+    AlarmStopFrom16: "alarm_stop_from_16", "", Bits(ALARM_BITS >> 16), n(0), Engineer, Station, BeltCleared, one(153),
+        "The same for alarms from number 16 on: the sum of 2 to the power of their numbers less 16";
     TeachQuantile: "teach_quantile", "", steps(5000, STEPS), n(9950), Engineer, Station, AtOnce, one(119),
         "Share of good parts that TEACH's limit lets pass, on average; with too few parts its largest score";
     TeachMargin: "teach_margin", "", steps(0, 5000), n(0), Engineer, Station, AtOnce, one(120),
@@ -589,6 +591,7 @@ mod tests {
 115 alarm_rate_percent
 116 alarm_latency_ms
 117 alarm_stop
+153 alarm_stop_from_16
 119 teach_quantile
 120 teach_margin
 121 serial_protocol ascii modbus

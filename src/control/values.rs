@@ -290,6 +290,11 @@ impl Values {
         }
     }
 
+    /// The alarms that are set to stop the line, besides [`AlarmSet::ALWAYS_STOP`].
+    pub fn alarms_that_stop(&self) -> AlarmSet {
+        alarms(self.number(P::AlarmStop) | self.number(P::AlarmStopFrom16) << 16)
+    }
+
     /// The value of a decimal; NaN for a text.
     pub fn decimal(&self, parameter: Parameter) -> f32 {
         match self.get(parameter) {
@@ -369,7 +374,7 @@ impl Values {
             consecutive: self.line_or_none(P::AlarmConsecutive, ConsecutiveRejects::new)?,
             rate: self.line_or_none(P::AlarmRateWindow, |n| RejectRate::new(n, percent))?,
             latency: self.line_or_none(P::AlarmLatencyMs, LatencyLimit::new)?,
-            stop_on: alarms(self.number(P::AlarmStop)),
+            stop_on: self.alarms_that_stop(),
         };
         let threshold = |camera: usize| {
             let parameter = CAMERAS[camera].threshold;
@@ -593,6 +598,20 @@ mod tests {
         );
         assert_eq!(P::AlarmRateWindow.entry().parse("0"), Ok(Value::Number(0)));
         assert_eq!(P::AlarmStop.entry().parse("0x0A"), Ok(Value::Number(10)));
+    }
+
+    #[test]
+    fn every_alarm_can_stop_the_line() {
+        let mut values = Values::default();
+        assert_eq!(values.alarms_that_stop(), AlarmSet::DEFAULT_STOP);
+        for alarm in crate::line::alarms::ALARMS {
+            let bit = 1u32 << alarm as u8;
+            set(&mut values, "alarm_stop", &(bit & 0xffff).to_string()).unwrap();
+            set(&mut values, "alarm_stop_from_16", &(bit >> 16).to_string()).unwrap();
+            assert_eq!(values.alarms_that_stop(), AlarmSet::of(&[alarm]));
+            let settings = values.settings().unwrap();
+            assert_eq!(settings.alarms.stop_on, AlarmSet::of(&[alarm]));
+        }
     }
 
     proptest! {

@@ -89,10 +89,10 @@ impl AlarmSet {
     pub const ALWAYS_STOP: AlarmSet =
         AlarmSet::of(&[Alarm::Challenge, Alarm::Output, Alarm::Encoder]);
 
-    /// The default of the parameter `alarm_stop`. These alarms do not stop the line by default: camera, frames on which
-    /// nothing can be seen, frozen camera, latency, results, network, taught, light, drift. Output and encoder are not in
-    /// the set because they always stop it. So stored settings that an older program may read, after it was put back, hold
-    /// no bit that it does not know.
+    /// The default of the parameters `alarm_stop` and `alarm_stop_from_16`. These alarms do not stop the line by default:
+    /// camera, frames on which nothing can be seen, frozen camera, latency, results, network, taught, light, drift. Output
+    /// and encoder are not in the set because they always stop it. So stored settings that an older program may read, after
+    /// it was put back, hold no bit that it does not know.
     pub const DEFAULT_STOP: AlarmSet = AlarmSet::of(&ALARMS)
         .without(Alarm::Camera)
         .without(Alarm::Latency)
@@ -119,6 +119,11 @@ impl AlarmSet {
     /// The set without this alarm.
     pub const fn without(self, alarm: Alarm) -> AlarmSet {
         AlarmSet(self.0 & !(1 << alarm as u8))
+    }
+
+    /// The alarms of this set and of the other one.
+    pub const fn with(self, others: AlarmSet) -> AlarmSet {
+        AlarmSet(self.0 | others.0)
     }
 
     /// The alarms of this set that the other one lacks.

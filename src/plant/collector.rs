@@ -6,7 +6,6 @@
 use super::LOOK;
 use super::outbox::{Message, Outbox};
 use super::settings::Results;
-use crate::control::table::Parameter;
 use crate::control::{Control, ControlledStation, alarm_text};
 use crate::line::alarms::ALARMS;
 use crate::line::{AlarmSet, Outcome};
@@ -148,7 +147,7 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
     let mut state = stamped(object(state::state(control)));
     let snapshot = control.snapshot();
     let latched = snapshot.alarms;
-    let stops = AlarmSet::ALWAYS_STOP.bits() | control.memory().number(Parameter::AlarmStop);
+    let stops = control.memory().alarms_that_stop();
     let changed = ALARMS.into_iter().flat_map(|alarm| {
         let raised = snapshot.raised[alarm as usize].saturating_sub(seen.raised[alarm as usize]);
         let edges = edges(seen.alarms.contains(alarm), raised, latched.contains(alarm));
@@ -158,7 +157,7 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
         let (name, text) = alarm_text(alarm);
         stamped(object(json!({
             "number": alarm as u8, "name": name, "text": text,
-            "latched": latched, "stops": stops & (1 << alarm as u8) != 0,
+            "latched": latched, "stops": stops.contains(alarm),
         })))
     });
     let alarms = alarms.collect();

@@ -6,7 +6,6 @@ use crate::control::session::{counts, outcome_words};
 use crate::control::table::{Kind, TABLE};
 use crate::control::table::{Parameter, STEPS};
 use crate::control::{Control, alarm_text, mode_name, network_name, self_test_name};
-use crate::line::AlarmSet;
 use crate::line::alarms::ALARMS;
 use crate::line::counters::ViewCounts;
 use serde_json::{Map, Value, json};
@@ -33,13 +32,13 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
     let s = control.snapshot();
     let judging = control.host().judging();
     let memory = control.memory();
-    let stops = AlarmSet::ALWAYS_STOP.bits() | memory.number(Parameter::AlarmStop);
+    let stops = memory.alarms_that_stop();
     let alarms: Vec<Value> = ALARMS
         .into_iter()
         .filter(|a| s.alarms.contains(*a))
         .map(|a| {
             let (name, text) = alarm_text(a);
-            json!({ "number": a as u8, "name": name, "text": text, "stops": stops & (1 << a as u8) != 0 })
+            json!({ "number": a as u8, "name": name, "text": text, "stops": stops.contains(a) })
         })
         .collect();
     let counters: Map<String, Value> = counts(&s.statistics)

@@ -8,7 +8,7 @@ use super::super::table::{Access, COUNT, Parameter, STEPS};
 use crate::line::{Cause, DefectType, NetworkState, Outcome, Signal, Statistics};
 
 /// Version of this map, which grows when something is added to it.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// The first holding register that is no parameter's.
 pub const FIRST_OWN: u16 = 200;

@@ -10,7 +10,6 @@ use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::shared::{Committed, Control, Who, alarm_names, self_test_name};
 use crate::control::table::{Access, LEVELS, Parameter, Register, TABLE};
 use crate::control::values::{Value, quoted};
-use crate::line::AlarmSet;
 use crate::line::settings::Pieces;
 use std::fmt::Write;
 use std::time::Instant;
@@ -160,11 +159,10 @@ impl Session {
             },
             Verb::Alarms => {
                 let alarms = control.snapshot().alarms;
-                let set = control.memory().number(Parameter::AlarmStop);
-                let stop = set | AlarmSet::ALWAYS_STOP.bits();
+                let stop = control.memory().alarms_that_stop();
                 let _ = write!(out, ",{}", alarms.bits());
                 more.extend(alarm_names(alarms).map(|(number, name)| {
-                    let stops = stop & (1 << number) != 0;
+                    let stops = stop.bits() & (1 << number) != 0;
                     format!("{number},{name},{}", if stops { "stop" } else { "tell" })
                 }));
             }
