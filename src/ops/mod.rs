@@ -26,6 +26,7 @@ pub mod windows;
 
 use rayon::prelude::*;
 use tract_core::internal::*;
+use tract_core::ops::change_axes::AxisOp;
 use tract_linalg::multithread::{Executor, current_tract_executor};
 
 /// The elements of a contiguous f32 tensor.
@@ -44,6 +45,12 @@ pub fn slice_mut(t: &mut Tensor) -> TractResult<&mut [f32]> {
     t.to_plain_array_view_mut::<f32>()?
         .into_slice()
         .context("a tensor that is not contiguous")
+}
+
+/// tract's operator that gives the same elements in another shape.
+pub(crate) fn reshape(from: &[usize], to: &[usize]) -> AxisOp {
+    let dims = |shape: &[usize]| shape.iter().map(|n| n.to_dim()).collect();
+    AxisOp::Reshape(0, dims(from), dims(to))
 }
 
 /// Runs `work` on the rows of `out`, spread over the threads of the executor in force: each gets the

@@ -208,13 +208,17 @@ fn method(
     outputs: &[(&str, Kind)],
 ) {
     let path = format!("{object}.{name}");
-    let argument = |(name, kind): &(&str, Kind)| Argument {
-        name: UAString::from(*name),
-        data_type: kind.node(names.vision),
-        value_rank: kind.rank(),
+    let argument = |(name, kind): &(&str, Kind)| {
+        let value_rank = kind.rank();
         // As many dimensions as the rank says, each of any length (0): without them nobody can decode the argument.
-        array_dimensions: (kind.rank() > 0).then(|| vec![0; kind.rank() as usize]),
-        description: LocalizedText::null(),
+        let dimensions = usize::try_from(value_rank).ok().filter(|n| *n > 0);
+        Argument {
+            name: UAString::from(*name),
+            data_type: kind.node(names.vision),
+            value_rank,
+            array_dimensions: dimensions.map(|n| vec![0; n]),
+            description: LocalizedText::null(),
+        }
     };
     let browse = QualifiedName::new(names.vision, name);
     let mut builder = MethodBuilder::new(&names.node(&path), browse, name)

@@ -3,7 +3,7 @@
 use super::Graph;
 use crate::bundle::manifest::ActivationKind;
 use crate::ops::activation::QUICK_GELU;
-use crate::ops::slice;
+use crate::ops::{reshape, slice};
 use half::f16;
 use tract_core::internal::*;
 use tract_core::ops::array::Slice;
@@ -406,7 +406,6 @@ impl Graph<'_> {
         from: &[usize],
         to: &[usize],
     ) -> TractResult<OutletId> {
-        let dims = |shape: &[usize]| shape.iter().map(|d| d.to_dim()).collect();
-        self.wire(name, AxisOp::Reshape(0, dims(from), dims(to)), &[x])
+        self.wire(name, reshape(from, to), &[x])
     }
 }
