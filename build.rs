@@ -7,6 +7,9 @@
 #[path = "src/board/check.rs"]
 mod check;
 #[allow(dead_code)]
+#[path = "src/board/pins.rs"]
+mod pins;
+#[allow(dead_code)]
 #[path = "src/board/spec.rs"]
 mod spec;
 #[path = "src/board/values.rs"]
@@ -65,6 +68,7 @@ fn main() -> std::io::Result<()> {
         "Cargo.toml",
         "boards",
         "src/board/check.rs",
+        "src/board/pins.rs",
         "src/board/spec.rs",
         "src/board/values.rs",
     ] {

@@ -6,7 +6,8 @@
 //! `build.rs`: what a user's own file gets as errors at run time, a board of this repository gets from the
 //! build. Must never let a description pass that contradicts itself.
 
-use super::spec::{Bias, Board, Camera, Direction, Gpio};
+use super::pins::{Bias, Direction};
+use super::spec::{Board, Camera, Gpio};
 use std::collections::BTreeMap;
 use std::fmt;
 use toml::de::{DeTable, DeValue};

@@ -3,7 +3,7 @@
 //! no time stamps of the monotonic clock: there are outputs only.
 
 use super::gpio::{CONSUMER, OutputError, Wanted};
-use super::spec::{Drive, LineId};
+use super::pins::{Drive, LineId};
 use super::{BoardError, LineError};
 use embedded_hal::digital::{OutputPin, PinState};
 use linux_embedded_hal::CdevPin;

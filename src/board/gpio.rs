@@ -8,7 +8,8 @@
 //! Polarity is no line's business but [`Pins`]'. Switching a line allocates nothing.
 
 use super::first::{self, FirstLine};
-use super::spec::{Bias, Board, Drive, Gpio, HeaderPin, Level, LineId, OutputPin as Wired};
+use super::pins::{Bias, Drive, HeaderPin, Level, LineId, OutputPin as Wired};
+use super::spec::{Board, Gpio};
 use super::{BoardError, LineError, SimulatedPin};
 use crate::line::outputs::SIGNALS;
 use crate::line::{Active, Outputs, Pin, Pins};

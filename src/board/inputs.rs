@@ -11,8 +11,9 @@
 
 use super::BoardError;
 use super::gpio::{self, Chips, Place, Wanted};
+use super::pins::{Bias, InputPin, InputPins, Level};
 use super::quadrature::{Channel, Quadrature};
-use super::spec::{Bias, Board, Gpio, InputPin, InputPins, Level};
+use super::spec::{Board, Gpio};
 use crate::clock::now_us;
 use crate::line::Input;
 use gpiocdev::Request;

@@ -6,7 +6,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`spec`], `values` | what a file says, as types; readers of single values |
+//! | [`spec`], [`pins`], `values` | what a file says, as types; its pins; readers of single values |
 //! | [`check`] | files merged and checked; mistakes with file, line and key |
 //! | `gpio` | chips and lines found; outputs |
 //! | `first` | outputs of kernels that have the first GPIO interface only |
@@ -18,6 +18,7 @@ pub mod check;
 mod first;
 mod gpio;
 mod inputs;
+pub mod pins;
 mod quadrature;
 mod render;
 mod sim;

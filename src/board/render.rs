@@ -1,6 +1,7 @@
 //! Boards for people: tables, and the start of a user's own file.
 
-use super::spec::{Bias, Board, Direction, Drive, HeaderPin, Level, SerialPort, Stated};
+use super::pins::{Bias, Direction, Drive, HeaderPin, Level};
+use super::spec::{Board, SerialPort, Stated};
 use super::{BoardError, check};
 use std::fmt::{Display, Write};
 

@@ -4,7 +4,8 @@
 
 use super::{CliError, Network, cores};
 use clap::Args;
-use faprompt_edge::board::spec::{Gpio, LineId, Wire};
+use faprompt_edge::board::pins::{LineId, Wire};
+use faprompt_edge::board::spec::Gpio;
 use faprompt_edge::board::{self, Board};
 use faprompt_edge::capture::{DeviceReport, NodeReport, PIPE, PipeSource, list_devices};
 use faprompt_edge::exit::ExitCode;

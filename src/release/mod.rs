@@ -9,11 +9,13 @@
 //! |---|---|
 //! | [`manifest`] | what a release consists of |
 //! | [`package`] | releases as one stream of bytes: written, and unpacked with every byte checked |
+//! | `answers` | whether a new program runs here |
 //! | [`judging`] | what the station says that it judges with |
 //! | [`slots`] | which release runs at the next start; must name an intact one after a power cut at any instant |
 //!
 //! Must never touch the station's memory (`/var/lib/faprompt-edge`); it only reads there what judges.
 
+mod answers;
 pub mod judging;
 pub mod manifest;
 pub mod package;

@@ -1,6 +1,6 @@
 //! Which inputs the board has, as far as settings rest on them.
 
-use crate::board::spec::InputPins;
+use crate::board::pins::InputPins;
 use crate::line::settings::Axis;
 use crate::line::{Settings, Trigger};
 

@@ -325,7 +325,7 @@ impl Judge {
                 method.map_or_else(Vec::new, |m| m.types.clone())
             }
             Judge::Method { asked, learned, .. } if asked.method == Method::Dapo => match learned {
-                Some(learned) => methods::bundle::types(asked, learned)?,
+                Some(learned) => methods::options::types(asked, learned)?,
                 None => vec![],
             },
             Judge::Method { .. } | Judge::Trainer { .. } | Judge::Blip { .. } => vec![],

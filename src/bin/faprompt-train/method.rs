@@ -4,7 +4,7 @@ use clap::Args;
 use faprompt_edge::bundle::method::{Method, Positions};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::methods::MethodOptions;
-use faprompt_edge::train::methods::bundle::ClassPosition;
+use faprompt_edge::train::methods::options::ClassPosition;
 
 /// A method and its switches.
 #[derive(Args)]

@@ -1,8 +1,9 @@
 //! What each method costs on this machine beside FAPrompt: random weights, the device's own code, in turn.
 
-use super::bundle::{MethodOptions, bytes};
+use super::bundle::bytes;
 use super::fit::{Options as Learning, anomalyclip, april_gan, coop, dapo, heads, run};
 use super::learned::{Learned, Numbers};
+use super::options::MethodOptions;
 use super::words::lists;
 use crate::bundle::manifest::Precision;
 use crate::bundle::method::Method;

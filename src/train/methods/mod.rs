@@ -6,6 +6,7 @@
 //! | [`words`] | every template and state (`prompts.json`), and the prompts that they make |
 //! | [`text`] | prompts to prototypes |
 //! | [`learned`] | published checkpoints and this program's own |
+//! | [`options`] | what a user may choose of a method, and whether it fits what was learned |
 //! | [`bundle`] | a method's bundle |
 //! | [`fit`] | learning |
 //! | [`cost`] | what each costs beside FAPrompt |
@@ -22,9 +23,11 @@ pub mod filo;
 pub mod fit;
 pub mod judge;
 pub mod learned;
+pub mod options;
 pub mod tables;
 pub mod text;
 pub mod weights;
 pub mod words;
 
-pub use bundle::{MethodOptions, export};
+pub use bundle::export;
+pub use options::MethodOptions;
