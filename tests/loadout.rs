@@ -846,6 +846,21 @@ impl Site {
     fn has_alarm(&mut self, number: u32) -> bool {
         self.status("alarms").parse::<u32>().unwrap() & 1 << number != 0
     }
+
+    /// The line of ALARMS about a latched alarm.
+    fn alarm(&mut self, number: u32) -> String {
+        let answer = self.ask("ALARMS");
+        assert!(answer.contains(",lines="), "{answer}");
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            self.cable.receive();
+            if let Some(line) = take(&mut self.cable, &format!("ALARMS,{number},")) {
+                return line;
+            }
+            assert!(Instant::now() < until, "{}", self.said());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 #[test]
@@ -1010,6 +1025,7 @@ fn what_was_taught_and_cannot_be_used_stops_the_line_until_somebody_decides() {
         site.until("stopped", |s| s.status("mode") == "stopped");
         assert_eq!(site.status("taught"), "unusable", "{what}");
         assert!(site.has_alarm(18) && !site.has_alarm(14), "{what}");
+        assert_eq!(site.alarm(18), "ALARMS,18,taught,stop", "{what}");
         assert_eq!(
             (site.status("line_stop"), site.status("fault")),
             ("1".into(), "1".into())
@@ -1033,7 +1049,7 @@ fn what_was_taught_and_cannot_be_used_stops_the_line_until_somebody_decides() {
     assert_eq!(site.status("network"), "zero_shot");
     site.ask("ACK");
     site.until_running();
-    assert!(site.has_alarm(18));
+    assert_eq!(site.alarm(18), "ALARMS,18,taught,tell");
     site.kill();
     site.start();
     assert_eq!(site.until_started(), "zero_shot");

@@ -129,9 +129,9 @@ impl Memory {
         self.of(parameter).number(parameter)
     }
 
-    /// Every alarm that stops the line: those that are set, and those that always do.
+    /// The alarms that are set to stop the line ([`Values::alarms_that_stop`]).
     pub fn alarms_that_stop(&self) -> AlarmSet {
-        self.station.alarms_that_stop().with(AlarmSet::ALWAYS_STOP)
+        self.station.alarms_that_stop()
     }
 
     /// Scores of a camera that compares with other good parts than `before` are scaled so that a threshold of 0.5

@@ -147,7 +147,7 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
     let mut state = stamped(object(state::state(control)));
     let snapshot = control.snapshot();
     let latched = snapshot.alarms;
-    let stops = control.memory().alarms_that_stop();
+    let stops = control.alarms_that_stop();
     let changed = ALARMS.into_iter().flat_map(|alarm| {
         let raised = snapshot.raised[alarm as usize].saturating_sub(seen.raised[alarm as usize]);
         let edges = edges(seen.alarms.contains(alarm), raised, latched.contains(alarm));

@@ -31,8 +31,8 @@ pub fn result(result: &PartResult, types: &[String]) -> Value {
 pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
     let s = control.snapshot();
     let judging = control.host().judging();
+    let stops = control.alarms_that_stop();
     let memory = control.memory();
-    let stops = memory.alarms_that_stop();
     let alarms: Vec<Value> = ALARMS
         .into_iter()
         .filter(|a| s.alarms.contains(*a))

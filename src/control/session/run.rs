@@ -159,7 +159,7 @@ impl Session {
             },
             Verb::Alarms => {
                 let alarms = control.snapshot().alarms;
-                let stop = control.memory().alarms_that_stop();
+                let stop = control.alarms_that_stop();
                 let _ = write!(out, ",{}", alarms.bits());
                 more.extend(alarm_names(alarms).map(|(number, name)| {
                     let stops = stop.bits() & (1 << number) != 0;

@@ -146,6 +146,15 @@ impl<H: ControlledStation> Control<H> {
         self.host.snapshot()
     }
 
+    /// Every alarm that stops the line as long as it is latched: those that are set, those that always do, and the one that
+    /// says that nobody judges.
+    pub fn alarms_that_stop(&mut self) -> AlarmSet {
+        let set = self.stored.memory.alarms_that_stop();
+        let nobody = self.host.judging().state.and_then(|s| s.stops_by());
+        let nobody = nobody.map_or(AlarmSet::NONE, |alarm| AlarmSet::of(&[alarm]));
+        set.with(AlarmSet::ALWAYS_STOP).with(nobody)
+    }
+
     /// What is in force.
     pub fn memory(&self) -> &Memory {
         &self.stored.memory

@@ -69,6 +69,17 @@ pub enum NetworkState {
     ZeroShot,
 }
 
+impl NetworkState {
+    /// The alarm that stops the line whatever is set, because nobody judges.
+    pub const fn stops_by(self) -> Option<Alarm> {
+        match self {
+            NetworkState::Missing => Some(Alarm::Network),
+            NetworkState::Untaught => Some(Alarm::Taught),
+            NetworkState::Stored | NetworkState::LastGood | NetworkState::ZeroShot => None,
+        }
+    }
+}
+
 /// How a verdict was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerdictUse {
@@ -479,10 +490,7 @@ impl<O: Observer, const N: usize> Station<O, N> {
     /// Whether an alarm is latched and stops the line.
     fn stops(&self, alarm: Alarm) -> bool {
         let stop_on = self.settings.alarms.stop_on;
-        let nobody = matches!(
-            (alarm, self.kept.network),
-            (Alarm::Network, NetworkState::Missing) | (Alarm::Taught, NetworkState::Untaught)
-        );
+        let nobody = self.kept.network.stops_by() == Some(alarm);
         let stops = nobody || stop_on.contains(alarm) || AlarmSet::ALWAYS_STOP.contains(alarm);
         self.kept.alarms.contains(alarm) && stops
     }
