@@ -120,16 +120,14 @@ impl Components {
     fn explain(moments: &Moments) -> Components {
         let dim = moments.sums.len();
         let (variances, vectors) = eigen(moments.covariance(), dim);
-        let mut order: Vec<usize> = (0..dim).collect();
-        order.sort_by(|a, b| variances[*b].total_cmp(&variances[*a]));
         let total: f64 = variances.iter().map(|v| v.max(0.0)).sum();
         let (mut basis, mut held) = (vec![], 0.0);
-        for i in order {
+        for (variance, vector) in variances.iter().zip(vectors.chunks_exact(dim)) {
             if held >= SHARE * total && !basis.is_empty() {
                 break;
             }
-            held += variances[i].max(0.0);
-            basis.extend(vectors[i * dim..][..dim].iter().map(|v| *v as f32));
+            held += variance.max(0.0);
+            basis.extend(vector.iter().map(|v| *v as f32));
         }
         let mean = moments.mean().iter().map(|v| *v as f32).collect();
         Components { mean, basis }

@@ -109,12 +109,10 @@ fn components(rows: ArrayView2<f32>, count: usize) -> Result<Components, TrainEr
 /// The largest eigenvalues of a symmetric matrix [n, n], falling, and their vectors in columns, at most `count`.
 fn largest(matrix: Array2<f64>, count: usize) -> (Vec<f64>, Array2<f64>) {
     let n = matrix.nrows();
-    let (values, rows) = eigen(matrix.into_iter().collect(), n);
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    order.truncate(count);
-    let vectors = Array2::from_shape_fn((n, order.len()), |(i, k)| rows[order[k] * n + i]);
-    (order.iter().map(|k| values[*k]).collect(), vectors)
+    let (mut values, rows) = eigen(matrix.into_iter().collect(), n);
+    values.truncate(count);
+    let vectors = Array2::from_shape_fn((n, values.len()), |(i, k)| rows[k * n + i]);
+    (values, vectors)
 }
 
 /// Divides components by the root of their mean variance.
