@@ -94,7 +94,7 @@ fn a_file_says_only_what_differs() {
     let own = check(own).unwrap();
     assert_eq!(own.outputs.strobe, None);
     let good = own.outputs.good.unwrap();
-    assert_eq!((good.pin, good.active), (37, spec::Level::High));
+    assert_eq!((good.pin, good.active), (37, pins::Level::High));
     assert_eq!((own.reject.delay_ms, own.reject.pulse_ms), (7, 40));
     assert_eq!(own.outputs.reject, nano.outputs.reject);
 }

@@ -292,7 +292,7 @@ impl Values {
 
     /// The alarms that are set to stop the line, besides [`AlarmSet::ALWAYS_STOP`].
     pub fn alarms_that_stop(&self) -> AlarmSet {
-        alarms(self.number(P::AlarmStop) | self.number(P::AlarmStopFrom16) << 16)
+        alarms(self.number(Parameter::AlarmStop) | self.number(Parameter::AlarmStopFrom16) << 16)
     }
 
     /// The value of a decimal; NaN for a text.
