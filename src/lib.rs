@@ -24,7 +24,7 @@
 //! | [`control`] | the parameter table, command set, Modbus, the memory that survives power cuts | `line` (plain types), `memory` (lessons, backups), `durable` |
 //! | [`runtime`] | the station's threads: camera, inputs, inference, outputs, records | all above, `report` |
 //! | `web` | the station's page, its state as JSON, metrics (feature `web`) | `control`, `runtime`, `memory` (regions), `durable` |
-//! | `plant` | messages to the plant: MQTT, webhook, the queue that survives power cuts (feature `plant`) | `control`, `runtime`, `web` (state as JSON) |
+//! | `plant` | messages to the plant: MQTT, webhook, the queue that survives power cuts (feature `plant`) | `control`, `runtime`, `web` (state as JSON, `links`) |
 //! | [`release`] | what is flashed: packages, two slots, which of them runs | `bundle`, `durable` |
 //! | `priority` | threads that give way, and how they hold a lock: for everybody | nothing of the project |
 //! | `clock`, `hex` | the clock that events are stamped with; bytes in hexadecimal: for everybody | nothing of the project |

@@ -441,6 +441,11 @@ fn run_refuses_parameters_that_are_wrong_or_contradict() {
         // It would never end.
         ("reject_axis=counts", "inputs.encoder_a"),
         ("trigger_source=edge", "inputs.trigger"),
+        // Everybody on the computer could read it, and it is long enough.
+        (
+            "engineer_password=rim of the cap",
+            "a new password is set at the station: SET engineer_password ..., COMMIT",
+        ),
     ] {
         let out = s.edge("run", &["--set", setting, "--out", str(&s.path("out"))]);
         assert_eq!(out.status.code(), Some(2), "{setting}");

@@ -88,9 +88,41 @@ fn registers() {
 }
 
 #[test]
-fn boards() {
-    let tables = [("boards", board::readme_table().unwrap())];
+fn boards_and_outcomes() {
+    let tables = [
+        ("boards", board::readme_table().unwrap()),
+        ("outcomes", docs::outcomes()),
+    ];
     in_step("docs/integrator.md", &tables);
+}
+
+/// A run's summary has a counter for each outcome, by the names that the page gives them.
+#[test]
+fn a_summary_counts_every_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_faprompt-edge"));
+    run.args([
+        "run", "--board", "sim", "--source", "pattern", "--frames", "1", "--quiet", "--out",
+    ]);
+    let out = run.arg(folder.path()).output().unwrap();
+    let summary = std::fs::read_to_string(folder.path().join("summary.json"));
+    let summary = summary.unwrap_or_else(|e| panic!("{e}: {out:?}"));
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let table = docs::outcomes();
+    let counters = table.lines().skip(2).map(|row| {
+        let counter = row.split('|').nth(5).unwrap().trim().trim_matches('`');
+        match counter {
+            "rejects_challenge" => "rejects_missed_test_piece",
+            other => other,
+        }
+    });
+    let mut counted = 0;
+    for counter in counters {
+        counted += summary[counter]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{counter}: {summary}"));
+    }
+    assert_eq!(counted, 1, "the one part: {summary}");
 }
 
 /// With `--help` behind it, a command line is read up to there: unknown words, options and values are refused.

@@ -2,6 +2,10 @@
 
 #![cfg(feature = "plant")]
 
+#[path = "wire/mod.rs"]
+#[allow(dead_code)]
+mod wire;
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -51,13 +55,17 @@ struct Station {
 
 impl Station {
     fn new(plant: &str) -> Station {
+        Station::with(plant, &[])
+    }
+
+    fn with(plant: &str, more: &[&str]) -> Station {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plant.toml"), plant).unwrap();
         let mut station = Station {
             folder,
             program: None,
         };
-        station.start(&[]);
+        station.start(more);
         station
     }
 
@@ -108,6 +116,58 @@ impl Station {
             .filter_map(|l| serde_json::from_str::<Value>(l).ok());
         lines.filter_map(|l| l["part"].as_u64()).collect()
     }
+}
+
+/// A station's serial port, and who sits there.
+struct Console {
+    wire: wire::Wire,
+    _folder: TempDir,
+}
+
+impl Console {
+    fn new() -> Console {
+        let folder = tempfile::tempdir().unwrap();
+        Console {
+            wire: wire::Wire::new(folder.path()),
+            _folder: folder,
+        }
+    }
+
+    /// The port, for `--serial`.
+    fn port(&self) -> &str {
+        self.wire.station.to_str().unwrap()
+    }
+
+    /// Gives orders, each of which is obeyed.
+    fn orders(&self, lines: &[&str]) {
+        let mut port = std::fs::File::options();
+        let mut port = port.read(true).write(true).open(&self.wire.client).unwrap();
+        for line in lines {
+            port.write_all(format!("{line}\r").as_bytes()).unwrap();
+            let (mut came, mut byte) = (String::new(), [0]);
+            while !came.ends_with('\n') {
+                port.read_exact(&mut byte).unwrap();
+                came.push(char::from(byte[0]));
+            }
+            assert!(came.starts_with("OK,"), "{line}: {came}");
+        }
+    }
+}
+
+/// What a page answers.
+fn page(address: SocketAddr, path: &str) -> String {
+    let answer = ureq::get(format!("http://{address}{path}")).call();
+    answer.unwrap().body_mut().read_to_string().unwrap()
+}
+
+/// How far messages get, as the page's state says it.
+fn reach(address: SocketAddr) -> Value {
+    let state: Value = serde_json::from_str(&page(address, "/api/state")).unwrap();
+    state["plant"].clone()
+}
+
+fn measures(address: SocketAddr, line: &str) -> bool {
+    page(address, "/metrics").lines().any(|l| l == line)
 }
 
 /// Debian's broker; nothing if it is not there.
@@ -578,6 +638,173 @@ fn a_webhook_gets_every_result_once_or_marked_whatever_the_server_does_meanwhile
         "what a server got without an answer is marked"
     );
     assert!(station.log().contains("answered 503"), "{}", station.log());
+}
+
+/// Which alarm, whether it is latched from then on, and when.
+type Turn = (u64, bool, jiff::Timestamp);
+
+fn time(value: &Value) -> jiff::Timestamp {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// What alarms did, as the station's own file has it.
+fn recorded_alarms(station: &Station) -> Vec<Turn> {
+    let path = station.folder.path().join("out/events.jsonl");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let events = text
+        .lines()
+        .filter_map(|l| serde_json::from_str::<Value>(l).ok());
+    let turns = events.flat_map(|event| {
+        let at = time(&event["utc"]);
+        let bits = match event["event"].as_str().unwrap() {
+            "alarm" => return vec![(event["number"].as_u64().unwrap(), true, at)],
+            "reset" => event["alarms"].as_u64().unwrap(),
+            _ => 0,
+        };
+        let numbers = (0..32).filter(|n| bits & (1 << n) != 0);
+        numbers.map(|n| (n, false, at)).collect()
+    });
+    turns.collect()
+}
+
+#[test]
+fn alarms_come_in_their_order_and_with_their_times() {
+    let (server, console) = (Server::new(), Console::new());
+    let plant = format!(
+        "[webhook]\nurl = \"http://{}/\"\nresults = \"none\"\n",
+        server.address
+    );
+    // Every part is a reject, three in a row are an alarm, and the line goes on.
+    let mut more = vec!["--serial", console.port()];
+    for set in ["threshold=0.0001", "alarm_consecutive=3", "alarm_stop=0"] {
+        more.extend(["--set", set]);
+    }
+    let station = Station::with(&plant, &more);
+    for resets in 1..=6 {
+        until("an alarm", || {
+            let raised = recorded_alarms(&station);
+            raised.iter().filter(|(_, on, _)| *on).count() >= resets
+        });
+        // What is raised and reset before anybody looks, too.
+        console.orders(&["ACK", "ACK"]);
+    }
+    let came = || -> Vec<Turn> {
+        let alarms = messages(&server);
+        let alarms = alarms.iter().map(|alarm| {
+            assert_eq!(alarm["kind"], "alarm");
+            let latched = alarm["latched"].as_bool().unwrap();
+            (
+                alarm["number"].as_u64().unwrap(),
+                latched,
+                time(&alarm["time"]),
+            )
+        });
+        alarms.collect()
+    };
+    until("the alarm after the last reset", || {
+        came().last().is_some_and(|(_, on, _)| *on)
+            && came().len() == recorded_alarms(&station).len()
+    });
+    let (came, recorded) = (came(), recorded_alarms(&station));
+    assert!(recorded.len() >= 13, "{recorded:?}");
+    for (came, recorded) in came.iter().zip(&recorded) {
+        assert_eq!((came.0, came.1), (recorded.0, recorded.1));
+        // The same moment, written with milliseconds at two times.
+        let apart = came.2.duration_since(recorded.2).abs();
+        assert!(apart.as_millis() <= 2, "{came:?} {recorded:?}");
+    }
+}
+
+#[test]
+fn the_webhook_has_todays_name_and_the_page_says_whether_messages_arrive() {
+    let (server, console, address) = (Server::new(), Console::new(), free());
+    let plant = format!("[webhook]\nurl = \"http://{}/\"\n", server.address);
+    let web = address.to_string();
+    let station = Station::with(&plant, &["--serial", console.port(), "--web", &web]);
+    let names = || -> Vec<String> {
+        let got = server.got.lock().unwrap();
+        let mut names: Vec<String> = got
+            .iter()
+            .map(|(_, body)| body["station"].as_str().unwrap().into())
+            .collect();
+        names.dedup();
+        names
+    };
+    until("messages", || !names().is_empty());
+    console.orders(&["SET station_name press3", "COMMIT"]);
+    until("its other name", || names() == ["line1", "press3"]);
+    let plant = reach(address);
+    assert_eq!(plant["webhook"]["up"], true, "{plant}");
+    assert_eq!(plant["webhook"]["dropped"], 0);
+    assert_eq!(plant["mqtt"], Value::Null);
+    assert!(measures(address, "faprompt_webhook_up 1"));
+    assert!(measures(
+        address,
+        "faprompt_messages_dropped_total{receiver=\"webhook\"} 0"
+    ));
+    *server.answer.lock().unwrap() = 503;
+    until("that the server refuses, and what waits", || {
+        let plant = reach(address);
+        plant["webhook"]["up"] == false && plant["webhook"]["waiting"].as_u64() > Some(0)
+    });
+    assert!(measures(address, "faprompt_webhook_up 0"));
+    // Somebody who renames it back while the server is away.
+    console.orders(&["SET station_name press4", "COMMIT"]);
+    *server.answer.lock().unwrap() = 200;
+    until("what waited, under the name of then", || {
+        names() == ["line1", "press3", "press4"]
+    });
+    drop(station);
+}
+
+#[test]
+#[ignore = "needs mosquitto: make plant-check"]
+fn under_another_name_it_comes_back_with_another_client_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let (console, address, page) = (Console::new(), free(), free());
+    let says = format!(
+        "allow_anonymous true\nlog_dest file {}\nconnection_messages true",
+        log.display()
+    );
+    let mut broker = Broker::new(address, &says);
+    let subscriber = Subscriber::new(address, &[]);
+    let web = page.to_string();
+    let station = Station::with(
+        &mqtt(address, ""),
+        &["--serial", console.port(), "--web", &web],
+    );
+    let mut all = subscriber.until("a result", |c| c.topic == "result");
+    assert_eq!(reach(page)["mqtt"]["connected"], true);
+    assert!(measures(page, "faprompt_mqtt_connected 1"));
+    let connected = |name: &str| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let id = format!(" as faprompt-edge-{name}");
+        log.lines()
+            .filter(|l| l.contains("New client connected") && l.contains(&id))
+            .count()
+    };
+    until("its first name in the broker's log", || {
+        (connected("line1"), connected("press3")) == (1, 0)
+    });
+    console.orders(&["SET station_name press3", "COMMIT"]);
+    all.extend(subscriber.until("a farewell", |c| {
+        c.topic == "state" && c.body["online"] == false
+    }));
+    all.extend(subscriber.until("its other name", |c| {
+        c.topic == "state" && c.body["station"] == "press3" && c.body["online"] == true
+    }));
+    all.extend(subscriber.until("a result", |c| c.topic == "result"));
+    until("its other name there", || {
+        (connected("line1"), connected("press3")) == (1, 1)
+    });
+    check_numbers(&all, "result");
+    broker.stop();
+    until("that the broker is away", || {
+        reach(page)["mqtt"]["connected"] == false
+    });
+    assert!(measures(page, "faprompt_mqtt_connected 0"));
+    drop(station);
 }
 
 #[test]

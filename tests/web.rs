@@ -312,6 +312,20 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
     }
     let state = station.until("a reject", |s| s["counters"]["rejects"].as_u64() > Some(0));
     assert_eq!(state["outputs"]["ready"], true);
+    // Every part of it is described; nothing goes to a plant.
+    let described: Value = station
+        .get("/api/openapi.json")
+        .body_mut()
+        .read_json()
+        .unwrap();
+    let described = &described["components"]["schemas"]["State"];
+    for name in state.as_object().unwrap().keys() {
+        assert!(described["properties"][name].is_object(), "{name}");
+    }
+    for name in described["required"].as_array().unwrap() {
+        assert!(state.get(name.as_str().unwrap()).is_some(), "{name}");
+    }
+    assert_eq!(state["plant"], json!({}));
     // As delivered nobody has a password: then nobody gets in over the network.
     let (status, refusal) = station.login("engineer", "");
     assert_eq!((status, &refusal["code"]), (422, &json!(403)), "{refusal}");

@@ -58,6 +58,7 @@ impl Station {
             tls: None,
             plain: false,
             hosts: Vec::new(),
+            plant: Default::default(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

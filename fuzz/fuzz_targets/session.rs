@@ -42,7 +42,7 @@ impl ControlledStation for Yes {
             mode: Mode::Running,
             outputs: Outputs::default(),
             alarms: self.latched,
-            raised: [0; 32],
+            alarm_history: Default::default(),
             statistics: Statistics::default(),
             challenge: self.challenge,
             last: self.last,

@@ -19,7 +19,7 @@ impl ControlledStation for Still {
             mode: self.0,
             outputs: Outputs::default(),
             alarms: AlarmSet::NONE,
-            raised: [0; 32],
+            alarm_history: Default::default(),
             statistics: Statistics::default(),
             challenge: None,
             last: None,

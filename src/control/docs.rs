@@ -1,11 +1,13 @@
-//! Tables of the README, generated from the parameter table, the commands, the codes and the alarms.
+//! Tables of the documents, generated from the parameter table, the commands, the codes, the alarms and the causes.
 
 use super::command::VERBS;
+use super::modbus::map::{INPUTS, outcome_number};
 use super::refusal::CODES;
+use super::session::{cause_name, outcome_words};
 use super::shared::alarm_text;
 use super::table::{Register, TABLE};
-use crate::line::AlarmSet;
 use crate::line::alarms::ALARMS;
+use crate::line::{AlarmSet, Cause, Outcome};
 use std::fmt::Write;
 
 /// Every parameter.
@@ -71,6 +73,34 @@ pub fn alarms() -> String {
             "only if `alarm_stop` says so"
         };
         let _ = writeln!(text, "| {} | `{name}` | {stops} | {meaning} |", alarm as u8);
+    }
+    text
+}
+
+/// What can become of a part, by the names that it has in files and protocols.
+pub fn outcomes() -> String {
+    let mut text = String::from(
+        "| `verdicts.jsonl`, shift | `outcome` | `cause` | Prometheus, archive | counter | Modbus `last_outcome` | its counter |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    let causes = Cause::ALL.into_iter().map(Outcome::RejectBecause);
+    for outcome in [Outcome::Good, Outcome::Reject].into_iter().chain(causes) {
+        let (word, cause) = outcome_words(outcome);
+        let (label, counter) = match outcome {
+            Outcome::Good => ("", "good".to_string()),
+            Outcome::Reject => ("`score`", "rejects".to_string()),
+            Outcome::RejectBecause(cause) => ("", format!("rejects_{}", cause_name(cause))),
+        };
+        let cause = cause.map_or_else(String::new, |cause| format!("`{cause}`"));
+        let label = if label.is_empty() { &cause } else { label };
+        let input = INPUTS.iter().find(|input| input.name == counter);
+        let register = input.map_or_else(String::new, |input| input.register.to_string());
+        let _ = writeln!(
+            text,
+            "| `{}` | `{word}` | {cause} | {label} | `{counter}` | {} | {register} |",
+            outcome.word(),
+            outcome_number(outcome)
+        );
     }
     text
 }

@@ -6,8 +6,8 @@ use super::table::Effect;
 use super::values::Values;
 use crate::line::settings::Pieces;
 use crate::line::{
-    AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome, Outputs, PartId,
-    Settings, Statistics, VIEWS, View,
+    AlarmHistory, AlarmSet, ChallengeReport, DefectType, Lane, Micros, NetworkState, Outcome,
+    Outputs, PartId, Settings, Statistics, VIEWS, View,
 };
 use crate::memory::Views;
 use crate::memory::course::Report;
@@ -107,9 +107,8 @@ pub struct Snapshot {
     pub outputs: Outputs,
     /// The alarms that are latched.
     pub alarms: AlarmSet,
-    /// How often each alarm was raised since the program's start, by its number: between two looks one may have been
-    /// raised and reset.
-    pub raised: [u32; 32],
+    /// What happened to alarms since the program's start: between two looks one may have been raised and reset.
+    pub alarm_history: AlarmHistory,
     /// Counters since they were last set to zero.
     pub statistics: Statistics,
     /// The challenge that runs, or the last one.

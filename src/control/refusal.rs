@@ -109,7 +109,7 @@ impl From<ValueError> for Refusal {
             ValueError::OutOfRange(_) => Code::OutOfRange,
             ValueError::TooFine(_) => Code::TooFine,
             ValueError::NoSuchChoice(_) => Code::NoSuchChoice,
-            ValueError::Text(_) => Code::BadText,
+            ValueError::Text(_) | ValueError::NoHash(_) => Code::BadText,
         };
         Refusal::new(code, error.to_string())
     }

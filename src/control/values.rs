@@ -38,6 +38,9 @@ pub enum ValueError {
     /// The text is too long, or not printable ASCII without quotes.
     #[error("{} is {}", .0.name(), .0.entry().range())]
     Text(Parameter),
+    /// The text is a password, and its hash is what is stored.
+    #[error("{name} holds a password's hash, as `backup` writes it; a new password is set at the station: SET {name} ..., COMMIT", name = .0.name())]
+    NoHash(Parameter),
 }
 
 /// Values that are each in their range and contradict one another.
@@ -158,7 +161,7 @@ impl Entry {
             (Kind::Secret, Value::Text(hash)) => (hash.is_empty()
                 || super::password::is_hash(hash))
             .then_some(())
-            .ok_or(ValueError::Text(parameter)),
+            .ok_or(ValueError::NoHash(parameter)),
             (Kind::Text(_) | Kind::Secret, Value::Number(_)) => Err(ValueError::Text(parameter)),
             (_, Value::Text(_)) => Err(ValueError::NotANumber(parameter)),
         }

@@ -1,6 +1,7 @@
 //! Alarms: what raises them, and that they stay until somebody resets them.
 
 use super::bounds::{ConsecutiveRejects, RejectRate};
+use super::time::Micros;
 use core::fmt;
 
 /// What is wrong. Numbers leave the machine: only append.
@@ -116,13 +117,18 @@ impl AlarmSet {
         AlarmSet(bits)
     }
 
+    /// The set with this alarm.
+    pub const fn with(self, alarm: Alarm) -> AlarmSet {
+        AlarmSet(self.0 | (1 << alarm as u8))
+    }
+
     /// The set without this alarm.
     pub const fn without(self, alarm: Alarm) -> AlarmSet {
         AlarmSet(self.0 & !(1 << alarm as u8))
     }
 
     /// The alarms of this set and of the other one.
-    pub const fn with(self, others: AlarmSet) -> AlarmSet {
+    pub const fn and(self, others: AlarmSet) -> AlarmSet {
         AlarmSet(self.0 | others.0)
     }
 
@@ -149,7 +155,7 @@ impl AlarmSet {
     /// Adds an alarm, and returns whether it is new.
     pub(super) fn insert(&mut self, alarm: Alarm) -> bool {
         let new = !self.contains(alarm);
-        self.0 |= 1 << alarm as u8;
+        *self = self.with(alarm);
         new
     }
 }
@@ -167,6 +173,62 @@ impl fmt::Display for AlarmSet {
         }
         Ok(())
     }
+}
+
+/// What happened to alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmChange {
+    /// This one was raised, and latched.
+    Raised(Alarm),
+    /// These were reset.
+    Reset(AlarmSet),
+}
+
+/// Most changes that a history holds: more than a PLC makes that resets alarms which last, ten times a second, while
+/// nobody looks for a second.
+const CHANGES: usize = 64;
+
+/// The last changes of alarms and their times. Each change has a number, from 0 on: who looks now and then goes on
+/// behind the last one that it has seen, and notices when changes made way before that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmHistory {
+    /// The change with number n stands at n modulo their count.
+    changes: [(Micros, AlarmChange); CHANGES],
+    /// The number that the next change gets.
+    end: u64,
+}
+
+impl Default for AlarmHistory {
+    /// Nothing has happened yet.
+    fn default() -> Self {
+        AlarmHistory {
+            changes: [(Micros(0), AlarmChange::Reset(AlarmSet::NONE)); CHANGES],
+            end: 0,
+        }
+    }
+}
+
+impl AlarmHistory {
+    /// Takes down a change; the oldest makes way. A reset of no alarm is none.
+    pub fn push(&mut self, at: Micros, change: AlarmChange) {
+        if change != AlarmChange::Reset(AlarmSet::NONE) {
+            self.changes[place(self.end)] = (at, change);
+            self.end += 1;
+        }
+    }
+
+    /// The changes from this number on that are still there, oldest first, each with its number and time.
+    pub fn since(&self, number: u64) -> impl Iterator<Item = (u64, Micros, AlarmChange)> + '_ {
+        let oldest = self.end.saturating_sub(CHANGES as u64);
+        (number.max(oldest)..self.end).map(|number| {
+            let (at, change) = self.changes[place(number)];
+            (number, at, change)
+        })
+    }
+}
+
+fn place(number: u64) -> usize {
+    (number % CHANGES as u64) as usize
 }
 
 /// Counts rejects in a row and among the last parts.
@@ -249,6 +311,31 @@ mod tests {
         assert!(AlarmSet::NONE.is_empty());
         let two = AlarmSet::of(&[Alarm::Camera, Alarm::BinFull]);
         assert_eq!(two.to_string(), "4 BinFull, 7 Camera");
+    }
+
+    #[test]
+    fn a_history_holds_the_last_changes_under_their_numbers() {
+        let mut history = AlarmHistory::default();
+        assert_eq!(history.since(0).count(), 0);
+        history.push(Micros(5), AlarmChange::Raised(Alarm::Camera));
+        history.push(Micros(6), AlarmChange::Reset(AlarmSet::NONE));
+        history.push(
+            Micros(7),
+            AlarmChange::Reset(AlarmSet::of(&[Alarm::Camera])),
+        );
+        let raised = (0, Micros(5), AlarmChange::Raised(Alarm::Camera));
+        let reset = AlarmChange::Reset(AlarmSet::of(&[Alarm::Camera]));
+        assert!(history.since(0).eq([raised, (1, Micros(7), reset)]));
+        assert!(history.since(1).eq([(1, Micros(7), reset)]));
+        assert_eq!(history.since(2).count(), 0);
+        for at in 8..8 + CHANGES as u64 {
+            history.push(Micros(at), AlarmChange::Raised(Alarm::Light));
+        }
+        let light = AlarmChange::Raised(Alarm::Light);
+        assert_eq!(history.since(0).count(), CHANGES);
+        assert_eq!(history.since(0).next(), Some((2, Micros(8), light)));
+        let last = CHANGES as u64 + 1;
+        assert!(history.since(last).eq([(last, Micros(last + 6), light)]));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-pub use alarms::{Alarm, AlarmSet};
+pub use alarms::{Alarm, AlarmChange, AlarmHistory, AlarmSet};
 pub use challenge::{ChallengeError, ChallengeReport};
 pub use counters::Statistics;
 pub use event::{Event, Observer};

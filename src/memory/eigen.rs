@@ -4,6 +4,9 @@ use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Eigenvalues of a symmetric matrix [n, n] of finite numbers, falling, and their vectors of length 1 in rows [n, n].
 pub fn eigen(matrix: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
+    if n == 0 {
+        return (vec![], vec![]);
+    }
     let found = SymmetricEigen::new(DMatrix::from_vec(n, n, matrix));
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| found.eigenvalues[*b].total_cmp(&found.eigenvalues[*a]));

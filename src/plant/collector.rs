@@ -8,7 +8,7 @@ use super::outbox::{Message, Outbox};
 use super::settings::Results;
 use crate::control::{Control, ControlledStation, alarm_text};
 use crate::line::alarms::ALARMS;
-use crate::line::{AlarmSet, Outcome};
+use crate::line::{Alarm, AlarmChange, AlarmHistory, AlarmSet, Micros, Outcome};
 use crate::priority::hold;
 use crate::runtime::system::{now, utc};
 use crate::web::state;
@@ -41,8 +41,8 @@ struct Given {
     state: Value,
     counters: Value,
     counted: Option<Instant>,
-    /// Number of messages that could not be stored.
-    lost: u64,
+    /// Whether the last messages could not be stored.
+    failed: bool,
 }
 
 /// What is new at the station.
@@ -51,47 +51,64 @@ struct News {
     /// Number of results that control had dropped already.
     missed: u64,
     alarms: Vec<Map<String, Value>>,
+    /// Number of changes of alarms that had made way already.
+    missed_alarms: u64,
     state: Map<String, Value>,
     counters: Map<String, Value>,
 }
 
 /// What the collector has seen of the station so far.
 struct Seen {
+    /// Number of the next result.
     result: u64,
-    alarms: AlarmSet,
-    /// How often each was raised, by its number.
-    raised: [u32; 32],
+    /// Number of the next change of alarms.
+    change: u64,
+    latched: AlarmSet,
 }
 
+/// That an alarm is latched, or no longer, and since when.
+type Turn = (Alarm, bool, Micros);
+
 impl Seen {
-    /// From now on; alarms that are latched already are reported once.
+    /// Results from now on; alarms since the program's start, those that were latched then among them.
     fn new<H: ControlledStation>(control: &mut Control<H>) -> Seen {
         Seen {
             result: control.next_result(),
-            alarms: AlarmSet::NONE,
-            raised: control.snapshot().raised,
+            change: 0,
+            latched: AlarmSet::NONE,
         }
     }
-}
 
-/// Most times that one alarm is reported of one look: it cannot be raised, seen and reset more often by anybody who reads
-/// what it says.
-const EDGES: u32 = 16;
-
-/// What an alarm did since the last look, one message each: whether it was latched. `raised`: how often it was raised.
-fn edges(before: bool, raised: u32, now: bool) -> Vec<bool> {
-    let (mut edges, mut on) = (vec![], before);
-    for _ in 0..raised.min(EDGES) {
-        if on {
-            edges.push(false);
+    /// What alarms did since the last look, oldest first, and the number of changes that had made way already. What
+    /// these left behind shows in what is `latched` at the time of this look, `now`.
+    fn alarms(
+        &mut self,
+        history: &AlarmHistory,
+        latched: AlarmSet,
+        now: Micros,
+    ) -> (Vec<Turn>, u64) {
+        let (mut turns, mut missed) = (vec![], 0);
+        for (number, at, change) in history.since(self.change) {
+            missed += number - self.change;
+            self.change = number + 1;
+            match change {
+                AlarmChange::Raised(alarm) => self.turn(self.latched.with(alarm), at, &mut turns),
+                AlarmChange::Reset(alarms) => {
+                    self.turn(self.latched.minus(alarms), at, &mut turns);
+                }
+            }
         }
-        edges.push(true);
-        on = true;
+        self.turn(latched, now, &mut turns);
+        (turns, missed)
     }
-    if on != now {
-        edges.push(now);
+
+    /// These are latched from then on.
+    fn turn(&mut self, latched: AlarmSet, at: Micros, turns: &mut Vec<Turn>) {
+        let before = std::mem::replace(&mut self.latched, latched);
+        let changed = |alarm: &Alarm| before.contains(*alarm) != latched.contains(*alarm);
+        let alarms = ALARMS.into_iter().filter(changed);
+        turns.extend(alarms.map(|alarm| (alarm, latched.contains(alarm), at)));
     }
-    edges
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -144,24 +161,20 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
         seen.result = number + 1;
     }
     seen.result = end;
-    let mut state = stamped(object(state::state(control)));
+    // Before the state: what is said of alarms is never taken back by a state that is older.
     let snapshot = control.snapshot();
-    let latched = snapshot.alarms;
+    let mut state = stamped(object(state::state(control)));
     let stops = control.alarms_that_stop();
-    let changed = ALARMS.into_iter().flat_map(|alarm| {
-        let raised = snapshot.raised[alarm as usize].saturating_sub(seen.raised[alarm as usize]);
-        let edges = edges(seen.alarms.contains(alarm), raised, latched.contains(alarm));
-        edges.into_iter().map(move |latched| (alarm, latched))
-    });
-    let alarms = changed.map(|(alarm, latched)| {
+    let (turns, missed_alarms) =
+        seen.alarms(&snapshot.alarm_history, snapshot.alarms, snapshot.now);
+    let alarms = turns.into_iter().map(|(alarm, latched, at)| {
         let (name, text) = alarm_text(alarm);
-        stamped(object(json!({
-            "number": alarm as u8, "name": name, "text": text,
+        object(json!({
+            "time": utc(at), "number": alarm as u8, "name": name, "text": text,
             "latched": latched, "stops": stops.contains(alarm),
-        })))
+        }))
     });
     let alarms = alarms.collect();
-    (seen.alarms, seen.raised) = (latched, snapshot.raised);
     let counters = json!({ "time": time, "counters": state.remove("counters") });
     // Values that change with every part are reported with its result.
     for often in ["last", "latency_p99_ms"] {
@@ -175,6 +188,7 @@ fn look<H: ControlledStation>(control: &mut Control<H>, seen: &mut Seen) -> News
         results,
         missed,
         alarms,
+        missed_alarms,
         state,
         counters: object(counters),
     }
@@ -209,12 +223,11 @@ fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
             Results::None => false,
         });
     messages.extend(wanted.map(|(_, body)| once("result", body)));
-    let missed = match receiver.results {
-        Results::None => 0,
-        Results::All | Results::Rejects => news.missed,
-    };
-    let lost = given.lost + missed;
-    let once = messages.len() as u64;
+    let missed = news.missed_alarms
+        + match receiver.results {
+            Results::None => 0,
+            Results::All | Results::Rejects => news.missed,
+        };
     let (mut state, mut counters) = (None, None);
     if let Some(every) = receiver.counters {
         let again = receiver.again.swap(false, Ordering::Relaxed);
@@ -229,7 +242,7 @@ fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
             let (waiting, dropped) = receiver.outbox.counts();
             body.insert(
                 "messages".into(),
-                json!({ "waiting": waiting, "dropped": dropped + lost }),
+                json!({ "waiting": waiting, "dropped": dropped + missed }),
             );
             counters = Some(body);
         }
@@ -241,17 +254,18 @@ fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
             body: body.clone(),
         }));
     }
-    if messages.is_empty() && lost == 0 {
+    // Those that could not be stored are to stand in the file as dropped.
+    if messages.is_empty() && missed == 0 && !given.failed {
         return;
     }
-    match receiver.outbox.put(&messages, lost) {
+    match receiver.outbox.put(&messages, missed) {
         Ok(()) => {
             if missed > 0 {
                 log::warn!(
-                    "{missed} results came faster than they could be stored for the plant: dropped"
+                    "{missed} results or alarms came faster than they could be stored for the plant: dropped"
                 );
             }
-            given.lost = 0;
+            given.failed = false;
             if state.is_some() {
                 given.state = Value::Object(news.state.clone());
             }
@@ -261,10 +275,9 @@ fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
             }
         }
         Err(e) => {
-            if given.lost == 0 {
+            if !std::mem::replace(&mut given.failed, true) {
                 log::error!("{e}: messages for the plant are dropped until it can be written");
             }
-            given.lost = lost + once;
             // State and counters were not stored either.
             receiver.again.store(true, Ordering::Relaxed);
         }
@@ -273,27 +286,92 @@ fn give(news: &News, receiver: &Receiver, given: &mut Given, now: Instant) {
 
 #[cfg(test)]
 mod tests {
-    use super::edges;
+    use super::*;
+
+    fn history(changes: &[(u64, AlarmChange)]) -> AlarmHistory {
+        let mut history = AlarmHistory::default();
+        for (at, change) in changes {
+            history.push(Micros(*at), *change);
+        }
+        history
+    }
+
+    fn from_the_start() -> Seen {
+        Seen {
+            result: 0,
+            change: 0,
+            latched: AlarmSet::NONE,
+        }
+    }
 
     #[test]
-    fn an_alarm_that_came_and_went_between_two_looks_is_reported() {
-        for (before, raised, now, wanted) in [
-            (false, 0, false, &[][..]),
-            (true, 0, true, &[]),
-            (false, 1, true, &[true]),
-            // Latched since before the program's start.
-            (false, 0, true, &[true]),
-            (true, 0, false, &[false]),
-            (false, 1, false, &[true, false]),
-            (true, 1, true, &[false, true]),
-            (false, 2, false, &[true, false, true, false]),
-        ] {
-            assert_eq!(
-                edges(before, raised, now),
-                wanted,
-                "{before}, {raised}, {now}"
-            );
+    fn what_alarms_did_is_reported_in_its_order_and_with_its_times() {
+        use AlarmChange::{Raised, Reset};
+        let (camera, frozen) = (Alarm::Camera, Alarm::Frozen);
+        let both = AlarmSet::of(&[camera, frozen]);
+        // By number the camera's alarm comes first.
+        let mut changes = vec![
+            (10, Raised(frozen)),
+            (20, Raised(camera)),
+            (30, Reset(both)),
+        ];
+        let mut seen = from_the_start();
+        let (turns, missed) = seen.alarms(&history(&changes), AlarmSet::NONE, Micros(40));
+        let wanted = [
+            (frozen, true, Micros(10)),
+            (camera, true, Micros(20)),
+            (camera, false, Micros(30)),
+            (frozen, false, Micros(30)),
+        ];
+        assert_eq!((&turns[..], missed), (&wanted[..], 0));
+        // Nothing twice, and one that is reset and raised again goes off between.
+        changes.extend([
+            (50, Raised(camera)),
+            (60, Reset(AlarmSet::of(&[camera]))),
+            (60, Raised(camera)),
+        ]);
+        let latched = AlarmSet::of(&[camera]);
+        let (turns, missed) = seen.alarms(&history(&changes), latched, Micros(70));
+        let wanted = [
+            (camera, true, Micros(50)),
+            (camera, false, Micros(60)),
+            (camera, true, Micros(60)),
+        ];
+        assert_eq!((&turns[..], missed), (&wanted[..], 0));
+        let (turns, missed) = seen.alarms(&history(&changes), latched, Micros(80));
+        assert_eq!((&turns[..], missed), (&[][..], 0));
+    }
+
+    #[test]
+    fn changes_that_made_way_are_counted_and_what_they_left_is_reported() {
+        use AlarmChange::{Raised, Reset};
+        let (camera, light) = (Alarm::Camera, Alarm::Light);
+        let mut changes = vec![(1, Raised(camera))];
+        for at in 1..=40 {
+            changes.push((10 * at, Raised(light)));
+            changes.push((10 * at + 1, Reset(AlarmSet::of(&[light]))));
         }
-        assert_eq!(edges(false, u32::MAX, false).len(), 32);
+        let latched = AlarmSet::of(&[camera]);
+        let mut seen = from_the_start();
+        let (turns, missed) = seen.alarms(&history(&changes), latched, Micros(500));
+        // 81 changes, of which 64 are there.
+        assert_eq!(missed, 17);
+        assert_eq!(turns[0], (light, true, Micros(90)));
+        assert_eq!(turns.len(), 64 + 1);
+        assert_eq!(turns[64], (camera, true, Micros(500)));
+        assert_eq!(seen.latched, latched);
+    }
+
+    #[test]
+    fn an_alarm_that_no_change_speaks_of_is_reported_once() {
+        let latched = AlarmSet::of(&[Alarm::Camera]);
+        let mut seen = from_the_start();
+        let nothing = AlarmHistory::default();
+        let (turns, _) = seen.alarms(&nothing, latched, Micros(5));
+        assert_eq!(turns, [(Alarm::Camera, true, Micros(5))]);
+        let (turns, _) = seen.alarms(&nothing, latched, Micros(6));
+        assert!(turns.is_empty());
+        let (turns, _) = seen.alarms(&nothing, AlarmSet::NONE, Micros(7));
+        assert_eq!(turns, [(Alarm::Camera, false, Micros(7))]);
     }
 }

@@ -10,6 +10,7 @@
 //! | [`collector`] | reads the station and makes messages of what is new |
 //! | [`outbox`] | messages that wait to be sent, on disk and bounded |
 //! | [`mqtt`] | sends them to a broker (MQTT 5) |
+//! | `machine` | what tells this machine from others |
 //! | [`sparkplug`] | makes metrics of them for hosts of Sparkplug B |
 //! | [`primary_host`] | whether the host of Sparkplug B that the station waits for is online |
 //! | [`webhook`] | sends them to a web server |
@@ -20,6 +21,7 @@
 //! its own thread. What does not fit into an outbox is dropped, oldest first, and counted.
 
 pub mod collector;
+mod machine;
 pub mod mqtt;
 pub mod outbox;
 pub mod primary_host;
@@ -31,7 +33,16 @@ pub mod webhook;
 pub use outbox::{Outbox, OutboxError};
 pub use settings::{Plant, SettingsError};
 
+use crate::control::table::Parameter;
+use crate::control::{Control, ControlledStation};
+use crate::priority::hold;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How often a thread checks whether it has to end.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// The station's name now. Control is locked only while it is copied.
+pub fn station_name<H: ControlledStation>(control: &Mutex<Control<H>>) -> String {
+    hold(control).memory().text(Parameter::StationName).into()
+}

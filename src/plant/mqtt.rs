@@ -8,20 +8,20 @@
 //! With Sparkplug the same messages go out as metrics, with QoS 0, as its specification wants it: a message leaves the
 //! outbox when it is written to the connection. With a primary host nothing is sent while that is offline.
 
+use super::machine::machine;
 use super::outbox::{Outbox, OutboxError, Waiting};
 use super::primary_host::PrimaryHost;
 use super::settings::{Mqtt, SettingsError, secret};
 use super::sparkplug::{Kind, Node, wants_birth};
 use super::{LOOK, tls};
-use crate::hex::hex;
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, PubAckReason, Publish,
     PublishNoticeError, PublishOptions, QoS, TlsConfiguration, Transport,
 };
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -57,30 +57,19 @@ fn away() -> String {
 /// Options of the connection to the broker.
 pub type Options = MqttOptions;
 
-/// What tells this machine from another one of the same name, in eight digits: a broker ends one of two clients with one
-/// name. Not the machine's id itself, which machine-id(5) wants kept. Empty where there is none.
-fn machine() -> String {
-    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    match id.trim() {
-        "" => String::new(),
-        id => {
-            let digest = Sha256::digest(format!("faprompt-edge mqtt {id}"));
-            format!("-{}", hex(&digest[..4]))
-        }
-    }
+/// By what the broker knows the station: the client id of the settings, or one made of the station's name and machine.
+fn client_id(settings: &Mqtt, name: &str, machine: &str) -> String {
+    let made = || format!("faprompt-edge-{name}{machine}");
+    settings.client_id.clone().unwrap_or_else(made)
 }
 
-/// Makes the options from the settings.
+/// Makes the options from the settings. The client id comes with each connection.
 ///
 /// # Errors
 /// [`SettingsError`]: a file with a secret or a certificate cannot be used.
-pub fn options(settings: &Mqtt, name: &str) -> Result<Options, SettingsError> {
-    let id = settings
-        .client_id
-        .clone()
-        .unwrap_or_else(|| format!("faprompt-edge-{name}{}", machine()));
+pub fn options(settings: &Mqtt) -> Result<Options, SettingsError> {
     let broker = &settings.broker;
-    let mut options = MqttOptions::new(id, (broker.host.clone(), broker.port));
+    let mut options = MqttOptions::new("", (broker.host.clone(), broker.port));
     options
         .set_keep_alive(KEEP_ALIVE)
         .set_clean_start(true)
@@ -115,6 +104,8 @@ enum Ended {
     Station,
     /// The primary host went offline.
     Host,
+    /// The station has another name, and so another client id.
+    Renamed,
 }
 
 /// Why a connection broke.
@@ -136,13 +127,15 @@ enum Broken {
     Outbox(#[from] OutboxError),
 }
 
-/// Sends until `stop` is set. `again` is set when the broker wants state and counters anew.
+/// Sends until `stop` is set. `again` is set when the broker wants state and counters anew. `name` gives the station's
+/// name; a connection whose client id was made of another one is ended, and the next one made.
 pub fn run(
     settings: &Mqtt,
     options: &Options,
     outbox: &Outbox,
     again: &Arc<AtomicBool>,
     stop: &AtomicBool,
+    name: &dyn Fn() -> String,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -162,12 +155,21 @@ pub fn run(
         host: host.map(|name| RefCell::new(PrimaryHost::new(name))),
         ..Signals::default()
     };
+    let machine = machine(Path::new("/"));
     runtime.block_on(async {
         let (mut wait, mut known, mut short) = (AGAIN.0, true, 0);
         while !stop.load(Ordering::Relaxed) {
             let (mut worked, begun) = (false, Instant::now());
-            let ended =
-                connection(settings, options, outbox, again, stop, &signals, &mut sent, &mut worked).await;
+            let called = name();
+            let mut options = options.clone();
+            options.set_client_id(client_id(settings, &called, &machine));
+            // An id of the settings' own says nothing of the name.
+            let renamed = || settings.client_id.is_none() && name() != called;
+            let ended = connection(
+                settings, &options, outbox, again, stop, &renamed, &signals, &mut sent, &mut worked,
+            )
+            .await;
+            outbox.link().set_up(false);
             if worked || begun.elapsed() > AGAIN.1 {
                 (wait, known) = (AGAIN.0, true);
             }
@@ -183,6 +185,9 @@ pub fn run(
             }
             match ended {
                 Ok(Ended::Station) => return,
+                Ok(Ended::Renamed) => log::info!(
+                    "broker {broker}: the station has another name: disconnected, to come back under it"
+                ),
                 Ok(Ended::Host) => log::warn!(
                     "broker {broker}: primary host {} is offline: disconnected; messages wait until it is online",
                     host.unwrap_or_default()
@@ -343,7 +348,7 @@ impl Signals {
     }
 }
 
-/// Serves one connection until it breaks, the station ends or the primary host goes offline.
+/// Serves one connection until it breaks, the station ends or is renamed, or the primary host goes offline.
 #[allow(clippy::too_many_arguments)]
 async fn connection(
     settings: &Mqtt,
@@ -351,6 +356,7 @@ async fn connection(
     outbox: &Outbox,
     again: &AtomicBool,
     stop: &AtomicBool,
+    renamed: &dyn Fn() -> bool,
     signals: &Signals,
     sent: &mut i64,
     worked: &mut bool,
@@ -374,6 +380,7 @@ async fn connection(
     let publish = async {
         signals.connected.notified().await;
         let broker = &settings.broker.host;
+        outbox.link().set_up(true);
         log::info!("broker {broker}: connected");
         form.subscribe(&client, signals).await?;
         if !signals.host_is_online(broker, stop).await {
@@ -386,7 +393,7 @@ async fn connection(
         again.store(true, Ordering::Relaxed);
         // Messages that were refused before any was taken: whether the broker takes others, those behind them show.
         let (mut after, mut refused) = (0, vec![]);
-        while !stop.load(Ordering::Relaxed) && !signals.host_has_left() {
+        while !stop.load(Ordering::Relaxed) && !signals.host_has_left() && !renamed() {
             if signals.birth.swap(false, Ordering::Relaxed) {
                 form.birth(&client).await?;
             }
@@ -416,9 +423,10 @@ async fn connection(
         let notice = client.publish_tracked(topic, bytes, options).await?;
         let _ = timeout(FAREWELL, notice.wait_async()).await;
         client.disconnect().await?;
-        Ok(match stop.load(Ordering::Relaxed) {
-            true => Ended::Station,
-            false => Ended::Host,
+        Ok(match () {
+            () if stop.load(Ordering::Relaxed) => Ended::Station,
+            () if signals.host_has_left() => Ended::Host,
+            () => Ended::Renamed,
         })
     };
     let end = async {
@@ -527,5 +535,26 @@ fn body(message: &Waiting, repeated: bool) -> String {
         }
         // Cannot happen: the outbox made the text.
         _ => message.body.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plant::Plant;
+
+    #[test]
+    fn the_client_id_is_the_settings_or_made_of_name_and_machine() {
+        let settings = |more: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("plant.toml");
+            let text = format!("[mqtt]\nbroker = \"mqtt://h\"\ntopic = \"t\"\n{more}");
+            std::fs::write(&path, text).unwrap();
+            Plant::read(&path).unwrap().mqtt.unwrap()
+        };
+        let made = client_id(&settings(""), "press 3", "-0123abcd");
+        assert_eq!(made, "faprompt-edge-press 3-0123abcd");
+        let own = client_id(&settings("client_id = \"eye7\""), "press 3", "-0123abcd");
+        assert_eq!(own, "eye7");
     }
 }

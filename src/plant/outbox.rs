@@ -3,10 +3,11 @@
 //! SQLite keeps the file. A message has its number (`seq`) before it can be sent, and no other message of its topic ever
 //! gets that number again: whoever gets a number twice got the message twice.
 
+use crate::web::links::Link;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why an outbox cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,8 @@ struct Queue {
     connection: Connection,
     waiting: u64,
     dropped: u64,
+    /// Messages that could not be stored, and are not in the file as dropped yet.
+    unstored: u64,
     /// The last place that was used.
     newest: i64,
 }
@@ -59,6 +62,7 @@ pub struct Outbox {
     limit: u64,
     found: i64,
     queue: Mutex<Queue>,
+    link: Arc<Link>,
 }
 
 impl Outbox {
@@ -88,11 +92,14 @@ impl Outbox {
             path: path.to_path_buf(),
             source,
         })?;
+        let link = Arc::<Link>::default();
+        queue.show(&link);
         Ok(Outbox {
             path: path.to_path_buf(),
             limit,
             found: queue.newest,
             queue: Mutex::new(queue),
+            link,
         })
     }
 
@@ -109,14 +116,22 @@ impl Outbox {
     }
 
     /// Stores messages, all or none; they survive a power cut once it returns. If there are too many then, the
-    /// oldest are dropped. `lost` further messages, which never came here, are counted as dropped.
+    /// oldest are dropped. `lost` further messages, which never came here, are counted as dropped; so are messages that
+    /// cannot be stored, in the file as soon as it can be written.
     ///
     /// # Errors
     /// [`OutboxError`]: the disk is full or fails.
     pub fn put(&self, messages: &[Message], lost: u64) -> Result<(), OutboxError> {
-        self.queue()
-            .put(messages, lost, self.limit)
-            .map_err(|e| self.wrong(e))
+        let mut queue = self.queue();
+        let lost = queue.unstored + lost;
+        let result = queue.put(messages, lost, self.limit);
+        queue.unstored = match result {
+            Ok(()) => 0,
+            // One of which only the newest matters comes again.
+            Err(_) => lost + messages.iter().filter(|m| !m.latest).count() as u64,
+        };
+        queue.show(&self.link);
+        result.map_err(|e| self.wrong(e))
     }
 
     /// The oldest `count` messages behind the place `after`, in order.
@@ -132,7 +147,10 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError`]: the file cannot be written.
     pub fn done(&self, ids: &[i64]) -> Result<(), OutboxError> {
-        self.queue().done(ids).map_err(|e| self.wrong(e))
+        let mut queue = self.queue();
+        let result = queue.done(ids);
+        queue.show(&self.link);
+        result.map_err(|e| self.wrong(e))
     }
 
     /// The next number of a kind, from 1 on: over restarts and power cuts none is given twice.
@@ -149,10 +167,14 @@ impl Outbox {
         self.found
     }
 
-    /// The number of messages that wait, and of those dropped since the file was made.
+    /// The number of messages that wait, and of those dropped since the file was made. Waits for no disk.
     pub fn counts(&self) -> (u64, u64) {
-        let queue = self.queue();
-        (queue.waiting, queue.dropped)
+        self.link.counts()
+    }
+
+    /// Where others see these numbers, and whether the receiver is reached.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
     }
 }
 
@@ -196,12 +218,17 @@ fn open(path: &Path) -> rusqlite::Result<Queue> {
     Ok(Queue {
         waiting: waiting.unsigned_abs(),
         dropped: dropped.unsigned_abs(),
+        unstored: 0,
         newest,
         connection,
     })
 }
 
 impl Queue {
+    fn show(&self, link: &Link) {
+        link.set_counts(self.waiting, self.dropped + self.unstored);
+    }
+
     fn put(&mut self, messages: &[Message], lost: u64, limit: u64) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         let mut numbers = BTreeMap::<&str, i64>::new();
@@ -380,6 +407,33 @@ mod tests {
         assert_eq!(listed[99], ("result".into(), 130, 130));
         drop(outbox);
         assert_eq!(Outbox::open(&path, 100).unwrap().counts(), (100, 32));
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_counted_at_once_and_stays_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mqtt.db");
+        let outbox = Outbox::open(&path, 100).unwrap();
+        let other = Connection::open(&path).unwrap();
+        let rename = |from: &str, to: &str| {
+            let change = format!("ALTER TABLE {from} RENAME TO {to}");
+            other.execute_batch(&change).unwrap();
+        };
+        rename("topics", "elsewhere");
+        let three = [
+            message("result", false, 1),
+            message("alarm", false, 2),
+            message("state", true, 3),
+        ];
+        outbox.put(&three, 5).unwrap_err();
+        assert_eq!(outbox.counts(), (0, 7));
+        outbox.put(&three[..1], 0).unwrap_err();
+        assert_eq!(outbox.link().counts(), (0, 8));
+        rename("elsewhere", "topics");
+        outbox.put(&three[2..], 0).unwrap();
+        assert_eq!(outbox.counts(), (1, 8));
+        drop(outbox);
+        assert_eq!(Outbox::open(&path, 100).unwrap().counts(), (1, 8));
     }
 
     #[test]

@@ -25,15 +25,14 @@ pub struct Client {
     agent: ureq::Agent,
     url: String,
     authorization: Option<String>,
-    station: String,
 }
 
 impl Client {
-    /// Makes a client of this server; the name `station` goes with every request.
+    /// Makes a client of this server.
     ///
     /// # Errors
     /// [`SettingsError`]: the token's file or a certificate cannot be used.
-    pub fn new(settings: &Webhook, station: &str) -> Result<Self, SettingsError> {
+    pub fn new(settings: &Webhook) -> Result<Self, SettingsError> {
         let roots = match &settings.ca_file {
             None => RootCerts::PlatformVerifier,
             Some(path) => {
@@ -56,13 +55,12 @@ impl Client {
             agent: config.into(),
             url: settings.url.clone(),
             authorization: token.map(|t| format!("Bearer {t}")),
-            station: station.into(),
         })
     }
 
-    /// Sends a batch; the error says why the server did not take it.
-    fn post(&self, messages: Vec<Value>) -> Result<(), String> {
-        let body = json!({ "station": self.station, "messages": messages }).to_string();
+    /// Sends a batch in the station's name; the error says why the server did not take it.
+    fn post(&self, station: &str, messages: Vec<Value>) -> Result<(), String> {
+        let body = json!({ "station": station, "messages": messages }).to_string();
         let mut request = self.agent.post(&self.url).content_type("application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization);
@@ -74,8 +72,8 @@ impl Client {
         }
     }
 
-    /// Sends until `stop` is set.
-    pub fn run(&self, outbox: &Outbox, stop: &AtomicBool) {
+    /// Sends until `stop` is set. `name` gives the station's name, which goes with every request.
+    pub fn run(&self, outbox: &Outbox, stop: &AtomicBool, name: &dyn Fn() -> String) {
         let (mut wait, mut next, mut known) = (AGAIN.0, Instant::now(), true);
         // What was in the outbox at the start may have been sent before.
         let mut sent = outbox.found();
@@ -104,7 +102,8 @@ impl Client {
                 }
                 Some(body)
             });
-            let result = self.post(bodies.collect());
+            let result = self.post(&name(), bodies.collect());
+            outbox.link().set_up(result.is_ok());
             sent = sent.max(last);
             let ids: Vec<i64> = messages.iter().map(|m| m.id).collect();
             let result = result.and_then(|()| outbox.done(&ids).map_err(|e| e.to_string()));

@@ -19,8 +19,9 @@ use crate::control::host::{Mode, Opinions, Order, PartResult, Refused, SelfTest,
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
-    Alarm, AlarmSet, DefectType, Event, Micros, NetworkState, Observer, Outcome, Outputs, PartId,
-    Pin, Pins, Settings, Station, Statistics, Trigger, VIEWS, Verdict, View,
+    Alarm, AlarmChange, AlarmHistory, AlarmSet, DefectType, Event, Micros, NetworkState, Observer,
+    Outcome, Outputs, PartId, Pin, Pins, Settings, Station, Statistics, Trigger, VIEWS, Verdict,
+    View,
 };
 use pins::SafePins;
 use std::sync::Arc;
@@ -55,8 +56,7 @@ struct Tell {
     generation: u32,
     triggered: u64,
     finished: u64,
-    /// How often each alarm was raised, by its number.
-    raised: [u32; 32],
+    alarm_history: AlarmHistory,
     last: Option<PartResult>,
 }
 
@@ -180,10 +180,13 @@ impl Observer for Tell {
                 );
             }
             Event::Alarm(alarm) => {
-                self.raised[alarm as usize] += 1;
+                self.alarm_history.push(now, AlarmChange::Raised(alarm));
                 self.log(Record::Alarm { alarm, at: now });
             }
-            Event::Reset(alarms) => self.log(Record::Reset { alarms, at: now }),
+            Event::Reset(alarms) => {
+                self.alarm_history.push(now, AlarmChange::Reset(alarms));
+                self.log(Record::Reset { alarms, at: now });
+            }
             Event::Challenge(report) => self.log(Record::Challenge { report, at: now }),
         }
     }
@@ -320,7 +323,7 @@ impl<P: Pin> Actuator<P> {
             generation: 0,
             triggered: 0,
             finished: 0,
-            raised: [0; 32],
+            alarm_history: AlarmHistory::default(),
             last: None,
         };
         let cameras = shared.cameras;
@@ -431,7 +434,7 @@ impl<P: Pin> Actuator<P> {
             mode: self.flags.mode(outputs),
             outputs,
             alarms: station.alarms(),
-            raised: station.observer().raised,
+            alarm_history: station.observer().alarm_history,
             statistics: *station.statistics(),
             challenge: station.challenge_report(),
             last: station.observer().last,

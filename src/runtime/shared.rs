@@ -9,7 +9,7 @@ use super::system::now;
 use super::wired::Wired;
 use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
-use crate::line::{AlarmSet, Outputs, Settings, Statistics, VIEWS, View};
+use crate::line::{AlarmHistory, AlarmSet, Outputs, Settings, Statistics, VIEWS, View};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -100,7 +100,7 @@ impl Shared {
                 mode: Mode::Starting,
                 outputs: Outputs::safe(settings.wiring),
                 alarms,
-                raised: [0; 32],
+                alarm_history: AlarmHistory::default(),
                 statistics,
                 challenge: None,
                 last: None,

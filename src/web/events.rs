@@ -90,7 +90,7 @@ pub async fn run<H: ControlledStation + Send + 'static>(page: &Page<H>) {
                 next = number + 1;
             }
             next = end;
-            (watched.then(|| state::state(&mut control)), results)
+            (watched.then(|| page.state(&mut control)), results)
         };
         page.events.remember(&results);
         let news = [

@@ -1,5 +1,6 @@
 //! Counters for Prometheus, in its text format 0.0.4, which every scraper reads.
 
+use super::links::Links;
 use crate::control::host::Snapshot;
 use crate::control::{alarm_text, cause_name};
 use crate::line::alarms::ALARMS;
@@ -14,7 +15,7 @@ pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 ///
 /// # Errors
 /// A name or label that Prometheus does not take; the test below looks at all of them.
-pub fn text(snapshot: &Snapshot) -> prometheus::Result<String> {
+pub fn text(snapshot: &Snapshot, plant: &Links) -> prometheus::Result<String> {
     let s = &snapshot.statistics;
     let Counters {
         parts,
@@ -68,6 +69,39 @@ pub fn text(snapshot: &Snapshot) -> prometheus::Result<String> {
             families.extend(gauge.collect());
         }
     }
+    for (name, help, up) in [
+        (
+            "mqtt_connected",
+            "Whether there is a connection to the broker",
+            plant.mqtt_is_connected(),
+        ),
+        (
+            "webhook_up",
+            "Whether the web server took the last request",
+            plant.webhook_is_up(),
+        ),
+    ] {
+        if let Some(up) = up {
+            let gauge = IntGauge::with_opts(named(name, help))?;
+            gauge.set(up.into());
+            families.extend(gauge.collect());
+        }
+    }
+    // A family without a value is refused.
+    if plant.named().next().is_some() {
+        let help = "Messages to the plant that wait to be sent";
+        let waiting = IntGaugeVec::new(named("messages_waiting", help), &["receiver"])?;
+        let help = "Messages to the plant that were dropped";
+        let dropped = IntCounterVec::new(named("messages_dropped_total", help), &["receiver"])?;
+        for (name, link) in plant.named() {
+            let (waits, lost) = link.counts();
+            let waits = i64::try_from(waits).unwrap_or(i64::MAX);
+            waiting.with_label_values(&[name]).set(waits);
+            dropped.with_label_values(&[name]).inc_by(lost);
+        }
+        families.extend(waiting.collect());
+        families.extend(dropped.collect());
+    }
     TextEncoder::new().encode_to_string(&families)
 }
 
@@ -79,31 +113,74 @@ fn named(name: &str, help: &str) -> Opts {
 mod tests {
     use super::*;
     use crate::control::host::{Mode, SelfTest};
-    use crate::line::{Alarm, AlarmSet, Micros, Outputs, Statistics};
+    use crate::line::{Alarm, AlarmHistory, AlarmSet, Micros, Outputs, Statistics};
 
-    #[test]
-    fn every_part_is_counted_once() {
+    fn shown() -> Snapshot {
         let settings = crate::control::Values::default().settings().unwrap();
         let mut statistics = Statistics::default();
         statistics.outcomes.parts = 10;
         statistics.outcomes.good = 6;
         statistics.outcomes.rejects = 3;
         statistics.outcomes.failed[Cause::Late as usize] = 1;
-        let snapshot = Snapshot {
+        Snapshot {
             now: Micros(0),
             mode: Mode::Running,
             outputs: Outputs::safe(settings.wiring),
             alarms: AlarmSet::of(&[Alarm::Camera]),
-            raised: [0; 32],
+            alarm_history: AlarmHistory::default(),
             statistics,
             challenge: None,
             last: None,
             cameras: 1,
             down: Default::default(),
             self_test: SelfTest::None,
+        }
+    }
+
+    fn has(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.lines().any(|l| l == *line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn receivers_are_there_if_there_are_any_and_a_server_that_was_not_asked_is_neither_up_nor_down()
+    {
+        let none = text(&shown(), &Links::default()).unwrap();
+        assert!(!none.contains("mqtt") && !none.contains("webhook") && !none.contains("messages"));
+        let links = Links {
+            mqtt: Some(Default::default()),
+            webhook: Some(Default::default()),
         };
-        let text = text(&snapshot).unwrap();
-        for line in [
+        let before = text(&shown(), &links).unwrap();
+        has(&before, &["faprompt_mqtt_connected 0"]);
+        assert!(!before.contains("faprompt_webhook_up"), "{before}");
+        for (_, link) in links.named() {
+            link.set_up(true);
+        }
+        links.mqtt.as_ref().unwrap().set_counts(7, 2);
+        let after = text(&shown(), &links).unwrap();
+        let wanted = [
+            "faprompt_mqtt_connected 1",
+            "faprompt_webhook_up 1",
+            "# TYPE faprompt_messages_waiting gauge",
+            "faprompt_messages_waiting{receiver=\"mqtt\"} 7",
+            "faprompt_messages_waiting{receiver=\"webhook\"} 0",
+            "# HELP faprompt_messages_dropped_total Messages to the plant that were dropped",
+            "# TYPE faprompt_messages_dropped_total counter",
+            "faprompt_messages_dropped_total{receiver=\"mqtt\"} 2",
+            "faprompt_messages_dropped_total{receiver=\"webhook\"} 0",
+        ];
+        has(&after, &wanted);
+        links.webhook.as_ref().unwrap().set_up(false);
+        let refused = text(&shown(), &links).unwrap();
+        has(&refused, &["faprompt_webhook_up 0"]);
+    }
+
+    #[test]
+    fn every_part_is_counted_once() {
+        let text = text(&shown(), &Links::default()).unwrap();
+        let wanted = [
             "faprompt_parts_total 10",
             "faprompt_good_total 6",
             "faprompt_rejects_total{cause=\"score\"} 3",
@@ -113,9 +190,8 @@ mod tests {
             "faprompt_alarm{alarm=\"frozen\"} 0",
             "# TYPE faprompt_parts_total counter",
             "# HELP faprompt_parts_total Parts that got an outcome",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
-        }
+        ];
+        has(&text, &wanted);
         assert!(
             !text.contains("faprompt_latency"),
             "nothing was judged: {text}"

@@ -13,6 +13,7 @@
 //! | `backup` | all that is set and taught, as one file |
 //! | `events` | state and results as they come, for all who look on |
 //! | `hosts` | the names by which it may be asked for |
+//! | `links` | whether messages to the plant arrive, and how many wait |
 //! | `listener` | connections, with TLS or without; how many, how long |
 //! | `metrics` | counters for Prometheus |
 //! | `regions` | regions that somebody drew |
@@ -27,6 +28,7 @@ mod assets;
 mod backup;
 mod events;
 mod hosts;
+pub mod links;
 mod listener;
 mod metrics;
 mod regions;
@@ -57,10 +59,11 @@ use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
 use events::Events;
+use links::Links;
 use listener::Limited;
 pub use listener::Peer;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,6 +104,8 @@ pub struct Station<H: ControlledStation> {
     pub plain: bool,
     /// Names by which it may be asked for, beyond addresses, `localhost` and the node's own name.
     pub hosts: Vec<HostName>,
+    /// The receivers of its messages.
+    pub plant: Links,
 }
 
 /// Shared by all requests.
@@ -124,6 +129,13 @@ impl<H: ControlledStation> Page<H> {
     fn control(&self) -> Held<'_, Control<H>> {
         // A thread that panicked with the lock held leaves whole values behind: see `control::port`.
         hold(&self.station.control)
+    }
+
+    /// The station's state, and how far its messages get.
+    fn state(&self, control: &mut Control<H>) -> Value {
+        let mut state = state::state(control);
+        state["plant"] = self.station.plant.json();
+        state
     }
 
     fn access(&self) -> MutexGuard<'_, Grants> {
@@ -391,7 +403,7 @@ async fn description() -> Response {
 async fn state_now<H: ControlledStation>(State(page): Shared<H>, headers: HeaderMap) -> Response {
     looked(&page, &headers, Needed::Live, |page| {
         // Control is free again before the text is made.
-        let value = state::state(&mut page.control());
+        let value = page.state(&mut page.control());
         Json(value).into_response()
     })
 }
@@ -555,7 +567,7 @@ async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderM
         return refusal;
     }
     let snapshot = page.control().snapshot();
-    match metrics::text(&snapshot) {
+    match metrics::text(&snapshot, &page.station.plant) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
     }

@@ -252,7 +252,7 @@ impl ControlledStation for Line {
             mode,
             outputs,
             alarms,
-            raised: [0; 32],
+            alarm_history: Default::default(),
             statistics: self.statistics(),
             challenge: self.station().challenge_report(),
             last: self.last,

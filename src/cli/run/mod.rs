@@ -335,7 +335,7 @@ impl Run {
         }
         #[cfg(feature = "plant")]
         let plant = match &plant {
-            Some(file) => Some(Senders::read(file, values.text(Parameter::StationName))?),
+            Some(file) => Some(Senders::read(file)?),
             None => None,
         };
         if let Some((_, restored)) = stored.as_mut() {

@@ -114,6 +114,13 @@ impl Ports {
             start("modbus-tcp", Box::new(body))?;
         }
         #[cfg(feature = "web")]
+        let links = web::links::Links::default();
+        #[cfg(feature = "plant")]
+        let links = match plant {
+            Some(senders) => senders.start(places.state, &control, &shared, &mut start)?,
+            None => links,
+        };
+        #[cfg(feature = "web")]
         if let Some(address) = places.web {
             let page = web::Station {
                 control: control.clone(),
@@ -123,16 +130,13 @@ impl Ports {
                 tls: places.web_tls.clone(),
                 plain: places.web_plain,
                 hosts: places.web_hosts.to_vec(),
+                plant: links,
             };
             let shared = shared.clone();
             start(
                 "web",
                 Box::new(move || web::serve(address, page, &shared.stop)),
             )?;
-        }
-        #[cfg(feature = "plant")]
-        if let Some(senders) = plant {
-            senders.start(places.state, &control, &shared, &mut start)?;
         }
         let (kept, folder) = (control.clone(), places.state.to_path_buf());
         let goes_on = goes_on(station, "memory");

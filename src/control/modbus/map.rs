@@ -92,11 +92,16 @@ fn version(part: usize) -> u64 {
 }
 
 fn last_outcome(picture: &Picture<'_>) -> u64 {
-    match picture.snapshot.last.map(|l| l.outcome) {
-        None => 0,
-        Some(Outcome::Good) => 1,
-        Some(Outcome::Reject) => 2,
-        Some(Outcome::RejectBecause(cause)) => 10 + cause as u64,
+    let last = picture.snapshot.last;
+    last.map_or(0, |last| outcome_number(last.outcome))
+}
+
+/// What `last_outcome` reads after a part with this outcome.
+pub fn outcome_number(outcome: Outcome) -> u64 {
+    match outcome {
+        Outcome::Good => 1,
+        Outcome::Reject => 2,
+        Outcome::RejectBecause(cause) => 10 + cause as u64,
     }
 }
 

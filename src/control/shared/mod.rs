@@ -151,8 +151,8 @@ impl<H: ControlledStation> Control<H> {
     pub fn alarms_that_stop(&mut self) -> AlarmSet {
         let set = self.stored.memory.alarms_that_stop();
         let nobody = self.host.judging().state.and_then(|s| s.stops_by());
-        let nobody = nobody.map_or(AlarmSet::NONE, |alarm| AlarmSet::of(&[alarm]));
-        set.with(AlarmSet::ALWAYS_STOP).with(nobody)
+        let always = set.and(AlarmSet::ALWAYS_STOP);
+        nobody.map_or(always, |alarm| always.with(alarm))
     }
 
     /// What is in force.

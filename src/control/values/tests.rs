@@ -133,6 +133,10 @@ fn mistakes_are_told_apart() {
     let long = "x".repeat(33);
     assert_eq!(parse(P::RecipeName, &long), ValueError::Text(P::RecipeName));
     assert_eq!(
+        parse(P::EngineerPassword, "rim of the cap"),
+        ValueError::NoHash(P::EngineerPassword)
+    );
+    assert_eq!(
         parse(P::AlarmRateWindow, "9"),
         ValueError::OutOfRange(P::AlarmRateWindow)
     );

@@ -165,6 +165,30 @@ fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
 }
 
 #[test]
+fn what_alarms_did_is_published_with_its_times() {
+    let mut station = alone(Pins::<Watched>::default(), false);
+    let start = now();
+    station.handle(Message::Results { written: false });
+    let between = now();
+    station.handle(Message::Results { written: true });
+    order(&mut station, Order::Reset);
+    // A reset of nothing is no news.
+    order(&mut station, Order::Reset);
+    let end = now();
+    station.turn();
+    let shown = station.shared.snapshot();
+    assert!(shown.alarms.is_empty());
+    let changes: Vec<_> = shown.alarm_history.since(0).collect();
+    let [(0, raised, first), (1, reset, second)] = changes[..] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(first, AlarmChange::Raised(Alarm::Results));
+    let results = AlarmSet::of(&[Alarm::Results]);
+    assert_eq!(second, AlarmChange::Reset(results));
+    assert!(start <= raised && raised <= between && between <= reset && reset <= end);
+}
+
+#[test]
 fn the_reset_input_does_not_arm_what_an_order_disarmed() {
     let mut station = alone(Pins::<Watched>::default(), false);
     order(&mut station, Order::Disarm);
