@@ -42,7 +42,7 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
             json!({ "number": a as u8, "name": name, "text": text, "stops": stops & (1 << a as u8) != 0 })
         })
         .collect();
-    let counters: Map<String, Value> = counts(&s.statistics)
+    let counters: Map<String, Value> = counts(&s.statistics, s.lost)
         .into_iter()
         .map(|(name, count)| (name.to_string(), json!(count)))
         .collect();

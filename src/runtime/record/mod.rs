@@ -8,6 +8,7 @@
 //! | `entries` | what stands in a line of each file |
 //! | `folder` | the folder of results, or why it cannot be written |
 //! | `lines` | files that grow line by line |
+//! | `losses` | what could not be written: counted, and said once |
 //! | `overlay` | a part's picture, drawn |
 //! | [`pictures`] | the archive: pictures by day |
 //! | `recorder` | the thread that writes |
@@ -15,6 +16,7 @@
 mod entries;
 mod folder;
 mod lines;
+mod losses;
 mod overlay;
 pub mod pictures;
 mod recorder;

@@ -151,6 +151,11 @@ impl Pictures {
         })
     }
 
+    /// The archive's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the pictures of a part go, without their ends; of one of several cameras, that one's. Makes the day's folder.
     pub(super) fn stem(&self, about: &About) -> Result<PathBuf, (PathBuf, Error)> {
         let day = about
