@@ -4,7 +4,7 @@ use super::entries::{Event, EventLine, Known, PartLine, Seen, ViewLine};
 use super::folder::Folder;
 use super::losses::{Kind, Losses};
 use super::overlay::{KEPT, Overlay, SHOWN, jpeg};
-use super::pictures::About;
+use super::pictures::{About, Age};
 use super::{PICTURES, Record, Records};
 use crate::control::host::PartResult;
 use crate::control::session::outcome_words;
@@ -390,8 +390,8 @@ impl Recorder {
                     let frame = frame.map_err(|e| (stem.clone(), Error::other(e)))?;
                     pictures.write(stem, (&frame, drawn), &about)
                 });
-                let since = archive.days.and_then(|days| first_day(&about.utc, days));
-                pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, since.as_deref());
+                let age = archive.days.and_then(|days| Age::new(&about.utc, days));
+                pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, age.as_ref());
                 match written {
                     Ok(()) => {
                         let done = Ok::<_, Error>(());
@@ -404,14 +404,6 @@ impl Recorder {
         };
         news.into_iter().for_each(warn);
     }
-}
-
-/// The first day whose pictures are kept if today (RFC 3339) is the last of so many.
-fn first_day(utc: &str, days: u32) -> Option<String> {
-    let today: jiff::civil::Date = utc.get(..10)?.parse().ok()?;
-    let before = i64::from(days) - 1;
-    let first = today.checked_sub(jiff::SignedDuration::from_hours(24 * before));
-    Some(first.ok()?.to_string())
 }
 
 #[cfg(test)]
