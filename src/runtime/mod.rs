@@ -328,6 +328,7 @@ pub fn start<P: Pin + Send + 'static>(
             others: others.clone(),
             shared: shared.clone(),
             passed: 0,
+            unjudged: Default::default(),
         };
         threads.runs(&sign, spawn("inference", move || inference.run(&mut jobs))?);
     }

@@ -43,8 +43,8 @@ pub(super) const PICTURES: usize = 24;
 pub struct Picture {
     /// The frame, 8-bit RGB.
     pub frame: RgbImage,
-    /// The network's scores and heat map of the frame.
-    pub inspection: Inspection,
+    /// The network's scores and heat map of the frame; `None`: it could not be judged.
+    pub inspection: Option<Inspection>,
 }
 
 /// The result of judging one frame.
@@ -88,7 +88,7 @@ pub enum Record {
         part: PartId,
         /// The camera that the picture is from.
         view: View,
-        /// The frame and its heat map.
+        /// The frame, and its heat map if it has one.
         picture: Box<Picture>,
     },
     /// A part has its outcome.

@@ -474,7 +474,7 @@ mod tests {
             if picture {
                 let picture = Box::new(Picture {
                     frame: known_frame(),
-                    inspection: Inspection::blank(4, 32),
+                    inspection: Some(Inspection::blank(4, 32)),
                 });
                 let record = Record::Picture {
                     part,
