@@ -482,6 +482,11 @@ fn run_goes_on_and_tells_that_its_results_are_not_written() {
     let summary = json(&out_folder.join("summary.json"));
     assert_eq!(summary["good"].as_u64(), Some(4));
     assert_eq!(summary["results_not_written"].as_u64(), Some(4));
+    // Said once, not once per part.
+    let said = text(&out.stderr)
+        .matches("verdicts.jsonl: cannot be written")
+        .count();
+    assert_eq!(said, 1, "{}", text(&out.stderr));
     assert_eq!(summary["alarms"].as_u64(), Some(1 << 13));
     let events = std::fs::read_to_string(out_folder.join("events.jsonl")).unwrap();
     assert!(events.contains("\"number\":13"), "{events}");

@@ -199,6 +199,27 @@ fn a_station_rejects_dark_and_repeated_frames_each_for_its_cause() {
         said.contains("nothing can be seen: it is dark") && said.contains("frozen"),
         "{said}"
     );
+    // What the camera saw is in the archive, each under its cause.
+    let mut kept = vec![];
+    for day in fs::read_dir(out.join("archive")).unwrap() {
+        for file in fs::read_dir(day.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|e| e == "json") {
+                let about: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+                let frame = image::open(path.with_extension("jpg")).unwrap();
+                assert!(image::open(path.with_extension("overlay.jpg")).is_ok());
+                let name = about["name"].as_str().unwrap().to_string();
+                let cause = about["cause"].as_str().unwrap().to_string();
+                kept.push((cause, name.rsplit('/').next().unwrap().to_string(), frame));
+            }
+        }
+    }
+    kept.sort_by(|a, b| a.0.cmp(&b.0));
+    let said: Vec<_> = kept.iter().map(|k| (k.0.as_str(), k.1.as_str())).collect();
+    assert_eq!(said, [("frozen", "c.png"), ("nothing_visible", "a.png")]);
+    let dark = kept[1].2.to_luma8();
+    assert_eq!(dark.dimensions(), (320, 240));
+    assert!(dark.pixels().all(|p| p.0[0] < 16));
     let off = [
         "--set",
         "frame_identical=0",
@@ -213,6 +234,52 @@ fn a_station_rejects_dark_and_repeated_frames_each_for_its_cause() {
         (Some(4), Some(0)),
         "{reported}"
     );
+}
+
+#[test]
+fn of_frames_in_a_row_on_which_nothing_can_be_seen_the_first_ten_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, out) = (folder.path().join("photos"), folder.path().join("out"));
+    fs::create_dir(&root).unwrap();
+    // No two are equal: a row of twelve, a part, and two more.
+    for level in 1..=12 {
+        plain(&root, &format!("a{level:02}.png"), (320, 240), level);
+    }
+    parts(&root, &["b.png"]);
+    for level in 13..=14 {
+        plain(&root, &format!("c{level}.png"), (320, 240), level);
+    }
+    let arguments = [
+        "--source",
+        root.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--threshold",
+        "1",
+        "--delay-ms",
+        "9000",
+        "--rate",
+        "8",
+    ];
+    let done = edge("run", &arguments);
+    let reported = summary(&out);
+    assert_eq!(
+        reported["rejects_nothing_visible"],
+        14,
+        "{}",
+        text(&done.stderr)
+    );
+    assert_eq!(reported["pictures_not_kept"], 0);
+    let mut kept = vec![];
+    for day in fs::read_dir(out.join("archive")).unwrap() {
+        let files = fs::read_dir(day.unwrap().path()).unwrap();
+        let names = files.map(|f| f.unwrap().file_name().into_string().unwrap());
+        kept.extend(names.filter_map(|n| Some(n.strip_suffix(".json")?[6..].to_string())));
+    }
+    kept.sort();
+    let mut right: Vec<String> = (1..=10).map(|n| format!("a{n:02}")).collect();
+    right.extend(["c13".into(), "c14".into()]);
+    assert_eq!(kept, right);
 }
 
 #[test]

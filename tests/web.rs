@@ -379,6 +379,15 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert!(value("faprompt_parts_total") >= 2, "{text}");
+    assert_eq!(value("faprompt_result_lines_lost_total"), 0);
+    assert_eq!(value("faprompt_pictures_lost_total"), 0);
+    let mut state = station.get("/api/state");
+    let state: Value = state.body_mut().read_json().unwrap();
+    let counters = &state["counters"];
+    assert_eq!(
+        (&counters["result_lines_lost"], &counters["pictures_lost"]),
+        (&0.into(), &0.into())
+    );
     assert_eq!(value("faprompt_ready"), 1);
 }
 

@@ -49,6 +49,7 @@ impl ControlledStation for Yes {
             cameras: 1,
             down: Default::default(),
             self_test: SelfTest::Failed("always"),
+            lost: Default::default(),
         }
     }
 

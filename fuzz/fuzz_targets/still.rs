@@ -26,6 +26,7 @@ impl ControlledStation for Still {
             cameras: 1,
             down: Default::default(),
             self_test: SelfTest::None,
+            lost: Default::default(),
         }
     }
     fn order(&mut self, order: Order) -> Result<(), Refused> {

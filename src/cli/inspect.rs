@@ -442,7 +442,7 @@ impl Inspect {
             let caption = Caption {
                 verdict: &verdict,
                 reject,
-                score: inspection.score,
+                score: Some(inspection.score),
                 opinions: inspection.memory.map(|m| (inspection.zero_shot, m)),
                 threshold,
                 name: &name,
@@ -450,7 +450,7 @@ impl Inspect {
                 regions: inspection.regions().all(),
             };
             let smoothed = map.smoothed(inspector.manifest().scores.smoothing_sigma);
-            let picture = overlay(frame, &smoothed, &caption);
+            let picture = overlay(frame, Some(&smoothed), &caption);
             picture
                 .save(&path)
                 .map_err(|e| output(&path)(std::io::Error::other(e)))?;

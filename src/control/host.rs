@@ -96,6 +96,15 @@ pub enum SelfTest {
     Failed(&'static str),
 }
 
+/// What was to be kept and is lost since the program's start: the disk was full, away or too slow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Lines of results and events.
+    pub lines: u64,
+    /// Pictures.
+    pub pictures: u64,
+}
+
 /// State of the station at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Snapshot {
@@ -121,6 +130,8 @@ pub struct Snapshot {
     pub down: [bool; VIEWS],
     /// The self-test that runs, or the last one.
     pub self_test: SelfTest,
+    /// What could not be kept.
+    pub lost: Lost,
 }
 
 /// An order to the station.

@@ -383,7 +383,7 @@ parameters! {
     ArchiveLimitMb: "archive_limit_mb", "MB", range(10, 65_535), n(1000), Engineer, Station, AtOnce, one(131),
         "Room for pictures; the oldest make way";
     ArchiveDays: "archive_days", "days", or_zero("any", 1, 3650), n(0), Engineer, Station, AtOnce, one(150),
-        "Pictures that are older make way, whatever room there is; 0: none does";
+        "Pictures that are older make way, once as many days before today have later ones; 0: none does";
     ArchiveGoods: "archive_goods", "parts", or_zero("none", 1, 65_535), n(100), Engineer, Station, AtOnce, one(151),
         "Of the parts that pass every so-manieth picture is kept, with archive rejects; 0: none";
     WebView: "web_view", "", Choice(&["nothing", "live", "all"]), n(1), Engineer, Station, AtOnce, one(152),

@@ -6,6 +6,7 @@
 
 use super::settings::Sparkplug;
 use crate::control::alarm_text;
+use crate::control::host::Lost;
 use crate::control::session::counts;
 use crate::line::alarms::ALARMS;
 use crate::line::counters::Statistics;
@@ -153,7 +154,7 @@ fn sources() -> Vec<Source> {
         topic,
         place: (*place).into(),
     });
-    let counters = counts(&Statistics::default());
+    let counters = counts(&Statistics::default(), Lost::default());
     let counters = counters.into_iter().map(|(name, _)| Source {
         name: format!("Counters/{name}"),
         kind: Type::UInt64,

@@ -13,9 +13,10 @@ use embedded_graphics::text::Text;
 use image::imageops::FilterType;
 use image::{Rgb, RgbImage, imageops};
 
-/// Height of the strip with the verdict, and of the one with the scale.
+/// Height of the strips with the verdict, the scale and a warning.
 const HEAD: u32 = 24;
 const FOOT: u32 = 34;
+const WARNING: u32 = 18;
 /// Longer sides of frames are brought to this range, so that the text stays readable.
 const PANEL: std::ops::RangeInclusive<u32> = 256..=768;
 /// A map whose values span less than this is shown as flat as it is.
@@ -27,6 +28,9 @@ const INK: Rgb888 = Rgb888::new(235, 235, 235);
 const LOOKED_AT: Rgb888 = Rgb888::new(60, 220, 90);
 const LEFT_OUT: Rgb888 = Rgb888::new(240, 80, 80);
 const GAP: u32 = 4;
+/// Least width with a heat map, and of a frame alone, which has the reason below it.
+const LEAST: u32 = 420;
+const LEAST_ALONE: u32 = 600;
 
 /// What the strip above the pictures says.
 #[derive(Clone, Debug)]
@@ -35,8 +39,8 @@ pub struct Caption<'a> {
     pub verdict: &'a str,
     /// Whether the part is a reject: the colour of the strip.
     pub reject: bool,
-    /// The image score.
-    pub score: f32,
+    /// The image score; `None`: the frame could not be judged.
+    pub score: Option<f32>,
     /// FAPrompt's score and the memory's, which it is made of where good parts were taught.
     pub opinions: Option<(f32, f32)>,
     /// The threshold that it was compared with.
@@ -103,8 +107,8 @@ pub fn heated(frame: &RgbImage, map: &Map, low: f32, high: f32) -> RgbImage {
 }
 
 /// The frame and its heat map side by side. `map` should be smoothed; its colours run from its
-/// lowest to its highest value, which the scale below names.
-pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
+/// lowest to its highest value, which the scale below names. Without a map, the frame alone.
+pub fn overlay(frame: &RgbImage, map: Option<&Map>, caption: &Caption) -> RgbImage {
     let (w, h) = (frame.width().max(1), frame.height().max(1));
     let wanted = w.max(h).clamp(*PANEL.start(), *PANEL.end()) as f32 / w.max(h) as f32;
     let (w, h) = (
@@ -112,27 +116,15 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
         ((h as f32 * wanted) as u32).max(1),
     );
     let panel = imageops::resize(frame, w, h, FilterType::Triangle);
-    let (low, high) = map
-        .values
-        .iter()
-        .fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-    let span = (high - low).max(MIN_SPAN);
-    let heated = heated(&panel, map, low, high);
-    let foot = if caption.warning.is_some() {
-        FOOT + 18
-    } else {
-        FOOT
+    let (width, scale) = match map {
+        Some(_) => ((2 * w + GAP).max(LEAST), FOOT),
+        None => (w.max(LEAST_ALONE), 0),
     };
-    let width = (2 * w + GAP).max(420);
+    let foot = scale + caption.warning.map_or(0, |_| WARNING);
     let mut out = RgbImage::from_pixel(width, HEAD + h + foot, Rgb([24, 24, 24]));
     imageops::replace(&mut out, &panel, 0, i64::from(HEAD));
-    imageops::replace(&mut out, &heated, i64::from(w + GAP), i64::from(HEAD));
-    // The scale: the colours that the map uses, between the numbers at its ends.
-    let bar = HEAD + h + 12;
-    for x in 0..160u32 {
-        for y in bar..bar + 10 {
-            out.put_pixel(60 + x, y, Rgb(colour(x as f32 / 159.0).map(|v| v as u8)));
-        }
+    if let Some(map) = map {
+        add_map(&mut out, &panel, map);
     }
     let mut canvas = Canvas(&mut out);
     for region in caption.regions {
@@ -148,32 +140,46 @@ pub fn overlay(frame: &RgbImage, map: &Map, caption: &Caption) -> RgbImage {
         },
     );
     let verdict = caption.verdict.to_uppercase();
-    let relation = if caption.score > caption.threshold {
-        ">"
-    } else {
-        "<="
-    };
-    let head = format!(
-        "{verdict}  {:.3} {relation} {:.3}   {}",
-        caption.score, caption.threshold, caption.name
-    );
+    let compared = caption.score.map_or_else(String::new, |score| {
+        let threshold = caption.threshold;
+        let relation = if score > threshold { ">" } else { "<=" };
+        format!("{score:.3} {relation} {threshold:.3}   ")
+    });
+    let head = format!("{verdict}  {compared}{}", caption.name);
     canvas.text(&head, 8, 16, &FONT_9X15_BOLD);
-    canvas.text(&format!("{low:.3}"), 10, bar as i32 + 9, &FONT_8X13);
-    canvas.text(
-        &format!("{:.3}  anomaly map", low + span),
-        228,
-        bar as i32 + 9,
-        &FONT_8X13,
-    );
     if let Some((zero_shot, memory)) = caption.opinions {
         let text = format!("FAPrompt {zero_shot:.3}  memory {memory:.3}");
-        canvas.text(&text, 10, bar as i32 - 2, &FONT_8X13);
+        canvas.text(&text, 10, (HEAD + h) as i32 + 10, &FONT_8X13);
     }
     if let Some(warning) = caption.warning {
-        canvas.fill(HEAD + h + FOOT, 18, Rgb888::new(150, 90, 0));
-        canvas.text(warning, 8, (HEAD + h + FOOT) as i32 + 13, &FONT_8X13);
+        let top = HEAD + h + scale;
+        canvas.fill(top, WARNING, Rgb888::new(150, 90, 0));
+        canvas.text(warning, 8, top as i32 + 13, &FONT_8X13);
     }
     out
+}
+
+/// Draws the frame under its heat map to the right of `panel`, and the scale below: the colours that the map uses,
+/// between the numbers at its ends.
+fn add_map(out: &mut RgbImage, panel: &RgbImage, map: &Map) {
+    let (w, h) = panel.dimensions();
+    let (low, high) = map
+        .values
+        .iter()
+        .fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let span = (high - low).max(MIN_SPAN);
+    let heated = heated(panel, map, low, high);
+    imageops::replace(out, &heated, i64::from(w + GAP), i64::from(HEAD));
+    let bar = HEAD + h + 12;
+    for x in 0..160u32 {
+        for y in bar..bar + 10 {
+            out.put_pixel(60 + x, y, Rgb(colour(x as f32 / 159.0).map(|v| v as u8)));
+        }
+    }
+    let mut canvas = Canvas(out);
+    canvas.text(&format!("{low:.3}"), 10, bar as i32 + 9, &FONT_8X13);
+    let end = format!("{:.3}  anomaly map", low + span);
+    canvas.text(&end, 228, bar as i32 + 9, &FONT_8X13);
 }
 
 #[cfg(test)]
@@ -195,14 +201,14 @@ mod tests {
         let caption = Caption {
             verdict: "reject",
             reject: true,
-            score: 0.8,
+            score: Some(0.8),
             opinions: Some((0.6, 0.3)),
             threshold: 0.5,
             name: "x",
             warning: Some("UNTRAINED"),
             regions: &regions,
         };
-        let picture = overlay(&frame, &map, &caption);
+        let picture = overlay(&frame, Some(&map), &caption);
         assert_eq!(picture.dimensions(), (604, HEAD + 200 + FOOT + 18));
         let right = |x: u32, y: u32| picture.get_pixel(300 + GAP + x, HEAD + y).0;
         assert_eq!(right(280, 190), [90, 90, 90]);
@@ -221,6 +227,30 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_was_not_judged_stands_alone_with_the_reason_below_it() {
+        let frame = RgbImage::from_pixel(300, 200, Rgb([3, 4, 5]));
+        let caption = Caption {
+            verdict: "reject: nothing visible",
+            reject: true,
+            score: None,
+            opinions: None,
+            threshold: 0.5,
+            name: "x",
+            warning: Some("nothing can be seen: it is dark"),
+            regions: &[],
+        };
+        let picture = overlay(&frame, None, &caption);
+        assert_eq!(picture.dimensions(), (LEAST_ALONE, HEAD + 200 + WARNING));
+        let at = |x: u32, y: u32| picture.get_pixel(x, y).0;
+        assert_eq!((at(299, HEAD), at(299, HEAD + 199)), ([3, 4, 5], [3, 4, 5]));
+        // No heat map beside it; the verdict above, the reason below.
+        assert_eq!(at(300 + GAP, HEAD + 100), [24, 24, 24]);
+        assert_eq!((at(2, 2), at(2, HEAD + 201)), ([170, 30, 30], [150, 90, 0]));
+        let words = (8..500).any(|x| at(x, HEAD + 200 + 8) == [INK.r(), INK.g(), INK.b()]);
+        assert!(words, "the reason is not written");
+    }
+
+    #[test]
     fn tiny_and_narrow_frames_still_make_a_picture() {
         for (w, h) in [(1, 1), (1, 900), (2000, 3)] {
             let frame = RgbImage::from_pixel(w, h, Rgb([1, 2, 3]));
@@ -231,15 +261,17 @@ mod tests {
             let caption = Caption {
                 verdict: "good",
                 reject: false,
-                score: 0.1,
+                score: Some(0.1),
                 opinions: None,
                 threshold: 0.5,
                 name: "",
                 warning: None,
                 regions: &[],
             };
-            let picture = overlay(&frame, &map, &caption);
-            assert!(picture.width() >= 420 && picture.height() > HEAD);
+            let picture = overlay(&frame, Some(&map), &caption);
+            assert!(picture.width() >= LEAST && picture.height() > HEAD);
+            let picture = overlay(&frame, None, &caption);
+            assert!(picture.width() >= LEAST_ALONE && picture.height() > HEAD);
         }
     }
 }

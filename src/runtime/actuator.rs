@@ -15,7 +15,7 @@ use super::record::{Record, RecordSender};
 use super::shared::Shared;
 use super::system::{self, now};
 use super::threads::Sign;
-use crate::control::host::{Mode, Opinions, Order, PartResult, Refused, SelfTest, Snapshot};
+use crate::control::host::{Lost, Mode, Opinions, Order, PartResult, Refused, SelfTest, Snapshot};
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
@@ -440,8 +440,9 @@ impl<P: Pin> Actuator<P> {
             last: station.observer().last,
             cameras: self.shared.cameras,
             down: self.flags.down,
-            // Shown by who runs it.
+            // Shown by who runs it; the same of what is lost.
             self_test: SelfTest::None,
+            lost: Lost::default(),
         };
         self.shared.publish(snapshot);
         self.sign.beat();

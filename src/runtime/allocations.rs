@@ -143,6 +143,7 @@ fn judging(
         others: vec![],
         shared,
         passed: 0,
+        unjudged: Default::default(),
     };
     let counts = measure(|| inference.run(&mut jobs[0]));
     let scored = |m: &Message| matches!(m, Message::Verdict { score: Some(_), .. });

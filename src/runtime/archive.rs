@@ -8,9 +8,10 @@ use crate::control::values::Values;
 pub enum Keep {
     /// No part's.
     Nothing,
-    /// Those of parts that their score rejects, in time or too late.
+    /// Those of parts that their score rejects, in time or too late, and of those whose frame could not be judged: of
+    /// several in a row the first ten.
     Rejects,
-    /// Those of all parts that were judged.
+    /// Those of all parts that were judged, and of the others as above.
     All,
 }
 

@@ -170,6 +170,7 @@ impl CameraThread {
         slot.name = exposure.name;
         slot.defective = exposure.defective;
         slot.error = None;
+        slot.whole = exposure.whole;
         if !exposure.whole {
             slot.error = Some("the frame is damaged".into());
             return Some(Cause::CameraFault);
@@ -307,6 +308,7 @@ impl CameraThread {
                     .map(|p| p.display().to_string())
                     .unwrap_or_default();
                 slot.defective = None;
+                slot.whole = false;
                 slot.error = Some(e.to_string());
                 (exposed.unwrap_or_else(now), Some(Cause::CameraFault))
             }

@@ -15,7 +15,7 @@ use crate::control::host::{Opinions, SelfTest};
 use crate::control::types::TypeRules;
 use crate::gpu::Backend;
 use crate::inspector::KNOWN_TOLERANCE;
-use crate::line::{DefectType, FrameId, Outcome, PartId, Sorting, Verdict};
+use crate::line::{DefectType, FrameId, Outcome, PartId, Sorting, VIEWS, Verdict, View};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -26,6 +26,10 @@ const BEAT: Duration = Duration::from_millis(250);
 /// pixels gives the same score to the last bit or two. A CPU that had to take over from a GPU is allowed
 /// [`KNOWN_TOLERANCE`].
 const SELF_TEST_TOLERANCE: f32 = 1e-4;
+
+/// Of frames in a row that cannot be judged so many are kept. They show what is wrong; all those of a night in the dark would
+/// push every other picture out of the archive.
+const IN_A_ROW: u32 = 10;
 
 /// State of a judge's thread.
 pub struct Inference {
@@ -48,6 +52,8 @@ pub struct Inference {
     pub shared: Arc<Shared>,
     /// Count of the parts that passed: every n-th one's picture is kept as a sample.
     pub passed: u32,
+    /// Frames in a row that could not be judged, by camera.
+    pub unjudged: [u32; VIEWS],
 }
 
 /// A network that judges, with what its self-test and its types need.
@@ -250,16 +256,16 @@ impl Inference {
         self.passed = self.passed.wrapping_add(u32::from(passes));
         let sampled = |every: u32| passes && self.passed.is_multiple_of(every);
         let sample = taught || archive.goods.is_some_and(sampled);
-        let wanted = match archive.keep {
-            Keep::Nothing => false,
-            Keep::Rejects => sample || score.is_some_and(|s| Outcome::of(s, threshold).is_reject()),
-            Keep::All => score.is_some(),
+        let wanted = match (archive.keep, score) {
+            (Keep::Nothing, _) => false,
+            (_, None) => self.keeps_unjudged(view),
+            (Keep::Rejects, Some(s)) => sample || Outcome::of(s, threshold).is_reject(),
+            (Keep::All, Some(_)) => true,
         };
-        let looked_at = score.is_some() && self.shared.live[view.index()].takes(now());
-        let picture = match wanted {
-            true => self.record.takes_a_picture(&self.shared),
-            false => looked_at && self.record.takes_a_spare_picture(),
-        };
+        if score.is_some() {
+            self.unjudged[view.index()] = 0;
+        }
+        let (picture, looked_at) = self.takes_a_picture(view, wanted);
         // Sent before the verdict, so that it is there when the outcome is written; it takes no time.
         self.record.send(
             &self.shared,
@@ -309,10 +315,10 @@ impl Inference {
                 let _ = self.messages.send(Message::Drift);
             }
         }
-        if let (true, Ok(inspection)) = (picture, result) {
+        if picture {
             let picture = Box::new(Picture {
                 frame: std::mem::take(&mut place.image),
-                inspection: inspection.clone(),
+                inspection: result.ok().cloned(),
             });
             self.record.send(
                 &self.shared,
@@ -325,10 +331,37 @@ impl Inference {
         }
     }
 
+    /// Whether the picture of one more frame that cannot be judged is kept.
+    fn keeps_unjudged(&mut self, view: View) -> bool {
+        let unjudged = &mut self.unjudged[view.index()];
+        *unjudged = unjudged.saturating_add(1);
+        *unjudged <= IN_A_ROW
+    }
+
+    /// Whether the picture of the present frame goes to the recorder, for it is `wanted` or somebody looks at the page;
+    /// and whether somebody does.
+    fn takes_a_picture(&self, view: View, wanted: bool) -> (bool, bool) {
+        let looked_at = self.shared.live[view.index()].takes(now());
+        let picture = match wanted {
+            true => self.record.takes_a_picture(&self.shared),
+            false => looked_at && self.record.takes_a_spare_picture(),
+        };
+        (picture, looked_at)
+    }
+
+    /// Reports a frame that cannot be judged. What the camera saw is kept all the same, without a heat map.
     fn damaged(&mut self, part: PartId, frame: FrameId) {
         let places = self.places.clone();
         let view = places.view(frame);
         let mut place = places.at(frame);
+        let (picture, looked_at) = match place.whole {
+            true => {
+                let keeps = self.shared.archive().keep != Keep::Nothing;
+                let wanted = keeps && self.keeps_unjudged(view);
+                self.takes_a_picture(view, wanted)
+            }
+            false => (false, false),
+        };
         let judgement = Judgement {
             score: None,
             name: std::mem::take(&mut place.name),
@@ -336,8 +369,8 @@ impl Inference {
             error: place.error.take(),
             network: None,
             threshold: self.shared.threshold(view),
-            picture: false,
-            shows: false,
+            picture,
+            shows: picture && looked_at,
             sample: false,
         };
         self.record.send(
@@ -348,5 +381,206 @@ impl Inference {
                 judgement,
             },
         );
+        if picture {
+            let picture = Box::new(Picture {
+                frame: std::mem::take(&mut place.image),
+                inspection: None,
+            });
+            self.record.send(
+                &self.shared,
+                Record::Picture {
+                    part,
+                    view,
+                    picture,
+                },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::archive::Archive;
+    use super::super::judges::judges;
+    use super::super::message::FLOW;
+    use super::super::places::Place;
+    use super::super::record::pictures::About;
+    use super::super::record::{Recorder, Records};
+    use super::*;
+    use crate::control::host::{Lost, PartResult};
+    use crate::line::{AlarmSet, Cause, Micros, Statistics};
+    use image::{Rgb, RgbImage};
+
+    /// A frame that cannot be judged, and how its part is reported.
+    struct Case {
+        keep: Keep,
+        /// Whether it was refused before the network.
+        damaged: bool,
+        whole: bool,
+        cause: Cause,
+    }
+
+    /// What the archive has of parts of which each of so many cameras saw so many: what is known of them, frame and
+    /// overlay; and what is lost.
+    fn archived(
+        case: &Case,
+        cameras: usize,
+        each: usize,
+    ) -> (Vec<(About, RgbImage, RgbImage)>, Lost) {
+        let count = cameras * each;
+        let folder = tempfile::tempdir().unwrap();
+        let settings = crate::control::Values::default().settings().unwrap();
+        let nothing = (Statistics::default(), AlarmSet::NONE);
+        let shared = Shared::new(&settings, nothing.0, nothing.1);
+        let shared = Arc::new(shared.with_cameras(cameras));
+        shared.set_archive(Archive {
+            keep: case.keep,
+            ..Archive::default()
+        });
+        let (mut outcomes, mut lanes, records) = Records::new(1);
+        let out = (folder.path(), false, false);
+        let recorder = Recorder::create(out, records, (shared.clone(), Sign::default())).unwrap();
+        let (places, mut free) = Places::new(cameras, each);
+        let (mut sender, overseer, mut jobs) = judges(1, count);
+        for number in 0..count as u64 {
+            let (part, frame) = (PartId(number), FrameId(number));
+            *places.at(frame) = Place {
+                image: RgbImage::from_pixel(64, 48, Rgb([3; 3])),
+                name: format!("{number}.png"),
+                defective: None,
+                error: case.damaged.then(|| "it is dark".into()),
+                whole: case.whole,
+            };
+            let job = match case.damaged {
+                true => Job::Damaged { part, frame },
+                false => Job::Judge {
+                    part,
+                    frame,
+                    generation: 0,
+                },
+            };
+            sender.try_send(job).ok().unwrap();
+        }
+        drop((sender, overseer));
+        let mut messages = Mailbox::default();
+        let inference = Inference {
+            network: None,
+            places,
+            back: free.giver(),
+            messages: messages.lane(FLOW),
+            record: lanes.remove(0),
+            sign: Sign::default(),
+            others: vec![],
+            shared: shared.clone(),
+            passed: 0,
+            unjudged: Default::default(),
+        };
+        inference.run(&mut jobs[0]);
+        for part in 0..count as u64 {
+            let result = PartResult {
+                part: PartId(part),
+                outcome: Outcome::RejectBecause(case.cause),
+                score: None,
+                view: View::FIRST,
+                opinions: None,
+                latency_us: None,
+                defect: DefectType::None,
+                share: None,
+                lane: None,
+            };
+            let at = Micros(1);
+            let record = Record::Outcome {
+                result,
+                triggered: at,
+                due: 0,
+                at,
+            };
+            outcomes.send(&shared, record);
+        }
+        drop(outcomes);
+        recorder.run();
+        let all = walkdir::WalkDir::new(folder.path().join("archive"));
+        let all = all.into_iter().map(|e| e.unwrap().into_path());
+        let all = all.filter(|path| path.extension().is_some_and(|e| e == "json"));
+        let read = all.map(|path| {
+            let about = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let picture = |end| image::open(path.with_extension(end)).unwrap().into_rgb8();
+            (about, picture("jpg"), picture("overlay.jpg"))
+        });
+        (read.collect(), shared.snapshot().lost)
+    }
+
+    #[test]
+    fn what_the_camera_saw_is_kept_also_where_it_cannot_be_judged() {
+        let dark = Case {
+            keep: Keep::Rejects,
+            damaged: true,
+            whole: true,
+            cause: Cause::NothingVisible,
+        };
+        let frozen = Case {
+            keep: Keep::All,
+            cause: Cause::Frozen,
+            ..dark
+        };
+        // Here for want of a network.
+        let failed = Case {
+            damaged: false,
+            cause: Cause::InferenceError,
+            ..dark
+        };
+        for (case, cause) in [
+            (&dark, "nothing_visible"),
+            (&frozen, "frozen"),
+            (&failed, "inference_error"),
+        ] {
+            let (kept, lost) = archived(case, 1, 1);
+            let [(about, frame, overlay)] = &kept[..] else {
+                panic!("{cause}: {}", kept.len());
+            };
+            assert_eq!((about.cause.as_deref(), about.reject), (Some(cause), true));
+            assert_eq!((about.score, about.name.as_str()), (None, "0.png"));
+            assert_eq!(
+                (frame.dimensions(), frame.get_pixel(9, 9).0),
+                ((64, 48), [3; 3])
+            );
+            // The frame alone, 256 x 192, under its verdict, with the reason below it.
+            assert_eq!(overlay.dimensions(), (600, 24 + 192 + 18));
+            assert_eq!(lost, Lost::default());
+        }
+        // Half a frame, or the one before, is no evidence; and the archive may be off.
+        let half = Case {
+            whole: false,
+            cause: Cause::CameraFault,
+            ..dark
+        };
+        let off = Case {
+            keep: Keep::Nothing,
+            ..dark
+        };
+        let kept = [half, off].map(|case| archived(&case, 1, 1).0.len());
+        assert_eq!(kept, [0, 0]);
+    }
+
+    #[test]
+    fn of_those_in_a_row_the_first_are_kept_and_no_more_wait_than_of_other_rejects() {
+        let dark = Case {
+            keep: Keep::Rejects,
+            damaged: true,
+            whole: true,
+            cause: Cause::NothingVisible,
+        };
+        // The first ones in a row.
+        let (kept, lost) = archived(&dark, 1, 30);
+        let mut parts: Vec<u64> = kept.iter().map(|(about, ..)| about.part).collect();
+        parts.sort_unstable();
+        assert_eq!((parts, lost), ((0..10).collect(), Lost::default()));
+        // Three cameras: ten of each are too many at a time.
+        let (kept, lost) = archived(&dark, 3, 20);
+        let right = Lost {
+            lines: 0,
+            pictures: 6,
+        };
+        assert_eq!((kept.len(), lost), (24, right));
     }
 }

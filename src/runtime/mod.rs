@@ -187,10 +187,12 @@ pub struct Report {
     pub ended: Ended,
     /// How parts fared of which the source knows whether they are defective.
     pub truth: Truth,
-    /// Records that were lost.
+    /// Lines of results and events that were lost.
     pub lost: u64,
     /// Pictures that were to be kept and were not.
     pub pictures_lost: u64,
+    /// Those of them that could not be written.
+    pub pictures_unwritten: u64,
     /// Whether the process is to be started again, because an order asked for that.
     pub restart: bool,
     /// Name of the thread that failed; `None`: the station ended as it should.
@@ -212,7 +214,7 @@ pub struct Running {
 /// What the station knows of the recorder, and of the other threads that only report.
 #[derive(Default)]
 struct Recording {
-    /// Records that were lost.
+    /// Lines that were lost, and pictures that could not be written.
     lost: u64,
     /// Whether results are not written.
     failing: bool,
@@ -326,6 +328,7 @@ pub fn start<P: Pin + Send + 'static>(
             others: others.clone(),
             shared: shared.clone(),
             passed: 0,
+            unjudged: Default::default(),
         };
         threads.runs(&sign, spawn("inference", move || inference.run(&mut jobs))?);
     }
@@ -434,7 +437,8 @@ impl Running {
         for (name, _) in known.broken.iter().filter(|b| !broken.contains(b)) {
             log::info!("the {name} thread goes on");
         }
-        let lost = self.shared.lost.load(Ordering::Relaxed);
+        let pictures = self.shared.pictures_unwritten.load(Ordering::Relaxed);
+        let lost = self.shared.lost.load(Ordering::Relaxed) + pictures;
         let recorder = broken.iter().any(|(name, _)| *name == "recorder");
         known.broken = broken;
         let unwritten = self.shared.unwritten.load(Ordering::Relaxed);
@@ -500,6 +504,7 @@ impl Running {
             truth,
             lost: self.shared.lost.load(Ordering::Relaxed),
             pictures_lost: self.shared.pictures_lost.load(Ordering::Relaxed),
+            pictures_unwritten: self.shared.pictures_unwritten.load(Ordering::Relaxed),
             restart,
             failed,
         }

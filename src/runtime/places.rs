@@ -21,6 +21,9 @@ pub struct Place {
     pub defective: Option<bool>,
     /// Why the frame cannot be judged; `None`: it can.
     pub error: Option<String>,
+    /// Whether the picture is what the camera saw, also where it cannot be judged. Of a damaged frame it may be half, or
+    /// the one before.
+    pub whole: bool,
 }
 
 /// All places: every camera has the same number of them.

@@ -7,7 +7,7 @@ use super::live::Live;
 pub(super) use super::system::lock;
 use super::system::now;
 use super::wired::Wired;
-use crate::control::host::{Judging, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
+use crate::control::host::{Judging, Lost, Mode, NetworkLabel, PartResult, SelfTest, Snapshot};
 use crate::control::types::TypeRules;
 use crate::line::{AlarmHistory, AlarmSet, Outputs, Settings, Statistics, VIEWS, View};
 use std::collections::VecDeque;
@@ -79,12 +79,14 @@ pub struct Shared {
     pub(super) source_ended: AtomicBool,
     /// Set when [`Order::Reboot`](crate::control::host::Order::Reboot) asked for the end.
     pub restart: AtomicBool,
-    /// Records that found no room or could not be written.
+    /// Lines of results and events that found no room or could not be written.
     pub lost: AtomicU64,
     /// Set while the folder of results cannot be written.
     pub(super) unwritten: AtomicBool,
-    /// Pictures that were to be kept and were not: too many waited to be drawn, or drawing failed.
+    /// Pictures that were to be kept and were not: too many waited to be drawn, or drawing or writing failed.
     pub pictures_lost: AtomicU64,
+    /// Those of them that could not be written.
+    pub(super) pictures_unwritten: AtomicU64,
     /// Each camera's threshold, above which a score is a reject, as the bits of an f32.
     thresholds: [AtomicU32; VIEWS],
 }
@@ -107,6 +109,7 @@ impl Shared {
                 cameras: 1,
                 down: [false; VIEWS],
                 self_test: SelfTest::None,
+                lost: Lost::default(),
             }),
             self_test: Mutex::new(Tests {
                 found: SelfTest::None,
@@ -129,6 +132,7 @@ impl Shared {
             lost: AtomicU64::new(0),
             unwritten: AtomicBool::new(false),
             pictures_lost: AtomicU64::new(0),
+            pictures_unwritten: AtomicU64::new(0),
             thresholds: View::ALL
                 .map(|view| AtomicU32::new(settings.threshold_of(view).get().to_bits())),
         }
@@ -168,7 +172,16 @@ impl Shared {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             self_test: lock(&self.self_test).shown(),
+            lost: self.losses(),
             ..*lock(&self.snapshot)
+        }
+    }
+
+    /// What was to be kept and is lost so far.
+    pub(super) fn losses(&self) -> Lost {
+        Lost {
+            lines: self.lost.load(Ordering::Relaxed),
+            pictures: self.pictures_lost.load(Ordering::Relaxed),
         }
     }
 

@@ -27,6 +27,16 @@ pub fn text(snapshot: &Snapshot, plant: &Links) -> prometheus::Result<String> {
     for (name, help, value) in [
         ("parts_total", "Parts that got an outcome", parts),
         ("good_total", "Parts that passed as good", good),
+        (
+            "result_lines_lost_total",
+            "Lines of results and events that could not be written",
+            snapshot.lost.lines,
+        ),
+        (
+            "pictures_lost_total",
+            "Pictures that were to be kept and were not",
+            snapshot.lost.pictures,
+        ),
     ] {
         let counter = IntCounter::with_opts(named(name, help))?;
         counter.inc_by(value);
@@ -112,7 +122,7 @@ fn named(name: &str, help: &str) -> Opts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::host::{Mode, SelfTest};
+    use crate::control::host::{Lost, Mode, SelfTest};
     use crate::line::{Alarm, AlarmHistory, AlarmSet, Micros, Outputs, Statistics};
 
     fn shown() -> Snapshot {
@@ -134,6 +144,10 @@ mod tests {
             cameras: 1,
             down: Default::default(),
             self_test: SelfTest::None,
+            lost: Lost {
+                lines: 12,
+                pictures: 3,
+            },
         }
     }
 
@@ -188,6 +202,11 @@ mod tests {
             "faprompt_rejects_total{cause=\"no_frame\"} 0",
             "faprompt_alarm{alarm=\"camera\"} 1",
             "faprompt_alarm{alarm=\"frozen\"} 0",
+            "faprompt_result_lines_lost_total 12",
+            "faprompt_pictures_lost_total 3",
+            "# TYPE faprompt_result_lines_lost_total counter",
+            "# TYPE faprompt_pictures_lost_total counter",
+            "# HELP faprompt_result_lines_lost_total Lines of results and events that could not be written",
             "# TYPE faprompt_parts_total counter",
             "# HELP faprompt_parts_total Parts that got an outcome",
         ];

@@ -41,7 +41,7 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
             json!({ "number": a as u8, "name": name, "text": text, "stops": stops.contains(a) })
         })
         .collect();
-    let counters: Map<String, Value> = counts(&s.statistics)
+    let counters: Map<String, Value> = counts(&s.statistics, s.lost)
         .into_iter()
         .map(|(name, count)| (name.to_string(), json!(count)))
         .collect();

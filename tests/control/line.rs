@@ -1,6 +1,6 @@
 //! A real station on a simulated line: control's host in these tests. Time goes on only when parts pass.
 
-use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Teach, TeachSettings};
+use faprompt_edge::control::host::{GoodParts, Lesson, LessonState, Lost, Teach, TeachSettings};
 use faprompt_edge::control::values::{Values, alarms};
 use faprompt_edge::control::{
     ControlledStation, Effect, Judging, Mode, NetworkLabel, Order, Parameter, PartResult,
@@ -259,6 +259,7 @@ impl ControlledStation for Line {
             cameras: 1,
             down: Default::default(),
             self_test: self.self_test,
+            lost: Lost::default(),
         }
     }
 

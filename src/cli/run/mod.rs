@@ -490,7 +490,7 @@ fn end(report: &Report, finite: bool) -> Result<ExitCode, CliError> {
     let outcomes = &report.ended.statistics.outcomes;
     Ok(match () {
         () if report.restart => ExitCode::Restart,
-        () if report.lost > 0 => ExitCode::OutputFailed,
+        () if report.lost + report.pictures_unwritten > 0 => ExitCode::OutputFailed,
         () if finite && outcomes.all_rejects() > 0 => ExitCode::Reject,
         () => ExitCode::Good,
     })

@@ -142,7 +142,7 @@ pub(super) fn counters(snapshot: &Snapshot, types_of: &[String], more: &mut Vec<
     let us = |us: Option<u64>| us.map_or("-".to_string(), |us| format!("{}", us as f64 / 1e3));
     let min = (s.latency.count > 0).then_some(s.latency.min_us);
     let max = (s.latency.count > 0).then_some(s.latency.max_us);
-    let counts = counts(s).into_iter();
+    let counts = counts(s, snapshot.lost).into_iter();
     more.extend(counts.map(|(name, count)| format!("{name},{count}")));
     // Of stations that sort only.
     let lanes = (1..).zip(s.sorted.lanes).filter(|(_, count)| *count > 0);

@@ -1,6 +1,6 @@
 //! The words of the command set for states, causes and counters. They leave the machine: none is ever renamed.
 
-use crate::control::host::{LessonState, Mode};
+use crate::control::host::{LessonState, Lost, Mode};
 use crate::line::{Cause, NetworkState, Outcome, Statistics};
 
 /// The name by which reports call the state of a lesson.
@@ -37,7 +37,7 @@ pub fn network_name(state: Option<NetworkState>) -> &'static str {
 }
 
 /// Every counter with its name.
-pub fn counts(s: &Statistics) -> Vec<(&'static str, u64)> {
+pub fn counts(s: &Statistics, lost: Lost) -> Vec<(&'static str, u64)> {
     let failed = |c: Cause| s.outcomes.failed[c as usize];
     vec![
         ("parts", s.outcomes.parts),
@@ -75,6 +75,8 @@ pub fn counts(s: &Statistics) -> Vec<(&'static str, u64)> {
         ("rejects_frozen", failed(Cause::Frozen)),
         ("rejects_overload", failed(Cause::Overload)),
         ("rejects_light", failed(Cause::Light)),
+        ("result_lines_lost", lost.lines),
+        ("pictures_lost", lost.pictures),
     ]
 }
 

@@ -8,6 +8,7 @@
 //! | `entries` | what stands in a line of each file |
 //! | `folder` | the folder of results, or why it cannot be written |
 //! | `lines` | files that grow line by line |
+//! | `losses` | what could not be written: counted, and said once |
 //! | `overlay` | a part's picture, drawn |
 //! | [`pictures`] | the archive: pictures by day |
 //! | `recorder` | the thread that writes |
@@ -15,6 +16,7 @@
 mod entries;
 mod folder;
 mod lines;
+mod losses;
 mod overlay;
 pub mod pictures;
 mod recorder;
@@ -41,8 +43,8 @@ pub(super) const PICTURES: usize = 24;
 pub struct Picture {
     /// The frame, 8-bit RGB.
     pub frame: RgbImage,
-    /// The network's scores and heat map of the frame.
-    pub inspection: Inspection,
+    /// The network's scores and heat map of the frame; `None`: it could not be judged.
+    pub inspection: Option<Inspection>,
 }
 
 /// The result of judging one frame.
@@ -86,7 +88,7 @@ pub enum Record {
         part: PartId,
         /// The camera that the picture is from.
         view: View,
-        /// The frame and its heat map.
+        /// The frame, and its heat map if it has one.
         picture: Box<Picture>,
     },
     /// A part has its outcome.

@@ -21,7 +21,7 @@ pub(super) struct Overlay {
     pub view: Option<View>,
     /// What the network said of this camera's frame.
     pub judgement: Judgement,
-    /// The frame and its heat map.
+    /// The frame, and its heat map if it was judged.
     pub picture: Picture,
     /// When the part got its outcome.
     pub at: Micros,
@@ -51,19 +51,20 @@ impl Overlay {
             Some(kind) => format!("{}: {kind}", result.outcome.word()),
             None => result.outcome.word().into(),
         };
+        let inspection = picture.inspection.as_ref();
         let caption = Caption {
-            regions: picture.inspection.regions().all(),
+            regions: inspection.map_or(&[], |i| i.regions().all()),
             verdict: &verdict,
             reject: result.outcome.is_reject(),
-            score: picture.inspection.score,
-            opinions: (picture.inspection.memory).map(|m| (picture.inspection.zero_shot, m)),
+            score: inspection.map(|i| i.score),
+            opinions: inspection.and_then(|i| Some((i.zero_shot, i.memory?))),
             threshold: judgement.threshold,
             name: &name,
-            warning: network.and_then(|n| n.warning),
+            warning: (judgement.error.as_deref()).or(network.and_then(|n| n.warning)),
         };
         let sigma = network.map_or(0.0, |n| n.smoothing_sigma);
-        let map = picture.inspection.map().smoothed(sigma);
-        overlay(&picture.frame, &map, &caption)
+        let map = inspection.map(|i| i.map().smoothed(sigma));
+        overlay(&picture.frame, map.as_ref(), &caption)
     }
 }
 

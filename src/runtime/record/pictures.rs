@@ -8,12 +8,16 @@
 //!
 //! Where there are several cameras the files of each are called `00012-camera2-NAME`.
 //!
+//! Pictures are put in order by part number, which only grows, and not by day, for the clock may have been wrong. They
+//! are too old when the clock says so and so many other days before today have pictures: a clock that jumps by years
+//! adds one day, whichever way it jumps, and does not make all others old.
+//!
 //! The day is UTC's. `.json` is written last and whole: a part without it is not in the archive, and a power cut
 //! leaves no half one. Whatever else lies there is somebody else's, and stays.
 
 use crate::report::fitting;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +87,29 @@ pub fn part_of(file: &str) -> Option<(u64, &str)> {
     Some((stem[..digits].parse().ok().filter(|_| ours)?, stem))
 }
 
+/// How old pictures may become.
+pub(super) struct Age {
+    /// For how many days they are kept.
+    days: u32,
+    /// `2026-11-29`, as the clock is set now.
+    today: String,
+    /// The first day that is not too old by the clock.
+    first: String,
+}
+
+impl Age {
+    /// `None` if the time, RFC 3339, is none: then nothing is too old.
+    pub(super) fn new(utc: &str, days: u32) -> Option<Age> {
+        let today: jiff::civil::Date = utc.get(..10)?.parse().ok()?;
+        let before = jiff::SignedDuration::from_hours(24 * (i64::from(days) - 1));
+        Some(Age {
+            days,
+            today: today.to_string(),
+            first: today.checked_sub(before).ok()?.to_string(),
+        })
+    }
+}
+
 /// The files of one part.
 struct Kept {
     /// Their path without the ends in [`ENDS`].
@@ -90,11 +117,20 @@ struct Kept {
     bytes: u64,
 }
 
+impl Kept {
+    fn day(&self) -> String {
+        let day = self.stem.parent().and_then(Path::file_name);
+        day.unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
 /// The archive on disk.
 pub(super) struct Pictures {
     folder: PathBuf,
     /// Oldest first.
     kept: VecDeque<Kept>,
+    /// How many of them are of each day.
+    days: BTreeMap<String, usize>,
     /// Bytes of all files.
     size: u64,
 }
@@ -114,8 +150,9 @@ impl Pictures {
             move |e| (path, e)
         };
         std::fs::create_dir_all(&folder).map_err(at(&folder))?;
-        // By day, part and name: part numbers only grow.
-        let mut found = std::collections::BTreeMap::<(String, u64, PathBuf), u64>::new();
+        // By part, day and name.
+        let mut found = BTreeMap::<(u64, String, PathBuf), u64>::new();
+        let mut days = BTreeMap::new();
         for day in std::fs::read_dir(&folder).map_err(at(&folder))? {
             let day = day.map_err(at(&folder))?;
             let name = day.file_name().to_string_lossy().into_owned();
@@ -130,7 +167,7 @@ impl Pictures {
                 };
                 if keep {
                     let size = entry.metadata().map_err(at(&entry.path()))?.len();
-                    let key = (name.clone(), part, day.path().join(stem));
+                    let key = (part, name.clone(), day.path().join(stem));
                     *found.entry(key).or_default() += size;
                 } else {
                     std::fs::remove_file(entry.path()).map_err(at(&entry.path()))?;
@@ -141,14 +178,23 @@ impl Pictures {
                 let _ = std::fs::remove_dir(day.path());
             }
         }
+        for (_, day, _) in found.keys() {
+            *days.entry(day.clone()).or_default() += 1;
+        }
         Ok(Pictures {
             folder,
+            days,
             size: found.values().sum(),
             kept: found
                 .into_iter()
                 .map(|((.., stem), bytes)| Kept { stem, bytes })
                 .collect(),
         })
+    }
+
+    /// The archive's folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where the pictures of a part go, without their ends; of one of several cameras, that one's. Makes the day's folder.
@@ -195,23 +241,34 @@ impl Pictures {
         }
         let bytes = (frame.len() + overlay.len() + about.len()) as u64;
         self.size += bytes;
-        self.kept.push_back(Kept { stem, bytes });
+        let kept = Kept { stem, bytes };
+        *self.days.entry(kept.day()).or_default() += 1;
+        self.kept.push_back(kept);
         Ok(())
     }
 
-    /// The oldest make way until all are within `limit` bytes, and none is of a day before `since` (`2026-11-29`).
-    pub(super) fn make_room(&mut self, limit: u64, since: Option<&str>) {
-        let day = |kept: &Kept| {
-            let day = kept.stem.parent().and_then(Path::file_name);
-            day.map(|d| d.to_string_lossy().into_owned())
-        };
-        let too_old =
-            |kept: &Kept| since.is_some_and(|since| day(kept).is_some_and(|d| *d < *since));
+    /// Whether pictures of this day, the oldest, are too old; see the module. Of a day that is yet to come, the clock
+    /// was wrong then or is now: other days alone make it old.
+    fn is_too_old(&self, day: &str, age: &Age) -> bool {
+        let by_clock = *day < *age.first || *day > *age.today;
+        let before_today = self.days.range::<String, _>(..&age.today);
+        by_clock && before_today.filter(|(other, _)| *other != day).count() >= age.days as usize
+    }
+
+    /// The oldest make way until all are within `limit` bytes, and none is too old.
+    pub(super) fn make_room(&mut self, limit: u64, age: Option<&Age>) {
         while let Some(oldest) = self.kept.front()
-            && (self.size > limit || too_old(oldest))
+            && let day = oldest.day()
+            && (self.size > limit || age.is_some_and(|age| self.is_too_old(&day, age)))
             && let Some(oldest) = self.kept.pop_front()
         {
             self.size -= oldest.bytes;
+            if let Some(count) = self.days.get_mut(&day) {
+                *count -= 1;
+                if *count == 0 {
+                    self.days.remove(&day);
+                }
+            }
             // The `.json` goes first: without it the part is not in the archive.
             for end in ENDS.iter().rev() {
                 let path = end_of(&oldest.stem, end);
@@ -268,10 +325,9 @@ mod tests {
         assert_eq!(there(&old), [true; 3]);
         pictures.make_room(size - 1, None);
         assert_eq!((there(&old), there(&new)), ([false; 3], [true; 3]));
-        pictures.make_room(size, Some("2026-11-29"));
-        assert_eq!(there(&new), [true; 3]);
-        pictures.make_room(size, Some("2026-11-30"));
+        pictures.make_room(0, None);
         assert_eq!((there(&new), pictures.size), ([false; 3], 0));
+        assert!(pictures.days.is_empty());
         assert!(!folder.path().join("2026-11-29").exists() && mine.exists());
         put(&mut pictures, "2026-11-28T00:00:00Z", 1);
         let pictures = Pictures::open(folder.path().into(), false).unwrap();
@@ -280,6 +336,62 @@ mod tests {
             std::fs::read_dir(mine.parent().unwrap()).unwrap().count(),
             1
         );
+    }
+
+    /// One picture is kept on each of these days, in this order, and the program starts anew before each.
+    fn left(folder: &Path, days: u32, clock: &[&str]) -> Vec<String> {
+        for (part, day) in (1..).zip(clock) {
+            let mut pictures = Pictures::open(folder.into(), true).unwrap();
+            let utc = format!("{day}T12:00:00.000Z");
+            put(&mut pictures, &utc, part);
+            pictures.make_room(u64::MAX, Age::new(&utc, days).as_ref());
+            let found = Pictures::open(folder.into(), true).unwrap();
+            assert_eq!(pictures.days, found.days);
+        }
+        let pictures = Pictures::open(folder.into(), true).unwrap();
+        pictures.kept.iter().map(Kept::day).collect()
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_no_picture_old() {
+        for (days, clock, right) in [
+            // Day by day: so many days before today are left.
+            (2, "26 27 28 29 30", "28 29 30"),
+            (1, "26 27 28 29 30", "29 30"),
+            (5, "26 27 28 29 30", "26 27 28 29 30"),
+            // Days on which the station stood, or rejected nothing, count for nothing.
+            (2, "01 02 30", "01 02 30"),
+            // Forward by years, and back.
+            (1, "28 29 2060-01-01", "29 2060-01-01"),
+            (2, "28 29 2060-01-01", "28 29 2060-01-01"),
+            (1, "29 2060-01-01 30", "29 2060-01-01 30"),
+            // What was written meanwhile becomes as old as what was written before it, although its day is yet to come.
+            (1, "28 29 2060-01-01 30 30", "29 2060-01-01 30 30"),
+            (2, "27 28 29 2060-01-01 29 30", "28 29 2060-01-01 29 30"),
+            (1, "28 2060-01-01 29 30", "29 30"),
+            // Without a clock of its own a station begins in 1970 again and again.
+            (
+                2,
+                "1970-01-01 29 1970-01-01 30",
+                "1970-01-01 29 1970-01-01 30",
+            ),
+            (
+                2,
+                "28 29 1970-01-01 30 1970-01-01",
+                "29 1970-01-01 30 1970-01-01",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let full = |day: &str| match day.len() {
+                2 => format!("2026-11-{day}"),
+                _ => day.to_string(),
+            };
+            let all = |days: &str| days.split(' ').map(full).collect::<Vec<_>>();
+            let clock = all(clock);
+            let clock: Vec<&str> = clock.iter().map(String::as_str).collect();
+            let left = left(folder.path(), days, &clock);
+            assert_eq!(left, all(right), "{days} days, {clock:?}");
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use super::entries::{Event, EventLine, Known, PartLine, Seen, ViewLine};
 use super::folder::Folder;
+use super::losses::{Kind, Losses};
 use super::overlay::{KEPT, Overlay, SHOWN, jpeg};
-use super::pictures::About;
+use super::pictures::{About, Age};
 use super::{PICTURES, Record, Records};
 use crate::control::host::PartResult;
 use crate::control::session::outcome_words;
@@ -14,7 +15,6 @@ use crate::runtime::shared::{Shared, lock};
 use crate::runtime::system::utc;
 use crate::runtime::threads::Sign;
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,18 +40,8 @@ pub struct Recorder {
     /// Whether a line per part goes to standard output.
     say: bool,
     folder: Folder,
+    losses: Losses,
     known: BTreeMap<PartId, Known>,
-}
-
-/// Counts a record that could not be written.
-fn lose(shared: &Shared, path: &Path, reason: &dyn Display) {
-    // A full disk is logged once, not once per part.
-    if shared.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-        warn(format_args!(
-            "{}: cannot be written: {reason}; what is lost from here on is counted",
-            path.display()
-        ));
-    }
 }
 
 impl Recorder {
@@ -74,6 +64,7 @@ impl Recorder {
             sign,
             say,
             folder: Folder::new(out, keep)?,
+            losses: Losses::default(),
             known: BTreeMap::new(),
         };
         recorder.look();
@@ -179,14 +170,15 @@ impl Recorder {
             at_us: at.0,
             utc: utc(at),
         };
-        match self.folder.files() {
+        let (shared, losses) = (&self.shared, &mut self.losses);
+        let news = match self.folder.files() {
             Ok(files) => {
-                if let Err(e) = files.events.write(&line) {
-                    lose(&self.shared, files.events.path(), &e);
-                }
+                let written = files.events.write(&line);
+                losses.note(shared, Kind::Events, files.events.path(), written)
             }
-            Err((path, e)) => lose(&self.shared, path, e),
-        }
+            Err((path, e)) => losses.note(shared, Kind::Events, path, Err(e)),
+        };
+        news.into_iter().for_each(warn);
     }
 
     /// The entry of a part, made if there is none; the oldest is dropped if there are too many.
@@ -241,14 +233,15 @@ impl Recorder {
             camera: several.then(|| teller.number()),
             views: views.collect(),
         };
-        match self.folder.files() {
+        let (shared, losses) = (&self.shared, &mut self.losses);
+        let news = match self.folder.files() {
             Ok(files) => {
-                if let Err(e) = files.verdicts.write(&line) {
-                    lose(&self.shared, files.verdicts.path(), &e);
-                }
+                let written = files.verdicts.write(&line);
+                losses.note(shared, Kind::Results, files.verdicts.path(), written)
             }
-            Err((path, e)) => lose(&self.shared, path, e),
-        }
+            Err((path, e)) => losses.note(shared, Kind::Results, path, Err(e)),
+        };
+        news.into_iter().for_each(warn);
         if self.say {
             let number = |v: Option<String>| v.unwrap_or_else(|| "-".into());
             // Most errors begin with the name of what failed, which is the part's name here.
@@ -388,39 +381,36 @@ impl Recorder {
             good: None,
             note: String::new(),
         };
-        let files = match self.folder.files() {
-            Ok(files) => files,
-            Err((path, e)) => {
-                self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
-                return lose(&self.shared, path, e);
+        let (shared, losses) = (&self.shared, &mut self.losses);
+        let news = match self.folder.files() {
+            Ok(files) => {
+                let pictures = &mut files.pictures;
+                let written = pictures.stem(&about).and_then(|stem| {
+                    let frame = jpeg(&picture.frame, KEPT);
+                    let frame = frame.map_err(|e| (stem.clone(), Error::other(e)))?;
+                    pictures.write(stem, (&frame, drawn), &about)
+                });
+                let age = archive.days.and_then(|days| Age::new(&about.utc, days));
+                pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, age.as_ref());
+                match written {
+                    Ok(()) => {
+                        let done = Ok::<_, Error>(());
+                        losses.note(shared, Kind::Pictures, pictures.folder(), done)
+                    }
+                    Err((path, e)) => losses.note(shared, Kind::Pictures, &path, Err(e)),
+                }
             }
+            Err((path, e)) => losses.note(shared, Kind::Pictures, path, Err(e)),
         };
-        let pictures = &mut files.pictures;
-        let written = pictures.stem(&about).and_then(|stem| {
-            let frame = jpeg(&picture.frame, KEPT).map_err(|e| (stem.clone(), Error::other(e)))?;
-            pictures.write(stem, (&frame, drawn), &about)
-        });
-        let since = archive.days.and_then(|days| first_day(&about.utc, days));
-        pictures.make_room(u64::from(archive.limit_mb) * 1_000_000, since.as_deref());
-        if let Err((path, e)) = written {
-            self.shared.pictures_lost.fetch_add(1, Ordering::Relaxed);
-            lose(&self.shared, &path, &e);
-        }
+        news.into_iter().for_each(warn);
     }
-}
-
-/// The first day whose pictures are kept if today (RFC 3339) is the last of so many.
-fn first_day(utc: &str, days: u32) -> Option<String> {
-    let today: jiff::civil::Date = utc.get(..10)?.parse().ok()?;
-    let before = i64::from(days) - 1;
-    let first = today.checked_sub(jiff::SignedDuration::from_hours(24 * before));
-    Some(first.ok()?.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::capture::known_frame;
+    use crate::control::host::Lost;
     use crate::inspector::Inspection;
     use crate::line::{AlarmSet, DefectType, Statistics};
     use crate::runtime::record::{Judgement, Picture, RecordSender};
@@ -484,7 +474,7 @@ mod tests {
             if picture {
                 let picture = Box::new(Picture {
                     frame: known_frame(),
-                    inspection: Inspection::blank(4, 32),
+                    inspection: Some(Inspection::blank(4, 32)),
                 });
                 let record = Record::Picture {
                     part,
@@ -563,6 +553,39 @@ mod tests {
         assert_eq!(bench.pictures(), PICTURES);
         assert!(bench.judged(30), "there is room again");
         assert_eq!((lost(&bench), bench.recorder.known.len()), (6, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_at_once_and_each_kind_for_itself() {
+        let mut bench = Bench::new();
+        let [verdicts, archive] =
+            ["verdicts.jsonl", "archive"].map(|f| bench.folder.path().join(f));
+        let mut part = 0;
+        let mut rejects = |bench: &mut Bench, count| {
+            for _ in 0..count {
+                assert!(bench.judged(part));
+                bench.outcome(part, Outcome::Reject);
+                bench.write();
+                part += 1;
+            }
+            let Lost { lines, pictures } = bench.shared.snapshot().lost;
+            (lines, pictures)
+        };
+        assert_eq!(rejects(&mut bench, 1), (0, 0));
+        // Whoever runs the tests may write everywhere, but no file in place of a folder.
+        std::fs::remove_dir_all(&archive).unwrap();
+        std::fs::write(&archive, "").unwrap();
+        assert_eq!(rejects(&mut bench, 2), (0, 2));
+        std::fs::remove_file(&verdicts).unwrap();
+        std::fs::create_dir(&verdicts).unwrap();
+        assert_eq!(rejects(&mut bench, 3), (3, 5));
+        std::fs::remove_file(&archive).unwrap();
+        std::fs::remove_dir(&verdicts).unwrap();
+        assert_eq!(rejects(&mut bench, 4), (3, 5));
+        let lines = std::fs::read_to_string(&verdicts).unwrap();
+        assert_eq!((lines.lines().count(), bench.pictures()), (4, 4));
+        let unwritten = bench.shared.pictures_unwritten.load(Ordering::Relaxed);
+        assert_eq!(unwritten, 5);
     }
 
     #[test]

@@ -11,17 +11,18 @@ pub use download::download;
 
 use super::access::Needed;
 use super::{Page, Shared, refused};
-use crate::control::ControlledStation;
 use crate::control::refusal::Code;
 use crate::control::table::Access;
+use crate::control::{ControlledStation, cause_name};
 use crate::durable;
+use crate::line::Cause;
 use crate::runtime::record::pictures::{FOLDER, is_day, part_of};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query as Asked, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use index::{Index, LISTED, Query, read};
+use index::{Index, Item, LISTED, Query, read};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::{Path as FilePath, PathBuf};
@@ -191,11 +192,11 @@ pub async fn mark<H: ControlledStation + Send + 'static>(
 }
 
 impl<H: ControlledStation> Page<H> {
-    /// The newest frame of the archive, for whoever draws on it.
+    /// The newest frame of the archive on which something can be seen, for whoever draws on it.
     pub(super) fn newest(&self) -> Option<PathBuf> {
-        let query = Query::default().at_most(1);
+        let query = Query::default().all_of(LISTED);
         let found = self.archive.with(|index| index.find(&query)).ok()?;
-        let item = found.first()?;
+        let item = to_draw_on(&found)?;
         path(
             &self.archive.folder,
             &item.day,
@@ -204,9 +205,37 @@ impl<H: ControlledStation> Page<H> {
     }
 }
 
+/// Of these parts, newest first, the first on whose frame something can be seen; else the first.
+fn to_draw_on(found: &[Item]) -> Option<&Item> {
+    let nothing = Some(cause_name(Cause::NothingVisible));
+    let visible = found.iter().find(|i| i.about.cause.as_deref() != nothing);
+    visible.or(found.first())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::record::pictures::About;
+
+    #[test]
+    fn regions_are_drawn_on_a_frame_on_which_something_can_be_seen() {
+        let item = |part: u64, cause: Option<&str>| Item {
+            day: "2026-11-29".into(),
+            stem: format!("{part:05}-x"),
+            about: About {
+                part,
+                cause: cause.map(String::from),
+                ..About::default()
+            },
+        };
+        let drawn_on = |found: &[Item]| to_draw_on(found).map(|i| i.about.part);
+        let (dark, frozen) = (Some("nothing_visible"), Some("frozen"));
+        assert_eq!(drawn_on(&[]), None);
+        assert_eq!(drawn_on(&[item(3, dark), item(2, dark)]), Some(3));
+        let found = [item(4, dark), item(3, frozen), item(2, None)];
+        assert_eq!(drawn_on(&found), Some(3));
+        assert_eq!(drawn_on(&found[2..]), Some(2));
+    }
 
     #[test]
     fn only_the_recorders_files_have_a_path() {

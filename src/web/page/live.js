@@ -49,6 +49,8 @@ function show(s) {
     [TEXTS.network, s.network.name || s.network.state],
     [TEXTS.latency, s.latency_p99_ms === null ? TEXTS.none : fill(TEXTS.milliseconds, { number: s.latency_p99_ms.toFixed(1) })],
   ];
+  const { result_lines_lost: lines, pictures_lost: pictures } = counters;
+  if (lines + pictures > 0) figures.push([TEXTS.not_kept, fill(TEXTS.not_kept_count, { lines, pictures })]);
   if (isNew("figures", figures)) rows($("figures"), figures);
   if (isNew("lamps", s.outputs)) $("lamps").replaceChildren(...Object.entries(s.outputs).map(([name, on]) => {
     const warn = ["reject", "fault", "line_stop"].includes(name);

@@ -55,6 +55,8 @@ const LANGUAGES = { en: {
   network: "Network",
   latency: "Trigger to verdict, 99 of 100",
   milliseconds: "{number} ms",
+  not_kept: "Could not be kept",
+  not_kept_count: "lines of results: {lines}, pictures: {pictures}",
   score: "Score",
   cause: "Cause of reject",
   type: "Type of defect",
