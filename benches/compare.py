@@ -197,10 +197,10 @@ def compare(programs, cache, label, threads, rounds, kinds):
     return result
 
 
-def markdown(results, rounds):
+def markdown(results, rounds, weights):
     versions = {n: c["version"] for r in results for n, c in r["contenders"].items()}
     lines = [f"{results[0]['cpu']}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores; medians of {rounds} rounds in "
-             "turn [quartiles], random weights.", "", ", ".join(f"{n} {v}" for n, v in versions.items()) + ".", "",
+             f"turn [quartiles], {weights} weights.", "", ", ".join(f"{n} {v}" for n, v in versions.items()) + ".", "",
              "| | threads | encoder, ms | whole frame, ms | start to first result, s | peak memory, MB |", "|---|---|---|---|---|---|"]
     for r in results:
         for name, c in r["contenders"].items():
@@ -266,7 +266,7 @@ def main():
         for n in threads:
             results.append(compare(a.programs, a.cache, model, n, a.rounds, kinds))
             # After every size: an interrupted run leaves what is done.
-            text = markdown(results, a.rounds)
+            text = markdown(results, a.rounds, "its own" if a.encoder else "random")
             (a.out / "compare.md").write_text(text)
             (a.out / "compare.json").write_text(json.dumps(results, indent=1) + "\n")
             plot(results, a.out / "compare.svg")

@@ -360,6 +360,8 @@ inputs! {
     488 4 "camera4_damaged" "" "Views of camera 4 whose frame could not be judged" = count_of!(4, damaged);
     492 4 "camera4_missing" "" "Views of camera 4 of which no frame came" = count_of!(4, missing);
     496 4 "camera4_late" "" "Views of camera 4 without a verdict in time" = count_of!(4, late);
+    500 4 "result_lines_lost" "" "Lines of results and events that could not be kept since the program's start" = |p| p.snapshot.lost.lines;
+    504 4 "pictures_lost" "" "Pictures that could not be kept since the program's start" = |p| p.snapshot.lost.pictures;
 }
 
 /// A discrete input: its name, its state and its meaning; its number is its index.
