@@ -6,197 +6,32 @@
 //! panic included, the pins are left in their safe state.
 
 mod pins;
+mod tell;
 
-use super::judges::{Job, Judges};
-use super::mailbox::{Mailbox, Post};
-use super::message::{LineLoadout, Message, NO_PICTURE};
-use super::places::GiveBack;
-use super::record::{Record, RecordSender};
+use super::mailbox::Mailbox;
+use super::message::{LineLoadout, Message};
 use super::shared::Shared;
 use super::system::{self, now};
 use super::threads::Sign;
-use crate::control::host::{Lost, Mode, Opinions, Order, PartResult, Refused, SelfTest, Snapshot};
+use crate::control::host::{Lost, Mode, Order, Refused, SelfTest, Snapshot};
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
 use crate::line::{
-    Alarm, AlarmChange, AlarmHistory, AlarmSet, DefectType, Event, Micros, NetworkState, Observer,
-    Outcome, Outputs, PartId, Pin, Pins, Settings, Station, Statistics, Trigger, VIEWS, Verdict,
-    View,
+    Alarm, AlarmHistory, AlarmSet, Micros, NetworkState, Outcome, Outputs, Pin, Pins, Settings,
+    Station, Statistics, Trigger, VIEWS, Verdict, View,
 };
 use pins::SafePins;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
+pub use tell::Outlets;
+use tell::{NOT_JUDGED, Tell};
 
 /// Longest time between two signs of life of this thread while nothing happens.
 const BEAT: Duration = Duration::from_millis(50);
 /// At most this many messages are taken before time goes on, so that a flood of them cannot hold up what is due.
 const BATCH: usize = 32;
-
-/// Where the output thread's own messages go.
-pub struct Outlets {
-    /// The networks' lanes, for frames that are to be judged.
-    pub judges: Judges,
-    /// One lane per camera, for the times at which it has to expose (or, if it exposes by itself, to answer).
-    pub expose: Vec<Post<Micros>>,
-    /// Returns the places of frames that show no part.
-    pub back: GiveBack,
-    /// The recorder's lane: outcomes, alarms and challenges.
-    pub record: RecordSender,
-}
-
-/// Passes on what the core reports: frames to judge, triggers, outcomes, alarms.
-struct Tell {
-    outlets: Outlets,
-    shared: Arc<Shared>,
-    /// The score of each part on the belt.
-    scores: Box<[Judged; PARTS]>,
-    /// The generation of the loadout in force; a frame is judged by the network of this generation or a later one.
-    generation: u32,
-    triggered: u64,
-    finished: u64,
-    alarm_history: AlarmHistory,
-    last: Option<PartResult>,
-}
-
-/// What is remembered of a part from its first verdict until its outcome.
-#[derive(Clone, Copy)]
-struct Judged {
-    part: PartId,
-    at: Micros,
-    due: u64,
-    score: Option<f32>,
-    /// The camera that this score comes from.
-    view: View,
-    /// Whether this score rejects the part.
-    rejects: bool,
-    opinions: Option<Opinions>,
-    latency_us: Option<u64>,
-    defect: DefectType,
-    share: Option<f32>,
-}
-
-const NOT_JUDGED: Judged = Judged {
-    part: PartId(u64::MAX),
-    at: Micros(0),
-    due: 0,
-    score: None,
-    view: View::FIRST,
-    rejects: false,
-    opinions: None,
-    latency_us: None,
-    defect: DefectType::None,
-    share: None,
-};
-
-impl Judged {
-    /// Whether the score of one more view replaces the one that is reported for the part: the first score that
-    /// rejects it stays, otherwise the largest counts.
-    fn is_replaced_by(&self, score: Option<f32>, rejects: bool, cameras: usize) -> bool {
-        match (self.rejects, rejects) {
-            _ if cameras == 1 => true,
-            (true, _) => false,
-            (false, true) => true,
-            (false, false) => self.score.is_none() || score > self.score,
-        }
-    }
-}
-
-impl Tell {
-    fn of(&mut self, part: PartId) -> &mut Judged {
-        &mut self.scores[part.0 as usize % PARTS]
-    }
-
-    fn job(&mut self, job: Job) {
-        // There is room for every place; it fails only when the inference thread is gone, and the part is
-        // rejected as late.
-        let _ = self.outlets.judges.try_send(job);
-    }
-}
-
-impl Observer for Tell {
-    fn event(&mut self, now: Micros, event: Event) {
-        match event {
-            Event::Triggered { part, at, due } => {
-                self.triggered += 1;
-                *self.of(part) = Judged {
-                    part,
-                    at,
-                    due: due.0,
-                    ..NOT_JUDGED
-                };
-                // Without room the part has no frame, and is rejected.
-                for camera in &mut self.outlets.expose {
-                    let _ = camera.try_send(at);
-                }
-            }
-            Event::Paired { part, frame } => self.job(Job::Judge {
-                part,
-                frame,
-                generation: self.generation,
-            }),
-            Event::Dropped { frame, .. } if frame == NO_PICTURE => (),
-            Event::Dropped {
-                frame,
-                part: Some(part),
-            } => self.job(Job::Damaged { part, frame }),
-            Event::Dropped { frame, part: None } => self.outlets.back.give(frame),
-            Event::Outcome {
-                part,
-                outcome,
-                lane,
-            } => {
-                self.finished += 1;
-                let known = *self.of(part);
-                let known = if known.part == part {
-                    known
-                } else {
-                    NOT_JUDGED
-                };
-                let result = PartResult {
-                    part,
-                    outcome,
-                    score: known.score,
-                    view: known.view,
-                    opinions: known.opinions,
-                    latency_us: known.latency_us,
-                    defect: match outcome {
-                        Outcome::Reject => known.defect,
-                        _ => DefectType::None,
-                    },
-                    share: known.share.filter(|_| outcome == Outcome::Reject),
-                    lane,
-                };
-                self.last = Some(result);
-                self.outlets.record.send(
-                    &self.shared,
-                    Record::Outcome {
-                        result,
-                        triggered: known.at,
-                        due: known.due,
-                        at: now,
-                    },
-                );
-            }
-            Event::Alarm(alarm) => {
-                self.alarm_history.push(now, AlarmChange::Raised(alarm));
-                self.log(Record::Alarm { alarm, at: now });
-            }
-            Event::Reset(alarms) => {
-                self.alarm_history.push(now, AlarmChange::Reset(alarms));
-                self.log(Record::Reset { alarms, at: now });
-            }
-            Event::Challenge(report) => self.log(Record::Challenge { report, at: now }),
-        }
-    }
-}
-
-impl Tell {
-    fn log(&mut self, record: Record) {
-        self.outlets.record.send(&self.shared, record);
-    }
-}
 
 /// What a station reports when it has ended.
 #[derive(Clone, Debug)]

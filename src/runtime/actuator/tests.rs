@@ -1,7 +1,7 @@
 //! The thread without anybody around it: panics, pins that fail, resets, new settings.
 
 use super::*;
-use crate::line::{Active, Input, Signal, Wiring};
+use crate::line::{Active, AlarmChange, Input, Signal, Wiring};
 use crate::runtime::allocations::loadout;
 use crate::runtime::judges::judges;
 use crate::runtime::mailbox::Mailbox;
