@@ -125,7 +125,7 @@ web-check: build
 # prometheus. `make plant-check OUTAGE=600`: the broker is away for ten minutes, not ten seconds.
 OUTAGE := 10
 plant-check: build
-	@.ci/setup mosquitto mosquitto-clients prometheus python3-venv
+	@.ci/setup mosquitto mosquitto-clients prometheus curl python3-venv
 	PATH=$$PATH:/usr/sbin cargo test $(CARGO_FLAGS) --test plant -- --ignored --nocapture --test-threads=1
 	test -x $(CACHE)/plant/bin/python || python3 -m venv $(CACHE)/plant
 	$(CACHE)/plant/bin/pip install -q schemathesis==4.32.5 pysparkplug==0.6.1
