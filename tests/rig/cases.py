@@ -483,7 +483,11 @@ def stream_refused(rig):
 
 
 def line_held(rig):
-    rig.machine.check("(gpioset -m signal 9030000.pl061 1=0 > /dev/null 2>&1 &); usleep 100000")
+    # libgpiod 2 holds a line until it is killed, and knows chips by path only.
+    hold = "gpioset -m signal 9030000.pl061 1=0"
+    if rig.machine.gpiod2:
+        hold = "gpioset -c $(gpiodetect | sed -n 's/ \\[9030000.pl061\\].*//p') 1=0"
+    rig.machine.check(f"({hold} > /dev/null 2>&1 &); usleep 100000")
     edge = rig.edge()
     station = rig.station("held")
     code = rig.machine.sh(f"wait {station.pid}").code

@@ -117,7 +117,10 @@ class Machine(Qemu):
         self.pins.offset_ns = 0
         before = len(self.pins.edges)
         self.check("cd /sys/kernel/tracing && echo mono > trace_clock && echo 1 > events/gpio/gpio_value/enable")
-        self.check("gpioset -m exit gpiochip0 6=1; gpioset -m exit gpiochip0 6=0")
+        # Debian 13's libgpiod 2 has another command line than the 1.6 of Debian 12.
+        self.gpiod2 = " v1" not in self.check("gpioset --version").out
+        once = "gpioset -t0 -c gpiochip0" if self.gpiod2 else "gpioset -m exit gpiochip0"
+        self.check(f"{once} 6=1; {once} 6=0")
         # The kernel notes each write to a pin with its own clock, just before qtest sees the edge.
         writes = re.findall(r" (\d+)\.(\d{6}): gpio_value: \d+ set", self.check("cat trace").out)
         self.check("echo 0 > events/gpio/gpio_value/enable; echo > trace; cd /")
