@@ -14,8 +14,9 @@ use super::threads::Sign;
 use crate::control::host::{Opinions, SelfTest};
 use crate::control::types::TypeRules;
 use crate::gpu::Backend;
-use crate::inspector::KNOWN_TOLERANCE;
+use crate::inspector::{Inspection, KNOWN_TOLERANCE};
 use crate::line::{DefectType, FrameId, Outcome, PartId, Sorting, VIEWS, Verdict, View};
+use image::RgbImage;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -316,18 +317,8 @@ impl Inference {
             }
         }
         if picture {
-            let picture = Box::new(Picture {
-                frame: std::mem::take(&mut place.image),
-                inspection: result.ok().cloned(),
-            });
-            self.record.send(
-                &self.shared,
-                Record::Picture {
-                    part,
-                    view,
-                    picture,
-                },
-            );
+            let inspection = result.ok().cloned();
+            self.send_picture(part, view, &mut place.image, inspection);
         }
     }
 
@@ -347,6 +338,26 @@ impl Inference {
             false => looked_at && self.record.takes_a_spare_picture(),
         };
         (picture, looked_at)
+    }
+
+    /// Hands a part's frame to the recorder; the place has none then.
+    fn send_picture(
+        &mut self,
+        part: PartId,
+        view: View,
+        frame: &mut RgbImage,
+        inspection: Option<Inspection>,
+    ) {
+        let picture = Box::new(Picture {
+            frame: std::mem::take(frame),
+            inspection,
+        });
+        let record = Record::Picture {
+            part,
+            view,
+            picture,
+        };
+        self.record.send(&self.shared, record);
     }
 
     /// Reports a frame that cannot be judged. What the camera saw is kept all the same, without a heat map.
@@ -382,18 +393,7 @@ impl Inference {
             },
         );
         if picture {
-            let picture = Box::new(Picture {
-                frame: std::mem::take(&mut place.image),
-                inspection: None,
-            });
-            self.record.send(
-                &self.shared,
-                Record::Picture {
-                    part,
-                    view,
-                    picture,
-                },
-            );
+            self.send_picture(part, view, &mut place.image, None);
         }
     }
 }
@@ -407,9 +407,9 @@ mod tests {
     use super::super::record::pictures::About;
     use super::super::record::{Recorder, Records};
     use super::*;
-    use crate::control::host::{Lost, PartResult};
-    use crate::line::{AlarmSet, Cause, Micros, Statistics};
-    use image::{Rgb, RgbImage};
+    use crate::control::host::Lost;
+    use crate::line::{AlarmSet, Cause, Statistics};
+    use image::Rgb;
 
     /// A frame that cannot be judged, and how its part is reported.
     struct Case {
@@ -477,25 +477,8 @@ mod tests {
         };
         inference.run(&mut jobs[0]);
         for part in 0..count as u64 {
-            let result = PartResult {
-                part: PartId(part),
-                outcome: Outcome::RejectBecause(case.cause),
-                score: None,
-                view: View::FIRST,
-                opinions: None,
-                latency_us: None,
-                defect: DefectType::None,
-                share: None,
-                lane: None,
-            };
-            let at = Micros(1);
-            let record = Record::Outcome {
-                result,
-                triggered: at,
-                due: 0,
-                at,
-            };
-            outcomes.send(&shared, record);
+            let outcome = Outcome::RejectBecause(case.cause);
+            outcomes.send(&shared, Record::unjudged(part, outcome));
         }
         drop(outcomes);
         recorder.run();

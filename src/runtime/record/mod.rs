@@ -192,3 +192,28 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+impl Record {
+    /// The outcome of a part without a score, a microsecond after the start.
+    pub(super) fn unjudged(part: u64, outcome: crate::line::Outcome) -> Record {
+        let result = PartResult {
+            part: PartId(part),
+            outcome,
+            score: None,
+            view: View::FIRST,
+            opinions: None,
+            latency_us: None,
+            defect: crate::line::DefectType::None,
+            share: None,
+            lane: None,
+        };
+        let at = Micros(1);
+        Record::Outcome {
+            result,
+            triggered: at,
+            due: 0,
+            at,
+        }
+    }
+}

@@ -2,7 +2,7 @@ use super::*;
 use crate::capture::known_frame;
 use crate::control::host::Lost;
 use crate::inspector::Inspection;
-use crate::line::{AlarmSet, DefectType, Statistics};
+use crate::line::{AlarmSet, Statistics};
 use crate::runtime::record::{Judgement, Picture, RecordSender};
 
 struct Bench {
@@ -77,25 +77,8 @@ impl Bench {
     }
 
     fn outcome(&mut self, part: u64, outcome: Outcome) {
-        let result = PartResult {
-            part: PartId(part),
-            outcome,
-            score: None,
-            view: View::FIRST,
-            opinions: None,
-            latency_us: None,
-            defect: DefectType::None,
-            share: None,
-            lane: None,
-        };
-        let at = Micros(1);
-        let record = Record::Outcome {
-            result,
-            triggered: at,
-            due: 0,
-            at,
-        };
-        self.outcomes.send(&self.shared, record);
+        self.outcomes
+            .send(&self.shared, Record::unjudged(part, outcome));
     }
 
     fn write(&mut self) {
