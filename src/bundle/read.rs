@@ -6,7 +6,7 @@ use super::envelope::{
 };
 use super::{BundleError, Keys, Manifest, signature_of};
 use crate::ops::tract::Tensor;
-use crate::ops::weights::Matrix;
+use crate::ops::weights::{Arithmetic, Matrix};
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -172,6 +172,18 @@ impl Bundle {
         names.retain(|name| !scale(name));
         names.sort();
         names
+    }
+
+    /// What a part's weights are stored in: int8 or f16 if any of them is, as [`Arithmetic::here`] takes it.
+    pub fn stored_in(&self, part: &str) -> Arithmetic {
+        let tensors = self.header.tensors();
+        let own = tensors.iter().filter(|(name, _)| part_of(name) == part);
+        let types: Vec<Dtype> = own.map(|(_, info)| info.dtype).collect();
+        match (types.contains(&Dtype::I8), types.contains(&Dtype::F16)) {
+            (true, _) => Arithmetic::Int8,
+            (false, true) => Arithmetic::F16,
+            (false, false) => Arithmetic::F32,
+        }
     }
 
     /// A text of at most `longest` bytes.

@@ -3,6 +3,7 @@
 use super::Bundle;
 use super::envelope::{self, Envelope, FORMAT_VERSION, MANIFEST, METADATA_KEY};
 use super::manifest::{Manifest, Precision};
+use crate::ops::weights::to_int8;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -128,23 +129,13 @@ impl BundleWriter {
         }
     }
 
-    /// A weight matrix [rows, columns] in the bundle's precision. Int8 is symmetric with one scale per
-    /// row, chosen so that the row's largest weight becomes 127.
+    /// A weight matrix [rows, columns] in the bundle's precision; int8 as [`to_int8`] rounds it.
     pub fn matrix(&mut self, name: &str, [rows, columns]: [usize; 2], values: &[f32]) {
         if self.precision != Precision::Int8 {
             return self.table(name, &[rows, columns], values);
         }
-        let mut scales = Vec::with_capacity(rows);
-        let mut bytes = Vec::with_capacity(values.len());
-        for row in values.chunks_exact(columns) {
-            let max = row.iter().fold(0f32, |m, v| m.max(v.abs()));
-            let scale = if max > 0.0 { max / 127.0 } else { 1.0 };
-            scales.push(scale);
-            bytes.extend(
-                row.iter()
-                    .map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8 as u8),
-            );
-        }
+        let (values, scales) = to_int8(values, columns);
+        let bytes = values.into_iter().map(i8::cast_unsigned).collect();
         self.put(name, Dtype::I8, &[rows, columns], bytes);
         self.exact(&format!("{name}.scale"), &[rows], &scales);
     }

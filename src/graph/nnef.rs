@@ -1,5 +1,5 @@
-//! A network of the user's own, as the bundle keeps it: NNEF, run in f32 by the operators that
-//! [`rows`](super::rows) brings it to, and by tract's own.
+//! A network of the user's own, as the bundle keeps it: NNEF, run by the operators that [`rows`](super::rows) brings it
+//! to, in int8 where its weights are, and by tract's own in f32.
 //!
 //! Whatever could only be found out on the host was: sizes are fixed, taps are rows on one grid
 //! (`train::network`). Here the text becomes a model again, and is held to what the manifest says of it.
@@ -9,13 +9,24 @@ use super::rows::on_rows;
 use crate::bundle::network::{GRAPH, LONGEST, NetworkSpec, PART};
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, BundleError};
+use crate::ops::weights::Arithmetic;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_core::internal::*;
 use tract_nnef::ast::parse::parse_document;
 use tract_nnef::internal::Identifier;
 
-/// What a bundle's own network hands out at `taps`: patches after as many blocks, counted from 1.
-pub(crate) fn plan(bundle: &Bundle, taps: &[Tap]) -> Result<Plan, BundleError> {
+/// What a bundle's own network is multiplied in on this processor if `asked` is asked for: int8 or f32.
+pub(crate) fn arithmetic(bundle: &Bundle, asked: Arithmetic) -> Arithmetic {
+    match asked.here(bundle.stored_in(PART)) {
+        Arithmetic::Int8 => Arithmetic::Int8,
+        // A network without norms between its layers may leave f16's range.
+        _ => Arithmetic::F32,
+    }
+}
+
+/// What a bundle's own network hands out at `taps`: patches after as many blocks, counted from 1. It is multiplied in
+/// [`arithmetic`].
+pub(crate) fn plan(bundle: &Bundle, taps: &[Tap], asked: Arithmetic) -> Result<Plan, BundleError> {
     let spec = bundle.manifest().network.as_ref();
     let spec = spec.ok_or_else(|| BundleError::architecture(PART, "the manifest names none"))?;
     let text = bundle.text(GRAPH, LONGEST)?;
@@ -27,7 +38,9 @@ pub(crate) fn plan(bundle: &Bundle, taps: &[Tap]) -> Result<Plan, BundleError> {
         }
     }
     // A stranger's graph: whatever its reader does not expect costs this bundle, not the station.
-    let built = catch_unwind(AssertUnwindSafe(|| build(text, tensors, spec, taps)));
+    let built = catch_unwind(AssertUnwindSafe(|| {
+        build(text, tensors, spec, taps, arithmetic(bundle, asked))
+    }));
     built
         .unwrap_or_else(|_| bail!("tract stopped in the middle of the graph"))
         .map_err(|e| BundleError::architecture(PART, format!("{e:#}")))
@@ -38,6 +51,7 @@ fn build(
     tensors: HashMap<Identifier, Arc<Tensor>>,
     spec: &NetworkSpec,
     taps: &[Tap],
+    arithmetic: Arithmetic,
 ) -> TractResult<Plan> {
     let proto = tract_nnef::ProtoModel {
         doc: parse_document(text)?,
@@ -81,7 +95,7 @@ fn build(
         })
         .collect::<TractResult<_>>()?;
     model.select_output_outlets(&wanted)?;
-    Plan::of(on_rows(&model.into_decluttered()?)?)
+    Plan::of(on_rows(&model.into_decluttered()?, arithmetic)?)
 }
 
 fn expect(what: &str, fact: &TypedFact, shape: &[usize]) -> TractResult<()> {

@@ -14,6 +14,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::capture::known_frame;
 use crate::faprompt::{Adaptation, AdaptationMode};
 use crate::gpu::{self, Backend, GpuError};
+use crate::graph::nnef;
 use crate::memory::Descriptor;
 use crate::memory::region::{Looked, Regions};
 use crate::methods::memory::Memory;
@@ -183,7 +184,7 @@ impl Inspector {
             good = Some(GoodParts {
                 encoder: encoder_of(bundle, &memory_taps),
                 network: match manifest.memory_network() {
-                    Some(_) => Some(NetworkEncoder::load(bundle)?),
+                    Some(_) => Some(NetworkEncoder::load(bundle, arithmetic)?),
                     None => None,
                 },
                 descriptor: Descriptor::new(&manifest, &memory_taps).map_err(failed)?,
@@ -254,10 +255,9 @@ impl Inspector {
             manifest,
             executor: executor(options.threads),
             exact: room.is_some() || options.adaptation == AdaptationMode::Exact,
-            // tract's operators know no other.
             arithmetic: match is_network {
-                true => Arithmetic::F32,
-                false => options.arithmetic.here(precision),
+                true => nnef::arithmetic(bundle, arithmetic),
+                false => arithmetic.here(precision),
             },
             room,
         };
@@ -357,14 +357,29 @@ impl Inspector {
         self.last.alone && self.taught().is_none()
     }
 
-    /// The arithmetic that weights are multiplied in; scores, and so thresholds, depend on it.
+    /// The arithmetic that weights are multiplied in; scores, and so thresholds, depend on it. With a network of the
+    /// memory's own, that one's follows behind a plus sign.
     pub fn arithmetic(&self) -> &'static str {
-        match (self.runtime(), self.arithmetic) {
-            (Backend::Cuda, _) => "cuda",
-            (Backend::Cpu, Arithmetic::Int8) => "int8",
-            (Backend::Cpu, Arithmetic::F16) => "f16",
-            (Backend::Cpu, Arithmetic::F32 | Arithmetic::Auto) => "f32",
-        }
+        /// Of the frame's encoder, and with a network of the memory's own in int8 and in f32.
+        const NAMES: [[&str; 3]; 4] = [
+            ["cuda", "cuda+int8", "cuda+f32"],
+            ["int8", "int8+int8", "int8+f32"],
+            ["f16", "f16+int8", "f16+f32"],
+            ["f32", "f32+int8", "f32+f32"],
+        ];
+        let frames = match (self.runtime(), self.arithmetic) {
+            (Backend::Cuda, _) => 0,
+            (Backend::Cpu, Arithmetic::Int8) => 1,
+            (Backend::Cpu, Arithmetic::F16) => 2,
+            (Backend::Cpu, Arithmetic::F32 | Arithmetic::Auto) => 3,
+        };
+        let network = self.good.as_ref().and_then(|good| good.network.as_ref());
+        let network = match network.map(NetworkEncoder::arithmetic) {
+            None => 0,
+            Some(Arithmetic::Int8) => 1,
+            Some(_) => 2,
+        };
+        NAMES[frames][network]
     }
 
     /// The bundle's manifest.

@@ -87,14 +87,25 @@ impl ActivationKernel {
         self.activation == Activation::None
     }
 
+    /// The highest number that is left, of those activations that only cut off what is below zero and above it.
+    pub fn clamp(&self) -> Option<f32> {
+        match self.activation {
+            Activation::Relu => Some(f32::INFINITY),
+            Activation::Relu6 => Some(6.0),
+            _ => None,
+        }
+    }
+
     /// Applies it in place to sums that were multiplied by [`Activation::factor`].
     ///
     /// # Errors
     /// The kernel's own.
     pub fn run(&self, values: &mut [f32]) -> TractResult<()> {
+        if let Some(high) = self.clamp() {
+            clamp(values, high);
+            return Ok(());
+        }
         match (self.activation, self.kernel) {
-            (Activation::Relu, _) => clamp(values, f32::INFINITY),
-            (Activation::Relu6, _) => clamp(values, 6.0),
             (Activation::Gelu, Some(erf)) => {
                 let mut buffer = [0f32; 256];
                 for values in values.chunks_mut(buffer.len()) {

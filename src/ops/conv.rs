@@ -6,7 +6,7 @@
 use super::activation::Activation;
 use super::scratch::{Output, Scratch};
 use super::simd::{multiply_add, vectorised};
-use super::weights::{Epilogue, Weights};
+use super::weights::{SliceEpilogue, Weights};
 use super::{par_rows, slice};
 use std::ops::Range;
 use tract_core::internal::*;
@@ -78,6 +78,15 @@ impl Geometry {
     }
 }
 
+/// Rows of a picture.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// All channels of all places of these rows.
+    pub values: &'a [f32],
+    /// The picture's row that they begin with.
+    pub first: usize,
+}
+
 /// What a place is multiplied with.
 #[derive(Clone, Debug)]
 pub enum Kernel {
@@ -129,7 +138,8 @@ impl Convolution {
         }
     }
 
-    fn inputs(&self) -> usize {
+    /// Channels of the input.
+    pub fn inputs(&self) -> usize {
         match &self.kernel {
             Kernel::Dense(weights) => weights.inputs() / self.kernel_places(),
             Kernel::Depthwise(taps) => taps.shape()[1],
@@ -140,11 +150,54 @@ impl Convolution {
         self.geometry.kernel[0] * self.geometry.kernel[1]
     }
 
-    /// What each output's kernel lies on, a row each; zeros beside the picture.
-    fn unfold(&self, x: &[f32], rows: &mut [f32]) -> TractResult<()> {
+    /// Rows of the input that these rows of the output see.
+    pub fn seen(&self, rows: &Range<usize>) -> Range<usize> {
+        let g = &self.geometry;
+        let first = (rows.start * g.stride[0]).saturating_sub(g.before[0]);
+        let last = (rows.end - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1;
+        let end = last.saturating_sub(g.before[0]).min(g.input[0]);
+        first.min(end)..end
+    }
+
+    /// These rows of the output's picture, from a part of the input that has the rows that they see.
+    ///
+    /// # Errors
+    /// Lengths that do not fit each other.
+    pub fn rows(
+        &self,
+        x: Part,
+        rows: Range<usize>,
+        residual: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> TractResult<()> {
+        let weights = match &self.kernel {
+            Kernel::Depthwise(taps) => return self.depthwise(x, slice(taps)?, rows.start, out),
+            Kernel::Dense(weights) => weights,
+        };
+        let epilogue = SliceEpilogue {
+            scale: 1.0,
+            bias: self.bias.as_deref().map(slice).transpose()?,
+            activation: self.activation,
+            residual,
+        };
+        let places = self.geometry.output[1] * rows.len();
+        if self.geometry.is_pointwise() {
+            let line = self.geometry.input[1] * weights.inputs();
+            let x = &x.values[(rows.start - x.first) * line..][..places * weights.inputs()];
+            return weights.rows(x, epilogue, out);
+        }
+        let mut unfolded = Scratch::take(places * weights.inputs());
+        self.unfold(x, rows.start, &mut unfolded)?;
+        weights.rows(&unfolded, epilogue, out)
+    }
+
+    /// What each output's kernel lies on, a row each, from the output's row `top` on; zeros beside the picture.
+    fn unfold(&self, x: Part, top: usize, rows: &mut [f32]) -> TractResult<()> {
         let (g, channels) = (&self.geometry, self.inputs());
         let width = self.kernel_places() * channels;
+        let missing = x.first * g.input[1];
         par_rows(rows, width, 1, |first, rows| {
+            let first = top * g.output[1] + first;
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 let (down, top) = g.steps(0, (first + i) / g.output[1]);
                 let (across, left) = g.steps(1, (first + i) % g.output[1]);
@@ -155,9 +208,9 @@ impl Convolution {
                     // Neighbours of one row lie behind each other.
                     let run = if g.dilation[1] == 1 { across.len() } else { 1 };
                     for step in across.clone().step_by(run) {
-                        let from = g.place([top, left], [y, step]) * channels;
+                        let from = (g.place([top, left], [y, step]) - missing) * channels;
                         row[(y * g.kernel[1] + step) * channels..][..run * channels]
-                            .copy_from_slice(&x[from..from + run * channels]);
+                            .copy_from_slice(&x.values[from..from + run * channels]);
                     }
                 }
             }
@@ -165,14 +218,14 @@ impl Convolution {
         })
     }
 
-    fn depthwise(&self, x: &[f32], taps: &[f32], out: &mut [f32]) -> TractResult<()> {
+    fn depthwise(&self, x: Part, taps: &[f32], top: usize, out: &mut [f32]) -> TractResult<()> {
         let (g, channels) = (&self.geometry, self.outputs());
         let bias = self.bias.as_deref().map(slice).transpose()?;
         let activation = self.activation.kernel()?;
         let line = g.output[1] * channels;
         par_rows(out, line, 1, |first, lines| {
             for (i, out) in lines.chunks_exact_mut(line).enumerate() {
-                depthwise_line(x, taps, bias, out, g, first + i, channels);
+                depthwise_line(x, taps, bias, out, g, top + first + i, channels);
                 if !activation.is_none() {
                     activation.run(out)?;
                 }
@@ -185,7 +238,7 @@ impl Convolution {
 /// The output's row `at`, `N` channels of every place from `channel` on.
 #[inline(always)]
 fn depthwise_columns<const N: usize, const FUSED: bool>(
-    x: &[f32],
+    x: Part,
     taps: &[f32],
     bias: Option<&[f32]>,
     out: &mut [f32],
@@ -197,6 +250,7 @@ fn depthwise_columns<const N: usize, const FUSED: bool>(
     let start = start.copied().unwrap_or([0.0; N]);
     let (down, top) = g.steps(0, at);
     let inside = g.inside(1);
+    let missing = x.first * g.input[1];
     for (column, out) in out.chunks_exact_mut(channels).enumerate() {
         // Most lie inside: no division there.
         let (across, left) = match inside.contains(&column) {
@@ -208,10 +262,11 @@ fn depthwise_columns<const N: usize, const FUSED: bool>(
         };
         let mut sums = start;
         for y in down.clone() {
-            let from = g.place([top, left], [y, across.start]) * channels + channel;
+            let place = g.place([top, left], [y, across.start]) - missing;
+            let from = place * channels + channel;
             let step = g.dilation[1] * channels;
             for (i, tap) in across.clone().enumerate() {
-                let x = x[from + i * step..].first_chunk::<N>();
+                let x = x.values[from + i * step..].first_chunk::<N>();
                 let taps = taps[(y * g.kernel[1] + tap) * channels + channel..].first_chunk::<N>();
                 let (Some(x), Some(taps)) = (x, taps) else {
                     return;
@@ -228,7 +283,7 @@ fn depthwise_columns<const N: usize, const FUSED: bool>(
 vectorised! {
     /// The output's row `at`.
     fn depthwise_line(
-        x: &[f32], taps: &[f32], bias: Option<&[f32]>, out: &mut [f32], g: &Geometry, at: usize, channels: usize,
+        x: Part, taps: &[f32], bias: Option<&[f32]>, out: &mut [f32], g: &Geometry, at: usize, channels: usize,
     ) {
         // Channels outermost: their part of the kernel stays in the nearest cache.
         let mut channel = 0;
@@ -275,25 +330,12 @@ impl EvalOp for Convolution {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let places = self.geometry.output[0] * self.geometry.output[1];
         let mut out = Output::take(ctx, &[places, self.outputs()])?;
-        let x = slice(&inputs[0])?;
-        match &self.kernel {
-            Kernel::Depthwise(taps) => self.depthwise(x, slice(taps)?, out.slice()?)?,
-            Kernel::Dense(weights) => {
-                let epilogue = Epilogue {
-                    scale: None,
-                    bias: self.bias.as_deref(),
-                    activation: self.activation,
-                    residual: inputs.get(1).map(|r| &**r),
-                };
-                if self.geometry.is_pointwise() {
-                    weights.product(x, None, epilogue, out.tensor()?, 0)?;
-                } else {
-                    let mut rows = Scratch::take(places * weights.inputs());
-                    self.unfold(x, &mut rows)?;
-                    weights.product(&rows, None, epilogue, out.tensor()?, 0)?;
-                }
-            }
-        }
+        let whole = Part {
+            values: slice(&inputs[0])?,
+            first: 0,
+        };
+        let residual = inputs.get(1).map(|r| slice(r)).transpose()?;
+        self.rows(whole, 0..self.geometry.output[0], residual, out.slice()?)?;
         Ok(tvec!(out.hand_on()))
     }
 }

@@ -27,6 +27,21 @@ pub enum Matrix {
     },
 }
 
+/// Row-major `values` of `columns` columns rounded to int8, and the scale of each row: symmetric, so that its largest
+/// weight becomes 127. What was rounded so before stays what it is.
+pub fn to_int8(values: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
+    let mut scales = Vec::with_capacity(values.len() / columns);
+    let mut rounded = Vec::with_capacity(values.len());
+    for row in values.chunks_exact(columns) {
+        let max = row.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let scale = if max > 0.0 { max / 127.0 } else { 1.0 };
+        scales.push(scale);
+        let steps = row.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0));
+        rounded.extend(steps.map(|v| v as i8));
+    }
+    (rounded, scales)
+}
+
 impl Matrix {
     /// Its shape, [rows, columns].
     pub fn shape(&self) -> [usize; 2] {

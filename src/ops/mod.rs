@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod chain;
 pub mod conv;
 mod float;
 pub mod fp16;

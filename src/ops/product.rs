@@ -214,9 +214,14 @@ impl Block<'_> {
         let bias = self
             .bias
             .map_or(&NO_BIAS[..wide], |b| &b[column..column + wide]);
+        let start = row * self.columns + column;
+        if let (Some(high), None) = (self.activation.clamp(), self.residual) {
+            let out = &mut self.out[start..];
+            store_clamped(values, width, self.scale, bias, high, out, self.columns);
+            return Ok(());
+        }
         scale_and_shift(values, width, self.scale * self.factor, bias, self.factor);
         self.activation.run(values)?;
-        let start = row * self.columns + column;
         let residual = self.residual.map(|r| &r[start..]);
         store(
             values,
@@ -248,6 +253,20 @@ vectorised! {
                 *out = *values;
             } else {
                 out.copy_from_slice(values);
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Writes as many of each `width` values as there are biases to rows `stride` apart, scaled, shifted and cut off.
+    fn store_clamped(
+        values: &[f32], width: usize, scale: f32, bias: &[f32], high: f32, out: &mut [f32], stride: usize,
+    ) {
+        for (r, values) in values.chunks_exact(width).enumerate() {
+            let out = &mut out[r * stride..][..bias.len()];
+            for ((out, v), bias) in out.iter_mut().zip(values).zip(bias) {
+                *out = multiply_add::<FUSED>(*v, scale, *bias).max(0.0).min(high);
             }
         }
     }

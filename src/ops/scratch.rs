@@ -11,7 +11,10 @@ use tract_core::internal::*;
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 /// A buffer on loan; goes back when dropped.
-pub struct Scratch(Vec<f32>);
+pub struct Scratch {
+    buffer: Vec<f32>,
+    len: usize,
+}
 
 impl Scratch {
     /// A buffer of `len` unspecified numbers.
@@ -19,19 +22,21 @@ impl Scratch {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         // The shortest that is long enough, else the longest: few grow, and they grow once.
         let index = (0..free.len()).min_by_key(|i| {
-            let capacity = free[*i].capacity();
-            (capacity < len, capacity.abs_diff(len))
+            let own = free[*i].len();
+            (own < len, own.abs_diff(len))
         });
         let mut buffer = index.map_or_else(Vec::new, |i| free.swap_remove(i));
         drop(free);
-        buffer.resize(len, 0.0);
-        Scratch(buffer)
+        if buffer.len() < len {
+            buffer.resize(len, 0.0);
+        }
+        Scratch { buffer, len }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
+        let buffer = std::mem::take(&mut self.buffer);
         FREE.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(buffer);
@@ -41,13 +46,13 @@ impl Drop for Scratch {
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.buffer[..self.len]
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.buffer[..self.len]
     }
 }
 

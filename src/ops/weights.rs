@@ -1,6 +1,7 @@
 //! Weight matrices in the arithmetic that this processor runs quickest.
 
-pub use super::matrix::Matrix;
+pub use super::matrix::{Matrix, to_int8};
+pub use super::product::SliceEpilogue;
 
 use super::activation::Activation;
 use super::layer_norm::Norm;
@@ -163,6 +164,14 @@ impl Weights {
         };
         let out = &mut slice_mut(out)?[span];
         self.packed().product(x, norm, epilogue, out)
+    }
+
+    /// The rows of `x` [n, inputs] times the transposed weights, written to `out` [n, outputs].
+    ///
+    /// # Errors
+    /// Lengths that do not fit each other.
+    pub fn rows(&self, x: &[f32], epilogue: SliceEpilogue, out: &mut [f32]) -> TractResult<()> {
+        self.packed().product(x, None, epilogue, out)
     }
 }
 

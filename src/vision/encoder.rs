@@ -63,7 +63,7 @@ impl Encoder {
             return Err(BundleError::architecture(PART, "no tap is asked for"));
         }
         if manifest.is_network() {
-            return nnef::plan(bundle, taps).map(Encoder::of);
+            return nnef::plan(bundle, taps, arithmetic).map(Encoder::of);
         }
         let words = !manifest.text.is_none();
         let projected = |t: &&Tap| matches!(t.form, Form::Projected | Form::ProjectedRaw);

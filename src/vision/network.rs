@@ -5,6 +5,7 @@ use crate::bundle::network::{NetworkSpec, PART};
 use crate::bundle::{Bundle, BundleError};
 use crate::graph::nnef;
 use crate::ops::tract::*;
+use crate::ops::weights::Arithmetic;
 use crate::tiling::Area;
 use image::RgbImage;
 
@@ -12,22 +13,24 @@ use image::RgbImage;
 pub struct NetworkEncoder {
     preprocessor: Preprocessor,
     encoder: Encoder,
+    arithmetic: Arithmetic,
 }
 
 impl NetworkEncoder {
-    /// Of a bundle that has one.
+    /// Of a bundle that has one, in int8 if its weights are, and `asked` or this processor do not say otherwise.
     ///
     /// # Errors
     /// [`BundleError::Architecture`]: it has none, or one that is not what its manifest says.
-    pub fn load(bundle: &Bundle) -> Result<NetworkEncoder, BundleError> {
+    pub fn load(bundle: &Bundle, asked: Arithmetic) -> Result<NetworkEncoder, BundleError> {
         let manifest = bundle.manifest();
-        let encoder = Encoder::of(nnef::plan(bundle, &manifest.memory_taps())?);
+        let encoder = Encoder::of(nnef::plan(bundle, &manifest.memory_taps(), asked)?);
         let spec = manifest.network.as_ref();
         let spec =
             spec.ok_or_else(|| BundleError::architecture(PART, "the manifest names none"))?;
         Ok(NetworkEncoder {
             preprocessor: Preprocessor::new(&spec.image),
             encoder,
+            arithmetic: nnef::arithmetic(bundle, asked),
         })
     }
 
@@ -39,7 +42,13 @@ impl NetworkEncoder {
         Ok(NetworkEncoder {
             preprocessor: Preprocessor::new(&spec.image),
             encoder: self.encoder.beside()?,
+            arithmetic: self.arithmetic,
         })
+    }
+
+    /// What it is multiplied in: int8 or f32.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
     }
 
     /// A frame's area as it wants it, [3, S, S].

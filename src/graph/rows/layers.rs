@@ -4,11 +4,14 @@ use super::{Layer, Rewriter, Value};
 use crate::ops::activation::Activation;
 use crate::ops::conv::{Convolution, Geometry, Kernel};
 use crate::ops::slice;
-use crate::ops::weights::{Arithmetic, Matrix, Weights};
+use crate::ops::weights::{Arithmetic, Matrix, Weights, to_int8};
 use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat};
 use tract_core::ops::einsum::EinSum;
+
+/// Products of fewer inputs stay in f32: to round a row takes as long as they do.
+const SHORTEST: usize = 32;
 
 impl Rewriter<'_> {
     pub(super) fn convolution(
@@ -79,8 +82,20 @@ impl Rewriter<'_> {
         Ok(Some(Value::layer(layer, axis)))
     }
 
+    /// A matrix [outputs, inputs] for this network's arithmetic.
     fn packed(&self, matrix: Tensor) -> TractResult<Kernel> {
-        let weights = Weights::pack(&Matrix::F32(matrix), Arithmetic::F32)?;
+        let columns = matrix.shape()[1];
+        let matrix = if self.arithmetic == Arithmetic::Int8 && columns >= SHORTEST {
+            let (values, scales) = to_int8(slice(&matrix)?, columns);
+            Matrix::Int8 {
+                values,
+                columns,
+                scales,
+            }
+        } else {
+            Matrix::F32(matrix)
+        };
+        let weights = Weights::pack(&matrix, self.arithmetic)?;
         Ok(Kernel::Dense(Arc::new(weights)))
     }
 

@@ -5,6 +5,7 @@
 //! tract's own operators stay where these cannot be used (grouped kernels, pooling, attention, ...): a value is brought
 //! back to the order that the graph says, once, where one of them wants it.
 
+mod chains;
 mod layers;
 mod pairs;
 #[cfg(test)]
@@ -12,6 +13,8 @@ mod tests;
 
 use crate::ops::conv::Convolution;
 use crate::ops::reshape;
+use crate::ops::weights::Arithmetic;
+use chains::chained;
 use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::ops::binary::TypedBinOp;
@@ -22,15 +25,17 @@ use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::nn::Reduce;
 use tract_core::ops::source::TypedSource;
 
-/// The same network with the same outputs, on this project's kernels wherever that is possible.
+/// The same network with the same outputs, on this project's kernels wherever that is possible; in `Int8`, products long
+/// enough to gain by it round weights and activations to int8.
 ///
 /// # Errors
 /// tract's own, for a graph that does not hold together.
-pub(crate) fn on_rows(model: &TypedModel) -> TractResult<TypedModel> {
+pub(crate) fn on_rows(model: &TypedModel, arithmetic: Arithmetic) -> TractResult<TypedModel> {
     let mut rewriter = Rewriter {
         old: model,
         new: TypedModel::default(),
         values: HashMap::new(),
+        arithmetic,
     };
     for node in model.eval_order()? {
         rewriter.node(model.node(node))?;
@@ -40,7 +45,7 @@ pub(crate) fn on_rows(model: &TypedModel) -> TractResult<TypedModel> {
         .map(|o| rewriter.plain(*o))
         .collect::<TractResult<_>>()?;
     rewriter.new.select_output_outlets(&outputs)?;
-    Ok(rewriter.new)
+    chained(&rewriter.new)
 }
 
 /// A layer that is not in the new model yet: what follows may still become part of it.
@@ -96,6 +101,7 @@ struct Rewriter<'a> {
     old: &'a TypedModel,
     new: TypedModel,
     values: HashMap<OutletId, Value>,
+    arithmetic: Arithmetic,
 }
 
 impl Rewriter<'_> {

@@ -1,6 +1,7 @@
 use super::on_rows;
 use crate::ops::slice;
 use crate::ops::testing::tensor;
+use crate::ops::weights::Arithmetic;
 use tract_core::internal::*;
 use tract_core::ops::change_axes::AxisOp;
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
@@ -70,9 +71,16 @@ impl Net {
     }
 
     /// Rewritten, what it computes is the same; gives the operators' names.
-    fn rewritten(mut self, outputs: &[OutletId]) -> Vec<String> {
+    fn rewritten(self, outputs: &[OutletId]) -> Vec<String> {
+        let (names, apart) = self.rewritten_in(Arithmetic::F32, outputs);
+        assert!(apart < 1e-6, "apart by {apart}");
+        names
+    }
+
+    /// Rewritten: the operators' names, and by how much of an output's largest number its numbers are apart at most.
+    fn rewritten_in(mut self, arithmetic: Arithmetic, outputs: &[OutletId]) -> (Vec<String>, f32) {
         self.0.select_output_outlets(outputs).unwrap();
-        let ours = on_rows(&self.0).unwrap();
+        let ours = on_rows(&self.0, arithmetic).unwrap();
         let shape = self.0.input_fact(0).unwrap().shape.clone();
         let x = tensor(shape.as_concrete().unwrap(), 99);
         let run = |model: &TypedModel| {
@@ -84,20 +92,20 @@ impl Net {
                 .unwrap();
             plan.run(tvec!(x.clone().into_tvalue())).unwrap()
         };
+        let mut apart = 0f32;
         for (a, b) in run(&self.0).iter().zip(run(&ours)) {
             assert_eq!(a.shape(), b.shape());
             let (a, b) = (slice(a).unwrap(), slice(&b).unwrap());
             let largest = a.iter().fold(1f32, |m, v| m.max(v.abs()));
-            for (i, (a, b)) in a.iter().zip(b).enumerate() {
-                assert!((a - b).abs() < 1e-6 * largest, "[{i}]: {b} for {a}");
+            for (a, b) in a.iter().zip(b) {
+                assert!(b.is_finite());
+                apart = apart.max((a - b).abs() / largest);
             }
         }
         let mut used = ours;
         used.compact().unwrap();
-        used.nodes()
-            .iter()
-            .map(|n| n.op.name().to_string())
-            .collect()
+        let names = used.nodes().iter().map(|n| n.op.name().to_string());
+        (names.collect(), apart)
     }
 }
 
@@ -208,4 +216,22 @@ fn what_these_kernels_cannot_do_stays() {
     let names = net.rewritten(&[gated, scaled]);
     assert_eq!(count(&names, "FusedConvolution"), 3, "{names:?}");
     assert_eq!(count(&names, "Conv"), 1, "{names:?}");
+}
+
+/// As MobileNets have it: a wide pointwise layer is rounded, the narrow one and the depthwise kernel before it are not.
+#[test]
+fn in_int8_long_products_are_rounded_and_short_ones_are_not() {
+    for (inputs, rounds) in [(64, true), (16, false)] {
+        let (mut net, x) = Net::new(&[1, inputs, 9, 7]);
+        let deep = net.conv(x, [inputs, inputs, inputs], 3, 1);
+        let deep = net.relu6(deep);
+        let narrow = net.conv(deep, [inputs, 24, 1], 1, 1);
+        let sum = net.conv(narrow, [24, inputs, 1], 1, 1);
+        let sum = net.wire(math::add(), &[x, sum]);
+        let (names, apart) = net.rewritten_in(Arithmetic::Int8, &[sum]);
+        assert_eq!(count(&names, "FusedConvolution"), 3, "{names:?}");
+        // Half a step of 255 for activations and of 127 for weights, over a sum of numbers of either sign.
+        assert!(apart < 0.02, "{inputs}: apart by {apart}");
+        assert_eq!(apart > 1e-5, rounds, "{inputs}: apart by {apart}");
+    }
 }

@@ -11,6 +11,7 @@ use crate::bundle::network::{GRAPH, NetworkSpec, PART};
 use crate::bundle::{Bundle, BundleWriter};
 use crate::capture::known_frame;
 use crate::ops::slice;
+use crate::ops::weights::Arithmetic;
 use crate::train::TrainError;
 use crate::train::export::{ExportOptions, Exported, SIGMA_PER_PIXEL, Writer};
 use crate::vision::{NetworkEncoder, Preprocessor};
@@ -199,7 +200,9 @@ impl Network {
         out: &Path,
     ) -> Result<(Exported, f32), TrainError> {
         let bundle = Bundle::from_bytes(bytes).map_err(TrainError::SelfCheck)?;
-        let mut encoder = NetworkEncoder::load(&bundle).map_err(TrainError::SelfCheck)?;
+        // As a camera node multiplies int8 weights, whatever this machine has instructions for.
+        let encoder = NetworkEncoder::load(&bundle, Arithmetic::Int8);
+        let mut encoder = encoder.map_err(TrainError::SelfCheck)?;
         let failed =
             |e: TractError| TrainError::Options(format!("it fails on the known frame: {e:#}"));
         let frame = Preprocessor::new(&self.image).run(&known_frame());

@@ -5,6 +5,7 @@ use super::super::TrainError;
 use super::refuse::refuse_miscomputed;
 use super::{Found, digest, input, maps, open, parse, rows};
 use crate::graph::rows::on_rows;
+use crate::ops::weights::Arithmetic;
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
 use tract_onnx::prelude::*;
@@ -142,7 +143,7 @@ fn read(
     Ok(Teacher {
         digest: String::new(),
         taps: taps.collect(),
-        plan: on_rows(&model.into_decluttered()?)?
+        plan: on_rows(&model.into_decluttered()?, Arithmetic::F32)?
             .into_optimized()?
             .into_runnable()?,
         fixed,

@@ -1,0 +1,73 @@
+//! Layers behind each other whose values in between are too large for the nearest caches become one operator.
+
+use crate::ops::chain::{Chain, KEPT};
+use crate::ops::conv::Convolution;
+use tract_core::internal::*;
+
+/// Layers that end at a node, and what the first one sees.
+struct Run {
+    layers: Vec<Convolution>,
+    from: OutletId,
+}
+
+/// The same model with chains in it.
+pub(super) fn chained(model: &TypedModel) -> TractResult<TypedModel> {
+    let order = model.eval_order()?;
+    let mut runs: HashMap<usize, Run> = HashMap::new();
+    let mut within = vec![];
+    for id in &order {
+        let node = model.node(*id);
+        let Some(layer) = node.op_as::<Convolution>() else {
+            continue;
+        };
+        let x = node.inputs[0];
+        let alone = model.outlet_successors(x).len() == 1 && !model.outputs.contains(&x);
+        let before = runs.get(&x.node).filter(|_| alone).and_then(|run| {
+            let bytes = model.outlet_fact(x).ok()?.mem_size().as_i64()?;
+            let layers = [&run.layers[..], std::slice::from_ref(layer)].concat();
+            Chain::new(layers.clone()).filter(|_| bytes > KEPT as i64)?;
+            let from = run.from;
+            Some(Run { layers, from })
+        });
+        if before.is_some() {
+            runs.remove(&x.node);
+            within.push(x.node);
+        }
+        let layers = vec![layer.clone()];
+        runs.insert(*id, before.unwrap_or(Run { layers, from: x }));
+    }
+    let mut new = TypedModel::default();
+    let mut outlets: HashMap<OutletId, OutletId> = HashMap::new();
+    for id in order.into_iter().filter(|id| !within.contains(id)) {
+        let node = model.node(id);
+        let from = |o: &OutletId| outlets.get(o).copied().context("a value out of order");
+        let made = match runs.get(&id).filter(|run| run.layers.len() > 1) {
+            _ if node.op_is::<tract_core::ops::source::TypedSource>() => {
+                tvec!(new.add_source(&node.name, node.outputs[0].fact.clone())?)
+            }
+            None => {
+                let inputs = node
+                    .inputs
+                    .iter()
+                    .map(from)
+                    .collect::<TractResult<TVec<_>>>()?;
+                new.wire_node(&node.name, node.op.clone(), &inputs)?
+            }
+            Some(run) => {
+                let chain = Chain::new(run.layers.clone()).context("layers that do not fit")?;
+                let inputs = std::iter::once(&run.from).chain(&node.inputs[1..]);
+                let inputs = inputs.map(from).collect::<TractResult<TVec<_>>>()?;
+                new.wire_node(&node.name, chain, &inputs)?
+            }
+        };
+        for (slot, outlet) in made.into_iter().enumerate() {
+            outlets.insert(OutletId::new(id, slot), outlet);
+        }
+    }
+    let outputs = model.output_outlets()?.iter().map(|o| {
+        let made = outlets.get(o).copied();
+        made.context("an output that is not computed")
+    });
+    new.select_output_outlets(&outputs.collect::<TractResult<TVec<_>>>()?)?;
+    Ok(new)
+}
