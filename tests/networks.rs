@@ -50,10 +50,10 @@ fn bundle(network: &Network, precision: Precision, folder: &Path) -> Bundle {
 }
 
 /// How far each tap of a bundle is from what ONNX Runtime made of the pixels, relative.
-fn off(bundle: &Bundle, names: &[&str]) -> Vec<f32> {
+fn off(bundle: &Bundle, names: &[&str], arithmetic: Arithmetic) -> Vec<f32> {
     let want = Tensors::load(&golden("networks/expected.safetensors")).unwrap();
     let taps = bundle.manifest().memory_taps();
-    let mut encoder = Encoder::with_taps(bundle, &taps, 0, Arithmetic::Auto).unwrap();
+    let mut encoder = Encoder::with_taps(bundle, &taps, 0, arithmetic).unwrap();
     let pixels = Tensor::from_shape(&[3, 32, 32], &values(&want, "pixels")).unwrap();
     let rows = encoder.taps(pixels).unwrap();
     assert_eq!(rows.len(), names.len());
@@ -73,22 +73,27 @@ fn numbers_are_those_of_onnx_runtime() {
     assert_eq!(maps.products, convolutions + enlarging);
     let rows = load("rows.onnx", &["tokens"], None);
     assert_eq!((rows.image.size, rows.image.grid()), (32, 4));
-    for (precision, limit) in [
-        (Precision::F32, 1e-5),
-        (Precision::F16, 1e-3),
-        (Precision::Int8, 0.03),
+    let mut all = vec![];
+    for (precision, arithmetic, limit) in [
+        (Precision::F32, Arithmetic::Int8, 1e-5),
+        (Precision::F16, Arithmetic::Int8, 1e-3),
+        (Precision::Int8, Arithmetic::F32, 0.03),
+        (Precision::Int8, Arithmetic::Int8, 0.04),
     ] {
         let bundle_ = bundle(&maps, precision, folder.path());
-        let mut found = off(&bundle_, &["maps.stride4", "maps.stride8"]);
+        let mut found = off(&bundle_, &["maps.stride4", "maps.stride8"], arithmetic);
         found.extend(off(
             &bundle(&rows, precision, folder.path()),
             &["rows.tokens"],
+            arithmetic,
         ));
         assert!(
             found.iter().all(|d| *d < limit),
-            "{precision:?}: off by {found:?}"
+            "{precision:?} in {arithmetic:?}: off by {found:?}"
         );
+        all.push(found);
     }
+    assert_ne!(all[2], all[3], "int8 weights were not multiplied in int8");
 }
 
 #[test]
@@ -150,6 +155,26 @@ fn beside_a_clip_only_the_memory_sees_it() {
         memory: true,
         ..Options::default()
     };
+    // What is taught is bound to what both are multiplied in; int8 is asked for whatever this processor would choose.
+    for (precision, asked, both_in) in [
+        (Precision::Int8, Arithmetic::Int8, "f32+int8"),
+        (Precision::Int8, Arithmetic::F32, "f32+f32"),
+        (Precision::F32, Arithmetic::Int8, "f32+f32"),
+    ] {
+        let path = folder.path().join("third.bundle");
+        let stored = common::options(Selection::Paper, precision);
+        network.export_beside(&plain, &stored, &path).unwrap();
+        let bundle = Bundle::open(&path, &Keys::default()).unwrap();
+        let options = Options {
+            arithmetic: asked,
+            ..options
+        };
+        let own = |b| Inspector::new(b, options).unwrap();
+        let (third, alone) = (own(&bundle), own(&plain));
+        assert_eq!(third.arithmetic(), both_in, "{precision:?}");
+        assert_eq!(third.bound_to().unwrap().1, both_in, "{precision:?}");
+        assert_eq!(alone.arithmetic(), "f32");
+    }
     let mut alone = Inspector::new(&plain, options).unwrap();
     let mut inspector = Inspector::new(&both, options).unwrap();
     let frame = known_frame();
