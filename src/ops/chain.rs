@@ -4,9 +4,8 @@
 //! megabytes, written and read again for every layer, where a few of its rows are all that the next layer needs at a time.
 
 use super::conv::{Convolution, Part};
-use super::par_rows;
 use super::scratch::{Output, Scratch};
-use super::slice;
+use super::{par_rows, slice, threads};
 use std::ops::Range;
 use tract_core::internal::*;
 
@@ -98,6 +97,29 @@ impl Chain {
         lines.map(|(layer, rows)| rows * line(layer) * 4).sum()
     }
 
+    /// Whether threads that share the rows would compute many of those between layers twice: more than a quarter of them.
+    fn is_torn_by(&self, threads: usize) -> bool {
+        let rows = self.last().geometry.output[0].div_ceil(threads);
+        let own = self.layers.iter().map(|layer| layer.geometry.output[0]);
+        let mut both = own.zip(self.room(rows));
+        threads > 1 && both.any(|(own, room)| 4 * room > 5 * own.div_ceil(threads))
+    }
+
+    /// The whole output, one layer after the other.
+    fn one_by_one(&self, x: &[f32], residual: Option<&[f32]>, out: &mut [f32]) -> TractResult<()> {
+        let part = |values| Part { values, first: 0 };
+        let all = |layer: &Convolution| 0..layer.geometry.output[0];
+        let mut before: Option<Scratch> = None;
+        for layer in &self.layers[..self.layers.len() - 1] {
+            let mut next = Scratch::take(layer.geometry.output[0] * line(layer));
+            let x = before.as_deref().unwrap_or(x);
+            layer.rows(part(x), all(layer), None, &mut next)?;
+            before = Some(next);
+        }
+        let x = before.as_deref().unwrap_or(x);
+        self.last().rows(part(x), all(self.last()), residual, out)
+    }
+
     /// These rows of the output.
     fn rows(
         &self,
@@ -186,6 +208,10 @@ impl EvalOp for Chain {
         let mut out = Output::take(ctx, &shape)?;
         let x = slice(&inputs[0])?;
         let residual = inputs.get(1).map(|r| slice(r)).transpose()?;
+        if self.is_torn_by(threads()) {
+            self.one_by_one(x, residual, out.slice()?)?;
+            return Ok(tvec!(out.hand_on()));
+        }
         let width = line(self.last());
         par_rows(out.slice()?, width, 1, |first, out| {
             self.rows(x, residual, first..first + out.len() / width, out)
@@ -327,6 +353,8 @@ mod tests {
         assert!(
             chain.band > 1 && chain.bytes(chain.band) <= KEPT && chain.bytes(chain.band + 1) > KEPT
         );
+        // Four threads see 29 of 112 rows each, where 28 are their own; 56 threads see three for two.
+        assert!(!chain.is_torn_by(1) && !chain.is_torn_by(4) && chain.is_torn_by(56));
         assert!(Chain::new(vec![]).is_none());
         assert!(
             Chain::new(vec![deep.clone(), wide]).is_none(),

@@ -54,6 +54,15 @@ pub(crate) fn reshape(from: &[usize], to: &[usize]) -> AxisOp {
     AxisOp::Reshape(0, dims(from), dims(to))
 }
 
+/// Threads of the executor in force.
+pub(crate) fn threads() -> usize {
+    match current_tract_executor() {
+        Executor::MultiThread(pool) => pool.current_num_threads(),
+        Executor::RayonGlobal => rayon::current_num_threads(),
+        _ => 1,
+    }
+}
+
 /// Runs `work` on the rows of `out`, spread over the threads of the executor in force: each gets the
 /// index of its first row and a run of whole rows, whose number is a multiple of `granule` but for the
 /// last.
