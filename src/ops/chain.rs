@@ -107,17 +107,17 @@ impl Chain {
 
     /// The whole output, one layer after the other.
     fn one_by_one(&self, x: &[f32], residual: Option<&[f32]>, out: &mut [f32]) -> TractResult<()> {
-        let part = |values| Part { values, first: 0 };
         let all = |layer: &Convolution| 0..layer.geometry.output[0];
         let mut before: Option<Scratch> = None;
         for layer in &self.layers[..self.layers.len() - 1] {
             let mut next = Scratch::take(layer.geometry.output[0] * line(layer));
             let x = before.as_deref().unwrap_or(x);
-            layer.rows(part(x), all(layer), None, &mut next)?;
+            layer.rows(Part::whole(x), all(layer), None, &mut next)?;
             before = Some(next);
         }
         let x = before.as_deref().unwrap_or(x);
-        self.last().rows(part(x), all(self.last()), residual, out)
+        self.last()
+            .rows(Part::whole(x), all(self.last()), residual, out)
     }
 
     /// These rows of the output.
@@ -154,13 +154,7 @@ impl Chain {
             }
             for (at, layer) in self.layers.iter().enumerate() {
                 let (before, after) = windows.split_at_mut(at);
-                let x = before.last().map_or(
-                    Part {
-                        values: x,
-                        first: 0,
-                    },
-                    |w| w.part(),
-                );
+                let x = before.last().map_or(Part::whole(x), Window::part);
                 let new = wanted[at].clone();
                 match after.first_mut() {
                     None => {

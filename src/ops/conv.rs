@@ -87,6 +87,13 @@ pub struct Part<'a> {
     pub first: usize,
 }
 
+impl Part<'_> {
+    /// A whole picture.
+    pub fn whole(values: &[f32]) -> Part<'_> {
+        Part { values, first: 0 }
+    }
+}
+
 /// What a place is multiplied with.
 #[derive(Clone, Debug)]
 pub enum Kernel {
@@ -330,10 +337,7 @@ impl EvalOp for Convolution {
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let places = self.geometry.output[0] * self.geometry.output[1];
         let mut out = Output::take(ctx, &[places, self.outputs()])?;
-        let whole = Part {
-            values: slice(&inputs[0])?,
-            first: 0,
-        };
+        let whole = Part::whole(slice(&inputs[0])?);
         let residual = inputs.get(1).map(|r| slice(r)).transpose()?;
         self.rows(whole, 0..self.geometry.output[0], residual, out.slice()?)?;
         Ok(tvec!(out.hand_on()))
