@@ -6,8 +6,9 @@ use crate::train::TrainError;
 use crate::train::progress::Interrupt;
 use crate::train::render;
 use crate::train::tensors::file_digest;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8x3};
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -36,15 +37,16 @@ impl Square {
             let bytes = picture.into_raw();
             return Ok(Square { side, bytes });
         }
-        let from = ImageRef::new(width, height, picture.as_raw(), PixelType::U8x3);
+        // For pixels of one type: `resize` would bring the code for all of them.
+        let from = TypedImageRef::<U8x3>::from_buffer(width, height, picture.as_raw());
         let from = from.map_err(|e| e.to_string())?;
-        let mut square = Image::new(side as u32, side as u32, PixelType::U8x3);
+        let mut square = TypedImage::new(side as u32, side as u32);
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
             .fit_into_destination(Some((0.5, 0.5)));
-        let done = Resizer::new().resize(&from, &mut square, &options);
+        let done = Resizer::new().resize_typed(&from, &mut square, &options);
         done.map_err(|e| e.to_string())?;
-        let bytes = square.into_vec();
+        let bytes = U8x3::components(square.pixels()).to_vec();
         Ok(Square { side, bytes })
     }
 
