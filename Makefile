@@ -145,7 +145,7 @@ opcua-check: build
 	$(CACHE)/opcua/bin/python gateway/tests/check.py $(BIN)/faprompt-edge $(BIN)/faprompt-gateway
 
 # The station on a real arm64 kernel in QEMU, with faults made from outside; PHOTOS=folder feeds photos,
-# else rendered parts. The device program is compiled for arm64 once (a quarter of an hour of two cores).
+# else rendered parts. The device program is compiled for arm64 once (a quarter of an hour of two cores; after a change of ours ten minutes).
 rig: build
 	cargo build $(CARGO_FLAGS) --example rig-frames
 	tests/rig/setup > /dev/null
