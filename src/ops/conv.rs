@@ -157,7 +157,7 @@ impl Convolution {
         self.geometry.kernel[0] * self.geometry.kernel[1]
     }
 
-    /// Rows of the input that these rows of the output see.
+    /// Rows of the input that these rows of the output, at least one, see.
     pub fn seen(&self, rows: &Range<usize>) -> Range<usize> {
         let g = &self.geometry;
         let first = (rows.start * g.stride[0]).saturating_sub(g.before[0]);
