@@ -99,10 +99,13 @@ impl Chain {
 
     /// Whether threads that share the rows would compute many of those between layers twice: more than a quarter of them.
     fn is_torn_by(&self, threads: usize) -> bool {
+        if threads == 1 {
+            return false;
+        }
         let rows = self.last().geometry.output[0].div_ceil(threads);
         let own = self.layers.iter().map(|layer| layer.geometry.output[0]);
         let mut both = own.zip(self.room(rows));
-        threads > 1 && both.any(|(own, room)| 4 * room > 5 * own.div_ceil(threads))
+        both.any(|(own, room)| 4 * room > 5 * own.div_ceil(threads))
     }
 
     /// The whole output, one layer after the other.

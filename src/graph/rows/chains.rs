@@ -3,10 +3,11 @@
 use crate::ops::chain::{Chain, KEPT};
 use crate::ops::conv::Convolution;
 use tract_core::internal::*;
+use tract_core::ops::source::TypedSource;
 
 /// Layers that end at a node, and what the first one sees.
 struct Run {
-    layers: Vec<Convolution>,
+    chain: Chain,
     from: OutletId,
 }
 
@@ -24,25 +25,26 @@ pub(super) fn chained(model: &TypedModel) -> TractResult<TypedModel> {
         let alone = model.outlet_successors(x).len() == 1 && !model.outputs.contains(&x);
         let before = runs.get(&x.node).filter(|_| alone).and_then(|run| {
             let bytes = model.outlet_fact(x).ok()?.mem_size().as_i64()?;
-            let layers = [&run.layers[..], std::slice::from_ref(layer)].concat();
-            Chain::new(layers.clone()).filter(|_| bytes > KEPT as i64)?;
-            let from = run.from;
-            Some(Run { layers, from })
+            let layers = [run.chain.layers(), std::slice::from_ref(layer)].concat();
+            let chain = Chain::new(layers).filter(|_| bytes > KEPT as i64)?;
+            Some((chain, run.from))
         });
         if before.is_some() {
             runs.remove(&x.node);
             within.push(x.node);
         }
-        let layers = vec![layer.clone()];
-        runs.insert(*id, before.unwrap_or(Run { layers, from: x }));
+        let alone = || Some((Chain::new(vec![layer.clone()])?, x));
+        if let Some((chain, from)) = before.or_else(alone) {
+            runs.insert(*id, Run { chain, from });
+        }
     }
     let mut new = TypedModel::default();
     let mut outlets: HashMap<OutletId, OutletId> = HashMap::new();
     for id in order.into_iter().filter(|id| !within.contains(id)) {
         let node = model.node(id);
         let from = |o: &OutletId| outlets.get(o).copied().context("a value out of order");
-        let made = match runs.get(&id).filter(|run| run.layers.len() > 1) {
-            _ if node.op_is::<tract_core::ops::source::TypedSource>() => {
+        let made = match runs.get(&id).filter(|run| run.chain.layers().len() > 1) {
+            _ if node.op_is::<TypedSource>() => {
                 tvec!(new.add_source(&node.name, node.outputs[0].fact.clone())?)
             }
             None => {
@@ -54,10 +56,9 @@ pub(super) fn chained(model: &TypedModel) -> TractResult<TypedModel> {
                 new.wire_node(&node.name, node.op.clone(), &inputs)?
             }
             Some(run) => {
-                let chain = Chain::new(run.layers.clone()).context("layers that do not fit")?;
                 let inputs = std::iter::once(&run.from).chain(&node.inputs[1..]);
                 let inputs = inputs.map(from).collect::<TractResult<TVec<_>>>()?;
-                new.wire_node(&node.name, chain, &inputs)?
+                new.wire_node(&node.name, run.chain.clone(), &inputs)?
             }
         };
         for (slot, outlet) in made.into_iter().enumerate() {

@@ -235,3 +235,22 @@ fn in_int8_long_products_are_rounded_and_short_ones_are_not() {
         assert_eq!(apart > 1e-5, rounds, "{inputs}: apart by {apart}");
     }
 }
+
+/// Maps of half a megabyte: a block is one operator, unless somebody else sees what lies within it.
+#[test]
+fn layers_with_large_maps_between_them_are_a_chain() {
+    for seen in [false, true] {
+        let (mut net, x) = Net::new(&[1, 4, 64, 64]);
+        let wide = net.conv(x, [4, 32, 1], 1, 1);
+        let wide = net.relu6(wide);
+        let deep = net.conv(wide, [32, 32, 32], 3, 1);
+        let deep = net.relu6(deep);
+        let narrow = net.conv(deep, [32, 4, 1], 1, 1);
+        let sum = net.wire(math::add(), &[x, narrow]);
+        let outputs = [sum, deep];
+        let names = net.rewritten(&outputs[..1 + seen as usize]);
+        let found = ["FusedChain", "FusedConvolution"].map(|name| count(&names, name));
+        // With the depthwise layer's map wanted, the last layer stands alone.
+        assert_eq!(found, [1, seen as usize], "{names:?}");
+    }
+}
