@@ -1,5 +1,6 @@
 # make run   sets up what is missing, builds, runs the main job: a simulated station is taught good parts and rejects others
 # make test  sets up what is missing, runs every test; last, on Debian, the rig with its fewer cases
+# make install   both programs into ~/.cargo/bin, or PREFIX=folder's bin
 # make rig   the station on a real arm64 kernel, all cases
 # make node BOARD=jetson-orin-nano   program and Debian package for that board's processor
 #
@@ -11,7 +12,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO_FLAGS := --release --locked --features train
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: run test doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check plant-check opcua-check bench compare onnx-check default-bundle tables gpu-check clean
+.PHONY: run test install doc deny newest no-std cuts build setup fresh-check fuzz damage rig arm-check flash-check node node-arm64 deb deb-check serial-check web-check plant-check opcua-check bench compare onnx-check default-bundle tables gpu-check clean
 
 run: build
 	mkdir -p out
@@ -81,6 +82,10 @@ cuts: setup
 
 build: setup
 	cargo build $(CARGO_FLAGS)
+
+# What `make build` compiled, copied; --force: over what is there.
+install: build
+	cargo install --force --path . $(filter-out --release,$(CARGO_FLAGS)) $(if $(PREFIX),--root "$(abspath $(PREFIX))")
 
 setup:
 	@.ci/setup

@@ -6,9 +6,12 @@ use common::{apart, golden, relative, values};
 use faprompt_edge::bundle::manifest::{ActivationKind, Precision, Selection};
 use faprompt_edge::bundle::method::{Method, Positions};
 use faprompt_edge::bundle::{Bundle, Keys};
+use faprompt_edge::control::store::shelf::Shelf;
 use faprompt_edge::inspector::{Inspection, Inspector, Options};
+use faprompt_edge::memory::region::Regions;
 use faprompt_edge::methods::memory::nearest;
 use faprompt_edge::methods::winclip;
+use faprompt_edge::runtime::loadout::{CameraError, Choice, Network, label};
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::methods::bundle::coop_rows;
 use faprompt_edge::train::methods::learned::{Learned, Numbers, context_of};
@@ -351,6 +354,47 @@ fn winclip_zero_shot() {
     let (bundle, said) = judge(&clip, &asked, None);
     prototypes(&bundle, &values(&want, "text.mean_raw"));
     scores_and_maps(&said, &want, "zero.image_score", "zero.map");
+}
+
+/// A part that only its region makes a reject would pass, whichever camera's regions they are.
+#[test]
+fn a_station_refuses_regions_that_a_methods_one_score_would_ignore() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = clip(folder.path());
+    let asked = MethodOptions {
+        templates: Some(21),
+        ..asked(Method::Winclip)
+    };
+    let (bundle, _) = judge(&clip, &asked, None);
+    let strict = "[[region]]\nname = \"edge\"\nrectangle = [0.0, 0.0, 0.5, 1.0]\noffset = -0.2\n";
+    let file = folder.path().join("regions.toml");
+    std::fs::write(&file, strict).unwrap();
+    let file = file.display().to_string();
+    let network = |regions: &str| {
+        let options = Options {
+            memory: true,
+            ..Options::default()
+        };
+        let mut inspector = Inspector::new(&bundle, options).unwrap();
+        inspector.look(&Regions::parse(regions).unwrap()).unwrap();
+        let label = label(&bundle, &inspector, Path::new("x.bundle"));
+        Network::tested(inspector, label).unwrap()
+    };
+    let shelf = Shelf::new(folder.path());
+    let refused = |network: &mut Network, cameras, choice: &Choice| {
+        let made = network.for_cameras(cameras, choice, &shelf);
+        matches!(made, Err(CameraError::Regions { path, reason })
+            if path == Path::new(&file) && reason.starts_with("winclip has one score"))
+    };
+    let mut choice = Choice {
+        regions: file.clone(),
+        ..Choice::default()
+    };
+    assert!(refused(&mut network(strict), 1, &choice));
+    choice = Choice::default();
+    choice.further[0].regions = file.clone();
+    assert!(refused(&mut network(""), 2, &choice));
+    assert!(!network("").for_cameras(1, &choice, &shelf).unwrap());
 }
 
 #[test]

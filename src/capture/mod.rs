@@ -83,7 +83,8 @@ pub trait Camera: Send {
         None
     }
 
-    /// Sets exposure time and gain, while exposures go on. What is `None` stays as it is.
+    /// Sets exposure time and gain, while exposures go on. What is `None` is as the board file says, or as it was before it
+    /// was first set.
     ///
     /// # Errors
     /// [`CaptureError::Control`]; [`CaptureError::Unsupported`] of sources that have neither.

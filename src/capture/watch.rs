@@ -57,6 +57,8 @@ pub enum Step {
 pub struct Watch {
     pace: Pace,
     state: State,
+    /// When the camera was opened; `None` once it has exposed since then.
+    fresh_since: Option<u64>,
     /// Times of the last reopenings, oldest first.
     reopenings: VecDeque<u64>,
 }
@@ -80,6 +82,7 @@ impl Watch {
         let mut watch = Watch {
             pace,
             state: State::Halted,
+            fresh_since: None,
             reopenings: VecDeque::with_capacity(REOPENINGS),
         };
         watch.opened(now_us);
@@ -94,6 +97,7 @@ impl Watch {
     /// Reports an exposure, whole or not. It answers all triggers so far: which of them it belongs to is decided
     /// by the pairing.
     pub fn exposure(&mut self, now_us: u64) {
+        self.fresh_since = None;
         if let State::Up { deadline } = &mut self.state {
             *deadline = match self.pace {
                 Pace::FreeRunning { frame_time_us } => {
@@ -105,13 +109,28 @@ impl Watch {
         }
     }
 
-    /// Reports a trigger. Does nothing for a free-running camera, or if an answer is due already.
-    pub fn triggered(&mut self, now_us: u64) {
+    /// Reports a trigger at that time. Does nothing for a free-running camera, for a trigger that came before the
+    /// camera was open, or if an answer is due already.
+    pub fn triggered(&mut self, at_us: u64) {
         if let (Pace::Triggered { answer_us }, State::Up { deadline }) =
             (self.pace, &mut self.state)
         {
-            deadline.get_or_insert(now_us + answer_us.min(LONGEST_STALL_US));
+            let opened_us = self.fresh_since.unwrap_or(0);
+            if at_us >= opened_us {
+                let fresh_until = self
+                    .fresh_since
+                    .map_or(0, |opened| opened + LONGEST_STALL_US);
+                let answer = at_us + answer_us.min(LONGEST_STALL_US);
+                deadline.get_or_insert(answer.max(fresh_until));
+            }
         }
+    }
+
+    /// Whether the camera is up and has exposed, or has had its time for that: one that has not by then waits for
+    /// what makes it expose.
+    pub fn is_settled(&self, now_us: u64) -> bool {
+        let had_time = |opened: u64| now_us >= opened + LONGEST_STALL_US;
+        !self.is_blind() && self.fresh_since.is_none_or(had_time)
     }
 
     /// Reports that capturing failed with an error that needs a reopening, or that a reopening failed.
@@ -124,6 +143,7 @@ impl Watch {
 
     /// Reports that a reopening succeeded.
     pub fn opened(&mut self, now_us: u64) {
+        self.fresh_since = Some(now_us);
         self.state = State::Up {
             deadline: match self.pace {
                 Pace::FreeRunning { .. } => Some(now_us + LONGEST_STALL_US),
@@ -244,6 +264,37 @@ mod tests {
         assert_eq!(watch.step(deadline), Step::Capture { until_us: None });
         watch.triggered(deadline);
         assert!(matches!(watch.step(deadline + 300), Step::Wait { .. }));
+    }
+
+    #[test]
+    fn a_camera_owes_nothing_to_triggers_before_it_was_open_and_has_two_seconds_for_its_first_exposure()
+     {
+        let mut watch = Watch::new(Pace::Triggered { answer_us: 300 }, 0);
+        watch.exposure(1);
+        watch.failed(9_000_000);
+        assert_eq!(watch.step(9_250_000), Step::Reopen);
+        watch.triggered(9_500_000);
+        watch.opened(10_000_000);
+        assert!(!watch.is_settled(10_000_000));
+        // They waited in the lane while it was opened.
+        watch.triggered(9_000_000);
+        watch.triggered(9_999_999);
+        assert_eq!(watch.step(10_000_001), Step::Capture { until_us: None });
+        watch.triggered(10_000_400);
+        let until_us = Some(12_000_000);
+        assert_eq!(watch.step(10_000_701), Step::Capture { until_us });
+        assert!(!watch.is_settled(11_999_999));
+        watch.exposure(11_000_000);
+        assert!(watch.is_settled(11_000_000));
+        // From then on each is due in its own time.
+        watch.triggered(11_000_100);
+        let until_us = Some(11_000_400);
+        assert_eq!(watch.step(11_000_399), Step::Capture { until_us });
+        assert!(matches!(watch.step(11_000_400), Step::Wait { .. }));
+        assert!(!watch.is_settled(u64::MAX), "it is down");
+        // One that exposes only when it is triggered, and was not.
+        let quiet = Watch::new(Pace::Triggered { answer_us: 300 }, 5);
+        assert!(quiet.is_settled(2_000_005) && !quiet.is_settled(2_000_004));
     }
 
     #[test]

@@ -213,14 +213,10 @@ impl Inspect {
         }
         let threshold = self.threshold.unwrap_or(usual);
         if let Some(path) = &self.regions {
-            let method = inspector.manifest().method_name();
-            if method != Method::Faprompt {
-                return Err(CliError::Usage(format!(
-                    "--regions: {method} has one score of the whole picture; regions are for faprompt, and for what \
-                     was taught (`teach --regions` with `--fusion memory`)"
-                )));
-            }
             super::look(&mut inspector, path)?;
+            if let Some(why) = inspector.ignores_regions() {
+                return Err(CliError::Usage(format!("--regions: {why}")));
+            }
         }
         let networks = inspector
             .side_by_side(usize::from(self.cores.parallel).min(jobs.len()))

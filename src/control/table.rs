@@ -258,9 +258,9 @@ parameters! {
     PulseWidthMs: "pulse_width_ms", "ms", range(1, 10_000), n(40), Engineer, Recipe, BeltCleared, one(10),
         "How long the output is active for one part";
     CameraExposureUs: "camera_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(11),
-        "Exposure time of the camera; 0: leave it as it is";
+        "Exposure time of the camera; 0: as the board file or the driver has it";
     CameraGain: "camera_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(13),
-        "Gain of the camera, in its driver's unit; 0: leave it as it is";
+        "Gain of the camera, in its driver's unit; 0: as the board file or the driver has it";
     StrobeUs: "strobe_us", "us", or_zero("off", 10, 1_000_000), n(0), Engineer, Recipe, BeltCleared, two(14),
         "How long the strobe output is on after a trigger; 0: never";
     Taught: "taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
@@ -292,9 +292,9 @@ parameters! {
     Camera2Threshold: "camera2_threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(24),
         "Scores of camera 2's view above it are rejects, where there are several cameras";
     Camera2ExposureUs: "camera2_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(25),
-        "Exposure time of camera 2; 0: leave it as it is";
+        "Exposure time of camera 2; 0: as the board file or the driver has it";
     Camera2Gain: "camera2_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(27),
-        "Gain of camera 2, in its driver's unit; 0: leave it as it is";
+        "Gain of camera 2, in its driver's unit; 0: as the board file or the driver has it";
     Camera2Taught: "camera2_taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
         "A file of good parts that camera 2's views are compared with; empty: FAPrompt alone";
     Camera2Regions: "camera2_regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
@@ -302,9 +302,9 @@ parameters! {
     Camera3Threshold: "camera3_threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(28),
         "Scores of camera 3's view above it are rejects, where there are several cameras";
     Camera3ExposureUs: "camera3_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(29),
-        "Exposure time of camera 3; 0: leave it as it is";
+        "Exposure time of camera 3; 0: as the board file or the driver has it";
     Camera3Gain: "camera3_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(31),
-        "Gain of camera 3, in its driver's unit; 0: leave it as it is";
+        "Gain of camera 3, in its driver's unit; 0: as the board file or the driver has it";
     Camera3Taught: "camera3_taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
         "A file of good parts that camera 3's views are compared with; empty: FAPrompt alone";
     Camera3Regions: "camera3_regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
@@ -312,9 +312,9 @@ parameters! {
     Camera4Threshold: "camera4_threshold", "", steps(0, STEPS), n(5000), Operator, Recipe, NextPart, one(32),
         "Scores of camera 4's view above it are rejects, where there are several cameras";
     Camera4ExposureUs: "camera4_exposure_us", "us", or_zero("leave", 1, 1_000_000), n(0), Engineer, Recipe, NextPart, two(33),
-        "Exposure time of camera 4; 0: leave it as it is";
+        "Exposure time of camera 4; 0: as the board file or the driver has it";
     Camera4Gain: "camera4_gain", "", or_zero("leave", 1, 65_535), n(0), Engineer, Recipe, NextPart, one(35),
-        "Gain of camera 4, in its driver's unit; 0: leave it as it is";
+        "Gain of camera 4, in its driver's unit; 0: as the board file or the driver has it";
     Camera4Taught: "camera4_taught", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,
         "A file of good parts that camera 4's views are compared with; empty: FAPrompt alone";
     Camera4Regions: "camera4_regions", "", Text(96), t(""), Engineer, Recipe, BeltCleared, None,

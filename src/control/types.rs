@@ -70,6 +70,11 @@ impl TypeRules {
         self.thresholds.iter().any(|(_, t)| t.get() >= 1.0)
     }
 
+    /// The lanes that types have.
+    pub fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.lanes.iter().map(|(_, lane)| *lane)
+    }
+
     /// By how much, 0..=1, the largest share must exceed the next one for the type to count as known.
     pub fn margin(&self) -> f32 {
         self.margin

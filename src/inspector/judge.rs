@@ -191,6 +191,7 @@ impl Inspector {
         self.looked[self.at].mask(&mut last.patch_scores_adapted);
         last.image_probability =
             score::abnormality(&work.image, normal, &last.abnormal, spec.temperature);
+        finite("probability", &[last.image_probability])?;
         last.conclude(spec.rule, &self.looked[self.at]);
         last.ms.score += lap(Stage::Score);
         Ok(())

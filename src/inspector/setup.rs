@@ -1,6 +1,7 @@
 //! What frames are compared with and where they are looked at: good parts, regions, tiles.
 
 use super::{CutError, Inspection, Inspector};
+use crate::bundle::method::Method;
 use crate::memory::file::TaughtError;
 use crate::memory::region::{Looked, RegionError, Regions};
 use crate::memory::{Layout, Taught};
@@ -74,6 +75,20 @@ impl Inspector {
     /// Where parts are looked at.
     pub fn regions(&self) -> &Regions {
         &self.last.regions
+    }
+
+    /// Why the regions decide nothing, or not what they should; `None` if they do. A method other than FAPrompt has one
+    /// score of the whole picture: only comparing with good parts makes it one for each region.
+    pub fn ignores_regions(&self) -> Option<String> {
+        let method = self.manifest.method_name();
+        let by_region = matches!(method, Method::Faprompt | Method::Memory);
+        let ignored = !self.regions().is_empty() && !by_region && self.taught().is_none();
+        ignored.then(|| {
+            format!(
+                "{method} has one score of the whole picture; regions are for faprompt, and for what was taught \
+                 (`teach --regions` with `--fusion memory`)"
+            )
+        })
     }
 
     /// Cuts frames into these tiles from now on: each is encoded at the input's full size, and all together

@@ -85,9 +85,10 @@ impl Challenge {
         piece
     }
 
-    /// A piece has its outcome. Returns the report as it is now.
+    /// A piece has its outcome. Returns the report as it is now; `None` if the challenge is over: a piece that was
+    /// arriving when the line stopped has been counted already.
     pub(super) fn record(&mut self, outcome: Outcome) -> Option<ChallengeReport> {
-        let report = self.report.as_mut()?;
+        let report = self.report.as_mut().filter(|r| !r.is_over())?;
         match outcome {
             Outcome::Reject => report.detected += 1,
             Outcome::RejectBecause(Cause::Challenge) => report.missed += 1,

@@ -13,6 +13,7 @@ use super::message::{LineLoadout, Message};
 use super::shared::Shared;
 use super::system::{self, now};
 use super::threads::Sign;
+use super::wired::Lack;
 use crate::control::host::{Lost, Mode, Order, Refused, SelfTest, Snapshot};
 use crate::line::counters::Latency;
 use crate::line::station::PARTS;
@@ -167,9 +168,11 @@ impl<P: Pin> Actuator<P> {
         if stopped {
             station.stop(now());
         }
-        if let Some(why) = shared.wired.lacks(&settings) {
-            log::error!("the line stays stopped: {why}");
-            station.on_lost_edges(1, now());
+        if let Some(lack) = shared.wired.lacks(&settings) {
+            log::error!("the line stays stopped: {}", lack.why());
+            if let Lack::Input(_) = lack {
+                station.on_lost_edges(1, now());
+            }
             station.stop(now());
         }
         let safe = Outputs::safe(settings.wiring);
@@ -257,9 +260,11 @@ impl<P: Pin> Actuator<P> {
         let mut outputs = station.outputs();
         outputs.fault |= self.flags.fault;
         self.pins.look(now());
-        if !self.pins.drive(outputs) {
-            // A `good` that stays on passes whatever comes: the belt stops, until a reset finds every pin
-            // working.
+        let lack = self.shared.wired.lacks(&self.settings);
+        let unwired = matches!(lack, Some(Lack::Output(_)));
+        if !self.pins.drive(outputs) || unwired {
+            // A `good` that stays on passes whatever comes, and so does an ejector at an output that is never
+            // switched: the belt stops, until a reset finds every pin working.
             station.on_output_failed(now());
             outputs = station.outputs();
             self.pins.drive(outputs);
@@ -294,7 +299,7 @@ impl<P: Pin> Actuator<P> {
 
     fn handle(&mut self, message: Message) {
         let now = now();
-        let sees_no_trigger = self.sees_no_trigger();
+        let stands = self.stands();
         let cameras = self.shared.cameras;
         let Some(station) = self.station.as_mut() else {
             return;
@@ -338,8 +343,8 @@ impl<P: Pin> Actuator<P> {
                 if reset {
                     self.shared.retry_cameras();
                 }
-                // A reset does not arm what was disarmed by an order, nor what sees no trigger.
-                if self.flags.disarmed || sees_no_trigger.is_some() {
+                // A reset does not arm what was disarmed by an order, nor what has to stand.
+                if self.flags.disarmed || stands.is_some() {
                     station.stop(now);
                 }
             }
@@ -375,17 +380,18 @@ impl<P: Pin> Actuator<P> {
         }
     }
 
-    /// Why no trigger is seen, or the place of no part is known, if so.
-    fn sees_no_trigger(&self) -> Option<&'static str> {
+    /// Why the line has to stand whatever is ordered, if so: no trigger is seen, the place of no part is known, or no
+    /// part would be rejected.
+    fn stands(&self) -> Option<&'static str> {
         match self.flags.inputs_lost {
             true => Some("the inputs' lines are away"),
-            false => self.shared.wired.lacks(&self.settings),
+            false => self.shared.wired.lacks(&self.settings).map(Lack::why),
         }
     }
 
     fn order(&mut self, order: Order) -> Result<(), Refused> {
         let now = now();
-        let sees_no_trigger = self.sees_no_trigger();
+        let stands = self.stands();
         let station = self
             .station
             .as_mut()
@@ -409,7 +415,7 @@ impl<P: Pin> Actuator<P> {
                 if !station.alarms().minus(bearable).is_empty() {
                     return Err(Refused::Mode("alarms are latched, acknowledge them first"));
                 }
-                if let Some(why) = sees_no_trigger {
+                if let Some(why) = stands {
                     return Err(Refused::Hardware(why));
                 }
                 self.flags.disarmed = false;
@@ -417,7 +423,7 @@ impl<P: Pin> Actuator<P> {
             }
             Order::Reset => {
                 station.reset(now);
-                if self.flags.disarmed || sees_no_trigger.is_some() {
+                if self.flags.disarmed || stands.is_some() {
                     station.stop(now);
                 }
             }

@@ -404,6 +404,13 @@ impl CameraThread {
                     continue;
                 }
             }
+            // The station's own clock makes parts only once it has started. A camera that their strobe exposes would
+            // wait for ever, and the station for it.
+            let own_clock = matches!(trigger, Trigger::Interval(_));
+            if !started && own_clock && watch.is_settled(now().0) {
+                started = true;
+                self.tell(Message::Start(self.view))?;
+            }
             let Some(open) = camera.as_mut() else {
                 continue;
             };
@@ -510,28 +517,34 @@ fn pace(trigger: &Trigger, frame_time: Option<Duration>) -> Pace {
 mod tests {
     use super::*;
     use crate::capture::{FaultInjector, FaultPlan, PatternCamera};
+    use crate::control::table::Parameter;
     use crate::control::values::Values;
     use crate::line::{AlarmSet, Statistics};
     use crate::runtime::adjust::CameraLane;
     use crate::runtime::mailbox::Post;
     use crate::runtime::message::FLOW;
+    use crate::runtime::places::GiveBack;
 
-    /// Runs a camera thread that exposes by itself, with these faults; returns what it reports of this many
-    /// exposures.
-    fn reported(plan: &str, limit: u64) -> Vec<Message> {
-        let plan: FaultPlan = plan.parse().unwrap();
-        let open = move || -> Result<Box<dyn Camera>, CaptureError> {
-            let pattern = Box::new(PatternCamera::new(1)) as Box<dyn Camera>;
-            Ok(Box::new(FaultInjector::new(pattern, plan.clone())))
-        };
-        let settings = Values::default().settings().unwrap();
+    /// The thread of a camera that exposes by itself, under these parameters; its messages, and what it needs of others.
+    fn live(
+        open: impl FnMut() -> Result<Box<dyn Camera>, CaptureError> + Send + 'static,
+        parameters: &[(&str, &str)],
+        limit: Option<u64>,
+    ) -> (CameraThread, Mailbox<Message>, (Post<Micros>, GiveBack)) {
+        let mut values = Values::default();
+        for (name, value) in parameters {
+            let parameter = Parameter::named(name).unwrap();
+            let value = parameter.entry().parse(value).unwrap();
+            values.set(parameter, value).unwrap();
+        }
+        let settings = values.settings().unwrap();
         let nothing = (Statistics::default(), AlarmSet::NONE);
         let shared = Arc::new(Shared::new(&settings, nothing.0, nothing.1));
         let mut received = Mailbox::default();
         let mut triggers = Mailbox::default();
-        let _expose: Post<Micros> = triggers.lane(8);
+        let expose = triggers.lane(8);
         let (places, mut free) = Places::new(1, 32);
-        let _giver = free.giver();
+        let giver = free.giver();
         let free = free.by_camera().remove(0);
         let (_camera, adjusts) = CameraLane::new(Adjustment::default());
         let thread = CameraThread {
@@ -544,15 +557,58 @@ mod tests {
             triggers,
             adjustment: Adjustment::default(),
             adjusts,
-            limit: Some(limit),
+            limit,
             places,
             free,
             messages: received.lane(FLOW),
             sign: Sign::default(),
             shared,
         };
+        (thread, received, (expose, giver))
+    }
+
+    /// Runs a camera with these faults; returns what it reports of this many exposures.
+    fn reported(plan: &str, limit: u64) -> Vec<Message> {
+        let plan: FaultPlan = plan.parse().unwrap();
+        let open = move || -> Result<Box<dyn Camera>, CaptureError> {
+            let pattern = Box::new(PatternCamera::new(1)) as Box<dyn Camera>;
+            Ok(Box::new(FaultInjector::new(pattern, plan.clone())))
+        };
+        let (thread, mut received, _others) = live(open, &[], Some(limit));
         thread.run();
         std::iter::from_fn(|| received.try_recv()).collect()
+    }
+
+    /// A camera in hardware that the station's own strobe exposes: without a trigger it shows nothing.
+    struct Strobed;
+
+    impl Camera for Strobed {
+        fn capture(&mut self, _: &mut RgbImage, wait: Duration) -> Result<Exposure, CaptureError> {
+            std::thread::sleep(wait);
+            Err(CaptureError::Timeout(wait))
+        }
+
+        fn reopen(&mut self) -> Result<(), CaptureError> {
+            Ok(())
+        }
+    }
+
+    /// The interval runs only once the station has started, and without it there is no strobe: whoever waits for the
+    /// first frame waits for ever.
+    #[test]
+    fn a_camera_that_the_stations_own_strobe_exposes_starts_the_interval() {
+        let interval = [("trigger_source", "interval")];
+        let open = || -> Result<Box<dyn Camera>, CaptureError> { Ok(Box::new(Strobed)) };
+        let (thread, mut received, _others) = live(open, &interval, None);
+        let shared = thread.shared.clone();
+        let since = Instant::now();
+        let runs = std::thread::spawn(|| thread.run());
+        let first = received.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(matches!(first, Message::Start(_)));
+        // One that exposes by itself has shown something by then.
+        assert!(since.elapsed() > Duration::from_millis(1900));
+        shared.stop.store(true, Ordering::Relaxed);
+        runs.join().unwrap();
     }
 
     fn frames(messages: &[Message], blank: bool) -> usize {

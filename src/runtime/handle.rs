@@ -10,6 +10,7 @@ use super::message::{LineLoadout, Message, ToActuator};
 use super::recent::Recent;
 use super::shared::{Results, Shared, lock};
 use super::teacher::{Start, Teacher};
+use super::wired::Lack;
 use crate::capture::Adjustment;
 use crate::control::host::{
     ControlledStation, Judging, Lesson, LessonState, Order, PartResult, Preparing, Refused,
@@ -110,7 +111,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Whether the last good network judges in place of the wanted one: it then keeps its own threshold.
+    /// Whether the last good network judges in place of the wanted one: it then keeps its own thresholds.
     fn judges_by_its_own(&self, wanted: &Wanted) -> bool {
         let judging = self.shared.judging();
         judging.state == Some(NetworkState::LastGood)
@@ -352,7 +353,11 @@ impl ControlledStation for Handle {
         }
         let starts = self.choice.is_none();
         // At a start the line stands, and the log says why: the ports are to be served.
-        if !starts && let Some(why) = self.shared.wired.lacks(&wanted.settings) {
+        // They were checked with the settings.
+        let types = TypeRules::of(&wanted.values).unwrap_or_default();
+        let wired = self.shared.wired;
+        let lack = wired.lacks(&wanted.settings).map(Lack::why);
+        if !starts && let Some(why) = lack.or_else(|| wired.lacks_lane(&types)) {
             return Preparing::ready(Err(Refused::Hardware(why)));
         }
         if wanted.state == NetworkState::Stored {
@@ -367,8 +372,10 @@ impl ControlledStation for Handle {
         let mut settings = wanted.settings;
         let mut state = wanted.state;
         if own {
-            log::warn!("the last good network judges, by its own threshold");
-            settings.threshold = self.shared.settings().threshold;
+            log::warn!("the last good network judges, by its own thresholds");
+            let now = self.shared.settings();
+            settings.threshold = now.threshold;
+            settings.further_thresholds = now.further_thresholds;
             state = NetworkState::LastGood;
         } else if same_network && let Some(now) = self.shared.judging().state {
             state = now;
@@ -386,8 +393,7 @@ impl ControlledStation for Handle {
             archive: Archive::of(&wanted.values),
             recipe: wanted.values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&wanted.values),
-            // They were checked with the settings.
-            types: TypeRules::of(&wanted.values).unwrap_or_default(),
+            types,
             log: log_level(&wanted.values),
             choice: choice.clone(),
         });

@@ -145,10 +145,10 @@ pub struct Network {
     pub further: Vec<Network>,
 }
 
-/// Why a further camera cannot have a network.
+/// Why a camera cannot have a network.
 #[derive(Debug, thiserror::Error)]
 pub enum CameraError {
-    /// Its file of regions cannot be used.
+    /// Its file of regions cannot be used, or would decide nothing.
     #[error("{path}: {reason}", path = path.display())]
     Regions {
         /// Path of the file.
@@ -267,7 +267,8 @@ impl Network {
     }
 
     /// Gives each further camera a network of its own that shares the weights, with the regions and taught parts
-    /// that the parameters name. Returns whether a camera judges without its taught parts, because they cannot be
+    /// that the parameters name. The first camera's is to have its regions and taught parts by now: they are looked at
+    /// as well. Returns whether a camera judges without its taught parts, because they cannot be
     /// used and [`Choice::alone`] allows that.
     ///
     /// # Errors
@@ -304,6 +305,15 @@ impl Network {
                 }
             }
             self.further.push(network);
+        }
+        let regions = choice.further.iter().map(|own| &own.regions);
+        let cameras = std::iter::once(&choice.regions).chain(regions);
+        let networks = std::iter::once(&*self).chain(&self.further);
+        for (network, regions) in networks.zip(cameras) {
+            if let Some(reason) = network.inspector.ignores_regions() {
+                let path = PathBuf::from(regions);
+                return Err(CameraError::Regions { path, reason });
+            }
         }
         Ok(left_out)
     }

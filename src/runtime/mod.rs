@@ -73,6 +73,7 @@ use crate::control::host::Judging;
 use crate::control::store::shelf::Shelf;
 use crate::control::table::CAMERAS;
 use crate::control::types::TypeRules;
+use crate::line::outputs::SIGNALS;
 use crate::line::pairing::HELD_FRAMES;
 use crate::line::{
     AlarmSet, Micros, NetworkState, Pin, Pins, Settings, Statistics, Trigger, VIEWS, View,
@@ -254,7 +255,8 @@ pub fn start<P: Pin + Send + 'static>(
     }
     let shared = Shared::new(&settings, config.statistics, config.latched);
     let shared = shared.with_cameras(cameras.len());
-    let shared = Arc::new(shared.with_inputs(Wired::of(inputs.pins())));
+    let outputs = SIGNALS.map(|signal| pins.pin(signal).is_some());
+    let shared = Arc::new(shared.with_wired(Wired::of(inputs.pins(), outputs)));
     shared.set_archive(config.archive);
     shared.set_recipe(&config.recipe);
     shared.set_limits(config.frames);

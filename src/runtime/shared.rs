@@ -144,7 +144,7 @@ impl Shared {
     }
 
     /// The same state for a station whose board has these inputs; before, it has all.
-    pub(super) fn with_inputs(self, wired: Wired) -> Self {
+    pub(super) fn with_wired(self, wired: Wired) -> Self {
         Shared { wired, ..self }
     }
 

@@ -52,9 +52,17 @@ impl Sign {
 
     /// Does something that may take any time while the line does without this thread.
     pub fn excused<T>(&self, work: impl FnOnce() -> T) -> T {
+        /// A panic ends the excuse, too: a thread that died of it must be noticed.
+        struct Excused<'a>(&'a AtomicBool);
+        impl Drop for Excused<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Relaxed);
+            }
+        }
         self.0.excused.store(true, Ordering::Relaxed);
+        let excused = Excused(&self.0.excused);
         let done = work();
-        self.0.excused.store(false, Ordering::Relaxed);
+        drop(excused);
         self.beat();
         done
     }
@@ -261,6 +269,20 @@ mod tests {
         camera.done();
         threads.look(now);
         assert_eq!(threads.failed(), None);
+    }
+
+    #[test]
+    fn a_thread_that_panics_while_it_is_excused_is_missed() {
+        let mut threads = Threads::default();
+        let sign = threads.row("camera", Needed::ToInspect);
+        let thread = sign.clone();
+        let dies = move || thread.excused(|| panic!("on purpose"));
+        threads.runs(&sign, std::thread::spawn(dies));
+        let start = Instant::now();
+        while threads.failed().is_none() && start.elapsed() < Duration::from_secs(30) {
+            std::thread::yield_now();
+        }
+        assert_eq!(threads.failed(), Some("camera"));
     }
 
     #[test]

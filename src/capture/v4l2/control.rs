@@ -115,6 +115,12 @@ pub(super) fn report(device: &Device) -> Vec<ControlReport> {
         .collect()
 }
 
+/// The value of a control, if the device has it and lets it be read.
+pub(super) fn value(device: &Device, name: &str) -> Option<i64> {
+    let (_, query) = usable(device).find(|(known, _)| known == name)?;
+    sys::value(device, &query).ok()
+}
+
 /// The controls of the settings, found on the device and checked against their ranges.
 pub(super) struct Wanted<'a> {
     device: &'a Device,

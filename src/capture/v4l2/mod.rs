@@ -3,6 +3,7 @@
 //! A frame that the driver flags, that is short, or that does not decode is never passed off as whole.
 //! Never opens a device again by itself: when that is due is for [`super::Watch`] to say.
 
+mod adjusted;
 mod control;
 mod report;
 mod settings;
@@ -15,6 +16,7 @@ pub use settings::{CameraSettings, SettingsError};
 
 use super::format::{Converter, Flat, FlatError, FlatFrames, Layout, Matrix, PixelFormat, Range};
 use super::{Adjustment, Camera, CaptureError, Exposure, now_us};
+use adjusted::{Adjusted, Controls};
 use control::Wanted;
 use image::RgbImage;
 use std::io;
@@ -44,6 +46,8 @@ fn kind(flags: u32) -> Kind {
 /// A V4L2 camera.
 pub struct V4l2Camera {
     settings: CameraSettings,
+    /// Controls that were asked for while it runs.
+    adjusted: Adjusted,
     open: Option<Open>,
     scratch: RgbImage,
     /// Exposures of the device so far, missed ones included.
@@ -74,6 +78,7 @@ impl V4l2Camera {
     pub fn open(settings: CameraSettings) -> Result<Self, CaptureError> {
         let mut camera = V4l2Camera {
             settings,
+            adjusted: Adjusted::default(),
             open: None,
             scratch: RgbImage::default(),
             exposures: 0,
@@ -152,7 +157,8 @@ impl V4l2Camera {
         if let Some((what, advice)) = report::obstacle(capability.flags) {
             return Err(self.unsupported(what.to_string(), advice));
         }
-        let wanted = Wanted::find(&device, &settings.device, &settings.controls)?;
+        let controls = self.adjusted.at_opening(&settings.controls);
+        let wanted = Wanted::find(&device, &settings.device, &controls)?;
         wanted.write(true)?;
         let kind = kind(capability.flags);
         let layout = self.layout(&device, kind)?;
@@ -400,10 +406,10 @@ impl Camera for V4l2Camera {
             let device = self.settings.device.clone();
             return Err(CaptureError::Disconnected { device });
         };
-        let mut controls = self.settings.controls.clone();
+        let mut asked = Controls::new();
         if let Some(us) = adjustment.exposure_us {
             // V4L2_CID_EXPOSURE_ABSOLUTE is in units of 100 us; V4L2_CID_EXPOSURE has no known unit.
-            controls.insert("exposure_time_absolute".into(), i64::from(us / 100).max(1));
+            asked.insert("exposure_time_absolute".into(), i64::from(us / 100).max(1));
         }
         if let Some(gain) = adjustment.gain {
             let has = |name: &str| control::report(&open.device).iter().any(|c| c.name == name);
@@ -411,13 +417,14 @@ impl Camera for V4l2Camera {
                 true => "analogue_gain",
                 false => "gain",
             };
-            controls.insert(name.into(), gain.into());
+            asked.insert(name.into(), gain.into());
         }
+        let value = |name: &str| control::value(&open.device, name);
+        let controls = (self.adjusted).ask(&self.settings.controls, &asked, value);
         let wanted = Wanted::find(&open.device, &self.settings.device, &controls)?;
         wanted.write(false)?;
         wanted.verify()?;
-        // A reopened device gets them too.
-        self.settings.controls = controls;
+        self.adjusted.took(asked);
         Ok(())
     }
 }

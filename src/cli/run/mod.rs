@@ -29,7 +29,7 @@ use faprompt_edge::runtime::archive::Archive;
 use faprompt_edge::runtime::handle::{NEED_A_TRIGGER, adjustments, log_level};
 use faprompt_edge::runtime::limits::FrameLimits;
 use faprompt_edge::runtime::loadout::Choice;
-use faprompt_edge::runtime::wired::Wired;
+use faprompt_edge::runtime::wired::{Lack, Wired};
 use faprompt_edge::runtime::{self, Config, Report, Sign};
 use network::Networks;
 #[cfg(feature = "plant")]
@@ -358,9 +358,15 @@ impl Run {
             });
 
         // With ports the line stands until somebody sets it otherwise; without them nobody could.
-        let lacks = Wired::of(&board.inputs).lacks(&settings);
-        if let (Some(why), true) = (lacks, limit.is_some() || !has_ports) {
-            return Err(CliError::Usage(format!("board {}: {why}", board.name)));
+        let types = TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?;
+        let outputs = board.outputs.each().map(|(_, pin)| pin.is_some());
+        let wired = Wired::of(&board.inputs, outputs);
+        let lack = wired.lacks(&settings).map(Lack::why);
+        if let Some(why) = lack.or_else(|| wired.lacks_lane(&types)) {
+            if limit.is_some() || !has_ports {
+                return Err(CliError::Usage(format!("board {}: {why}", board.name)));
+            }
+            log::error!("board {}: {why}", board.name);
         }
 
         log::set_max_level(log_level(&values));
@@ -382,7 +388,7 @@ impl Run {
             archive: Archive::of(&values),
             recipe: values.text(Parameter::RecipeName).into(),
             frames: FrameLimits::of(&values),
-            types: TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?,
+            types,
             real_time: RealTime {
                 // Without pins there is nothing to be on time for.
                 priority: (board.gpio != Gpio::Simulated).then_some(board.realtime.priority),

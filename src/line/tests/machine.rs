@@ -180,6 +180,29 @@ fn a_challenge_passes_only_if_every_piece_is_rejected_by_its_verdict() {
     assert_eq!(line.on(Signal::Good), [(170_000, 180_000)]);
 }
 
+#[test]
+fn a_test_piece_that_arrives_as_the_line_stops_is_counted_once_and_fails() {
+    let mut stop = settings();
+    stop.alarms.stop_on = AlarmSet::DEFAULT_STOP;
+    let mut line = started_with(stop);
+    let one = Pieces::new(1).unwrap();
+    line.at(100_000, |s, now| s.challenge(one, now)).unwrap();
+    line.part(100_000, BAD);
+    // Its own verdict rejects it, when half of it has passed: for that the line stops.
+    line.lateness = Box::new(|| 5_000);
+    line.run_to(300_000);
+    assert!(line.alarm(Alarm::Overrun) && line.station.outputs().line_stop);
+    let reports = line.events().iter().filter_map(|(_, e)| match e {
+        Event::Challenge(report) => Some(*report),
+        _ => None,
+    });
+    let [report] = reports.collect::<Vec<_>>()[..] else {
+        panic!("told more than once, or never");
+    };
+    assert!(report.is_over() && !report.passed());
+    assert_eq!(report.detected + report.missed + report.not_judged, 1);
+}
+
 /// The same line, other settings, now.
 fn renew(line: &mut super::simulation::Simulation<8>, settings: Settings) {
     line.renew(line.now, settings);

@@ -7,6 +7,7 @@ use crate::runtime::judges::judges;
 use crate::runtime::mailbox::Mailbox;
 use crate::runtime::places::Places;
 use crate::runtime::record::Records;
+use crate::runtime::wired::Wired;
 use embedded_hal::digital::{ErrorType, OutputPin};
 use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;
@@ -62,11 +63,17 @@ fn a_panic_leaves_the_pins_safe() {
 
 /// A thread's state, with these pins and nobody around it.
 fn alone<P: Pin>(pins: Pins<P>, stopped: bool) -> Actuator<P> {
+    wired(pins, stopped, Wired::ALL)
+}
+
+/// The same on a board that has these inputs and outputs.
+fn wired<P: Pin>(pins: Pins<P>, stopped: bool, wired: Wired) -> Actuator<P> {
     let settings = crate::control::values::Values::default()
         .settings()
         .unwrap();
     let nothing = (Statistics::default(), AlarmSet::NONE, stopped);
-    let shared = Arc::new(Shared::new(&settings, nothing.0, nothing.1));
+    let shared = Shared::new(&settings, nothing.0, nothing.1);
+    let shared = Arc::new(shared.with_wired(wired));
     let outlets = Outlets {
         judges: judges(1, 64).0,
         expose: vec![Mailbox::default().lane(8)],
@@ -162,6 +169,45 @@ fn an_output_that_is_not_switched_stops_the_line_until_it_is() {
     let outputs = shown(&mut station);
     assert!(outputs.ready && !outputs.line_stop && !outputs.fault);
     assert!(!alarmed(&station));
+}
+
+/// An ejector that waits for `reject` while the settings move `good` would let every part pass.
+#[test]
+fn an_output_that_the_wiring_uses_and_the_board_lacks_stops_the_line_until_the_wiring_is_right() {
+    let reject = Arc::new(AtomicBool::new(false));
+    let pins = Pins::default().with(Signal::Reject, Watched(reject.clone()), Active::High);
+    let mut outputs = [true; 16];
+    outputs[Signal::Good as usize] = false;
+    let board = Wired {
+        outputs,
+        ..Wired::ALL
+    };
+    let mut station = wired(pins, false, board);
+    let alarmed = |station: &Actuator<_>| station.shared.snapshot().alarms.contains(Alarm::Output);
+    for _ in 0..2 {
+        let outputs = shown(&mut station);
+        assert!(outputs.line_stop && outputs.fault && !outputs.ready);
+        assert!(alarmed(&station));
+        order(&mut station, Order::Reset);
+    }
+    let mut values = crate::control::values::Values::default();
+    for (name, value) in [
+        ("confirm", "on"),
+        ("confirm_window_ms", "500"),
+        ("wiring", "energise_to_reject"),
+    ] {
+        let parameter = crate::control::Parameter::named(name).unwrap();
+        let value = parameter.entry().parse(value).unwrap();
+        values.set(parameter, value).unwrap();
+    }
+    let right = values.settings().unwrap();
+    station.handle(loadout(right, NetworkState::Stored));
+    shown(&mut station);
+    assert!(reject.load(Ordering::Relaxed), "until a reset");
+    order(&mut station, Order::Reset);
+    let outputs = shown(&mut station);
+    assert!(outputs.ready && !outputs.line_stop && !alarmed(&station));
+    assert!(!reject.load(Ordering::Relaxed));
 }
 
 #[test]
