@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The rights of a file that only its owner may read.
@@ -68,17 +68,9 @@ fn replace(bytes: &[u8], path: &Path, mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
-    if mode == SECRET {
-        // One that was left behind may have wider rights; if it cannot be removed, it cannot be opened either.
-        let _ = fs::remove_file(&temporary);
-    }
+    let file = alone(&temporary, mode)?;
     let written = (|| {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
+        file.set_len(0)?;
         write_to(&file, bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -89,6 +81,45 @@ fn replace(bytes: &[u8], path: &Path, mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Opens the file that is written before it gets its name, and holds it: whoever writes the same one at the same time, in
+/// this program or in another, waits until it is closed. The lock ends with the process, so what a killed one left behind
+/// is taken over.
+fn alone(temporary: &Path, mode: u32) -> io::Result<File> {
+    let mut removed = false;
+    loop {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(mode)
+            .open(temporary)?;
+        if let Err(e) = file.lock() {
+            // Some network file systems have no locks.
+            let none = e.kind() == io::ErrorKind::Unsupported;
+            if !none && e.raw_os_error() != Some(libc::ENOLCK) {
+                return Err(e);
+            }
+        }
+        let held = file.metadata()?;
+        let there = match fs::metadata(temporary) {
+            Ok(there) => there,
+            // Whoever had it has given it its name: this is that file now, and must not be written.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            continue;
+        }
+        if mode == SECRET && held.mode() & 0o077 != 0 && !removed {
+            // One that was left behind has wider rights; on some file systems every file has.
+            fs::remove_file(temporary)?;
+            removed = true;
+            continue;
+        }
+        return Ok(file);
+    }
 }
 
 /// What is done with files. One implementation writes them; another, in the tests, keeps a record
@@ -268,6 +299,36 @@ impl Files for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_writes_the_same_file_at_the_same_time_waits_and_nothing_is_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        // One that was killed in the middle.
+        fs::write(folder.path().join("file.tmp"), vec![b'x'; 10_000]).unwrap();
+        let secret = |n: u8| n.is_multiple_of(2);
+        std::thread::scope(|scope| {
+            for n in 0..8u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        let bytes = vec![n; 5000 + usize::from(n)];
+                        match secret(n) {
+                            true => save_secret(&bytes, path).unwrap(),
+                            false => save(&bytes, path).unwrap(),
+                        }
+                    }
+                });
+            }
+        });
+        let last = read(&path).unwrap();
+        let n = last[0];
+        assert!(last == vec![n; 5000 + usize::from(n)], "one of them, whole");
+        if secret(n) {
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, SECRET);
+        }
+        assert_eq!(Folder::held(folder.path()).names().unwrap(), ["file"]);
+    }
 
     #[test]
     fn files_of_several_pieces_come_back_whole() {

@@ -414,6 +414,13 @@ fn what_is_wrong_is_named() {
         text.contains("rows.onnx, 32 px: tokens (6 x 6 places of 12)"),
         "{text}"
     );
+    // What cannot be written is said before anything is read or learned, and no run begins.
+    std::fs::create_dir(path.join("folder")).unwrap();
+    let more = ["--teacher", "nowhere.onnx", "--photos", "photos"];
+    let (code, text) = run(path, "folder", &more);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("folder: cannot be written"), "{text}");
+    assert!(!path.join("folder.run").exists());
     // A disk without room.
     std::fs::create_dir(path.join("z.bundle.run")).unwrap();
     std::os::unix::fs::symlink("/dev/full", path.join("z.bundle.run/log.jsonl")).unwrap();

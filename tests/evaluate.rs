@@ -137,6 +137,11 @@ fn data_sets_that_cannot_be_read_say_why() {
             write("mask.csv", "image,mask,label\na.png,gone_mask.png,1\n"),
             "gone_mask.png",
         ),
+        (image.clone(), "neither a folder, nor JSON"),
+        (
+            write("folder.csv", "image,label\nnamed,1\n"),
+            "named, which is a folder",
+        ),
         (
             write("two.csv", "image,label\na.png,0\na.png,1\n"),
             "a.png twice, and labels it in two ways (class \"\", type \"\", good",
@@ -280,6 +285,22 @@ fn a_method_s_own_few_shot_form_is_what_is_measured() {
     let good = root.join("nut/train/good");
     std::fs::create_dir_all(&good).unwrap();
     std::fs::copy(root.join("nut/test/good/001.png"), good.join("0.png")).unwrap();
+    let again = root.join("nut/again.json");
+    let below = |path: &Path| {
+        let path = path.strip_prefix(root.join("nut")).unwrap();
+        path.display().to_string()
+    };
+    let entry = |s: &Sample| {
+        let mask = s.mask.as_ref().map_or(String::new(), |m| below(m.name()));
+        serde_json::json!({"img_path": below(&s.image), "mask_path": mask, "cls_name": s.class, "specie_name": s.kind,
+            "anomaly": u8::from(s.anomalous)})
+    };
+    let samples = datasets::load(&root.join("nut")).unwrap();
+    let test: Vec<Value> = samples.iter().map(entry).collect();
+    let taught =
+        serde_json::json!([{"img_path": "train/good/0.png", "cls_name": "nut", "anomaly": 0}]);
+    let meta = serde_json::json!({"train": {"nut": taught}, "test": {"nut": test}});
+    std::fs::write(&again, meta.to_string()).unwrap();
     let clip = Clip::load(&common::golden_clip(folder.path())).unwrap();
     let options = common::options(Selection::Paper, Precision::F32);
     let exported = |method: Method, name: &str| {
@@ -300,8 +321,8 @@ fn a_method_s_own_few_shot_form_is_what_is_measured() {
     let run = |bundle: &Path, more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
         command.arg("evaluate").arg("--bundle").arg(bundle);
-        // Twice: what was taught of one set must not judge the next.
-        command.arg(root.join("nut")).arg(root.join("nut"));
+        // Twice, under another name: what was taught of one set must not judge the next.
+        command.arg(root.join("nut")).arg(&again);
         command
             .arg("--json")
             .arg(&json)
@@ -497,5 +518,125 @@ fn a_run_that_fails_late_leaves_results_as_they_were() {
     run();
     for path in &results {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "before");
+    }
+}
+
+/// What is ignored is taken for done: options that change nothing are refused before anything is read.
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
+        command.arg("evaluate").args(arguments).arg("set");
+        let out = command.output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        (out.status.code(), said)
+    };
+    let winclip = ["--clip", "clip.pt", "--method", "winclip"];
+    let prompts = ["--clip", "clip.pt", "--prompts", "prompts.safetensors"];
+    let bundle = ["--bundle", "built-in"];
+    let cases: &[(&[&str], &[&str], i32)] = &[
+        (&winclip, &["--shots", "2"], 2),
+        (&winclip, &["--draws", "2"], 2),
+        (&winclip, &["--memory", "position"], 2),
+        (&winclip, &["--without-pixels"], 2),
+        (&winclip, &["--tiles", "2x2"], 2),
+        (&winclip, &["--rotations", "4"], 32),
+        (&winclip, &["--adaptation-steps", "5"], 32),
+        (&winclip, &["--adaptation", "off"], 32),
+        (&winclip, &["--vv-layers", "4"], 32),
+        (&winclip, &["--device", "cpu"], 32),
+        (&winclip, &["--cache-gb", "1"], 32),
+        (&prompts, &["--adaptation", "off"], 32),
+        (&prompts, &["--image-size", "84"], 32),
+        (&prompts, &["--vv-layers", "4"], 32),
+        (&prompts, &["--class", "nut"], 32),
+        (&prompts, &["--stages", "4"], 32),
+        (&prompts, &["--adaptation-steps", "5"], 32),
+        (&bundle, &["--method", "winclip"], 2),
+        (&bundle, &["--image-size", "84"], 2),
+        (&bundle, &["--vv-layers", "4"], 2),
+        (&bundle, &["--activation", "gelu"], 2),
+        (&bundle, &["--class", "nut"], 2),
+        (&bundle, &["--stages", "4"], 2),
+        (&bundle, &["--temperature", "0.1"], 2),
+        (&bundle, &["--templates", "7"], 2),
+        (&bundle, &["--adaptation-steps", "5"], 2),
+        (&bundle, &["--brightness", "5"], 32),
+    ];
+    for (usual, more, code) in cases {
+        let (found, said) = run(&[*usual, *more].concat());
+        assert_eq!(found, Some(*code), "{usual:?} {more:?}: {said}");
+        assert!(said.contains(more[0]), "{usual:?} {more:?}: {said}");
+    }
+}
+
+#[test]
+fn sets_named_twice_files_that_are_no_bundles_and_shots_without_good_pictures_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("set");
+    mvtec(&root);
+    let run = |bundle: &Path, more: &[&Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_faprompt-train"));
+        command
+            .args(["evaluate", "--bundle"])
+            .arg(bundle)
+            .args(more);
+        let out = command.output().unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code(), text(&out.stderr), text(&out.stdout))
+    };
+    let (bundle, _) = common::golden_bundle(folder.path(), Selection::Paper, Precision::F32);
+    let (code, said, _) = run(&bundle, &[&root, &root.join("nut/..")]);
+    assert_eq!(code, Some(32), "{said}");
+    assert!(said.contains("is named twice"), "{said}");
+    let none = root.join("nut/test/good/000.png");
+    let (code, said, _) = run(&none, &[&root]);
+    assert_eq!(code, Some(11), "{said}");
+    assert!(
+        said.contains("good/000.png: not a faprompt bundle"),
+        "{said}"
+    );
+    let bad = root.join("bad.csv");
+    let row = "image,mask,label\nnut/test/dent/000.png,nut/ground_truth/dent/000_mask.png,1\n";
+    std::fs::write(&bad, row).unwrap();
+    let shots = ["--shots", "2"].map(Path::new);
+    let (code, said, printed) = run(&bundle, &[&bad, shots[0], shots[1]]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("nothing was taught"), "{said}");
+    assert!(!printed.contains("0 shots"), "{printed}");
+}
+
+#[test]
+fn masks_of_what_is_labelled_good_are_left_out_and_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("set");
+    mvtec(&root);
+    assert!(datasets::read(&root.join("nut")).unwrap().notes.is_empty());
+    let row = "nut/test/good/000.png,nut/ground_truth/dent/000_mask.png,good\n";
+    let table = root.join("set.csv");
+    std::fs::write(&table, format!("image,mask,label\n{row}")).unwrap();
+    let entry = |name: &str| {
+        serde_json::json!({"img_path": format!("nut/test/good/{name}.png"), "cls_name": "nut", "anomaly": 0,
+            "mask_path": "nut/ground_truth/dent/000_mask.png"})
+    };
+    let meta = serde_json::json!({"test": {"nut": [entry("000"), entry("001")]}});
+    let file = root.join("set.json");
+    std::fs::write(&file, meta.to_string()).unwrap();
+    let masks = root.join("nut/ground_truth/good");
+    std::fs::create_dir_all(&masks).unwrap();
+    let mask = root.join("nut/ground_truth/dent/000_mask.png");
+    std::fs::copy(&mask, masks.join("002_mask.png")).unwrap();
+    for (path, words) in [
+        (
+            table,
+            "dent/000_mask.png is the mask of what is labelled good",
+        ),
+        (file, "dent/000_mask.png and 1 others are masks of"),
+        (root.join("nut"), "good/002_mask.png is the mask of"),
+    ] {
+        let set = datasets::read(&path).unwrap();
+        assert!(set.notes[0].contains(words), "{:?}", set.notes);
+        let good = set.samples.iter().filter(|s| !s.anomalous);
+        assert!(good.count() > 0 && set.samples.iter().all(|s| s.anomalous || s.mask.is_none()));
     }
 }

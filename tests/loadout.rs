@@ -351,6 +351,56 @@ fn a_stored_bundle_that_is_gone_leaves_the_ports_open_to_put_it_right() {
     assert_eq!(site.ask("GET pulse_width_ms"), "OK,GET,pulse_width_ms,77");
 }
 
+/// A part that the second camera would reject passes if that camera gets the threshold of the bundle that is gone.
+#[test]
+fn the_last_good_network_keeps_each_cameras_threshold_whatever_else_is_changed() {
+    let mut site = Site::new();
+    let options = [
+        ["--source", "pattern"],
+        ["--set", "trigger_source=interval"],
+        ["--set", "trigger_interval_ms=200"],
+    ];
+    site.options = options
+        .as_flattened()
+        .iter()
+        .map(|o| o.to_string())
+        .collect();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    // No score is above the first threshold, every one above the second.
+    site.ask("SET threshold 0.9999");
+    site.ask("SET camera2_threshold 0");
+    assert!(site.ask("COMMIT").starts_with("OK,COMMIT,"));
+    site.set("good");
+    site.ask("SET camera2_threshold 0.9999");
+    assert!(site.ask("COMMIT").starts_with("OK,COMMIT,2"));
+    assert_eq!(site.judges(), "good");
+    site.kill();
+    std::fs::remove_file(site.at("good")).unwrap();
+    site.start();
+    assert_eq!(site.until_started(), "last_good");
+    site.until_running();
+    site.ask("SET pulse_width_ms 21");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,belt is cleared");
+    assert_eq!(site.status("network"), "last_good");
+    let before = site.verdicts().len();
+    let outcomes = |part: &Value| -> Option<[String; 2]> {
+        let views = part["views"].as_array()?;
+        let of = |view: usize| Some(views.get(view)?["outcome"].as_str()?.to_string());
+        Some([of(0)?, of(1)?])
+    };
+    site.until("parts by both cameras", |site| {
+        let parts = site.verdicts();
+        // Those on the belt when it was cleared were judged before.
+        parts.iter().skip(before + 3).filter_map(outcomes).count() > 2
+    });
+    for part in site.verdicts().iter().skip(before + 3) {
+        if let Some(both) = outcomes(part) {
+            assert_eq!(both, ["good", "reject"], "{part}");
+        }
+    }
+}
+
 #[test]
 fn another_recipes_last_good_network_waits_for_somebody_to_look() {
     let mut site = Site::new();
@@ -1197,6 +1247,84 @@ fn a_stored_threshold_of_one_is_only_warned_of() {
     site.ask("SET threshold 1");
     let answer = site.ask("COMMIT");
     assert!(answer.starts_with("ER,COMMIT,202,threshold: "), "{answer}");
+}
+
+/// Whoever draws them too lax, or too small, is told; and a file of them that is gone is no reason to look elsewhere.
+#[test]
+fn regions_that_would_let_parts_pass_are_refused_and_lost_ones_stop_the_line() {
+    let mut site = Site::new();
+    site.start();
+    site.until_started();
+    let mut number = 0;
+    let mut set = |site: &mut Site, regions: &[(&str, f32)]| {
+        number += 1;
+        let path = site.at(&format!("regions-{number}.toml"));
+        let text = regions.iter().zip(1..).map(|((rectangle, offset), n)| {
+            format!("[[region]]\nname = \"{n}\"\nrectangle = {rectangle}\noffset = {offset}\n")
+        });
+        std::fs::write(&path, text.collect::<String>()).unwrap();
+        let answer = site.ask(&format!("SET regions \"{}\"", path.display()));
+        assert!(answer.starts_with("OK,SET,regions,"), "{answer}");
+        path
+    };
+    let refused = |site: &mut Site, why: &str| {
+        let answer = site.ask("COMMIT");
+        assert!(
+            answer.starts_with("ER,COMMIT,600,regions: ") && answer.contains(why),
+            "{answer}"
+        );
+        site.ask("REVERT");
+    };
+    set(&mut site, &[("[0, 0, 1, 1]", 1.0)]);
+    refused(&mut site, "no part would ever be rejected there");
+    set(
+        &mut site,
+        &[("[0, 0, 0.5, 1]", 0.0), ("[0.6, 0.6, 0.601, 0.601]", -0.5)],
+    );
+    refused(&mut site, "the system's log says why");
+    assert!(
+        site.said().contains("region 2 (`2`) decides nothing"),
+        "{}",
+        site.said()
+    );
+    let file = set(&mut site, &[("[0, 0, 1, 1]", 0.1)]);
+    assert!(
+        site.ask("COMMIT").starts_with("OK,COMMIT,1,"),
+        "{}",
+        site.said()
+    );
+    site.ask("SET threshold 0.95");
+    refused(&mut site, "no part would ever be rejected there");
+    site.ask("SET threshold 0.8");
+    assert_eq!(site.ask("COMMIT"), "OK,COMMIT,1,next part");
+    site.kill();
+
+    // What judged before looked elsewhere: the line stands.
+    let away = site.at("away.toml");
+    std::fs::rename(&file, &away).unwrap();
+    site.start();
+    assert_eq!(site.until_started(), "none");
+    site.until("stopped", |s| s.status("mode") == "stopped");
+    assert!(site.ask("ACK").starts_with("OK,ACK,"));
+    assert_eq!(site.status("line_stop"), "1");
+    assert!(site.has_alarm(14));
+    site.kill();
+    std::fs::rename(&away, &file).unwrap();
+    site.start();
+    assert_eq!(site.until_started(), "stored");
+    site.kill();
+    std::fs::remove_file(&file).unwrap();
+    site.start();
+    assert_eq!(site.until_started(), "none");
+    site.ask("SET regions \"\"");
+    assert!(
+        site.ask("COMMIT").starts_with("OK,COMMIT,1,"),
+        "{}",
+        site.said()
+    );
+    assert!(site.ask("ACK").starts_with("OK,ACK,"));
+    site.until_running();
+    assert_eq!(site.status("network"), "stored");
 }
 
 #[test]

@@ -816,11 +816,15 @@ fn a_file_that_cannot_be_used_ends_the_start_with_its_own_code() {
         ),
         (
             "[webhook]\nurl = \"http://h/\"\ntoken_file = \"/nowhere/token\"\n",
-            "/nowhere/token: ",
+            "plant.toml: webhook.token_file: /nowhere/token: No such file",
+        ),
+        (
+            "[webhook]\nurl = \"http://h/\"\ntoken_file = \"/dev/null\"\n",
+            "plant.toml: webhook.token_file: /dev/null: its first line is empty",
         ),
         (
             "[mqtt]\nbroker = \"mqtts://h\"\ntopic = \"t\"\nca_file = \"/dev/null\"\n",
-            "/dev/null: there is no certificate",
+            "plant.toml: mqtt.ca_file: /dev/null: there is no certificate",
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();

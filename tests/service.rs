@@ -244,7 +244,14 @@ fn a_backup_makes_another_station_the_same() {
     );
     let look = |path: &Path| Store::look(path, &Memory::default()).unwrap();
     assert_eq!(look(&other).memory, look(&state).memory);
-    assert!(look(&other).log.iter().any(|l| l.starts_with("restored,")));
+    // As every line of the log: when, who, what, old, new.
+    let log = look(&other).log;
+    let (utc, rest) = log[log.len() - 1].split_once(',').unwrap();
+    assert!(utc.parse::<jiff::Timestamp>().is_ok(), "{log:?}");
+    assert_eq!(
+        rest,
+        format!("engineer@restore,restored,,{}", file.display())
+    );
 
     // What does not go together, in a recipe that is not in use, changes nothing.
     let before = look(&other);

@@ -295,6 +295,40 @@ fn what_cannot_be_taught_or_used_is_reported() {
     assert!(text(&out.stderr).contains("teach again"));
 }
 
+/// A copy is judged by the part that it is a copy of: counted, it would promise what no other good part keeps.
+#[test]
+fn a_copy_of_a_photo_is_no_further_part() {
+    let bench = Bench::new();
+    let alone = text(&bench.teach(&[]).stdout);
+    let copies = bench.path("good/copies");
+    std::fs::create_dir(&copies).unwrap();
+    for i in 0..10 {
+        let name = format!("{i:02}.png");
+        std::fs::copy(bench.path("good").join(&name), copies.join(&name)).unwrap();
+    }
+    // The same pixels in another file.
+    let again = copies.join("again.bmp");
+    image::open(bench.path("good/03.png"))
+        .unwrap()
+        .save(&again)
+        .unwrap();
+    let out = bench.teach(&[]);
+    assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
+    assert_eq!(text(&out.stdout), alone, "the same parts, the same promise");
+    let said = text(&out.stderr);
+    let copied = said
+        .lines()
+        .filter(|line| line.contains("the same picture as"));
+    assert_eq!(copied.count(), 11, "{said}");
+    let line = format!(
+        "{}: the same picture as {}, left out",
+        copies.join("00.png").display(),
+        bench.path("good/00.png").display()
+    );
+    assert!(said.contains(&line), "{said}");
+    assert!(said.contains("again.bmp: the same picture as"), "{said}");
+}
+
 #[test]
 fn evaluate_teaches_some_good_pictures_and_judges_the_others() {
     let bench = Bench::new();

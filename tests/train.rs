@@ -342,7 +342,8 @@ fn fit_is_reproducible_resumes_and_its_bundle_says_what_the_checkpoint_says() {
     }
     // The same folder, but not the same pictures.
     let some = ground.data().join("some.csv");
-    let rows = "image,mask,label\nimages/000001-bad.png,masks/000001.png,1\n";
+    let rows =
+        "image,mask,label\nimages/000001-bad.png,masks/000001.png,1\nimages/000001-good.png,,0\n";
     std::fs::write(&some, rows).unwrap();
     let (clip, out) = (s(&ground.clip()), s(&at("a")));
     let other = ["fit", &s(&some), "--clip", &clip, "--out", &out];
@@ -528,7 +529,61 @@ fn bad_input_is_named_and_nothing_is_lost() {
     refused(fit(&["--device", "cuda"]), 32, &["cuda"]);
     // A learning rate that blows up: the epoch before is kept, the message says where it is.
     let lost = fit(&["--lr", "1e30"]);
-    refused(lost, 34, &["is NaN or infinite", "--lr"]);
+    let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert!(
+        !said.contains("none") && !said.contains("--resume"),
+        "{said}"
+    );
+    refused(lost, 34, &["is NaN or infinite: begin anew", "--lr"]);
+    // What can be learned can be exported: the weights have two blocks, and a bundle at most 4096 px.
+    for (option, value, said) in [
+        ("--vv-layers", "3", "1 to 2"),
+        ("--vv-layers", "0", "1 to 2"),
+        ("--image-size", "4112", "at most 4096"),
+    ] {
+        refused(fit(&[option, value]), 32, &[option, value, said]);
+        let other = ["--method", "anomalyclip", "--e", "6", option, value];
+        refused(fit(&other), 32, &[option, value, said]);
+    }
+    refused(
+        fit(&["--stop-after", "0"]),
+        2,
+        &["--stop-after", "from 1 on"],
+    );
+    // All pictures that cannot be read are named at once, by every method.
+    for name in ["images/000001-good.png", "images/000003-bad.png"] {
+        std::fs::write(data.join(name), b"no picture").unwrap();
+    }
+    let _ = std::fs::remove_dir_all(at("out"));
+    let both = [
+        "2 pictures cannot be read",
+        "000001-good.png",
+        "000003-bad.png",
+    ];
+    refused(fit(&[]), 33, &both);
+    refused(fit(&["--method", "heads"]), 33, &both);
+    copy();
+    let bad = "images/000001-bad.png,masks/000001.png,1\n";
+    std::fs::write(data.join("bad.csv"), format!("image,mask,label\n{bad}")).unwrap();
+    for method in ["faprompt", "anomalyclip", "heads"] {
+        let (set, clip, out) = (
+            s(&data.join("bad.csv")),
+            s(&ground.clip()),
+            s(&at("one-sided")),
+        );
+        let usual = ["fit", &set, "--clip", &clip, "--out", &out];
+        let cache = s(&at("cache"));
+        let more = ["--method", method, "--cache", &cache];
+        refused(
+            train(&[&usual[..], &more].concat()),
+            32,
+            &["no good picture"],
+        );
+    }
+    let clip = s(&ground.clip());
+    let (set, out) = (s(&data), s(&at("twice")));
+    let twice = ["fit", &set, &set, "--clip", &clip, "--out", &out];
+    refused(train(&twice), 32, &["is named twice"]);
     // Weights of another shape.
     let wrong = s(&common::golden("faprompt-tiny/prompt_learner.safetensors"));
     refused(
@@ -584,4 +639,191 @@ fn a_full_disk_is_an_error_and_what_was_whole_stays_whole() {
     assert!(before == bytes(&out.join("prompts.safetensors")));
     // With room again the same command finishes.
     good(ground.fit(&folder.path().join("new"), &["--epochs", "1"]));
+}
+
+/// Two runs of different kinds in one folder would overwrite each other's optimizer; switches of FAPrompt are not
+/// ignored by other methods.
+#[test]
+fn methods_keep_out_of_each_others_folders_and_switches() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let stopped = ["--epochs", "2", "--stop-after", "1"];
+    let heads = ["--method", "heads"];
+    refused(ground.fit(&at("prompts"), &stopped), 35, &["--resume"]);
+    let second = ground.fit(&at("prompts"), &[&heads[..], &stopped].concat());
+    refused(
+        second,
+        32,
+        &["prompts.safetensors: this folder", "another --out"],
+    );
+    good(ground.fit(&at("prompts"), &["--epochs", "2", "--resume"]));
+    let said = ground.fit(&at("heads"), &[&heads[..], &stopped].concat());
+    refused(said, 35, &["--resume"]);
+    for more in [&["--epochs", "2"][..], &["--epochs", "2", "--resume"]] {
+        let words = ["learned.safetensors: this folder", "another --out"];
+        refused(ground.fit(&at("heads"), more), 32, &words);
+        let other = [&["--method", "anomalyclip", "--e", "6"][..], more].concat();
+        let words = ["learned by --method heads", "--method anomalyclip is asked"];
+        refused(ground.fit(&at("heads"), &other), 31, &words);
+    }
+    // As export reads them, too.
+    let (clip, out) = (s(&ground.clip()), s(&at("x.bundle")));
+    let learned = s(&at("prompts").join("prompts.safetensors"));
+    let export = [
+        "export",
+        "--clip",
+        &clip,
+        "--prompts",
+        &learned,
+        "--out",
+        &out,
+    ];
+    let as_heads = [&export[..], &heads].concat();
+    refused(train(&as_heads), 31, &["learned by --method faprompt"]);
+    // A graph that there is not, and one that cannot be written, are refused before the bundle is made.
+    let (graph, nowhere) = (s(&at("x.onnx")), s(&at("nowhere/x.onnx")));
+    let other = [&export[..], &heads, &["--onnx", &graph]].concat();
+    refused(train(&other), 32, &["--onnx", "no heads"]);
+    let absent = [&export[..], &["--onnx", &nowhere]].concat();
+    refused(train(&absent), 5, &["nowhere/x.onnx"]);
+    assert!(!at("x.bundle").exists());
+    let idle: &[(&str, &[&str])] = &[
+        ("anomalyclip", &["--k", "10"]),
+        ("anomalyclip", &["--m", "3"]),
+        ("anomalyclip", &["--ea", "3"]),
+        ("anomalyclip", &["--start", "random"]),
+        ("anomalyclip", &["--selection", "upstream"]),
+        ("anomalyclip", &["--score-rule", "paper"]),
+        ("anomalyclip", &["--aggregation", "mean"]),
+        ("anomalyclip", &["--prior", "off"]),
+        ("anomalyclip", &["--no-prior-loss"]),
+        ("anomalyclip", &["--no-orthogonal-loss"]),
+        ("anomalyclip", &["--own-tokens"]),
+        ("heads", &["--e", "5"]),
+        ("coop", &["--deep-blocks", "1"]),
+        ("april-gan", &["--deep-length", "2"]),
+        ("dapo", &["--vv-layers", "1"]),
+    ];
+    for (method, more) in idle {
+        let all = [&["--method", *method][..], *more].concat();
+        let said = [more[0], "means nothing to --method", *method];
+        refused(ground.fit(&at("idle"), &all), 32, &said);
+    }
+    assert!(!at("idle").exists());
+    // What `export` needs of the run again is said.
+    let one = ["--epochs", "1", "--temperature", "0.5", "--e", "6"];
+    let coop = [&["--method", "coop", "--class", "metal nut"][..], &one].concat();
+    let said = good(ground.fit(&at("coop"), &coop));
+    assert!(
+        said.contains("--class \"metal nut\" --temperature 0.5 --prompts"),
+        "{said}"
+    );
+}
+
+/// A checkpoint that was learned otherwise than by default: `tables` measures what `export` makes of it.
+#[test]
+fn tables_measure_what_export_makes() {
+    let ground = ground();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let otherwise = [
+        "--selection",
+        "upstream",
+        "--score-rule",
+        "paper",
+        "--vv-layers",
+        "2",
+    ];
+    let more = [
+        &otherwise[..],
+        &["--image-size", "48", "--m", "3", "--epochs", "1"],
+    ]
+    .concat();
+    good(ground.fit(&at("o"), &more));
+    let set = ground.data().join("two.csv");
+    let row = |kind: &str, mask: &str, label: u8| {
+        format!("images/000001-{kind}.png,{mask},object,{label}\n")
+    };
+    let rows = row("bad", "masks/000001.png", 1) + &row("good", "", 0);
+    std::fs::write(&set, format!("image,mask,class,label\n{rows}")).unwrap();
+    let (clip, prompts) = (s(&ground.clip()), s(&at("o").join("prompts.safetensors")));
+    let (bundle, report) = (s(&at("o.bundle")), s(&at("o.json")));
+    good(train(&[
+        "export",
+        "--clip",
+        &clip,
+        "--prompts",
+        &prompts,
+        "--out",
+        &bundle,
+    ]));
+    good(train(&[
+        "evaluate",
+        "--bundle",
+        &bundle,
+        &s(&set),
+        "--json",
+        &report,
+    ]));
+    let (out, named) = (s(&at("tables")), format!("two={}", s(&set)));
+    let tables = |more: &[&str]| {
+        let usual = ["tables", "--clip", &clip, &named, "--out", &out];
+        train(&[&usual[..], more].concat())
+    };
+    let learned = format!("faprompt={prompts}");
+    // What is wrong with a file or a name costs no hours of judging other methods.
+    let others = format!("heads={prompts}");
+    refused(
+        tables(&["--learned", &others]),
+        31,
+        &["learned by --method faprompt"],
+    );
+    refused(tables(&[&named]), 32, &["two sets are called two"]);
+    assert!(!at("tables/two.clip.json").exists());
+    good(tables(&["--learned", &learned]));
+    let cell = json(&at("tables/two.faprompt.json"));
+    let evaluated = json(&at("o.json"));
+    assert!(evaluated[0]["mean"]["pixel_auroc"].is_f64());
+    assert_eq!(cell["figures"], evaluated[0]["mean"]);
+    let made_from = cell["made_from"].to_string();
+    assert!(
+        made_from.contains("Some(48) Some(2) Upstream Paper"),
+        "{made_from}"
+    );
+}
+
+/// What `random` writes for a method is exported without being told how it was made.
+#[test]
+fn random_numbers_of_a_method_are_exported_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let out = s(&at("random"));
+    for method in ["winclip", "memory", "filo", "blip"] {
+        let arguments = [
+            "random", "--model", "tiny", "--method", method, "--out", &out,
+        ];
+        refused(train(&arguments), 32, &["--method", method]);
+        assert!(!at("random").exists());
+    }
+    good(train(&[
+        "random", "--model", "tiny", "--method", "heads", "--out", &out,
+    ]));
+    let (clip, heads) = (
+        s(&at("random/clip.safetensors")),
+        s(&at("random/heads.safetensors")),
+    );
+    let bundle = s(&at("heads.bundle"));
+    let export = [
+        "export",
+        "--method",
+        "heads",
+        "--clip",
+        &clip,
+        "--prompts",
+        &heads,
+    ];
+    good(train(&[&export[..], &["--out", &bundle]].concat()));
+    let opened = Bundle::open(&at("heads.bundle"), &Keys::default()).unwrap();
+    assert!(!opened.manifest().trained);
 }

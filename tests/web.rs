@@ -16,6 +16,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// A simulated station that shows its page.
 struct Station {
+    program: Command,
     child: Child,
     url: String,
     agent: ureq::Agent,
@@ -63,6 +64,7 @@ impl Station {
         command.arg("--state").arg(folder.path().join("state"));
         command.arg("--serial").arg(&wire.station);
         let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let program = command;
         let tls = more.contains(&"--web-tls");
         let roots = match tls {
             true => made(&folder.path().join("state/tls/certificate.pem")),
@@ -73,6 +75,7 @@ impl Station {
             .tls_config(TlsConfig::builder().root_certs(roots).build());
         let scheme = if tls { "https" } else { "http" };
         let station = Station {
+            program,
             child,
             url: format!("{scheme}://{address}"),
             agent: config.build().into(),
@@ -92,15 +95,11 @@ impl Station {
         station
     }
 
-    /// At the station itself: one password a second.
-    fn set_passwords(&self) {
+    /// Lines at the station itself, each with what its answer begins with.
+    fn say(&self, lines: &[(&str, &str)]) {
         let mut port = std::fs::OpenOptions::new();
         let mut port = port.read(true).write(true).open(&self.wire.client).unwrap();
-        for (line, answer) in [
-            ("SET engineer_password press-maker", "OK,SET"),
-            ("SET operator_password belt-runner", "OK,SET"),
-            ("COMMIT", "OK,COMMIT,2"),
-        ] {
+        for (line, answer) in lines {
             port.write_all(format!("{line}\r").as_bytes()).unwrap();
             let (mut came, mut byte) = (String::new(), [0]);
             while !came.ends_with('\n') {
@@ -108,8 +107,30 @@ impl Station {
                 came.push(char::from(byte[0]));
             }
             assert!(came.starts_with(answer), "{line}: {came}");
+        }
+    }
+
+    /// At the station itself: one password a second.
+    fn set_passwords(&self) {
+        for line in [
+            ("SET engineer_password press-maker", "OK,SET"),
+            ("SET operator_password belt-runner", "OK,SET"),
+            ("COMMIT", "OK,COMMIT,2"),
+        ] {
+            self.say(&[line]);
             std::thread::sleep(Duration::from_millis(1100));
         }
+    }
+
+    /// The value of a metric without labels.
+    fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").body_mut().read_to_string().unwrap();
+        let line = text.lines().find(|l| l.split(' ').next() == Some(name));
+        let value = line.and_then(|l| l.split(' ').nth(1));
+        value
+            .unwrap_or_else(|| panic!("{name}: {text}"))
+            .parse()
+            .unwrap()
     }
 
     fn get(&self, path: &str) -> ureq::http::Response<ureq::Body> {
@@ -372,15 +393,9 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
     assert!(results.as_array().unwrap().len() >= 2, "{results}");
     assert_eq!(station.get("/verdicts.jsonl").status(), 404);
 
-    let mut metrics = station.get("/metrics");
-    let text = metrics.body_mut().read_to_string().unwrap();
-    let value = |name: &str| -> u64 {
-        let line = text.lines().find(|l| l.starts_with(name)).unwrap();
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    };
-    assert!(value("faprompt_parts_total") >= 2, "{text}");
-    assert_eq!(value("faprompt_result_lines_lost_total"), 0);
-    assert_eq!(value("faprompt_pictures_lost_total"), 0);
+    assert!(station.metric("faprompt_parts_total") >= 2);
+    assert_eq!(station.metric("faprompt_result_lines_lost_total"), 0);
+    assert_eq!(station.metric("faprompt_pictures_lost_total"), 0);
     let mut state = station.get("/api/state");
     let state: Value = state.body_mut().read_json().unwrap();
     let counters = &state["counters"];
@@ -388,7 +403,29 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
         (&counters["result_lines_lost"], &counters["pictures_lost"]),
         (&0.into(), &0.into())
     );
-    assert_eq!(value("faprompt_ready"), 1);
+    assert_eq!(station.metric("faprompt_ready"), 1);
+}
+
+/// The line stands without any alarm then: whoever looks on is to see why.
+#[test]
+fn damaged_settings_are_told_to_who_looks_on() {
+    let mut station = Station::start();
+    let whole = station.until("a state", |_| true);
+    assert_eq!(whole["memory_fault"], false);
+    assert_eq!(station.metric("faprompt_memory_fault"), 0);
+
+    station.child.kill().unwrap();
+    station.child.wait().unwrap();
+    std::fs::write(station.folder.path().join("state/memory"), "noise").unwrap();
+    station.child = station.program.spawn().unwrap();
+    let state = station.until("the line stands", |s| s["mode"] == "stopped");
+    assert_eq!(state["memory_fault"], true);
+    assert_eq!(state["outputs"]["fault"], true);
+    assert_eq!(station.metric("faprompt_memory_fault"), 1);
+
+    station.say(&[("ACK", "OK,ACK")]);
+    station.until("acknowledged", |s| s["memory_fault"] == false);
+    assert_eq!(station.metric("faprompt_memory_fault"), 0);
 }
 
 #[test]

@@ -85,7 +85,13 @@ impl Layer {
             file: file.into(),
             line: e.span().map(|span| line_of(text, span.start)),
             key: String::new(),
-            what: e.message().into(),
+            // The parser says where it is, and not which.
+            what: match (e.message(), e.span().and_then(|span| text.get(span))) {
+                (message @ "duplicate key", Some(key)) => {
+                    format!("{message} `{key}`: it is there already, leave one of them out")
+                }
+                (message, _) => message.into(),
+            },
         };
         let spanned = DeTable::parse(text).map_err(|e| wrong(&e))?;
         let mut lines = BTreeMap::new();

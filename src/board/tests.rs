@@ -409,7 +409,13 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "cores = 4",
         "cores = 4\ncores = 5",
         ":27: ",
-        "duplicate key",
+        "duplicate key `cores`: it is there already, leave one of them out",
+    ),
+    (
+        "cores = 4",
+        "cores = 4\n[cpu]",
+        ":27: ",
+        "duplicate key `cpu`: it is there already, leave one of them out",
     ),
 ];
 

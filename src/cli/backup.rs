@@ -3,7 +3,8 @@
 use super::{CliError, output};
 use clap::Args;
 use faprompt_edge::control::store::shelf::Shelf;
-use faprompt_edge::control::{Memory, Store, backup};
+use faprompt_edge::control::values::quoted;
+use faprompt_edge::control::{Access, Memory, Store, backup};
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::{say, warn};
 use std::path::PathBuf;
@@ -76,7 +77,13 @@ impl Restore {
         for bytes in goods.values() {
             shelf.put(bytes).map_err(output(&self.state))?;
         }
-        stored.note(&format!("restored,{}", self.file.display()));
+        // As the other lines: when, who, what, old, new. Whoever may run this may change everything.
+        stored.note(&format!(
+            "{:.0},{}@restore,restored,,{}",
+            jiff::Timestamp::now(),
+            Access::Engineer.name(),
+            quoted(&self.file.display().to_string())
+        ));
         stored.settings_lost = false;
         store.save(stored)?;
         store.sweep(stored)?;

@@ -10,6 +10,9 @@ use faprompt_edge::memory::file::TaughtError;
 use faprompt_edge::methods::memory::{Memory, MemoryError};
 use faprompt_edge::report::{say, warn};
 use image::RgbImage;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 /// Whether a bundle's method compares with good parts as its paper does.
@@ -22,15 +25,40 @@ pub fn encoder(bundle: &Bundle) -> String {
     bundle.digests().get("encoder").cloned().unwrap_or_default()
 }
 
-/// A photo of a good part, on which something can be seen: what `inspect` and a camera would refuse teaches nothing.
-///
-/// # Errors
-/// A line about the photo.
-pub fn photo(path: &Path) -> Result<RgbImage, String> {
-    let frame = load(path).map_err(|e| e.to_string())?;
-    match View::of(&frame).flaw(&ViewLimits::default()) {
-        Some(flaw) => Err(format!("{}: {flaw}", path.display())),
-        None => Ok(frame),
+/// The photos of good parts that were loaded so far. Each picture counts once: a copy would be judged by the part that
+/// it is a copy of, and the bound would promise what no other good part keeps.
+#[derive(Default)]
+pub struct Photos<'a> {
+    /// Where each picture was first, by the digest of its size and pixels.
+    seen: HashMap<[u8; 32], &'a Path>,
+}
+
+impl<'a> Photos<'a> {
+    /// A photo of a good part, on which something can be seen: what `inspect` and a camera would refuse teaches
+    /// nothing, nor does a picture that was there before.
+    ///
+    /// # Errors
+    /// A line about the photo.
+    pub fn load(&mut self, path: &'a Path) -> Result<RgbImage, String> {
+        let frame = load(path).map_err(|e| e.to_string())?;
+        if let Some(flaw) = View::of(&frame).flaw(&ViewLimits::default()) {
+            return Err(format!("{}: {flaw}", path.display()));
+        }
+        let mut digest = Sha256::new();
+        digest.update(frame.width().to_le_bytes());
+        digest.update(frame.height().to_le_bytes());
+        digest.update(frame.as_raw());
+        match self.seen.entry(digest.finalize().into()) {
+            Entry::Occupied(first) => Err(format!(
+                "{}: the same picture as {}, left out",
+                path.display(),
+                first.get().display()
+            )),
+            Entry::Vacant(place) => {
+                place.insert(path);
+                Ok(frame)
+            }
+        }
     }
 }
 
@@ -42,9 +70,9 @@ pub fn teach(
     out: &Path,
 ) -> Result<ExitCode, CliError> {
     let method = inspector.manifest().method_name();
-    let mut unread = 0;
+    let (mut seen, mut unread) = (Photos::default(), 0);
     for photo in photos {
-        let shown = self::photo(photo).and_then(|frame| {
+        let shown = seen.load(photo).and_then(|frame| {
             let name = photo.display();
             inspector
                 .remember(&frame)

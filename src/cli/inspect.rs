@@ -217,6 +217,12 @@ impl Inspect {
             if let Some(why) = inspector.ignores_regions() {
                 return Err(CliError::Usage(format!("--regions: {why}")));
             }
+            if threshold + inspector.regions().highest_offset() >= 1.0 {
+                warn(format_args!(
+                    "{}: a region raises the threshold to 1 or more: no part is ever rejected there",
+                    path.display()
+                ));
+            }
         }
         let networks = inspector
             .side_by_side(usize::from(self.cores.parallel).min(jobs.len()))

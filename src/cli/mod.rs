@@ -61,6 +61,9 @@ enum Command {
     /// Time and memory per stage
     Bench(bench::Bench),
     /// Talk to a station over a serial port: commands, and a live view of its scores
+    ///
+    /// Commands may come from a file or a pipe, a line each. The exit code is 44 then if the station refused any of them, and
+    /// 41 if it did not answer one.
     Console(console::Console),
     /// What this machine has, what is wrong with it, and what to do
     Doctor(doctor::Doctor),

@@ -137,13 +137,15 @@ impl Teach {
         let mut lesson = Lesson::new(layout, settings).map_err(failed)?;
         let drop = self.names_to_drop(&photos);
         let (mut unread, mut dropped) = (0, 0);
+        let mut seen = good_parts::Photos::default();
         for photo in &photos {
             let name = photo.display().to_string();
             if drop.iter().any(|d| is_called(photo, d)) {
                 dropped += 1;
                 continue;
             }
-            let taken = good_parts::photo(photo)
+            let taken = seen
+                .load(photo)
                 .and_then(|frame| self.part(&mut inspector, &mut lesson, &name, &frame));
             if let Err(e) = taken {
                 warn(format_args!("not taught: {e}"));

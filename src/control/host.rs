@@ -167,9 +167,12 @@ pub enum Refused {
     /// A device failed.
     #[error("hardware: {0}")]
     Hardware(&'static str),
-    /// The bundle, or what it is to look at, cannot be used.
+    /// The bundle cannot be used.
     #[error("hardware: {0}")]
     Network(&'static str),
+    /// The regions cannot be used.
+    #[error("regions: {0}")]
+    Regions(&'static str),
     /// The taught parts cannot be used.
     #[error("taught: {0}")]
     Taught(&'static str),

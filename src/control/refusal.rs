@@ -139,7 +139,7 @@ impl From<Refused> for Refusal {
         let code = match error {
             Refused::Busy(_) => Code::Busy,
             Refused::Mode(_) => Code::WrongMode,
-            Refused::Hardware(_) | Refused::Network(_) => Code::Hardware,
+            Refused::Hardware(_) | Refused::Network(_) | Refused::Regions(_) => Code::Hardware,
             Refused::Taught(_) => Code::Taught,
             Refused::NoSuchPart(_) => Code::NoSuchPart,
             Refused::Memory(_) => Code::Memory,

@@ -30,7 +30,7 @@ pub enum ValueError {
     #[error("{} is not in {}", .0.name(), .0.entry().range())]
     OutOfRange(Parameter),
     /// The text has more decimals than the steps of the parameter.
-    #[error("{} has steps of 0.0001", .0.name())]
+    #[error("{} has steps of {}", .0.name(), .0.entry().step())]
     TooFine(Parameter),
     /// The text is none of the words of the parameter.
     #[error("{} is one of {}", .0.name(), .0.entry().range())]
@@ -94,14 +94,7 @@ impl Entry {
     pub fn parse(&self, text: &str) -> Result<Value, ValueError> {
         let not_a_number = |_| ValueError::NotANumber(self.parameter);
         let value = match self.kind {
-            Kind::Number { .. } => match text.parse::<u64>() {
-                // Larger than any range: a number all the same.
-                Ok(number) => Value::Number(u32::try_from(number).unwrap_or(u32::MAX)),
-                Err(_) if text.parse::<f64>().is_ok() => {
-                    return Err(ValueError::OutOfRange(self.parameter));
-                }
-                Err(_) => return Err(ValueError::NotANumber(self.parameter)),
-            },
+            Kind::Number { .. } => Value::Number(self.steps_of(text, 1)?),
             Kind::Bits(_) => {
                 let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
                 let number = match hex {
@@ -110,19 +103,7 @@ impl Entry {
                 };
                 Value::Number(number)
             }
-            Kind::Decimal { .. } => {
-                let number: f64 = text
-                    .parse()
-                    .map_err(|_| ValueError::NotANumber(self.parameter))?;
-                let steps = number * f64::from(STEPS);
-                if !(0.0..f64::from(u32::MAX)).contains(&steps) {
-                    return Err(ValueError::OutOfRange(self.parameter));
-                }
-                if (steps - steps.round()).abs() > 1e-6 {
-                    return Err(ValueError::TooFine(self.parameter));
-                }
-                Value::Number(steps.round() as u32)
-            }
+            Kind::Decimal { .. } => Value::Number(self.steps_of(text, STEPS)?),
             Kind::Choice(words) => {
                 let place = words.iter().position(|w| w.eq_ignore_ascii_case(text));
                 let place = place.and_then(|p| u32::try_from(p).ok());
@@ -132,6 +113,32 @@ impl Entry {
         };
         self.check(&value)?;
         Ok(value)
+    }
+
+    /// How many steps a number has, of which `per_unit` are 1.
+    fn steps_of(&self, text: &str, per_unit: u32) -> Result<u32, ValueError> {
+        // Digits, with or without a sign and a point: `1e3`, `inf` and `nan`, which Rust reads too, are numbers to nobody
+        // who sets a machine up.
+        let plain = text
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'.' | b'+' | b'-'));
+        let number: Option<f64> = text.parse().ok().filter(|_| plain);
+        let steps = number.ok_or(ValueError::NotANumber(self.parameter))? * f64::from(per_unit);
+        if !(0.0..=f64::from(u32::MAX)).contains(&steps) {
+            return Err(ValueError::OutOfRange(self.parameter));
+        }
+        if (steps - steps.round()).abs() > 1e-6 {
+            return Err(ValueError::TooFine(self.parameter));
+        }
+        Ok(steps.round() as u32)
+    }
+
+    /// The least by which two of its values differ, as a person writes it.
+    fn step(&self) -> &'static str {
+        match self.kind {
+            Kind::Decimal { .. } => "0.0001",
+            _ => "1",
+        }
     }
 
     /// Checks that the parameter can have this value.

@@ -43,6 +43,18 @@ pub enum RegionError {
         /// What is wrong with it.
         what: String,
     },
+    /// No patch is judged by it: it is smaller than one, and another region's offset counts there, or none.
+    #[error(
+        "region {number} (`{name}`) decides nothing: it is smaller than a patch, which is {patch} of the picture; make it larger"
+    )]
+    TooSmall {
+        /// Its number in the file, from 1.
+        number: usize,
+        /// Its name.
+        name: String,
+        /// A patch's shares of the picture's width and height, in percent.
+        patch: String,
+    },
     /// No patch would be judged.
     #[error("the regions leave no patch of the picture to be looked at: every part would be good")]
     Nothing,
@@ -230,20 +242,31 @@ impl Regions {
         &self.all
     }
 
-    /// The patches that are judged, of `grid` x `grid` patches in each tile.
+    /// By how much they raise the threshold at most, 0..=1; 0 if they raise it nowhere.
+    pub fn highest_offset(&self) -> f32 {
+        let looked = self.all.iter().filter(|r| !r.exclude);
+        looked.fold(0.0, |most, region| most.max(region.offset))
+    }
+
+    /// The patches that are judged, of `grid` x `grid` patches in each tile. Each has the offset that counts at most of its
+    /// points, the lower one of two that count at as many.
     ///
     /// # Errors
-    /// [`RegionError::Nothing`] if there are none.
+    /// [`RegionError::Nothing`] if there are none, [`RegionError::TooSmall`] if one of the regions has none that has its
+    /// offset.
     pub fn on(&self, grid: usize, tiles: Tiling) -> Result<Looked, RegionError> {
         let patches = tiles.count() * grid * grid;
         let any_included = self.all.iter().any(|r| !r.exclude);
         let shapes: Vec<(Vec<[f32; 2]>, &Region)> =
             self.all.iter().map(|r| (r.corners(), r)).collect();
         let mut groups: Vec<Group> = vec![];
+        let mut decides = vec![false; self.all.len()];
         for cell in 0..patches {
             let (tile, place) = (cell / (grid * grid), cell % (grid * grid));
             let [left, top, right, bottom] = tiles.shares(tile);
-            let (mut inside, mut offset) = (0usize, 0.0);
+            let mut inside = 0;
+            // For each region how many points it decides, and one more for where there are only exclusions.
+            let mut points = vec![0; self.all.len() + 1];
             for point in 0..POINTS * POINTS {
                 let along = |place: usize, point: usize, (from, to): (f32, f32)| {
                     let share = (place as f32 + (point as f32 + 0.5) / POINTS as f32) / grid as f32;
@@ -253,20 +276,37 @@ impl Regions {
                     along(place % grid, point % POINTS, (left, right)),
                     along(place / grid, point / POINTS, (top, bottom)),
                 ];
-                let mut here = !any_included;
+                let mut last = (!any_included).then_some(self.all.len());
                 let mut left_out = false;
-                for (corners, region) in &shapes {
+                for (number, (corners, region)) in shapes.iter().enumerate() {
                     if Region::holds(corners, at) {
                         left_out |= region.exclude;
                         if !region.exclude {
-                            (here, offset) = (true, region.offset);
+                            last = Some(number);
                         }
                     }
                 }
-                inside += usize::from(here && !left_out);
+                if let Some(number) = last.filter(|_| !left_out) {
+                    points[number] += 1;
+                    inside += 1;
+                }
             }
             if inside <= POINTS * POINTS / 2 {
                 continue;
+            }
+            let offset_of = |number: usize| self.all.get(number).map_or(0.0, |r| r.offset);
+            let counting = |offset: f32| -> usize {
+                let own = points
+                    .iter()
+                    .enumerate()
+                    .filter(|(n, _)| offset_of(*n) == offset);
+                own.map(|(_, points)| points).sum()
+            };
+            let there = (0..points.len()).filter(|n| points[*n] > 0).map(offset_of);
+            let more = |a: &f32, b: &f32| counting(*a).cmp(&counting(*b)).then(b.total_cmp(a));
+            let offset = there.max_by(more).unwrap_or_default();
+            for (number, decides) in decides.iter_mut().enumerate() {
+                *decides |= points[number] > 0 && offset_of(number) == offset;
             }
             let group = match groups.iter().position(|g| g.offset == offset) {
                 Some(known) => known,
@@ -280,9 +320,27 @@ impl Regions {
             };
             groups[group].patches[cell] = true;
         }
-        match groups.is_empty() {
-            false => Ok(Looked(groups)),
-            true => Err(RegionError::Nothing),
+        if groups.is_empty() {
+            return Err(RegionError::Nothing);
+        }
+        let [left, top, right, bottom] = tiles.shares(0);
+        let percent = |length: f32| 100.0 * length / grid as f32;
+        let small = self
+            .all
+            .iter()
+            .zip(decides)
+            .position(|(r, decides)| !r.exclude && !decides);
+        match small {
+            None => Ok(Looked(groups)),
+            Some(number) => Err(RegionError::TooSmall {
+                number: number + 1,
+                name: self.all[number].name.clone(),
+                patch: format!(
+                    "{:.1} x {:.1} %",
+                    percent(right - left),
+                    percent(bottom - top)
+                ),
+            }),
         }
     }
 }
@@ -320,6 +378,45 @@ mod tests {
         assert_eq!(offsets, [0.0, 0.1]);
         let all = Regions::default().on(2, Tiling::TWO).unwrap();
         assert_eq!(all, Looked::everywhere(8));
+    }
+
+    /// A patch of 16 is a quarter of the side.
+    #[test]
+    fn a_region_that_no_patch_would_go_by_is_refused_by_name() {
+        let region = |name: &str, rectangle: &str, offset: f32| {
+            format!("[[region]]\nname = \"{name}\"\nrectangle = {rectangle}\noffset = {offset}\n")
+        };
+        let on = |text: &str| Regions::parse(text).unwrap().on(4, Tiling::WHOLE);
+        let left = region("left", "[0, 0, 0.5, 1]", 0.0);
+        let small = region("small", "[0.6, 0.6, 0.65, 0.65]", -0.9);
+        let error = on(&format!("{left}{small}")).unwrap_err();
+        assert!(matches!(&error, RegionError::TooSmall { number: 2, name, .. } if name == "small"));
+        assert!(
+            error.to_string().contains("25.0 x 25.0 % of the picture"),
+            "{error}"
+        );
+        // Inside another one its offset would not count, and with the same offset it changes nothing.
+        let within = region("small", "[0.1, 0.1, 0.15, 0.15]", -0.9);
+        assert!(on(&format!("{left}{within}")).is_err());
+        let same = region("small", "[0.1, 0.1, 0.15, 0.15]", 0.0);
+        assert!(on(&format!("{left}{same}")).is_ok());
+        // Two strips of an eighth each are a patch wide together.
+        let strips =
+            region("a", "[0.5, 0, 0.625, 1]", 0.1) + &region("b", "[0.625, 0, 0.75, 1]", 0.1);
+        assert!(on(&strips).is_ok());
+        // A part that is left out may be as small as it likes.
+        let hole =
+            "[[region]]\nname = \"hole\"\nexclude = true\nrectangle = [0.6, 0.6, 0.65, 0.65]\n";
+        assert!(on(&format!("{left}{hole}")).is_ok());
+    }
+
+    #[test]
+    fn a_patch_goes_by_the_offset_of_most_of_its_points() {
+        let text = "[[region]]\nname = \"strict\"\nrectangle = [0, 0, 0.45, 1]\noffset = -0.2\n\
+                    [[region]]\nname = \"lax\"\nrectangle = [0.45, 0, 1, 1]\noffset = 0.1\n";
+        let looked = Regions::parse(text).unwrap().on(2, Tiling::WHOLE).unwrap();
+        let strict = looked.groups().iter().find(|g| g.offset == -0.2).unwrap();
+        assert_eq!(strict.patches, [true, false, true, false]);
     }
 
     #[test]

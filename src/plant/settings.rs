@@ -1,6 +1,7 @@
 //! The file that says which messages go where (TOML). Everything that can be wrong in it is found before the
 //! station starts.
 
+use super::tls;
 use axum::http::Uri;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IntoDeserializer};
@@ -233,7 +234,7 @@ fn messages<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
 }
 
 impl Plant {
-    /// Reads the file.
+    /// Reads the file, and looks at those that it names.
     ///
     /// # Errors
     /// [`SettingsError`] with the file, the key and what is wrong.
@@ -281,20 +282,71 @@ impl Plant {
                 return Err(invalid("mqtt.user", reason));
             }
         }
+        plant
+            .look()
+            .map_err(|(key, e)| invalid(key, e.to_string()))?;
         Ok(plant)
+    }
+
+    /// Looks at every file that the settings name: the error has the key.
+    fn look(&self) -> Result<(), (&'static str, SettingsError)> {
+        let secrets = [
+            (
+                "mqtt.password_file",
+                self.mqtt.as_ref().and_then(|m| m.password_file.as_deref()),
+            ),
+            (
+                "webhook.token_file",
+                self.webhook.as_ref().and_then(|w| w.token_file.as_deref()),
+            ),
+        ];
+        let certificates = [
+            (
+                "mqtt.ca_file",
+                self.mqtt.as_ref().and_then(|m| m.ca_file.as_deref()),
+            ),
+            (
+                "mqtt.certificate_file",
+                self.mqtt
+                    .as_ref()
+                    .and_then(|m| m.certificate_file.as_deref()),
+            ),
+            (
+                "webhook.ca_file",
+                self.webhook.as_ref().and_then(|w| w.ca_file.as_deref()),
+            ),
+        ];
+        let key = self.mqtt.as_ref().and_then(|m| m.key_file.as_deref());
+        for (name, path) in secrets {
+            path.map_or(Ok(()), |path| secret(path).map(drop))
+                .map_err(|e| (name, e))?;
+        }
+        for (name, path) in certificates {
+            path.map_or(Ok(()), |path| tls::certificates(path).map(drop))
+                .map_err(|e| (name, e))?;
+        }
+        key.map_or(Ok(()), |path| tls::key(path).map(drop))
+            .map_err(|e| ("mqtt.key_file", e))
     }
 }
 
 /// The first line of a file with a secret.
 ///
 /// # Errors
-/// [`SettingsError::Unreadable`]: there is no such file, or it may not be read.
+/// [`SettingsError::Unreadable`]: there is no such file, it may not be read, or its first line is empty.
 pub(super) fn secret(path: &Path) -> Result<String, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
+    let unreadable = |source| SettingsError::Unreadable {
         path: path.to_path_buf(),
         source,
-    })?;
-    Ok(text.lines().next().unwrap_or_default().to_string())
+    };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    match text.lines().next().map(str::to_string) {
+        Some(line) if !line.trim().is_empty() => Ok(line),
+        _ => {
+            let empty = "its first line is empty: write the password or the token there";
+            Err(unreadable(std::io::Error::other(empty)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -349,6 +401,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_file_and_key() {
         let mqtt = "[mqtt]\nbroker = \"mqtt://b\"\ntopic = \"t\"\n";
+        let tls = "[mqtt]\nbroker = \"mqtts://b\"\ntopic = \"t\"\n";
         for (text, said) in [
             ("", "FILE: mqtt: nothing says where to send to"),
             (
@@ -404,6 +457,30 @@ mod tests {
                 "FILE: webhook.url: `ftp://x` is not http://",
             ),
             ("[opcua]", "FILE: opcua: unknown field"),
+            (
+                "[webhook]\nurl = \"http://x\"\ntoken_file = \"/nowhere/token\"",
+                "FILE: webhook.token_file: /nowhere/token: No such file",
+            ),
+            (
+                "[webhook]\nurl = \"http://x\"\ntoken_file = \"/dev/null\"",
+                "FILE: webhook.token_file: /dev/null: its first line is empty: write the password or the token there",
+            ),
+            (
+                "[webhook]\nurl = \"https://x\"\nca_file = \"/nowhere/ca.pem\"",
+                "FILE: webhook.ca_file: /nowhere/ca.pem: ",
+            ),
+            (
+                &format!("{mqtt}user = \"u\"\npassword_file = \"/nowhere/password\""),
+                "FILE: mqtt.password_file: /nowhere/password: No such file",
+            ),
+            (
+                &format!("{tls}ca_file = \"/dev/null\""),
+                "FILE: mqtt.ca_file: /dev/null: there is no certificate in it",
+            ),
+            (
+                &format!("{tls}certificate_file = \"/nowhere/c\"\nkey_file = \"/nowhere/k\""),
+                "FILE: mqtt.certificate_file: /nowhere/c: ",
+            ),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(said), "{text}: {error}");

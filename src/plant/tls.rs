@@ -30,6 +30,14 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
+/// The private key in a file.
+///
+/// # Errors
+/// [`SettingsError::Tls`]: it cannot be read, or there is none in it.
+pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, SettingsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| wrong(path, e))
+}
+
 /// The TLS configuration for the broker.
 ///
 /// # Errors
@@ -54,12 +62,9 @@ pub(super) fn client(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, SettingsError> {
         }
     };
     let config = match (&mqtt.certificate_file, &mqtt.key_file) {
-        (Some(chain), Some(path)) => {
-            let key = PrivateKeyDer::from_pem_file(path).map_err(|e| wrong(path, e))?;
-            builder
-                .with_client_auth_cert(certificates(chain)?, key)
-                .map_err(|e| wrong(path, e))?
-        }
+        (Some(chain), Some(path)) => builder
+            .with_client_auth_cert(certificates(chain)?, key(path)?)
+            .map_err(|e| wrong(path, e))?,
         _ => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))

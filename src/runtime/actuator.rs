@@ -329,12 +329,15 @@ impl<P: Pin> Actuator<P> {
                 let own = self.settings.threshold_of(view);
                 let threshold = sorting.and_then(|s| s.threshold).unwrap_or(own);
                 let rejects = score.is_some_and(|s| Outcome::of(s, threshold.get()).is_reject());
+                if known.part == part {
+                    // A part waits for the last of its cameras.
+                    known.latency_us = Some(now.since(known.at));
+                }
                 if known.part == part && known.is_replaced_by(score, rejects, cameras) {
                     (known.score, known.opinions) = (score, opinions);
                     (known.view, known.rejects) = (view, rejects);
                     known.share = share;
                     known.defect = sorting.map_or(known.defect, |s| s.defect);
-                    known.latency_us = Some(now.since(known.at));
                 }
                 station.on_verdict(part, view, verdict, now);
             }

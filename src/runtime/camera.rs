@@ -185,14 +185,19 @@ impl CameraThread {
     fn ready(&self) {
         let start = Instant::now();
         let mut logged = false;
-        while !self.shared.stopping() && !self.shared.snapshot().outputs.ready {
+        while !self.shared.stopping() {
+            let shown = self.shared.snapshot();
+            if shown.outputs.ready {
+                break;
+            }
             self.sign.beat();
             std::thread::sleep(Duration::from_millis(1));
-            let starting = self.shared.snapshot().mode == Mode::Starting;
-            if !logged && !starting && start.elapsed() > PATIENCE {
+            if !logged && shown.mode != Mode::Starting && start.elapsed() > PATIENCE {
                 logged = true;
-                let alarms = self.shared.snapshot().alarms;
-                log::warn!("the line is stopped; alarms to acknowledge: {alarms}");
+                log::warn!(
+                    "the line is stopped; alarms to acknowledge: {}",
+                    shown.alarms
+                );
             }
         }
         let width = self.shared.settings().width.get();

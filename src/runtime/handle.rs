@@ -20,7 +20,7 @@ use crate::control::store::shelf::Shelf;
 use crate::control::table::{CAMERAS, Effect, Parameter};
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
-use crate::line::{NetworkState, Trigger, VIEWS};
+use crate::line::{NetworkState, Settings, Trigger, VIEWS, View};
 use crate::memory::course::{Edit, Sample};
 use crate::memory::file::TaughtError;
 use std::sync::atomic::Ordering;
@@ -54,6 +54,8 @@ pub struct Handle {
     /// The choice that was tried last, at the start or with a change, whether or not it could be used.
     tried: Choice,
     generation: u32,
+    /// By how much regions raise each camera's threshold at most, 0..=1.
+    offsets: [f32; VIEWS],
     /// The last parts that the networks in force judged; `None` if they cannot be taught.
     recent: Option<Arc<Recent>>,
     /// The lesson that is going on.
@@ -95,6 +97,7 @@ impl Handle {
             choice,
             tried: Choice::default(),
             generation: 0,
+            offsets: [0.0; VIEWS],
             recent: None,
             teacher: None,
         }
@@ -188,6 +191,23 @@ impl Handle {
     }
 }
 
+/// Refuses a threshold that a region raises so far that no score lies above it, or, if that is in force already or stands
+/// at a start, says so in the log.
+fn can_reject(settings: &Settings, offsets: [f32; VIEWS], bearable: bool) -> Result<(), Refused> {
+    const WHY: &str = "a region raises the threshold to 1 or more: no part would ever be rejected there; lower its offset";
+    let is_blind = |(view, offset): (View, f32)| {
+        offset > 0.0 && settings.threshold_of(view).get() + offset >= 1.0
+    };
+    match View::ALL.into_iter().zip(offsets).any(is_blind) {
+        false => Ok(()),
+        true if bearable => {
+            log::error!("regions: {WHY}");
+            Ok(())
+        }
+        true => Err(Refused::Regions(WHY)),
+    }
+}
+
 /// What a thread needs to prepare a network that differs from the one that judges.
 struct Making {
     choice: Choice,
@@ -228,7 +248,11 @@ impl Making {
         };
         let mut network = network.map_err(|e| {
             log::error!("bundle `{bundle}`: {e}");
-            Refused::Network("the bundle or its regions cannot be used: see the log")
+            Refused::Network("the bundle cannot be used: the system's log says why")
+        })?;
+        network.look(&self.choice).map_err(|e| {
+            log::error!("{e}");
+            Refused::Regions("their file cannot be used, the system's log says why")
         })?;
         // What was just written is read again, too: what is accepted is what the next start will find.
         let learnt = match taught.is_empty() {
@@ -255,11 +279,11 @@ impl Making {
                     CameraError::Taught(_) => Refused::Taught(
                         "a further camera's file (the log says which): SET camera2_taught \"\" (or 3, 4), COMMIT",
                     ),
-                    CameraError::Regions { .. } => {
-                        Refused::Network("a camera's regions cannot be used: see the log")
-                    }
+                    CameraError::Regions { .. } => Refused::Regions(
+                        "a camera's file cannot be used, or decides nothing; the system's log says why",
+                    ),
                     CameraError::Failed(_) => {
-                        Refused::Network("the bundle or its regions cannot be used: see the log")
+                        Refused::Network("the bundle cannot be used: the system's log says why")
                     }
                 })
             }
@@ -274,7 +298,7 @@ fn unusable(error: &TaughtError) -> &'static str {
             "its file is missing or cannot be read: SET taught \"\", COMMIT and TEACH again"
         }
         TaughtError::Another(_) => {
-            "another encoder or arithmetic than this bundle's: SET taught \"\", COMMIT and TEACH again"
+            "another encoder, arithmetic, tiles or regions than now: SET taught \"\", COMMIT and TEACH again"
         }
         TaughtError::Version(_) | TaughtError::Damaged(_) => {
             "its file is damaged: SET taught \"\", COMMIT and TEACH again"
@@ -380,6 +404,10 @@ impl ControlledStation for Handle {
         } else if same_network && let Some(now) = self.shared.judging().state {
             state = now;
         }
+        let bearable = starts || can_reject(&self.shared.settings(), self.offsets, false).is_err();
+        if same_network && let Err(refused) = can_reject(&settings, self.offsets, bearable) {
+            return Preparing::ready(Err(refused));
+        }
         let mut loadout = Box::new(Loadout {
             networks: None,
             line: LineLoadout {
@@ -423,9 +451,11 @@ impl ControlledStation for Handle {
             let prepare = || -> Result<(), Refused> {
                 if let Some(making) = making {
                     let (network, alone) = making.make()?;
+                    let offsets = View::ALL.map(|view| network.highest_offset(view));
+                    can_reject(&loadout.line.settings, offsets, bearable)?;
                     let networks = network.side_by_side(count).map_err(|e| {
                         log::error!("{e:#}");
-                        Refused::Network("the bundle or its regions cannot be used: see the log")
+                        Refused::Network("the bundle cannot be used: the system's log says why")
                     })?;
                     let networks = networks.into_iter().map(|n| drops.takes(Box::new(n)));
                     loadout.networks = Some(networks.collect());
@@ -494,6 +524,7 @@ impl ControlledStation for Handle {
         });
         if let Some(network) = loadout.networks.as_ref().and_then(|n| n.first()) {
             network.compares(&self.shared, &loadout.line.settings);
+            self.offsets = View::ALL.map(|view| network.highest_offset(view));
         }
         // Judges first: a frame that goes to them with this generation finds its network there.
         if let Some(networks) = loadout.networks {

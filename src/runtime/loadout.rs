@@ -88,16 +88,19 @@ pub struct CameraChoice {
     pub taught: String,
 }
 
-impl CameraChoice {
-    fn read_regions(&self) -> Result<Regions, CameraError> {
-        if self.regions.is_empty() {
-            return Ok(Regions::default());
-        }
-        let path = PathBuf::from(&self.regions);
-        let text = std::fs::read_to_string(&path).map_err(|e| e.to_string());
-        text.and_then(|text| Regions::parse(&text).map_err(|e| e.to_string()))
-            .map_err(|reason| CameraError::Regions { path, reason })
-    }
+/// Looks at the regions of a file from now on, or everywhere without one.
+fn look_at(inspector: &mut Inspector, file: &str) -> Result<(), CameraError> {
+    let regions = match file {
+        "" => Ok(Regions::default()),
+        file => std::fs::read_to_string(file)
+            .map_err(|e| e.to_string())
+            .and_then(|text| Regions::parse(&text).map_err(|e| e.to_string())),
+    };
+    let looked = regions.and_then(|regions| inspector.look(&regions).map_err(|e| e.to_string()));
+    looked.map_err(|reason| CameraError::Regions {
+        path: file.into(),
+        reason,
+    })
 }
 
 impl Choice {
@@ -283,8 +286,8 @@ impl Network {
         let mut left_out = false;
         for (i, own) in choice.further.iter().take(cameras.max(1) - 1).enumerate() {
             let mut network = self.beside().map_err(CameraError::Failed)?;
-            let regions = own.read_regions()?;
-            network.forget(&regions)?;
+            network.inspector.teach(None)?;
+            look_at(&mut network.inspector, &own.regions)?;
             // Only the first camera's network is taught while parts pass.
             network.recent = None;
             Arc::make_mut(&mut network.label).taught = None;
@@ -316,6 +319,21 @@ impl Network {
             }
         }
         Ok(left_out)
+    }
+
+    /// Looks at the regions that the parameters name for the first camera, and compares with nothing.
+    ///
+    /// # Errors
+    /// [`CameraError`]: the file of regions cannot be used.
+    pub fn look(&mut self, choice: &Choice) -> Result<(), CameraError> {
+        self.inspector.teach(None)?;
+        look_at(&mut self.inspector, &choice.regions)
+    }
+
+    /// By how much the threshold is raised at most where a camera looks, 0..=1; 0 without regions.
+    pub fn highest_offset(&self, view: View) -> f32 {
+        let network = self.of(view);
+        network.map_or(0.0, |n| n.inspector.regions().highest_offset())
     }
 
     /// Compares parts with what is on the shelf by this name, or in a file of this path.

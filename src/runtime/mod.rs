@@ -248,9 +248,13 @@ pub fn start<P: Pin + Send + 'static>(
     // Control says it of what it puts into force.
     let views = View::ALL.into_iter().take(cameras.len());
     for view in views.filter(|_| config.network.is_some()) {
-        if settings.threshold_of(view).get() >= 1.0 {
-            let name = CAMERAS[view.index()].threshold.name();
+        let threshold = settings.threshold_of(view).get();
+        let name = CAMERAS[view.index()].threshold.name();
+        let offset = (config.network.as_ref()).map_or(0.0, |n| n.highest_offset(view));
+        if threshold >= 1.0 {
             log::warn!("{name} is 1: no part is ever rejected by it");
+        } else if threshold + offset >= 1.0 {
+            log::warn!("a region raises {name} to 1 or more: no part is ever rejected there");
         }
     }
     let shared = Shared::new(&settings, config.statistics, config.latched);

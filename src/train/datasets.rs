@@ -54,6 +54,21 @@ pub struct DataSet {
     pub notes: Vec<String>,
 }
 
+impl DataSet {
+    /// Says which masks belong to pictures that are labelled good, and are therefore of no use.
+    fn note_unused(&mut self, masks: &[PathBuf]) {
+        let more = match masks.len() {
+            0 => return,
+            1 => " is the mask".into(),
+            n => format!(" and {} others are masks", n - 1),
+        };
+        self.notes.push(format!(
+            "{}{more} of what is labelled good: left out; if it marks a defect, label its picture as defective",
+            masks[0].display()
+        ));
+    }
+}
+
 fn fail(path: &Path, what: impl std::fmt::Display) -> TrainError {
     TrainError::Data {
         path: path.to_path_buf(),
@@ -171,11 +186,15 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
     if let Some(first) = missing.next() {
         let more = match missing.count() {
             0 => String::new(),
-            n => format!(" (nor do {n} others)"),
+            n => format!(" ({n} others are no files either)"),
+        };
+        let what = match first.is_dir() {
+            true => "is a folder where a file is wanted",
+            false => "does not exist",
         };
         return Err(fail(
             path,
-            format!("it names {}, which does not exist{more}", first.display()),
+            format!("it names {}, which {what}{more}", first.display()),
         ));
     }
     for sample in &set.samples {

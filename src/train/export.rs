@@ -79,6 +79,34 @@ impl ExportOptions {
             threads,
         }
     }
+
+    /// For a bundle of `prompts`: what was not chosen here is as they were learned, as their record says. The published
+    /// code's say nothing, and were learned with the first patches feeding the prior.
+    ///
+    /// # Errors
+    /// [`TrainError::Prompts`] if the record is malformed.
+    pub fn of_prompts(
+        self,
+        prompts: &Prompts,
+        selection: Option<Selection>,
+        score_rule: Option<ScoreRule>,
+    ) -> Result<ExportOptions, TrainError> {
+        let record = Record::of(prompts)?;
+        let learned = record.as_ref();
+        let usual = match prompts.published {
+            true => Selection::Upstream,
+            false => Selection::Paper,
+        };
+        Ok(ExportOptions {
+            image_size: self.image_size.or(learned.map(|r| r.image_size)),
+            vv_layers: self.vv_layers.or(learned.map(|r| r.vv_layers)),
+            selection: selection.or(learned.map(|r| r.selection)).unwrap_or(usual),
+            score_rule: score_rule
+                .or(learned.map(|r| r.rule))
+                .unwrap_or(ScoreRule::Code),
+            ..self
+        })
+    }
 }
 
 /// Refuses names or numbers that `option` says twice.
@@ -97,6 +125,45 @@ pub fn refuse_twice<T: PartialEq + std::fmt::Display>(
         None => Ok(()),
         Some((_, twice)) => Err(TrainError::Options(format!(
             "{option} names `{twice}` twice: once is enough"
+        ))),
+    }
+}
+
+/// Refuses a side of the input that is not made of whole patches, or that no bundle can have: what is learned at it
+/// could not be exported.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub(super) fn refuse_side(size: usize, patch: usize) -> Result<(), TrainError> {
+    // As the manifest's own check has them.
+    const LARGEST: usize = 4096;
+    const MOST_PATCHES: usize = 256;
+    let refuse = |what: String| Err(TrainError::Options(format!("--image-size {size}: {what}")));
+    if size == 0 || !size.is_multiple_of(patch) {
+        return refuse(format!("no multiple of the weights' patch side {patch}"));
+    }
+    let largest = LARGEST.min(MOST_PATCHES * patch);
+    match size > largest {
+        true => refuse(format!(
+            "a bundle holds at most {largest} with patches of {patch}"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a number of blocks with the V-V stream that an encoder of `layers` blocks cannot have.
+///
+/// # Errors
+/// [`TrainError::Options`].
+pub(super) fn refuse_vv_layers(
+    asked: usize,
+    least: usize,
+    layers: usize,
+) -> Result<(), TrainError> {
+    match (least..=layers).contains(&asked) {
+        true => Ok(()),
+        false => Err(TrainError::Options(format!(
+            "--vv-layers {asked}: the image encoder has {layers} blocks, so {least} to {layers} of them"
         ))),
     }
 }

@@ -54,7 +54,7 @@ pub mod tensors;
 use crate::bundle::BundleError;
 use crate::capture::CaptureError;
 use crate::exit::ExitCode;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The first `most` of a list for a message, and how many there are besides; `besides` is the word for these.
 fn some<T: AsRef<str>>(all: &[T], most: usize, besides: &str) -> String {
@@ -63,6 +63,25 @@ fn some<T: AsRef<str>>(all: &[T], most: usize, besides: &str) -> String {
     match all.len().saturating_sub(most) {
         0 => shown,
         n => format!("{shown} and {n} {besides}"),
+    }
+}
+
+/// What [`TrainError::Diverged`] has of a run that has saved nothing yet.
+const NO_CHECKPOINT: &str = "none";
+
+/// What is left of a run whose loss is no number any more.
+fn kept(checkpoint: &str) -> String {
+    match checkpoint {
+        NO_CHECKPOINT => String::new(),
+        path => format!("; what was learned before stays as it was and can be used: {path}"),
+    }
+}
+
+/// A number of things, in words.
+fn counted(count: usize, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
     }
 }
 
@@ -107,17 +126,29 @@ pub enum TrainError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A picture or several that cannot be read; each message names its own.
+    #[error("{} cannot be read:\n  {}", counted(.0.len(), "picture"), .0.join("\n  "))]
+    Pictures(Vec<String>),
     /// A loss that is NaN or infinite.
     #[error(
-        "step {step}: the loss term {term} is NaN or infinite; the last good checkpoint is {checkpoint}: go on from it with --resume and a lower --lr"
+        "step {step}: the loss term {term} is NaN or infinite: begin anew with a lower --lr in another --out{kept}",
+        kept = kept(checkpoint)
     )]
     Diverged {
         /// The step, from 0.
         step: usize,
         /// The term of the loss that is NaN or infinite.
         term: String,
-        /// What was saved last.
+        /// What was saved last, or `none`.
         checkpoint: String,
+    },
+    /// The user stopped a command whose results so far are found again by the same command.
+    #[error("stopped after {after}; saved: {saved}; the same command goes on there")]
+    Paused {
+        /// What was done last.
+        after: String,
+        /// What was saved.
+        saved: String,
     },
     /// The user stopped it.
     #[error("stopped after {after}; saved: {checkpoint}; go on with --resume")]
@@ -133,6 +164,14 @@ pub enum TrainError {
     /// A bundle that cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The same, of a file whose name the reason does not say.
+    #[error("{path}: {source}", path = path.display())]
+    BundleFile {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be used.
+        source: BundleError,
+    },
     /// Something published that is not here.
     #[error(transparent)]
     Pull(#[from] pull::PullError),
@@ -145,18 +184,42 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Of the bundle at `path`.
+    pub fn of_bundle(path: &Path, source: BundleError) -> TrainError {
+        match source {
+            named @ BundleError::Unreadable { .. } => TrainError::Bundle(named),
+            source => TrainError::BundleFile {
+                path: path.into(),
+                source,
+            },
+        }
+    }
+
+    /// The same of a command that has no --resume because it finds by itself what is there.
+    pub fn of_a_command_that_goes_on(self) -> TrainError {
+        match self {
+            TrainError::Interrupted { after, checkpoint } => TrainError::Paused {
+                after,
+                saved: checkpoint,
+            },
+            other => other,
+        }
+    }
+
     /// The exit code of a program that stops at this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             TrainError::Weights { .. } => ExitCode::Weights,
             TrainError::Prompts { .. } => ExitCode::Prompts,
-            TrainError::Data { .. } | TrainError::Picture(_) => ExitCode::Data,
+            TrainError::Data { .. } | TrainError::Picture(_) | TrainError::Pictures(_) => {
+                ExitCode::Data
+            }
             TrainError::Options(_) => ExitCode::Options,
             TrainError::Output { .. } => ExitCode::OutputFailed,
             TrainError::Diverged { .. } => ExitCode::Diverged,
-            TrainError::Interrupted { .. } => ExitCode::Interrupted,
+            TrainError::Interrupted { .. } | TrainError::Paused { .. } => ExitCode::Interrupted,
             TrainError::SelfCheck(_) => ExitCode::Internal,
-            TrainError::Bundle(e) => e.exit_code(),
+            TrainError::Bundle(e) | TrainError::BundleFile { source: e, .. } => e.exit_code(),
             TrainError::Pull(pull::PullError::Unknown { .. }) => ExitCode::Options,
             TrainError::Pull(_) => ExitCode::Download,
             TrainError::Flash(e) => e.exit_code(),

@@ -152,6 +152,10 @@ fn digest(path: &Path) -> Result<String, String> {
 
 /// The graph of a file, as it stands there.
 fn parse(path: &Path) -> TractResult<InferenceModel> {
+    ensure!(
+        !path.is_dir(),
+        "a folder, where the network's .onnx file is wanted"
+    );
     let onnx = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_output_types(true)
@@ -266,6 +270,10 @@ fn open(
             [1, _] if whole => (Kind::Whole, 1),
             _ => kind(name, shape)?,
         };
+        ensure!(
+            own > 1 || matches!(kind, Kind::Whole),
+            "tap `{name}` has a single place at {side} px: a larger --image-size, or a tap before the pooling"
+        );
         Ok(Found {
             name: name.clone(),
             kind,
@@ -456,8 +464,12 @@ fn rows(from: &Opened, side: usize, grids: &[usize]) -> TractResult<TypedModel> 
 fn grid(side: usize, finest: usize, asked: Option<usize>) -> TractResult<usize> {
     if let Some(asked) = asked {
         ensure!(
-            asked > 0 && side.is_multiple_of(asked),
-            "{side} px is no multiple of a grid of {asked}: --image-size with one that is"
+            (1..=side).contains(&asked),
+            "--grid {asked}: a picture of {side} px has 1 to {side} places per side"
+        );
+        ensure!(
+            side.is_multiple_of(asked),
+            "{side} px is no multiple of a grid of {asked}: another --grid, or --image-size with a multiple of it"
         );
         return Ok(asked);
     }

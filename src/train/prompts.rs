@@ -5,6 +5,7 @@ use super::clip::{Clip, Dense};
 use super::fit;
 use super::fit::checkpoint::RECORD;
 use super::fit::variant::PriorSource;
+use super::pull;
 use super::random::normal;
 use super::render::Defect;
 use super::tensors::{TensorError, Tensors};
@@ -63,13 +64,14 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Reads a prompt learner for `clip`.
+    /// Reads a prompt learner for `clip`, from a file or from what was pulled by that name.
     ///
     /// # Errors
     /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights.
     pub fn load(path: &Path, clip: &Clip) -> Result<Prompts, TrainError> {
+        let path = &pull::resolve(path)?;
         let fail = |e: TensorError| TrainError::Prompts {
-            path: path.to_path_buf(),
+            path: path.clone(),
             what: e.to_string(),
         };
         let tensors = Tensors::load(path)

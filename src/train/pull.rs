@@ -15,6 +15,7 @@ pub use table::{Model, Origin, What, find, table};
 use super::TrainError;
 use super::progress::Interrupt;
 use super::tensors::file_digest;
+use crate::report::warn;
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file in the folder of models.
@@ -145,13 +146,7 @@ pub fn pull(
     stop: Interrupt,
     progress: &dyn Progress,
 ) -> Result<Pulled, TrainError> {
-    if let Origin::Nowhere(why) = model.origin {
-        return Err(PullError::NoAddress {
-            name: model.name.into(),
-            why,
-        }
-        .into());
-    }
+    model.can_be_fetched()?;
     let own = folder.join(model.name);
     let disk = |path: &Path| {
         let path = path.to_path_buf();
@@ -228,8 +223,13 @@ fn one(
             }
             return Ok(0);
         }
-        // Damaged, or not what the lock names: fetched again.
-        std::fs::remove_file(&path).map_err(source)?;
+        // Damaged, or not what the lock names. It stays until another is here.
+        if let Some((digest, who)) = &wanted {
+            warn(format_args!(
+                "{}: SHA-256 is {found}, but {who} says {digest}: it is fetched again",
+                path.display()
+            ));
+        }
     }
     let got = client.fetch(&url, &path, stop, progress)?;
     let advice = match wanted {

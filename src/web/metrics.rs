@@ -15,7 +15,7 @@ pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 ///
 /// # Errors
 /// A name or label that Prometheus does not take; the test below looks at all of them.
-pub fn text(snapshot: &Snapshot, plant: &Links) -> prometheus::Result<String> {
+pub fn text(snapshot: &Snapshot, memory_fault: bool, plant: &Links) -> prometheus::Result<String> {
     let s = &snapshot.statistics;
     let Counters {
         parts,
@@ -58,9 +58,22 @@ pub fn text(snapshot: &Snapshot, plant: &Links) -> prometheus::Result<String> {
             .set(latched);
     }
     families.extend(alarms.collect());
-    let ready = IntGauge::with_opts(named("ready", "Whether parts are inspected"))?;
-    ready.set(i64::from(snapshot.outputs.ready));
-    families.extend(ready.collect());
+    for (name, help, on) in [
+        (
+            "memory_fault",
+            "Whether stored settings or counters were damaged and nobody has acknowledged it, or cannot be written",
+            memory_fault,
+        ),
+        (
+            "ready",
+            "Whether parts are inspected",
+            snapshot.outputs.ready,
+        ),
+    ] {
+        let gauge = IntGauge::with_opts(named(name, help))?;
+        gauge.set(on.into());
+        families.extend(gauge.collect());
+    }
     for (name, help, us) in [
         (
             "latency_mean_seconds",
@@ -160,20 +173,20 @@ mod tests {
     #[test]
     fn receivers_are_there_if_there_are_any_and_a_server_that_was_not_asked_is_neither_up_nor_down()
     {
-        let none = text(&shown(), &Links::default()).unwrap();
+        let none = text(&shown(), false, &Links::default()).unwrap();
         assert!(!none.contains("mqtt") && !none.contains("webhook") && !none.contains("messages"));
         let links = Links {
             mqtt: Some(Default::default()),
             webhook: Some(Default::default()),
         };
-        let before = text(&shown(), &links).unwrap();
+        let before = text(&shown(), false, &links).unwrap();
         has(&before, &["faprompt_mqtt_connected 0"]);
         assert!(!before.contains("faprompt_webhook_up"), "{before}");
         for (_, link) in links.named() {
             link.set_up(true);
         }
         links.mqtt.as_ref().unwrap().set_counts(7, 2);
-        let after = text(&shown(), &links).unwrap();
+        let after = text(&shown(), false, &links).unwrap();
         let wanted = [
             "faprompt_mqtt_connected 1",
             "faprompt_webhook_up 1",
@@ -187,13 +200,19 @@ mod tests {
         ];
         has(&after, &wanted);
         links.webhook.as_ref().unwrap().set_up(false);
-        let refused = text(&shown(), &links).unwrap();
+        let refused = text(&shown(), false, &links).unwrap();
         has(&refused, &["faprompt_webhook_up 0"]);
     }
 
     #[test]
+    fn a_fault_of_the_memory_is_told_beside_the_alarms() {
+        let text = text(&shown(), true, &Links::default()).unwrap();
+        has(&text, &["faprompt_memory_fault 1", "faprompt_ready 0"]);
+    }
+
+    #[test]
     fn every_part_is_counted_once() {
-        let text = text(&shown(), &Links::default()).unwrap();
+        let text = text(&shown(), false, &Links::default()).unwrap();
         let wanted = [
             "faprompt_parts_total 10",
             "faprompt_good_total 6",
@@ -209,6 +228,8 @@ mod tests {
             "# HELP faprompt_result_lines_lost_total Lines of results and events that could not be written",
             "# TYPE faprompt_parts_total counter",
             "# HELP faprompt_parts_total Parts that got an outcome",
+            "faprompt_memory_fault 0",
+            "# TYPE faprompt_memory_fault gauge",
         ];
         has(&text, &wanted);
         assert!(

@@ -566,8 +566,11 @@ async fn measures<H: ControlledStation>(State(page): Shared<H>, headers: HeaderM
     if let Some(refusal) = page.hidden(&headers, Needed::Live) {
         return refusal;
     }
-    let snapshot = page.control().snapshot();
-    match metrics::text(&snapshot, &page.station.plant) {
+    let (snapshot, memory_fault) = {
+        let mut control = page.control();
+        (control.snapshot(), control.memory_fault())
+    };
+    match metrics::text(&snapshot, memory_fault, &page.station.plant) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
     }

@@ -32,6 +32,7 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
     let s = control.snapshot();
     let judging = control.host().judging();
     let stops = control.alarms_that_stop();
+    let memory_fault = control.memory_fault();
     let memory = control.memory();
     let alarms: Vec<Value> = ALARMS
         .into_iter()
@@ -57,9 +58,10 @@ pub fn state<H: ControlledStation>(control: &mut Control<H>) -> Value {
             "ready": s.outputs.ready,
             "busy": s.outputs.busy,
             "result": s.outputs.result,
-            "fault": s.outputs.fault || control.memory_fault(),
+            "fault": s.outputs.fault || memory_fault,
             "line_stop": s.outputs.line_stop,
         },
+        "memory_fault": memory_fault,
         "alarms": alarms,
         "counters": counters,
         "latency_p99_ms": s.statistics.latency.percentile_us(99).map(|us| us as f64 / 1e3),

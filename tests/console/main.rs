@@ -200,6 +200,29 @@ fn the_live_view_comes_and_goes() {
     terminal.ended();
 }
 
+/// As in an editor's shell, or on a line printer.
+#[test]
+fn a_terminal_without_a_cursor_to_move_gets_lines() {
+    let station = Station::new();
+    let mut console = station.console();
+    console.env("TERM", "dumb");
+    let mut terminal = Terminal::start(console);
+    terminal.wait("OK,IDN");
+    terminal.keys("GET wiring\r");
+    terminal.wait("OK,GET,wiring,energise_for_good");
+    terminal.keys("LIVE\r");
+    terminal.wait("LIVE needs a terminal");
+    terminal.keys("RESULT ON\r");
+    terminal.wait("OK,RESULT,on");
+    station.part(0.25);
+    terminal.wait("RESULT,0,good,-,0.250000,12.5");
+    // A person has seen what was refused.
+    terminal.keys("GO\r");
+    terminal.wait("ER,?,100");
+    terminal.keys("QUIT\r");
+    terminal.ended();
+}
+
 #[test]
 fn a_signal_gives_the_terminal_back() {
     let station = Station::new();
@@ -239,13 +262,17 @@ fn lines_from_a_pipe_are_answered_and_a_port_that_is_not_there_is_named() {
     console.stdin(std::fs::File::open(&script).expect("a file"));
     let output = console.output().expect("a console");
     let text = String::from_utf8(output.stdout).expect("text");
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(44), "GO was refused: {text}");
     let lines: Vec<_> = text.lines().skip(2).collect();
     assert_eq!(lines[0], "OK,GET,wiring,energise_for_good");
     assert!(
         lines[1].starts_with("OK,COUNTERS,lines=")
             && lines.last() == Some(&"ER,?,100,unknown command; HELP lists them")
     );
+    std::fs::write(&script, "GET wiring\nCOUNTERS\n").expect("written");
+    console.stdin(std::fs::File::open(&script).expect("a file"));
+    let output = console.output().expect("a console");
+    assert_eq!(output.status.code(), Some(0), "nothing was refused");
     let folder = tempfile::tempdir().expect("a folder");
     let silent = Wire::new(folder.path());
     for (port, what) in [

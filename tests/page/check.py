@@ -322,6 +322,27 @@ def check_teach(page, station, out):
     expect(page.locator("#what-if-text")).to_contain_text("judged parts")
     page.locator("#teach-cancel").click()
     expect(page.locator("#lesson")).to_have_text("No lesson is going on.", timeout=40000)
+    # What is pending under Settings is neither put into force nor dropped by a button of another tab.
+    before = station.state()["threshold"]
+    go(page, "Settings")
+    field = page.locator("#parameter-threshold")
+    # The fields of the visit before are there until the new ones come.
+    page.wait_for_timeout(1500)
+    shown = field.input_value()
+    field.fill("0.44")
+    field.press("Tab")
+    expect(page.locator("#commit")).to_be_enabled()
+    go(page, "Teach")
+    page.locator("#what-if").fill("0.6")
+    page.locator("#what-if-set").click()
+    answered(page, "changed under Settings")
+    check("beside pending settings no threshold is put into force", station.state()["threshold"], before)
+    go(page, "Settings")
+    expect(field).to_have_value("0.44")
+    page.locator("#revert").click()
+    expect(field).to_have_value(shown)
+    expect(page.locator("#commit")).to_be_disabled()
+    go(page, "Teach")
     page.locator("#what-if").fill("0.6")
     page.locator("#what-if-set").click()
     answered(page, "OK,COMMIT,1,next part")
@@ -501,6 +522,15 @@ def main(program, out):
         # Sessions end with the program.
         wide.get_by_role("button", name="Disarm").click()
         expect(wide.locator("#login")).to_be_visible()
+        wide.locator("#login-cancel").click()
+
+        # Its settings are damaged: it stands, and says why although there may be no alarm.
+        station.stop()
+        (folder / "state" / "memory").write_text("noise")
+        station.start()
+        expect(wide.locator("#alarms")).to_contain_text("Memory fault", timeout=40000)
+        check("the state with damaged settings", station.state()["mode"], "stopped")
+        wide.screenshot(path=out / "memory.png")
         browser.close()
     station.stop()
     shutil.rmtree(folder)

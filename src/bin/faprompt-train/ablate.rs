@@ -1,8 +1,9 @@
 //! `faprompt-train ablate`.
 
 use crate::fit::{Learning, encode, epoch_line};
+use crate::given::Given;
 use crate::ground::MethodGround;
-use crate::samples::{samples, to_learn_from, with_masks};
+use crate::samples::{refuse_same_set, samples, to_learn_from, with_masks};
 use burn::tensor::Device;
 use clap::Args;
 use faprompt_edge::bundle;
@@ -19,7 +20,7 @@ use faprompt_edge::train::export::ExportOptions;
 use faprompt_edge::train::fit::checkpoint::Checkpoint;
 use faprompt_edge::train::fit::encode::Encoder;
 use faprompt_edge::train::fit::judge::{average, judge};
-use faprompt_edge::train::fit::{Encoded, Options, fit};
+use faprompt_edge::train::fit::{Encoded, Options, fit, refuse_one_kind};
 use faprompt_edge::train::methods::judge::judge as method_judge;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{MethodOptions, anovl};
@@ -62,10 +63,17 @@ struct Measured {
 
 impl Ablate {
     /// Runs the command.
-    pub fn run(&self) -> Result<ExitCode, TrainError> {
-        if !self.method.is_empty() {
-            return self.methods();
-        }
+    pub fn run(&self, given: &Given) -> Result<ExitCode, TrainError> {
+        refuse_same_set(&self.test)?;
+        let done = match self.method.is_empty() {
+            true => self.variants(),
+            false => self.methods(given),
+        };
+        done.map_err(TrainError::of_a_command_that_goes_on)
+    }
+
+    /// The table of FAPrompt's variants.
+    fn variants(&self) -> Result<ExitCode, TrainError> {
         let (clip, options) = self.learning.resolve()?;
         let names: Vec<&str> = self
             .variants
@@ -91,6 +99,7 @@ impl Ablate {
         let masks = &self.learning.masks;
         let learned = samples(&self.train, masks)?;
         let learned = with_masks(learned, self.learning.accept_masks)?;
+        refuse_one_kind(&learned)?;
         let tested = self
             .test
             .iter()
@@ -142,7 +151,7 @@ impl Ablate {
 
 impl Ablate {
     /// The table of methods other than FAPrompt.
-    fn methods(&self) -> Result<ExitCode, TrainError> {
+    fn methods(&self, given: &Given) -> Result<ExitCode, TrainError> {
         if let Some(odd) = self
             .method
             .iter()
@@ -152,6 +161,7 @@ impl Ablate {
                 "--method {odd}: `ablate` does not learn it; --variants are FAPrompt's"
             )));
         }
+        given.refuse_idle_learning(&self.method)?;
         let _held = Checkpoint::hold(&self.out)?;
         let mut tests = vec![];
         for path in &self.test {

@@ -1,6 +1,6 @@
 //! `faprompt-train distil`.
 
-use crate::report::refuse_own_inputs;
+use crate::report::{can_all_be_written, refuse_own_inputs};
 use clap::Args;
 use faprompt_edge::bundle::manifest::Precision;
 use faprompt_edge::exit::ExitCode;
@@ -188,8 +188,11 @@ impl Distil {
         let teachers = self.teacher.iter().map(|t| Some(t.path.as_path()));
         refuse_own_inputs(&[("--out", Some(&self.out))], teachers)?;
         let device = self.device.open()?;
+        // An hour of learning later it would be too late to say so; where the folder is missing, the run's makes it.
+        can_all_be_written(Some(&self.out).filter(|out| out.exists()))?;
         let run = run_folder(&self.out);
         let _held = Lock::hold(&run)?;
+        can_all_be_written([&self.out])?;
         let usual = self.teachers(self.image_size, None)?;
         usual.about().iter().for_each(say);
         for note in &usual.assumed {

@@ -1,9 +1,10 @@
 //! `faprompt-train evaluate`.
 
 use crate::fit::open_cache;
+use crate::given::Given;
 use crate::method::MethodArguments;
 use crate::report::{Reporter, can_all_be_written, can_be_written, refuse_own_inputs};
-use crate::samples::MaskOptions;
+use crate::samples::{MaskOptions, refuse_same_set};
 use crate::weights::WeightOptions;
 use clap::{Args, ValueEnum};
 use faprompt_edge::bundle::envelope::hex;
@@ -27,6 +28,7 @@ use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::judge::judge;
 use faprompt_edge::train::fit::{self, Encoded, Masks};
 use faprompt_edge::train::methods::blip::Blip;
+use faprompt_edge::train::methods::fit::chooses_vv_layers;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::DeviceKind;
@@ -44,8 +46,12 @@ const BUILT_IN_NAME: &str = "built-in";
 /// Arguments of `evaluate`.
 #[derive(Args)]
 pub struct Evaluate {
-    /// The bundle; `built-in`: the one inside faprompt-edge
-    #[arg(long, required_unless_present_any = ["prompts", "clip"], conflicts_with_all = ["prompts", "clip"])]
+    /// The bundle; `built-in`: the one inside faprompt-edge. All that it was exported with stands in it
+    #[arg(long, required_unless_present_any = ["prompts", "clip"], conflicts_with_all = [
+        "prompts", "clip", "method", "class", "templates", "stages", "temperature", "positions", "class_position", "types",
+        "image_size", "vv_layers", "adaptation_steps", "cache", "cache_gb", "clip_config", "prefix", "activation", "heads",
+        "epsilon", "mean", "std", "interpolation", "ignore",
+    ])]
     bundle: Option<PathBuf>,
     /// Instead of a bundle: CLIP weights, with --prompts, or with --method: then each class of a set is judged by
     /// prompts that name it
@@ -90,32 +96,43 @@ pub struct Evaluate {
     #[arg(long, value_enum, default_value = "exact")]
     adaptation: AdaptationMode,
     /// How a bundle's weights are multiplied
-    #[arg(long, value_enum, default_value = "auto", conflicts_with = "prompts")]
+    #[arg(long, value_enum, default_value = "auto")]
     arithmetic: Arithmetic,
     /// Teach the bundle so many good pictures of each set and judge the others: numbers, or `all`; with commas
     /// between them
-    #[arg(long, value_delimiter = ',', conflicts_with = "prompts")]
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["prompts", "clip"])]
     shots: Vec<Shots>,
     /// How often each, with other good pictures
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "shots")]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000), requires = "shots", conflicts_with = "clip")]
     draws: u32,
     /// Which pictures are drawn
-    #[arg(long, default_value_t = 1, requires = "shots")]
+    #[arg(long, default_value_t = 1, requires = "shots", conflicts_with = "clip")]
     seed: u64,
     /// The kind of memory, or `auto`: combined, and position of a single picture
-    #[arg(long, default_value = "auto", value_parser = kind, requires = "shots")]
+    #[arg(long, default_value = "auto", value_parser = kind, requires = "shots", conflicts_with = "clip")]
     memory: MemoryKind,
     /// How the memory's score and FAPrompt's become one
-    #[arg(long, value_enum, default_value = "hand-over", requires = "shots")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "hand-over",
+        requires = "shots",
+        conflicts_with = "clip"
+    )]
     fusion: Fusion,
     #[command(flatten)]
     views: Views,
     /// Leave pixel figures out of what is taught: they take most of the time
-    #[arg(long, requires = "shots")]
+    #[arg(long, requires = "shots", conflicts_with = "clip")]
     without_pixels: bool,
     /// Cut each picture into rows x columns of tiles, as in 2x3, each encoded at full size; 2x3+20 has tiles lie over
     /// each other by 20 % of their side [default overlap: 10 %]
-    #[arg(long, value_name = "RxC", default_value = "1x1", requires = "bundle")]
+    #[arg(
+        long,
+        value_name = "RxC",
+        default_value = "1x1",
+        conflicts_with = "clip"
+    )]
     tiles: Tiling,
     /// Write figures and the score of every picture to this file
     #[arg(long)]
@@ -179,9 +196,10 @@ impl Judge {
     fn open(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
         if let Some(path) = &a.bundle {
             let bundle = match path == Path::new(BUILT_IN_NAME) {
-                true => Bundle::built_in(BUILT_IN, &Keys::default())?,
-                false => Bundle::open(path, &Keys::default())?,
+                true => Bundle::built_in(BUILT_IN, &Keys::default()),
+                false => Bundle::open(path, &Keys::default()),
             };
+            let bundle = bundle.map_err(|e| TrainError::of_bundle(path, e))?;
             let method = bundle.manifest().method_name();
             let own_form = method.has_few_shot_form() && !a.shots.is_empty();
             if own_form {
@@ -439,6 +457,54 @@ impl Judge {
 }
 
 impl Evaluate {
+    /// Refuses options that change nothing of how this is judged.
+    fn refuse_idle(&self, given: &Given) -> Result<(), TrainError> {
+        let method = self.method.method;
+        if self.shots.is_empty() {
+            let views = ["--rotations", "--brightness"];
+            given.refuse(
+                &views,
+                "means nothing without --bundle and --shots: nothing is taught",
+            )?;
+        }
+        if self.bundle.is_some() {
+            return Ok(());
+        }
+        // What --method has switches for is seen to there; these are the others.
+        if method == Method::Faprompt {
+            let learned = ["--image-size", "--vv-layers"];
+            given.refuse(
+                &learned,
+                "stands in the record of --prompts, which are judged as they were learned; to choose another: `export`, then evaluate --bundle",
+            )?;
+            given.refuse(
+                &["--adaptation", "--arithmetic"],
+                "means nothing to prompts that are not exported: `export` them, then evaluate --bundle",
+            )?;
+        } else {
+            let (means_nothing, host) = (
+                format!("means nothing to --method {method}"),
+                matches!(method, Method::Anovl | Method::Filo | Method::Blip),
+            );
+            for (option, means) in [
+                ("--adaptation", false),
+                ("--cache", false),
+                ("--cache-gb", false),
+                ("--vv-layers", chooses_vv_layers(method)),
+                ("--arithmetic", !host),
+                ("--device", matches!(method, Method::Filo | Method::Blip)),
+            ] {
+                if !means {
+                    given.refuse(&[option], &means_nothing)?;
+                }
+            }
+        }
+        match method {
+            Method::Anovl => Ok(()),
+            _ => given.refuse(&["--adaptation-steps"], "belongs to --method anovl"),
+        }
+    }
+
     /// Refuses what a share cannot have.
     fn refuse_beside_shard(&self) -> Result<(), TrainError> {
         let what = match self.shard {
@@ -454,8 +520,11 @@ impl Evaluate {
     }
 
     /// Runs the command.
-    pub fn run(&self) -> Result<ExitCode, TrainError> {
+    pub fn run(&self, given: &Given) -> Result<ExitCode, TrainError> {
+        self.method.options()?;
+        self.refuse_idle(given)?;
         self.refuse_beside_shard()?;
+        refuse_same_set(&self.data)?;
         let named = [&self.bundle, &self.clip, &self.prompts].map(Option::as_deref);
         let inputs = named
             .into_iter()
@@ -465,7 +534,7 @@ impl Evaluate {
             ("--html", self.html.as_ref()),
         ];
         refuse_own_inputs(&results, inputs)?;
-        can_all_be_written(&[&self.json, &self.html])?;
+        can_all_be_written([&self.json, &self.html].into_iter().flatten())?;
         let (mut judge, name, warning) = Judge::open(self)?;
         warning.iter().for_each(warn);
         let plan = Plan {

@@ -1,7 +1,7 @@
 //! `faprompt-train export`.
 
 use crate::method::MethodArguments;
-use crate::report::refuse_own_inputs;
+use crate::report::{can_all_be_written, refuse_own_inputs};
 use crate::weights::WeightOptions;
 use clap::Args;
 use faprompt_edge::bundle::manifest::{Precision, ScoreRule, Selection};
@@ -15,7 +15,6 @@ use faprompt_edge::train::TrainError;
 use faprompt_edge::train::backbone::Backbone;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::export::{ExportOptions, Exported, export, memory_taps, refuse_twice};
-use faprompt_edge::train::fit::checkpoint::Record;
 use faprompt_edge::train::methods::learned::Learned;
 use faprompt_edge::train::methods::options::refuse_host_only;
 use faprompt_edge::train::methods::{self, MethodOptions};
@@ -61,14 +60,15 @@ pub struct Export {
     /// Write the whole frame as one ONNX graph too, for TensorRT and ONNX Runtime (FAPrompt, and encoders without text)
     #[arg(long, value_name = "FILE")]
     onnx: Option<PathBuf>,
-    /// Side of the input in pixels [default: as learned, else 518 for ViT-L/14@336, else the weights' own]
+    /// Side of the input in pixels [default: as learned, else 518 for ViT-L/14@336, 448 for DINOv2 of 518 px, else the
+    /// weights' own]
     #[arg(long)]
     image_size: Option<usize>,
     /// Blocks with the V-V stream, counted from the last [default: as learned or trained, else 19 of 24, in proportion]
     #[arg(long)]
     vv_layers: Option<usize>,
     /// Blocks after whose ordinary tokens the memory of good parts compares parts, counted from 1
-    /// [default: those at a sixth, a third and half of the depth]
+    /// [default: those at a sixth, a third and half of the depth; with --weights the last, normalised]
     #[arg(long, value_delimiter = ',')]
     memory_blocks: Vec<usize>,
     /// Patches that feed the prior: the most abnormal ones, or the first [default: as learned; upstream for the published code's files; else paper]
@@ -124,6 +124,8 @@ impl Export {
         ];
         let results = [("--out", Some(&self.out)), ("--onnx", self.onnx.as_ref())];
         refuse_own_inputs(&results, inputs.map(Option::as_deref))?;
+        self.refuse_other_graphs(asked.method)?;
+        can_all_be_written([&self.out].into_iter().chain(&self.onnx))?;
         if let Some(path) = &self.weights {
             return self.without_text(path, &asked);
         }
@@ -149,13 +151,9 @@ impl Export {
             prompts.path.display()
         ));
         let bar = bar(0, "Jacobian");
-        let learned = Record::of(&prompts)?;
-        let otherwise = match prompts.published {
-            true => Selection::Upstream,
-            false => Selection::Paper,
-        };
-        let layers = Some(clip.visual.blocks.len());
-        let options = self.export_options(learned.as_ref(), otherwise, layers)?;
+        let options = self
+            .export_options(Some(clip.visual.blocks.len()))?
+            .of_prompts(&prompts, self.selection, self.score_rule)?;
         let exported = export(&clip, &prompts, &options, &self.out, &bar)?;
         self.unsign();
         bar.finish_and_clear();
@@ -186,31 +184,29 @@ impl Export {
         Ok(ExitCode::Good)
     }
 
-    /// What is chosen here, what was learned with, or what there is without both.
-    fn export_options(
-        &self,
-        learned: Option<&Record>,
-        otherwise: Selection,
-        layers: Option<usize>,
-    ) -> Result<ExportOptions, TrainError> {
+    /// Refuses a graph that there is not; after the bundle was made it would be too late to say so.
+    fn refuse_other_graphs(&self, method: Method) -> Result<(), TrainError> {
+        if self.onnx.is_none() || matches!(method, Method::Faprompt | Method::Memory) {
+            return Ok(());
+        }
+        Err(TrainError::Options(format!(
+            "--onnx: only FAPrompt's frame and encoders that judge by good parts are written as a graph, no {method}"
+        )))
+    }
+
+    /// What is chosen here for an encoder of `layers` blocks, as far as they are known.
+    fn export_options(&self, layers: Option<usize>) -> Result<ExportOptions, TrainError> {
+        let threads = self.threads.unwrap_or(cores());
         Ok(ExportOptions {
             name: self.name.clone(),
-            image_size: self.image_size.or(learned.map(|r| r.image_size)),
-            vv_layers: self.vv_layers.or(learned.map(|r| r.vv_layers)),
+            image_size: self.image_size,
+            vv_layers: self.vv_layers,
             memory: memory_taps(&self.memory_blocks, layers)?,
-            selection: self
-                .selection
-                .or(learned.map(|r| r.selection))
-                .unwrap_or(otherwise),
-            score_rule: self
-                .score_rule
-                .or(learned.map(|r| r.rule))
-                .unwrap_or(ScoreRule::Code),
             precision: self.precision,
             threshold: self.threshold,
             trained: !self.untrained,
             description: self.description.clone(),
-            threads: self.threads.unwrap_or(cores()),
+            ..ExportOptions::plain(threads)
         })
     }
 
@@ -243,7 +239,10 @@ impl Export {
     fn network(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
         self.refuse_words(asked)?;
         let beside = match &self.beside {
-            Some(bundle) => Some(Bundle::open(bundle, &Keys::default())?),
+            Some(path) => {
+                let opened = Bundle::open(path, &Keys::default());
+                Some(opened.map_err(|e| TrainError::of_bundle(path, e))?)
+            }
             None => None,
         };
         let image = beside.as_ref().map(|b| b.manifest().image.clone());
@@ -254,7 +253,7 @@ impl Export {
             grid: self.grid.or(image.map(|i| i.grid())),
             overrides: &overrides,
         };
-        let options = self.export_options(None, Selection::Paper, None)?;
+        let options = self.export_options(None)?;
         let network = network::Network::load(path, &asked)?;
         for note in &network.assumed {
             warn(format_args!("{}: assumed: {note}", path.display()));
@@ -331,8 +330,7 @@ impl Export {
     fn without_text(&self, path: &Path, asked: &MethodOptions) -> Result<ExitCode, TrainError> {
         self.refuse_words(asked)?;
         let backbone = self.about.load_backbone(path)?;
-        let layers = Some(backbone.blocks.len());
-        let options = self.export_options(None, Selection::Paper, layers)?;
+        let options = self.export_options(Some(backbone.blocks.len()))?;
         let (exported, how) = match asked.method {
             Method::Heads => (
                 self.heads(&backbone, asked, &options)?,
@@ -377,8 +375,7 @@ impl Export {
                 )));
             }
         }
-        let layers = Some(clip.visual.blocks.len());
-        let options = self.export_options(None, Selection::Paper, layers)?;
+        let options = self.export_options(Some(clip.visual.blocks.len()))?;
         let learned = match &self.prompts {
             None => None,
             Some(path) => Some(Learned::load(path, method, clip)?),

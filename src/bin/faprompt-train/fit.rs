@@ -1,5 +1,6 @@
 //! `faprompt-train fit`.
 
+use crate::given::Given;
 use crate::ground::MethodGround;
 use crate::method::MethodArguments;
 use crate::samples::{MaskOptions, samples, to_learn_from, with_masks};
@@ -14,10 +15,10 @@ use faprompt_edge::train::TrainError;
 use faprompt_edge::train::clip::Clip;
 use faprompt_edge::train::datasets::Sample;
 use faprompt_edge::train::fit::cache::Cache;
-use faprompt_edge::train::fit::checkpoint::Checkpoint;
+use faprompt_edge::train::fit::checkpoint::{Checkpoint, PROMPTS};
 use faprompt_edge::train::fit::encode::{Encoder, fill};
 use faprompt_edge::train::fit::variant::{Aggregation, PriorSource, Variant};
-use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit};
+use faprompt_edge::train::fit::{Encoded, Epoch, Masks, Options, Start, fit, refuse_one_kind};
 use faprompt_edge::train::methods::weights::Weights;
 use faprompt_edge::train::methods::{self, MethodOptions};
 use faprompt_edge::train::nn::{DeviceKind, Products};
@@ -26,6 +27,23 @@ use faprompt_edge::train::pull::cache_folder;
 use faprompt_edge::train::shard::Shard;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Options that `export` needs again, for no record holds them or its own must be the same.
+const OF_EXPORT: [&str; 13] = [
+    "--class",
+    "--class-position",
+    "--temperature",
+    "--positions",
+    "--clip-config",
+    "--prefix",
+    "--activation",
+    "--heads",
+    "--epsilon",
+    "--mean",
+    "--std",
+    "--interpolation",
+    "--ignore",
+];
 
 /// What `fit` and `ablate` share.
 #[derive(Args)]
@@ -228,10 +246,17 @@ pub fn encode<'a>(
 ) -> Result<Encoded<'a>, TrainError> {
     let clock = Instant::now();
     let bar = bar(samples.len(), "encode");
-    let paths = fill(encoder, cache, samples, stop, &bar)?
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
+    let (mut paths, mut unread) = (vec![], vec![]);
+    for path in fill(encoder, cache, samples, stop, &bar)? {
+        match path {
+            Ok(path) => paths.push(path),
+            Err(e) => unread.push(e.to_string()),
+        }
+    }
     bar.finish_and_clear();
+    if !unread.is_empty() {
+        return Err(TrainError::Pictures(unread));
+    }
     said_encoded(cache, samples.len(), clock);
     Ok(Encoded {
         samples,
@@ -285,14 +310,14 @@ pub struct Fit {
     /// Data sets with masks, as for `evaluate`
     #[arg(required = true)]
     data: Vec<PathBuf>,
-    /// Folder for prompts.safetensors
+    /// Folder for prompts.safetensors, or for another method's learned.safetensors
     #[arg(long)]
     out: PathBuf,
     /// Go on from the folder's last epoch
     #[arg(long)]
     resume: bool,
     /// Stop after this many epochs; go on later with --resume
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     stop_after: Option<usize>,
     /// Encode the I-th of N shares of the pictures into the cache, and learn nothing: several machines that share
     /// the cache's folder encode a set, and `fit` without --shard finds it there
@@ -322,12 +347,20 @@ pub struct Fit {
     own_tokens: bool,
 }
 
+/// A number of epochs on the command line.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("a number from 1 on".into()),
+    }
+}
+
 impl Fit {
     /// Runs the command.
-    pub fn run(&self) -> Result<ExitCode, TrainError> {
+    pub fn run(&self, given: &Given) -> Result<ExitCode, TrainError> {
         let asked = self.method.options()?;
         if asked.method != Method::Faprompt {
-            return self.other(asked);
+            return self.other(asked, given);
         }
         if self.own_tokens && self.prior == PriorSource::Off && self.learning.prompts() == 1 {
             return Err(TrainError::Options(
@@ -356,11 +389,7 @@ impl Fit {
         let _held = Checkpoint::hold(&self.out)?;
         let samples = samples(&self.data, &self.learning.masks)?;
         let samples = with_masks(samples, self.learning.accept_masks)?;
-        if !samples.iter().any(|s| s.anomalous) {
-            return Err(TrainError::Options(
-                "no abnormal picture with a mask to learn from".into(),
-            ));
-        }
+        refuse_one_kind(&samples)?;
         // Hours of encoding later it would be too late to say so.
         Checkpoint::begin(&self.out, self.resume, &clip, &options, &samples)?;
         let cache = self.learning.cache(&clip, &options)?;
@@ -382,9 +411,10 @@ impl Fit {
         )?;
         bar.finish_and_clear();
         say(format_args!(
-            "{}: now `export {} --prompts` it",
-            self.out.join("prompts.safetensors").display(),
-            self.learning.named()
+            "{}: now `export {}{} --prompts` it",
+            self.out.join(PROMPTS).display(),
+            self.learning.named(),
+            given.again(&OF_EXPORT)
         ));
         Ok(ExitCode::Good)
     }
@@ -397,12 +427,18 @@ impl Fit {
     }
 
     /// Learns a method other than FAPrompt.
-    fn other(&self, asked: MethodOptions) -> Result<ExitCode, TrainError> {
+    fn other(&self, asked: MethodOptions, given: &Given) -> Result<ExitCode, TrainError> {
         let method = asked.method;
         if !method.is_learned() {
             return Err(TrainError::Options(format!(
                 "--method {method} learns nothing: `export` it"
             )));
+        }
+        given.refuse_idle_learning(&[method])?;
+        let mut switches = given.again(&OF_EXPORT);
+        // It learns from pictures of all classes, and judges by prompts that name one.
+        if method == Method::AprilGan && asked.class.is_none() {
+            switches += " --class NAME";
         }
         let learning = &self.learning;
         let threads = self.threads.unwrap_or(cores());
@@ -424,7 +460,7 @@ impl Fit {
         let samples = to_learn_from(&self.data, masks, method)?;
         let path = ground.learn(&samples, &self.out, self.resume, threads)?;
         say(format_args!(
-            "{}: now `export --method {method} {} --prompts` it",
+            "{}: now `export --method {method} {}{switches} --prompts` it",
             path.display(),
             learning.named()
         ));

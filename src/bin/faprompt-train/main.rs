@@ -8,6 +8,7 @@ mod export;
 mod fit;
 mod flash;
 mod fleet;
+mod given;
 mod ground;
 mod merge;
 mod method;
@@ -20,8 +21,9 @@ mod tables;
 mod text;
 mod weights;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use faprompt_edge::report::warn;
+use given::Given;
 
 #[derive(Parser)]
 #[command(
@@ -80,13 +82,17 @@ fn main() -> std::process::ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level))
         .format(faprompt_edge::report::log_line)
         .init();
-    let result = match Arguments::parse().command {
-        Command::Fit(a) => a.run(),
+    let matches = Arguments::command().get_matches();
+    let given = Given::of(&matches);
+    let arguments = Arguments::from_arg_matches(&matches)
+        .unwrap_or_else(|e| e.format(&mut Arguments::command()).exit());
+    let result = match arguments.command {
+        Command::Fit(a) => a.run(&given),
         Command::Distil(a) => a.run(),
         Command::Text(a) => a.run(),
-        Command::Ablate(a) => a.run(),
+        Command::Ablate(a) => a.run(&given),
         Command::Export(a) => a.run(),
-        Command::Evaluate(a) => a.run(),
+        Command::Evaluate(a) => a.run(&given),
         Command::Render(a) => a.run(),
         Command::Pull(a) => a.run(),
         Command::Flash(a) => a.run(),

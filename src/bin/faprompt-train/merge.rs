@@ -24,7 +24,7 @@ pub struct Merge {
 impl Merge {
     /// Runs the command.
     pub fn run(&self) -> Result<ExitCode, TrainError> {
-        can_all_be_written(&[&self.json, &self.html])?;
+        can_all_be_written([&self.json, &self.html].into_iter().flatten())?;
         let (about, sets) = merge(&self.folder)?;
         about.warning.iter().for_each(warn);
         let mut report = Reporter::new(about, self.json.clone(), self.html.clone());

@@ -64,7 +64,10 @@ impl Pull {
             return Ok(ExitCode::Good);
         }
         // A mistake in the last name costs no hours.
-        let models = self.names.iter().map(|n| pull::find(n));
+        let models = self.names.iter().map(|n| {
+            let model = pull::find(n)?;
+            model.can_be_fetched().map(|()| model)
+        });
         let models = models.collect::<Result<Vec<_>, _>>()?;
         let folder = self
             .out
@@ -84,7 +87,8 @@ impl Pull {
             let style = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
             let style = ProgressStyle::with_template(style).expect("a constant template");
             let bar = Bar(ProgressBar::new(0).with_style(style));
-            let pulled = pull::pull(&client, model, &folder, &lock, self.update, stop, &bar)?;
+            let pulled = pull::pull(&client, model, &folder, &lock, self.update, stop, &bar)
+                .map_err(TrainError::of_a_command_that_goes_on)?;
             bar.0.finish_and_clear();
             let came = match pulled.fetched {
                 0 => "was here already".into(),

@@ -178,8 +178,10 @@ fn write(path: &Path, text: &str) -> Result<(), TrainError> {
 ///
 /// # Errors
 /// [`TrainError::Output`]: the file cannot be written.
-pub fn can_all_be_written(files: &[&Option<PathBuf>]) -> Result<(), TrainError> {
-    for path in files.iter().copied().flatten() {
+pub fn can_all_be_written<'a>(
+    files: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<(), TrainError> {
+    for path in files {
         can_be_written(path).map_err(|source| TrainError::Output {
             path: path.clone(),
             source,
@@ -254,7 +256,16 @@ impl Reporter {
         let types = type_figures(judged, &self.about.types);
         types.iter().for_each(|t| say(format_args!("  types: {t}")));
         let few_shot = few_shot()?;
-        few_shot.iter().for_each(|row| say(few_shot_row(&row.mean)));
+        for row in &few_shot {
+            match row.mean.references {
+                0 => warn(format_args!(
+                    "{}: --shots: nothing was taught, for no class has a good picture to spare: a set's `train` part is \
+                     taken, else at most half of its good pictures",
+                    path.display()
+                )),
+                _ => say(few_shot_row(&row.mean)),
+            }
+        }
         if self.html.is_some() {
             self.shown.push(page::set(&page::Outcome {
                 data: path,

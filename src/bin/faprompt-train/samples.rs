@@ -5,6 +5,7 @@ use faprompt_edge::bundle::method::Method;
 use faprompt_edge::report::{say, warn};
 use faprompt_edge::train::TrainError;
 use faprompt_edge::train::datasets::{self, DataSet, Sample};
+use faprompt_edge::train::fit::refuse_one_kind;
 use faprompt_edge::train::progress::bar;
 use std::path::{Path, PathBuf};
 
@@ -40,8 +41,32 @@ impl MaskOptions {
     }
 }
 
+/// Refuses a set that is named twice, by whatever path: its pictures would count twice.
+///
+/// # Errors
+/// [`TrainError::Options`] with both names.
+pub fn refuse_same_set(data: &[PathBuf]) -> Result<(), TrainError> {
+    let mut known: Vec<(PathBuf, &PathBuf)> = vec![];
+    for path in data {
+        // One that is not there is reported by whoever reads it.
+        let Ok(place) = path.canonicalize() else {
+            continue;
+        };
+        if let Some((_, first)) = known.iter().find(|(other, _)| *other == place) {
+            return Err(TrainError::Options(format!(
+                "{}: this set is named twice (the first time as {}), and its pictures would count twice: name it once",
+                path.display(),
+                first.display()
+            )));
+        }
+        known.push((place, path));
+    }
+    Ok(())
+}
+
 /// All samples of several sets.
 pub fn samples(data: &[PathBuf], masks: &MaskOptions) -> Result<Vec<Sample>, TrainError> {
+    refuse_same_set(data)?;
     let mut all = vec![];
     for path in data {
         all.extend(masks.read(path)?.samples);
@@ -85,7 +110,7 @@ fn apart(samples: Vec<Sample>, accept: bool) -> Result<(Vec<Sample>, Vec<Sample>
 /// pictures without a mask too.
 ///
 /// # Errors
-/// [`TrainError::Data`], and [`TrainError::Options`] if nothing is abnormal.
+/// [`TrainError::Data`], and [`TrainError::Options`] if nothing is abnormal, or nothing good.
 pub fn to_learn_from(
     data: &[PathBuf],
     (masks, accept): (&MaskOptions, bool),
@@ -106,10 +131,6 @@ pub fn to_learn_from(
         }
         _ => with_masks(samples, accept)?,
     };
-    match samples.iter().any(|s| s.anomalous) {
-        true => Ok(samples),
-        false => Err(TrainError::Options(
-            "no abnormal picture to learn from".into(),
-        )),
-    }
+    refuse_one_kind(&samples)?;
+    Ok(samples)
 }

@@ -1,7 +1,7 @@
 //! `faprompt-train text`.
 
-use crate::report::refuse_own_inputs;
-use crate::samples::MaskOptions;
+use crate::report::{can_all_be_written, refuse_own_inputs};
+use crate::samples::{MaskOptions, refuse_same_set};
 use clap::Args;
 use faprompt_edge::exit::ExitCode;
 use faprompt_edge::report::say;
@@ -103,6 +103,9 @@ impl Text {
         options.check()?;
         let inputs = [Some(self.tower.as_path()), self.labels.as_deref()];
         refuse_own_inputs(&[("--out", self.out.as_ref())], inputs)?;
+        refuse_same_set(&[&self.sets[..], &self.rendered_sets].concat())?;
+        // What it sees takes long; where the folder is missing, the run's makes it.
+        can_all_be_written(self.out.as_ref().filter(|out| out.exists()))?;
         let device = self.device.open()?;
         let tower = Tower::load(&self.tower)?;
         let stop = Interrupt::catch()?;
@@ -130,15 +133,17 @@ impl Text {
         let cache = (folder.as_path(), (self.cache_gb.max(0.0) * 1e9) as u64);
         let mut lines = Lines::new(self.steps);
         let (Some(out), false) = (&self.out, self.leave_out) else {
-            leave_out(&options, &given, cache, &device, stop, |news| {
+            let judged = leave_out(&options, &given, cache, &device, stop, |news| {
                 lines.put(&news)
-            })?;
+            });
+            judged.map_err(TrainError::of_a_command_that_goes_on)?;
             return Ok(ExitCode::Good);
         };
         let mut run = out.as_os_str().to_os_string();
         run.push(".run");
         let run = PathBuf::from(run);
         let _held = Lock::hold(&run)?;
+        can_all_be_written([out])?;
         let place = Place {
             folder: &run,
             resume: self.resume,

@@ -219,15 +219,20 @@ impl Console {
         let file = history();
         // The first time there is none.
         let _ = file.as_ref().map(|f| editor.load_history(f));
-        let printer = match std::io::stdin().is_terminal() {
-            true => {
-                let mut above = editor.create_external_printer().map_err(terminal)?;
+        let is_person = std::io::stdin().is_terminal();
+        // Over a terminal whose cursor cannot be moved (TERM=dumb), or whose output goes elsewhere, nothing is printed above
+        // the prompt: news are lines like any other there.
+        let above = is_person.then(|| editor.create_external_printer());
+        let above = above.and_then(Result::ok);
+        let draws = std::io::stdout().is_terminal() && (above.is_some() || !is_person);
+        let printer = match above {
+            Some(mut above) => {
                 Printer::start(news, move |line| _ = above.print(format!("{line}\n")))
             }
-            false => Printer::start(news, say),
+            None => Printer::start(news, say),
         };
         let title = format!("{port} {} baud", self.baud);
-        let mut unanswered = false;
+        let (mut unanswered, mut refused) = (false, false);
         match link.ask("IDN") {
             Ok(answer) => say(format_args!("{title}: {}", answer.join("\n"))),
             Err(e) => {
@@ -256,12 +261,19 @@ impl Console {
             }
             match line.to_ascii_uppercase().as_str() {
                 "QUIT" | "EXIT" => break Ok(ExitCode::Good),
-                "LIVE" if !std::io::stdout().is_terminal() => warn("LIVE needs a terminal"),
+                "LIVE" if !draws => {
+                    warn(
+                        "LIVE needs a terminal that it can draw on; here GET, STATUS and COUNTERS say it in lines",
+                    );
+                }
                 "LIVE" => printer
                     .lend(|news| live::show(title.clone(), &mut link, news))
                     .map_err(terminal)?,
                 _ => match link.ask(line) {
-                    Ok(answer) => answer.iter().for_each(say),
+                    Ok(answer) => {
+                        refused |= answer.first().is_some_and(|first| first.starts_with("ER,"));
+                        answer.iter().for_each(say);
+                    }
                     Err(e) => {
                         unanswered = true;
                         warn(e);
@@ -270,10 +282,11 @@ impl Console {
             }
         };
         // A person has seen it; a script sees the exit code only.
-        let result = match result {
-            Ok(_) if unanswered && !std::io::stdin().is_terminal() => Ok(ExitCode::Port),
-            result => result,
-        };
+        let result = result.map(|code| match (is_person, unanswered, refused) {
+            (false, true, _) => ExitCode::Port,
+            (false, false, true) => ExitCode::Refused,
+            _ => code,
+        });
         // Nothing depends on it.
         let _ = file.map(|f| editor.save_history(&f));
         result

@@ -395,8 +395,8 @@ impl Run {
                 core: board.realtime.output_core,
             },
             out: self.out.clone(),
-            // A station goes on where it stopped; a run that ends by itself is one of its own.
-            keep: limit.is_none(),
+            // A station goes on where it stopped; a run that ends by itself and keeps no numbers is one of its own.
+            keep: limit.is_none() || state.is_some(),
             lines: !self.quiet,
             limit,
             parallel: self.cores.parallel.into(),

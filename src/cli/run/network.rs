@@ -1,6 +1,6 @@
 //! Networks of bundles, tested: what a start and a COMMIT make ready.
 
-use super::super::{CliError, Network as Arguments, inspector, look, open};
+use super::super::{CliError, Network as Arguments, inspector, open};
 use super::watchdog;
 use faprompt_edge::bundle::Bundle;
 use faprompt_edge::control::NetworkLabel;
@@ -49,7 +49,7 @@ impl Networks {
         Ok(threshold)
     }
 
-    /// A network that passed its self-test.
+    /// A network that passed its self-test. It looks everywhere and compares with nothing.
     pub fn load(&mut self, choice: &Choice) -> Result<Network, CliError> {
         let bundle = choice.bundle.as_str();
         let path = self.path(bundle);
@@ -61,9 +61,6 @@ impl Networks {
         let mut inspector = inspector(&opened, self.options)?;
         let refused = |e| CliError::Usage(format!("tile_rows, tile_columns: {e}"));
         inspector.cut(choice.tiles).map_err(refused)?;
-        if !choice.regions.is_empty() {
-            look(&mut inspector, choice.regions.as_ref())?;
-        }
         let label = NetworkLabel {
             from_recipe: !bundle.is_empty(),
             ..label(&opened, &inspector, &path)
@@ -73,23 +70,25 @@ impl Networks {
         Ok(Network::tested(inspector, label).map_err(StartError::Network)?)
     }
 
-    /// The same, comparing parts with what was taught, if the parameters name something.
+    /// The same with the regions, and comparing parts with what was taught, if the parameters name something.
     pub fn taught(
         &mut self,
         choice: &Choice,
         cameras: usize,
         shelf: &Shelf,
     ) -> Result<Network, CliError> {
+        let refused = |e| match e {
+            CameraError::Regions { path, reason } => CliError::Config { path, reason },
+            CameraError::Taught(e) => e.into(),
+            CameraError::Failed(e) => CliError::Internal(format!("{e:#}")),
+        };
         let mut network = self.load(choice)?;
+        network.look(choice).map_err(refused)?;
         if !choice.taught.is_empty() {
             network.learn(&choice.taught, shelf)?;
         }
         let further = network.for_cameras(cameras, choice, shelf);
-        further.map_err(|e| match e {
-            CameraError::Regions { path, reason } => CliError::Config { path, reason },
-            CameraError::Taught(e) => e.into(),
-            CameraError::Failed(e) => CliError::Internal(format!("{e:#}")),
-        })?;
+        further.map_err(refused)?;
         Ok(network)
     }
 }

@@ -1,7 +1,8 @@
 //! One session: the lines that come in on a port, answered one by one.
 //!
 //! An answer is `OK,COMMAND[,value...]` or `ER,COMMAND,code,text`. Where more lines follow, its last value
-//! is `lines=N`, and each of them begins with the command's name. A value with a comma stands in double quotes.
+//! is `lines=N`, and each of them begins with the command's name. A value with a comma stands in double quotes; the text of
+//! a refusal is the rest of its line.
 //! Lines of RESULT come between answers, never inside. Must never keep the [`Control`] longer than one line takes.
 
 mod answers;
@@ -11,7 +12,7 @@ mod run;
 
 pub use names::{cause_name, counts, lesson_name, mode_name, network_name, outcome_words};
 
-use super::command::{Assembler, LINE, Line, Verb, parse};
+use super::command::{Assembler, Line, Verb, parse};
 use super::host::ControlledStation;
 use super::refusal::{Code, Refusal};
 use super::shared::{Accepted, Committed, Control, SessionId, Who};
@@ -26,6 +27,9 @@ pub const IDLE: Duration = Duration::from_secs(15 * 60);
 
 /// Most results that are sent at once.
 const RESULTS_AT_ONCE: usize = 64;
+
+/// Most characters of a refusal's text: what to do comes last, and must not be cut off.
+const TEXT: usize = 240;
 
 /// Bytes of the longest answer, which is LOG with all its lines, and some more.
 pub const OUTPUT: usize = 48 * 1024;
@@ -167,7 +171,16 @@ impl Session {
         let request = parse(text);
         let command = match request.command {
             Ok(command) => command,
-            Err((code, verb)) => return refuse(out, request.sequence, verb, &code.into()),
+            Err((code, verb)) => {
+                let refusal = match code {
+                    Code::TooManyArguments if has_decimal_comma(text) => Refusal::new(
+                        code,
+                        "too many arguments: decimals are written with a point (0.42), a comma parts words",
+                    ),
+                    _ => code.into(),
+                };
+                return refuse(out, request.sequence, verb, &refusal);
+            }
         };
         let start = out.len();
         sequence(out, request.sequence);
@@ -363,8 +376,18 @@ fn refuse(out: &mut Output, number: Option<u16>, verb: Option<Verb>, refusal: &R
     let name = verb.map_or("?", |v| v.entry().name);
     let _ = write!(out, "ER,{name},{},", refusal.code.number());
     let plain = refusal.text.chars().filter(|c| matches!(c, ' '..='~'));
-    plain.take(LINE).for_each(|c| _ = out.push(c));
+    let plain: String = plain.collect();
+    let _ = match plain.get(..TEXT - 3).filter(|_| plain.len() > TEXT) {
+        Some(start) => write!(out, "{start}..."),
+        None => out.write_str(&plain),
+    };
     end(out);
+}
+
+/// Whether a line has a number with a comma for its point, as `0,42`.
+fn has_decimal_comma(text: &str) -> bool {
+    let mut three = text.as_bytes().windows(3);
+    three.any(|w| w[0].is_ascii_digit() && w[1] == b',' && w[2].is_ascii_digit())
 }
 
 /// Names of the types of defects that the network in force distinguishes.
@@ -372,4 +395,35 @@ fn network_types<H: ControlledStation>(control: &mut Control<H>) -> Vec<String> 
     let judging = control.host().judging();
     let network = judging.network.as_ref();
     network.map_or_else(Vec::new, |n| n.types.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_with_its_remedy() {
+        let said = |text: &str| {
+            let mut out = Box::new(Output::new());
+            let refusal = Refusal::new(Code::Hardware, text);
+            refuse(&mut out, Some(7), Some(Verb::Commit), &refusal);
+            out.to_string()
+        };
+        let whole = "x".repeat(TEXT);
+        assert_eq!(said(&whole), format!("#7 ER,COMMIT,600,{whole}\r\n"));
+        let cut = format!("#7 ER,COMMIT,600,{}...\r\n", &whole[3..]);
+        assert_eq!(said(&format!("{whole}y")), cut);
+        assert_eq!(
+            said("a\r\nb\u{e9}, \"c\""),
+            "#7 ER,COMMIT,600,ab, \"c\"\r\n"
+        );
+    }
+
+    #[test]
+    fn a_decimal_comma_is_known() {
+        assert!(has_decimal_comma("SET threshold 0,42"));
+        for line in ["SET,pulse_width_ms,80", "IDN please", "0, 42", ",4"] {
+            assert!(!has_decimal_comma(line), "{line}");
+        }
+    }
 }

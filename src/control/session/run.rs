@@ -10,6 +10,7 @@ use crate::control::refusal::{Code, Refusal, allowed};
 use crate::control::shared::{Committed, Control, Who, alarm_names, self_test_name};
 use crate::control::table::{Access, LEVELS, Parameter, Register, TABLE};
 use crate::control::values::{Value, quoted};
+use crate::line::SettingError;
 use crate::line::settings::Pieces;
 use std::fmt::Write;
 use std::time::Instant;
@@ -150,8 +151,15 @@ impl Session {
             Verb::Challenge => match command.first {
                 Some(pieces) => {
                     let pieces: u32 = pieces.parse().map_err(|_| Code::NotANumber)?;
-                    let pieces = Pieces::new(pieces)
-                        .map_err(|e| Refusal::new(Code::OutOfRange, e.to_string()))?;
+                    let pieces = Pieces::new(pieces).map_err(|e| {
+                        let text = match e {
+                            SettingError::OutOfRange { low, high, .. } => {
+                                format!("{low} to {high} test pieces")
+                            }
+                            e => e.to_string(),
+                        };
+                        Refusal::new(Code::OutOfRange, text)
+                    })?;
                     control.order(&who, Order::Challenge(pieces))?;
                     let _ = write!(out, ",running,{}", pieces.get());
                 }

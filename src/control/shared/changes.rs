@@ -548,7 +548,7 @@ impl<H: ControlledStation> Control<H> {
 fn refusal(refused: Refused, way: &Way, recipe: RecipeNumber) -> Refusal {
     let plain = Refusal::from(refused);
     let text = match (refused, way) {
-        (Refused::Network(_), Way::Recipe) => format!(
+        (Refused::Network(_) | Refused::Regions(_), Way::Recipe) => format!(
             "{}: put the file back, or restore a [recipe.{recipe}] with another",
             plain.text
         ),

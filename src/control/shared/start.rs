@@ -91,6 +91,13 @@ impl<H: ControlledStation> Control<H> {
                 log::error!("{why}");
                 self.stands_untaught();
             }
+            // Neither is what judged where other regions were looked at.
+            (Err(Refused::Regions(why)), NetworkState::Stored) => {
+                log::error!("regions: {why}: the line stays stopped until they are put right");
+                self.host.no_network();
+                let name = self.stored.memory.text(Parameter::Regions).to_string();
+                self.noted("regions", name, "cannot be used");
+            }
             (Err(refused), NetworkState::Stored) if self.stored.last_good.is_some() => {
                 log::error!(
                     "what is stored cannot judge: {refused}; the last good network is tried"

@@ -102,7 +102,20 @@ fn mistakes_are_told_apart() {
         parse(P::PulseWidthMs, ""),
         ValueError::NotANumber(P::PulseWidthMs)
     );
-    for wrong in ["0", "10001", "-1", "1.5", "99999999999999999999"] {
+    for parameter in [P::PulseWidthMs, P::Threshold] {
+        for wrong in ["1e3", "1e-1", "inf", "-inf", "nan", "NaN", "0,42", "."] {
+            assert_eq!(
+                parse(parameter, wrong),
+                ValueError::NotANumber(parameter),
+                "{wrong}"
+            );
+        }
+    }
+    let fine = parse(P::PulseWidthMs, "0.8");
+    assert_eq!(fine, ValueError::TooFine(P::PulseWidthMs));
+    assert_eq!(fine.to_string(), "pulse_width_ms has steps of 1");
+    assert_eq!(P::PulseWidthMs.entry().parse("80.0"), Ok(Value::Number(80)));
+    for wrong in ["0", "10001", "-1", "-1.5", "99999999999999999999"] {
         assert_eq!(
             parse(P::PulseWidthMs, wrong),
             ValueError::OutOfRange(P::PulseWidthMs)
@@ -112,7 +125,7 @@ fn mistakes_are_told_apart() {
         parse(P::Threshold, "0.00005"),
         ValueError::TooFine(P::Threshold)
     );
-    for wrong in ["1.0001", "-0.1", "inf", "nan"] {
+    for wrong in ["1.0001", "-0.1"] {
         assert_eq!(
             parse(P::Threshold, wrong),
             ValueError::OutOfRange(P::Threshold)

@@ -202,6 +202,9 @@ impl Recorder {
         let teller = known.map_or(result.view, |k| k.teller(result.view, by_score));
         let judgement = known.and_then(|k| k.views[teller.index()].judgement.as_ref());
         let several = self.shared.cameras > 1;
+        // Of a part that none could look at no camera is the one that decided it.
+        let looked = |k: &Known| k.views.iter().any(|seen| seen.judgement.is_some());
+        let decided = several && known.is_some_and(looked);
         let views = known.filter(|_| several).into_iter().flat_map(|known| {
             let seen = View::ALL.into_iter().zip(&known.views);
             seen.filter_map(|(view, seen)| Some(ViewLine::of(view, seen.judgement.as_ref()?)))
@@ -230,7 +233,7 @@ impl Recorder {
             kind,
             type_share: result.share,
             lane: result.lane.map(Lane::get),
-            camera: several.then(|| teller.number()),
+            camera: decided.then(|| teller.number()),
             views: views.collect(),
         };
         let (shared, losses) = (&self.shared, &mut self.losses);

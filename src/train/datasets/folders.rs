@@ -181,16 +181,17 @@ fn add(path: &Path, class: Class, set: &mut DataSet) -> Result<(), TrainError> {
             set.left_out.hidden += usize::from(is_hidden(&entry.file_name().to_string_lossy()));
         }
     }
+    let mut unused = vec![];
     let abnormal = class.kinds.iter().filter(|k| !is_normal(&name(k))).count();
     for folder in &class.kinds {
         let kind = name(folder);
         let anomalous = !is_normal(&kind);
         let images = pictures(folder)?;
         left_out(folder, images.len(), &mut set.left_out);
-        let mut masks = match anomalous {
-            true => masks(&class.masks, &kind, &images, abnormal == 1)?,
-            false => BTreeMap::new(),
-        };
+        let mut masks = masks(&class.masks, &kind, &images, anomalous && abnormal == 1)?;
+        if !anomalous {
+            unused.extend(std::mem::take(&mut masks).into_values().flatten());
+        }
         for image in images {
             let files = masks.remove(&stem(&image));
             set.samples.push(Sample {
@@ -205,6 +206,7 @@ fn add(path: &Path, class: Class, set: &mut DataSet) -> Result<(), TrainError> {
             });
         }
     }
+    set.note_unused(&unused);
     Ok(())
 }
 

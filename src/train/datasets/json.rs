@@ -3,14 +3,23 @@
 
 use super::{DataSet, Sample, TrainError, below, fail, is_normal, text};
 use serde_json::{Map, Value};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Reads the `test` part.
 pub fn read(path: &Path) -> Result<DataSet, TrainError> {
     let (text, note) = text::read(path)?;
+    if !text.trim_start().starts_with(['{', '[']) {
+        let what = "neither a folder, nor JSON (as meta.json), nor a table (.csv, .tsv)";
+        return Err(fail(path, what));
+    }
+    let mut set = DataSet {
+        notes: note.into_iter().collect(),
+        ..DataSet::default()
+    };
     let root: Map<String, Value> = serde_json::from_str(&text).map_err(|e| fail(path, e))?;
+    let mut unused = vec![];
     let samples = match root.get("test") {
-        Some(Value::Array(list)) => list_of(path, &root, list)?,
+        Some(Value::Array(list)) => list_of(path, &root, list, &mut unused)?,
         Some(Value::Object(classes)) => {
             let mut samples = vec![];
             for (class, list) in classes {
@@ -20,7 +29,7 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
                 for (i, sample) in list.iter().enumerate() {
                     let at = || format!("test.{class}[{i}]");
                     samples.push(
-                        one(path, sample, class)
+                        one(path, sample, class, &mut unused)
                             .map_err(|e| fail(path, format!("{}: {e}", at())))?,
                     );
                 }
@@ -48,11 +57,26 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
         };
         return Err(fail(path, what));
     }
-    Ok(DataSet {
-        samples,
-        notes: note.into_iter().collect(),
-        ..DataSet::default()
-    })
+    set.samples = samples;
+    set.note_unused(&unused);
+    Ok(set)
+}
+
+/// The mask of a sample, below `root`; that of a good one goes to `unused`.
+fn mask(
+    sample: &Value,
+    root: &Path,
+    anomalous: bool,
+    unused: &mut Vec<PathBuf>,
+) -> Option<PathBuf> {
+    let mask = word(sample, "mask_path").and_then(|name| below(root, name));
+    match anomalous {
+        true => mask,
+        false => {
+            unused.extend(mask);
+            None
+        }
+    }
 }
 
 fn word<'a>(sample: &'a Value, key: &str) -> Option<&'a str> {
@@ -60,7 +84,12 @@ fn word<'a>(sample: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 /// A sample of `meta.json`.
-fn one(path: &Path, sample: &Value, class: &str) -> Result<Sample, String> {
+fn one(
+    path: &Path,
+    sample: &Value,
+    class: &str,
+    unused: &mut Vec<PathBuf>,
+) -> Result<Sample, String> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let image = word(sample, "img_path")
         .and_then(|name| below(folder, name))
@@ -78,10 +107,9 @@ fn one(path: &Path, sample: &Value, class: &str) -> Result<Sample, String> {
             return Err(format!("`anomaly` is {found}: 0 or 1 is wanted"));
         }
     };
-    let mask = word(sample, "mask_path").filter(|_| anomalous);
     Ok(Sample {
         image,
-        mask: mask.and_then(|name| below(folder, name)).map(Into::into),
+        mask: mask(sample, folder, anomalous, unused).map(Into::into),
         class: word(sample, "cls_name").unwrap_or(class).into(),
         kind: word(sample, "specie_name").unwrap_or_default().into(),
         anomalous,
@@ -94,6 +122,7 @@ fn list_of(
     path: &Path,
     root: &Map<String, Value>,
     list: &[Value],
+    unused: &mut Vec<PathBuf>,
 ) -> Result<Vec<Sample>, TrainError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let meta = root.get("meta").unwrap_or(&Value::Null);
@@ -105,10 +134,9 @@ fn list_of(
         let name = word(sample, "image_path").ok_or_else(|| missing("image_path"))?;
         let kind = word(sample, "anomaly_class").ok_or_else(|| missing("anomaly_class"))?;
         let anomalous = Some(kind) != normal && !(normal.is_none() && is_normal(kind));
-        let mask = word(sample, "mask_path").filter(|_| anomalous);
         samples.push(Sample {
             image: below(&prefix, name).ok_or_else(|| missing("image_path"))?,
-            mask: mask.and_then(|name| below(&prefix, name)).map(Into::into),
+            mask: mask(sample, &prefix, anomalous, unused).map(Into::into),
             class: word(sample, "category").unwrap_or_default().into(),
             kind: kind.into(),
             anomalous,

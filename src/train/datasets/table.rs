@@ -50,6 +50,7 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
         notes: note.into_iter().collect(),
         ..DataSet::default()
     };
+    let mut unused = vec![];
     for row in reader.records() {
         let row = row.map_err(|e| {
             let line = e.position().map_or(0, csv::Position::line);
@@ -76,14 +77,19 @@ pub fn read(path: &Path) -> Result<DataSet, TrainError> {
             }
         };
         let picture = file(cell(Some(image)));
+        let mut mask = file(cell(mask));
+        if !anomalous {
+            unused.extend(mask.take());
+        }
         set.samples.push(Sample {
             image: picture.ok_or_else(|| fail(path, format!("line {line}: no image")))?,
-            mask: file(cell(mask)).filter(|_| anomalous).map(Into::into),
+            mask: mask.map(Into::into),
             class: cell(class).into(),
             kind: cell(kind).into(),
             anomalous,
         });
     }
+    set.note_unused(&unused);
     Ok(set)
 }
 

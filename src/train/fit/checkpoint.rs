@@ -17,6 +17,32 @@ use std::path::{Path, PathBuf};
 /// Key of the record in the file's metadata.
 pub const RECORD: &str = "faprompt.fit";
 
+/// What FAPrompt learns is kept as, in the folder of its run.
+pub const PROMPTS: &str = "prompts.safetensors";
+
+/// What any other method learns is kept as, in the folder of its run.
+pub const LEARNED: &str = "learned.safetensors";
+
+/// Refuses the folder of a run of the other kind, whose numbers are kept as `others`: both kinds keep the optimizer's
+/// state under the same names, so that each would overwrite what the other goes on from.
+///
+/// # Errors
+/// [`TrainError::Options`] that names the file.
+pub(in crate::train) fn refuse_other_run(out: &Path, others: &str) -> Result<(), TrainError> {
+    let file = out.join(others);
+    if !file.exists() {
+        return Ok(());
+    }
+    let whose = match others {
+        PROMPTS => "prompts of FAPrompt",
+        _ => "numbers of another method than FAPrompt",
+    };
+    Err(TrainError::Options(format!(
+        "{}: this folder holds {whose}, and two runs in one folder would overwrite each other's optimizer: choose another --out",
+        file.display()
+    )))
+}
+
 /// What prompts were learned with: `export` and `evaluate` take it as their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -148,7 +174,7 @@ impl Checkpoint {
 
     /// The prompts: always those of a finished epoch.
     pub fn prompts(&self) -> PathBuf {
-        self.out.join("prompts.safetensors")
+        self.out.join(PROMPTS)
     }
 
     fn optimizer(&self, epoch: usize) -> PathBuf {
@@ -206,6 +232,7 @@ impl Checkpoint {
         options: &Options,
         samples: &[Sample],
     ) -> Result<(Checkpoint, Option<(Prompts, Record, OptimizerRecord)>), TrainError> {
+        refuse_other_run(out, LEARNED)?;
         std::fs::create_dir_all(out).map_err(|source| TrainError::Output {
             path: out.into(),
             source,

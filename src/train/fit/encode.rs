@@ -120,7 +120,7 @@ impl Encoder {
 /// cannot be read.
 ///
 /// # Errors
-/// [`TrainError::Output`], [`TrainError::Interrupted`].
+/// [`TrainError::Output`], [`TrainError::Paused`].
 pub fn fill(
     encoder: &mut Encoder,
     cache: &Cache,
@@ -132,9 +132,9 @@ pub fn fill(
     let mut paths = vec![];
     for (i, chunk) in samples.chunks(BATCH).enumerate() {
         if stop.came() {
-            return Err(TrainError::Interrupted {
+            return Err(TrainError::Paused {
                 after: format!("{} pictures", i * BATCH),
-                checkpoint: "the features so far".into(),
+                saved: "the features so far".into(),
             });
         }
         let (mut images, mut missing) = (vec![], vec![]);

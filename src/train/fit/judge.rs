@@ -21,7 +21,7 @@ const BATCH: usize = 8;
 /// What prompts say of every picture of a set, in its order, and the masks that could not be read.
 ///
 /// # Errors
-/// [`TrainError::Picture`] for a picture that cannot be read, [`TrainError::Interrupted`].
+/// [`TrainError::Picture`] for a picture that cannot be read, [`TrainError::Paused`].
 #[allow(clippy::too_many_arguments)]
 pub fn judge(
     clip: &Clip,
@@ -46,9 +46,9 @@ pub fn judge(
     bar.set_length(set.samples.len() as u64);
     for (samples, paths) in set.samples.chunks(BATCH).zip(set.paths.chunks(BATCH)) {
         if stop.came() {
-            return Err(TrainError::Interrupted {
+            return Err(TrainError::Paused {
                 after: format!("{} pictures", judged.len()),
-                checkpoint: "the features so far".into(),
+                saved: "the features so far".into(),
             });
         }
         let (mut patches, mut images) = (vec![], vec![]);

@@ -11,16 +11,17 @@ pub mod learner;
 pub mod losses;
 pub mod variant;
 
-use super::TrainError;
 use super::clip::Clip;
 use super::datasets::{Sample, digest};
 use super::evaluate;
+use super::export::{refuse_side, refuse_vv_layers};
 use super::masks::Mask;
 use super::nn::layers::{put, tensor};
 use super::nn::text::TextTower;
 use super::nn::{Maker, Products};
 use super::progress::Interrupt;
 use super::prompts::{ABNORMAL_WORDS, NORMAL_WORDS, Prompts, embed};
+use super::{NO_CHECKPOINT, TrainError};
 use crate::bundle::manifest::{ScoreRule, Selection};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
@@ -150,13 +151,9 @@ impl Options {
     pub fn check(&self, clip: &Clip) -> Result<(), TrainError> {
         let refuse = |what: String| Err(TrainError::Options(what));
         let patch = clip.visual.patch;
+        refuse_side(self.image_size, patch)?;
+        refuse_vv_layers(self.vv_layers, 1, clip.visual.blocks.len())?;
         let patches = (self.image_size / patch).pow(2);
-        if self.image_size == 0 || !self.image_size.is_multiple_of(patch) {
-            return refuse(format!(
-                "--image-size {}: no multiple of the weights' patch side {patch}",
-                self.image_size
-            ));
-        }
         if self.patches == 0 || self.patches > patches {
             return refuse(format!(
                 "--m {}: a picture of {} px has 1..={patches} patches",
@@ -241,6 +238,23 @@ pub(in crate::train) fn refuse_long(
         }
     }
     Ok(())
+}
+
+/// Refuses pictures of one kind alone: every method learns good against defective ones. With defective pictures alone
+/// the image loss is least where everything is called defective.
+///
+/// # Errors
+/// [`TrainError::Options`] that says which kind is missing.
+pub fn refuse_one_kind(samples: &[Sample]) -> Result<(), TrainError> {
+    let missing = match (
+        samples.iter().any(|s| s.anomalous),
+        samples.iter().any(|s| !s.anomalous),
+    ) {
+        (true, true) => return Ok(()),
+        (false, _) => "no abnormal picture to learn from (without a mask one teaches dapo alone)",
+        (true, false) => "no good picture to learn from: name a set that has some too",
+    };
+    Err(TrainError::Options(missing.into()))
 }
 
 /// What does not learn, on the training device.
@@ -472,11 +486,7 @@ pub fn fit(
                 .into(),
         });
     }
-    if !set.samples.iter().any(|s| s.anomalous) {
-        return Err(TrainError::Options(
-            "no abnormal picture with a mask to learn from".into(),
-        ));
-    }
+    refuse_one_kind(set.samples)?;
     let device = device.clone().autodiff();
     let mut prompts = Prompts::fresh(clip, options)?;
     let mut optimizer = adam();
@@ -514,7 +524,7 @@ pub fn fit(
     bar.set_position((steps * done) as u64);
     let saved = |done: usize| match &checkpoint {
         Some(c) if done > 0 => format!("{} (epoch {done})", c.prompts().display()),
-        _ => "none".into(),
+        _ => NO_CHECKPOINT.into(),
     };
     for epoch in done..options.epochs {
         let clock = Instant::now();

@@ -1,6 +1,7 @@
 //! What each method costs on this machine beside FAPrompt: random weights, the device's own code, in turn.
 
 use super::bundle::bytes;
+use super::fit::record::Record;
 use super::fit::{Options as Learning, anomalyclip, april_gan, coop, dapo, heads, run};
 use super::learned::{Learned, Numbers};
 use super::options::MethodOptions;
@@ -47,6 +48,30 @@ pub struct Cost {
     pub limit: Option<f64>,
 }
 
+/// Whether `fit` learns the method with numbers of its own; FAPrompt's are prompts, of another kind.
+pub fn has_numbers(method: Method) -> bool {
+    method.is_learned() && !matches!(method, Method::Faprompt | Method::Filo)
+}
+
+/// The record of what [`fresh`] makes, as if a run had begun with it: `export` finds its stages there.
+///
+/// # Errors
+/// [`TrainError::Options`] for weights that are too small for the method.
+pub fn fresh_record(clip: &Clip, asked: &MethodOptions, seed: u64) -> Result<Record, TrainError> {
+    let options = Learning {
+        seed,
+        ..Learning::published(asked.clone(), clip)
+    };
+    let spec = run::spec(clip, &options)?;
+    Ok(Record::begun(
+        clip.into(),
+        &spec,
+        &options,
+        String::new(),
+        vec![],
+    ))
+}
+
 /// What `method` begins to learn from, never trained; `None` for a method that learns nothing here.
 ///
 /// # Errors
@@ -62,7 +87,7 @@ pub fn fresh(
         seed,
         ..Learning::published(asked.clone(), clip)
     };
-    if !asked.method.is_learned() || matches!(asked.method, Method::Faprompt | Method::Filo) {
+    if !has_numbers(asked.method) {
         return Ok(None);
     }
     let spec = run::spec(clip, &options)?;

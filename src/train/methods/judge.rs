@@ -13,7 +13,7 @@ use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::datasets::Sample;
 use crate::train::evaluate::{self, Judged};
-use crate::train::export::ExportOptions;
+use crate::train::export::{ExportOptions, refuse_side};
 use crate::train::nn::image::cut;
 use crate::vision::Preprocessor;
 use indicatif::ProgressBar;
@@ -95,15 +95,9 @@ impl Frames<'_> {
     /// Refuses a side that is not made of whole patches.
     ///
     /// # Errors
-    /// [`TrainError::Options`]: the side is 0 or no multiple of the patch's side.
+    /// [`TrainError::Options`]: the side is 0, no multiple of the patch's side, or too large.
     pub fn check(&self) -> Result<(), TrainError> {
-        let ImageSpec { size, patch, .. } = self.spec;
-        if size == 0 || !size.is_multiple_of(patch) {
-            return Err(TrainError::Options(format!(
-                "--image-size {size}: no multiple of the weights' patch side {patch}"
-            )));
-        }
-        Ok(())
+        refuse_side(self.spec.size, self.spec.patch)
     }
 }
 

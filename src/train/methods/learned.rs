@@ -6,14 +6,39 @@
 use crate::bundle::method::Method;
 use crate::train::TrainError;
 use crate::train::clip::{Clip, Dense};
+use crate::train::fit;
 use crate::train::methods::weights::Weights;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
 use ndarray::{Array1, Array2, Array3, s};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// Key of the record in the metadata of this program's own files.
 pub const RECORD: &str = "faprompt.method";
+
+/// What this program's own file says of who learned it.
+#[derive(Deserialize)]
+struct Whose {
+    method: Method,
+}
+
+/// Refuses a file whose record names another method: what it lacks would be called missing, as if it were damaged.
+fn refuse_others(t: &Tensors, method: Method) -> Result<(), TensorError> {
+    let own = t.note(RECORD);
+    // A record that cannot be read is reported by whoever needs more of it.
+    let whose = own.and_then(|text| serde_json::from_str::<Whose>(text).ok());
+    // AnomalyCLIP's two prompts may be FAPrompt's own variant of them, under its names.
+    let faprompts = t.note(fit::checkpoint::RECORD).is_some() && method != Method::Anomalyclip;
+    let other = match whose {
+        Some(whose) if whose.method != method => whose.method,
+        _ if faprompts => Method::Faprompt,
+        _ => return Ok(()),
+    };
+    Err(TensorError::File(format!(
+        "it was learned by --method {other}, and --method {method} is asked for"
+    )))
+}
 
 /// A checkpoint.
 pub struct Learned {
@@ -380,6 +405,7 @@ impl Learned {
             what: e.to_string(),
         };
         let mut t = Tensors::load(path).map_err(fail)?;
+        refuse_others(&t, method).map_err(fail)?;
         for wrapping in [
             "state_dict.",
             "prompt_learner.",

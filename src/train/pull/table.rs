@@ -70,6 +70,20 @@ impl Model {
         }
     }
 
+    /// Whether a program can fetch it.
+    ///
+    /// # Errors
+    /// [`PullError::NoAddress`]: it is published, but not at an address.
+    pub fn can_be_fetched(&self) -> Result<(), PullError> {
+        match self.origin {
+            Origin::Nowhere(why) => Err(PullError::NoAddress {
+                name: self.name.into(),
+                why,
+            }),
+            Origin::Hub(_) | Origin::At(_) => Ok(()),
+        }
+    }
+
     /// Where it lies in the folder of models: its one file, or the folder of several.
     pub fn place(&self, folder: &Path) -> PathBuf {
         let own = folder.join(self.name);

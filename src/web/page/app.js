@@ -35,6 +35,8 @@ function say(text, bad) {
 }
 
 function loggedIn(newToken, newLevel) {
+  // What was pending ended with the log-in before.
+  if (newToken !== token) forget();
   token = newToken;
   level = newLevel;
   for (const [name, value] of [["token", token], ["level", level]]) {

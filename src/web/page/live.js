@@ -13,6 +13,8 @@ function outcome(part) {
 }
 
 function modeText(s) {
+  // There is no alarm to look at then.
+  if (s.mode === "stopped" && s.memory_fault && s.alarms.length === 0) return TEXTS.modes.stopped_by_memory;
   if (!s.pause) return TEXTS.modes[s.mode] || s.mode;
   const { reason } = s.pause;
   return fill(reason ? TEXTS.paused_why : TEXTS.paused, { reason, minutes: Math.ceil(s.pause.left_s / 60) });
@@ -35,6 +37,7 @@ function show(s) {
   document.title = `${s.station}: ${modeText(s)}`;
   threshold = s.threshold;
   const alarms = s.alarms.map((a) => make("p", `${a.number} ${a.name}: ${a.text}${a.stops ? ` (${TEXTS.stops_line})` : ""}`));
+  if (s.memory_fault) alarms.push(make("p", TEXTS.memory_fault));
   if (s.network.warning) alarms.push(make("p", s.network.warning));
   // Only what changed: it is read aloud.
   if ($("alarms").textContent !== alarms.map((a) => a.textContent).join("")) $("alarms").replaceChildren(...alarms);

@@ -121,14 +121,10 @@ async function readRegions() {
 }
 onclick("regions-reload", readRegions);
 onclick("regions-save", async () => {
+  if (!await nothingWaits()) return;
   const answer = await send("api/regions", JSON.stringify({ region: regions }));
   if (!answer) return;
   const { path } = await answer.json();
-  if (await command(`SET regions "${path}"`) && !await command("COMMIT")) {
-    // Said already why; nothing stays pending.
-    const why = $("answer").textContent;
-    await command("REVERT");
-    say(why, true);
-  }
+  await putIntoForce("regions", `"${path}"`);
 });
 PAGES.regions = readRegions;

@@ -1,15 +1,57 @@
 // Settings, recipes, backup, changes.
 "use strict";
 let changed = {};
+let kept = false; // whether the station keeps changes that were made before this page was loaded
 
 function pending() {
   const any = Object.keys(changed).length > 0;
-  $("commit").disabled = !any;
-  $("revert").disabled = !any;
+  // What is not shown here is not put into force with what is.
+  $("commit").disabled = !any || kept;
+  $("revert").disabled = !any && !kept;
+}
+
+// The station has dropped what was not in force: every field shows what is.
+function forget() {
+  changed = {};
+  kept = false;
+  document.querySelectorAll(".parameter.changed").forEach((row) => {
+    row.classList.remove("changed");
+    row.querySelector("input, select").value = row.dataset.value;
+  });
+  pending();
+}
+
+async function revert() {
+  if (await command("REVERT")) forget();
+}
+
+// Whether the station keeps changes of this log-in that are not in force; nothing if it does not answer, which is said.
+async function waits() {
+  const answer = await send("api/command", JSON.stringify({ line: "STATUS" }));
+  if (!answer) return undefined;
+  const { lines } = await answer.json();
+  return /,pending=1(,|$)/.test(lines[0]);
+}
+
+// COMMIT and REVERT are about everything that waits: beside what is changed under Settings nothing else is put into force.
+async function nothingWaits() {
+  const others = await waits();
+  if (others) say(TEXTS.save_first, true);
+  return others === false;
+}
+
+// Puts one parameter into force, by itself: for who has asked `nothingWaits`.
+async function putIntoForce(name, value) {
+  if (!await command(`SET ${name} ${value}`) || await command("COMMIT")) return;
+  // Said already why; nothing stays pending.
+  const why = $("answer").textContent;
+  await revert();
+  say(why, true);
 }
 
 function parameter(p) {
   const row = make("div", undefined, "parameter");
+  row.dataset.value = p.secret ? "" : p.value;
   row.dataset.words = `${p.name} ${p.help}`.toLowerCase();
   const input = make(p.choices ? "select" : "input");
   input.id = `parameter-${p.name}`;
@@ -35,11 +77,15 @@ function parameter(p) {
 }
 
 async function parameters() {
-  const list = await seen("api/parameters");
+  // Before there is a field to change: what waits now was not changed here.
+  const asks = token && Object.keys(changed).length === 0;
+  const [list, others] = await Promise.all([seen("api/parameters"), asks ? waits() : false]);
   if (!list) return;
+  kept = others === true;
   if (state) $("recipe").value = state.recipe;
   $("parameters").replaceChildren(...list.map(parameter));
   find();
+  if (kept) say(TEXTS.kept, true);
   pending();
 }
 
@@ -54,7 +100,7 @@ $("commit").addEventListener("click", async () => {
   await parameters();
 });
 $("revert").addEventListener("click", async () => {
-  if (await command("REVERT")) changed = {};
+  await revert();
   await parameters();
 });
 onclick("recipe-go", async () => { if (await command(`RECIPE ${$("recipe").value}`)) await parameters(); });

@@ -102,7 +102,8 @@ function whatIf() {
 }
 $("what-if").addEventListener("input", () => { touched = true; whatIf(); });
 onclick("what-if-set", async () => {
-  if (await command(`SET threshold ${$("what-if").value}`)) await command("COMMIT");
+  if (!await nothingWaits()) return;
+  await putIntoForce("threshold", $("what-if").value);
   touched = false;
 });
 

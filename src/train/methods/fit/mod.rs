@@ -25,8 +25,9 @@ use super::MethodOptions;
 use super::bundle::coop_words;
 use super::weights::Weights;
 use super::words::class_words;
-use crate::bundle::method::Method;
+use crate::bundle::method::{Method, MethodSpec};
 use crate::train::TrainError;
+use crate::train::export::{refuse_side, refuse_vv_layers};
 use crate::train::fit::refuse_long;
 use crate::train::nn::Products;
 use crate::train::prompts::{ABNORMAL_WORDS, NORMAL_WORDS};
@@ -35,6 +36,12 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+
+/// Whether the user chooses how many blocks have the V-V stream; all other methods have it in all blocks, or in none.
+pub fn chooses_vv_layers(method: Method) -> bool {
+    // As many as asked for in an encoder of three blocks, where the others say all or none.
+    MethodSpec::of(method, 3).vv_layers(1, 3) == 1
+}
 
 /// What to learn, and how.
 #[derive(Clone, Debug)]
@@ -136,12 +143,11 @@ impl Options {
         if self.asked.method != Method::Heads {
             weights.clip(self.asked.method)?;
         }
-        let patch = weights.patch();
-        if self.image_size == 0 || !self.image_size.is_multiple_of(patch) {
-            return refuse(format!(
-                "--image-size {}: no multiple of the weights' patch side {patch}",
-                self.image_size
-            ));
+        refuse_side(self.image_size, weights.patch())?;
+        if chooses_vv_layers(self.asked.method) {
+            // Heads look at the ordinary stream where no block has the other one.
+            let least = usize::from(self.asked.method != Method::Heads);
+            refuse_vv_layers(self.vv_layers, least, weights.layers())?;
         }
         if [self.tokens, self.epochs, self.batch].contains(&0) {
             return refuse("--e, --epochs and --batch must be at least 1".into());

@@ -117,6 +117,9 @@ impl Pictures {
     /// # Errors
     /// As [`Pictures::patches`].
     pub fn run(&mut self, paths: &[PathBuf]) -> Result<Vec<Vec<Array2<f32>>>, TrainError> {
+        if paths.is_empty() {
+            return Ok(vec![]);
+        }
         if self.learns() {
             let pixels = 3 * self.patch * self.patch;
             return paths
@@ -169,7 +172,7 @@ impl<'a> Set<'a> {
     /// Sees to it that every sample's rows are in the cache.
     ///
     /// # Errors
-    /// [`TrainError::Data`], [`TrainError::Output`], [`TrainError::Interrupted`].
+    /// [`TrainError::Pictures`] that names all that cannot be read, [`TrainError::Output`], [`TrainError::Paused`].
     pub fn encode(
         pictures: &mut Pictures,
         cache: &'a Cache,
@@ -178,7 +181,7 @@ impl<'a> Set<'a> {
         bar: &ProgressBar,
     ) -> Result<Set<'a>, TrainError> {
         bar.set_length(samples.len() as u64);
-        let mut paths = vec![];
+        let (mut paths, mut unread) = (vec![], vec![]);
         if pictures.learns() {
             return Ok(Set {
                 samples,
@@ -189,26 +192,43 @@ impl<'a> Set<'a> {
         }
         for (i, chunk) in samples.chunks(BATCH).enumerate() {
             if stop.came() {
-                return Err(TrainError::Interrupted {
+                return Err(TrainError::Paused {
                     after: format!("{} pictures", i * BATCH),
-                    checkpoint: "the features so far".into(),
+                    saved: "the features so far".into(),
                 });
             }
-            let mut missing = vec![];
+            let (mut images, mut missing) = (vec![], vec![]);
             for sample in chunk {
-                let path = cache.path(&sample.image)?;
-                if !path.is_file() {
-                    missing.push((sample.image.clone(), path.clone()));
+                match cache.path(&sample.image) {
+                    Ok(path) if !path.is_file() => {
+                        images.push(sample.image.clone());
+                        missing.push(path.clone());
+                        paths.push(path);
+                    }
+                    Ok(path) => paths.push(path),
+                    Err(e) => unread.push(e.to_string()),
                 }
-                paths.push(path);
             }
-            if !missing.is_empty() {
-                let images: Vec<PathBuf> = missing.iter().map(|m| m.0.clone()).collect();
-                for (rows, (_, path)) in pictures.run(&images)?.iter().zip(&missing) {
-                    cache.put_rows(path, rows)?;
+            match pictures.run(&images) {
+                Ok(all) => {
+                    for (rows, path) in all.iter().zip(&missing) {
+                        cache.put_rows(path, rows)?;
+                    }
+                }
+                // One of them: each by itself.
+                Err(_) => {
+                    for (image, path) in images.iter().zip(&missing) {
+                        match pictures.run(std::slice::from_ref(image)) {
+                            Ok(all) => all.iter().try_for_each(|r| cache.put_rows(path, r))?,
+                            Err(e) => unread.push(e.to_string()),
+                        }
+                    }
                 }
             }
             bar.inc(chunk.len() as u64);
+        }
+        if !unread.is_empty() {
+            return Err(TrainError::Pictures(unread));
         }
         Ok(Set {
             samples,

@@ -1,6 +1,7 @@
 //! What a checkpoint was learned with.
 
 use super::Options;
+use super::run::OBJECT;
 use crate::bundle::method::{Method, MethodSpec, Positions};
 use crate::train::TrainError;
 use crate::train::clip::{Network, Preprocess};
@@ -122,6 +123,37 @@ impl How {
 }
 
 impl Record {
+    /// Of a run that begins on pictures of this digest, and has learned nothing yet.
+    pub(in crate::train::methods) fn begun(
+        weights: Weights<'_>,
+        spec: &MethodSpec,
+        options: &Options,
+        data: String,
+        types: Vec<String>,
+    ) -> Record {
+        let method = options.asked.method;
+        Record {
+            epoch: 0,
+            method,
+            stages: spec.stages.clone(),
+            class: match (&options.asked.class, method) {
+                (Some(class), _) => class.clone(),
+                // Their prompts need a class, and pictures have one each: what stands for any.
+                (None, Method::Coop | Method::Cocoop) => OBJECT.into(),
+                (None, _) => String::new(),
+            },
+            image_size: options.image_size,
+            vv_layers: spec.vv_layers(options.vv_layers, weights.layers()),
+            clip: weights.digest().into(),
+            data,
+            batch: options.batch,
+            lr: options.lr,
+            seed: options.seed,
+            types,
+            how: Some(How::new(weights, spec, options)),
+        }
+    }
+
     /// Of a file that this program wrote; `None` for checkpoints from elsewhere.
     ///
     /// # Errors

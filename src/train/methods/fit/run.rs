@@ -1,13 +1,13 @@
 //! Epochs of any method: order, steps, a checkpoint each, going on from it.
 
 use super::pictures::{More, Pictures, Set};
-use super::record::{How, Record};
+use super::record::Record;
 use super::{Learner, Options, Terms, anomalyclip, april_gan, coop, dapo, heads, optimizer, step};
 use crate::bundle::method::{Method, MethodSpec};
 use crate::bundle::tap::Tap;
-use crate::train::TrainError;
 use crate::train::clip::Clip;
 use crate::train::datasets::{Sample, digest};
+use crate::train::fit::checkpoint::{LEARNED, PROMPTS, refuse_other_run};
 use crate::train::fit::{order, refuse_long};
 use crate::train::methods::learned::{Learned, Numbers, RECORD};
 use crate::train::methods::weights::Weights;
@@ -15,6 +15,7 @@ use crate::train::methods::{text, words};
 use crate::train::progress::Interrupt;
 use crate::train::resume::{self, differences, fewer, save_optimizer};
 use crate::train::tensors::store::Store;
+use crate::train::{NO_CHECKPOINT, TrainError};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::tensor::Device;
 use indicatif::ProgressBar;
@@ -99,7 +100,7 @@ struct Checkpoint {
 
 impl Checkpoint {
     fn numbers(&self) -> PathBuf {
-        self.out.join("learned.safetensors")
+        self.out.join(LEARNED)
     }
 
     fn optimizer(&self, epoch: usize) -> PathBuf {
@@ -268,6 +269,7 @@ pub fn begin<'a>(
     options.check(weights)?;
     let spec = spec(weights, options)?;
     let method = options.asked.method;
+    refuse_other_run(out.folder, PROMPTS)?;
     std::fs::create_dir_all(out.folder).map_err(|source| TrainError::Output {
         path: out.folder.into(),
         source,
@@ -275,29 +277,11 @@ pub fn begin<'a>(
     let checkpoint = Checkpoint {
         out: out.folder.into(),
     };
-    let record = Record {
-        epoch: 0,
-        method,
-        stages: spec.stages.clone(),
-        class: match (&options.asked.class, method) {
-            (Some(class), _) => class.clone(),
-            // Their prompts need a class, and pictures have one each: what stands for any.
-            (None, Method::Coop | Method::Cocoop) => OBJECT.into(),
-            (None, _) => String::new(),
-        },
-        image_size: options.image_size,
-        vv_layers: spec.vv_layers(options.vv_layers, weights.layers()),
-        clip: weights.digest().into(),
-        data: digest(samples),
-        batch: options.batch,
-        lr: options.lr,
-        seed: options.seed,
-        types: match method {
-            Method::Dapo => types(options, samples)?,
-            _ => vec![],
-        },
-        how: Some(How::new(weights, &spec, options)),
+    let types = match method {
+        Method::Dapo => types(options, samples)?,
+        _ => vec![],
     };
+    let record = Record::begun(weights, &spec, options, digest(samples), types);
     if method == Method::Dapo {
         let sentences = dapo::sentences(&record.types);
         refuse_long(weights.clip(method)?, options.tokens, sentences, "--e")?;
@@ -412,7 +396,7 @@ struct Run<'a, F: FnMut(&Epoch)> {
 impl<F: FnMut(&Epoch)> Run<'_, F> {
     fn saved(&self, epoch: usize) -> String {
         match epoch {
-            0 => "none".into(),
+            0 => NO_CHECKPOINT.into(),
             _ => format!("{} (epoch {epoch})", self.checkpoint.numbers().display()),
         }
     }
