@@ -58,10 +58,10 @@ pub async fn put<H: ControlledStation + Send + 'static>(
         return refused(Code::BadText, &e.to_string());
     }
     let digest = hex(&Sha256::digest(&text));
-    let path = page
-        .station
-        .state
-        .join(format!("regions-{}.toml", &digest[..16]));
+    let name = format!("regions-{}.toml", &digest[..16]);
+    let own = page.station.state.join(name);
+    // It is stored: another folder that the program is started from must not lose it.
+    let path = std::path::absolute(&own).unwrap_or(own);
     let shown = path.display().to_string();
     if let Kind::Text(longest) = Parameter::Regions.entry().kind
         && shown.len() > longest
