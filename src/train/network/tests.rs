@@ -35,9 +35,14 @@ fn grids_divide_the_picture() {
     assert_eq!(grid(224, 28, None).unwrap(), 28);
     assert_eq!(grid(260, 33, None).unwrap(), 26);
     assert_eq!(grid(224, 28, Some(14)).unwrap(), 14);
-    for (side, finest, asked) in [(251, 32, None), (260, 33, Some(14)), (224, 28, Some(0))] {
+    for (side, finest, asked, option) in [
+        (251, 32, None, "--image-size"),
+        (260, 33, Some(14), "--image-size"),
+        (224, 28, Some(0), "--grid 0: "),
+        (224, 28, Some(1000), "--grid 1000: "),
+    ] {
         let error = grid(side, finest, asked).unwrap_err().to_string();
-        assert!(error.contains("--image-size"), "{error}");
+        assert!(error.contains(option), "{error}");
     }
 }
 
