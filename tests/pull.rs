@@ -238,8 +238,15 @@ fn files_come_once_with_their_digests() {
     assert_eq!(hub.set(|b| b.asked.len()), before);
     // A file that was damaged meanwhile comes again.
     std::fs::write(own.join(WEIGHTS), b"damaged").unwrap();
-    assert_eq!(hub.pull(folder.path(), &[]).status.code(), Some(0));
+    let out = hub.pull(folder.path(), &[]);
+    assert_eq!(out.status.code(), Some(0));
+    assert!(said(&out).contains("it is fetched again"), "{}", said(&out));
     assert_eq!(std::fs::read(own.join(WEIGHTS)).unwrap(), hub.file(WEIGHTS));
+    // Until another is here it stays, whoever put it there.
+    std::fs::write(own.join(WEIGHTS), b"damaged").unwrap();
+    hub.set(|b| _ = b.files.remove(WEIGHTS));
+    assert_ne!(hub.pull(folder.path(), &[]).status.code(), Some(0));
+    assert_eq!(std::fs::read(own.join(WEIGHTS)).unwrap(), b"damaged");
 }
 
 #[test]
@@ -449,4 +456,27 @@ fn names_are_known_and_stand_for_their_places() {
         "{}",
         said(&missing)
     );
+    let folder = tempfile::tempdir().unwrap();
+    let clip = common::golden_clip(folder.path());
+    let prompts = out(&[
+        "export",
+        "--clip",
+        clip.to_str().unwrap(),
+        "--method",
+        "anomalyclip",
+        "--prompts",
+        "anomalyclip-mvtec",
+        "--out",
+        folder.path().join("unused.bundle").to_str().unwrap(),
+    ]);
+    assert_eq!(prompts.status.code(), Some(30), "{}", said(&prompts));
+    assert!(
+        said(&prompts).contains("faprompt-train pull anomalyclip-mvtec"),
+        "{}",
+        said(&prompts)
+    );
+    // What cannot be fetched is said before anything is.
+    let second = out(&["pull", MODEL, "faprompt"]);
+    assert_eq!(second.status.code(), Some(38));
+    assert!(!said(&second).contains(MODEL), "{}", said(&second));
 }

@@ -8,6 +8,7 @@ use crate::train::TrainError;
 use crate::train::clip::{Clip, Dense};
 use crate::train::fit;
 use crate::train::methods::weights::Weights;
+use crate::train::pull;
 use crate::train::tensors::store::Store;
 use crate::train::tensors::{TensorError, Tensors};
 use ndarray::{Array1, Array2, Array3, s};
@@ -389,7 +390,7 @@ fn heads(t: &Tensors, width: usize) -> Result<Numbers, TensorError> {
 }
 
 impl Learned {
-    /// Reads what `method` learned on `weights`.
+    /// Reads what `method` learned on `weights`, from a file or from what was pulled by that name.
     ///
     /// # Errors
     /// [`TrainError::Prompts`]: the file cannot be read or does not fit the weights; [`TrainError::Options`] for a
@@ -400,8 +401,9 @@ impl Learned {
         weights: impl Into<Weights<'a>>,
     ) -> Result<Learned, TrainError> {
         let weights = weights.into();
+        let path = &pull::resolve(path)?;
         let fail = |e: TensorError| TrainError::Prompts {
-            path: path.to_path_buf(),
+            path: path.clone(),
             what: e.to_string(),
         };
         let mut t = Tensors::load(path).map_err(fail)?;
