@@ -83,9 +83,9 @@ cuts: setup
 build: setup
 	cargo build $(CARGO_FLAGS)
 
-# What `make build` compiled, copied; --force: over what is there.
+# Without the lines for debuggers, which are nine tenths of them.
 install: build
-	cargo install --force --path . $(filter-out --release,$(CARGO_FLAGS)) $(if $(PREFIX),--root "$(abspath $(PREFIX))")
+	install -D -s -t "$(or $(PREFIX),$(CARGO_HOME),$(HOME)/.cargo)/bin" $(BIN)/faprompt-edge $(BIN)/faprompt-train
 
 setup:
 	@.ci/setup
