@@ -335,6 +335,33 @@ fn run_wired_to_reject_pulses_for_every_reject() {
     assert!(events.contains("RejectUnconfirmed"), "{events}");
 }
 
+/// Counters go on from start to start; the exit code is about the parts of this one.
+#[test]
+fn run_ends_by_its_own_rejects_not_by_those_of_starts_before() {
+    let s = Station::new();
+    let (out_folder, state) = (s.path("out"), s.path("state"));
+    for (threshold, code, [parts, rejects]) in [("0", 1, [3, 3]), ("1", 0, [6, 3])] {
+        let arguments = [
+            "--frames",
+            "3",
+            "--delay-ms",
+            "10000",
+            "--threshold",
+            threshold,
+        ];
+        let places = ["--state", str(&state), "--out", str(&out_folder)];
+        let out = s.edge("run", &[&arguments[..], &places].concat());
+        assert_eq!(out.status.code(), Some(code), "{}", text(&out.stderr));
+        let summary = json(&out_folder.join("summary.json"));
+        assert_eq!(summary["parts"], parts);
+        assert_eq!(summary["rejects"], rejects);
+        assert_eq!(summary["parts_in_this_run"], 3);
+        let said = text(&out.stdout) + &text(&out.stderr);
+        let own = said.contains("6 since CLEAR, 3 of them in this run");
+        assert_eq!(own, parts == 6, "{said}");
+    }
+}
+
 #[test]
 fn run_stops_the_line_after_rejects_in_a_row() {
     let s = Station::new();

@@ -390,6 +390,13 @@ fn a_method_s_own_few_shot_form_is_what_is_measured() {
         assert!(!out.status.success() && said.contains(more[0]), "{said}");
         assert!(!file.exists());
     }
+    let out = run(&winclip, &["--adaptation", "off"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(32), "{said}");
+    assert!(
+        said.contains("--adaptation means nothing to a bundle of"),
+        "{said}"
+    );
     // Without words there are no figures before anything was taught.
     let memory = exported(Method::Memory, "memory.bundle");
     let untaught = measured(&memory, &["--shots", "all", "--draws", "1"]);
@@ -552,6 +559,7 @@ fn options_that_mean_nothing_are_refused() {
         (&prompts, &["--class", "nut"], 32),
         (&prompts, &["--stages", "4"], 32),
         (&prompts, &["--adaptation-steps", "5"], 32),
+        (&prompts, &["--threads", "2"], 32),
         (&bundle, &["--method", "winclip"], 2),
         (&bundle, &["--image-size", "84"], 2),
         (&bundle, &["--vv-layers", "4"], 2),

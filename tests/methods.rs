@@ -311,7 +311,7 @@ fn anomalyclip_of_a_published_checkpoint() {
         &options,
         &folder.path().join("y"),
     );
-    assert!(refused.is_err_and(|e| e.to_string().contains("block 2 is not in 3..=6")));
+    assert!(refused.is_err_and(|e| e.to_string().contains("block 2 is not in 3..6")));
 }
 
 #[test]

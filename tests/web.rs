@@ -369,6 +369,9 @@ fn who_looks_on_sees_the_station_and_changes_nothing() {
         std::thread::sleep(Duration::from_millis(50));
     };
     assert!(image::load_from_memory(&jpeg).unwrap().width() > 100);
+    // One camera has one picture.
+    assert_eq!(station.get("/live/1").status(), 200);
+    assert_eq!(station.get("/live/2").status(), 404);
     // Who has it gets it once; another part's picture comes as a whole.
     let again = station.unless("/live.jpg", &tag);
     assert!(again.status() == 304 || again.headers()["etag"] != *tag);

@@ -18,7 +18,7 @@ pub(super) fn within<'de, D: Deserializer<'de>, const LOW: u32, const HIGH: u32>
     u32::try_from(value)
         .ok()
         .filter(|v| (LOW..=HIGH).contains(v))
-        .ok_or_else(|| D::Error::custom(format!("{value} is not in {LOW}..={HIGH}")))
+        .ok_or_else(|| D::Error::custom(format!("{value} is not in {LOW}..{HIGH}")))
 }
 
 pub(super) fn filled<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
@@ -82,7 +82,7 @@ pub(super) fn rate<'de, D: Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Er
     if (0.01..=10_000.0).contains(&value) {
         return Ok(Some(value));
     }
-    Err(D::Error::custom(format!("{value} is not in 0.01..=10000")))
+    Err(D::Error::custom(format!("{value} is not in 0.01..10000")))
 }
 
 pub(super) fn quarters<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
@@ -108,7 +108,7 @@ pub(super) fn gains<'de, D: Deserializer<'de>>(d: D) -> Result<Option<[f32; 3]>,
         return Ok(Some(gains));
     }
     Err(D::Error::custom(format!(
-        "{gains:?}: every factor must be in 0.05..=20"
+        "{gains:?}: every factor must be in 0.05..20"
     )))
 }
 

@@ -347,7 +347,7 @@ fn within<T: PartialOrd + std::fmt::Display>(
     if value >= low && value <= high {
         return Ok(());
     }
-    let what = format!("{key} = {value} is not in {low}..={high}");
+    let what = format!("{key} = {value} is not in {low}..{high}");
     Err(BundleError::architecture("manifest", what))
 }
 

@@ -235,7 +235,7 @@ impl MethodSpec {
         };
         if let Some(odd) = self.stages.iter().find(|s| !(first..=layers).contains(s)) {
             return fail(format!(
-                "method.stages: block {odd} is not in {first}..={layers}{}",
+                "method.stages: block {odd} is not in {first}..{layers}{}",
                 if vv {
                     " (blocks with the V-V stream)"
                 } else {
@@ -268,7 +268,7 @@ impl MethodSpec {
             ("number of types", self.types.len(), 256),
         ] {
             if value > high {
-                return fail(format!("method.{key} = {value} is not in 0..={high}"));
+                return fail(format!("method.{key} = {value} is not in 0..{high}"));
             }
         }
         let odd = |t: &&String| {

@@ -52,14 +52,14 @@ impl NetworkSpec {
         }
         if self.taps.is_empty() || self.taps.len() > most {
             return fail(format!(
-                "network.taps: {} of them, not 1..={most}",
+                "network.taps: {} of them, not 1..{most}",
                 self.taps.len()
             ));
         }
         for tap in &self.taps {
             if tap.channels == 0 || tap.channels > widest {
                 return fail(format!(
-                    "network.taps: {} channels, not 1..={widest}",
+                    "network.taps: {} channels, not 1..{widest}",
                     tap.channels
                 ));
             }

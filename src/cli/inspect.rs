@@ -217,7 +217,7 @@ impl Inspect {
             if let Some(why) = inspector.ignores_regions() {
                 return Err(CliError::Usage(format!("--regions: {why}")));
             }
-            if threshold + inspector.regions().highest_offset() >= 1.0 {
+            if inspector.regions().blinds(threshold) {
                 warn(format_args!(
                     "{}: a region raises the threshold to 1 or more: no part is ever rejected there",
                     path.display()

@@ -35,7 +35,7 @@ impl fmt::Display for SettingError {
                 low,
                 high,
             } => {
-                write!(f, "{setting} = {value} is not in {low}..={high}")
+                write!(f, "{setting} = {value} is not in {low}..{high}")
             }
             SettingError::LeadExceedsDelay => f.write_str("reject lead exceeds the reject delay"),
             SettingError::SpacingWithinWindow => {

@@ -239,17 +239,17 @@ impl Course {
         }
     }
 
-    /// Takes a part. Returns whether it was the last one that the lesson needs.
+    /// Takes a part.
     ///
     /// # Errors
     /// As [`Lesson::part`]; also a lesson that takes no parts.
-    pub fn part(&mut self, sample: &Sample) -> TractResult<bool> {
+    pub fn part(&mut self, sample: &Sample) -> TractResult<()> {
         let Stage::Taking(lesson) = &mut self.stage else {
             bail!("the lesson takes no more parts");
         };
         lesson.part(&sample.name, &sample.descriptors, sample.zero_shot)?;
         sample.light.into_iter().for_each(|l| lesson.lit(l));
-        Ok(lesson.len() >= self.wanted)
+        Ok(())
     }
 
     /// The further views in which the lesson needs the next part ([`Course::view`]).
@@ -420,8 +420,7 @@ mod tests {
         let mut course = Course::begin(LAYOUT, settings(), ("encoder", "int8"), 12, None).unwrap();
         for number in 1..=12 {
             let off = if odd == Some(number) { 2.0 } else { 0.0 };
-            let last = course.part(&sample(number, off)).unwrap();
-            assert_eq!(last, number == 12);
+            course.part(&sample(number, off)).unwrap();
         }
         course.finish().unwrap();
         course

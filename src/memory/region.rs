@@ -121,7 +121,7 @@ impl Region {
             return Err(format!("{v} is not in 0..1 of the picture"));
         }
         if !(-1.0..=1.0).contains(&self.offset) {
-            return Err(format!("offset = {} is not in -1..=1", self.offset));
+            return Err(format!("offset = {} is not in -1..1", self.offset));
         }
         if self.exclude && self.offset != 0.0 {
             return Err("what is left out has no threshold: drop `offset`".into());
@@ -201,6 +201,11 @@ impl Looked {
     }
 }
 
+/// Whether an offset of a region raises `threshold` so far that no score, which is 0..=1, lies above it.
+pub(crate) fn blinds(threshold: f32, offset: f32) -> bool {
+    threshold < 1.0 && threshold + offset >= 1.0
+}
+
 impl Regions {
     /// Reads the text of a file.
     ///
@@ -246,6 +251,12 @@ impl Regions {
     pub fn highest_offset(&self) -> f32 {
         let looked = self.all.iter().filter(|r| !r.exclude);
         looked.fold(0.0, |most, region| most.max(region.offset))
+    }
+
+    /// Whether they raise `threshold` so far that no score lies above it somewhere: that is their doing, not that of a
+    /// threshold of 1.
+    pub fn blinds(&self, threshold: f32) -> bool {
+        blinds(threshold, self.highest_offset())
     }
 
     /// The patches that are judged, of `grid` x `grid` patches in each tile. Each has the offset that counts at most of its
@@ -378,6 +389,17 @@ mod tests {
         assert_eq!(offsets, [0.0, 0.1]);
         let all = Regions::default().on(2, Tiling::TWO).unwrap();
         assert_eq!(all, Looked::everywhere(8));
+    }
+
+    #[test]
+    fn a_threshold_of_1_is_no_regions_doing() {
+        let raised = Regions::parse(
+            "[[region]]\nname = \"a\"\nrectangle = [0, 0, 0.5, 1]\noffset = 0.25\n\
+             [[region]]\nname = \"b\"\nrectangle = [0.5, 0, 1, 1]\noffset = -0.25\n",
+        )
+        .unwrap();
+        assert!(raised.blinds(0.75) && !raised.blinds(0.5));
+        assert!(!raised.blinds(1.0) && !Regions::default().blinds(1.0));
     }
 
     /// A patch of 16 is a quarter of the side.

@@ -221,7 +221,7 @@ fn within<'de, D: Deserializer<'de>>(d: D, low: u64, high: u64) -> Result<u64, D
     u64::try_from(value)
         .ok()
         .filter(|v| (low..=high).contains(v))
-        .ok_or_else(|| D::Error::custom(format!("{value} is not in {low}..={high}")))
+        .ok_or_else(|| D::Error::custom(format!("{value} is not in {low}..{high}")))
 }
 
 fn seconds<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
@@ -434,7 +434,7 @@ mod tests {
             ),
             (
                 &format!("{mqtt}queue = 5"),
-                "FILE: mqtt.queue: 5 is not in 100..=1000000",
+                "FILE: mqtt.queue: 5 is not in 100..1000000",
             ),
             (
                 &format!("{mqtt}qeue = 500"),

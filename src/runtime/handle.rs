@@ -23,6 +23,7 @@ use crate::control::values::Values;
 use crate::line::{NetworkState, Settings, Trigger, VIEWS, View};
 use crate::memory::course::{Edit, Sample};
 use crate::memory::file::TaughtError;
+use crate::memory::region::blinds;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -195,9 +196,7 @@ impl Handle {
 /// at a start, says so in the log.
 fn can_reject(settings: &Settings, offsets: [f32; VIEWS], bearable: bool) -> Result<(), Refused> {
     const WHY: &str = "a region raises the threshold to 1 or more: no part would ever be rejected there; lower its offset";
-    let is_blind = |(view, offset): (View, f32)| {
-        offset > 0.0 && settings.threshold_of(view).get() + offset >= 1.0
-    };
+    let is_blind = |(view, offset): (View, f32)| blinds(settings.threshold_of(view).get(), offset);
     match View::ALL.into_iter().zip(offsets).any(is_blind) {
         false => Ok(()),
         true if bearable => {

@@ -78,6 +78,7 @@ use crate::line::pairing::HELD_FRAMES;
 use crate::line::{
     AlarmSet, Micros, NetworkState, Pin, Pins, Settings, Statistics, Trigger, VIEWS, View,
 };
+use crate::memory::region::blinds;
 use crate::ops::tract::TractError;
 use actuator::{Actuator, Ended, Outlets, RealTime};
 use adjust::CameraLane;
@@ -253,7 +254,7 @@ pub fn start<P: Pin + Send + 'static>(
         let offset = (config.network.as_ref()).map_or(0.0, |n| n.highest_offset(view));
         if threshold >= 1.0 {
             log::warn!("{name} is 1: no part is ever rejected by it");
-        } else if threshold + offset >= 1.0 {
+        } else if blinds(threshold, offset) {
             log::warn!("a region raises {name} to 1 or more: no part is ever rejected there");
         }
     }

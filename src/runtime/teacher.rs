@@ -132,6 +132,8 @@ struct Class {
     /// Looks at other views of parts; gone when no more of those come.
     inspector: Option<Inspector>,
     taking: bool,
+    /// How many parts are still to come.
+    left: usize,
     problem: Option<String>,
 }
 
@@ -208,6 +210,7 @@ impl Class {
             inspector: (pictures > 0).then_some(inspector),
             course,
             taking,
+            left,
             problem,
         })
     }
@@ -231,24 +234,32 @@ impl Class {
         picture: Option<&RgbImage>,
         shown: &Mutex<Lesson>,
     ) -> Result<(), String> {
+        let learned = self.learn(sample, picture);
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 {
+            return learned;
+        }
+        {
+            let mut shown = lock(shown);
+            shown.state = LessonState::Preparing;
+            shown.parts = self.course.taken();
+        }
+        (self.taking, self.inspector) = (false, None);
+        // No more come, and one that could not be learned is missing: the lesson ends with the others, and says so.
+        let made = self.course.finish().map_err(|e| format!("{e:#}"));
+        learned.and(made)
+    }
+
+    fn learn(&mut self, sample: &Sample, picture: Option<&RgbImage>) -> Result<(), String> {
         let in_words = |e: crate::ops::tract::TractError| format!("{e:#}");
         let views = self.course.wants_views();
-        let last = self.course.part(sample).map_err(in_words)?;
+        self.course.part(sample).map_err(in_words)?;
         if let (Some(picture), Some(inspector)) = (picture, &mut self.inspector) {
             for view in views.of(picture) {
                 inspector.inspect(&view).map_err(|e| e.to_string())?;
                 let descriptors = inspector.descriptors().unwrap_or(&[]);
                 self.course.view(descriptors).map_err(in_words)?;
             }
-        }
-        if last {
-            {
-                let mut shown = lock(shown);
-                shown.state = LessonState::Preparing;
-                shown.parts = self.course.taken();
-            }
-            (self.taking, self.inspector) = (false, None);
-            self.course.finish().map_err(in_words)?;
         }
         Ok(())
     }
@@ -272,5 +283,78 @@ impl Class {
             problem: self.problem.clone(),
         };
         *lock(shown) = lesson;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::region::Regions;
+    use crate::memory::{Layout, Views, ZeroShot};
+    use crate::tiling::Tiling;
+
+    const LAYOUT: Layout = Layout {
+        grid: 2,
+        tiles: Tiling::WHOLE,
+        dim: 4,
+    };
+
+    fn sample(number: usize, value: f32) -> Box<Sample> {
+        Box::new(Sample {
+            name: number.to_string(),
+            descriptors: vec![value; LAYOUT.places() * LAYOUT.dim],
+            zero_shot: ZeroShot::default(),
+            groups: vec![0.0],
+            light: None,
+        })
+    }
+
+    /// What a lesson of so many parts shows once these came.
+    fn shown(values: &[f32]) -> Lesson {
+        let settings = Settings {
+            kind: None,
+            fusion: Fusion::default(),
+            false_rejects: 0.01,
+            regions: Regions::default(),
+            views: Views::default(),
+        };
+        let bound = ("encoder", "f32");
+        let mut class = Class {
+            course: Course::begin(LAYOUT, settings, bound, values.len(), None).unwrap(),
+            inspector: None,
+            taking: true,
+            left: values.len(),
+            problem: None,
+        };
+        let shown = Mutex::new(Lesson {
+            state: LessonState::Running,
+            parts: 0,
+            wanted: values.len(),
+            result: None,
+            problem: None,
+        });
+        for (number, value) in values.iter().enumerate() {
+            class.take(Inbox::Part(sample(number, *value), None), &shown);
+        }
+        shown.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_lesson_whose_last_part_cannot_be_learned_ends_with_the_others_and_says_so() {
+        let whole = shown(&[1.0, 1.1, 0.9, 1.0]);
+        assert_eq!((whole.state, whole.parts), (LessonState::Done, 4));
+        assert_eq!(whole.problem, None);
+        for values in [[1.0, 1.1, 0.9, f32::NAN], [1.0, f32::NAN, 0.9, 1.0]] {
+            let lesson = shown(&values);
+            assert_eq!(
+                (lesson.state, lesson.parts, lesson.wanted),
+                (LessonState::Done, 3, 4)
+            );
+            assert_eq!(lesson.result.unwrap().0.parts.len(), 3);
+            assert_eq!(lesson.problem.is_some(), values[3].is_nan());
+        }
+        let none = shown(&[f32::NAN]);
+        assert_eq!(none.state, LessonState::Failed);
+        assert!(none.problem.is_some());
     }
 }

@@ -147,7 +147,9 @@ impl<H: ControlledStation> Page<H> {
         if let Some(refusal) = self.hidden(headers, Needed::Live) {
             return refusal;
         }
-        let (live, camera) = (Arc::clone(&self.station.live), camera.checked_sub(1));
+        let cameras = self.control().snapshot().cameras;
+        let live = Arc::clone(&self.station.live);
+        let camera = camera.checked_sub(1).filter(|camera| *camera < cameras);
         let Some((camera, of)) = camera.and_then(|camera| Some((camera, live.get(camera)?))) else {
             return StatusCode::NOT_FOUND.into_response();
         };

@@ -209,10 +209,12 @@ impl Line {
             self.judged.push((part, score, sorting.defect));
             if let Some((course, taking, problem)) = &mut self.lesson
                 && *taking
-                && course.part(&sample(part.0, score)).expect("a part")
             {
-                *problem = course.finish().err().map(|e| e.to_string());
-                *taking = false;
+                course.part(&sample(part.0, score)).expect("a part");
+                if course.taken() == course.wanted() {
+                    *problem = course.finish().err().map(|e| e.to_string());
+                    *taking = false;
+                }
             }
             let verdict = Verdict::Sorted(score, sorting);
             self.station().on_verdict(part, View::FIRST, verdict, now);

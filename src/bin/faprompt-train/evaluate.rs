@@ -193,7 +193,10 @@ enum Judge {
 
 impl Judge {
     /// Reads what was named; returns what to call it and a warning that its outputs must carry.
-    fn open(a: &Evaluate) -> Result<(Judge, String, Option<&'static str>), TrainError> {
+    fn open(
+        a: &Evaluate,
+        given: &Given,
+    ) -> Result<(Judge, String, Option<&'static str>), TrainError> {
         if let Some(path) = &a.bundle {
             let bundle = match path == Path::new(BUILT_IN_NAME) {
                 true => Bundle::built_in(BUILT_IN, &Keys::default()),
@@ -201,6 +204,10 @@ impl Judge {
             };
             let bundle = bundle.map_err(|e| TrainError::of_bundle(path, e))?;
             let method = bundle.manifest().method_name();
+            if method != Method::Faprompt {
+                let why = format!("means nothing to a bundle of method {method}");
+                given.refuse(&["--adaptation"], &why)?;
+            }
             let own_form = method.has_few_shot_form() && !a.shots.is_empty();
             if own_form {
                 refuse_options(method, (a.memory.0, a.fusion, a.views), &[])
@@ -478,7 +485,7 @@ impl Evaluate {
                 "stands in the record of --prompts, which are judged as they were learned; to choose another: `export`, then evaluate --bundle",
             )?;
             given.refuse(
-                &["--adaptation", "--arithmetic"],
+                &["--adaptation", "--arithmetic", "--threads"],
                 "means nothing to prompts that are not exported: `export` them, then evaluate --bundle",
             )?;
         } else {
@@ -492,6 +499,7 @@ impl Evaluate {
                 ("--cache-gb", false),
                 ("--vv-layers", chooses_vv_layers(method)),
                 ("--arithmetic", !host),
+                ("--threads", method != Method::Blip),
                 ("--device", matches!(method, Method::Filo | Method::Blip)),
             ] {
                 if !means {
@@ -535,7 +543,7 @@ impl Evaluate {
         ];
         refuse_own_inputs(&results, inputs)?;
         can_all_be_written([&self.json, &self.html].into_iter().flatten())?;
-        let (mut judge, name, warning) = Judge::open(self)?;
+        let (mut judge, name, warning) = Judge::open(self, given)?;
         warning.iter().for_each(warn);
         let plan = Plan {
             shots: self.shots.clone(),

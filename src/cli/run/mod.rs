@@ -39,7 +39,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use summary::Summary;
+use summary::{Before, Summary};
 use watchdog::Watchdogs;
 
 #[derive(Args)]
@@ -357,6 +357,7 @@ impl Run {
                 (r.statistics, r.alarms, r.stored.settings_lost)
             });
 
+        let counted = Before::of(&statistics);
         // With ports the line stands until somebody sets it otherwise; without them nobody could.
         let types = TypeRules::of(&values).map_err(|e| CliError::Usage(e.to_string()))?;
         let outputs = board.outputs.each().map(|(_, pin)| pin.is_some());
@@ -458,7 +459,7 @@ impl Run {
             ports.close(&report.ended.statistics);
         }
         if gave_up {
-            end(&report, false)?;
+            end(&report, None)?;
             // Without a summary: the log's last lines, which `flash` repeats, are to be why.
             return Err(ReleaseError::CannotJudge.into());
         }
@@ -466,14 +467,14 @@ impl Run {
         let thresholds: Vec<f32> = View::first(shared.cameras)
             .map(|view| shared.threshold(view))
             .collect();
-        let summary = Summary::new(&board.name, &judging, &thresholds, &report);
+        let summary = Summary::new(&board.name, &judging, &thresholds, &report, &counted);
         say(&summary);
         say(format_args!(
             "pictures of parts     {}",
             self.out.join("archive").display()
         ));
         let written = summary.write(&self.out.join("summary.json"));
-        let code = end(&report, limit.is_some())?;
+        let code = end(&report, limit.map(|_| &counted))?;
         match written {
             // A start may be what mends it.
             Err(e) if matches!(code, ExitCode::Restart) => log::error!("{e}"),
@@ -488,16 +489,16 @@ fn steps(threshold: f32) -> Value {
     Value::Number((threshold * STEPS as f32).round() as u32)
 }
 
-/// What the end of a station means for whoever started it.
-fn end(report: &Report, finite: bool) -> Result<ExitCode, CliError> {
+/// What the end of a station means for whoever started it; `judged`: it was started to judge so many parts.
+fn end(report: &Report, judged: Option<&Before>) -> Result<ExitCode, CliError> {
     if let Some(thread) = report.failed {
         return Err(CliError::Internal(format!("the {thread} thread failed")));
     }
-    let outcomes = &report.ended.statistics.outcomes;
+    let rejects = judged.map_or(0, |before| before.rejects(&report.ended.statistics));
     Ok(match () {
         () if report.restart => ExitCode::Restart,
         () if report.lost + report.pictures_unwritten > 0 => ExitCode::OutputFailed,
-        () if finite && outcomes.all_rejects() > 0 => ExitCode::Reject,
+        () if rejects > 0 => ExitCode::Reject,
         () => ExitCode::Good,
     })
 }

@@ -3,8 +3,8 @@
 use super::super::{CliError, output};
 use faprompt_edge::control::host::{Judging, UNKNOWN};
 use faprompt_edge::control::values::alarms;
-use faprompt_edge::line::counters::ViewCounts;
-use faprompt_edge::line::{Cause, View};
+use faprompt_edge::line::counters::{Statistics, ViewCounts};
+use faprompt_edge::line::{Cause, PartId, View};
 use faprompt_edge::runtime::Report;
 use faprompt_edge::runtime::system::{now, utc};
 use serde::Serialize;
@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-/// summary.json. Names leave the machine: only append.
+/// summary.json. Names leave the machine: only append. Parts, their outcomes and their latencies are the station's
+/// counters, which go on from start to start until `CLEAR`; pulses, jitter, what is known of the pictures and what was lost
+/// are this run's.
 #[derive(Serialize)]
 pub struct Summary<'a> {
     board: &'a str,
@@ -71,6 +73,38 @@ pub struct Summary<'a> {
     /// What each of several cameras said of the parts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cameras: Vec<Camera>,
+    /// How many of the parts came in this run.
+    parts_in_this_run: u64,
+}
+
+/// What the station's counters had when this run began: they go on from start to start.
+pub struct Before {
+    first: PartId,
+    rejects: u64,
+}
+
+impl Before {
+    pub fn of(statistics: &Statistics) -> Before {
+        Before {
+            first: statistics.next_part,
+            rejects: statistics.outcomes.all_rejects(),
+        }
+    }
+
+    /// How many parts came since.
+    fn parts(&self, now: &Statistics) -> u64 {
+        now.next_part.0.saturating_sub(self.first.0)
+    }
+
+    /// How many were rejected since, or since a `CLEAR` that came since.
+    pub fn rejects(&self, now: &Statistics) -> u64 {
+        let all = now.outcomes.all_rejects();
+        match now.outcomes.parts > self.parts(now) {
+            true => all.saturating_sub(self.rejects),
+            // No part of before is counted any more.
+            false => all,
+        }
+    }
 }
 
 /// What one of several cameras said of the parts, whatever the others said.
@@ -103,7 +137,13 @@ impl Camera {
 }
 
 impl<'a> Summary<'a> {
-    pub fn new(board: &'a str, judging: &'a Judging, thresholds: &[f32], report: &Report) -> Self {
+    pub fn new(
+        board: &'a str,
+        judging: &'a Judging,
+        thresholds: &[f32],
+        report: &Report,
+        before: &Before,
+    ) -> Self {
         let statistics = &report.ended.statistics;
         let (outcomes, latency) = (&statistics.outcomes, &statistics.latency);
         let of = |cause: Cause| outcomes.failed[cause as usize];
@@ -171,6 +211,7 @@ impl<'a> Summary<'a> {
                     .map(|(view, threshold)| Camera::new(view, *threshold, &statistics.views))
                     .collect(),
             },
+            parts_in_this_run: before.parts(statistics).min(outcomes.parts),
         }
     }
 
@@ -183,7 +224,11 @@ impl<'a> Summary<'a> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nparts                 {}", self.parts)?;
+        write!(f, "\nparts                 {}", self.parts)?;
+        match self.parts_in_this_run {
+            all if all == self.parts => writeln!(f)?,
+            own => writeln!(f, " since CLEAR, {own} of them in this run")?,
+        }
         writeln!(f, "good                  {}", self.good)?;
         writeln!(f, "rejects               {}", self.rejects)?;
         for (what, count) in [

@@ -337,13 +337,18 @@ impl<H: ControlledStation> Control<H> {
     pub fn heard_itself(&mut self, port: &str) {
         let what = "an adapter that echoes, or another station: its answers are not obeyed";
         log::warn!("{port}: answers come in: {what}");
-        let stamp = jiff::Timestamp::now();
-        self.note(&format!("{stamp:.0},station,echo,{port},{what}"));
+        self.noted("echo", port, what);
     }
 
     /// A line for the log, stored with the next batch.
     fn note(&mut self, line: &str) {
         self.stored.note(line);
+        self.log_dirty = true;
+    }
+
+    /// The same of the station itself, see [`Stored::noted`].
+    fn noted(&mut self, what: &str, old: &str, new: &str) {
+        self.stored.noted(what, old, new);
         self.log_dirty = true;
     }
 
@@ -411,12 +416,12 @@ impl<H: ControlledStation> Control<H> {
         };
         let running = !report.is_over();
         if self.challenge_running && !running {
-            let stamp = jiff::Timestamp::now();
             let passed = if report.passed() { "passed" } else { "failed" };
-            self.note(&format!(
-                "{stamp:.0},station,challenge,pieces={},{passed} detected={} missed={} not_judged={}",
-                report.pieces, report.detected, report.missed, report.not_judged
-            ));
+            let result = format!(
+                "{passed} detected={} missed={} not_judged={}",
+                report.detected, report.missed, report.not_judged
+            );
+            self.noted("challenge", &format!("pieces={}", report.pieces), &result);
         }
         self.challenge_running = running;
     }

@@ -113,8 +113,7 @@ impl<H: ControlledStation> Control<H> {
                 format!("ended by its time; stays disarmed: {e}").replace(',', ";")
             }
         };
-        let stamp = jiff::Timestamp::now();
         let old = pause.reason.replace(',', ";");
-        self.note(&format!("{stamp:.0},station,pause,{old},{result}"));
+        self.noted("pause", &old, &result);
     }
 }

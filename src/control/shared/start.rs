@@ -70,7 +70,7 @@ impl<H: ControlledStation> Control<H> {
                 self.host.swap(loadout);
                 if self.host.judging().state == Some(NetworkState::ZeroShot) {
                     let name = self.stored.memory.text(Parameter::Taught).to_string();
-                    self.noted("taught", name, "cannot be used: FAPrompt judges alone");
+                    self.noted("taught", &name, "cannot be used: FAPrompt judges alone");
                 }
                 if state == NetworkState::LastGood {
                     let judging = self.host.judging();
@@ -81,7 +81,7 @@ impl<H: ControlledStation> Control<H> {
                     );
                     self.noted(
                         "network",
-                        stored_name(self.stored.memory.text(Parameter::Bundle)),
+                        &stored_name(self.stored.memory.text(Parameter::Bundle)),
                         bundle,
                     );
                 }
@@ -96,7 +96,7 @@ impl<H: ControlledStation> Control<H> {
                 log::error!("regions: {why}: the line stays stopped until they are put right");
                 self.host.no_network();
                 let name = self.stored.memory.text(Parameter::Regions).to_string();
-                self.noted("regions", name, "cannot be used");
+                self.noted("regions", &name, "cannot be used");
             }
             (Err(refused), NetworkState::Stored) if self.stored.last_good.is_some() => {
                 log::error!(
@@ -111,7 +111,7 @@ impl<H: ControlledStation> Control<H> {
                 self.host.no_network();
                 self.noted(
                     "network",
-                    stored_name(self.stored.memory.text(Parameter::Bundle)),
+                    &stored_name(self.stored.memory.text(Parameter::Bundle)),
                     "none",
                 );
             }
@@ -124,13 +124,7 @@ impl<H: ControlledStation> Control<H> {
         log::error!("what recipe {recipe} was taught cannot be used: the line stays stopped");
         self.host.untaught();
         let name = self.stored.memory.text(Parameter::Taught).to_string();
-        self.noted("taught", name, "cannot be used");
-    }
-
-    /// A line for the log, of the station itself.
-    fn noted(&mut self, what: &str, old: String, new: &str) {
-        let stamp = jiff::Timestamp::now();
-        self.note(&format!("{stamp:.0},station,{what},{old},{new}"));
+        self.noted("taught", &name, "cannot be used");
     }
 }
 

@@ -84,6 +84,12 @@ impl Stored {
         let plain = line.chars().filter(|c| matches!(c, ' '..='~'));
         self.log.push_back(plain.take(LOG_LINE).collect());
     }
+
+    /// Adds a line of the station itself, with the time: what changed, from what, to what.
+    pub fn noted(&mut self, what: &str, old: &str, new: &str) {
+        let stamp = jiff::Timestamp::now();
+        self.note(&format!("{stamp:.0},station,{what},{old},{new}"));
+    }
 }
 
 /// What was found.
@@ -303,9 +309,8 @@ impl<F: Files> StoredIn<F> {
         counts.statistics.next_part = PartId(next);
         if !problems.is_empty() {
             stored.fault = true;
-            problems
-                .iter()
-                .for_each(|p| stored.note(&format!("memory,{p}")));
+            let lines = problems.iter().map(|p| p.replace(',', ";"));
+            lines.for_each(|p| stored.noted("memory", "", &p));
         }
         let written = match problems.is_empty() {
             true => keep.reserve(next),

@@ -419,7 +419,8 @@ fn a_damaged_file_is_put_aside_and_the_fault_stays_until_acknowledged() {
         let (_, again) = open();
         assert!(again.stored.fault && again.stored.settings_lost && again.problems.is_empty());
         assert!(
-            again.stored.log[0].contains("damaged"),
+            again.stored.log[0].starts_with("20")
+                && again.stored.log[0].contains("Z,station,memory,,memory damaged"),
             "{:?}",
             again.stored.log
         );

@@ -775,7 +775,7 @@ fn nonsense_cannot_be_set() {
     let below = Interval::new(2, pairing());
     assert_eq!(below, Err(SettingError::IntervalBelowSpacing));
     let error = PulseWidth::new(0).unwrap_err().to_string();
-    assert_eq!(error, "pulse width (ms) = 0 is not in 1..=10000");
+    assert_eq!(error, "pulse width (ms) = 0 is not in 1..10000");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Preprocessor {
     fn refuse_other_ranges(&self, overrides: &Overrides) -> Result<(), TensorError> {
         let odd = match (self.do_rescale, self.rescale_factor) {
             (Some(false), _) if !overrides.ignores("do_rescale") => {
-                "`do_rescale` = false: only pixels of 0..=1 are supported".to_string()
+                "`do_rescale` = false: only pixels of 0..1 are supported".to_string()
             }
             (_, Some(factor))
                 if (factor * 255.0 - 1.0).abs() > 1e-3 && !overrides.ignores("rescale_factor") =>

@@ -156,7 +156,7 @@ impl Options {
         let patches = (self.image_size / patch).pow(2);
         if self.patches == 0 || self.patches > patches {
             return refuse(format!(
-                "--m {}: a picture of {} px has 1..={patches} patches",
+                "--m {}: a picture of {} px has 1..{patches} patches",
                 self.patches, self.image_size
             ));
         }

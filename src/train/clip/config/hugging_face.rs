@@ -273,7 +273,7 @@ pub fn preprocess(folder: &Path, facts: &mut Facts) -> Result<(), TensorError> {
     };
     let read = |key: &str| map.get(key).filter(|v| !v.is_null());
     if off("do_rescale") {
-        refuse("do_rescale", "only pixels of 0..=1 are supported");
+        refuse("do_rescale", "only pixels of 0..1 are supported");
     }
     if let Some(factor) = read("rescale_factor")
         && factor
