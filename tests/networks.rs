@@ -197,6 +197,12 @@ fn beside_a_clip_only_the_memory_sees_it() {
     inspector.cut("1x2".parse().unwrap()).unwrap();
     inspector.inspect(&frame).unwrap();
     assert_eq!(inspector.descriptors().unwrap().len(), 2 * grid * grid * 20);
+    // A self-test leaves the last frame's.
+    let last = inspector.descriptors().unwrap().to_vec();
+    for _ in 0..2 {
+        inspector.known_frame_score().unwrap();
+        assert_eq!(inspector.descriptors().unwrap(), last);
+    }
     let bytes: std::sync::Arc<[u8]> = b"nothing".as_slice().into();
     let refused = inspector.teach(Some(bytes)).unwrap_err();
     assert!(!matches!(refused, TaughtError::Another(_)), "{refused}");

@@ -524,6 +524,56 @@ fn changes_need_a_password_and_go_the_way_of_the_serial_port() {
     assert_eq!(station.command(token, "ARM").0, 401);
 }
 
+/// Somebody whose password became known is out once there is another one, and what they look at is closed.
+#[test]
+fn with_another_password_those_who_know_the_old_one_are_out() {
+    let station = Station::start();
+    station.set_passwords();
+    let engineer = |password: &str| token(&station, "engineer", password);
+    let (known, owner) = (engineer("press-maker"), engineer("press-maker"));
+    assert_eq!(seen(&station, "/api/parameters", &known).0, 200);
+    for line in ["SET engineer_password tool-smith-2", "COMMIT"] {
+        std::thread::sleep(Duration::from_millis(1100));
+        let (status, answer) = station.command(&owner, line);
+        assert_eq!(status, 200, "{answer}");
+    }
+    assert_eq!(station.command(&owner, "SET threshold 0.77").0, 200);
+    assert_eq!(station.command(&owner, "REVERT").0, 200);
+    let (status, answer) = station.command(&known, "SET threshold 0.99");
+    assert_eq!(status, 401, "{answer}");
+    let restore = |body: &[u8]| {
+        let request = station.agent.post(format!("{}/api/restore", station.url));
+        let request = request.header("Authorization", format!("Bearer {known}"));
+        request.send(body).unwrap().status().as_u16()
+    };
+    assert_eq!(restore(b"threshold = 1"), 401);
+    let start = Instant::now();
+    while seen(&station, "/api/parameters", &known).0 != 401 {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    engineer("tool-smith-2");
+}
+
+/// A stranger's backup is not taken into memory.
+#[test]
+fn a_backup_of_somebody_who_is_not_logged_in_is_refused_before_it_is_read() {
+    let station = Station::start();
+    let address = station.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let head = format!(
+        "POST /api/restore HTTP/1.1\r\nHost: {address}\r\nContent-Type: text/plain\r\nContent-Length: 200000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // Nothing of the body has come.
+    let answer = headers_of(&mut stream);
+    assert!(answer.starts_with("http/1.1 401"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
 /// What comes back over a bare connection, up to the end of the headers.
 fn headers_of(stream: &mut TcpStream) -> String {
     let (mut text, mut byte) = (String::new(), [0]);

@@ -9,9 +9,11 @@ use faprompt_edge::exit::ExitCode;
 use faprompt_edge::memory::Taught;
 use faprompt_edge::release::slots::Slots;
 use faprompt_edge::report::say;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use walkdir::WalkDir;
@@ -75,7 +77,10 @@ pub struct Support {
 
 impl Support {
     pub fn run(&self) -> Result<ExitCode, CliError> {
-        let file = File::create(&self.file).map_err(output(&self.file))?;
+        // Journal, addresses, names of products: for whoever asked for it.
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&self.file).map_err(output(&self.file))?;
         let mut archive = Archive {
             tar: tar::Builder::new(BufWriter::new(file)),
             missing: String::new(),
@@ -120,17 +125,28 @@ impl Support {
             }
             Err(e) => archive.misses("station/parameters.toml", e),
         }
-        archive.file("station/counters.txt", &self.state.join("counters"))?;
-        let out = self.out.clone().unwrap_or(self.state.join("out"));
-        for name in ["summary.json", "events.jsonl", "verdicts.jsonl"] {
-            archive.file(&format!("station/{name}"), &out.join(name))?;
-        }
-        if self.photos {
-            let pictures = WalkDir::new(out.join("archive")).sort_by_file_name();
-            for entry in pictures.into_iter().filter_map(Result::ok) {
-                if entry.file_type().is_file() {
-                    let name = format!("photos/{}", entry.file_name().to_string_lossy());
-                    archive.file(&name, entry.path())?;
+        archive.own_file("station/counters.txt", &self.state.join("counters"))?;
+        let own = self.state.join("out");
+        // The station may write there what it likes, a link to root's files too.
+        let out = match &self.out {
+            Some(out) => Some(out.clone()),
+            None if own.is_symlink() => {
+                archive.misses("station", format_args!("{}: a link", own.display()));
+                None
+            }
+            None => Some(own),
+        };
+        if let Some(out) = out {
+            for name in ["summary.json", "events.jsonl", "verdicts.jsonl"] {
+                archive.own_file(&format!("station/{name}"), &out.join(name))?;
+            }
+            if self.photos {
+                let pictures = WalkDir::new(out.join("archive")).follow_root_links(false);
+                for entry in pictures.sort_by_file_name().into_iter().flatten() {
+                    if entry.file_type().is_file() {
+                        let name = format!("photos/{}", entry.file_name().to_string_lossy());
+                        archive.own_file(&name, entry.path())?;
+                    }
                 }
             }
         }
@@ -199,13 +215,45 @@ impl Support {
     }
 }
 
+/// The text with `***` in place of what stands before the `@` of each address (`rtsp://user:password@host`), as cameras by
+/// command have it.
+fn masked(text: &[u8]) -> Cow<'_, [u8]> {
+    const SCHEME: &[u8] = b"://";
+    let starts = |i: &usize| text[*i..].starts_with(SCHEME);
+    let mut masked = Vec::new();
+    let mut kept = 0;
+    for start in (0..text.len()).filter(starts) {
+        let start = start + SCHEME.len();
+        let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'/' | b'"' | b'\'' | b'`');
+        let authority = text[start..].split(ends).next().unwrap_or_default();
+        if let Some(at) = authority.iter().rposition(|b| *b == b'@') {
+            masked.extend_from_slice(&text[kept..start]);
+            masked.extend_from_slice(b"***");
+            kept = start + at;
+        }
+    }
+    match kept {
+        0 => text.into(),
+        _ => {
+            masked.extend_from_slice(&text[kept..]);
+            masked.into()
+        }
+    }
+}
+
 struct Archive {
     tar: tar::Builder<BufWriter<File>>,
     missing: String,
 }
 
 impl Archive {
+    /// Adds a text without the user and password of any address in it, or a picture.
     fn add(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let masked = match name.starts_with("photos/") {
+            true => bytes.into(),
+            false => masked(bytes),
+        };
+        let bytes = &*masked;
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
@@ -217,10 +265,20 @@ impl Archive {
         self.missing += &format!("{name}: {why}\n");
     }
 
-    /// Adds the end of a file.
+    /// Adds the end of a file of the system's.
     fn file(&mut self, name: &str, path: &Path) -> io::Result<()> {
+        self.end_of(name, path, 0)
+    }
+
+    /// The same of a file in the station's folders: no link to another one, and no pipe.
+    fn own_file(&mut self, name: &str, path: &Path) -> io::Result<()> {
+        self.end_of(name, path, libc::O_NOFOLLOW | libc::O_NONBLOCK)
+    }
+
+    fn end_of(&mut self, name: &str, path: &Path, flags: i32) -> io::Result<()> {
         let read = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(path)?;
+            let mut options = File::options();
+            let mut file = options.read(true).custom_flags(flags).open(path)?;
             let length = file.metadata()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
             let mut bytes = vec![];
@@ -251,6 +309,27 @@ impl Archive {
                 );
                 Ok(())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_of_an_address_is_in_the_archive() {
+        for (text, left) in [
+            ("", ""),
+            ("https://host/a@b", "https://host/a@b"),
+            ("rtsp://u:p@10.0.0.9:554/x", "rtsp://***@10.0.0.9:554/x"),
+            (
+                "ffmpeg -i rtsp://u:p@ss@cam/1 -i \"http://v:q@b\" @home",
+                "ffmpeg -i rtsp://***@cam/1 -i \"http://***@b\" @home",
+            ),
+            ("a://b c://d@e", "a://b c://***@e"),
+        ] {
+            assert_eq!(masked(text.as_bytes()), left.as_bytes(), "{text}");
         }
     }
 }

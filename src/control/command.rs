@@ -205,7 +205,7 @@ verbs! {
     Help: "HELP", "HELP [command|parameter]", View, (0, 1), "All commands, or one command or parameter";
     Get: "GET", "GET name", View, (1, 1), "A parameter's value; the pending one if this session has set it";
     Set: "SET", "SET name value", View, (2, 2), "Sets a parameter; in force after COMMIT";
-    List: "LIST", "LIST [start]", View, (0, 1), "All parameters, or those whose name starts so: value, unit, range, default, level, scope, effect, register";
+    List: "LIST", "LIST [start]", View, (0, 1), "All parameters, or those whose name starts so: value, unit, range, default, level, scope, effect, register. A station that was never set begins with its board's values and its bundle's `threshold` in place of the defaults";
     Commit: "COMMIT", "COMMIT", View, (0, 0), "Pending changes into force, all or none; stored when answered";
     Revert: "REVERT", "REVERT", View, (0, 0), "Drops the pending changes";
     Status: "STATUS", "STATUS [CLEAR]", View, (0, 1), "State of the station; CLEAR takes back the power-on flag";

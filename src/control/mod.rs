@@ -45,6 +45,8 @@ pub use last_good::LastGood;
 pub use memory::{Memory, RecipeNumber};
 pub use refusal::{Code, Refusal};
 pub use session::{Session, cause_name, mode_name, network_name};
+#[cfg(feature = "web")]
+pub(crate) use shared::pace::network;
 pub use shared::{Control, SessionId, Who, alarm_names, alarm_text, self_test_name};
 pub use store::writer::Writer;
 pub use store::{Restored, Store, StoreError, Stored};

@@ -120,16 +120,24 @@ pub fn hash(password: &str) -> Result<String, PasswordError> {
         .map_err(|_| PasswordError::Random)
 }
 
-/// Whether the text is a hash that [`hash`] makes.
+/// Whether the text is a hash that [`hash`] makes. One that costs more, which a prepared backup may bring, would keep the
+/// control for as long as it takes to compare with it.
 pub fn is_hash(text: &str) -> bool {
-    text.starts_with("$argon2id$") && PasswordHash::new(text).is_ok()
+    parsed(text).is_some()
+}
+
+fn parsed(text: &str) -> Option<PasswordHash> {
+    let hash = PasswordHash::new(text).ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let cost = (params.m_cost(), params.t_cost(), params.p_cost());
+    let own = hash.algorithm == Algorithm::Argon2id.ident() && cost == (MEMORY_KIB, PASSES, 1);
+    own.then_some(hash)
 }
 
 /// Whether the password has this hash. No password has the empty hash.
 pub fn fits(password: &str, hash: &str) -> bool {
-    let parsed = PasswordHash::new(hash);
     argon2()
-        .zip(parsed.ok())
+        .zip(parsed(hash))
         .is_some_and(|(a, h)| a.verify_password(password.as_bytes(), &h).is_ok())
 }
 
@@ -144,6 +152,17 @@ mod tests {
         assert_ne!(one, other);
         assert!(!fits("line 4!", &one) && !fits("", &one));
         assert!(!fits("", "") && !is_hash("Line 4!"));
+        // A hash that takes hours, and one of another kind.
+        for other in [
+            one.replace("t=3", "t=300000"),
+            one.replace("m=1024", "m=4194304"),
+            one.replace("argon2id", "argon2i"),
+        ] {
+            assert!(
+                other != one && !is_hash(&other) && !fits("Line 4!", &other),
+                "{other}"
+            );
+        }
         assert_eq!(hash(""), Ok(String::new()));
         assert_eq!(hash(&"x".repeat(33)), Err(PasswordError::Text));
         assert_eq!(hash("caf\u{e9}"), Err(PasswordError::Text));

@@ -24,6 +24,24 @@ pub(crate) fn arithmetic(bundle: &Bundle, asked: Arithmetic) -> Arithmetic {
     }
 }
 
+/// Brackets in one another that a graph has at most: a network has some three. Its reader calls itself for each, and a stack
+/// that overflows ends the program, whatever is caught.
+const DEEPEST: usize = 64;
+
+/// How many brackets a text has in one another.
+fn depth(text: &str) -> usize {
+    let (mut now, mut most) = (0usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => now += 1,
+            b')' | b']' | b'}' => now = now.saturating_sub(1),
+            _ => (),
+        }
+        most = most.max(now);
+    }
+    most
+}
+
 /// What a bundle's own network hands out at `taps`: patches after as many blocks, counted from 1. It is multiplied in
 /// [`arithmetic`].
 pub(crate) fn plan(bundle: &Bundle, taps: &[Tap], asked: Arithmetic) -> Result<Plan, BundleError> {
@@ -36,6 +54,10 @@ pub(crate) fn plan(bundle: &Bundle, taps: &[Tap], asked: Arithmetic) -> Result<P
             let label = Identifier(name[PART.len() + 1..].to_string());
             tensors.insert(label, Arc::new(bundle.array(&name)?));
         }
+    }
+    if depth(text) > DEEPEST {
+        let what = format!("its graph has more than {DEEPEST} brackets in one another");
+        return Err(BundleError::architecture(PART, what));
     }
     // A stranger's graph: whatever its reader does not expect costs this bundle, not the station.
     let built = catch_unwind(AssertUnwindSafe(|| {
@@ -104,4 +126,19 @@ fn expect(what: &str, fact: &TypedFact, shape: &[usize]) -> TractResult<()> {
         "{what} is {fact:?}, the manifest makes it f32 {shape:?}"
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_one_another_are_counted() {
+        assert_eq!(
+            depth("graph net(x) -> (y) { y = relu(add(x, [1, 2])); }"),
+            4
+        );
+        assert_eq!(depth(&"([".repeat(1000)), 2000);
+        assert_eq!(depth(")))("), 1);
+    }
 }

@@ -6,16 +6,20 @@ use crate::bundle::envelope::hex;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::tap::Tap;
 use crate::bundle::{Bundle, network};
+use crate::capture::known_frame;
 use crate::memory::file::TaughtError;
 use crate::memory::{Descriptor, Layout, Taught};
 use crate::ops::slice;
 use crate::ops::tract::*;
-use crate::tiling::Area;
+use crate::tiling::{Area, Tiling};
 use crate::vision::NetworkEncoder;
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// By how much a number of the known frame's descriptors, whose length is about 1, may differ from one test to the next.
+const KNOWN: f32 = 1e-3;
 
 /// State for comparing frames with good parts.
 pub(super) struct GoodParts {
@@ -30,6 +34,8 @@ pub(super) struct GoodParts {
     pub(super) memory: Option<Taught>,
     /// FAPrompt's map of the last frame.
     pub(super) map: Vec<f32>,
+    /// The known frame's descriptors by the memory's own encoder, once it has been tested.
+    pub(super) known: Option<Vec<f32>>,
 }
 
 /// The encoder's identity, as far as descriptors depend on it: its weights, the input's size, the taps.
@@ -68,6 +74,28 @@ impl GoodParts {
         append().map_err(InspectError::Inference)?;
         ms.memory += start.elapsed().as_secs_f64() * 1e3;
         Ok(())
+    }
+
+    /// Has the memory's own encoder look at the known frame: it must see what it saw the first time. The last frame's
+    /// descriptors stay.
+    pub(super) fn test(&mut self) -> Result<(), InspectError> {
+        if self.network.is_none() {
+            return Ok(());
+        }
+        let frame = known_frame();
+        let area = Tiling::WHOLE.area(0, frame.width(), frame.height());
+        let last = std::mem::take(&mut self.descriptors);
+        let looked = self.look(&frame, area, &mut Stages::default());
+        let seen = std::mem::replace(&mut self.descriptors, last);
+        looked?;
+        let known = self.known.get_or_insert_with(|| seen.clone());
+        let near = |(now, then): (&f32, &f32)| (now - then).abs() <= KNOWN;
+        match known.len() == seen.len() && seen.iter().zip(known.iter()).all(near) {
+            true => Ok(()),
+            false => Err(InspectError::Inference(TractError::msg(
+                "the memory's own network sees the known frame otherwise than at first",
+            ))),
+        }
     }
 
     /// Appends the next tile's descriptors, if the memory compares what the image encoder makes.
@@ -131,6 +159,7 @@ impl GoodParts {
             taught: self.taught.clone(),
             memory,
             map: vec![],
+            known: self.known.clone(),
         })
     }
 }

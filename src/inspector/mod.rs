@@ -192,6 +192,7 @@ impl Inspector {
                 taught: None,
                 memory: None,
                 map: vec![],
+                known: None,
             });
         }
         let room = methods::room(bundle, arithmetic, true)?;
@@ -449,7 +450,8 @@ impl Inspector {
     }
 
     /// FAPrompt's score of the known frame, judged whole and everywhere, whatever tiles, regions and good parts
-    /// parts are judged with. The result of the last frame stays.
+    /// parts are judged with. A memory's own encoder is tested by the same frame: it must see what it saw the first time.
+    /// The result of the last frame stays.
     ///
     /// # Errors
     /// As [`Inspector::inspect`].
@@ -463,6 +465,9 @@ impl Inspector {
             multithread_tract_scope(self.executor.clone(), || self.judge(tensor, &mut |_| ()));
         (self.looked, self.good) = (looked, good);
         judged.map_err(InspectError::Inference)?;
+        if let Some(good) = &mut self.good {
+            multithread_tract_scope(self.executor.clone(), || good.test())?;
+        }
         match self.seen.score.is_finite() {
             true => Ok(self.seen.zero_shot),
             false => Err(InspectError::NotFinite(self.seen.score)),

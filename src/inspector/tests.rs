@@ -86,3 +86,42 @@ fn a_network_that_answers_with_something_that_is_no_number_gives_no_score() {
         assert!(finite("scores", &[0.5, value, 1.0]).is_err());
     }
 }
+
+/// A station whose verdicts hang on the memory's own network has that tested too.
+#[cfg(feature = "train")]
+#[test]
+fn a_memorys_own_network_that_sees_otherwise_than_at_first_fails_the_self_test() {
+    use crate::train::clip::Overrides;
+    use crate::train::export::ExportOptions;
+    use crate::train::network::{Asked, Network};
+    let plain = Bundle::open(Path::new(env!("DEFAULT_BUNDLE")), &Keys::default()).unwrap();
+    let grid = plain.manifest().image.grid();
+    let asked = Asked {
+        taps: &["last".to_string()],
+        image_size: Some(8 * grid),
+        grid: Some(grid),
+        overrides: &Overrides::default(),
+    };
+    let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/networks/maps.onnx");
+    let network = Network::load(&graph, &asked).unwrap();
+    let path = tempfile::tempdir().unwrap();
+    let path = path.path().join("both.bundle");
+    (network.export_beside(&plain, &ExportOptions::plain(1), &path)).unwrap();
+    let bundle = Bundle::open(&path, &Keys::default()).unwrap();
+    let options = Options {
+        memory: true,
+        ..Options::default()
+    };
+    let mut inspector = Inspector::new(&bundle, options).unwrap();
+    inspector.known_frame_score().unwrap();
+    let mut beside = inspector.beside().unwrap();
+    beside.known_frame_score().unwrap();
+    for changed in [0.01, f32::NAN] {
+        let known = inspector.good.as_mut().and_then(|good| good.known.as_mut());
+        known.unwrap()[3] += changed;
+        let failed = inspector.known_frame_score().unwrap_err();
+        assert!(failed.to_string().contains("otherwise"), "{failed}");
+    }
+    // Another thread's has its own.
+    beside.known_frame_score().unwrap();
+}

@@ -29,8 +29,6 @@ use std::path::{Path, PathBuf};
 pub const FORMAT_VERSION: u32 = 1;
 /// The key in safetensors' metadata.
 const METADATA_KEY: &str = "faprompt-taught";
-/// Largest file that is read, bytes: far above [`super::most_learned`] parts of any layout.
-const LARGEST: u64 = 256 << 20;
 
 /// Why a taught memory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -245,10 +243,6 @@ impl Taught {
             done: "read",
             source,
         };
-        let length = std::fs::metadata(path).map_err(failed)?.len();
-        if length > LARGEST {
-            return Err(damaged(format!("{} has {length} bytes", path.display())));
-        }
         Taught::from_bytes(&durable::read(path).map_err(failed)?)
     }
 

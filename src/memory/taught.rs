@@ -97,6 +97,10 @@ impl About {
             return Err("it learned from no picture of a part".into());
         }
         self.regions.check().map_err(|e| e.to_string())?;
+        // What is shown as its regions is what decides.
+        if self.regions.on(l.grid, l.tiles).as_ref() != Ok(&self.looked) {
+            return Err("it does not look where its regions say".into());
+        }
         let numbers = [
             self.usual_memory.middle,
             self.usual_score.middle,

@@ -37,7 +37,7 @@ pub fn windows(grid: usize, scale: usize) -> Vec<Vec<usize>> {
 }
 
 /// For each of `patches` the harmonic mean of the scores of the windows that cover it; 0 where one of them
-/// is 0 or none covers it.
+/// is 0 or none covers it, and no finite number where one of them is none.
 pub fn harmonic(windows: &[Vec<usize>], scores: &[f32], patches: usize) -> Vec<f32> {
     let mut sums = vec![(0.0f32, 0.0f32); patches];
     for (window, score) in windows.iter().zip(scores) {
@@ -47,7 +47,7 @@ pub fn harmonic(windows: &[Vec<usize>], scores: &[f32], patches: usize) -> Vec<f
         }
     }
     sums.into_iter()
-        .map(|(n, sum)| if sum > 0.0 { n / sum } else { 0.0 })
+        .map(|(n, sum)| if n > 0.0 { n / sum } else { 0.0 })
         .collect()
 }
 
@@ -344,5 +344,23 @@ impl Room for WinClip {
             scores: vec![],
             ..*self
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_which_nothing_is_known_leaves_no_number_where_it_lies() {
+        let windows = windows(3, 2);
+        let means = harmonic(&windows, &[0.5, 0.5, f32::NAN, 0.0], 9);
+        // Raster order; the third window has the lower left corner, the fourth the lower right one.
+        assert_eq!([means[0], means[1], means[2]], [0.5; 3]);
+        assert!([3, 4, 6, 7].iter().all(|i| means[*i].is_nan()), "{means:?}");
+        assert_eq!([means[5], means[8]], [0.0; 2]);
+        assert_eq!(harmonic(&windows[..1], &[0.5], 9)[8], 0.0, "none covers it");
+        // Good parts of which nothing is known: no distance, which must not pass for a small one.
+        assert!(!harmonic(&windows, &[f32::INFINITY; 4], 9)[0].is_finite());
     }
 }

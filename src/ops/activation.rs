@@ -74,10 +74,19 @@ impl Activation {
     }
 }
 
+/// min(max(x, 0), high); NaN stays NaN, which `f32::max` makes 0: a picture of which nothing is known must not look good.
+#[inline(always)]
+pub(crate) fn cut(x: f32, high: f32) -> f32 {
+    match x {
+        x if x < 0.0 => 0.0,
+        x if x > high => high,
+        x => x,
+    }
+}
+
 vectorised! {
-    /// min(max(x, 0), high).
     fn clamp(values: &mut [f32], high: f32) {
-        values.iter_mut().for_each(|v| *v = v.max(0.0).min(high));
+        values.iter_mut().for_each(|v| *v = cut(*v, high));
     }
 }
 

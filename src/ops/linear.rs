@@ -208,4 +208,45 @@ mod tests {
             assert_eq!(relu, x.max(0.0));
         }
     }
+
+    /// What is not known stays so: a score that is made of it is no number. Not tried: CLIP's activation, of whose argument
+    /// tract's kernel makes a number; there NaN goes past it, in the sum that its block is added to.
+    #[test]
+    fn no_activation_makes_a_number_of_nan() {
+        let (rows, columns) = (3, 40);
+        let matrix = |arithmetic| match arithmetic {
+            Arithmetic::Int8 => Matrix::Int8 {
+                values: vec![1; 2 * columns],
+                columns,
+                scales: vec![0.5; 2],
+            },
+            _ => {
+                Matrix::F32(Tensor::from_shape(&[2, columns], &vec![0.5f32; 2 * columns]).unwrap())
+            }
+        };
+        let mut xs = vec![1f32; rows * columns];
+        xs[columns + 7] = f32::NAN;
+        let x = Tensor::from_shape(&[rows, columns], &xs).unwrap();
+        for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
+            let weights = Arc::new(Weights::pack(&matrix(arithmetic), arithmetic).unwrap());
+            for activation in [
+                Activation::None,
+                Activation::Relu,
+                Activation::Relu6,
+                Activation::Gelu,
+            ] {
+                let op = Linear::new(weights.clone(), None).with_activation(activation);
+                let out = super::super::testing::eval(&op, &[&x]);
+                let out = super::super::slice(&out[0]).unwrap();
+                for (row, values) in out.chunks_exact(2).enumerate() {
+                    let unknown = values.iter().all(|v: &f32| v.is_nan());
+                    assert_eq!(
+                        unknown,
+                        row == 1,
+                        "{arithmetic:?} {activation:?}: {values:?}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What all products of activations with weights have in common: how the work is divided, and what happens
 //! to a tile of sums on its way to memory.
 
-use super::activation::{Activation, ActivationKernel};
+use super::activation::{Activation, ActivationKernel, cut};
 use super::layer_norm::Norm;
 use super::par_rows;
 #[cfg(target_arch = "x86_64")]
@@ -266,7 +266,7 @@ vectorised! {
         for (r, values) in values.chunks_exact(width).enumerate() {
             let out = &mut out[r * stride..][..bias.len()];
             for ((out, v), bias) in out.iter_mut().zip(values).zip(bias) {
-                *out = multiply_add::<FUSED>(*v, scale, *bias).max(0.0).min(high);
+                *out = cut(multiply_add::<FUSED>(*v, scale, *bias), high);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::tls;
 use axum::http::Uri;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IntoDeserializer};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Why the file of the plant's settings cannot be used.
@@ -78,6 +79,9 @@ pub struct Mqtt {
     pub user: Option<String>,
     /// File with the password, in its first line.
     pub password_file: Option<PathBuf>,
+    /// The password may go over a network without TLS.
+    #[serde(default)]
+    pub plain: bool,
     /// Certificates of those who may sign the broker's (PEM); the system's by default.
     pub ca_file: Option<PathBuf>,
     /// The station's own certificate and key (PEM), if the broker asks for one.
@@ -120,6 +124,9 @@ pub struct Webhook {
     pub url: String,
     /// File with a token that goes with every request (`Authorization: Bearer ...`), in its first line.
     pub token_file: Option<PathBuf>,
+    /// The token may go over a network without TLS.
+    #[serde(default)]
+    pub plain: bool,
     /// Certificates of those who may sign the server's (PEM); the system's by default.
     pub ca_file: Option<PathBuf>,
     /// Which results are sent.
@@ -206,11 +213,14 @@ fn topic<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
 fn url<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     let text = String::deserialize(d)?;
     let uri: Option<Uri> = text.parse().ok();
-    let fits =
-        uri.is_some_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
-    match fits {
-        true => Ok(text),
-        false => Err(D::Error::custom(format!(
+    let known = uri.filter(|u| matches!(u.scheme_str(), Some("http" | "https")));
+    let authority = known.as_ref().and_then(Uri::authority);
+    match authority {
+        Some(authority) if authority.as_str().contains('@') => Err(D::Error::custom(
+            "no user or password in it, for it is shown: a token goes into token_file",
+        )),
+        Some(_) => Ok(text),
+        None => Err(D::Error::custom(format!(
             "`{text}` is not http://... or https://..."
         ))),
     }
@@ -285,7 +295,28 @@ impl Plant {
         plant
             .look()
             .map_err(|(key, e)| invalid(key, e.to_string()))?;
+        if let Some(key) = plant.overheard() {
+            let reason = "it would go over the network so that others can read it: take mqtts:// or https://, or say \
+                          `plain = true` for a network where nobody listens";
+            return Err(invalid(key, reason.into()));
+        }
         Ok(plant)
+    }
+
+    /// The secret that others could read on its way, unless they may.
+    fn overheard(&self) -> Option<&'static str> {
+        let mqtt = self.mqtt.as_ref().filter(|m| {
+            let open = !m.broker.tls && !is_here(&m.broker.host);
+            m.password_file.is_some() && open && !m.plain
+        });
+        let webhook = self.webhook.as_ref().filter(|w| {
+            let uri: Option<Uri> = w.url.parse().ok();
+            let open = uri.is_some_and(|u| {
+                u.scheme_str() == Some("http") && !is_here(u.host().unwrap_or_default())
+            });
+            w.token_file.is_some() && open && !w.plain
+        });
+        (mqtt.map(|_| "mqtt.password_file")).or(webhook.map(|_| "webhook.token_file"))
     }
 
     /// Looks at every file that the settings name: the error has the key.
@@ -328,6 +359,12 @@ impl Plant {
         key.map_or(Ok(()), |path| tls::key(path).map(drop))
             .map_err(|e| ("mqtt.key_file", e))
     }
+}
+
+/// Whether a host is this machine, so that nothing goes over a network.
+fn is_here(host: &str) -> bool {
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    host == "localhost" || address.is_some_and(|a| a.to_canonical().is_loopback())
 }
 
 /// The first line of a file with a secret.
@@ -396,6 +433,56 @@ mod tests {
         let six = read("[mqtt]\nbroker = \"mqtt://[::1]:1999\"\ntopic = \"a\"").unwrap();
         let six = six.mqtt.unwrap().broker;
         assert_eq!((six.host.as_str(), six.port, six.tls), ("::1", 1999, false));
+    }
+
+    #[test]
+    fn secrets_go_over_a_network_only_encrypted_or_if_one_says_so() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret").unwrap();
+        let file = file.path().display();
+        let mqtt = |broker: &str, more: &str| {
+            read(&format!(
+                "[mqtt]\nbroker = \"{broker}\"\ntopic = \"t\"\nuser = \"u\"\npassword_file = \"{file}\"\n{more}"
+            ))
+        };
+        let webhook = |url: &str, more: &str| {
+            read(&format!(
+                "[webhook]\nurl = \"{url}\"\ntoken_file = \"{file}\"\n{more}"
+            ))
+        };
+        for broker in [
+            "mqtts://b",
+            "mqtt://localhost",
+            "mqtt://127.0.0.2",
+            "mqtt://[::1]:1999",
+        ] {
+            assert!(mqtt(broker, "").is_ok(), "{broker}");
+        }
+        for url in [
+            "https://b/x",
+            "http://localhost:81/x",
+            "http://127.0.0.1/",
+            "http://[::1]:81",
+        ] {
+            assert!(webhook(url, "").is_ok(), "{url}");
+        }
+        for (refused, key) in [
+            (mqtt("mqtt://10.0.0.9", ""), "mqtt.password_file"),
+            (webhook("http://10.0.0.9/", ""), "webhook.token_file"),
+        ] {
+            let said = refused.unwrap_err();
+            assert!(
+                said.contains(key) && said.contains("`plain = true`"),
+                "{said}"
+            );
+        }
+        assert!(mqtt("mqtt://10.0.0.9", "plain = true").is_ok());
+        assert!(webhook("http://10.0.0.9/", "plain = true").is_ok());
+        let said = webhook("https://u:geheim@b/", "").unwrap_err();
+        assert!(
+            said.contains("token_file") && !said.contains("geheim"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the station judges with, as it leaves it for whoever asks what is flashed: a recipe may name another
 //! bundle than the release's.
 
+use crate::durable::{Files, Folder};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
@@ -42,8 +43,8 @@ impl Judges {
 
     /// What was left; `None` if there is nothing that can be read.
     pub fn left(state: &Path) -> Option<Judges> {
-        let text = std::fs::read_to_string(state.join(FILE)).ok()?;
-        serde_json::from_str(&text).ok()
+        let bytes = Folder::held(state).read(FILE).ok()??;
+        serde_json::from_slice(&bytes).ok()
     }
 }
 

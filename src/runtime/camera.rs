@@ -238,7 +238,8 @@ impl CameraThread {
                 while self.triggers.try_recv().is_some() {}
                 match (self.exposing, last) {
                     (Exposing::Every(period), _) => {
-                        self.rest(start + period.saturating_mul(taken as u32));
+                        let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+                        self.rest(start + Duration::from_nanos(period.saturating_mul(taken)));
                     }
                     // Parts of a belt that waits for verdicts lie further apart than a pulse is long: a
                     // reject takes none of its neighbours along.

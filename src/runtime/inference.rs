@@ -303,9 +303,11 @@ impl Inference {
             recent.judged(part, reject, inspection, descriptors);
             recent.offer(part, inspection, descriptors, &place.image);
         }
-        if let Some(Opinions { zero_shot, memory }) = opinions
+        if let (Ok(inspection), Some(Opinions { memory, .. })) = (&result, opinions)
             && let Some(taught) = network.and_then(|n| n.inspector.taught())
         {
+            // As it was taught: a bundle without words has no opinion of its own.
+            let zero_shot = inspection.as_zero_shot().score;
             let score = taught.about().score(memory, zero_shot);
             // Types' own thresholds are for parts that are bad.
             let threshold = self.shared.threshold(view);

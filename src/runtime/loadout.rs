@@ -24,6 +24,7 @@ use crate::control::store::shelf::Shelf;
 use crate::control::table::{CAMERAS, Parameter};
 use crate::control::types::TypeRules;
 use crate::control::values::Values;
+use crate::durable;
 use crate::hex::hex;
 use crate::inspector::{InspectError, Inspector, KNOWN_TOLERANCE};
 use crate::line::{Settings, VIEWS, View};
@@ -92,8 +93,9 @@ pub struct CameraChoice {
 fn look_at(inspector: &mut Inspector, file: &str) -> Result<(), CameraError> {
     let regions = match file {
         "" => Ok(Regions::default()),
-        file => std::fs::read_to_string(file)
+        file => durable::read(file.as_ref())
             .map_err(|e| e.to_string())
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|e| e.to_string()))
             .and_then(|text| Regions::parse(&text).map_err(|e| e.to_string())),
     };
     let looked = regions.and_then(|regions| inspector.look(&regions).map_err(|e| e.to_string()));

@@ -6,7 +6,7 @@
 //! Neither must outlive the session's idle time.
 
 use crate::control::session::{IDLE, Session};
-use crate::control::table::Access;
+use crate::control::{Control, ControlledStation};
 use axum::http::HeaderMap;
 use headers::authorization::Bearer;
 use headers::{Authorization, HeaderMapExt};
@@ -21,8 +21,6 @@ const SESSIONS: usize = 16;
 pub struct Grant {
     /// The session.
     pub session: Session,
-    /// Its level.
-    pub level: Access,
     /// The cookie's token.
     view: String,
     last: Instant,
@@ -58,18 +56,21 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// A token for a session that has logged in at this level, and the cookie that goes with it. If there are too many,
-    /// the one that was silent for the longest time makes way, and is returned with it.
+    /// A token for a session that has logged in, and the cookie that goes with it, for encrypted connections only if `tls`.
+    /// If there are too many, the one that was silent for the longest time makes way, and is returned with it: its session
+    /// is to be ended.
     ///
     /// # Errors
     /// The system has no random numbers.
     pub fn grant(
         &mut self,
-        (session, level): (Session, Access),
+        session: Session,
+        tls: bool,
         now: Instant,
-    ) -> Result<(String, String, Option<Session>), getrandom::Error> {
+    ) -> Result<(String, String, Option<Ended>), getrandom::Error> {
         let (token, view) = (random()?, random()?);
-        let cookie = format!("{COOKIE}={view}; HttpOnly; SameSite=Strict; Path=/");
+        let secure = if tls { "; Secure" } else { "" };
+        let cookie = format!("{COOKIE}={view}; HttpOnly; SameSite=Strict; Path=/{secure}");
         let oldest = match self.grants.len() >= SESSIONS {
             true => self.grants.iter().min_by_key(|(_, g)| lock(g).last),
             false => None,
@@ -78,7 +79,6 @@ impl Grants {
         let gone = oldest.and_then(|token| self.take(&token));
         let grant = Grant {
             session,
-            level,
             view,
             last: now,
         };
@@ -87,10 +87,10 @@ impl Grants {
         Ok((token, cookie, gone))
     }
 
-    /// Sessions that were silent for too long: they have ended.
-    pub fn silent(&mut self, now: Instant) -> Vec<Session> {
-        let over = |g: &Arc<Mutex<Grant>>| now.saturating_duration_since(lock(g).last) >= IDLE;
-        let over = self.grants.iter().filter(|(_, g)| over(g));
+    /// Takes the tokens back of sessions that were silent for too long, or that are `void`: they are to be ended.
+    pub fn over(&mut self, now: Instant, void: impl Fn(&Session) -> bool) -> Vec<Ended> {
+        let over = |g: &Grant| now.saturating_duration_since(g.last) >= IDLE || void(&g.session);
+        let over = self.grants.iter().filter(|(_, g)| over(&lock(g)));
         let tokens: Vec<String> = over.map(|(token, _)| token.clone()).collect();
         tokens.iter().filter_map(|token| self.take(token)).collect()
     }
@@ -118,20 +118,25 @@ impl Grants {
             })
     }
 
-    /// Ends a token. A request that is at work keeps its session until it is answered, and the token is void at once.
-    fn take(&mut self, token: &str) -> Option<Session> {
-        let grant = Arc::into_inner(self.grants.remove(token)?)?;
-        Some(
-            grant
-                .into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .session,
-        )
+    /// Makes a token void.
+    fn take(&mut self, token: &str) -> Option<Ended> {
+        self.grants.remove(token).map(Ended)
     }
 
     /// Takes a request's token back.
-    pub fn end(&mut self, headers: &HeaderMap) -> Option<Session> {
+    pub fn end(&mut self, headers: &HeaderMap) -> Option<Ended> {
         self.take(&token(headers)?)
+    }
+}
+
+/// What a token stood for that is void.
+#[must_use = "its session has changes that nobody else can take back"]
+pub struct Ended(Arc<Mutex<Grant>>);
+
+impl Ended {
+    /// Ends the session, also one whose request is at work: its changes are given up, unless they are being stored.
+    pub fn hang_up<H: ControlledStation>(self, control: &mut Control<H>) {
+        lock(&self.0).session.hang_up(control);
     }
 }
 

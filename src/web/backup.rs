@@ -7,6 +7,7 @@ use crate::control::refusal::Code;
 use crate::control::store::shelf::Shelf;
 use crate::control::table::{Access, Parameter};
 use axum::Json;
+use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +15,7 @@ use serde_json::json;
 use std::time::Instant;
 
 /// Bytes of the largest backup: some recipes with what they were taught.
-pub const LARGEST: usize = 256 << 20;
+const LARGEST: usize = 256 << 20;
 
 /// The header of a backup that names the files of taught parts outside the station's folder, which are not in it.
 const LEFT_OUT: &str = "x-left-out";
@@ -63,15 +64,25 @@ pub async fn backup<H: ControlledStation + Send + 'static>(
     }
 }
 
-/// Puts a backup into force: all of it or nothing.
+/// Puts a backup into force: all of it or nothing. Nothing of it is read before somebody is known to be an engineer, and
+/// one at a time is: each takes as much memory as it is long.
 pub async fn restore<H: ControlledStation + Send + 'static>(
     State(page): Shared<H>,
     headers: HeaderMap,
-    text: String,
+    body: Body,
 ) -> Response {
     let grant = match page.who(&headers, Access::Engineer) {
         Ok(grant) => grant,
         Err(refusal) => return *refusal,
+    };
+    let Ok(_alone) = page.restoring.try_lock() else {
+        return refused(Code::Busy, "another backup is being restored");
+    };
+    let Ok(bytes) = to_bytes(body, LARGEST).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let Ok(text) = String::from_utf8(bytes.into()) else {
+        return refused(Code::BadText, "a backup is text (UTF-8)");
     };
     let mut memory = page.control().memory().clone();
     let shelf = Shelf::new(&page.station.state);
@@ -93,7 +104,7 @@ pub async fn restore<H: ControlledStation + Send + 'static>(
     let (id, result) = {
         let mut control = page.control();
         let grant = super::access::lock(&grant);
-        let who = grant.session.who(grant.level);
+        let who = grant.session.who(&control);
         (who.session, control.restore(&who, memory, Instant::now()))
     };
     let committed = match result {

@@ -74,9 +74,11 @@ pub async fn run<H: ControlledStation + Send + 'static>(page: &Page<H>) {
         let watched = page.events.all.receiver_count() > 0;
         let (state, results) = {
             let mut control = page.control();
-            for mut session in page.access().silent(Instant::now()) {
-                session.hang_up(&mut control);
-            }
+            let over = page
+                .access()
+                .over(Instant::now(), |session| session.is_locked_out(&control));
+            over.into_iter()
+                .for_each(|ended| ended.hang_up(&mut control));
             let end = control.next_result();
             let judging = control.host().judging();
             let types = judging.network.as_ref().map_or(&[][..], |n| &n.types);

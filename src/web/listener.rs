@@ -1,11 +1,13 @@
 //! Connections to the page: with TLS or without, so many at a time, none of them for ever.
 
+use crate::control::network;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +19,9 @@ use tokio_rustls::TlsAcceptor;
 
 /// Connections at a time: a browser opens six. Each takes a file of the station, which has about a thousand.
 pub const CONNECTIONS: usize = 200;
+
+/// Connections at a time from one other computer, which cannot take them all.
+pub const FROM_ONE: usize = 100;
 
 /// The handshake is done by then.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,7 +43,46 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub struct Connection {
     stream: Box<dyn Stream>,
     silent: Pin<Box<Sleep>>,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
+}
+
+/// How many connections each computer has.
+type Taken = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// A connection's place among all, and among those of its computer.
+struct Room {
+    _permit: OwnedSemaphorePermit,
+    from: IpAddr,
+    taken: Taken,
+}
+
+impl Room {
+    /// `None`: this computer has enough.
+    fn take(permit: OwnedSemaphorePermit, from: IpAddr, taken: &Taken) -> Option<Room> {
+        let from = network(from);
+        let mut all = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.entry(from).or_default();
+        // What comes from here may be a proxy's, for others.
+        if *own >= FROM_ONE && !from.is_loopback() {
+            return None;
+        }
+        *own += 1;
+        Some(Room {
+            _permit: permit,
+            from,
+            taken: taken.clone(),
+        })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = all.get_mut(&self.from) {
+            *own -= 1;
+        }
+        all.retain(|_, own| *own > 0);
+    }
 }
 
 impl Connection {
@@ -115,7 +159,8 @@ async fn accept(
     ready: Sender<(Connection, SocketAddr)>,
 ) {
     let rooms = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Ok(room) = Arc::clone(&rooms).acquire_owned().await {
+    let taken = Taken::default();
+    while let Ok(permit) = Arc::clone(&rooms).acquire_owned().await {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = ready.closed() => return,
@@ -127,6 +172,10 @@ async fn accept(
                 tokio::time::sleep(AGAIN).await;
                 continue;
             }
+        };
+        let Some(room) = Room::take(permit, from.ip(), &taken) else {
+            log::debug!("{from}: it has {FROM_ONE} connections");
+            continue;
         };
         let (tls, ready) = (tls.clone(), ready.clone());
         tokio::spawn(async move {
@@ -175,5 +224,30 @@ impl Listener for Limited {
 impl Connected<IncomingStream<'_, Limited>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Limited>) -> Self {
         Peer(*stream.remote_addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_computer_leaves_room_for_others() {
+        let rooms = Arc::new(Semaphore::new(CONNECTIONS));
+        let taken = Taken::default();
+        let take = |from: &str| {
+            let permit = Arc::clone(&rooms).try_acquire_owned().unwrap();
+            Room::take(permit, from.parse().unwrap(), &taken)
+        };
+        let of_one: Vec<Room> = (0..FROM_ONE).map(|_| take("10.0.0.1").unwrap()).collect();
+        assert!(take("10.0.0.1").is_none() && take("::ffff:10.0.0.1").is_none());
+        assert!(take("10.0.0.2").is_some());
+        let here: Vec<Room> = (0..FROM_ONE).map(|_| take("127.0.0.1").unwrap()).collect();
+        assert_eq!((rooms.available_permits(), here.len()), (0, FROM_ONE));
+        drop(of_one);
+        assert_eq!(rooms.available_permits(), CONNECTIONS - FROM_ONE);
+        assert!(take("10.0.0.1").is_some());
+        drop(here);
+        assert!(taken.lock().unwrap().is_empty());
     }
 }

@@ -114,6 +114,8 @@ struct Page<H: ControlledStation> {
     access: Mutex<Grants>,
     events: Events,
     archive: Archive,
+    /// Held while a backup is read: it may be large.
+    restoring: tokio::sync::Mutex<()>,
 }
 
 impl<H: ControlledStation> Page<H> {
@@ -123,6 +125,7 @@ impl<H: ControlledStation> Page<H> {
             station,
             access: Mutex::default(),
             events: Events::default(),
+            restoring: tokio::sync::Mutex::default(),
         }
     }
 
@@ -190,7 +193,10 @@ impl<H: ControlledStation> Page<H> {
     fn who(&self, headers: &HeaderMap, level: Access) -> Result<Arc<Mutex<Grant>>, Box<Response>> {
         let grant = self.access().of(headers, Instant::now());
         let grant = grant.ok_or_else(|| Box::new(refused(Code::NeedsOperator, "log in first")))?;
-        let own = access::lock(&grant).level;
+        let own = {
+            let control = self.control();
+            access::lock(&grant).session.level(&control)
+        };
         allowed(own, level).map_err(|e| Box::new(refused(e.code, &e.text)))?;
         Ok(grant)
     }
@@ -328,10 +334,7 @@ fn router<H: ControlledStation + Send + 'static>(page: Arc<Page<H>>) -> Router {
         .route("/frame.jpg", get(regions::frame::<H>))
         .route("/api/shift", get(shift::get::<H>))
         .route("/api/backup", get(backup::backup::<H>))
-        .route(
-            "/api/restore",
-            post(backup::restore::<H>).layer(DefaultBodyLimit::max(backup::LARGEST)),
-        )
+        .route("/api/restore", post(backup::restore::<H>))
         .route("/live.jpg", get(live::<H>))
         .route("/live/{camera}", get(live_of::<H>))
         .route("/api/openapi.json", get(description))
@@ -450,7 +453,7 @@ async fn login<H: ControlledStation>(
     }
     let now = Instant::now();
     let mut control = page.control();
-    let level = match control.login_from_afar(&login.level, &login.password, now) {
+    let level = match control.login_from_afar(&login.level, &login.password, from.ip(), now) {
         Ok(level) => level,
         Err(refusal) => {
             // At most one a second.
@@ -461,10 +464,11 @@ async fn login<H: ControlledStation>(
         }
     };
     let session = Session::from_afar(&mut control, &format!("web {}", from.ip()), level, now);
-    let granted = page.access().grant((session, level), now);
+    let granted = page.access().grant(session, tls.is_some(), now);
     match granted {
         Ok((token, cookie, gone)) => {
-            gone.into_iter().for_each(|mut s| s.hang_up(&mut control));
+            gone.into_iter()
+                .for_each(|ended| ended.hang_up(&mut control));
             log::info!("{from}: logged in as {}", level.name());
             let answer = Json(json!({ "token": token, "level": level.name() }));
             ([(header::SET_COOKIE, cookie)], answer).into_response()
@@ -483,8 +487,9 @@ async fn logout<H: ControlledStation>(
     _: Bytes,
 ) -> StatusCode {
     let mut control = page.control();
-    if let Some(mut session) = page.access().end(&headers) {
-        session.hang_up(&mut control);
+    let ended = page.access().end(&headers);
+    if let Some(ended) = ended {
+        ended.hang_up(&mut control);
     }
     StatusCode::NO_CONTENT
 }
@@ -514,6 +519,10 @@ async fn command<H: ControlledStation>(
         if session.is_waiting() {
             return refused(Code::Busy, "the last command is still at work");
         }
+        if session.is_locked_out(&control) {
+            let text = "log in again: the password is another one now";
+            return refused(Code::NeedsOperator, text);
+        }
         session.answer_line(&line, Instant::now(), &mut control, &mut answer);
     }
     // A change that has to be made ready: others are served meanwhile.
@@ -532,6 +541,9 @@ async fn command<H: ControlledStation>(
         tokio::time::sleep(LOOK).await;
     }
     let lines: Vec<&str> = answer.lines().collect();
+    if lines.is_empty() {
+        return refused(Code::Busy, "the session ended before the answer came");
+    }
     let code = match lines.first().is_some_and(|l| l.starts_with("OK")) {
         true => StatusCode::OK,
         false => StatusCode::UNPROCESSABLE_ENTITY,

@@ -216,6 +216,55 @@ fn passwords_are_tried_once_a_second_and_logging_out_reverts() {
     assert_eq!(login("COMMIT"), "OK,COMMIT,0");
 }
 
+/// Somebody whose password became known is out once there is another one.
+#[test]
+fn whoever_changes_a_password_stays_logged_in_and_all_others_are_out() {
+    let mut bench = Bench::new();
+    let (mut known, mut owner) = (bench.port("known"), bench.port("owner"));
+    fn paced(cable: &mut Cable, line: &str) -> String {
+        loop {
+            let answer = cable.ask(line);
+            if !answer.contains(",502,") {
+                return answer;
+            }
+        }
+    }
+    for set in [
+        "SET operator_password \"op 1 belt\"",
+        "SET engineer_password \"en 1 belt\"",
+        "COMMIT",
+    ] {
+        assert!(paced(&mut owner, set).starts_with("OK,"));
+    }
+    for cable in [&mut known, &mut owner] {
+        assert_eq!(
+            paced(cable, "LOGIN engineer \"en 1 belt\""),
+            "OK,LOGIN,engineer"
+        );
+    }
+    assert_eq!(known.ask("SET threshold 0.9"), "OK,SET,threshold,0.9000");
+    assert_eq!(known.ask("REVERT").split(',').next(), Some("OK"));
+    assert!(paced(&mut owner, "SET engineer_password \"en 2 belt\"").starts_with("OK,"));
+    // Not before it is in force.
+    assert!(known.ask("IDN").contains(",engineer,"));
+    assert_eq!(owner.ask("COMMIT"), "OK,COMMIT,1,at once");
+    assert!(owner.ask("IDN").contains(",engineer,"));
+    assert!(known.ask("IDN").contains(",view,"));
+    assert!(known.ask("SET threshold 0.9").contains(",400,"));
+    // Nothing that it may still ask for brings it back.
+    assert_eq!(known.ask("COMMIT"), "OK,COMMIT,0");
+    assert!(known.ask("IDN").contains(",view,"));
+    assert!(paced(&mut known, "LOGIN engineer \"en 1 belt\"").contains(",402,"));
+    assert_eq!(
+        paced(&mut known, "LOGIN engineer \"en 2 belt\""),
+        "OK,LOGIN,engineer"
+    );
+    // The operator's password is another one's.
+    assert!(paced(&mut owner, "SET operator_password \"op 2 belt\"").starts_with("OK,"));
+    assert_eq!(owner.ask("COMMIT"), "OK,COMMIT,1,at once");
+    assert!(known.ask("IDN").contains(",engineer,"));
+}
+
 #[test]
 fn changes_that_would_wear_the_flash_out_have_to_wait() {
     let mut bench = Bench::new();

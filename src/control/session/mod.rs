@@ -44,7 +44,7 @@ pub struct Session {
     port: String,
     assembler: Assembler,
     /// The level that a password gave; `None`: the open level.
-    level: Option<Access>,
+    login: Option<Login>,
     power_on: bool,
     /// Number of the next result to report; `None`: RESULT is off.
     results: Option<u64>,
@@ -53,6 +53,13 @@ pub struct Session {
     /// Whether it came over a network, where a client without a password has no level.
     afar: bool,
     waiting: Option<Waiting>,
+}
+
+/// A level, and the hash of the password that opened it: with another password the level is lost.
+#[derive(Debug)]
+struct Login {
+    level: Access,
+    hash: String,
 }
 
 /// An answer that comes when a change is in force.
@@ -85,7 +92,7 @@ impl Session {
             id: control.open(),
             port: port.to_string(),
             assembler: Assembler::default(),
-            level: None,
+            login: None,
             power_on: true,
             results: results.then(|| control.next_result()),
             last: now,
@@ -102,21 +109,22 @@ impl Session {
         level: Access,
         now: Instant,
     ) -> Self {
-        Session {
-            level: Some(level),
+        let mut session = Session {
             power_on: false,
             results: None,
             afar: true,
             ..Session::new(control, port, now)
-        }
+        };
+        session.log_in(level, control);
+        session
     }
 
-    /// Who orders something through this session, for what has no line: at the level that it was begun with.
-    pub fn who(&self, access: Access) -> Who<'_> {
+    /// Who orders something through this session, for what has no line.
+    pub fn who<H: ControlledStation>(&self, control: &Control<H>) -> Who<'_> {
         Who {
             session: self.id,
             port: &self.port,
-            access,
+            access: self.level(control),
         }
     }
 
@@ -265,6 +273,7 @@ impl Session {
         };
         match result {
             Ok(committed) => {
+                self.keep_login(control);
                 sequence(out, waiting.sequence);
                 let _ = write!(out, "OK,{}", waiting.verb.entry().name);
                 waiting.after.say(committed, control, out);
@@ -284,7 +293,10 @@ impl Session {
         out: &mut Output,
     ) {
         match committed {
-            Some(committed) => after.say(committed, control, out),
+            Some(committed) => {
+                self.keep_login(control);
+                after.say(committed, control, out);
+            }
             None => {
                 self.waiting = Some(Waiting {
                     sequence: None,
@@ -303,16 +315,39 @@ impl Session {
     }
 
     fn logout<H: ControlledStation>(&mut self, control: &mut Control<H>) {
-        self.level = None;
+        self.login = None;
         control.leave(self.id);
     }
 
-    fn level<H: ControlledStation>(&self, control: &Control<H>) -> Access {
+    fn log_in<H: ControlledStation>(&mut self, level: Access, control: &Control<H>) {
+        let hash = control.password_hash(level).to_string();
+        self.login = Some(Login { level, hash });
+    }
+
+    /// The level that this session has now: what a password opened is closed once there is another password.
+    pub fn level<H: ControlledStation>(&self, control: &Control<H>) -> Access {
         let open = match self.afar {
             true => Access::View,
             false => control.open_level(),
         };
-        self.level.map_or(open, |level| level.max(open))
+        match &self.login {
+            Some(login) if !self.is_locked_out(control) => login.level.max(open),
+            _ => open,
+        }
+    }
+
+    /// Whether the password that opened its level is another one now.
+    pub fn is_locked_out<H: ControlledStation>(&self, control: &Control<H>) -> bool {
+        let login = self.login.as_ref();
+        login.is_some_and(|l| l.hash != control.password_hash(l.level))
+    }
+
+    /// Stays logged in behind its own change of a password. It was logged in when it asked for the change, and nobody else
+    /// can have changed one since: one session at a time has changes.
+    fn keep_login<H: ControlledStation>(&mut self, control: &Control<H>) {
+        if let Some(Login { level, .. }) = self.login {
+            self.log_in(level, control);
+        }
     }
 
     /// Reports an answer that comes in on the station's own line, the first time.

@@ -24,6 +24,9 @@ impl Session {
         out: &mut Output,
         more: &mut Vec<String>,
     ) -> Answer {
+        if self.is_locked_out(control) {
+            self.logout(control);
+        }
         let port = self.port.clone();
         let who = Who {
             session: self.id,
@@ -205,7 +208,8 @@ impl Session {
                     .find(|l| l.name().eq_ignore_ascii_case(wanted));
                 let level = level.ok_or(Code::BadArgument)?;
                 let password = command.second.unwrap_or_default();
-                self.level = Some(control.login(level, password, now)?);
+                let level = control.login(level, password, now)?;
+                self.log_in(level, control);
                 let _ = write!(out, ",{}", self.level(control).name());
             }
             Verb::Logout => {

@@ -157,7 +157,7 @@ impl<H: ControlledStation> Control<H> {
                 Value::Number(_) => "",
             };
             password::check(text, station)?;
-            self.password_pace(false, now)?;
+            self.may_hash(None, now)?;
             Value::Text(password::hash(text)?)
         } else {
             entry.parse(text)?

@@ -6,6 +6,7 @@
 //! written goes to the [`Writer`], and what comes of it is looked at in every call of [`Control::tick`].
 
 mod changes;
+pub(crate) mod pace;
 mod pause;
 mod start;
 mod teaching;
@@ -25,7 +26,9 @@ use crate::line::alarms::ALARMS;
 use crate::line::{Alarm, AlarmSet, Statistics};
 use changes::{Change, Pending, Wear};
 use heapless::Deque;
+use pace::Pace;
 use start::Starting;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use teaching::Teaching;
 
@@ -36,9 +39,6 @@ const ALARM_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the station is asked for news.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// Between two passwords that are tried or set, over all ports.
-const PASSWORD_EVERY: Duration = Duration::from_secs(1);
 
 /// Results that a session may be behind.
 const RESULTS: usize = 256;
@@ -91,9 +91,7 @@ pub struct Control<H: ControlledStation> {
     challenge_running: bool,
     memory_failed: bool,
     wear: Wear,
-    /// When a password may be tried again: at the station, and from afar. Who tries many over the network keeps nobody out
-    /// who stands at the station.
-    password_again: [Option<Instant>; 2],
+    pace: Pace,
 }
 
 impl<H: ControlledStation> Control<H> {
@@ -126,7 +124,7 @@ impl<H: ControlledStation> Control<H> {
             challenge_running: false,
             memory_failed: false,
             wear: Wear::default(),
-            password_again: [None; 2],
+            pace: Pace::default(),
         }
     }
 
@@ -197,7 +195,7 @@ impl<H: ControlledStation> Control<H> {
     }
 
     /// The hash of the password that opens a level; empty where none is set.
-    fn password_hash(&self, level: Access) -> &str {
+    pub(super) fn password_hash(&self, level: Access) -> &str {
         self.stored.memory.text(match level {
             Access::Engineer => Parameter::EngineerPassword,
             Access::View | Access::Operator => Parameter::OperatorPassword,
@@ -217,7 +215,7 @@ impl<H: ControlledStation> Control<H> {
         if level <= self.open_level() {
             return Ok(level);
         }
-        self.check_password(level, password, false, now)
+        self.check_password(level, password, None, now)
     }
 
     /// Logs somebody in who comes over a network: only with a password that is set, whatever is open to those who
@@ -229,6 +227,7 @@ impl<H: ControlledStation> Control<H> {
         &mut self,
         level: &str,
         password: &str,
+        from: IpAddr,
         now: Instant,
     ) -> Result<Access, Refusal> {
         let level = match level {
@@ -239,7 +238,7 @@ impl<H: ControlledStation> Control<H> {
         if self.password_hash(level).is_empty() {
             return Err(Code::NoPassword.into());
         }
-        self.check_password(level, password, true, now)
+        self.check_password(level, password, Some(from), now)
     }
 
     /// The level, if the password is its own.
@@ -247,24 +246,19 @@ impl<H: ControlledStation> Control<H> {
         &mut self,
         level: Access,
         password: &str,
-        afar: bool,
+        from: Option<IpAddr>,
         now: Instant,
     ) -> Result<Access, Refusal> {
-        self.password_pace(afar, now)?;
+        self.may_hash(from, now)?;
         match password::fits(password, self.password_hash(level)) {
             true => Ok(level),
             false => Err(Code::WrongPassword.into()),
         }
     }
 
-    /// A hash takes milliseconds: whoever tries many must not take the processor from the inspection.
-    fn password_pace(&mut self, afar: bool, now: Instant) -> Result<(), Refusal> {
-        let pace = &mut self.password_again[usize::from(afar)];
-        if pace.is_some_and(|again| now < again) {
-            return Err(Code::TooSoon.into());
-        }
-        *pace = Some(now + PASSWORD_EVERY);
-        Ok(())
+    fn may_hash(&mut self, from: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
+        let may = self.pace.may(from, now).then_some(());
+        may.ok_or_else(|| Code::TooSoon.into())
     }
 
     /// Gives the station an order.

@@ -85,6 +85,11 @@ impl Rewriter<'_> {
     /// A matrix [outputs, inputs] for this network's arithmetic.
     fn packed(&self, matrix: Tensor) -> TractResult<Kernel> {
         let columns = matrix.shape()[1];
+        // In int8 one that is NaN would count as 0.
+        ensure!(
+            slice(&matrix)?.iter().all(|w| w.is_finite()),
+            "a weight that is no finite number"
+        );
         let matrix = if self.arithmetic == Arithmetic::Int8 && columns >= SHORTEST {
             let (values, scales) = to_int8(slice(&matrix)?, columns);
             Matrix::Int8 {
