@@ -179,7 +179,7 @@ impl Lock {
         let mut options = File::options();
         options.write(true).create(true).truncate(true);
         let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
-        give_to_folder(&file, path)?;
+        give_to_folder(&file, path);
         Lock::on(file)
     }
 
@@ -199,13 +199,14 @@ impl Drop for Lock {
     }
 }
 
-/// What root makes in a folder of the station's belongs to the station, which could not read it otherwise.
-fn give_to_folder(file: &File, path: &Path) -> io::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(());
+/// What root makes in a folder of the station's belongs to the station, which could not read it otherwise. Some file systems,
+/// and root in some containers, cannot give files away: then it stays root's.
+fn give_to_folder(file: &File, path: &Path) {
+    if rustix::process::geteuid().is_root()
+        && let Ok(folder) = fs::metadata(path.parent().unwrap_or(Path::new(".")))
+    {
+        let _ = std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()));
     }
-    let folder = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
-    std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
 /// A real folder. Links in it are not followed: who may write the folder may not lead root, who works in it, elsewhere.
@@ -296,7 +297,7 @@ impl Files for Folder {
         if mode & 0o777 & !OWN != 0 {
             let _ = file.set_permissions(fs::Permissions::from_mode(mode & OWN));
         }
-        give_to_folder(&file, &path)?;
+        give_to_folder(&file, &path);
         write_to(&file, bytes)
     }
 
@@ -385,6 +386,16 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, folder.path().join("a.tmp")).unwrap();
         assert!(save(b"ours", &folder.path().join("a")).is_err());
         assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
+        // Where root writes, whoever has the folder reads; this needs root.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(1234), Some(1235)).unwrap();
+            files.write("given", b"ours").unwrap();
+            drop(Lock::take(&folder.path().join("held")).unwrap());
+            for name in ["given", "held"] {
+                let made = fs::metadata(folder.path().join(name)).unwrap();
+                assert_eq!((made.uid(), made.gid()), (1234, 1235), "{name}");
+            }
+        }
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
         assert!(files.read("pipe").is_err());

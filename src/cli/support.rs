@@ -11,9 +11,9 @@ use faprompt_edge::release::slots::Slots;
 use faprompt_edge::report::say;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use walkdir::WalkDir;
@@ -81,6 +81,8 @@ impl Support {
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(&self.file).map_err(output(&self.file))?;
+        // Also one that was there with wider rights; some file systems know none.
+        let _ = file.set_permissions(Permissions::from_mode(0o600));
         let mut archive = Archive {
             tar: tar::Builder::new(BufWriter::new(file)),
             missing: String::new(),
