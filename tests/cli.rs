@@ -357,7 +357,7 @@ fn run_ends_by_its_own_rejects_not_by_those_of_starts_before() {
         assert_eq!(summary["rejects"], rejects);
         assert_eq!(summary["parts_in_this_run"], 3);
         let said = text(&out.stdout) + &text(&out.stderr);
-        let own = said.contains("6 since CLEAR, 3 of them in this run");
+        let own = said.contains("6 since COUNTERS RESET, 3 of them in this run");
         assert_eq!(own, parts == 6, "{said}");
     }
 }

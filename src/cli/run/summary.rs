@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::Path;
 
 /// summary.json. Names leave the machine: only append. Parts, their outcomes and their latencies are the station's
-/// counters, which go on from start to start until `CLEAR`; pulses, jitter, what is known of the pictures and what was lost
+/// counters, which go on from start to start until `COUNTERS RESET`; pulses, jitter, what is known of the pictures and what was lost
 /// are this run's.
 #[derive(Serialize)]
 pub struct Summary<'a> {
@@ -96,7 +96,7 @@ impl Before {
         now.next_part.0.saturating_sub(self.first.0)
     }
 
-    /// How many were rejected since, or since a `CLEAR` that came since.
+    /// How many were rejected since, or since the counters were reset meanwhile.
     pub fn rejects(&self, now: &Statistics) -> u64 {
         let all = now.outcomes.all_rejects();
         match now.outcomes.parts > self.parts(now) {
@@ -227,7 +227,7 @@ impl fmt::Display for Summary<'_> {
         write!(f, "\nparts                 {}", self.parts)?;
         match self.parts_in_this_run {
             all if all == self.parts => writeln!(f)?,
-            own => writeln!(f, " since CLEAR, {own} of them in this run")?,
+            own => writeln!(f, " since COUNTERS RESET, {own} of them in this run")?,
         }
         writeln!(f, "good                  {}", self.good)?;
         writeln!(f, "rejects               {}", self.rejects)?;
